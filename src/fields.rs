@@ -9,9 +9,9 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::{Number, value::RawValue};
+use serde_json::Number;
 
-use crate::{ErrorKind, LlmError};
+use crate::{ErrorKind, LlmError, raw_json::RawJson};
 
 /// Creates the error for a field that is not what it must be.
 pub(crate) fn bad(field: &str, expected: &str) -> LlmError {
@@ -25,12 +25,12 @@ fn unreadable(error: serde_json::Error) -> LlmError {
 /// The fields of an object that are looked for. Of duplicates the last one counts.
 pub(crate) struct Object<'a> {
     names: &'static [&'static str],
-    values: Vec<Option<&'a RawValue>>,
+    values: Vec<Option<RawJson<'a>>>,
 }
 
 impl<'a> Object<'a> {
     /// Looks for the fields of these names; a value that is no object has none.
-    pub(crate) fn read(raw: &'a RawValue, names: &'static [&'static str]) -> Result<Self, LlmError> {
+    pub(crate) fn read(raw: impl Into<RawJson<'a>>, names: &'static [&'static str]) -> Result<Self, LlmError> {
         let mut values = vec![None; names.len()];
         fields(raw, |name, value| {
             if let Some(place) = names.iter().position(|known| *known == name) {
@@ -41,14 +41,14 @@ impl<'a> Object<'a> {
         Ok(Self { names, values })
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
+    pub(crate) fn get(&self, name: &str) -> Option<RawJson<'a>> {
         let place = self.names.iter().position(|known| *known == name);
         debug_assert!(place.is_some(), "`{name}` was not looked for");
         self.values[place?]
     }
 
     /// Returns the first of these fields that is present and not `null`.
-    pub(crate) fn either(&self, names: &[&str]) -> Option<&'a RawValue> {
+    pub(crate) fn either(&self, names: &[&str]) -> Option<RawJson<'a>> {
         let there = names.iter().find_map(|name| self.get(name));
         there.filter(|value| !is_null(value))
     }
@@ -67,7 +67,7 @@ impl<'a> Object<'a> {
     }
 
     /// Returns the field's value, if it is an object.
-    pub(crate) fn object(&self, name: &str) -> Option<&'a RawValue> {
+    pub(crate) fn object(&self, name: &str) -> Option<RawJson<'a>> {
         self.get(name).filter(|value| is_object(value))
     }
 
@@ -113,7 +113,8 @@ impl<'a> Object<'a> {
 }
 
 /// Returns the text, if the value is one.
-pub(crate) fn text(raw: &RawValue) -> Result<Option<String>, LlmError> {
+pub(crate) fn text<'a>(raw: impl Into<RawJson<'a>>) -> Result<Option<String>, LlmError> {
+    let raw = raw.into();
     if !raw.get().starts_with('"') {
         return Ok(None);
     }
@@ -121,63 +122,58 @@ pub(crate) fn text(raw: &RawValue) -> Result<Option<String>, LlmError> {
 }
 
 /// Returns the text, borrowed if it has no escapes.
-pub(crate) fn word(raw: &RawValue) -> Option<Cow<'_, str>> {
+pub(crate) fn word<'a>(raw: impl Into<RawJson<'a>>) -> Option<Cow<'a, str>> {
+    let raw = raw.into();
     if !raw.get().starts_with('"') {
         return None;
     }
     serde_json::from_str(raw.get()).ok().map(|Word(word)| word)
 }
 
-pub(crate) fn flag(raw: &RawValue) -> Option<bool> {
-    match raw.get() {
+pub(crate) fn flag<'a>(raw: impl Into<RawJson<'a>>) -> Option<bool> {
+    match raw.into().get() {
         "true" => Some(true),
         "false" => Some(false),
         _ => None,
     }
 }
 
-pub(crate) fn is_null(raw: &RawValue) -> bool {
-    raw.get() == "null"
+pub(crate) fn is_null<'a>(raw: impl Into<RawJson<'a>>) -> bool {
+    raw.into().get() == "null"
 }
 
-pub(crate) fn is_object(raw: &RawValue) -> bool {
-    raw.get().starts_with('{')
+pub(crate) fn is_object<'a>(raw: impl Into<RawJson<'a>>) -> bool {
+    raw.into().get().starts_with('{')
 }
 
-pub(crate) fn is_list(raw: &RawValue) -> bool {
-    raw.get().starts_with('[')
+pub(crate) fn is_list<'a>(raw: impl Into<RawJson<'a>>) -> bool {
+    raw.into().get().starts_with('[')
 }
 
 /// Calls `visit` with each field of an object, in order. Returns false for a value that is no object.
 pub(crate) fn fields<'a>(
-    raw: &'a RawValue,
-    visit: impl FnMut(&str, &'a RawValue) -> Result<(), LlmError>,
+    raw: impl Into<RawJson<'a>>,
+    mut visit: impl FnMut(&str, RawJson<'a>) -> Result<(), LlmError>,
 ) -> Result<bool, LlmError> {
-    if !is_object(raw) {
-        return Ok(false);
-    }
-    let mut reading = Reading { visit, failed: None };
-    let read = serde_json::Deserializer::from_str(raw.get()).deserialize_map(Fields(&mut reading));
-    reading.ended(read)
+    let raw = raw.into();
+    raw.fields().try_for_each(|(name, value)| visit(&name.read().map_err(unreadable)?, value))?;
+    Ok(is_object(raw))
 }
 
 /// Calls `visit` with each item of a list, in order. Returns false for a value that is no list.
 pub(crate) fn each<'a>(
-    raw: &'a RawValue,
-    visit: impl FnMut(&'a RawValue) -> Result<(), LlmError>,
+    raw: impl Into<RawJson<'a>>,
+    visit: impl FnMut(RawJson<'a>) -> Result<(), LlmError>,
 ) -> Result<bool, LlmError> {
-    if !is_list(raw) {
-        return Ok(false);
-    }
-    let mut reading = Reading { visit, failed: None };
-    let read = serde_json::Deserializer::from_str(raw.get()).deserialize_seq(Items(&mut reading));
-    reading.ended(read)
+    let raw = raw.into();
+    raw.items().try_for_each(visit)?;
+    Ok(is_list(raw))
 }
 
 /// Fails for a field that cannot be read into a tree. The encoders write the fields that the neutral form lacks from
 /// one.
-pub(crate) fn check_representable(name: &str, raw: &RawValue) -> Result<(), LlmError> {
-    match is_representable(raw) {
+pub(crate) fn check_representable<'a>(name: &str, raw: impl Into<RawJson<'a>>) -> Result<(), LlmError> {
+    match is_representable(raw.into()) {
         true => Ok(()),
         false => Err(bad(name, "JSON without numbers and texts that are out of range")),
     }
@@ -185,7 +181,7 @@ pub(crate) fn check_representable(name: &str, raw: &RawValue) -> Result<(), LlmE
 
 /// Returns true if Rust can represent every text and number in the value, so that it can be read into a tree. Builds
 /// none.
-fn is_representable(raw: &RawValue) -> bool {
+fn is_representable(raw: RawJson<'_>) -> bool {
     serde_json::from_str::<Representable>(raw.get()).is_ok()
 }
 
@@ -241,17 +237,12 @@ impl<'de> Visitor<'de> for Representable {
 }
 
 /// Returns the number of items of a list, to reserve room for no more than these.
-pub(crate) fn count(raw: &RawValue) -> Result<usize, LlmError> {
-    let mut count = 0;
-    each(raw, |_| {
-        count += 1;
-        Ok(())
-    })?;
-    Ok(count)
+pub(crate) fn count<'a>(raw: impl Into<RawJson<'a>>) -> usize {
+    raw.into().items().count()
 }
 
 /// Returns the field of an object that has exactly one.
-pub(crate) fn only_field(raw: &RawValue) -> Result<Option<(String, &RawValue)>, LlmError> {
+pub(crate) fn only_field<'a>(raw: impl Into<RawJson<'a>>) -> Result<Option<(String, RawJson<'a>)>, LlmError> {
     let (mut only, mut count) = (None, 0);
     fields(raw, |name, value| {
         if count == 0 {
@@ -263,65 +254,6 @@ pub(crate) fn only_field(raw: &RawValue) -> Result<Option<(String, &RawValue)>, 
     Ok(only.filter(|_| count == 1))
 }
 
-/// The visitor of the pieces, and its error, if it stopped early.
-struct Reading<F> {
-    visit: F,
-    failed: Option<LlmError>,
-}
-
-impl<F> Reading<F> {
-    fn ended(self, read: Result<(), serde_json::Error>) -> Result<bool, LlmError> {
-        match (self.failed, read) {
-            (Some(failed), _) => Err(failed),
-            (None, Err(error)) => Err(unreadable(error)),
-            (None, Ok(())) => Ok(true),
-        }
-    }
-
-    fn keep<E: Error>(&mut self, visited: Result<(), LlmError>) -> Result<(), E> {
-        visited.map_err(|error| {
-            self.failed = Some(error);
-            E::custom("")
-        })
-    }
-}
-
-struct Fields<'r, F>(&'r mut Reading<F>);
-
-impl<'de, F: FnMut(&str, &'de RawValue) -> Result<(), LlmError>> Visitor<'de> for Fields<'_, F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
-        while let Some(Word(name)) = object.next_key()? {
-            let visited = (self.0.visit)(&name, object.next_value()?);
-            self.0.keep(visited)?;
-        }
-        Ok(())
-    }
-}
-
-struct Items<'r, F>(&'r mut Reading<F>);
-
-impl<'de, F: FnMut(&'de RawValue) -> Result<(), LlmError>> Visitor<'de> for Items<'_, F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while let Some(item) = list.next_element()? {
-            let visited = (self.0.visit)(item);
-            self.0.keep(visited)?;
-        }
-        Ok(())
-    }
-}
-
 #[derive(Deserialize)]
 struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -329,7 +261,7 @@ struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
 mod tests {
     use super::*;
 
-    fn raw(json: &str) -> &RawValue {
+    fn raw(json: &str) -> RawJson<'_> {
         serde_json::from_str(json).unwrap()
     }
 
@@ -357,7 +289,7 @@ mod tests {
             if seen == 2 { Err(bad("x", "y")) } else { Ok(()) }
         });
         assert_eq!((seen, error.unwrap_err().message()), (2, "x must be y"));
-        assert!(!each(raw("{}"), |_| Ok(())).unwrap() && count(raw("[[], {}, \"a\"]")).unwrap() == 3);
+        assert!(!each(raw("{}"), |_| Ok(())).unwrap() && count(raw("[[], {}, \"a\"]")) == 3);
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub mod translate;
 mod dated_file;
 mod estimate;
 mod fields;
+mod raw_json;
+mod skip;
 mod sse;
 mod usage;
 mod wire;

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, value::RawValue, value::to_raw_value};
 
-use crate::fields;
+use crate::{fields, raw_json::RawJson};
 
 /// A JSON value as its text: a tool's schema, a part or a field that only one dialect knows.
 ///
@@ -68,8 +68,8 @@ impl Json {
     }
 
     /// Copies a value out of a larger text.
-    pub(crate) fn of(raw: &RawValue) -> Self {
-        Self::from(raw.to_owned())
+    pub(crate) fn of<'a>(raw: impl Into<RawJson<'a>>) -> Self {
+        Self::parse(raw.into().get()).expect("the grammar was checked")
     }
 
     pub(crate) fn null() -> Self {
@@ -81,12 +81,12 @@ impl Json {
         Map::new().into()
     }
 
-    pub(crate) fn raw(&self) -> &RawValue {
-        &self.0
+    pub(crate) fn raw(&self) -> RawJson<'_> {
+        RawJson::from(&*self.0)
     }
 
     /// Returns a field of an object as text; of several, the last one.
-    pub(crate) fn get(&self, name: &str) -> Option<&RawValue> {
+    pub(crate) fn get(&self, name: &str) -> Option<RawJson<'_>> {
         let mut found = None;
         let read = fields::fields(self.raw(), |field, value| {
             if field == name {

@@ -2,12 +2,13 @@
 //! changed; all others stay as the caller wrote them.
 
 use bytes::Bytes;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
 use crate::{
     ErrorKind, LlmError,
     chat::Chat,
     fields::{self, is_object},
+    raw_json::RawJson,
     translate::Settings,
 };
 
@@ -19,7 +20,7 @@ pub(super) struct Fields<'a> {
 
 /// The text of a value.
 enum Text<'a> {
-    Stood(&'a RawValue),
+    Stood(RawJson<'a>),
     Made(String),
 }
 
@@ -33,14 +34,14 @@ impl Text<'_> {
 }
 
 /// Parses a body.
-pub(super) fn top(body: &Bytes) -> Result<&RawValue, LlmError> {
+pub(super) fn top(body: &Bytes) -> Result<RawJson<'_>, LlmError> {
     serde_json::from_slice(body).map_err(|error| {
         LlmError::new(ErrorKind::InvalidRequest, "the body is not a request of its dialect").with_source(error)
     })
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn of(object: &'a RawValue) -> Result<Self, LlmError> {
+    pub(super) fn of(object: RawJson<'a>) -> Result<Self, LlmError> {
         let mut read = Vec::new();
         fields::fields(object, |name, value| {
             read.push((name.to_owned(), Text::Stood(value)));
@@ -50,7 +51,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns a field's raw value.
-    pub(super) fn stood(&self, name: &str) -> Option<&'a RawValue> {
+    pub(super) fn stood(&self, name: &str) -> Option<RawJson<'a>> {
         self.fields.iter().find_map(|(there, text)| match text {
             Text::Stood(raw) if there == name && raw.get() != "null" => Some(*raw),
             _ => None,

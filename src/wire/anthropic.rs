@@ -1,5 +1,3 @@
-use serde_json::value::RawValue;
-
 use crate::{
     Dialect, LlmError,
     chat::{
@@ -7,6 +5,7 @@ use crate::{
         Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
     fields::{Object, bad, check_representable, count, each, is_list, is_null, text},
+    raw_json::RawJson,
     wire::{
         Meter,
         foreign::{unmark_call, unseal},
@@ -33,13 +32,13 @@ const BODY: &[&str] = &[
 ];
 
 /// Decodes a caller's request.
-pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
+pub(crate) fn decode(body: RawJson<'_>, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
     let fields = Object::read(body, BODY)?;
     let mut chat = Chat { model: fields.text("model")?, ..Chat::default() };
     chat.stream = fields.flag("stream").unwrap_or(false);
     read_settings(&fields, &mut chat)?;
     let messages = fields.get("messages").filter(|list| is_list(list)).ok_or_else(|| bad("messages", "a list"))?;
-    let length = count(messages)?;
+    let length = count(messages);
     meter.messages(length)?;
     chat.messages.reserve_exact(length);
     each(messages, |message| {
@@ -62,7 +61,7 @@ pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, Llm
 }
 
 /// Decodes all but the conversation and the tools.
-pub(crate) fn settings(body: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
+pub(crate) fn settings(body: RawJson<'_>, chat: &mut Chat) -> Result<(), LlmError> {
     read_settings(&Object::read(body, BODY)?, chat)
 }
 
@@ -121,7 +120,7 @@ fn thinking(body: &Object<'_>, effort: Option<Effort>) -> Result<Option<Thinking
     })
 }
 
-pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
+pub(crate) fn definition(tool: RawJson<'_>) -> Result<Tool, LlmError> {
     let fields = Object::read(tool, &["name", "type", "input_schema", "description", "strict"])?;
     let whole = || {
         check_representable("tools", tool)?;
@@ -147,7 +146,7 @@ pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
     Ok(definition)
 }
 
-fn turn(message: &RawValue, meter: &mut Meter<'_>) -> Result<Message, LlmError> {
+fn turn(message: RawJson<'_>, meter: &mut Meter<'_>) -> Result<Message, LlmError> {
     let fields = Object::read(message, &["role", "content"])?;
     let role = match fields.word("role").as_deref() {
         Some("user") => Role::User,
@@ -171,8 +170,8 @@ fn turn(message: &RawValue, meter: &mut Meter<'_>) -> Result<Message, LlmError> 
 }
 
 /// Decodes the parts, each followed by the fields that the neutral form lacks. `within`: those of a tool's result.
-fn parts(blocks: &RawValue, meter: &mut Meter<'_>, within: bool) -> Result<Vec<Part>, LlmError> {
-    let length = count(blocks)?;
+fn parts(blocks: RawJson<'_>, meter: &mut Meter<'_>, within: bool) -> Result<Vec<Part>, LlmError> {
+    let length = count(blocks);
     meter.parts(length)?;
     let mut parts = Vec::new();
     parts.reserve_exact(length);
@@ -217,7 +216,7 @@ const BLOCK: &[&str] = &[
     "data",
 ];
 
-fn part(raw: &RawValue, meter: &mut Meter<'_>, within: bool) -> Result<Part, LlmError> {
+fn part(raw: RawJson<'_>, meter: &mut Meter<'_>, within: bool) -> Result<Part, LlmError> {
     let block = Object::read(raw, BLOCK)?;
     let field = |name| block.text(name).map(Option::unwrap_or_default);
     let opaque = |token: String, redacted| unseal(token, Dialect::Anthropic, redacted);
@@ -273,7 +272,7 @@ fn source(block: &Object<'_>) -> Result<Option<Media>, LlmError> {
 }
 
 /// Joins the texts of a list of blocks as paragraphs.
-fn joined(blocks: &RawValue) -> Result<String, LlmError> {
+fn joined(blocks: RawJson<'_>) -> Result<String, LlmError> {
     let (mut joined, mut first) = (String::new(), true);
     each(blocks, |block| {
         if let Some(text) = Object::read(block, &["text"])?.text("text")? {

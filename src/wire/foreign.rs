@@ -6,10 +6,10 @@
 
 use std::borrow::Cow;
 
-use crate::{Dialect, chat::Opaque, internal::base64};
+use crate::{Dialect, chat::Opaque, internal::base64, skip::OWN_MARK};
 
 /// The beginning of every signature of another provider in a dialect that has signatures of its own.
-pub(crate) const ENVELOPE: &str = "steadfast.";
+pub(crate) const ENVELOPE: &str = OWN_MARK;
 
 /// The beginning of an envelope in Gemini's dialect.
 ///

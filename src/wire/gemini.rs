@@ -7,7 +7,7 @@ use serde::{
     Deserializer, Serialize,
     de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 
 use crate::{
     Dialect, ErrorKind, LlmError,
@@ -18,6 +18,7 @@ use crate::{
     fields::{
         Object, bad, check_representable, count, each, fields, is_list, is_null, is_object, only_field, text, word,
     },
+    raw_json::RawJson,
     wire::{
         Meter,
         foreign::{FOREIGN_CALL, unseal},
@@ -39,13 +40,13 @@ const BODY: &[&str] = &[
 ];
 
 /// Decodes a caller's request. The model and whether to stream are in its path.
-pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
+pub(crate) fn decode(body: RawJson<'_>, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
     let fields = Object::read(body, BODY)?;
     let mut chat = Chat::default();
     read_settings(&fields, &mut chat)?;
     let contents = fields.get("contents").filter(|contents| is_list(contents) || is_object(contents));
     let contents = contents.ok_or_else(|| bad("contents", "a list"))?;
-    let length = count(contents)?;
+    let length = count(contents);
     meter.messages(length)?;
     chat.messages.reserve_exact(length);
     let mut conversation = Conversation { calls: 0, called: HashMap::new() };
@@ -65,14 +66,14 @@ pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, Llm
 
 /// Decodes a list, or a single turn, part or tool, which the API takes without a list around it.
 fn one_or_many<'a>(
-    value: &'a RawValue,
-    mut visit: impl FnMut(&'a RawValue) -> Result<(), LlmError>,
+    value: RawJson<'a>,
+    mut visit: impl FnMut(RawJson<'a>) -> Result<(), LlmError>,
 ) -> Result<(), LlmError> {
     if is_object(value) { visit(value) } else { each(value, visit).map(drop) }
 }
 
 /// Returns the fields of a part that the neutral form lacks.
-fn lacking(part: &Part, value: &RawValue) -> Result<Option<Json>, LlmError> {
+fn lacking(part: &Part, value: RawJson<'_>) -> Result<Option<Json>, LlmError> {
     let known: &[&str] = match part {
         Part::Text(_) => &["text"],
         Part::Reasoning(reasoning) if reasoning.opaque.is_some() => {
@@ -128,14 +129,14 @@ fn lacking(part: &Part, value: &RawValue) -> Result<Option<Json>, LlmError> {
 }
 
 /// Returns true if the result of a call has no response.
-fn has_no_response(part: &RawValue) -> Result<bool, LlmError> {
+fn has_no_response(part: RawJson<'_>) -> Result<bool, LlmError> {
     const RESULT: &[&str] = &["functionResponse", "function_response"];
     let Some(result) = Object::read(part, RESULT)?.either(RESULT) else { return Ok(false) };
     Ok(Object::read(result, &["response"])?.get("response").is_none_or(is_null))
 }
 
 /// Decodes the functions of an entry of `tools`; its other fields are tools that run at the provider.
-fn definitions(tool: &RawValue, tools: &mut Vec<Tool>, meter: &mut Meter<'_>) -> Result<(), LlmError> {
+fn definitions(tool: RawJson<'_>, tools: &mut Vec<Tool>, meter: &mut Meter<'_>) -> Result<(), LlmError> {
     const DECLARATIONS: &[&str] = &["functionDeclarations", "function_declarations"];
     if let Some(declarations) = Object::read(tool, DECLARATIONS)?.either(DECLARATIONS) {
         one_or_many(declarations, |declaration| {
@@ -153,7 +154,7 @@ fn definitions(tool: &RawValue, tools: &mut Vec<Tool>, meter: &mut Meter<'_>) ->
     Ok(())
 }
 
-pub(crate) fn definition(declaration: &RawValue) -> Result<Tool, LlmError> {
+pub(crate) fn definition(declaration: RawJson<'_>) -> Result<Tool, LlmError> {
     const SCHEMA: &[&str] = &["parametersJsonSchema", "parameters_json_schema"];
     let names = &["name", "description", "parameters", "parametersJsonSchema", "parameters_json_schema"];
     let fields = Object::read(declaration, names)?;
@@ -176,7 +177,7 @@ pub(crate) fn definition(declaration: &RawValue) -> Result<Tool, LlmError> {
 }
 
 /// Decodes all but the conversation and the tools.
-pub(crate) fn settings(body: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
+pub(crate) fn settings(body: RawJson<'_>, chat: &mut Chat) -> Result<(), LlmError> {
     read_settings(&Object::read(body, BODY)?, chat)
 }
 
@@ -203,7 +204,7 @@ fn read_settings(body: &Object<'_>, chat: &mut Chat) -> Result<(), LlmError> {
     Ok(())
 }
 
-fn tool_choice(calling: &RawValue) -> Result<Option<ToolChoice>, LlmError> {
+fn tool_choice(calling: RawJson<'_>) -> Result<Option<ToolChoice>, LlmError> {
     const ALLOWED: &[&str] = &["allowedFunctionNames", "allowed_function_names"];
     let calling = Object::read(calling, &["mode", "allowedFunctionNames", "allowed_function_names"])?;
     let (mut first, mut others) = (None, false);
@@ -246,7 +247,7 @@ pub(crate) const GENERATION: &[&str] = &[
     "thinking_config",
 ];
 
-fn generation(config: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
+fn generation(config: RawJson<'_>, chat: &mut Chat) -> Result<(), LlmError> {
     let config = Object::read(config, GENERATION)?;
     chat.temperature = config.floating("temperature")?;
     chat.top_p = config.floating("topP")?.or(config.floating("top_p")?);
@@ -269,7 +270,7 @@ fn generation(config: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
     Ok(())
 }
 
-fn thinking(raw: &RawValue) -> Result<Option<Thinking>, LlmError> {
+fn thinking(raw: RawJson<'_>) -> Result<Option<Thinking>, LlmError> {
     let names = &[
         "thinkingLevel",
         "thinking_level",
@@ -318,7 +319,7 @@ struct AnsweredCalls {
 }
 
 impl Conversation {
-    fn turn(&mut self, content: &RawValue, before: &[Message], meter: &mut Meter<'_>) -> Result<Message, LlmError> {
+    fn turn(&mut self, content: RawJson<'_>, before: &[Message], meter: &mut Meter<'_>) -> Result<Message, LlmError> {
         if !is_object(content) {
             return Err(bad("contents", "a list of objects"));
         }
@@ -333,7 +334,7 @@ impl Conversation {
             if !is_list(list) && !is_object(list) {
                 return Err(bad("contents.parts", "a list"));
             }
-            let length = count(list)?.max(1);
+            let length = count(list).max(1);
             meter.parts(length)?;
             parts.reserve_exact(length);
             one_or_many(list, |value| {
@@ -392,7 +393,7 @@ impl Conversation {
 
     fn part(
         &mut self,
-        raw: &RawValue,
+        raw: RawJson<'_>,
         before: &[Message],
         answered: &mut AnsweredCalls,
         meter: &mut Meter<'_>,
@@ -478,7 +479,7 @@ fn media(value: &Object<'_>) -> Result<Option<Part>, LlmError> {
 }
 
 /// Returns a function's result as a text, and whether it failed.
-fn result_text(given: Option<&RawValue>) -> Result<(String, bool), LlmError> {
+fn result_text(given: Option<RawJson<'_>>) -> Result<(String, bool), LlmError> {
     let Some(given) = given else { return Ok(("null".to_owned(), false)) };
     // The documentation names `output` and `error`; other objects are a tool's own.
     let only = only_field(given)?;
@@ -498,11 +499,11 @@ fn result_text(given: Option<&RawValue>) -> Result<(String, bool), LlmError> {
 
 /// Returns true if a text is a JSON object.
 fn is_object_text(text: &str) -> bool {
-    text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok()
+    text.trim_start().starts_with('{') && serde_json::from_str::<RawJson<'_>>(text).is_ok()
 }
 
 /// Rewrites the types of an OpenAPI schema, which this API spells in capitals, as JSON Schema spells them.
-fn lower_types(schema: &RawValue) -> Result<Json, LlmError> {
+fn lower_types(schema: RawJson<'_>) -> Result<Json, LlmError> {
     let mut lowered = String::with_capacity(schema.get().len());
     let read = TypeLowering { to: &mut lowered, is_type: false };
     let wrong = |error| LlmError::new(ErrorKind::InvalidRequest, "a schema cannot be read").with_source(error);

@@ -23,7 +23,6 @@ mod opaque;
 pub(crate) mod openai;
 pub(crate) mod provider_data;
 pub(crate) mod responses;
-mod skip;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tool_calls;
@@ -35,7 +34,6 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderMap;
-use serde_json::value::RawValue;
 
 use self::object::JsonText;
 pub use self::{
@@ -47,7 +45,7 @@ pub(crate) use self::{
     object::{JsonError, Object},
     offload::{LARGE, offload},
 };
-use crate::{ErrorKind, LlmError, chat::Chat, dialect::Dialect};
+use crate::{ErrorKind, LlmError, chat::Chat, dialect::Dialect, raw_json::RawJson};
 
 /// A request as the caller's own bytes, in a dialect.
 ///
@@ -506,7 +504,7 @@ pub(crate) const UNSUPPORTED_PATH: &str = "unsupported_path";
 ///
 /// Parts that are passed on unchanged are not parsed, so that they take no more memory than their text.
 fn decode(dialect: Dialect, body: &[u8], limits: WireLimits, stop: &Stop) -> Result<Chat, LlmError> {
-    let json: &RawValue = serde_json::from_slice(body).map_err(|error| {
+    let json: RawJson<'_> = serde_json::from_slice(body).map_err(|error| {
         LlmError::new(ErrorKind::InvalidRequest, format!("the body is not a request of the {dialect} dialect"))
             .with_source(error)
     })?;

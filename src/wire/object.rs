@@ -3,7 +3,7 @@ use std::{borrow::Cow, error, fmt, ops::Range};
 use memchr::memchr2;
 use serde::de::IgnoredAny;
 
-use super::skip;
+use crate::skip;
 
 /// The places of some fields of a JSON object, found in one pass over its bytes that copies none.
 ///

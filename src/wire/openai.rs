@@ -1,4 +1,4 @@
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 
 use crate::{
     Dialect, LlmError,
@@ -7,6 +7,7 @@ use crate::{
         Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
     fields::{Object, bad, check_representable, count, each, is_list, is_null, is_object, text, word},
+    raw_json::RawJson,
     wire::{Meter, foreign::of_format_name, provider_data, responses::tools::free_text},
 };
 
@@ -28,13 +29,13 @@ const BODY: &[&str] = &[
 ];
 
 /// Decodes a caller's request.
-pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
+pub(crate) fn decode(body: RawJson<'_>, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
     let fields = Object::read(body, BODY)?;
     let mut chat = Chat { model: fields.text("model")?, ..Chat::default() };
     chat.stream = fields.flag("stream").unwrap_or(false);
     read_settings(&fields, &mut chat)?;
     let messages = fields.get("messages").filter(|list| is_list(list)).ok_or_else(|| bad("messages", "a list"))?;
-    let length = count(messages)?;
+    let length = count(messages);
     meter.messages(length)?;
     chat.messages.reserve_exact(length);
     let mut conversation =
@@ -74,7 +75,7 @@ pub(crate) struct SystemPrefix {
 }
 
 impl SystemPrefix {
-    fn add(&mut self, message: &RawValue, fields: &Object<'_>, meter: &mut Meter<'_>) -> Result<(), LlmError> {
+    fn add(&mut self, message: RawJson<'_>, fields: &Object<'_>, meter: &mut Meter<'_>) -> Result<(), LlmError> {
         // The texts of one message are as separate as those of several.
         let parts = content(fields, meter)?;
         let texts: Vec<&str> = parts.iter().filter_map(Part::as_text).collect();
@@ -96,7 +97,7 @@ impl SystemPrefix {
     }
 
     /// Returns the system prompt of such messages.
-    pub(crate) fn read(messages: &RawValue) -> Result<Option<String>, LlmError> {
+    pub(crate) fn read(messages: RawJson<'_>) -> Result<Option<String>, LlmError> {
         let stop = crate::wire::Stop::default();
         let mut meter = Meter::of(b"", crate::wire::WireLimits::unlimited(), &stop)?;
         let mut leading = Self::default();
@@ -106,7 +107,7 @@ impl SystemPrefix {
 }
 
 /// Decodes all but the conversation and the tools.
-pub(crate) fn settings(body: &RawValue, chat: &mut Chat) -> Result<(), LlmError> {
+pub(crate) fn settings(body: RawJson<'_>, chat: &mut Chat) -> Result<(), LlmError> {
     read_settings(&Object::read(body, BODY)?, chat)
 }
 
@@ -131,7 +132,7 @@ fn read_settings(body: &Object<'_>, chat: &mut Chat) -> Result<(), LlmError> {
     Ok(())
 }
 
-fn tool_choice(raw: &RawValue) -> Result<ToolChoice, LlmError> {
+fn tool_choice(raw: RawJson<'_>) -> Result<ToolChoice, LlmError> {
     let choice = Object::read(raw, &["allowed_tools", "function", "custom", "name"])?;
     if let Some(allowed) = choice.object("allowed_tools") {
         let mode = Object::read(allowed, &["mode"])?.word("mode");
@@ -150,7 +151,7 @@ fn limit(body: &Object<'_>, field: &str) -> Result<Option<u32>, LlmError> {
     }
 }
 
-pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
+pub(crate) fn definition(tool: RawJson<'_>) -> Result<Tool, LlmError> {
     let fields = Object::read(tool, &["type", "function", "custom"])?;
     let whole = || {
         check_representable("tools", tool)?;
@@ -188,7 +189,7 @@ pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
 }
 
 /// Decodes a tool that takes free text: one with the one argument `input`.
-fn custom_tool(custom: &RawValue) -> Result<Tool, LlmError> {
+fn custom_tool(custom: RawJson<'_>) -> Result<Tool, LlmError> {
     let custom = Object::read(custom, &["name", "description", "format"])?;
     let name = custom.text("name")?.ok_or_else(|| bad("tools.custom.name", "a text"))?;
     let grammar = match custom.object("format") {
@@ -256,7 +257,7 @@ struct Conversation<'a, 'm> {
 }
 
 impl Conversation<'_, '_> {
-    fn turn(&mut self, message: &RawValue) -> Result<(), LlmError> {
+    fn turn(&mut self, message: RawJson<'_>) -> Result<(), LlmError> {
         let fields = Object::read(message, MESSAGE)?;
         let role = fields.word("role");
         if !self.begun && matches!(role.as_deref(), Some("system" | "developer")) {
@@ -287,7 +288,7 @@ impl Conversation<'_, '_> {
     /// Adds a result; those of parallel calls are one turn.
     fn result(
         &mut self,
-        message: &RawValue,
+        message: RawJson<'_>,
         fields: &Object<'_>,
         content: Vec<Part>,
         known: &[&str],
@@ -335,7 +336,7 @@ fn assistant(message: &Object<'_>, said: Vec<Part>, meter: &mut Meter<'_>) -> Re
     content.extend(said);
     content.extend(message.text("refusal")?.filter(|text| !text.is_empty()).map(Part::Refusal));
     if let Some(calls) = message.get("tool_calls").filter(|calls| is_list(calls)) {
-        let length = count(calls)?;
+        let length = count(calls);
         meter.parts(length)?;
         content.reserve_exact(length);
         each(calls, |raw| {
@@ -355,7 +356,7 @@ fn assistant(message: &Object<'_>, said: Vec<Part>, meter: &mut Meter<'_>) -> Re
     Ok(content)
 }
 
-fn call(raw: &RawValue, content: &mut Vec<Part>) -> Result<(), LlmError> {
+fn call(raw: RawJson<'_>, content: &mut Vec<Part>) -> Result<(), LlmError> {
     let call = Object::read(raw, &["id", "function", "custom", "extra_content"])?;
     let Some(function) = call.object("function") else {
         if !is_object(raw) {
@@ -390,7 +391,7 @@ fn call(raw: &RawValue, content: &mut Vec<Part>) -> Result<(), LlmError> {
 }
 
 /// Decodes a thought in OpenRouter's form: readable and signed, or encrypted.
-fn detail(raw: &RawValue) -> Result<Option<Part>, LlmError> {
+fn detail(raw: RawJson<'_>) -> Result<Option<Part>, LlmError> {
     let detail = Object::read(raw, &["type", "format", "text", "signature", "data", "summary"])?;
     let whose = detail.word("format").and_then(|format| of_format_name(&format));
     let opaque = |token, redacted| whose.map(|dialect| Opaque { dialect, token, redacted });
@@ -417,8 +418,8 @@ fn arguments(function: &Object<'_>) -> Result<String, LlmError> {
 }
 
 /// Decodes the parts, each followed by the fields that the neutral form lacks.
-fn parts(list: &RawValue, meter: &mut Meter<'_>) -> Result<Vec<Part>, LlmError> {
-    let length = count(list)?;
+fn parts(list: RawJson<'_>, meter: &mut Meter<'_>) -> Result<Vec<Part>, LlmError> {
+    let length = count(list);
     meter.parts(length)?;
     let mut parts = Vec::new();
     parts.reserve_exact(length);
@@ -448,7 +449,7 @@ fn parts(list: &RawValue, meter: &mut Meter<'_>) -> Result<Vec<Part>, LlmError> 
     Ok(parts)
 }
 
-fn part(raw: &RawValue) -> Result<Part, LlmError> {
+fn part(raw: RawJson<'_>) -> Result<Part, LlmError> {
     let part = Object::read(raw, &["type", "text", "refusal", "image_url", "file"])?;
     let other = || Part::Other { dialect: Dialect::OpenAi, value: Json::of(raw) };
     Ok(match part.word("type").as_deref() {

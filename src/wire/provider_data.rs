@@ -2,18 +2,19 @@
 //! decoded, and written again for the same dialect. A `null` among them marks an absent field for which the neutral
 //! form has a value.
 
+use serde_json::value::to_raw_value;
 use serde_json::{Map, Value};
-use serde_json::{value::RawValue, value::to_raw_value};
 
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Extra, ExtraOf, Json, Part},
     fields::{self, bad},
+    raw_json::RawJson,
 };
 
 /// Returns the fields of an object beside the known ones, if there are any. `image_url.url` is a nested field. `null`
 /// counts as absent.
-pub(crate) fn rest(object: &RawValue, known: &[&str]) -> Result<Option<Json>, LlmError> {
+pub(crate) fn rest(object: RawJson<'_>, known: &[&str]) -> Result<Option<Json>, LlmError> {
     let mut rest = RawObject::default();
     fields::fields(object, |name, value| {
         if fields::is_null(value) || known.contains(&name) {
@@ -37,7 +38,7 @@ pub(crate) fn rest(object: &RawValue, known: &[&str]) -> Result<Option<Json>, Ll
 pub(crate) struct RawObject(String);
 
 impl RawObject {
-    pub(crate) fn add(&mut self, name: &str, value: &RawValue) -> Result<(), LlmError> {
+    pub(crate) fn add(&mut self, name: &str, value: RawJson<'_>) -> Result<(), LlmError> {
         let name = to_raw_value(name).map_err(cannot_be_kept)?;
         let before = if self.0.is_empty() { "{" } else { "," };
         [before, name.get(), ":", value.get()].into_iter().for_each(|piece| self.0.push_str(piece));

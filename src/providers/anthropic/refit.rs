@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Map, Value, json};
 
 use super::encode::{Destination, GO_ON, spelled, spelled_choice};
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
     fields::{Object, each, is_list, text},
     models::{Family, Sampling},
     providers::refit::{Fields, top, with_item},
+    raw_json::RawJson,
     translate::{Feature, Reasoning, Report, Settings, Situation, settle, without_thoughts},
     wire,
 };
@@ -149,7 +150,7 @@ fn messages(
 
 /// Returns whether the conversation ends with results of calls that were made without a thought, and whether it ends
 /// with the model's turn.
-fn ends(messages: Option<&RawValue>, thoughts_go: bool) -> Result<(bool, bool), LlmError> {
+fn ends(messages: Option<RawJson<'_>>, thoughts_go: bool) -> Result<(bool, bool), LlmError> {
     let (mut thoughtless, mut begun) = (false, false);
     let Some(messages) = messages else { return Ok((false, false)) };
     each(messages, |turn| {

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use super::encode::{generation, spelled_choice, thinking_config};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         protocol::ModelChoice,
         refit::{Fields, top, with_item},
     },
+    raw_json::RawJson,
     translate::{Feature, Report, Settings, Situation, settle},
     wire,
     wire::foreign::FOREIGN_CALL,
@@ -60,7 +61,7 @@ pub(super) fn refit(body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -
 
 /// Returns the conversation without another model's signatures. The first call of each turn gets the stand-in for one,
 /// if the model requires a signature there.
-fn with_own_signatures(contents: &RawValue, wants: bool) -> Result<Option<String>, LlmError> {
+fn with_own_signatures(contents: RawJson<'_>, wants: bool) -> Result<Option<String>, LlmError> {
     let mut any = false;
     let mut turns = Vec::new();
     each(contents, |turn| {

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use super::protocol::{ChatCompletions, Flavour};
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
         media::media_type_of,
         protocol::{to_json, to_value},
     },
+    raw_json::RawJson,
     translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Report, Settings, Situation, settle},
     wire::{self, openai::SystemPrefix, provider_data},
 };
@@ -85,7 +86,7 @@ struct Assistant<'a> {
     tool_calls: Vec<AnyCall<'a>>,
     /// The older form of a call, if the request used it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    function_call: Option<&'a RawValue>,
+    function_call: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     audio: Option<Value>,
 }
@@ -408,7 +409,7 @@ fn system<'a>(message: &'a Message, family: &Family, report: &mut Report) -> Res
     let Some(extra) = provider_data::of_turn(&message.content, Dialect::OpenAi) else { return Ok(turn) };
     let mut value = provider_data::made(&turn, extra)?;
     if let Some(role) = extra.fields.get("role") {
-        value["role"] = to_value(&role)?;
+        value["role"] = to_value(&Json::of(role))?;
     }
     Ok(Turn::Made(value))
 }
@@ -556,7 +557,7 @@ fn assistant<'a>(
                     report.record(Feature::CallSignature);
                 }
                 match beside.and_then(|extra| extra.fields.get("function_call")) {
-                    Some(older) => function_call = Some(older),
+                    Some(older) => function_call = Some(Json::of(older)),
                     None => tool_calls.push(tool_call(call, beside)?),
                 }
             }
@@ -583,7 +584,7 @@ fn assistant<'a>(
         }
         content = Some(Content::Text(""));
     }
-    let audio = audio.map(|id| json!({ "id": id }));
+    let audio = audio.map(|id| json!({ "id": Json::of(id) }));
     let turn = Turn::Assistant(Box::new(Assistant { content, refusal, tool_calls, function_call, audio }));
     Ok(Some(match extra {
         Some(extra) => Turn::Made(provider_data::made(&turn, extra)?),
@@ -622,7 +623,7 @@ struct FreeText {
 }
 
 /// Returns the id of a spoken answer.
-fn audio_id(value: &Json) -> Result<Option<&RawValue>, LlmError> {
+fn audio_id(value: &Json) -> Result<Option<RawJson<'_>>, LlmError> {
     let Some(audio) = value.get("audio") else { return Ok(None) };
     Ok(Object::read(audio, &["id"])?.get("id"))
 }

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use memchr::memmem;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
 use super::encode::SEALED;
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     fields::{Object, each, is_list, is_object, text, word},
     models::{Family, Sampling},
     providers::refit::{Fields, top},
+    raw_json::RawJson,
     translate::{Feature, Report, Situation, settle},
     wire::responses::{self, tool_names::ToolNames},
 };
@@ -89,7 +90,7 @@ fn without_sealed(fields: &mut Fields<'_>) -> Result<(), LlmError> {
 }
 
 /// Returns a list without the items that go; `None` if none of them does.
-fn filtered(list: &RawValue, goes: impl Fn(&RawValue) -> bool) -> Result<Option<String>, LlmError> {
+fn filtered(list: RawJson<'_>, goes: impl Fn(RawJson<'_>) -> bool) -> Result<Option<String>, LlmError> {
     let (mut kept, mut any) = (String::with_capacity(list.get().len()), false);
     kept.push('[');
     each(list, |item| {
@@ -111,7 +112,7 @@ pub(super) fn without_reasoning(body: &[u8]) -> Option<Vec<u8>> {
     memmem::find(body, b"reasoning")?;
     let mut fields = Fields::of(serde_json::from_slice(body).ok()?).ok()?;
     let input = fields.stood("input").filter(|input| is_list(input))?;
-    let is_reasoning = |item: &RawValue| {
+    let is_reasoning = |item: RawJson<'_>| {
         let kind = Object::read(item, &["type"]).ok().and_then(|item| item.word("type"));
         kind.as_deref() == Some("reasoning")
     };

@@ -2,13 +2,12 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use serde_json::value::RawValue;
-
 use super::report::Report;
 use crate::{
     Dialect, LlmError,
     chat::Chat,
     fields::{self, Object, count, each},
+    raw_json::RawJson,
     translate::rules::Feature,
     wire::responses::tool_names::ToolNames,
 };
@@ -33,7 +32,7 @@ fn names(chat: &Chat) -> Result<Option<HashSet<String>>, LlmError> {
     let Some(extra) = &chat.extra else { return Ok(None) };
     let settings = Object::read(extra.fields.raw(), &["tool_choice", "toolConfig", "tool_config"])?;
     let choice = settings.object("tool_choice");
-    let is_among = |choice: &RawValue| {
+    let is_among = |choice: RawJson<'_>| {
         Ok::<_, LlmError>(Object::read(choice, &["type"])?.word("type").as_deref() == Some("allowed_tools"))
     };
     let mut names = HashSet::new();
@@ -75,7 +74,7 @@ fn names(chat: &Chat) -> Result<Option<HashSet<String>>, LlmError> {
             let calling = Object::read(calling, &["allowedFunctionNames", "allowed_function_names"])?;
             // A single name is a forced tool.
             match calling.either(&["allowedFunctionNames", "allowed_function_names"]) {
-                Some(list) if count(list)? > 1 => each(list, |name| {
+                Some(list) if count(list) > 1 => each(list, |name| {
                     names.extend(fields::text(name)?);
                     Ok(())
                 })?,

@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use super::report::Report;
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     chat::{Chat, Document, Extra, ExtraOf, Image, Json, Media, Part, Tool},
     fields::{Object, each, is_list, text, word},
     internal::base64,
+    raw_json::RawJson,
     translate::rules::Feature,
 };
 
@@ -171,7 +172,7 @@ impl Paragraphs {
         }
     }
 
-    fn content(&mut self, content: &RawValue) -> Result<(), LlmError> {
+    fn content(&mut self, content: RawJson<'_>) -> Result<(), LlmError> {
         if !is_list(content) {
             self.text(text(content)?);
             return Ok(());

@@ -6,12 +6,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use memchr::memmem;
-use serde_json::value::RawValue;
 
 use super::{report::Report, responses, seals};
 use crate::{
     Dialect, ErrorKind, LlmError, Wire,
     fields::{Object, each, is_list, text, word},
+    raw_json::RawJson,
     translate::{
         ids::{Target, fit_id, id_fits},
         rules::Feature,
@@ -46,13 +46,13 @@ pub(crate) fn mend(wire: &Wire, target: Target, report: &mut Report) -> Result<O
         return Ok(None);
     }
     let body = wire.body();
-    let top: &RawValue = serde_json::from_slice(body).map_err(|error| {
+    let top: RawJson<'_> = serde_json::from_slice(body).map_err(|error| {
         LlmError::new(ErrorKind::InvalidRequest, "the body is not a request of its dialect").with_source(error)
     })?;
     Ok(apply(body, edits(top, body, target, report)?))
 }
 
-fn edits(top: &RawValue, body: &Bytes, target: Target, report: &mut Report) -> Result<Edits, LlmError> {
+fn edits(top: RawJson<'_>, body: &Bytes, target: Target, report: &mut Report) -> Result<Edits, LlmError> {
     match target.dialect {
         Dialect::Anthropic => anthropic(top, body, report),
         Dialect::Gemini => gemini(top, body, report),
@@ -88,15 +88,15 @@ fn apply(body: &Bytes, mut edits: Edits) -> Option<Bytes> {
 }
 
 /// Returns the range of a value, which is a slice of the body, by its address.
-pub(super) fn place(raw: &RawValue, body: &Bytes) -> Range<usize> {
+pub(super) fn place(raw: RawJson<'_>, body: &Bytes) -> Range<usize> {
     let start = raw.get().as_ptr() as usize - body.as_ptr() as usize;
     start..start + raw.get().len()
 }
 
 /// Returns a list without some of its items; `None` if none of them goes.
 fn without(
-    list: &RawValue,
-    goes: impl Fn(&RawValue) -> Result<bool, LlmError>,
+    list: RawJson<'_>,
+    goes: impl Fn(RawJson<'_>) -> Result<bool, LlmError>,
     instead: &str,
 ) -> Result<Option<String>, LlmError> {
     let mut any = false;
@@ -123,7 +123,7 @@ fn without(
 }
 
 /// Returns true if a thought is another provider's, or another account's.
-fn is_foreign_thought(raw: &RawValue, seals: Option<&AccountSeals>) -> Result<bool, LlmError> {
+fn is_foreign_thought(raw: RawJson<'_>, seals: Option<&AccountSeals>) -> Result<bool, LlmError> {
     if seals.is_none() && memmem::find(raw.get().as_bytes(), ENVELOPE.as_bytes()).is_none() {
         return Ok(false);
     }
@@ -140,8 +140,8 @@ fn is_foreign_thought(raw: &RawValue, seals: Option<&AccountSeals>) -> Result<bo
 /// # Errors
 ///
 /// The messages are not of the dialect.
-pub(crate) fn without_thoughts(messages: &RawValue) -> Result<Option<String>, LlmError> {
-    let is_thought = |raw: &RawValue| {
+pub(crate) fn without_thoughts(messages: RawJson<'_>) -> Result<Option<String>, LlmError> {
+    let is_thought = |raw: RawJson<'_>| {
         let kind = Object::read(raw, &["type"])?.word("type");
         Ok(matches!(kind.as_deref(), Some("thinking" | "redacted_thinking")))
     };
@@ -154,7 +154,7 @@ pub(crate) fn without_thoughts(messages: &RawValue) -> Result<Option<String>, Ll
             Some(list) => {
                 any = true;
                 let text = turn.get();
-                let content = content.map_or("", RawValue::get);
+                let content = content.map_or("", RawJson::get);
                 let at = content.as_ptr() as usize - text.as_ptr() as usize;
                 kept.extend([&text[..at], list.as_str(), &text[at + content.len()..]]);
             }
@@ -171,10 +171,10 @@ const NOTHING: &str = r#"{"type":"text","text":"(no answer)"}"#;
 
 /// Removes thoughts of other providers and accounts. If the newest tool turn has none of Anthropic's own, thinking is
 /// switched off: the API would refuse it with `Expected thinking, but found tool_use`.
-fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
+fn anthropic(top: RawJson<'_>, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
     let top = Object::read(top, &["messages", "thinking"])?;
     let seals = report.seals().cloned();
-    let is_foreign = |block: &RawValue| is_foreign_thought(block, seals.as_deref());
+    let is_foreign = |block: RawJson<'_>| is_foreign_thought(block, seals.as_deref());
     let mut edits = Vec::new();
     let mut thoughtless_call = false;
     let messages = top.get("messages").map(|messages| {
@@ -220,22 +220,22 @@ fn anthropic(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits,
 /// Returns a part's signature, unparsed, if it is in an envelope or another account's, and whether the part is a
 /// thought.
 fn foreign_signature<'a>(
-    raw: &'a RawValue,
+    raw: RawJson<'a>,
     seals: Option<&AccountSeals>,
-) -> Result<Option<(&'a RawValue, bool)>, LlmError> {
+) -> Result<Option<(RawJson<'a>, bool)>, LlmError> {
     let piece = Object::read(raw, &["thought", "thoughtSignature", "thought_signature"])?;
     let signature = piece.get("thoughtSignature").or_else(|| piece.get("thought_signature"));
-    let is_anothers = |raw: &RawValue| {
+    let is_anothers = |raw: RawJson<'_>| {
         let token = seals.and_then(|_| word(raw)).filter(|token| token != FOREIGN_CALL);
         token.is_some_and(|token| seals.is_some_and(|seals| seals.is_sealed_elsewhere(Dialect::Gemini, &token)))
     };
-    let is_in_envelope = |raw: &RawValue| raw.get().strip_prefix('"').is_some_and(is_envelope_of_gemini);
-    let foreign = signature.filter(|raw| is_in_envelope(raw) || is_anothers(raw));
+    let is_in_envelope = |raw: RawJson<'_>| raw.get().strip_prefix('"').is_some_and(is_envelope_of_gemini);
+    let foreign = signature.filter(|raw| is_in_envelope(*raw) || is_anothers(*raw));
     Ok(foreign.map(|raw| (raw, piece.flag("thought") == Some(true))))
 }
 
 /// Removes thoughts of other providers and accounts; their calls get the stand-in for a signature.
-fn gemini(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
+fn gemini(top: RawJson<'_>, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
     const NOTHING: &str = r#"{"text":"(no answer)"}"#;
     let mut edits = Vec::new();
     let Some(contents) = Object::read(top, &["contents"])?.get("contents") else { return Ok(edits) };
@@ -291,16 +291,16 @@ fn gemini(top: &RawValue, body: &Bytes, report: &mut Report) -> Result<Edits, Ll
 }
 
 /// Returns true if a detail of reasoning was sealed by OpenAI's Responses.
-fn is_sealed_elsewhere(detail: &RawValue) -> Result<bool, LlmError> {
+fn is_sealed_elsewhere(detail: RawJson<'_>) -> Result<bool, LlmError> {
     Ok(Object::read(detail, &["format"])?.word("format").as_deref() == Some(SEALED_BY_RESPONSES))
 }
 
 /// Removes thoughts that only Responses can read. Replaces ids of calls that the server does not take, in the call and
 /// in its result.
-fn openai(top: &RawValue, body: &Bytes, target: Target, report: &mut Report) -> Result<Edits, LlmError> {
+fn openai(top: RawJson<'_>, body: &Bytes, target: Target, report: &mut Report) -> Result<Edits, LlmError> {
     let (mut edits, mut removed) = (Vec::new(), Vec::new());
     let Some(messages) = Object::read(top, &["messages"])?.get("messages") else { return Ok(edits) };
-    let mut fit = |raw: &RawValue| {
+    let mut fit = |raw: RawJson<'_>| {
         if let Some(id) = text(raw)?.filter(|id| target.short_ids && !id_fits(id, target)) {
             edits.push((place(raw, body), format!("\"{}\"", fit_id(&id, target))));
         }

@@ -1,18 +1,17 @@
 //! Surveys a caller's bytes for fields that the neutral form has no place for. Each is carried, or handled by a rule;
 //! none is ignored in silence.
 
-use serde_json::value::RawValue;
-
 use super::{content, report::Report, responses};
 use crate::{
     Dialect, LlmError,
     chat::Json,
     fields::{self, Object, each, is_list, is_object},
+    raw_json::RawJson,
     translate::rules::Feature,
 };
 
 /// Reads the whole request for the fields that [`Chat`](crate::Chat) does not hold.
-pub(super) fn survey(source: Dialect, body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+pub(super) fn survey(source: Dialect, body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     match source {
         Dialect::Anthropic => anthropic(body, report),
         Dialect::OpenAi => openai(body, report),
@@ -21,7 +20,7 @@ pub(super) fn survey(source: Dialect, body: &RawValue, report: &mut Report) -> R
     }
 }
 
-fn is_set(value: &RawValue) -> bool {
+fn is_set(value: RawJson<'_>) -> bool {
     let json = value.get();
     let is_empty = |text: &str| text.bytes().all(|byte| byte.is_ascii_whitespace());
     match json.as_bytes() {
@@ -33,14 +32,14 @@ fn is_set(value: &RawValue) -> bool {
 
 /// Calls `visit` with each field of an object that is set.
 pub(super) fn set<'a>(
-    object: &'a RawValue,
-    mut visit: impl FnMut(&str, &'a RawValue) -> Result<(), LlmError>,
+    object: RawJson<'a>,
+    mut visit: impl FnMut(&str, RawJson<'a>) -> Result<(), LlmError>,
 ) -> Result<(), LlmError> {
     fields::fields(object, |name, value| if is_set(value) { visit(name, value) } else { Ok(()) }).map(drop)
 }
 
 /// Reports the fields of an object that are set and not known, by their names.
-pub(super) fn others(object: &RawValue, known: &[&str], within: &str, report: &mut Report) -> Result<(), LlmError> {
+pub(super) fn others(object: RawJson<'_>, known: &[&str], within: &str, report: &mut Report) -> Result<(), LlmError> {
     set(object, |name, _| {
         if !known.contains(&name) {
             report.record_field(Feature::OtherField, format!("{within}.{name}"));
@@ -53,7 +52,7 @@ pub(super) fn others(object: &RawValue, known: &[&str], within: &str, report: &m
 pub(super) type TargetName = (Dialect, &'static str);
 
 /// Carries a field under the target's name for it; if the target has none, reports the feature.
-pub(super) fn carried(report: &mut Report, feature: Feature, names: &[TargetName], value: &RawValue) {
+pub(super) fn carried(report: &mut Report, feature: Feature, names: &[TargetName], value: RawJson<'_>) {
     match names.iter().find(|(target, _)| *target == report.target()) {
         Some((_, name)) => report.carry(feature, name, Json::of(value)),
         None => report.record(feature),
@@ -75,25 +74,25 @@ pub(super) fn shared(name: &str) -> Option<(Feature, &'static str)> {
     })
 }
 
-fn top_k(report: &mut Report, value: &RawValue) {
+fn top_k(report: &mut Report, value: RawJson<'_>) {
     carried(report, Feature::TopK, &[(Dialect::Anthropic, "top_k"), (Dialect::Gemini, "topK")], value);
 }
 
-fn seed(report: &mut Report, value: &RawValue) {
+fn seed(report: &mut Report, value: RawJson<'_>) {
     carried(report, Feature::Seed, &[(Dialect::OpenAi, "seed"), (Dialect::Gemini, "seed")], value);
 }
 
-fn presence(report: &mut Report, value: &RawValue) {
+fn presence(report: &mut Report, value: RawJson<'_>) {
     let names = &[(Dialect::OpenAi, "presence_penalty"), (Dialect::Gemini, "presencePenalty")];
     carried(report, Feature::Penalties, names, value);
 }
 
-fn frequency(report: &mut Report, value: &RawValue) {
+fn frequency(report: &mut Report, value: RawJson<'_>) {
     let names = &[(Dialect::OpenAi, "frequency_penalty"), (Dialect::Gemini, "frequencyPenalty")];
     carried(report, Feature::Penalties, names, value);
 }
 
-fn anthropic(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn anthropic(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     set(body, |name, value| {
         match name {
             "model" | "tool_choice" | "max_tokens" | "temperature" | "top_p" | "stop_sequences" | "stream" => {}
@@ -120,7 +119,7 @@ fn anthropic(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
     })
 }
 
-fn anthropic_message(message: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn anthropic_message(message: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     report.check_stopped()?;
     set(message, |name, value| {
         match name {
@@ -132,7 +131,7 @@ fn anthropic_message(message: &RawValue, report: &mut Report) -> Result<(), LlmE
     })
 }
 
-fn anthropic_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn anthropic_tool(tool: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     let known = Object::read(tool, &["input_schema", "name", "type"])?;
     if known.get("input_schema").is_none() {
         if known.word("type").is_some_and(|kind| content::runs_at_caller(&kind)) {
@@ -151,7 +150,7 @@ fn anthropic_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> 
     })
 }
 
-fn anthropic_block(block: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn anthropic_block(block: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     let kind = Object::read(block, &["type"])?.word("type").unwrap_or_default();
     let known: &[&str] = match &*kind {
         "text" => &["text"],
@@ -192,7 +191,7 @@ fn anthropic_block(block: &RawValue, report: &mut Report) -> Result<(), LlmError
     })
 }
 
-fn openai(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn openai(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     set(body, |name, value| {
         match name {
             "model"
@@ -241,7 +240,7 @@ fn openai(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
 }
 
 /// Returns true if a list contains nothing but this word.
-fn are_all(list: &RawValue, word: &str) -> Result<bool, LlmError> {
+fn are_all(list: RawJson<'_>, word: &str) -> Result<bool, LlmError> {
     let mut all = is_list(list);
     each(list, |item| {
         all &= fields::word(item).as_deref() == Some(word);
@@ -250,7 +249,7 @@ fn are_all(list: &RawValue, word: &str) -> Result<bool, LlmError> {
     Ok(all)
 }
 
-fn openai_message(message: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn openai_message(message: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     report.check_stopped()?;
     let role = Object::read(message, &["role"])?.word("role");
     let tool = matches!(role.as_deref(), Some("tool" | "function"));
@@ -270,7 +269,7 @@ fn openai_message(message: &RawValue, report: &mut Report) -> Result<(), LlmErro
     })
 }
 
-fn openai_part(part: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn openai_part(part: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     set(part, |name, value| {
         match name {
             "image_url" => {
@@ -287,7 +286,7 @@ fn openai_part(part: &RawValue, report: &mut Report) -> Result<(), LlmError> {
     })
 }
 
-fn openai_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn openai_tool(tool: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     let known = Object::read(tool, &["function", "custom", "type"])?;
     let Some(function) = known.object("function") else {
         if let Some(custom) = known.object("custom") {
@@ -314,7 +313,7 @@ fn openai_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> {
     })
 }
 
-fn gemini(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn gemini(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     set(body, |name, value| {
         match camel(name).as_str() {
             "model" | "contents" | "systemInstruction" => {}
@@ -341,7 +340,7 @@ fn gemini(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
     })
 }
 
-fn gemini_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn gemini_tool(tool: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     fields::fields(tool, |name, value| {
         if camel(name) != "functionDeclarations" {
             report.record_field(Feature::ServerTool, name);
@@ -360,7 +359,7 @@ fn gemini_tool(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> {
     .map(drop)
 }
 
-fn gemini_settings(settings: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn gemini_settings(settings: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     set(settings, |name, value| {
         match camel(name).as_str() {
             "temperature" | "topP" | "maxOutputTokens" | "stopSequences" | "responseMimeType" | "responseSchema"

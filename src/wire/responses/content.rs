@@ -1,12 +1,11 @@
 //! The content of a message or of a tool's output: a text, or a list of parts.
 
-use serde_json::value::RawValue;
-
 use super::joined;
 use crate::{
     Dialect, LlmError,
     chat::{Document, ExtraOf, Image, Json, Media, Part, Role},
     fields::{Object, bad, count, each, is_list, is_null, text, word},
+    raw_json::RawJson,
     wire::{Meter, openai::data_url, provider_data},
 };
 
@@ -52,7 +51,7 @@ pub(super) enum Whose {
 }
 
 pub(super) fn of_value(
-    value: Option<&RawValue>,
+    value: Option<RawJson<'_>>,
     name: &str,
     role: Role,
     whose: Whose,
@@ -61,7 +60,7 @@ pub(super) fn of_value(
     match value.filter(|value| !is_null(value)) {
         None => Ok(Vec::new()),
         Some(list) if is_list(list) => {
-            let length = count(list)?;
+            let length = count(list);
             meter.parts(length)?;
             let mut parts = Vec::new();
             parts.reserve_exact(length);
@@ -80,7 +79,7 @@ pub(super) fn of_value(
 const PART: &[&str] = &["type", "text", "refusal", "image_url", "file_id", "file_url", "file_data", "filename"];
 
 /// Decodes a part, followed by the fields that the neutral form lacks.
-fn part(raw: &RawValue, role: Role, whose: Whose, parts: &mut Vec<Part>) -> Result<(), LlmError> {
+fn part(raw: RawJson<'_>, role: Role, whose: Whose, parts: &mut Vec<Part>) -> Result<(), LlmError> {
     let fields = Object::read(raw, PART)?;
     let kind = fields.word("type").ok_or_else(|| bad("input.content.type", "a text"))?;
     let usual = if role == Role::Assistant { "output_text" } else { "input_text" };
@@ -116,7 +115,7 @@ fn part(raw: &RawValue, role: Role, whose: Whose, parts: &mut Vec<Part>) -> Resu
 }
 
 /// Keeps a part that the neutral form lacks. In a message its extra tells it from an item.
-fn other(raw: &RawValue, whose: Whose, parts: &mut Vec<Part>) -> Result<(), LlmError> {
+fn other(raw: RawJson<'_>, whose: Whose, parts: &mut Vec<Part>) -> Result<(), LlmError> {
     let part = Part::Other { dialect: Dialect::Responses, value: Json::of(raw) };
     let mark = (whose == Whose::Message).then(Json::no_fields);
     provider_data::push(parts, part, Dialect::Responses, mark);

@@ -1,7 +1,5 @@
 //! The items of a conversation, decoded one by one.
 
-use serde_json::value::RawValue;
-
 use super::{
     SystemPrefix,
     content::{self, Whose},
@@ -12,6 +10,7 @@ use crate::{
     Dialect, LlmError,
     chat::{Chat, Extra, ExtraOf, Json, Message, Opaque, Part, Reasoning, Role, ToolCall, ToolResult},
     fields::{Object, bad, count, each, is_list, is_null, text},
+    raw_json::RawJson,
     wire::{
         Meter,
         foreign::{ENVELOPE, unseal},
@@ -67,7 +66,7 @@ impl<'a, 'm> Conversation<'a, 'm> {
         Self { chat, meter, names, leading, begun: false, last: Turn::Closed }
     }
 
-    pub(super) fn item(&mut self, item: &RawValue) -> Result<(), LlmError> {
+    pub(super) fn item(&mut self, item: RawJson<'_>) -> Result<(), LlmError> {
         let fields = Object::read(item, ITEM)?;
         let kind = fields.word("type");
         let is_message = match kind.as_deref() {
@@ -116,7 +115,7 @@ impl<'a, 'm> Conversation<'a, 'm> {
         }
     }
 
-    fn message(&mut self, item: &RawValue, fields: &Object<'_>) -> Result<(), LlmError> {
+    fn message(&mut self, item: RawJson<'_>, fields: &Object<'_>) -> Result<(), LlmError> {
         let role = fields.word("role");
         let (role, known): (Role, &[&str]) = match role.as_deref() {
             Some("system") => (Role::System, &["type", "role", "content"]),
@@ -156,7 +155,7 @@ impl<'a, 'm> Conversation<'a, 'm> {
 
     fn call(
         &mut self,
-        item: &RawValue,
+        item: RawJson<'_>,
         fields: &Object<'_>,
         arguments: String,
         known: &'static [&'static str],
@@ -185,7 +184,7 @@ impl<'a, 'm> Conversation<'a, 'm> {
     }
 
     /// Adds a tool's output; consecutive ones are one turn.
-    fn output(&mut self, item: &RawValue, fields: &Object<'_>, known: &[&str]) -> Result<(), LlmError> {
+    fn output(&mut self, item: RawJson<'_>, fields: &Object<'_>, known: &[&str]) -> Result<(), LlmError> {
         self.meter.parts(1)?;
         let output = fields.get("output").filter(|output| !is_null(output));
         let output = output.ok_or_else(|| bad("input.output", "a text or a list"))?;
@@ -241,7 +240,7 @@ fn free_text(fields: &Object<'_>) -> Result<String, LlmError> {
 
 /// Decodes a thought, and returns the fields of its item that the neutral form lacks.
 fn reasoning(
-    item: &RawValue,
+    item: RawJson<'_>,
     fields: &Object<'_>,
     meter: &mut Meter<'_>,
 ) -> Result<(Reasoning, Option<Json>), LlmError> {
@@ -279,9 +278,9 @@ struct Texts {
 }
 
 /// Reads the texts of a list of parts of this type, unless the list is absent or empty.
-fn texts(list: Option<&RawValue>, kind: &str, meter: &mut Meter<'_>) -> Result<Option<Texts>, LlmError> {
+fn texts(list: Option<RawJson<'_>>, kind: &str, meter: &mut Meter<'_>) -> Result<Option<Texts>, LlmError> {
     let Some(list) = list.filter(|list| is_list(list)) else { return Ok(None) };
-    let length = count(list)?;
+    let length = count(list);
     if length == 0 {
         return Ok(None);
     }

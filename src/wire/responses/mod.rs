@@ -26,13 +26,12 @@ mod tests;
 pub(crate) mod tool_names;
 pub(crate) mod tools;
 
-use serde_json::value::RawValue;
-
 use self::{items::Conversation, tool_names::ToolNames, tools::Lists};
 use crate::{
     Dialect, LlmError,
     chat::{Chat, Extra, Json, Message, OutputSchema, Part, Role, Thinking, ToolChoice},
     fields::{Object, bad, check_representable, count, each, is_list, is_null, is_object, text},
+    raw_json::RawJson,
     wire::{Meter, provider_data, provider_data::RawObject},
 };
 
@@ -56,7 +55,7 @@ const BODY: &[&str] = &[
 ];
 
 /// Decodes a caller's request.
-pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
+pub(crate) fn decode(body: RawJson<'_>, meter: &mut Meter<'_>) -> Result<Chat, LlmError> {
     crate::fields::fields(body, check_representable)?;
     let fields = Object::read(body, BODY)?;
     let mut chat = Chat { model: fields.text("model")?, ..Chat::default() };
@@ -68,7 +67,7 @@ pub(crate) fn decode(body: &RawValue, meter: &mut Meter<'_>) -> Result<Chat, Llm
     leading.instructions(&fields)?;
     match fields.get("input").filter(|input| !is_null(input)) {
         Some(list) if is_list(list) => {
-            meter.messages(count(list)?)?;
+            meter.messages(count(list))?;
             let mut conversation = Conversation::new(&mut chat, meter, &names, &mut leading);
             each(list, |item| conversation.item(item))?;
         }
@@ -110,7 +109,7 @@ impl SystemPrefix {
     }
 
     /// Adds the texts of a message, each as a paragraph.
-    fn add(&mut self, item: &RawValue, content: &[Part]) {
+    fn add(&mut self, item: RawJson<'_>, content: &[Part]) {
         for text in content.iter().filter_map(Part::as_text) {
             match &mut self.system {
                 Some(system) => system.extend(["\n\n", text]),
@@ -124,7 +123,7 @@ impl SystemPrefix {
     }
 
     /// Returns the system prompt that a decoded request had: `settings` are the fields of its extra.
-    pub(crate) fn read(settings: &RawValue) -> Result<Option<String>, LlmError> {
+    pub(crate) fn read(settings: RawJson<'_>) -> Result<Option<String>, LlmError> {
         let stop = crate::wire::Stop::default();
         let mut meter = Meter::of(b"", crate::wire::WireLimits::unlimited(), &stop)?;
         let fields = Object::read(settings, BODY)?;
@@ -142,7 +141,7 @@ impl SystemPrefix {
 }
 
 /// Decodes all but the conversation and the tools.
-pub(crate) fn settings(body: &RawValue, names: &ToolNames, chat: &mut Chat) -> Result<(), LlmError> {
+pub(crate) fn settings(body: RawJson<'_>, names: &ToolNames, chat: &mut Chat) -> Result<(), LlmError> {
     read_settings(&Object::read(body, BODY)?, names, chat)
 }
 
@@ -176,12 +175,12 @@ fn read_settings(body: &Object<'_>, names: &ToolNames, chat: &mut Chat) -> Resul
     Ok(())
 }
 
-fn thinking(reasoning: &RawValue) -> Result<Option<Thinking>, LlmError> {
+fn thinking(reasoning: RawJson<'_>) -> Result<Option<Thinking>, LlmError> {
     let effort = Object::read(reasoning, &["effort"])?.word("effort");
     Ok(effort.and_then(|word| Thinking::of_word(&word)))
 }
 
-fn tool_choice(raw: &RawValue, names: &ToolNames) -> Result<ToolChoice, LlmError> {
+fn tool_choice(raw: RawJson<'_>, names: &ToolNames) -> Result<ToolChoice, LlmError> {
     let choice = Object::read(raw, &["type", "mode", "name", "namespace"])?;
     match choice.word("type").as_deref() {
         Some("allowed_tools") => Ok(match choice.word("mode").as_deref() {
@@ -201,7 +200,7 @@ fn tool_choice(raw: &RawValue, names: &ToolNames) -> Result<ToolChoice, LlmError
     }
 }
 
-fn output(text: &RawValue) -> Result<Option<OutputSchema>, LlmError> {
+fn output(text: RawJson<'_>) -> Result<Option<OutputSchema>, LlmError> {
     let Some(format) = Object::read(text, &["format"])?.object("format") else { return Ok(None) };
     let format = Object::read(format, &["type", "name", "schema", "strict"])?;
     Ok(match format.word("type").as_deref() {

@@ -13,13 +13,14 @@
 
 use std::{collections::HashSet, sync::LazyLock};
 
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 
 use super::tool_names::{Allocator, join};
 use crate::{
     Dialect, LlmError,
     chat::{Extra, Json, Tool},
     fields::{self, Object, bad, each, is_list, is_null, is_object},
+    raw_json::RawJson,
     wire::{
         Meter,
         provider_data::{self, RawObject},
@@ -35,14 +36,14 @@ static NO_ARGUMENTS: LazyLock<Json> = LazyLock::new(|| Json::from(json!({"type":
 /// The lists of tools in a request: its own, and those of the items that define some.
 #[derive(Default)]
 pub(super) struct Lists<'a> {
-    own: Option<&'a RawValue>,
+    own: Option<RawJson<'a>>,
     /// Each with the type of its item.
-    of_items: Vec<(&'static str, &'a RawValue)>,
+    of_items: Vec<(&'static str, RawJson<'a>)>,
 }
 
 impl<'a> Lists<'a> {
     /// Finds the lists of a request with these tools and this input.
-    pub(super) fn find(own: Option<&'a RawValue>, input: Option<&'a RawValue>) -> Result<Self, LlmError> {
+    pub(super) fn find(own: Option<RawJson<'a>>, input: Option<RawJson<'a>>) -> Result<Self, LlmError> {
         let mut lists = Self { own: own.filter(|list| !is_null(list)), of_items: Vec::new() };
         if lists.own.is_some_and(|own| !is_list(own)) {
             return Err(bad("tools", "a list"));
@@ -62,7 +63,7 @@ impl<'a> Lists<'a> {
 
     fn each(
         &self,
-        mut visit: impl FnMut(Option<&'static str>, &'a RawValue) -> Result<(), LlmError>,
+        mut visit: impl FnMut(Option<&'static str>, RawJson<'a>) -> Result<(), LlmError>,
     ) -> Result<(), LlmError> {
         let of_items = self.of_items.iter().map(|(kind, list)| (Some(*kind), *list));
         for (item, list) in self.own.map(|own| (None, own)).into_iter().chain(of_items) {
@@ -138,7 +139,7 @@ pub(crate) fn is_of_item(tool: &Tool) -> bool {
 }
 
 fn namespace<'a>(
-    tool: &'a RawValue,
+    tool: RawJson<'a>,
     fields: &Object<'a>,
     names: &mut Allocator<'a>,
     meter: &mut Meter<'_>,
@@ -173,7 +174,7 @@ fn namespace<'a>(
 }
 
 /// Returns a tool with its namespace as a field.
-fn within(namespace: Option<&Json>, tool: &RawValue) -> Result<Json, LlmError> {
+fn within(namespace: Option<&Json>, tool: RawJson<'_>) -> Result<Json, LlmError> {
     let mut whole = RawObject::default();
     if let Some(namespace) = namespace {
         whole.add("namespace", namespace.raw())?;
@@ -190,7 +191,7 @@ fn within(namespace: Option<&Json>, tool: &RawValue) -> Result<Json, LlmError> {
 const TOOL: &[&str] = &["type", "name", "description", "parameters", "strict", "format", "namespace"];
 
 /// Decodes a tool. If its field `namespace` is an object, it is the tool's namespace.
-pub(crate) fn definition(tool: &RawValue) -> Result<Tool, LlmError> {
+pub(crate) fn definition(tool: RawJson<'_>) -> Result<Tool, LlmError> {
     let fields = Object::read(tool, TOOL)?;
     let whole = || is_object(tool).then(|| Extra::new(Dialect::Responses, Json::of(tool)));
     let name = || match fields.text("name")? {
@@ -233,7 +234,7 @@ fn named(tool: &Object<'_>, name: String) -> Result<String, LlmError> {
 }
 
 /// Returns the schema of the one argument of a tool that takes free text, with its grammar in words.
-pub(crate) fn free_text(format: Option<&RawValue>) -> Result<Json, LlmError> {
+pub(crate) fn free_text(format: Option<RawJson<'_>>) -> Result<Json, LlmError> {
     let Some(format) = format.filter(|format| !is_null(format)) else { return Ok(ANY_TEXT.clone()) };
     let format = Object::read(format, &["syntax", "definition"])?;
     let Some(definition) = format.text("definition")? else { return Ok(ANY_TEXT.clone()) };

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use memchr::memmem;
-use serde_json::value::RawValue;
 
 use crate::{
     Dialect, LlmError,
     chat::{Json, Opaque},
     fields::{Object, each, is_list},
+    raw_json::RawJson,
     translate::{
         request::{
             mend::{Edits, place},
@@ -25,7 +25,7 @@ use crate::{
 /// Removes the reasoning items that another provider or account has signed. OpenAI refuses their `encrypted_content`,
 /// and it knows no item of their ids. The items behind them stay: OpenAI asks for the reasoning of its own items alone.
 pub(in crate::translate::request) fn mend(
-    top: &RawValue,
+    top: RawJson<'_>,
     body: &Bytes,
     report: &mut Report,
 ) -> Result<Edits, LlmError> {
@@ -69,7 +69,7 @@ enum Repair {
 }
 
 impl Repair {
-    fn of(item: &RawValue, seals: Option<&AccountSeals>) -> Result<Self, LlmError> {
+    fn of(item: RawJson<'_>, seals: Option<&AccountSeals>) -> Result<Self, LlmError> {
         if seals.is_none() && memmem::find(item.get().as_bytes(), ENVELOPE.as_bytes()).is_none() {
             return Ok(Self::None);
         }
@@ -92,16 +92,17 @@ impl Repair {
 }
 
 /// Writes the id and the content of a thought whose answer had begun under another id.
-fn rewritten(item: &RawValue, fields: &Object<'_>, token: &str) -> String {
+fn rewritten(item: RawJson<'_>, fields: &Object<'_>, token: &str) -> String {
     let (id, encrypted) = sealed::split(token);
     let mut edits = vec![(fields.get("encrypted_content"), encrypted)];
     if !id.is_empty() {
         edits.push((fields.get("id"), id));
     }
     let text = item.get();
-    let start = |raw: &RawValue| raw.get().as_ptr() as usize - text.as_ptr() as usize;
-    let mut edits: Vec<(&RawValue, &str)> = edits.into_iter().filter_map(|(raw, value)| Some((raw?, value))).collect();
-    edits.sort_by_key(|(raw, _)| start(raw));
+    let start = |raw: RawJson<'_>| raw.get().as_ptr() as usize - text.as_ptr() as usize;
+    let mut edits: Vec<(RawJson<'_>, &str)> =
+        edits.into_iter().filter_map(|(raw, value)| Some((raw?, value))).collect();
+    edits.sort_by_key(|(raw, _)| start(*raw));
     let (mut repaired, mut kept) = (String::with_capacity(text.len()), 0);
     for (raw, value) in edits {
         repaired.push_str(&text[kept..start(raw)]);

@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
 use super::tools;
 use crate::{
     Dialect, LlmError,
     fields::{self, Object, each, is_list, is_object},
+    raw_json::RawJson,
     translate::{
         request::{
             report::Report,
@@ -22,7 +21,7 @@ use crate::{
 /// # Errors
 ///
 /// A rule refuses a feature, or the body is not of the dialect.
-pub(in crate::translate::request) fn survey(body: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+pub(in crate::translate::request) fn survey(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     let is_stored = Object::read(body, &["store"])?.flag("store") == Some(true);
     set(body, |name, value| {
         match name {
@@ -56,7 +55,7 @@ pub(in crate::translate::request) fn survey(body: &RawValue, report: &mut Report
 }
 
 /// Carries a setting that Chat Completions has too. There, labels are for stored answers only.
-fn carry(name: &str, value: &RawValue, is_stored: bool, report: &mut Report) {
+fn carry(name: &str, value: RawJson<'_>, is_stored: bool, report: &mut Report) {
     match shared(name) {
         Some((feature @ Feature::Metadata, "metadata")) if !is_stored => report.record(feature),
         Some((feature, name)) => carried(report, feature, &[(Dialect::OpenAi, name)], value),
@@ -64,7 +63,7 @@ fn carry(name: &str, value: &RawValue, is_stored: bool, report: &mut Report) {
     }
 }
 
-fn text(text: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn text(text: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     set(text, |name, value| {
         match name {
             "format" => return others(value, &["type", "name", "schema", "strict"], "text.format", report),
@@ -75,7 +74,7 @@ fn text(text: &RawValue, report: &mut Report) -> Result<(), LlmError> {
     })
 }
 
-fn reasoning(reasoning: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn reasoning(reasoning: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     set(reasoning, |name, _| {
         match name {
             "effort" => {}
@@ -86,7 +85,7 @@ fn reasoning(reasoning: &RawValue, report: &mut Report) -> Result<(), LlmError> 
     })
 }
 
-fn include(list: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn include(list: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     each(list, |entry| {
         match fields::word(entry).unwrap_or_default() {
             // Thoughts come back signed or sealed from every provider that does so.
@@ -99,7 +98,7 @@ fn include(list: &RawValue, report: &mut Report) -> Result<(), LlmError> {
 }
 
 /// Surveys an item of the conversation.
-fn item(item: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn item(item: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     report.check_stopped()?;
     if !is_object(item) {
         return Ok(());
@@ -139,7 +138,7 @@ fn item(item: &RawValue, report: &mut Report) -> Result<(), LlmError> {
 }
 
 /// Surveys a part of a message or of a tool's result.
-fn part(part: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+fn part(part: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     if !is_object(part) {
         return Ok(());
     }

@@ -1,10 +1,9 @@
 //! The tools of a request of Responses: their own settings, and a choice that only OpenAI can follow.
 
-use serde_json::value::RawValue;
-
 use crate::{
     LlmError,
     fields::{Object, each, is_object},
+    raw_json::RawJson,
     translate::{
         request::{report::Report, survey::set},
         rules::Feature,
@@ -12,7 +11,7 @@ use crate::{
 };
 
 /// Surveys a tool's definition.
-pub(super) fn survey(tool: &RawValue, report: &mut Report) -> Result<(), LlmError> {
+pub(super) fn survey(tool: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     let known = Object::read(tool, &["type", "name", "server_label", "tools"])?;
     let name = |name| Ok::<_, LlmError>(known.text(name)?.unwrap_or_default());
     let kind = known.word("type").unwrap_or_default();
@@ -52,7 +51,7 @@ pub(super) fn survey(tool: &RawValue, report: &mut Report) -> Result<(), LlmErro
 /// # Errors
 ///
 /// The model must call a tool that runs at its own provider.
-pub(super) fn survey_choice(choice: &RawValue, report: &Report) -> Result<(), LlmError> {
+pub(super) fn survey_choice(choice: RawJson<'_>, report: &Report) -> Result<(), LlmError> {
     if !is_object(choice) {
         return Ok(());
     }

@@ -7,28 +7,29 @@
 use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x64};
 use memchr::memchr2;
 
-use crate::wire::foreign::ENVELOPE;
-
 /// A value that was passed over.
-pub(super) struct SkippedValue {
+pub(crate) struct SkippedValue {
     /// The position behind the value.
-    pub(super) end: usize,
+    pub(crate) end: usize,
     /// True if a text in it begins like the crate's own marks.
-    pub(super) marked: bool,
+    pub(crate) marked: bool,
 }
 
 /// Passes over the object or list that begins at `start`; returns `None` if it does not end.
 ///
 /// Brackets are counted, and the last one is of the first one's kind; the pairs in between are not matched. A backslash
 /// outside of a text is refused: it would leave the start of the next text undecided.
-pub(super) fn nested(json: &[u8], start: usize) -> Option<SkippedValue> {
+pub(crate) fn nested(json: &[u8], start: usize) -> Option<SkippedValue> {
     let skipped = dispatch!(Level::new(), simd => blocks(simd, json, start))?;
     let closing = if json[start] == b'{' { b'}' } else { b']' };
     (json[skipped.end - 1] == closing).then_some(skipped)
 }
 
+/// The beginning of the crate's own marks.
+pub(crate) const OWN_MARK: &str = "steadfast.";
+
 const BLOCK: usize = 64;
-const MARK: &[u8] = ENVELOPE.as_bytes();
+const MARK: &[u8] = OWN_MARK.as_bytes();
 const _: () = assert!(!MARK.is_empty() && MARK.len() < BLOCK);
 
 #[inline(always)]
