@@ -149,7 +149,7 @@ fn row_of(error: &LlmError) -> Class {
         }
         (ErrorKind::InvalidRequest, _) if error.is_doubted() => Class { failover: Failover::Yes, ..class },
         // The caller has to mend it. A key of the stack's must not pay for a caller without one.
-        (ErrorKind::Auth, _) if error.is_about_callers_key() => Class::new(Retry::No, Failover::No, Count::Neutral),
+        _ if error.is_callers_own() => Class::new(Retry::No, Failover::No, Count::Neutral),
         // Nothing was sent: the failure says nothing about the provider, and there is nothing to repeat.
         (ErrorKind::Timeout, _) if error.is_unsent() => Class::new(Retry::No, Failover::Yes, Count::Neutral),
         _ => class,

@@ -129,6 +129,8 @@ pub use self::layers::cache::{Cache, CacheHandle, CacheLayer};
 pub use self::layers::idempotency::{Idempotency, IdempotencyHandle, IdempotencyLayer};
 #[cfg(feature = "validate")]
 pub use self::layers::validate::{Validate, ValidateLayer};
+#[cfg(feature = "http")]
+pub use self::wire::BodyRest;
 pub use self::{
     body::CommitPoint,
     body::{Frame, LlmBody, Progress, StreamEvent},

@@ -126,7 +126,7 @@ struct Inner {
     accepts: Option<u8>,
     evidence: Option<Arc<dyn Evidence>>,
     possible_repeat: bool,
-    callers_key: bool,
+    callers_own: bool,
     refused: Option<OmittedParameter>,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
@@ -252,16 +252,22 @@ impl LlmError {
         self.0.possible_repeat
     }
 
-    /// Marks a key that the provider refused as the caller's own.
+    /// Marks a failure of what is the caller's own: a key that the provider refused, a body that broke off.
     #[cfg(feature = "http")]
-    pub(crate) fn blame_callers_key(&mut self) {
-        self.0.callers_key = self.kind() == ErrorKind::Auth;
+    pub(crate) fn blame_caller(&mut self) {
+        self.0.callers_own = true;
+    }
+
+    /// Returns true if what failed is the caller's own: its key, or a body that broke off. The provider is not at
+    /// fault.
+    pub(crate) fn is_callers_own(&self) -> bool {
+        self.0.callers_own
     }
 
     /// Returns true if the provider refused the caller's own key, which a `CallerTransport` sent (feature `http`). No
     /// other tier is asked with a key that is not the caller's.
     pub fn is_about_callers_key(&self) -> bool {
-        self.0.callers_key
+        self.0.callers_own && self.kind() == ErrorKind::Auth
     }
 
     /// Sets the parameter that the model refused, if the request can be sent again without it.

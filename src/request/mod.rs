@@ -302,6 +302,12 @@ impl LlmRequest {
         }
     }
 
+    /// Returns true for a body that comes in pieces, at the pace of its sender.
+    #[inline]
+    pub(crate) fn is_upload(&self) -> bool {
+        self.opaque().is_some_and(OpaqueCall::is_upload)
+    }
+
     /// Returns true for a request to [compact](Wire::compaction) a conversation.
     #[inline]
     pub fn is_compaction(&self) -> bool {
@@ -490,8 +496,11 @@ impl From<Wire> for LlmRequest {
 }
 
 impl From<OpaqueCall> for LlmRequest {
+    /// Creates a request of this call. One whose body comes in pieces has one attempt: its body is sent once.
     fn from(call: OpaqueCall) -> Self {
-        Self::new(Content::Opaque(call))
+        let is_upload = call.is_upload();
+        let request = Self::new(Content::Opaque(call));
+        if is_upload { request.with_max_attempts(1) } else { request }
     }
 }
 

@@ -36,6 +36,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use self::object::JsonText;
+#[cfg(feature = "http")]
+pub use self::opaque::BodyRest;
+#[cfg(feature = "http")]
+pub(crate) use self::opaque::RestPieces;
 pub use self::{
     limits::WireLimits,
     opaque::{OpaqueCall, Unit},

@@ -99,7 +99,7 @@ impl NamedCircuit {
         };
         let ticket = Ticket {
             generation: admission.generation,
-            begun: self.is_timed.then(|| self.clock()),
+            begun: (self.is_timed && !request.is_upload()).then(|| self.clock()),
             ..Ticket::default()
         };
         if admission.probe.is_none() && !admission.suspect {

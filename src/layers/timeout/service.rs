@@ -56,6 +56,8 @@ where
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         let (now, _reading) = Reading::pass_on();
         let (limit, after, watch) = match self.is_plain {
+            // The time of an upload is its sender's: no provider is to pay for it.
+            _ if request.is_upload() => (TimeoutLimit::Deadline, Duration::MAX, None),
             true => (TimeoutLimit::Total, self.limits.total, None),
             false => self.limit_for(request.clone(), now),
         };

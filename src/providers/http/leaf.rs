@@ -47,6 +47,8 @@ pub(super) struct Settings<P> {
     pub(super) door: Option<Arc<Door>>,
     /// The transport of a call's second request.
     pub(super) again: Transport,
+    /// The client of bodies that come in pieces, which no boxed transport takes.
+    pub(super) uploads: Option<HttpClient>,
     /// The parts of the first request that all others have in common.
     pub(super) template: OnceLock<RequestTemplate>,
 }
@@ -63,7 +65,8 @@ pub(super) struct RequestTemplate {
 #[allow(private_bounds, reason = "the protocols are the crate's own; a client of another one is a leaf of its own")]
 impl<P: Protocol> HttpLeaf<P> {
     pub(crate) fn with(protocol: P, provider: impl Into<Arc<str>>, base: BaseUrl, key: Option<Arc<str>>) -> Self {
-        let transport = boxed(HttpClient::new());
+        let client = HttpClient::new();
+        let transport = boxed(client.clone());
         let settings = Settings {
             coder: Coder::new(protocol, provider, key),
             base,
@@ -71,6 +74,7 @@ impl<P: Protocol> HttpLeaf<P> {
             #[cfg(feature = "clouds")]
             door: None,
             again: transport.clone(),
+            uploads: Some(client),
             template: OnceLock::new(),
         };
         Self { settings: Arc::new(settings), transport }
@@ -171,10 +175,19 @@ impl<P: Protocol> HttpLeaf<P> {
         self.over(boxed(transport))
     }
 
-    /// Sets a transport that is boxed already.
+    /// Sets a transport that is boxed already. See [`transport`](Self::transport).
     pub fn over(mut self, transport: Transport) -> Self {
-        self.settings_mut().again = transport.clone();
+        let settings = self.settings_mut();
+        (settings.again, settings.uploads) = (transport.clone(), None);
         self.transport = transport;
+        self
+    }
+
+    /// Sets the client of bodies that come in pieces: see [`OpaqueCall::with_rest`](crate::OpaqueCall::with_rest).
+    /// Default: the leaf's own client; none once [`transport`](Self::transport) is set, which gets whole bodies.
+    #[must_use]
+    pub fn uploads(mut self, client: HttpClient) -> Self {
+        self.settings_mut().uploads = Some(client);
         self
     }
 
@@ -289,6 +302,7 @@ impl<P: Protocol> HttpLeaf<P> {
             #[cfg(feature = "clouds")]
             door: before.door,
             again: before.again,
+            uploads: before.uploads,
             template: OnceLock::new(),
         };
         HttpLeaf { settings: Arc::new(settings), transport: self.transport }.enrolled()

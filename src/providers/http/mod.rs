@@ -57,6 +57,7 @@ mod service;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 #[cfg(feature = "clouds")]
 #[cfg_attr(docsrs, doc(cfg(feature = "clouds")))]

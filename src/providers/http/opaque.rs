@@ -13,6 +13,7 @@ use super::{
     failure::of_transport,
     leaf::{Body, Settings, Transport},
     service::{Form, dispatch, error_of, read_error, read_whole, take},
+    upload,
 };
 use crate::{
     Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, OpaqueCall, StreamEvent,
@@ -34,10 +35,16 @@ pub(super) fn call<P: Protocol>(
     let origin = settings.coder.origin(settings.coder.model_of(&request));
     match prepare(&settings, &request, &origin) {
         Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
-        Ok(sent) => {
-            let sending = dispatch(&settings, None, take(ready), sent, &request);
-            ResponseFuture::new(answer(settings, origin, request, sending))
-        }
+        Ok(sent) => match request.opaque().and_then(OpaqueCall::rest) {
+            None => {
+                let sending = dispatch(&settings, None, take(ready), sent, &request);
+                ResponseFuture::new(answer(settings, origin, request, sending))
+            }
+            Some(rest) => match upload::send(&settings, sent, rest) {
+                Ok(sending) => ResponseFuture::new(answer(settings, origin, request, sending)),
+                Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
+            },
+        },
     }
 }
 

@@ -302,8 +302,9 @@ fn answer<P: Protocol>(
                 Some(refusal) => error.refuse(refusal.parameter),
                 None => {}
             }
-            if CallerTransport::of(&request, settings.coder.protocol.dialect()).is_some() {
-                error.blame_callers_key();
+            let is_callers = CallerTransport::of(&request, settings.coder.protocol.dialect()).is_some();
+            if is_callers && error.kind() == ErrorKind::Auth {
+                error.blame_caller();
             }
             return Err(origin.stamp(error));
         }

@@ -5,6 +5,8 @@
 //! embeddings, the length of each vector: vectors of another length belong to another space.
 
 mod answer;
+#[cfg(feature = "http")]
+mod rest;
 #[cfg(test)]
 mod tests;
 mod vectors;
@@ -14,6 +16,10 @@ use std::{fmt, ops::Range, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
+#[cfg(feature = "http")]
+pub use self::rest::BodyRest;
+#[cfg(feature = "http")]
+pub(crate) use self::rest::RestPieces;
 use super::{
     UNSUPPORTED_PATH,
     object::{JsonText, Object},
@@ -53,6 +59,8 @@ struct Content {
     dialect: Dialect,
     path: Box<str>,
     body: Bytes,
+    #[cfg(feature = "http")]
+    rest: Option<BodyRest>,
     /// The places of a JSON body's fields.
     object: Option<Object>,
     /// The place of the model's name in a body of another kind.
@@ -212,6 +220,20 @@ impl OpaqueCall {
         self
     }
 
+    /// Adds the rest of the body, which comes in pieces behind [`body`](Self::body). It is sent once: the request that
+    /// is made of the call has one attempt, and no limit of time but its own
+    /// [timeout](crate::LlmRequest::with_timeout). Default: none.
+    ///
+    /// A leaf at a cloud refuses it, as does one with a [`transport`](crate::providers::http::HttpLeaf::transport) of
+    /// the user's without [`uploads`](crate::providers::http::HttpLeaf::uploads).
+    #[cfg(feature = "http")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+    #[must_use]
+    pub fn with_rest(mut self, rest: BodyRest) -> Self {
+        self.content_mut().rest = Some(rest);
+        self
+    }
+
     fn content_mut(&mut self) -> &mut Content {
         Arc::make_mut(&mut self.0)
     }
@@ -229,6 +251,30 @@ impl OpaqueCall {
     /// The bytes.
     pub fn body(&self) -> &Bytes {
         &self.0.body
+    }
+
+    /// The rest of the body.
+    #[cfg(feature = "http")]
+    pub(crate) fn rest(&self) -> Option<&BodyRest> {
+        self.0.rest.as_ref()
+    }
+
+    /// Returns true if the body comes in pieces.
+    #[inline]
+    pub(crate) fn is_upload(&self) -> bool {
+        #[cfg(feature = "http")]
+        return self.0.rest.is_some();
+        #[cfg(not(feature = "http"))]
+        false
+    }
+
+    /// Returns the number of bytes, as far as it is known.
+    fn length(&self) -> u64 {
+        #[cfg(feature = "http")]
+        let rest = self.0.rest.as_ref().map_or(0, BodyRest::length);
+        #[cfg(not(feature = "http"))]
+        let rest = 0;
+        self.0.body.len() as u64 + rest
     }
 
     /// The model that the caller names.
@@ -277,7 +323,7 @@ impl OpaqueCall {
             Unit::Tokens => (estimate::characters(&self.0.body) / estimate::CHARS_PER_TOKEN) as u64,
             Unit::Fixed(units) => units,
             Unit::Searches => 1,
-            Unit::Seconds => self.0.body.len() as u64 / BYTES_A_SECOND,
+            Unit::Seconds => self.length() / BYTES_A_SECOND,
         }
     }
 
@@ -325,6 +371,8 @@ impl Content {
             dialect,
             path,
             body,
+            #[cfg(feature = "http")]
+            rest: None,
             object: None,
             model_at: None,
             model: None,
