@@ -94,28 +94,61 @@ impl BodyReader<'_> {
     ///
     /// The body is over one of them, or broke off.
     pub(crate) async fn read(self, headers: &HeaderMap, mut body: Body) -> Result<Bytes, BodyError> {
-        let most = self.settings.body;
-        let announced =
-            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        let (most, announced) = (self.settings.body, announced(headers));
         if announced.is_some_and(|length| length > most) {
             return Err(BodyError::TooLarge);
         }
+        match self.read_up_to(most, announced, &mut body).await? {
+            (body, true) => Ok(body),
+            (_, false) => Err(BodyError::TooLarge),
+        }
+    }
+
+    /// Reads a body, or the beginning of one that is over the limit of size. Returns what is still to come.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read), except for the size.
+    pub(crate) async fn read_beginning(
+        self,
+        headers: &HeaderMap,
+        mut body: Body,
+    ) -> Result<(Bytes, Option<Body>), BodyError> {
+        let (most, announced) = (self.settings.body, announced(headers));
+        let (most, announced) = match announced {
+            Some(length) if length > most => (most.min(BEGINNING), None),
+            announced => (most, announced),
+        };
+        let (read, is_whole) = self.read_up_to(most, announced, &mut body).await?;
+        Ok((read, (!is_whole).then_some(body)))
+    }
+
+    /// Reads a body until its end, or until more than `most` bytes are there. Returns true for the end.
+    async fn read_up_to(
+        &self,
+        most: usize,
+        announced: Option<usize>,
+        body: &mut Body,
+    ) -> Result<(Bytes, bool), BodyError> {
         self.memory.check(announced.unwrap_or_default(), self.share).map_err(BodyError::OutOfMemory)?;
         // Nearly all bodies come with the head, and need no clock.
         let mut times = None;
         let (mut first, mut more, mut reservation) = (Bytes::new(), BytesMut::new(), None);
-        loop {
+        let is_whole = loop {
             let received = first.len() + more.len();
-            let frame = match poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await {
+            if received > most {
+                break false;
+            }
+            let frame = match poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     let times = times.get_or_insert_with(BodyTimes::new);
                     // Boxed: inline it would enlarge every request's future.
-                    Box::pin(self.next(&mut body, received, times)).await?
+                    Box::pin(self.next(body, received, times)).await?
                 }
             };
             let data = match frame {
-                None => break,
+                None => break true,
                 Some(Err(error)) if is_over_limit(&error) => return Err(BodyError::TooLarge),
                 Some(Err(_)) => return Err(BodyError::Broken),
                 Some(Ok(frame)) => match frame.into_data() {
@@ -124,9 +157,6 @@ impl BodyReader<'_> {
                 },
             };
             let length = received + data.len();
-            if length > most {
-                return Err(BodyError::TooLarge);
-            }
             // The reader trusts the announced length up to twice the received bytes.
             let room = announced.unwrap_or(usize::MAX).min(2 * length).max(length);
             if length > FREE_BODY && more.capacity() < length {
@@ -144,12 +174,13 @@ impl BodyReader<'_> {
                 more.extend_from_slice(&std::mem::take(&mut first));
             }
             more.extend_from_slice(&data);
-        }
+        };
         let body = if more.is_empty() { first } else { more.freeze() };
-        Ok(match reservation {
+        let body = match reservation {
             Some(reservation) => reservation.into_body(body),
             None => body,
-        })
+        };
+        Ok((body, is_whole))
     }
 
     /// Waits for the next piece.
@@ -169,6 +200,14 @@ impl BodyReader<'_> {
             }
         }
     }
+}
+
+/// The bytes that are read of a body that is announced as over the limit: the fields in front of a form's file.
+const BEGINNING: usize = 256 << 10;
+
+/// Returns the length that a request announces for its body.
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Returns whether the limit around the routed paths cut the body off.

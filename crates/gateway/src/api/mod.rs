@@ -39,6 +39,7 @@ mod state;
 mod stored_responses;
 mod stream;
 mod unknown_paths;
+mod upload;
 
 pub(crate) use self::{
     catalog::Catalog,

@@ -9,6 +9,7 @@ mod faults;
 mod gemini_cli;
 mod http_llm;
 mod ladder;
+mod large_forms;
 mod nested;
 mod objects;
 mod open_responses;

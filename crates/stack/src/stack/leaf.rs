@@ -51,7 +51,10 @@ macro_rules! over_http {
         for (name, value) in &$settings.headers {
             leaf = leaf.header(name.clone(), value.clone());
         }
-        let leaf = leaf.families($settings.families.clone()).events(&$context.events).over($context.transport());
+        leaf = leaf.families($settings.families.clone()).events(&$context.events).over($context.transport());
+        if let Some(client) = $context.uploads() {
+            leaf = leaf.uploads(client.clone());
+        }
         leaf.seals(&$context.seals)
     }};
 }

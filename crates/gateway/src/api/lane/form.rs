@@ -1,13 +1,13 @@
 //! The fields of a multipart form (RFC 7578) that say which model a call is for.
 
-use std::{ops::Range, sync::Arc};
+use std::{mem, ops::Range, sync::Arc};
 
 use http::HeaderValue;
 use memchr::memmem;
 use steadfast::{ErrorKind, LlmError};
 
 /// The fields of a form. Its files pass unread.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Form {
     /// The model's name, and its place in the body.
     pub(super) model: Option<(Arc<str>, Range<usize>)>,
@@ -20,8 +20,11 @@ const MAX_HEAD: usize = 8 << 10;
 const MAX_PARTS: usize = 1000;
 /// The problem of a form that was cut.
 const NO_END: &str = "it has no end: the last boundary, with two dashes behind it, is missing";
-/// The longest name of a model, in bytes.
+/// The problem of a field behind the part of a large form that was read ahead.
+const TOO_LATE: &str = "`model` and `n` must come before the file in a form of this size";
+/// The longest name of a model, and the longest value with the white space around it, in bytes.
 const MAX_MODEL: usize = 200;
+const MAX_VALUE: usize = 1 << 10;
 
 /// Returns true if a body is a form.
 pub(super) fn is_form(content_type: Option<&HeaderValue>) -> bool {
@@ -41,47 +44,206 @@ impl Form {
     ///
     /// The content type has no boundary, the form has no end, a part has no head, or two fields name a model.
     pub(super) fn read(content_type: &HeaderValue, body: &[u8]) -> Result<Self, LlmError> {
-        let invalid = |what: &str| LlmError::new(ErrorKind::InvalidRequest, format!("the form is invalid: {what}"));
-        let boundary = boundary(content_type).ok_or_else(|| invalid("its content type has no `boundary`"))?;
-        let delimiter = format!("--{boundary}").into_bytes();
-        let between = [b"\r\n", &*delimiter].concat();
-        let finder = memmem::Finder::new(&between);
-        let mut at = match body.starts_with(&delimiter) {
-            true => delimiter.len(),
-            false => finder.find(body).ok_or_else(|| invalid("it has no part"))? + between.len(),
-        };
-        let mut form = Self::default();
-        for _ in 0..MAX_PARTS {
-            let rest = &body[at..];
-            if rest.starts_with(b"--") {
-                return Ok(form);
-            }
-            let head_end = memmem::find(&rest[..rest.len().min(MAX_HEAD)], b"\r\n\r\n");
-            let is_cut = rest.len() < MAX_HEAD;
-            let head_end = head_end.ok_or_else(|| invalid(if is_cut { NO_END } else { "a part has no head" }))?;
-            let start = at + head_end + 4;
-            let Some(length) = finder.find(&body[start..]) else {
-                return Err(invalid(NO_END));
-            };
-            form.take(&rest[..head_end], start..start + length, body).map_err(invalid)?;
-            at = start + length + between.len();
+        let mut reader = FormReader::new(content_type)?;
+        reader.push(body)?;
+        reader.finish()?;
+        Ok(reader.form)
+    }
+}
+
+/// A reader of a form that comes in pieces. It keeps no more than a part's head or a short value.
+pub(super) struct FormReader {
+    /// A line break, two dashes and the boundary.
+    delimiter: memmem::Finder<'static>,
+    place: Place,
+    parts: usize,
+    /// The last bytes, which the next piece may complete.
+    kept: Vec<u8>,
+    /// The position in the body behind `kept`. The line break before the first boundary counts: it may be missing.
+    end: usize,
+    form: Form,
+    /// True once no field of a name that is read may come any more.
+    is_closed: bool,
+}
+
+/// The place of the next byte in the form.
+enum Place {
+    /// Before the first boundary.
+    Start,
+    /// Behind a boundary.
+    Head,
+    /// In the value of a field that is read, with the position of its start.
+    Value(Field, usize, Vec<u8>),
+    /// In a value that passes unread.
+    Unread,
+    /// Behind the last boundary.
+    End,
+}
+
+/// A field that is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Model,
+    Count,
+}
+
+impl Field {
+    fn wanted(self) -> &'static str {
+        match self {
+            Self::Model => "`model` must be a name of at most 200 bytes",
+            Self::Count => "`n` must be a number",
         }
-        Err(invalid("it has more than 1000 parts"))
+    }
+}
+
+const LINE_BREAK: &[u8] = b"\r\n";
+
+impl FormReader {
+    /// # Errors
+    ///
+    /// The content type has no boundary.
+    pub(super) fn new(content_type: &HeaderValue) -> Result<Self, LlmError> {
+        let boundary = boundary(content_type).ok_or_else(|| invalid("its content type has no `boundary`"))?;
+        let delimiter = [LINE_BREAK, b"--", boundary.as_bytes()].concat();
+        Ok(Self {
+            delimiter: memmem::Finder::new(&delimiter).into_owned(),
+            place: Place::Start,
+            parts: 0,
+            kept: LINE_BREAK.to_vec(),
+            end: LINE_BREAK.len(),
+            form: Form::default(),
+            is_closed: false,
+        })
     }
 
-    fn take(&mut self, head: &[u8], place: Range<usize>, body: &[u8]) -> Result<(), &'static str> {
-        let value = || str::from_utf8(&body[place.clone()]).ok().map(str::trim);
-        match name(head) {
-            Some("model") if self.model.is_some() => return Err("two fields are named `model`"),
-            Some("model") => {
-                let model = value().filter(|model| !model.is_empty() && model.len() <= MAX_MODEL);
-                self.model = Some((model.ok_or("`model` must be a name of at most 200 bytes")?.into(), place));
+    /// The fields so far.
+    pub(super) fn form(&self) -> &Form {
+        &self.form
+    }
+
+    /// Refuses fields of the names that are read from now on: the request is decided.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// Reads a piece.
+    ///
+    /// # Errors
+    ///
+    /// A part has no head, a field is invalid, or two fields name a model.
+    pub(super) fn push(&mut self, piece: &[u8]) -> Result<(), LlmError> {
+        self.end += piece.len();
+        let joined;
+        let mut bytes = piece;
+        let opening = &self.delimiter.needle()[LINE_BREAK.len()..];
+        if matches!(self.place, Place::Start) && self.kept == LINE_BREAK && piece.starts_with(opening) {
+            // Nearly every form begins so, and is not copied.
+            bytes = &piece[opening.len()..];
+            self.kept.clear();
+            self.place = Place::Head;
+        } else if !self.kept.is_empty() {
+            self.kept.extend_from_slice(piece);
+            joined = mem::take(&mut self.kept);
+            bytes = &joined;
+        }
+        while let Some(used) = self.step(bytes)? {
+            bytes = &bytes[used..];
+        }
+        self.kept = bytes.to_vec();
+        Ok(())
+    }
+
+    /// Reads up to the next place in the form. Returns the number of bytes that are done with; `None` if more must
+    /// come.
+    fn step(&mut self, bytes: &[u8]) -> Result<Option<usize>, LlmError> {
+        let position = self.end - bytes.len();
+        match self.place {
+            Place::End if bytes.is_empty() => Ok(None),
+            Place::End => Ok(Some(bytes.len())),
+            Place::Head => {
+                if bytes.starts_with(b"--") {
+                    self.place = Place::End;
+                    return Ok(Some(2));
+                }
+                let Some(length) = memmem::find(&bytes[..bytes.len().min(MAX_HEAD)], b"\r\n\r\n") else {
+                    return if bytes.len() < MAX_HEAD { Ok(None) } else { Err(invalid("a part has no head")) };
+                };
+                self.parts += 1;
+                if self.parts > MAX_PARTS {
+                    return Err(invalid("it has more than 1000 parts"));
+                }
+                self.place = match self.field(&bytes[..length])? {
+                    Some(field) => Place::Value(field, position + length + 4, Vec::new()),
+                    None => Place::Unread,
+                };
+                Ok(Some(length + 4))
             }
-            Some("n") => self.count = value().and_then(|count| count.parse().ok()),
-            _ => {}
+            Place::Start | Place::Value(..) | Place::Unread => {
+                let found = self.delimiter.find(bytes);
+                // What may be the beginning of a boundary stays.
+                let longest = self.delimiter.needle().len() - 1;
+                let length = found.unwrap_or_else(|| bytes.len().saturating_sub(longest));
+                if let Place::Value(field, _, value) = &mut self.place {
+                    if value.len() + length > MAX_VALUE {
+                        return Err(invalid(field.wanted()));
+                    }
+                    value.extend_from_slice(&bytes[..length]);
+                }
+                match found {
+                    None => Ok((length > 0).then_some(length)),
+                    Some(length) => {
+                        if let Place::Value(field, start, value) = mem::replace(&mut self.place, Place::Head) {
+                            self.take(field, start, &value)?;
+                        }
+                        Ok(Some(length + self.delimiter.needle().len()))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the field that a part's value is for, if it is one that is read.
+    fn field(&self, head: &[u8]) -> Result<Option<Field>, LlmError> {
+        let field = match name(head) {
+            Some("model") => Field::Model,
+            Some("n") => Field::Count,
+            _ => return Ok(None),
+        };
+        match (field, self.is_closed) {
+            (Field::Model, _) if self.form.model.is_some() => Err(invalid("two fields are named `model`")),
+            (_, true) => Err(invalid(TOO_LATE)),
+            _ => Ok(Some(field)),
+        }
+    }
+
+    fn take(&mut self, field: Field, start: usize, value: &[u8]) -> Result<(), LlmError> {
+        let text = str::from_utf8(value).ok().map(str::trim);
+        match field {
+            Field::Model => {
+                let model = text.filter(|model| !model.is_empty() && model.len() <= MAX_MODEL);
+                let model = model.ok_or_else(|| invalid(field.wanted()))?;
+                let start = start - LINE_BREAK.len();
+                self.form.model = Some((model.into(), start..start + value.len()));
+            }
+            Field::Count => self.form.count = text.and_then(|count| count.parse().ok()),
         }
         Ok(())
     }
+
+    /// # Errors
+    ///
+    /// The form has no end.
+    pub(super) fn finish(&self) -> Result<(), LlmError> {
+        match self.place {
+            Place::End => Ok(()),
+            Place::Start => Err(invalid("it has no part")),
+            _ => Err(invalid(NO_END)),
+        }
+    }
+}
+
+fn invalid(what: &str) -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, format!("the form is invalid: {what}"))
 }
 
 fn boundary(content_type: &HeaderValue) -> Option<&str> {
@@ -132,6 +294,34 @@ mod tests {
         assert_eq!(read("--b-7--"), Ok(Form::default()));
         assert!(is_form(Some(&HeaderValue::from_static(TYPE))));
         assert!(!is_form(Some(&HeaderValue::from_static("application/json"))) && !is_form(None));
+    }
+
+    #[test]
+    fn a_form_in_pieces_of_any_size_is_the_form() {
+        let file = "x\r\n--b-\r\n--b-6\r\n\r\n".repeat(40);
+        let body = format!("preamble\r\n{}{}{}--b-7--\r\nend", part("file", &file), part("n", "3"), part("model", "m"));
+        let whole = read(&body).unwrap();
+        assert_eq!((&body[whole.model.clone().unwrap().1], whole.count), ("m", Some(3)));
+        for size in 1..body.len() {
+            let mut reader = FormReader::new(&HeaderValue::from_static(TYPE)).unwrap();
+            for piece in body.as_bytes().chunks(size) {
+                reader.push(piece).unwrap();
+                assert!(reader.kept.len() <= MAX_HEAD, "{}", reader.kept.len());
+            }
+            reader.finish().unwrap();
+            assert_eq!(reader.form(), &whole, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_form_that_was_decided_takes_no_model_any_more() {
+        for late in [part("model", "b"), part("n", "9")] {
+            let mut reader = FormReader::new(&HeaderValue::from_static(TYPE)).unwrap();
+            reader.push(part("file", "x").as_bytes()).unwrap();
+            reader.close();
+            let problem = reader.push((late + "--b-7--").as_bytes()).unwrap_err();
+            assert!(problem.message().contains("must come before the file"), "{}", problem.message());
+        }
     }
 
     #[test]

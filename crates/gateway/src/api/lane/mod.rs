@@ -2,6 +2,7 @@
 //! layers as conversations: deadline, caps, places of the feature, circuits, retries, records.
 
 mod form;
+mod form_rest;
 mod paths;
 
 use std::sync::Arc;
@@ -13,12 +14,12 @@ use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, OpaqueCall, Unit};
+use steadfast::{BodyRest, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, OpaqueCall, Unit};
 use steadfast_stack::CallKind;
 use tokio_util::sync::CancellationToken;
 
-use self::form::Form;
 pub(crate) use self::paths::{Call, call_at, served};
+use self::{form::Form, form_rest::FormRest};
 use super::{
     GatewayState,
     addresses::Deployment,
@@ -29,6 +30,7 @@ use super::{
     refusal,
     request_options::{RequestOptions, forwarded},
     stream::stopping,
+    upload,
 };
 use crate::http::Answering;
 
@@ -53,11 +55,25 @@ pub(crate) fn answer<'a>(
     let (gateway, record, is_coheres) = (gateway.clone(), entry.record(), call.is_coheres());
     let answering = async move {
         let settings = gateway.lifecycle.current.load_full();
-        let body = match gateway.reader(&settings, key.as_ref()).read(&headers, body).await {
-            Ok(body) => body,
+        let reader = gateway.reader(&settings, key.as_ref());
+        let read = match form::is_form(headers.get(header::CONTENT_TYPE)).then(|| upload::announced(&headers)) {
+            Some(Err(error)) => return fail(&entry, options.explain, &error, dialect),
+            Some(Ok(_)) => reader.read_beginning(&headers, body).await,
+            None => reader.read(&headers, body).await.map(|body| (body, None)),
+        };
+        let (body, rest) = match read {
+            Ok(read) => read,
             Err(error) => return body_failure(&entry, error, &settings, options.explain, dialect),
         };
-        let request = prepared(&gateway, &call, &headers, extensions.get(), body);
+        let is_named = call.model.is_some() || extensions.get::<Deployment>().is_some();
+        let content_type = headers.get(header::CONTENT_TYPE);
+        let rest = content_type.zip(rest).map(|(kind, rest)| FormRest::new(kind, &body, rest, is_named, &settings));
+        let rest = match rest.transpose() {
+            Ok(rest) => rest,
+            Err(error) => return fail(&entry, options.explain, &error, dialect),
+        };
+        let failure = rest.as_ref().map(FormRest::failure);
+        let request = prepared(&gateway, &call, &headers, extensions.get(), body, rest);
         let request = request.and_then(|request| options.apply(request));
         let request = match request {
             Ok(request) => request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect)),
@@ -78,7 +94,10 @@ pub(crate) fn answer<'a>(
                 streamed(entry, options.explain, response, dialect, &connection.cut)
             }
             Ok(response) => complete(&entry, options.explain, response, dialect),
-            Err(error) => fail(&entry, options.explain, &error, dialect),
+            Err(error) => match failure.and_then(|failure| failure.get().copied()) {
+                Some(failure) => body_failure(&entry, failure, &settings, options.explain, dialect),
+                None => fail(&entry, options.explain, &error, dialect),
+            },
         }
     };
     let answering = panic::respond(answering, move |caught| panicked(caught, &record, connection, dialect));
@@ -88,21 +107,24 @@ pub(crate) fn answer<'a>(
     })
 }
 
-/// Creates the request: the caller's bytes, and the pool of tiers that its model belongs to.
+/// Creates the request: the caller's bytes, and the pool of tiers that its model belongs to. `rest` is the part of a
+/// form that is still to come.
 fn prepared(
     gateway: &GatewayState,
     call: &Call,
     headers: &HeaderMap,
     deployment: Option<&Deployment>,
     body: Bytes,
+    rest: Option<FormRest>,
 ) -> Result<LlmRequest, LlmError> {
     let (kind, dialect) = (call.kind, call.dialect());
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
     let (mut opaque, unit) = match content_type.filter(|content_type| !is_json(content_type, kind)) {
         Some(content_type) => {
-            let form = match form::is_form(Some(&content_type)) {
-                true => Form::read(&content_type, &body)?,
-                false => Form::default(),
+            let form = match &rest {
+                Some(rest) => rest.form().clone(),
+                None if form::is_form(Some(&content_type)) => Form::read(&content_type, &body)?,
+                None => Form::default(),
             };
             let unit = match unit(kind, &Bytes::new()) {
                 Unit::Fixed(_) if kind == CallKind::Images => Unit::Fixed(form.count.unwrap_or(1)),
@@ -137,7 +159,12 @@ fn prepared(
     if kind == CallKind::Embeddings {
         opaque = opaque.vectors(pool.dimensions);
     }
+    let limit = rest.as_ref().map(FormRest::limit);
+    if let Some(rest) = rest {
+        opaque = opaque.with_rest(BodyRest::new(rest));
+    }
     let request = LlmRequest::from(opaque);
+    let request = limit.into_iter().fold(request, LlmRequest::with_timeout);
     // The gateway does not know whether the call may be repeated.
     Ok(if kind == CallKind::Other { request.with_max_attempts(1) } else { request })
 }

@@ -8,7 +8,6 @@
 //! [`MAX_UPLOAD`]. Of a JSON answer the gateway reads the ids.
 
 mod ids;
-mod limited;
 mod paths;
 
 use std::{sync::Arc, time::Duration};
@@ -26,8 +25,8 @@ use steadfast_stack::{ObjectPlaces, ObjectTier, StackHandle};
 use steadfast_stores::places::Place;
 use tokio::time::timeout;
 
+use self::ids::ids_in;
 pub(crate) use self::paths::{ObjectCall, SERVED};
-use self::{ids::ids_in, limited::Limited};
 use super::{
     Catalog, GatewayState,
     inbound::BodyError,
@@ -38,18 +37,12 @@ use super::{
     refusal,
     request_options::{RequestOptions, forwarded},
     stream::stopping,
+    upload::{Limited, MAX_UPLOAD, announced, head_limit},
 };
-use crate::{
-    http::Answering,
-    limits::{MIN_UPLOAD_RATE, Settings},
-};
+use crate::{http::Answering, limits::Settings};
 
-/// The largest upload, in bytes: over the largest file that a provider takes in one request.
-const MAX_UPLOAD: u64 = 2 << 30;
 /// The largest JSON answer that is read for its ids, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
-/// The time for the head of a response, once the request is sent. A provider may convert a file meanwhile.
-const HEAD_LIMIT: Duration = Duration::from_secs(600);
 /// The longest silence within a response.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -277,25 +270,20 @@ impl Exchange<'_> {
         let body = match sent {
             Sent::Json(json) => StreamedBody::new(Full::new(json).map_err(|never| match never {})),
             Sent::Upload(body) => {
-                let announced = headers.get(header::CONTENT_LENGTH);
-                own.extend(announced.map(|length| (header::CONTENT_LENGTH, length.clone())));
-                let length = announced.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(MAX_UPLOAD);
-                if length > MAX_UPLOAD {
-                    let message = format!("the upload has {length} bytes, and may have {MAX_UPLOAD}");
-                    return Err(Failure::Error(LlmError::new(ErrorKind::TooLarge, message)));
-                }
-                let body = Limited::new(body, MAX_UPLOAD, settings.body_idle);
+                let length = announced(headers).map_err(Failure::Error)?.unwrap_or(MAX_UPLOAD);
+                let announcement = headers.get(header::CONTENT_LENGTH);
+                own.extend(announcement.map(|length| (header::CONTENT_LENGTH, length.clone())));
+                let body = Limited::upload(body, settings);
                 let failure = body.failure();
                 let sending = self.stack.send_for_object(tier, method, path, own, StreamedBody::new(body));
-                let limit = HEAD_LIMIT + Duration::from_secs(length / MIN_UPLOAD_RATE);
-                return timed(limit, tier, sending).await.map_err(|error| match failure.get() {
+                return timed(head_limit(length), tier, sending).await.map_err(|error| match failure.get() {
                     Some(error) => Failure::Body(*error),
                     None => Failure::Error(error),
                 });
             }
         };
         let sending = self.stack.send_for_object(tier, method, path, own, body);
-        timed(HEAD_LIMIT, tier, sending).await.map_err(Failure::Error)
+        timed(head_limit(0), tier, sending).await.map_err(Failure::Error)
     }
 
     /// Remembers the ids of an answer, and leaves other callers' objects out of a list.
@@ -306,7 +294,7 @@ impl Exchange<'_> {
         response: Response<StreamedBody>,
     ) -> Result<Response<Body>, LlmError> {
         let (head, body) = response.into_parts();
-        let body = Body::new(Limited::new(body, u64::MAX, SILENCE));
+        let body = Body::new(Limited::new(body, SILENCE));
         let has_ids = head.status.is_success() && !self.call.is_content && is_json(&head.headers);
         if !has_ids {
             return Ok(Response::from_parts(head, body));
