@@ -12,7 +12,7 @@ use fastrand::Rng;
 use tokio::time::Instant;
 use tower::Service;
 
-use super::traffic::DrillRequest;
+use super::{embeddings, traffic::DrillRequest};
 use crate::scenario::{
     FaultTarget,
     file::{FaultSpec, ScenarioFile, Window},
@@ -272,7 +272,14 @@ impl Service<LlmRequest> for DrillProvider {
     }
 
     fn call(&mut self, request: LlmRequest) -> Self::Future {
-        let fault = self.shared.admit(request.extensions().get::<DrillRequest>());
+        let ask = request.extensions().get::<DrillRequest>().cloned();
+        let fault = self.shared.admit(ask.as_ref());
+        // A call for vectors fares as a short conversation does.
+        let embeds = request.opaque().is_some();
+        let request = match ask.filter(|_| embeds) {
+            Some(ask) => ask.request().with_stream(false),
+            None => request,
+        };
         let request = match fault {
             Some(fault) => request.with_extension(fault),
             None => request,
@@ -282,6 +289,7 @@ impl Service<LlmRequest> for DrillProvider {
             // The error names the replaced provider, because prices depend on it.
             let (provider, model) = (shared.provider.clone(), shared.model.clone());
             match answer.await {
+                Ok(_) if embeds => Ok(embeddings::answer().with_model(provider, model)),
                 Ok(response) => Ok(response.with_model(provider, model)),
                 Err(error) => Err(error.with_model(provider, model)),
             }

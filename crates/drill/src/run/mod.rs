@@ -1,5 +1,6 @@
 //! One scenario against one configuration, in virtual time.
 
+mod embeddings;
 mod leaf;
 mod outcome;
 mod report;
@@ -17,6 +18,7 @@ use tokio::{
 use tower::Service as _;
 
 use self::{
+    embeddings::Embeddings,
     leaf::{ProviderStats, TierProvider, mixed},
     outcome::Outcome,
     tasks::DrillTasks,
@@ -26,7 +28,7 @@ use self::{
 use super::{
     baseline::{BaselineKind, BaselineOutcome},
     report::ScenarioReport,
-    scenario::{FaultTarget, Scenario},
+    scenario::{FaultTarget, Scenario, file::RequestKind},
 };
 use steadfast_internal::wall_clock;
 use steadfast_stack::{
@@ -79,11 +81,16 @@ pub(super) fn drill_config(config: &Config) -> Config {
 /// Runs a scenario.
 pub(super) fn run(scenario: &Scenario, config: &Config, seed: u64) -> Result<ScenarioReport, ConfigError> {
     let config = &scenario.with_deployments(config);
+    let embeddings = match scenario.file().requests.kind {
+        RequestKind::Conversations => None,
+        RequestKind::Embeddings => Some(Embeddings::new(config)?),
+    };
+    let config = embeddings.as_ref().map_or(config, |embeddings| &embeddings.places);
     let hits = scenario.hits(config)?;
     let seed = scenario.name().bytes().fold(seed, |seed, byte| mixed(seed, byte.into()));
     let asks: Arc<[DrillRequest]> = traffic(scenario.file(), seed).into();
     let runtime = || virtual_time().map_err(|error| ConfigError::new(vec![Problem::of_file(None, error.to_string())]));
-    let with = runtime()?.block_on(run_stack(scenario, config, &hits, &asks, seed))?;
+    let with = runtime()?.block_on(run_stack(scenario, config, embeddings.as_ref(), &hits, &asks, seed))?;
     let mut without = Vec::new();
     if let Some(primary) = primary(config) {
         for way in BaselineKind::ALL {
@@ -120,6 +127,7 @@ struct StackRun {
 async fn run_stack(
     scenario: &Scenario,
     config: &Config,
+    embeddings: Option<&Embeddings>,
     hits: &[FaultTarget<'_>],
     asks: &Arc<[DrillRequest]>,
     seed: u64,
@@ -129,7 +137,8 @@ async fn run_stack(
     let _date = wall_clock::DrillDate::begin(DAY + clock);
     let mut providers: Vec<Option<TierProvider>> = Vec::new();
     let mut builder = Stack::builder().environment(Environment::default()).seed(seed);
-    if config.tiers.iter().any(|tier| tier.provider == Provider::Handoff) {
+    let of_stack = embeddings.map_or(config, |embeddings| &embeddings.stack);
+    if of_stack.tiers.iter().any(|tier| tier.provider == Provider::Handoff) {
         builder = builder.tasks(DrillTasks::new(hits));
     }
     for (place, tier) in config.tiers.iter().enumerate() {
@@ -139,10 +148,16 @@ async fn run_stack(
         }
         providers.push(provider);
     }
-    let stack = builder.build(config.clone())?;
+    if let Some(embeddings) = embeddings {
+        builder = embeddings.replace_conversations(builder);
+    }
+    let stack = builder.build(of_stack.clone())?;
     let handle = stack.handle();
     let timeline = Timeline::begin(&handle, start);
-    let config: Arc<Config> = handle.config();
+    let config: Arc<Config> = match embeddings {
+        Some(_) => Arc::new(config.clone()),
+        None => handle.config(),
+    };
     let mut service = stack.service();
     let mut under_way = JoinSet::new();
     let (mut circuits, piece) = (Vec::new(), piece(scenario));
@@ -154,9 +169,13 @@ async fn run_stack(
             circuits.push(states(&handle, &config));
         }
         sleep_until(at).await;
-        let answer = service.call(asks[number].request());
-        let (asks, config) = (asks.clone(), config.clone());
-        under_way.spawn(async move { (number, outcome::of(answer, &asks[number], &config).await) });
+        let ask = &asks[number];
+        let answer = service.call(embeddings.map_or_else(|| ask.request(), |embeddings| embeddings.request(ask)));
+        let (asks, config, judge) = (asks.clone(), config.clone(), embeddings.map(Embeddings::judge));
+        under_way.spawn(async move {
+            let outcome = outcome::of(answer, &asks[number], &config).await;
+            (number, if let Some(judge) = judge { judge(outcome) } else { outcome })
+        });
     }
     for end in ends {
         sleep_until(end).await;

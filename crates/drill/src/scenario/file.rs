@@ -45,6 +45,8 @@ pub(crate) struct ScenarioFile {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Requests {
+    /// What they ask for. Default: conversations.
+    pub(crate) kind: RequestKind,
     /// The random arrivals per time. Default: 1/s.
     pub(crate) rate: Rate,
     /// The share of streams. Default: 50%.
@@ -64,6 +66,7 @@ pub(crate) struct Requests {
 impl Default for Requests {
     fn default() -> Self {
         Self {
+            kind: RequestKind::Conversations,
             rate: Rate(1.0),
             streams: Share(0.5),
             features: BTreeMap::new(),
@@ -73,6 +76,16 @@ impl Default for Requests {
             bursts: Vec::new(),
         }
     }
+}
+
+/// What requests ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RequestKind {
+    #[default]
+    Conversations,
+    /// Texts as vectors, from the lane's tiers.
+    Embeddings,
 }
 
 /// Extra requests for a while, beside the others.

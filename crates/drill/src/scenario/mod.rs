@@ -23,6 +23,7 @@ use steadfast_stack::{Config, ConfigError, Deployment, Findings, Format, Problem
 /// lasts: 2h
 /// clock: "09:00"                      # the time of day at its beginning, for the timeline
 /// requests:
+///   kind: conversations               # or embeddings, from the tiers of the lane. Default: conversations
 ///   rate: 1/s                         # arrivals by chance; also 30/min, 100/h. Default: 1/s
 ///   streams: 50%                      # Default: 50%
 ///   features: { chat: 3, background: 1 }   # names with weights. Default: chat
@@ -112,6 +113,7 @@ const BUILTIN: &[(&str, &str)] = &[
     ("failing-deployment", include_str!("../scenarios/failing-deployment.yaml")),
     ("lost-deployment", include_str!("../scenarios/lost-deployment.yaml")),
     ("keys-near-their-limit", include_str!("../scenarios/keys-near-their-limit.yaml")),
+    ("embeddings-down", include_str!("../scenarios/embeddings-down.yaml")),
 ];
 
 impl Scenario {
