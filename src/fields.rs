@@ -11,7 +11,10 @@ use serde::{
 };
 use serde_json::Number;
 
-use crate::{ErrorKind, LlmError, raw_json::RawJson};
+use crate::{
+    ErrorKind, LlmError,
+    raw_json::{RawJson, Word},
+};
 
 /// Creates the error for a field that is not what it must be.
 pub(crate) fn bad(field: &str, expected: &str) -> LlmError {
@@ -253,9 +256,6 @@ pub(crate) fn only_field<'a>(raw: impl Into<RawJson<'a>>) -> Result<Option<(Stri
     })?;
     Ok(only.filter(|_| count == 1))
 }
-
-#[derive(Deserialize)]
-struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {

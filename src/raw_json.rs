@@ -66,9 +66,6 @@ impl<'a> Name<'a> {
     ///
     /// Fails if an escape is half of a character.
     pub(crate) fn read(self) -> Result<Cow<'a, str>, serde_json::Error> {
-        #[derive(Deserialize)]
-        struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
-
         let quoted = self.0.get();
         match quoted.contains('\\') {
             false => Ok(Cow::Borrowed(&quoted[1..quoted.len() - 1])),
@@ -76,6 +73,10 @@ impl<'a> Name<'a> {
         }
     }
 }
+
+/// A text, borrowed if it has no escapes.
+#[derive(Deserialize)]
+pub(crate) struct Word<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 /// The rest of a list's or an object's text.
 struct Reader<'a>(&'a str);

@@ -41,7 +41,6 @@ impl Embeddings {
             let own = Loader::new().environment(Environment::default()).text(DEFAULT, Format::Yaml)?;
             tiers = own.lane.unwrap_or_default().tiers;
         }
-        tiers.iter_mut().for_each(|tier| tier.headers.clear());
         stack.lane = Some(Lane { tiers: tiers.clone(), ..Lane::default() });
         let pool = |model: &str| stack.lane_pool(CallKind::Embeddings, Dialect::OpenAi, Some(model));
         let model = tiers.iter().find_map(|tier| tier.model.clone()).unwrap_or_default();

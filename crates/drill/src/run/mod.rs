@@ -69,7 +69,7 @@ pub(super) fn drill_config(config: &Config) -> Config {
     if let Some(cache) = &mut config.cache {
         cache.shared = false;
     }
-    for tier in &mut config.tiers {
+    for tier in config.tiers.iter_mut().chain(config.lane.iter_mut().flat_map(|lane| &mut lane.tiers)) {
         tier.headers.clear();
         tier.deployments.iter_mut().flatten().for_each(|own| own.headers.clear());
         // A drill has no embedding model.

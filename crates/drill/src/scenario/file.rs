@@ -45,7 +45,7 @@ pub(crate) struct ScenarioFile {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Requests {
-    /// What they ask for. Default: conversations.
+    /// The kind of call. Default: conversations.
     pub(crate) kind: RequestKind,
     /// The random arrivals per time. Default: 1/s.
     pub(crate) rate: Rate,
@@ -78,7 +78,7 @@ impl Default for Requests {
     }
 }
 
-/// What requests ask for.
+/// The kind of call of a scenario's requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RequestKind {

@@ -108,7 +108,7 @@ impl BodyReader<'_> {
     ///
     /// # Errors
     ///
-    /// Those of [`read`](Self::read), except for the size.
+    /// The errors of [`read`](Self::read), except for the size.
     pub(crate) async fn read_beginning(
         self,
         headers: &HeaderMap,
@@ -206,7 +206,7 @@ impl BodyReader<'_> {
 const BEGINNING: usize = 256 << 10;
 
 /// Returns the length that a request announces for its body.
-fn announced(headers: &HeaderMap) -> Option<usize> {
+pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

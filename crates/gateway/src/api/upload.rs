@@ -8,13 +8,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use steadfast::{ErrorKind, LlmError};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::BoxError;
 
-use super::inbound::BodyError;
+use super::inbound::{self, BodyError};
 use crate::limits::{MIN_UPLOAD_RATE, Settings};
 
 /// The largest upload, in bytes: over the largest file that a provider takes in one request.
@@ -26,8 +26,7 @@ pub(super) const MAX_UPLOAD: u64 = 2 << 30;
 ///
 /// It is over [`MAX_UPLOAD`].
 pub(super) fn announced(headers: &HeaderMap) -> Result<Option<u64>, LlmError> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    match length {
+    match inbound::announced(headers).map(|length| length as u64) {
         Some(length) if length > MAX_UPLOAD => {
             let message = format!("the upload has {length} bytes, and may have {MAX_UPLOAD}");
             Err(LlmError::new(ErrorKind::TooLarge, message))

@@ -126,7 +126,7 @@ impl World {
     /// Sends a whole form.
     async fn send(&self, form: &[u8]) -> (u16, Value) {
         let mut stream = self.begin(&format!("content-length: {}", form.len())).await;
-        // Who refuses a form may not read all of it.
+        // A gateway that refuses a form need not read all of it.
         let _refused = stream.write_all(form).await;
         answer_on(stream).await
     }

@@ -180,7 +180,7 @@ impl FormReader {
             }
             Place::Start | Place::Value(..) | Place::Unread => {
                 let found = self.delimiter.find(bytes);
-                // What may be the beginning of a boundary stays.
+                // The last bytes stay: they may begin a boundary.
                 let longest = self.delimiter.needle().len() - 1;
                 let length = found.unwrap_or_else(|| bytes.len().saturating_sub(longest));
                 if let Place::Value(field, _, value) = &mut self.place {
