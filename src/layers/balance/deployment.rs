@@ -13,15 +13,17 @@ pub struct Deployment<S> {
 }
 
 /// The facts about a deployment.
+// In the order in which a choice needs them.
+#[repr(C)]
 #[derive(Clone, Debug)]
 pub(super) struct DeploymentFacts {
+    pub(super) max_in_flight: usize,
+    pub(super) circuit: Option<CircuitBreakerHandle>,
     pub(super) name: Arc<str>,
     pub(super) weight: f32,
     pub(super) zone: Option<Arc<str>>,
-    pub(super) circuit: Option<CircuitBreakerHandle>,
     pub(super) requests_per_minute: Option<u64>,
     pub(super) tokens_per_minute: Option<u64>,
-    pub(super) max_in_flight: usize,
 }
 
 impl<S> Deployment<S> {

@@ -32,15 +32,17 @@ const LEARNED_FOR: f64 = 600.0;
 const MOST_LEASED: f64 = 0.1;
 
 /// The headroom of a deployment.
+// In the order in which a choice needs it.
+#[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct Headroom {
     /// True once a limit is known. Before that nothing is counted, and no lock is taken.
     known: AtomicBool,
     /// True while the tokens of answers correct what requests were estimated at: no header does.
     estimates: AtomicBool,
-    meters: Mutex<Meters>,
     /// The requests of the last minute, from which a limit is learned.
     recent: Stamped,
+    meters: Mutex<Meters>,
 }
 
 #[derive(Debug, Default)]

@@ -28,15 +28,17 @@ pub(super) struct Members<S> {
 }
 
 /// A deployment of the list.
+// In the order in which a choice needs it.
+#[repr(C)]
 #[derive(Debug)]
 pub(super) struct Member<S> {
-    /// Cloned for each call.
-    pub(super) service: S,
-    pub(super) facts: DeploymentFacts,
     pub(super) state: Arc<DeploymentState>,
     /// Its weight in units of the mean one.
     pub(super) share: f32,
     pub(super) is_local: bool,
+    pub(super) facts: DeploymentFacts,
+    /// Cloned for each call.
+    pub(super) service: S,
 }
 
 #[cfg(feature = "load")]

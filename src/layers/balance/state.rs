@@ -37,28 +37,31 @@ const REFUSED: Duration = Duration::from_secs(1);
 const FIRST_SHARE: f32 = 0.1;
 
 /// The state of a deployment, which outlives a change of the list.
+// In the order in which a choice needs it: of a thousand deployments hardly one is in the processor's cache, and each line of
+// it that a choice reads takes as long as the rest of the choice.
+#[repr(C, align(64))]
 #[derive(Debug)]
 pub(super) struct DeploymentState {
-    pub(super) name: Arc<str>,
+    pub(super) drained: AtomicBool,
     /// Distinguishes it from another of its name, which was there before.
     pub(super) id: u32,
-    /// The hash of its name, which is the same in every process.
-    pub(super) hash: u64,
-    begun: Instant,
     in_flight: AtomicUsize,
-    pub(super) cost: Cost,
-    pub(super) headroom: Headroom,
-    /// The time of its first call, in microseconds since `begun`; 0 before it.
-    first_asked: AtomicU64,
-    /// The time until which it is closed off, likewise.
+    /// The time until which it is closed off, in microseconds since `begun`.
     closed_until: AtomicU64,
     /// The time since which it returns, likewise; 0 if it does not.
     returning_since: AtomicU64,
+    /// The time of its first call, likewise; 0 before it.
+    first_asked: AtomicU64,
     /// The time since which its circuit was found open, likewise; 0 from its next answer on.
     out_since: AtomicU64,
-    pub(super) drained: AtomicBool,
+    pub(super) cost: Cost,
     pub(super) answered: AtomicU64,
     pub(super) failed: AtomicU64,
+    pub(super) headroom: Headroom,
+    pub(super) name: Arc<str>,
+    /// The hash of its name, which is the same in every process.
+    pub(super) hash: u64,
+    begun: Instant,
 }
 
 /// The suitability of a deployment for a request.
