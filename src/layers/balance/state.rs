@@ -37,8 +37,8 @@ const REFUSED: Duration = Duration::from_secs(1);
 const FIRST_SHARE: f32 = 0.1;
 
 /// The state of a deployment, which outlives a change of the list.
-// In the order in which a choice needs it: of a thousand deployments hardly one is in the processor's cache, and each line of
-// it that a choice reads takes as long as the rest of the choice.
+// In the order in which a choice needs it: of a thousand deployments hardly one is in the processor's cache, and each
+// line of it that a choice reads takes as long as the rest of the choice.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub(super) struct DeploymentState {
