@@ -1,7 +1,10 @@
 //! Headroom: the requests and tokens that a provider still admits, as its headers report it or a 429 shows.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::SystemTime,
 };
 
@@ -13,7 +16,7 @@ use super::{
     time::Moment,
 };
 use crate::{
-    internal::sync::{Mutex, lock},
+    internal::sync::{Mutex, MutexGuard, lock},
     retry_after,
 };
 
@@ -42,7 +45,8 @@ pub(super) struct Headroom {
     estimates: AtomicBool,
     /// The requests of the last minute, from which a limit is learned.
     recent: Stamped,
-    meters: Mutex<Meters>,
+    /// Made once a limit may be known: until then a deployment takes less of the processor's cache.
+    meters: OnceLock<Box<Mutex<Meters>>>,
 }
 
 #[derive(Debug, Default)]
@@ -101,9 +105,16 @@ impl Headroom {
         self.known.load(Relaxed)
     }
 
+    fn meters(&self) -> MutexGuard<'_, Meters> {
+        lock(self.meters.get_or_init(Box::default))
+    }
+
     /// Sets limits for a minute that are known beforehand. The provider's own headers replace them.
     pub(super) fn declare(&self, requests: Option<u64>, tokens: Option<u64>, now: Moment) {
-        let mut meters = lock(&self.meters);
+        if (requests, tokens) == (None, None) && self.meters.get().is_none() {
+            return;
+        }
+        let mut meters = self.meters();
         let Meters { requests: of_requests, tokens: of_tokens } = &mut *meters;
         for (meter, limit) in [(of_requests, requests), (of_tokens, tokens)] {
             let limit = limit.map(|limit| limit as f64);
@@ -121,7 +132,7 @@ impl Headroom {
 
     /// Shares the limits that are known beforehand with other replicas.
     pub(super) fn share(&self, now: Moment) {
-        let mut meters = lock(&self.meters);
+        let mut meters = self.meters();
         let Meters { requests, tokens } = &mut *meters;
         for meter in [requests, tokens] {
             if let Some(limit) = meter.declared {
@@ -137,7 +148,7 @@ impl Headroom {
         if !self.is_known() {
             return Vec::new();
         }
-        let mut meters = lock(&self.meters);
+        let mut meters = self.meters();
         let Meters { requests, tokens } = &mut *meters;
         let order = |(kind, name, meter): (Kind, &str, &mut Meter)| {
             let (limit, (settle, reserve)) = (meter.declared?, meter.order()?);
@@ -155,7 +166,7 @@ impl Headroom {
         if !(grant.granted.is_finite() && grant.left.is_finite()) {
             return;
         }
-        let mut meters = lock(&self.meters);
+        let mut meters = self.meters();
         let meter = match kind {
             Kind::Requests => &mut meters.requests,
             Kind::Tokens => &mut meters.tokens,
@@ -174,7 +185,7 @@ impl Headroom {
 
     /// Returns true if there is room for a request of so many tokens.
     pub(super) fn has_room(&self, tokens: u32, now: Moment) -> bool {
-        !self.is_known() || lock(&self.meters).has_room(tokens, now)
+        !self.is_known() || self.meters().has_room(tokens, now)
     }
 
     /// Returns the share of its limits that is left, from below 0 to 1.
@@ -182,14 +193,14 @@ impl Headroom {
         if !self.is_known() {
             return 1.0;
         }
-        let meters = lock(&self.meters);
+        let meters = self.meters();
         meters.requests.share_left(now).min(meters.tokens.share_left(now))
     }
 
     /// Reserves a request of so many tokens. Returns whether they are counted, or `None` without room.
     pub(super) fn reserve(&self, tokens: u32, now: Moment, without_room: bool) -> Option<bool> {
         if self.is_known() {
-            let mut meters = lock(&self.meters);
+            let mut meters = self.meters();
             if !without_room && !meters.has_room(tokens, now) {
                 return None;
             }
@@ -207,12 +218,12 @@ impl Headroom {
 
     /// Returns the reservation of a request that was never sent.
     pub(super) fn release(&self, tokens: u32) {
-        lock(&self.meters).release(tokens);
+        self.meters().release(tokens);
     }
 
     /// Takes the reservation of a request that was sent, and whose answer reports nothing.
     pub(super) fn spend(&self, tokens: u32, now: Moment) {
-        let mut meters = lock(&self.meters);
+        let mut meters = self.meters();
         meters.release(tokens);
         meters.requests.take(1.0, now);
         meters.tokens.take(tokens.into(), now);
@@ -230,7 +241,7 @@ impl Headroom {
         if tokens.is_some() {
             self.estimates.store(false, Relaxed);
         }
-        let mut meters = lock(&self.meters);
+        let mut meters = self.meters();
         if let Some(tokens) = reserved {
             meters.release(tokens);
         }
@@ -250,13 +261,13 @@ impl Headroom {
     /// Corrects an estimate of tokens, once they are known, where no header does.
     pub(super) fn correct(&self, reserved: u32, used: u64, now: Moment) {
         if self.is_corrected() {
-            lock(&self.meters).tokens.take(used as f64 - f64::from(reserved), now);
+            self.meters().tokens.take(used as f64 - f64::from(reserved), now);
         }
     }
 
     /// Learns a limit from a 429, if none is known.
     pub(super) fn limited(&self, now: Moment) {
-        let mut meters = lock(&self.meters);
+        let mut meters = self.meters();
         let has = |meter: &Meter| meter.bucket.is_some_and(|bucket| now < bucket.ends);
         if has(&meters.requests) || has(&meters.tokens) {
             return;

@@ -28,8 +28,8 @@ pub(super) struct Members<S> {
 }
 
 /// A deployment of the list.
-// In the order in which a choice needs it.
-#[repr(C)]
+// In the order in which a choice needs it, which is in one line of the processor's cache.
+#[repr(C, align(64))]
 #[derive(Debug)]
 pub(super) struct Member<S> {
     pub(super) state: Arc<DeploymentState>,
