@@ -135,6 +135,8 @@ mod tests {
             assert!(fill(text, &environment).is_err(), "{text}");
         }
     }
+
+    #[cfg(feature = "postgres")]
     #[test]
     fn without_secrets_something_harmless_stands_for_them() {
         let text = "

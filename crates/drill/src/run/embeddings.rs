@@ -1,7 +1,5 @@
 //! Calls for embeddings: the lane's tiers stand in the places of the conversations'.
 
-use std::sync::Arc;
-
 use super::{
     outcome::{End, Outcome},
     traffic::DrillRequest,
@@ -28,7 +26,7 @@ pub(super) struct Embeddings {
     model: String,
     pool: LanePool,
     /// For each place, whether its vectors are of the space that is asked for.
-    spaces: Arc<[bool]>,
+    spaces: Vec<bool>,
 }
 
 impl Embeddings {
@@ -75,12 +73,12 @@ impl Embeddings {
         LlmRequest::from(call).with_feature(ask.feature.clone()).with_extension(ask.clone())
     }
 
-    /// Returns what becomes of an outcome: a vector of another space is a loss.
-    pub(super) fn judge(&self) -> impl Fn(Outcome) -> Outcome + use<> {
-        let spaces = self.spaces.clone();
-        move |outcome| match outcome.end {
-            End::Answered { tier, .. } if !spaces[tier] => Outcome { end: End::Lost { cut: false }, ..outcome },
-            _ => outcome,
+    /// Counts a vector of another space as a loss.
+    pub(super) fn judge(&self, outcome: &mut Outcome) {
+        if let End::Answered { tier, .. } = outcome.end
+            && !self.spaces[tier]
+        {
+            outcome.end = End::Lost { cut: false };
         }
     }
 }
@@ -122,10 +120,12 @@ mod tests {
 
     #[test]
     fn a_vector_of_another_space_is_a_loss() {
-        let judge = Embeddings::new(&without_lane()).unwrap().judge();
+        let embeddings = Embeddings::new(&without_lane()).unwrap();
         let of = |tier| {
             let end = End::Answered { tier, degraded: false, cost: 0.0 };
-            judge(Outcome { first_token: None, deployment: None, end }).end
+            let mut outcome = Outcome { first_token: None, deployment: None, end };
+            embeddings.judge(&mut outcome);
+            outcome.end
         };
         assert_eq!(of(1), End::Lost { cut: false });
         assert!([0, 2].into_iter().all(|place| of(place) == End::Answered { tier: place, degraded: false, cost: 0.0 }));

@@ -272,13 +272,13 @@ impl Service<LlmRequest> for DrillProvider {
     }
 
     fn call(&mut self, request: LlmRequest) -> Self::Future {
-        let ask = request.extensions().get::<DrillRequest>().cloned();
-        let fault = self.shared.admit(ask.as_ref());
+        let ask = request.extensions().get::<DrillRequest>();
+        let fault = self.shared.admit(ask);
         // A call for vectors fares as a short conversation does.
         let embeds = request.opaque().is_some();
-        let request = match ask.filter(|_| embeds) {
-            Some(ask) => ask.request().with_stream(false),
-            None => request,
+        let request = match ask {
+            Some(ask) if embeds => ask.request().with_stream(false),
+            _ => request,
         };
         let request = match fault {
             Some(fault) => request.with_extension(fault),

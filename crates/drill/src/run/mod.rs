@@ -171,17 +171,17 @@ async fn run_stack(
         sleep_until(at).await;
         let ask = &asks[number];
         let answer = service.call(embeddings.map_or_else(|| ask.request(), |embeddings| embeddings.request(ask)));
-        let (asks, config, judge) = (asks.clone(), config.clone(), embeddings.map(Embeddings::judge));
-        under_way.spawn(async move {
-            let outcome = outcome::of(answer, &asks[number], &config).await;
-            (number, if let Some(judge) = judge { judge(outcome) } else { outcome })
-        });
+        let (asks, config) = (asks.clone(), config.clone());
+        under_way.spawn(async move { (number, outcome::of(answer, &asks[number], &config).await) });
     }
     for end in ends {
         sleep_until(end).await;
         circuits.push(states(&handle, &config));
     }
-    let outcomes = join_in_order(under_way, asks.len()).await;
+    let mut outcomes = join_in_order(under_way, asks.len()).await;
+    if let Some(embeddings) = embeddings {
+        outcomes.iter_mut().for_each(|outcome| embeddings.judge(outcome));
+    }
     // Subscribers receive events a moment later.
     sleep(Duration::from_millis(1)).await;
     let seen = providers.iter().map(|provider| provider.as_ref().map(TierProvider::stats)).collect();

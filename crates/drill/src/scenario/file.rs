@@ -79,10 +79,9 @@ impl Default for Requests {
 }
 
 /// The kind of call of a scenario's requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RequestKind {
-    #[default]
     Conversations,
     /// Texts as vectors, from the lane's tiers.
     Embeddings,
