@@ -1,6 +1,6 @@
 //! The choice of a deployment for a request.
 
-use std::{cell::Cell, sync::atomic::Ordering::Relaxed};
+use std::cell::Cell;
 
 use tokio::time::Instant;
 
@@ -252,7 +252,7 @@ impl<'a, S> Search<'a, S> {
         let roomiest = without_room.max_by(|one, other| left(one).total_cmp(&left(other)));
         let is_last_resort = self.request.context().last_resort;
         let any = || {
-            let open = untried().filter(|at| is_last_resort && !self.member(*at).state.drained.load(Relaxed));
+            let open = untried().filter(|at| is_last_resort && !self.member(*at).state.headroom.is_drained());
             open.reduce(|one, other| self.cheaper(one, other))
         };
         self.take(roomiest.or_else(any)?, true)

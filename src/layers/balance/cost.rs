@@ -4,7 +4,7 @@
 //! nothing. Where it does slow, as on a server of one's own, the time says so.
 
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -37,9 +37,7 @@ pub(super) struct Cost {
     /// The time to the first token of streams, and to whole answers.
     peaks: [Stamped; 2],
     /// The means of the same times, without their peaks.
-    means: [Stamped; 2],
-    /// The answers so far.
-    counts: [AtomicU32; 2],
+    means: [Mean; 2],
     /// The share of failures among the last calls.
     failures: Stamped,
 }
@@ -63,19 +61,14 @@ impl Cost {
     /// That is Finagle's and tower's peak EWMA.
     pub(super) fn answered(&self, stream: bool, took: Duration, now: Moment) {
         let took = took.as_secs_f32().max(LEAST);
-        self.peaks[usize::from(stream)].update(now, |known, idle| match known {
+        let (peak, mean) = (&self.peaks[usize::from(stream)], &self.means[usize::from(stream)]);
+        let idle = peak.read(now).map_or(0.0, |(_, idle)| idle);
+        peak.update(now, |known, idle| match known {
             // By time, and by answers: else a busy deployment shows the latest of hundreds, and a slow one that of few.
             Some(known) => took.max(known + (took - known) * (1.0 - halved(idle, HALF_LIFE)).max(ANSWER)),
             None => took,
         });
-        // The plain mean of the first answers: one of them, early or late by luck, must not decide for long.
-        let count = &self.counts[usize::from(stream)];
-        let nth = count.load(Relaxed).saturating_add(1);
-        count.store(nth, Relaxed);
-        self.means[usize::from(stream)].update(now, |known, idle| {
-            let by_time = (1.0 - halved(idle, HALF_LIFE)).clamp(BUSY_ANSWER, ANSWER);
-            known.map_or(took, |mean| mean + (took - mean) * by_time.max(1.0 / nth as f32))
-        });
+        mean.update(took, (1.0 - halved(idle, HALF_LIFE)).clamp(BUSY_ANSWER, ANSWER));
     }
 
     /// Records that a caller left after it had waited so long for the first token.
@@ -114,21 +107,14 @@ impl Cost {
     #[inline]
     pub(super) fn times(&self, stream: bool, now: Moment) -> Option<(f32, f32)> {
         let (peak, idle) = self.peaks[usize::from(stream)].read(now)?;
-        let mean = self.mean(stream, now)?;
+        let mean = self.means[usize::from(stream)].read()? * halved(idle, IDLE_MEAN);
         // In orders of magnitude the peak counts half: one late answer is a sign, and no more.
         Some(((peak * halved(idle, IDLE_PEAK) * mean).sqrt(), mean))
     }
 
     /// Returns true once an answer of either form has come.
     pub(super) fn is_measured(&self) -> bool {
-        self.means.iter().any(|mean| mean.read(0.0).is_some())
-    }
-
-    /// Returns the mean of the seconds to the first token.
-    #[inline]
-    pub(super) fn mean(&self, stream: bool, now: Moment) -> Option<f32> {
-        let (mean, idle) = self.means[usize::from(stream)].read(now)?;
-        Some(mean * halved(idle, IDLE_MEAN))
+        self.means.iter().any(|mean| mean.read().is_some())
     }
 
     /// Returns the factor for failures.
@@ -171,6 +157,30 @@ fn ratio(one: Option<f32>, other: Option<f32>) -> f32 {
     one.zip(other).map_or(1.0, |(one, other)| one / other)
 }
 
+/// The mean of the seconds to a first token, with the number of answers, in one word. It changes with its peak, which
+/// has the moment.
+#[derive(Debug, Default)]
+struct Mean(AtomicU64);
+
+impl Mean {
+    /// Returns the mean; `None` before the first answer.
+    #[inline]
+    fn read(&self) -> Option<f32> {
+        Some(f32::from_bits((self.0.load(Relaxed) >> 32) as u32)).filter(|mean| *mean > 0.0)
+    }
+
+    /// Takes an answer after so many seconds, with at least this weight.
+    fn update(&self, took: f32, weight: f32) {
+        let new = |word: u64| {
+            let (mean, nth) = (f32::from_bits((word >> 32) as u32), (word as u32).saturating_add(1));
+            // The plain mean of the first answers: one of them, early or late by luck, must not decide for long.
+            Some(halves(mean + (took - mean) * weight.max(1.0 / nth as f32), nth))
+        };
+        // The closure always returns a value, so that this cannot fail.
+        let _ = self.0.fetch_update(Relaxed, Relaxed, new);
+    }
+}
+
 /// A number with the moment of its last change, in one word: the choice reads it without a lock.
 #[derive(Debug, Default)]
 pub(super) struct Stamped(AtomicU64);
@@ -196,7 +206,12 @@ impl Stamped {
 }
 
 fn pack(number: f32, now: Moment) -> u64 {
-    u64::from(number.to_bits()) << 32 | u64::from(ticks(now))
+    halves(number, ticks(now))
+}
+
+/// Returns both numbers in one word.
+fn halves(upper: f32, lower: u32) -> u64 {
+    u64::from(upper.to_bits()) << 32 | u64::from(lower)
 }
 
 #[inline]
@@ -271,7 +286,7 @@ mod tests {
         let cost = Cost::default();
         cost.answered(false, MS(300), 0.0);
         cost.abandoned(false, MS(100), 0.0);
-        assert_eq!(cost.mean(false, 0.0), Some(0.3));
+        assert_eq!(cost.times(false, 0.0).map(|(_, mean)| mean), Some(0.3));
         cost.abandoned(false, MS(5000), 0.0);
         assert!(cost.time(false, 0.0) > Some(1.5));
     }

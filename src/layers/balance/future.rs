@@ -112,7 +112,8 @@ where
     fn answered(self: Pin<&mut Self>, response: &mut LlmResponse) {
         let this = self.project();
         let state = &this.members.list[*this.at].state;
-        state.begins(this.permit, response, Instant::now());
+        let now = Time::new(Instant::now(), this.shared.common.begun);
+        state.begins(this.permit, response, now);
         response.hold_permit(this.permit);
         response.name_deployment(&state.name);
         if let Some(failures) = this.failures.take() {

@@ -95,7 +95,7 @@ impl<S> BalanceHandle<S> {
                 zone: facts.zone.clone(),
                 weight: facts.weight.into(),
                 availability,
-                in_flight: state.in_flight(),
+                in_flight: state.headroom.in_flight(),
                 answered: state.answered.load(Relaxed),
                 failed: state.failed.load(Relaxed),
                 first_token: state.cost.time(true, now.moment).map(Duration::from_secs_f32),
@@ -108,12 +108,12 @@ impl<S> BalanceHandle<S> {
     /// Gives a deployment no further requests until it is [undrained](Self::undrain). Those under way end where they
     /// are. Returns whether there is a deployment of this name that was not drained.
     pub fn drain(&self, name: &str) -> bool {
-        self.of(name).is_some_and(|state| !state.drained.swap(true, Relaxed))
+        self.of(name).is_some_and(|state| !state.headroom.set_drained(true))
     }
 
     /// Gives a drained deployment requests again. Returns whether there is a deployment of this name that was drained.
     pub fn undrain(&self, name: &str) -> bool {
-        self.of(name).is_some_and(|state| state.drained.swap(false, Relaxed))
+        self.of(name).is_some_and(|state| state.headroom.set_drained(false))
     }
 
     fn of(&self, name: &str) -> Option<Arc<DeploymentState>> {

@@ -1,9 +1,9 @@
-//! Headroom: the requests and tokens that a provider still admits, as its headers report it or a 429 shows.
+//! Headroom: what a deployment still admits. Its owner sets that, or its provider, whose headers or a 429 report it.
 
 use std::{
     sync::{
         OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::SystemTime,
 };
@@ -35,10 +35,12 @@ const LEARNED_FOR: f64 = 600.0;
 const MOST_LEASED: f64 = 0.1;
 
 /// The headroom of a deployment.
-// In the order in which a choice needs it.
+// In the order in which a choice needs it: before it draws a deployment, and only then.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct Headroom {
+    in_flight: AtomicU32,
+    drained: AtomicBool,
     /// True once a limit is known. Before that nothing is counted, and no lock is taken.
     known: AtomicBool,
     /// True while the tokens of answers correct what requests were estimated at: no header does.
@@ -99,6 +101,34 @@ struct Bucket {
 }
 
 impl Headroom {
+    /// Returns the requests that have a place.
+    #[inline]
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Relaxed) as usize
+    }
+
+    /// Gives a place to a request, until it [leaves](Self::leave).
+    #[inline]
+    pub(super) fn enter(&self) {
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    /// Returns true if an operator has drained the deployment.
+    #[inline]
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained.load(Relaxed)
+    }
+
+    /// Sets whether it is drained. Returns whether it was.
+    pub(super) fn set_drained(&self, drained: bool) -> bool {
+        self.drained.swap(drained, Relaxed)
+    }
+
     /// Returns true if a limit is known.
     #[inline]
     pub(super) fn is_known(&self) -> bool {

@@ -69,7 +69,7 @@ impl<S> Members<S> {
             Lots::new(list.iter().enumerate().filter_map(place).collect())
         };
         let (all, local) = (lots(&|_| true), lots(&|member| member.is_local));
-        let local = (!local.0.is_empty() && local.0.len() < list.len()).then_some(local);
+        let local = (!local.lots.is_empty() && local.lots.len() < list.len()).then_some(local);
         let homes = |is_in: &dyn Fn(&Member<S>) -> bool| {
             let place = |(at, member): (usize, &Member<S>)| {
                 is_in(member).then_some(Home { at: at as u32, hash: member.state.hash, weight: member.share })
@@ -93,10 +93,14 @@ impl<S> Members<S> {
 /// A set of deployments to draw from by weight, in constant time: the alias method of Walker (1977), as Vose (1991)
 /// builds it.
 #[derive(Debug)]
-pub(super) struct Lots(Box<[Lot]>);
+pub(super) struct Lots {
+    lots: Box<[Lot]>,
+    /// True if each lot stands for the deployment of its own position, so that none has to be looked up.
+    is_even: bool,
+}
 
 /// Equally likely as every other lot: it stands for one deployment, and above a threshold for another.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Lot {
     below: u32,
     above: u32,
@@ -122,20 +126,25 @@ impl Lots {
                 small.extend(large.pop());
             }
         }
-        Self(lots.into())
+        let is_even = lots.iter().zip(0..).all(|(lot, at)| *lot == whole(at));
+        Self { lots: lots.into(), is_even }
     }
 
     /// Returns the place that a random number stands for, if there is any.
     #[inline]
     pub(super) fn draw(&self, random: u64) -> Option<usize> {
         // The upper half of the number chooses a lot, the lower half a side of it.
-        let lot = self.0.get((((random >> 32) * self.0.len() as u64) >> 32) as usize)?;
+        let at = (((random >> 32) * self.lots.len() as u64) >> 32) as usize;
+        if self.is_even && at < self.lots.len() {
+            return Some(at);
+        }
+        let lot = self.lots.get(at)?;
         Some(if random as u32 <= lot.threshold { lot.below } else { lot.above } as usize)
     }
 
     /// Returns all places of the set.
     pub(super) fn places(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().map(|lot| lot.below as usize)
+        self.lots.iter().map(|lot| lot.below as usize)
     }
 }
 
@@ -157,6 +166,20 @@ mod tests {
             assert!((f64::from(*drawn) - f64::from(expected)).abs() < 4.0 * f64::from(expected).sqrt() + 1.0);
         }
         assert_eq!(lots.places().collect::<Vec<_>>(), [0, 10, 20, 30, 40]);
+    }
+
+    #[test]
+    fn each_is_drawn_as_often_where_all_weigh_the_same() {
+        // With and without the positions of the list.
+        for step in [1, 3] {
+            let lots = Lots::new((0..7).map(|at| (at * step, 0.3)).collect());
+            let mut drawn = [0_u32; 7];
+            let mut random = fastrand::Rng::with_seed(11);
+            for _ in 0..70_000 {
+                drawn[lots.draw(random.u64(..)).unwrap() / step as usize] += 1;
+            }
+            assert!(drawn.iter().all(|drawn| drawn.abs_diff(10_000) < 400), "{drawn:?}");
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The state of a deployment: in flight, cost, headroom, and the reasons to pass it over.
 
 use std::{
+    mem,
     num::NonZeroU64,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -42,27 +43,32 @@ const FIRST_SHARE: f32 = 0.1;
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub(super) struct DeploymentState {
-    pub(super) drained: AtomicBool,
-    /// Distinguishes it from another of its name, which was there before.
-    pub(super) id: u32,
-    in_flight: AtomicUsize,
+    pub(super) cost: Cost,
     /// The time until which it is closed off, in microseconds since `begun`.
     closed_until: AtomicU64,
     /// The time since which it returns, likewise; 0 if it does not.
     returning_since: AtomicU64,
+    pub(super) headroom: Headroom,
     /// The time of its first call, likewise; 0 before it.
     first_asked: AtomicU64,
     /// The time since which its circuit was found open, likewise; 0 from its next answer on.
     out_since: AtomicU64,
-    pub(super) cost: Cost,
     pub(super) answered: AtomicU64,
-    pub(super) failed: AtomicU64,
-    pub(super) headroom: Headroom,
     pub(super) name: Arc<str>,
+    pub(super) failed: AtomicU64,
     /// The hash of its name, which is the same in every process.
     pub(super) hash: u64,
+    /// Distinguishes it from another of its name, which was there before.
+    pub(super) id: u32,
     begun: Instant,
 }
+
+// A deployment that is drawn is compared by its first line, up to the first word of its headroom; the one that is
+// chosen needs the second line too, and no other.
+const _: () = {
+    assert!(mem::offset_of!(DeploymentState, headroom) == 56);
+    assert!(mem::offset_of!(DeploymentState, name) + size_of::<Arc<str>>() <= 128);
+};
 
 /// The suitability of a deployment for a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,14 +118,12 @@ impl DeploymentState {
             id: NEXT.fetch_add(1, Relaxed),
             hash: fnv1a(OFFSET_BASIS, &facts.name),
             begun,
-            in_flight: AtomicUsize::new(0),
             cost: Cost::default(),
             headroom: Headroom::default(),
             first_asked: AtomicU64::new(0),
             closed_until: AtomicU64::new(0),
             returning_since: AtomicU64::new(0),
             out_since: AtomicU64::new(0),
-            drained: AtomicBool::new(false),
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
@@ -147,10 +151,6 @@ impl DeploymentState {
         let _ = self.out_since.compare_exchange(0, now.micros.max(1), Relaxed, Relaxed);
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.load(Relaxed)
-    }
-
     /// Returns until when it is closed off.
     pub(super) fn closed_until(&self, now: Time) -> Option<Instant> {
         let until = Some(self.closed_until.load(Relaxed)).filter(|until| *until > now.micros)?;
@@ -160,7 +160,7 @@ impl DeploymentState {
     /// Returns the suitability for a request of so many tokens.
     #[inline]
     pub(super) fn standing(&self, facts: &DeploymentFacts, tokens: impl FnOnce() -> u32, now: Time) -> Standing {
-        if self.drained.load(Relaxed) {
+        if self.headroom.is_drained() {
             return Standing::Out(OutReason::Drained);
         }
         if self.closed_until(now).is_some() {
@@ -171,7 +171,7 @@ impl DeploymentState {
             self.note_out(now);
             return Standing::Out(OutReason::CircuitOpen);
         }
-        if self.in_flight() >= facts.max_in_flight {
+        if self.headroom.in_flight() >= facts.max_in_flight {
             return Standing::Out(OutReason::Full);
         }
         if self.headroom.is_known() && !self.headroom.has_room(tokens(), now.moment) {
@@ -189,7 +189,7 @@ impl DeploymentState {
     /// Returns the cost of one more request. `share` is the deployment's weight in units of the mean one.
     #[inline]
     pub(super) fn quote(&self, share: f32, stream: bool, slow_start: Duration, now: Time) -> Quote {
-        let load = 1.0 + self.in_flight() as f32 / (share * self.returned_share(slow_start, now));
+        let load = 1.0 + self.headroom.in_flight() as f32 / (share * self.returned_share(slow_start, now));
         let (time, mean) = self.cost.times(stream, now.moment).unzip();
         let time = time.or_else(|| self.first_wait(now.moment));
         Quote { time, mean, penalty: self.cost.penalty(now.moment), load }
@@ -199,9 +199,11 @@ impl DeploymentState {
     /// must not gather requests until it answers.
     #[cold]
     fn first_wait(&self, moment: Moment) -> Option<f32> {
-        let asked = self.first_asked.load(Relaxed);
-        let is_waiting = asked != 0 && self.in_flight() > 0 && !self.cost.is_measured();
-        is_waiting.then(|| (moment - asked as f64 / 1e6) as f32).filter(|waited| *waited > 0.0)
+        if self.headroom.in_flight() == 0 || self.cost.is_measured() {
+            return None;
+        }
+        let asked = Some(self.first_asked.load(Relaxed)).filter(|asked| *asked != 0)?;
+        Some((moment - asked as f64 / 1e6) as f32).filter(|waited| *waited > 0.0)
     }
 
     /// Returns the share of its weight that a deployment gets which has come back: 1 after the time of a slow start.
@@ -230,7 +232,7 @@ impl DeploymentState {
     pub(super) fn admit(self: &Arc<Self>, stream: bool, tokens: u32, without_room: bool, now: Time) -> Option<Permit> {
         let counted = self.headroom.reserve(tokens, now.moment, without_room)?;
         self.headroom.sent(now.moment);
-        self.in_flight.fetch_add(1, Relaxed);
+        self.headroom.enter();
         if self.first_asked.load(Relaxed) == 0 {
             self.first_asked.store(now.micros.max(1), Relaxed);
         }
@@ -246,8 +248,7 @@ impl DeploymentState {
     }
 
     /// Takes the beginning of an answer: its headers, and the time of its first token.
-    pub(super) fn begins(&self, permit: &mut Permit, response: &LlmResponse, now: Instant) {
-        let now = self.time(now);
+    pub(super) fn begins(&self, permit: &mut Permit, response: &LlmResponse, now: Time) {
         let ticket = permit.ticket_mut();
         let counted = (ticket.charge == Charge::Returns).then_some(ticket.reserved);
         if counted.is_some() || response.headers().is_some() {
@@ -305,7 +306,7 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 
 impl Gate for DeploymentState {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        self.in_flight.fetch_sub(1, Relaxed);
+        self.headroom.leave();
         let was_sent = !matches!(outcome, Outcome::Failed(error) if error.is_unsent());
         if ticket.charge == Charge::Returns {
             match was_sent {
