@@ -24,13 +24,18 @@ pub(super) fn add(list: &mut Vec<Contestant>) {
         liter_tiers(list, size);
         rows::<Llm>(list, TIERS).add(row(OURS, size), move || tiers(size));
     }
+    // Nearly every deployment has answered before: a choice compares what is known of two.
     for size in [1, 2, 10, 100, 1_000] {
         let mut rows = rows::<Llm>(list, DEPLOYMENTS);
+        let answered = 10 * size;
         rows.add(row("the deployment alone", size), Answers::<Llm>::new);
-        rows.add(row("tower's p2c by peak EWMA", size), move || towers::balance::<Llm, _>(size, Answers::<Llm>::new()));
-        rows.add(row(OURS, size), move || ours::balance(size, Answers::<Llm>::new()));
+        rows.made(row("tower's p2c by peak EWMA", size), move || {
+            full_of_ours(towers::balance::<Llm, _>(size, Answers::<Llm>::new()), answered)
+        });
+        rows.made(row(OURS, size), move || full_of_ours(ours::balance(size, Answers::<Llm>::new()), answered));
         rows.made(row("steadfast, by session", size), move || {
-            let service = ours::balance(size, Answers::<Llm>::new());
+            let mut service = ours::balance(size, Answers::<Llm>::new());
+            (0..answered).for_each(|_| once(&mut service, Llm::request()));
             calls(service, Llm::request().with_session("talk"), Expect::Answer)
         });
     }

@@ -49,7 +49,7 @@ pub fn overhead(effort: Effort) -> Overhead {
         let (p50, p99) = calls(stack, rounds);
         // Its texts are empty, so that it never comes to a commit point.
         let leaf = provider_fn(|_: LlmRequest| async { Ok::<_, LlmError>(answer()) }).inner_commits();
-        let bare = per_event(leaf.clone(), rounds);
+        let bare = per_event(leaf, rounds);
         let layered = ObserveLayer::new(events.clone()).layer(ours::five(steadfast::BoxLlmService::new(leaf)));
         (p50, p99, per_event(layered, rounds).saturating_sub(bare), bare)
     });

@@ -18,8 +18,9 @@ pub fn section(contestants: &[&Contestant], times: &[Rounds], instructions: &[f6
         title: "What grows".to_owned(),
         repeat: "cargo run --release --features liter-llm -- growth".to_owned(),
         text:
-            "Per call and in all, with so many of each around it. Each figure is of a new service, called 200 times. Among one \
-             deployment there is no choice: its growth is counted from two.\n"
+            "Per call and in all, with so many of each around it. Each figure is of a new service, called 200 times. Where \
+             it chooses among deployments, nearly each of them has answered before. Among one there is no choice: its \
+             growth is counted from two.\n"
                 .to_owned(),
         findings: Vec::new(),
     };
@@ -47,7 +48,7 @@ fn table(section: &mut Section, group: &str, contestants: &[&Contestant], times:
     }
     let _ = writeln!(text, " last / first |\n|---|{}---:|", "---:|".repeat(2 * sizes.len()));
     // Among one there is no choice.
-    let first = usize::from(group == DEPLOYMENTS);
+    let from = usize::from(group == DEPLOYMENTS);
     for name in names {
         let _ = write!(text, "| {name} |");
         let mut row: Vec<f64> = Vec::new();
@@ -65,11 +66,11 @@ fn table(section: &mut Section, group: &str, contestants: &[&Contestant], times:
             row.extend(counted.or(nanos));
             row_nanos.extend(nanos);
         }
-        let growth = row.get(first).zip(row.last()).map(|(first, last)| last / first);
+        let growth = row.get(from).zip(row.last()).map(|(first, last)| last / first);
         let _ = writeln!(text, " {} |", number(growth));
         let ours = name == OURS || ([DEPLOYMENTS, IN_FLIGHT].contains(&group) && name.starts_with(OURS));
         if let Some(growth) = growth.filter(|_| ours) {
-            let (first, last) = (sizes.get(first).unwrap_or(&0), sizes.last().unwrap_or(&0));
+            let (first, last) = (sizes.get(from).unwrap_or(&0), sizes.last().unwrap_or(&0));
             let what = format!("cost of a call with {last} {group} / with {first}: {name}");
             section.findings.push(Finding::at_most(what, growth, FLAT));
             if group == DEPLOYMENTS
