@@ -77,7 +77,7 @@ fn parts(rng: &mut Rng) -> Parts {
             uri += if place > 0 { "&" } else { "" };
             let (name, value) = (text(rng, &query, 8), text(rng, &query, 12));
             uri += &escaped(rng, &name, IN_QUERY);
-            uri += &["=", "", "=="][rng.usize(..3)].to_owned();
+            uri += ["=", "", "=="][rng.usize(..3)];
             uri += &escaped(rng, &value, IN_QUERY);
         }
     }

@@ -26,7 +26,7 @@ pub(super) fn traps() -> Vec<Trap> {
             id: "ready-before-retry",
             says: "a retry asks the service whether it is ready before it calls it again",
             cases: vec![
-                Case::new("tower", || second_try::<Small, _>(|inner| towers::retry(inner))),
+                Case::new("tower", || second_try::<Small, _>(towers::retry)),
                 Case::new("tower-resilience", || {
                     second_try::<Small, _>(|inner| {
                         RetryLayer::builder().max_attempts(3).fixed_backoff(SOON).build().layer(inner)
@@ -105,14 +105,14 @@ pub(super) fn traps() -> Vec<Trap> {
             id: "one-at-a-time",
             says: "50 calls at once over a service of 50 ms take less than 150 ms",
             cases: vec![
-                Case::new("tower", || together::<Small, _>(|inner| towers::three::<Small, _>(inner))),
-                Case::new("tower-resilience", || together::<Small, _>(|inner| resilience::five::<Small, _>(inner))),
-                Case::new("seatbelt", || together::<Small, _>(|inner| seatbelt::four::<Small, _>(inner))),
+                Case::new("tower", || together::<Small, _>(towers::three::<Small, _>)),
+                Case::new("tower-resilience", || together::<Small, _>(resilience::five::<Small, _>)),
+                Case::new("seatbelt", || together::<Small, _>(seatbelt::four::<Small, _>)),
                 #[cfg(feature = "liter-llm")]
                 Case::new("liter-llm", || {
                     together::<crate::rivals::liter::Liter, _>(|inner| crate::rivals::liter::three(inner))
                 }),
-                Case::new(OURS, || together::<Llm, _>(|inner| ours::five(inner))),
+                Case::new(OURS, || together::<Llm, _>(ours::five)),
             ],
         },
     ]

@@ -151,7 +151,7 @@ where
             ready.call(LlmRequest::prompt("Hello.").with_feature("chat").with_stream(true)).await.ok()
         };
         judge(async move {
-            let Some(first) = call().await else { return None };
+            let first = call().await?;
             let second = tokio::time::timeout(Duration::from_millis(50), call()).await;
             let early = matches!(second, Ok(Some(_)));
             drop((first, second));
