@@ -6,22 +6,39 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// A text, or two parts that become one when somebody reads them: most refusals by an open circuit are never read.
+/// A text, or parts that become one when somebody reads them: most refusals are never read.
 #[derive(Clone)]
 pub(super) enum Message {
     Text(Cow<'static, str>),
-    Parts { subject: Arc<str>, rest: &'static str, joined: OnceLock<Box<str>> },
+    Parts { subject: Arc<str>, rest: Rest, joined: OnceLock<Box<str>> },
+}
+
+/// The part of a message after its subject.
+#[derive(Clone, Copy)]
+pub(crate) enum Rest {
+    Text(&'static str),
+    /// Numbers, and the function that writes the whole message from the subject and them.
+    Numbers([usize; 4], fn(&str, [usize; 4]) -> String),
+}
+
+impl Rest {
+    fn join(self, subject: &str) -> String {
+        match self {
+            Self::Text(text) => [subject, text].concat(),
+            Self::Numbers(numbers, write) => write(subject, numbers),
+        }
+    }
 }
 
 impl Message {
-    pub(super) fn parts(subject: Arc<str>, rest: &'static str) -> Self {
+    pub(super) fn parts(subject: Arc<str>, rest: Rest) -> Self {
         Self::Parts { subject, rest, joined: OnceLock::new() }
     }
 
     pub(super) fn as_str(&self) -> &str {
         match self {
             Self::Text(text) => text,
-            Self::Parts { subject, rest, joined } => joined.get_or_init(|| [&**subject, rest].concat().into()),
+            Self::Parts { subject, rest, joined } => joined.get_or_init(|| rest.join(subject).into()),
         }
     }
 }
@@ -32,12 +49,12 @@ impl Default for Message {
     }
 }
 
-/// Returns a copy. Of two parts it is joined from them, in one allocation.
+/// Returns a copy. Of parts it is joined from them.
 impl From<&Message> for String {
     fn from(message: &Message) -> Self {
         match message {
             Message::Text(text) => text.clone().into_owned(),
-            Message::Parts { subject, rest, .. } => [&**subject, rest].concat(),
+            Message::Parts { subject, rest, .. } => rest.join(subject),
         }
     }
 }

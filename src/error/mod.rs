@@ -15,6 +15,7 @@ use tower::BoxError;
 
 use crate::Dialect;
 
+pub(crate) use self::message::Rest;
 pub use self::{
     attempt::{Attempt, Next, Stop},
     kind::ErrorKind,
@@ -147,8 +148,8 @@ impl LlmError {
         Self(Box::new(Inner { kind: Some(kind), message: Message::Text(message.into()), ..Inner::default() }))
     }
 
-    /// Creates an error whose message is these two, one after the other. It allocates no text before somebody reads it.
-    pub(crate) fn with_parts(kind: ErrorKind, subject: Arc<str>, rest: &'static str) -> Self {
+    /// Creates an error whose message is made of these two. It allocates no text before somebody reads it.
+    pub(crate) fn with_parts(kind: ErrorKind, subject: Arc<str>, rest: Rest) -> Self {
         Self(Box::new(Inner { kind: Some(kind), message: Message::parts(subject, rest), ..Inner::default() }))
     }
 

@@ -1,10 +1,6 @@
 //! One feature's gate: it admits requests, queues them or refuses them.
 
-use std::{
-    fmt::{self, Write},
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -18,6 +14,8 @@ use super::{
 use crate::{
     ErrorKind, LlmError, LlmRequest,
     body::admission::{Charge, Gate, Outcome, Permit, SoFar, Ticket},
+    error::Rest,
+    layers::clock,
     ledger,
 };
 
@@ -25,7 +23,7 @@ use crate::{
 pub(super) struct FeatureGate {
     /// `None` for the gate that all unnamed features share.
     name: Option<Arc<str>>,
-    /// The beginning of a refusal's message, if the gate has a name.
+    /// The beginning of a refusal's message. The gate without a name adds the request's feature, if that has one.
     title: Arc<str>,
     /// The settings that it was created with.
     settings: Settings,
@@ -52,7 +50,10 @@ impl FeatureGate {
             None => Arc::new(ResizableSemaphore::new(limit, queue)),
         };
         Self {
-            title: name.as_ref().map(|name| format!("feature {name:?}: ")).unwrap_or_default().into(),
+            title: match &name {
+                Some(name) => format!("feature {name:?}: ").into(),
+                None => "no feature, under the default limit: ".into(),
+            },
             name,
             settings,
             semaphore,
@@ -175,10 +176,10 @@ impl FeatureGate {
 
     /// Takes a position in the queue, if there is room and the wait can end in time.
     fn line_up(self: &Arc<Self>, request: &LlmRequest) -> Result<Admission, LlmError> {
+        let now = clock::now();
         if self.queue == 0 || self.semaphore.counts().limit() == 0 {
-            return Err(self.full(request, None));
+            return Err(self.full(request, now));
         }
-        let now = Instant::now();
         let deadline = request.context().deadline;
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(self.too_late(request, now));
@@ -189,7 +190,7 @@ impl FeatureGate {
         };
         // The request takes its position here, and not when its future is first polled.
         let wait = match self.semaphore.acquire() {
-            Acquire::Full => return Err(self.full(request, None)),
+            Acquire::Full => return Err(self.full(request, now)),
             Acquire::Queued(ticket) => Wait::for_turn(self.clone(), now, until, Waiter::new(self.clone(), ticket)),
             Acquire::Acquired => Wait::for_call(self.clone(), now, until, self.clone().into_permit()),
         };
@@ -253,61 +254,71 @@ impl FeatureGate {
         }
     }
 
-    /// Returns the error of a request that is not admitted: its requester, the reason and the gate's numbers. `since`
-    /// is the moment from which it has waited.
-    fn refusal(
-        &self,
-        kind: ErrorKind,
-        request: &LlmRequest,
-        reason: fmt::Arguments<'_>,
-        since: Option<Instant>,
-    ) -> LlmError {
-        let now = self.semaphore.counts();
-        let mut message = String::with_capacity(MESSAGE);
-        // The title is ready: to write it costs as much as all else that a refusal does.
-        message.push_str(&self.title);
-        let written = match (&self.name, request.feature()) {
-            (Some(_), _) => Ok(()),
-            (None, Some(name)) => write!(message, "feature {name:?}, under the default limit: "),
-            (None, None) => message.write_str("no feature, under the default limit: "),
+    /// Returns the refusal of a request that found no place at once. Its message is written when somebody reads it.
+    fn full(&self, request: &LlmRequest, now: Instant) -> LlmError {
+        let feature = if self.name.is_none() { request.shared_feature() } else { None };
+        let (subject, write): (_, fn(&str, _) -> _) = match feature {
+            Some(feature) => (feature, |feature, load| under_default_limit(feature) + &Load(load).to_string()),
+            None => (self.title.clone(), |title, load| format!("{title}{}", Load(load))),
         };
-        let (in_flight, limit, queued, queue) = (now.taken(), now.limit(), now.waiting(), self.queue);
-        let written = written.and_then(|()| message.write_fmt(reason)).and_then(|()| match queue {
-            _ if limit == 0 => message.write_str("closed (limit 0)"),
-            0 => write!(message, "{in_flight} in flight (limit {limit})"),
-            _ => write!(message, "{in_flight} in flight (limit {limit}), {queued} queued (limit {queue})"),
-        });
-        debug_assert_eq!(written, Ok(()), "a text takes all");
-        let mut error = LlmError::new(kind, message);
-        ledger::note(&mut error, since.unwrap_or_else(Instant::now));
+        let mut error = LlmError::with_parts(ErrorKind::BulkheadFull, subject, Rest::Numbers(self.load().0, write));
+        error.note(now, || now);
         error
     }
 
-    /// Returns the refusal of a request that found no place, at once or after it has waited since then.
-    pub(super) fn full(&self, request: &LlmRequest, since: Option<Instant>) -> LlmError {
-        match since {
-            None => self.refusal(ErrorKind::BulkheadFull, request, format_args!(""), None),
-            Some(begun) => {
-                let reason = format_args!("no place within {:?}, ", begun.elapsed());
-                self.refusal(ErrorKind::BulkheadFull, request, reason, since)
-            }
-        }
+    /// Returns the error of a request that is not admitted for this reason. `since` is the moment from which it has
+    /// waited.
+    fn refusal(&self, kind: ErrorKind, request: &LlmRequest, reason: fmt::Arguments<'_>, since: Instant) -> LlmError {
+        let title = match (&self.name, request.feature()) {
+            (None, Some(feature)) => Cow::Owned(under_default_limit(feature)),
+            _ => Cow::Borrowed(&*self.title),
+        };
+        let mut error = LlmError::new(kind, format!("{title}{reason}{}", self.load()));
+        ledger::note(&mut error, since);
+        error
+    }
+
+    fn load(&self) -> Load {
+        let now = self.semaphore.counts();
+        Load([now.taken(), now.limit(), now.waiting(), self.queue])
+    }
+
+    /// Returns the refusal of a request that found no place since then.
+    pub(super) fn no_place(&self, request: &LlmRequest, since: Instant) -> LlmError {
+        self.refusal(ErrorKind::BulkheadFull, request, format_args!("no place within {:?}, ", since.elapsed()), since)
     }
 
     pub(super) fn too_late(&self, request: &LlmRequest, since: Instant) -> LlmError {
         let reason = format_args!("passed after {:?} in the queue, ", since.elapsed());
-        self.refusal(ErrorKind::Deadline, request, reason, Some(since))
+        self.refusal(ErrorKind::Deadline, request, reason, since)
     }
 
     fn over_rate(&self, request: &LlmRequest, now: Instant, over: &Over) -> LlmError {
         let retry_at = over.retry_after.and_then(|after| now.checked_add(after));
         let reason = format_args!("over its rate of {}, ", over.what);
-        self.refusal(ErrorKind::BulkheadFull, request, reason, Some(now)).with_retry_at(retry_at)
+        self.refusal(ErrorKind::BulkheadFull, request, reason, now).with_retry_at(retry_at)
     }
 }
 
-/// Bytes of a refusal's usual message: it is written in one allocation.
-const MESSAGE: usize = 96;
+/// Returns the beginning of the message for a feature that the layer does not name.
+fn under_default_limit(feature: &str) -> String {
+    format!("feature {feature:?}, under the default limit: ")
+}
+
+/// A gate's requests in flight and its limit, its waiters and their limit.
+struct Load([usize; 4]);
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [_, 0, ..] => f.write_str("closed (limit 0)"),
+            [in_flight, limit, _, 0] => write!(f, "{in_flight} in flight (limit {limit})"),
+            [in_flight, limit, queued, queue] => {
+                write!(f, "{in_flight} in flight (limit {limit}), {queued} queued (limit {queue})")
+            }
+        }
+    }
+}
 
 impl Gate for FeatureGate {
     #[inline]

@@ -62,7 +62,7 @@ impl Wait {
                         let late = request.context().deadline.is_some_and(|deadline| deadline <= until);
                         return Poll::Ready(Err(match late {
                             true => self.gate.too_late(request, self.since),
-                            false => self.gate.full(request, Some(self.since)),
+                            false => self.gate.no_place(request, self.since),
                         }));
                     }
                 },

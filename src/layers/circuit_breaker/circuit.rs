@@ -20,7 +20,7 @@ use crate::{
     BoxLlmService, Classifier, Context, ErrorKind, Event, Events, LlmError, LlmRequest,
     body::admission::{Gate, Outcome, Permit, Ticket},
     classify::Count,
-    error::{Evidence, TimeoutLimit},
+    error::{Evidence, Rest, TimeoutLimit},
     events::{CircuitReason, CircuitState},
     layers::{caller::caller, clock},
 };
@@ -139,7 +139,8 @@ impl NamedCircuit {
             (_, Reason::ProbeFailed) => "is open again after a failed probe",
             _ => "is open",
         };
-        LlmError::with_parts(ErrorKind::CircuitOpen, self.title.clone(), state).with_retry_at(rejection.until)
+        LlmError::with_parts(ErrorKind::CircuitOpen, self.title.clone(), Rest::Text(state))
+            .with_retry_at(rejection.until)
     }
 
     /// Turns a failure in a storm of invalid requests into a failure of the provider, so that other tiers are

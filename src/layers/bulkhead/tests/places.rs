@@ -15,7 +15,7 @@ async fn a_full_feature_refuses_at_once_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_nobody_reads_allocates_the_error_and_its_message() {
+async fn a_refusal_that_nobody_reads_allocates_the_error_alone() {
     let mut llm = BulkheadLayer::new().feature("chat", 1).layer(Silent);
     let _busy = llm.call(ask("chat"));
     let request = ask("chat");
@@ -23,7 +23,22 @@ async fn a_refusal_that_nobody_reads_allocates_the_error_and_its_message() {
         let mut idle = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(std::pin::pin!(llm.call(request.clone())).poll(&mut idle).is_ready());
     });
-    assert_eq!(measured.count_total, 2);
+    assert_eq!(measured.count_total, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_is_read_later_says_what_was_so_when_it_was_refused() {
+    let layer = BulkheadLayer::new().feature("chat", 1).default_limit(1);
+    let mut llm = layer.layer(Silent);
+    let busy = (llm.call(ask("chat")), llm.call(ask("mail")));
+    let named = llm.call(ask("chat")).await.unwrap_err();
+    let unnamed = llm.call(ask("mail")).await.unwrap_err();
+    drop(busy);
+    layer.handle().set_limit("chat", 7).unwrap();
+    let copy = named.clone();
+    assert_eq!(named.message(), r#"feature "chat": 1 in flight (limit 1)"#);
+    assert_eq!(copy.attempts()[0].message, named.message());
+    assert_eq!(unnamed.message(), r#"feature "mail", under the default limit: 1 in flight (limit 1)"#);
 }
 
 #[tokio::test(start_paused = true)]
