@@ -6,13 +6,13 @@ use crate::common::steadfast;
 const PROBE_INTERVAL: f64 = 60.0 + 5.0;
 
 /// Every scenario with the default configuration, by the command that users type. It is the whole of what the drill
-/// promises, and takes a minute or so without optimisation:
+/// promises, and takes a minute or so without optimizations, in virtual time:
 ///
 /// ```sh
 /// cargo test --release -p steadfast-gateway --test drills -- --include-ignored
 /// ```
 #[test]
-#[ignore = "a hundred thousand requests through three stacks: for --release"]
+#[ignore = "a hundred thousand requests through three stacks"]
 fn all_scenarios_lose_nothing_hammer_nobody_and_are_back_within_a_probe_interval() {
     let ran = steadfast(["drill", "--all", "--json"], &[]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));

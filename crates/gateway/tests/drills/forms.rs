@@ -83,7 +83,7 @@ fn drilled(form: &str) -> Vec<(String, Lost)> {
 ///
 /// `STEADFAST_REWRITE_TABLE=1` writes what it finds into the guide.
 #[test]
-#[ignore = "two hundred thousand requests through three stacks: for --release"]
+#[ignore = "two hundred thousand requests through three stacks"]
 fn the_copied_forms_lose_nothing_while_a_tier_is_well_and_the_guide_says_what_else() {
     let [settings, providers] = FORMS.map(drilled);
     assert!(settings.len() >= 35, "{}", settings.len());

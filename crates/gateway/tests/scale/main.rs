@@ -1,8 +1,8 @@
 //! The gateway before very many callers, and before callers that mean no good: the real binary, real sockets on
 //! loopback.
 //!
-//! Sizes are small by default. `STEADFAST_SCALE=full` makes them what the gateway promises; that is for a release build
-//! and for one test at a time:
+//! Sizes are small by default. `STEADFAST_SCALE=full` makes them what the gateway promises; it is for one test at a
+//! time, and the memory of the process itself counts in a release build alone:
 //!
 //! ```text
 //! STEADFAST_SCALE=full cargo test --release -p steadfast-gateway --test scale -- --include-ignored --test-threads 1 --nocapture

@@ -47,10 +47,10 @@ async fn very_many_streams_stay_open_at_once_and_none_is_lost() {
     let whole = ending.join_all().await.into_iter().filter(|whole| *whole).count();
     assert_eq!(whole, count, "{} were lost", count - whole);
     gateway.end();
-    // The memory of the process before any caller comes is a large part of a few, and of all that the promise is about.
-    let counted = if count < 5_000 { most - before } else { most };
-    // The promise is that of a release build.
-    if !cfg!(debug_assertions) {
-        assert!(counted * 1024 < count * MOST, "{counted} kB for {count} streams");
-    }
+    // Before any caller comes, the process takes a large part of what a few do; what many do is all within the promise.
+    // A build without optimizations takes twice as much then, as much for a stream, and more at its first use.
+    let (are_many, is_debug) = (count >= 5_000, cfg!(debug_assertions));
+    let counted = if are_many && !is_debug { most } else { most - before };
+    let is_promised = are_many || !is_debug;
+    assert!(!is_promised || counted * 1024 < count * MOST, "{counted} kB for {count} streams");
 }
