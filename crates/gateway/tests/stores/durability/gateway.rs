@@ -1,8 +1,7 @@
 //! The binary under test: models that are down, and people after them.
 
-use std::net::TcpListener;
-
 use serde_json::json;
+use tokio::net::TcpSocket;
 
 use crate::{
     common::{
@@ -23,13 +22,15 @@ pub(crate) const SECRET_WORDS: &str = "in confidence";
 pub(crate) struct Place {
     pub(crate) address: String,
     pub(crate) serve: Serve,
+    /// They are bound and do not listen: nobody else is given their ports while no gateway runs.
+    _ports: [TcpSocket; 2],
 }
 
 impl Place {
     /// `handoff`: what the configuration says of people.
     pub(crate) fn new(store: &str, handoff: &str) -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (address, closed) = (free(), free());
+        let ports = [port(), port()];
+        let [address, closed] = ports.each_ref().map(|port| port.local_addr().unwrap());
         let text = format!(
             "
 stores: {{ durable: '${{STORE}}' }}
@@ -49,7 +50,7 @@ circuit_breaker: {{ consecutive_failures: 1000000 }}
             .env("CALLBACK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
             .env("STORE", store)
             .build_of("STEADFAST_SCALE_BINARY");
-        Self { address, serve }
+        Self { address, serve, _ports: ports }
     }
 
     /// Waits until it serves.
@@ -83,6 +84,14 @@ circuit_breaker: {{ consecutive_failures: 1000000 }}
         client.send(head + &body).await?;
         client.answer().await
     }
+}
+
+/// Binds a free port, which a listener elsewhere can still take.
+fn port() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    socket
 }
 
 /// The task that an answer says is queued; `None` where it is an error, in its dialect, that does not say so.
