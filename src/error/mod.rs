@@ -145,12 +145,22 @@ impl LlmError {
     /// Creates an error of this kind. The message is lower case, without a full stop; it must not contain a key or
     /// prompt text.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { kind: Some(kind), message: Message::Text(message.into()), ..Inner::default() }))
+        Self::with_message(kind, Message::Text(message.into()))
     }
 
     /// Creates an error whose message is made of these two. It allocates no text before somebody reads it.
+    #[inline]
     pub(crate) fn with_parts(kind: ErrorKind, subject: Arc<str>, rest: Rest) -> Self {
-        Self(Box::new(Inner { kind: Some(kind), message: Message::parts(subject, rest), ..Inner::default() }))
+        Self::with_message(kind, Message::parts(subject, rest))
+    }
+
+    #[inline]
+    fn with_message(kind: ErrorKind, message: Message) -> Self {
+        // Made where it stays: most of it is empty, and it is too large to be moved for nothing.
+        let mut inner = Box::<Inner>::default();
+        inner.kind = Some(kind);
+        inner.message = message;
+        Self(inner)
     }
 
     /// Creates an error for a limit of time that ran out.
