@@ -83,7 +83,7 @@ impl NamedCircuit {
 
     /// Requests admission for this call, in any state.
     #[cold]
-    pub(super) fn admit_with_care(self: &Arc<Self>, request: &LlmRequest) -> Result<Permit, Rejection> {
+    pub(super) fn admit_with_care(self: &Arc<Self>, request: &LlmRequest) -> Result<Permit, LlmError> {
         let admission = match self.machine.admit(clock::now) {
             Decision::Admitted(admission) => admission,
             Decision::AdmittedAfter(admission, transition) => {
@@ -94,7 +94,9 @@ impl NamedCircuit {
                 if rejection.reason == Reason::InvalidRequests {
                     self.meet(request);
                 }
-                return Err(rejection);
+                // If no other tier is left, the circuit admits the call in any state, and does not count it.
+                let is_admitted = request.context().last_resort;
+                return if is_admitted { Ok(Permit::default()) } else { Err(self.refusal(rejection)) };
             }
         };
         let ticket = Ticket {
@@ -125,7 +127,8 @@ impl NamedCircuit {
     }
 
     /// Returns the error of a call that was not admitted.
-    pub(super) fn refusal(&self, rejection: Rejection) -> LlmError {
+    #[inline]
+    fn refusal(&self, rejection: Rejection) -> LlmError {
         let state = match (rejection.phase, rejection.reason) {
             (Phase::HalfOpen, _) => "is half-open and its probes are under way",
             (Phase::ForcedOpen, _) => "was opened by hand",

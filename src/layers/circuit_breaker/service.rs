@@ -5,7 +5,7 @@ use std::{
 
 use tower::Service;
 
-use super::{ResponseFuture, circuit::NamedCircuit, future::Time, keyed::Keyed, state::Rejection};
+use super::{ResponseFuture, circuit::NamedCircuit, future::Time, keyed::Keyed};
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
     body::admission::Permit,
@@ -60,16 +60,7 @@ fn admit(circuit: &Arc<NamedCircuit>, request: &LlmRequest) -> Result<Permit, Ll
     if let Some(ticket) = circuit.free_ticket() {
         return Ok(Permit::new(circuit.clone(), ticket));
     }
-    circuit.admit_with_care(request).or_else(|rejection| rejected(circuit, rejection, request))
-}
-
-#[cold]
-fn rejected(circuit: &NamedCircuit, rejection: Rejection, request: &LlmRequest) -> Result<Permit, LlmError> {
-    if request.context().last_resort {
-        // No other tier is left: the circuit admits the call in any state, and does not count it.
-        return Ok(Permit::default());
-    }
-    Err(circuit.refusal(rejection))
+    circuit.admit_with_care(request)
 }
 
 impl<S> CircuitBreaker<S> {

@@ -390,7 +390,7 @@ impl Circuit {
         self.publish(core, Tag::Closed, Reason::Recovered)
     }
 
-    #[cold]
+    #[inline]
     fn admit_unless_open(&self, word: Word, now: Instant) -> Decision {
         let at = self.at(now);
         // Rejected without the lock: the usual work of an open circuit.
@@ -399,6 +399,12 @@ impl Circuit {
         {
             return self.reject(word);
         }
+        self.admit_after(at)
+    }
+
+    /// Admits a call once a cooldown or a throttle may be over.
+    #[cold]
+    fn admit_after(&self, at: u64) -> Decision {
         let mut core = self.lock();
         let word = self.load();
         let mut transition = None;
