@@ -52,8 +52,16 @@ use crate::{
 pub struct LlmBody(Repr);
 
 enum Repr {
-    Complete { answer: Complete, taken: bool },
+    Complete { answer: Complete, reading: Reading },
     Stream(Pin<Box<Streaming<Frames>>>),
+}
+
+/// The reading of a complete answer, which is one frame.
+// As wide as the fields beside it: the compiler copies an answer with a gap piece by piece wherever it moves.
+#[repr(usize)]
+enum Reading {
+    Due,
+    Done,
 }
 
 /// A leaf's own stream, of any type.
@@ -108,7 +116,7 @@ impl LlmBody {
     }
 
     fn complete(answer: Complete) -> Self {
-        Self(Repr::Complete { answer, taken: false })
+        Self(Repr::Complete { answer, reading: Reading::Due })
     }
 
     /// Returns true if the answer arrives frame by frame, false if it is complete already.
@@ -163,9 +171,9 @@ impl LlmBody {
     /// Polls for the next frame. `None` is the end, and stays so.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, LlmError>>> {
         match &mut self.0 {
-            Repr::Complete { taken: true, .. } => Poll::Ready(None),
-            Repr::Complete { answer, taken } => {
-                *taken = true;
+            Repr::Complete { reading: Reading::Done, .. } => Poll::Ready(None),
+            Repr::Complete { answer, reading } => {
+                *reading = Reading::Done;
                 Poll::Ready(Some(Ok(answer.frame())))
             }
             Repr::Stream(stream) => stream.as_mut().poll_frame(cx),
