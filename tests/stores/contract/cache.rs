@@ -7,7 +7,10 @@ use std::sync::{
 
 use steadfast::{
     BoxLlmService, CacheHandle, CacheLayer, CacheReason, LlmError, LlmRequest, LlmResponse,
-    layers::cache::{AnswerOwner, AnswerStore as _, Tenant},
+    layers::{
+        cache::{AnswerOwner, AnswerStore as _, Tenant},
+        idempotency::{IdempotencyKey, IdempotencyStore as _, Ticket},
+    },
     provider_fn,
 };
 use steadfast_stores::sqlite::Sqlite;
@@ -18,6 +21,7 @@ use crate::{contract::SECOND, testing::Folder};
 /// A program whose provider answers each call differently.
 struct Program {
     llm: BoxLlmService,
+    file: Sqlite,
     cache: CacheHandle,
     calls: Arc<AtomicUsize>,
 }
@@ -30,16 +34,24 @@ impl Program {
             let call = counted.fetch_add(1, SeqCst) + 1;
             async move { Ok::<_, LlmError>(LlmResponse::from_text(format!("answer {call}"))) }
         });
-        let cache = CacheHandle::over(file);
+        let cache = CacheHandle::over(file.clone());
         let llm = BoxLlmService::new(CacheLayer::over(&cache).ttl(600 * SECOND).layer(leaf));
-        Self { llm, cache, calls }
+        Self { llm, file, cache, calls }
     }
 
     /// The answer, and whether it was kept.
     async fn asks(&self, words: &str, feature: &str) -> (String, bool) {
         let response = self.llm.clone().oneshot(LlmRequest::prompt(words).with_feature(feature)).await.unwrap();
         let kept = response.cached().is_some_and(|cached| cached.reason == CacheReason::Fresh);
-        (response.text().await.unwrap(), kept)
+        let text = response.text().await.unwrap();
+        self.written().await;
+        (text, kept)
+    }
+
+    /// Waits until every answer is written: the file does one job after the other. A lookup behind a write would find
+    /// nothing on a disk that is slow.
+    async fn written(&self) {
+        self.file.release(&IdempotencyKey::from_bytes([0; 32]), Ticket(0)).await.unwrap();
     }
 }
 
@@ -66,9 +78,11 @@ async fn what_is_forgotten_is_gone_and_the_other_features_answers_stay() {
         program.asks("hi", feature).await;
     }
     program.cache.invalidate("chat");
+    program.written().await;
     assert_eq!(program.asks("hi", "chat").await, ("answer 3".into(), false));
     assert_eq!(program.asks("hi", "code").await, ("answer 2".into(), true));
     program.cache.clear();
+    program.written().await;
     assert_eq!(program.asks("hi", "code").await, ("answer 4".into(), false));
 }
 
@@ -79,6 +93,7 @@ async fn what_was_made_for_a_tenant_is_forgotten_and_the_others_answers_stay() {
     let asks = async |words: &str, tenant: &str| {
         let asked = LlmRequest::prompt(words).with_extension(Tenant::new(tenant));
         let response = program.llm.clone().oneshot(asked).await.unwrap();
+        program.written().await;
         response.cached().is_some()
     };
     for words in ["one", "two", "three"] {
