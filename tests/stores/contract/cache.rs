@@ -118,15 +118,14 @@ async fn what_was_made_for_a_tenant_is_forgotten_and_the_others_answers_stay() {
 #[tokio::test]
 async fn over_its_room_the_answer_that_was_kept_first_goes_first() {
     let folder = Folder::new("cache-room");
-    let file = Sqlite::open(folder.file()).unwrap();
-    file.set_max_bytes(2000);
-    let program = Program::over(file.clone());
+    let program = Program::over(Sqlite::open(folder.file()).unwrap());
+    program.file.set_max_bytes(2000);
     for number in 0..20 {
         program.asks(&format!("question {number}"), "chat").await;
     }
     assert!(program.asks("question 19", "chat").await.1, "the last one is there");
     assert!(!program.asks("question 0", "chat").await.1, "the first one is not");
-    file.set_max_bytes(10);
+    program.file.set_max_bytes(10);
     program.asks("one more", "chat").await;
     assert!(!program.asks("one more", "chat").await.1, "there is never room for it");
 }

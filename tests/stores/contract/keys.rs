@@ -272,12 +272,12 @@ pub(crate) async fn no_ticket_is_given_twice(place: &Place) {
 pub(crate) async fn waiting_ends_with_the_change_and_never_later_than_it_may(place: &Place) {
     let [one, other] = &place.stores;
     let ticket = wins(&**one, LONG).await;
-    timeout(LONG / 10, other.changed(&KEY, SHORT)).await.expect("it waits no longer than it may");
+    timeout(5 * SECOND, other.changed(&KEY, SHORT)).await.expect("it waits no longer than it may");
 
     let mut waits = other.changed(&KEY, LONG);
     assert!(poll!(&mut waits).is_pending(), "it waits before there is a change");
     assert!(completes(&**one, ticket, &whole("hello").await).await);
-    timeout(LONG / 10, waits).await.expect("it is told of the answer");
+    timeout(10 * SECOND, waits).await.expect("it is told of the answer");
     assert_eq!(said(&**other).await, "hello");
 }
 

@@ -144,17 +144,17 @@ mod postgres {
         format!("{{ durable: '{url}' }}")
     }
 
-    /// Asks until the two share an answer. Returns its key.
+    /// Asks until the two share an answer. Returns its key, and the answer.
     ///
     /// A store that does not answer in time is passed by, and on a busy machine any may not.
-    async fn share(one: &Program, other: &Program, when: &str) -> String {
+    async fn share(one: &Program, other: &Program, when: &str) -> (String, String) {
         let shared = async {
             let mut number = 0;
             loop {
                 let key = format!("{when} {number}");
                 let (answer, calls) = (one.asks(&key).await, other.calls());
                 if other.asks(&key).await == answer && other.calls() == calls {
-                    return key;
+                    return (key, answer);
                 }
                 number += 1;
                 sleep(Duration::from_millis(50)).await;
@@ -169,9 +169,8 @@ mod postgres {
         let server = Server::of(address(schema.url()).to_owned()).await;
         let url = schema.url().replace(address(schema.url()), &server.address);
         let (one, other) = (Program::start(&stores(&url)), Program::start(&stores(&url)));
+        let (before, kept) = share(&one, &other, "before").await;
         let mut heard = one.stack.handle().events().subscribe();
-        let before = share(&one, &other, "before").await;
-        while heard.try_recv().is_ok() {}
 
         server.up.send_replace(false);
         for number in 0..20 {
@@ -183,8 +182,7 @@ mod postgres {
         server.up.send_replace(true);
         share(&one, &other, "after").await;
         let calls = other.calls();
-        other.asks(&before).await;
-        assert_eq!(other.calls(), calls, "what they shared is still there");
+        assert_eq!((other.asks(&before).await, other.calls()), (kept, calls), "what they shared is still there");
         let mut told = Vec::new();
         while let Ok(event) = heard.try_recv() {
             if let Event::StoreChanged { available, .. } = event {
