@@ -18,8 +18,8 @@ async fn open(gateway: &Gateway) -> Vec<Client> {
     opening.join_all().await
 }
 
-/// It stops: nobody is let in any more.
-async fn takes_nobody(gateway: &Gateway) {
+/// Waits until nobody is let in any more.
+pub(super) async fn takes_nobody(gateway: &Gateway) {
     while Client::connect(gateway.address()).await.is_ok() {
         sleep(Duration::from_millis(5)).await;
     }
