@@ -185,6 +185,8 @@ pub(super) const BROKEN: &[(&str, usize, usize, &str, Option<&str>)] = &[
     ("unknown_method_of_likeness.yaml", 3, 76, "unknown value `models`; there are `features`", None),
     ("stores_of_no_kind.yaml", 4, 12, "unknown kind of store; write `sqlite:FILE`", None),
     ("stores_of_no_kind.yaml", 5, 11, "unknown kind of store; write `redis://", None),
+    ("timeout_of_no_shared_store.yaml", 4, 19, "`shared_timeout` applies only to a shared store", None),
+    ("timeout_of_nothing.yaml", 5, 19, "`shared_timeout` must be longer than zero", None),
     ("secret_of_callbacks_in_the_file.yaml", 9, 24, "a secret must not be in the file", None),
     ("responses_without_a_store.yaml", 4, 9, "there is no durable store", None),
     ("responses_of_no_time.yaml", 5, 9, "`keep` must be longer than zero", None),

@@ -33,6 +33,13 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
                 );
             }
         }
+        findings.nonzero_time("shared_timeout", config.stores.shared_timeout);
+        if config.stores.shared_timeout.is_some() && config.stores.shared.is_none() {
+            findings.wrong(
+                "shared_timeout",
+                "`shared_timeout` applies only to a shared store; name a Redis as `shared`, or leave it out",
+            );
+        }
         if let Some(shared) = &config.stores.shared {
             let is_redis = ["redis://", "rediss://", "unix://"].iter().any(|scheme| shared.starts_with(scheme));
             if !is_redis {

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Secret;
+use super::{Secret, Span};
 
 /// The stores of state that outlives the process or is shared by several. Without this block, all state is the
 /// process's own.
@@ -25,6 +25,11 @@ pub struct Stores {
     /// with empty state there; with a set prefix it does not.
     #[schemars(length(min = 1, max = 100))]
     pub prefix: Option<String>,
+    /// The time limit of each call to `shared`, connecting included. After it the replica relies on its own state, so
+    /// a caller waits no longer for a store that hangs. Raise it for a store that is far away or slow. Default:
+    /// 250 ms.
+    #[schemars(extend("default" = "250ms"))]
+    pub shared_timeout: Option<Span>,
 }
 
 /// The location of a durable store.

@@ -94,13 +94,14 @@ impl OpenStores {
         let hub = match (&context.hub, &settings.shared, before) {
             (Some(hub), ..) => Some(hub.clone()),
             (None, None, _) => None,
-            (None, shared, Some(before)) if before.settings.shared == *shared && before.prefix == prefix => {
-                before.hub.clone()
-            }
+            (None, Some(_), Some(before)) if before.has_hub_of(settings, &prefix) => before.hub.clone(),
             (None, Some(url), _) => {
-                let redis = Redis::open(url).map_err(|error| wrong("shared", &error))?;
+                let mut redis = Redis::open(url).map_err(|error| wrong("shared", &error))?.prefix(&*prefix);
+                if let Some(timeout) = settings.shared_timeout {
+                    redis = redis.limit(timeout.0);
+                }
                 tracing::info!(%prefix, "shared store opened");
-                Some(ReplicaHub::at(redis.prefix(&*prefix)))
+                Some(ReplicaHub::at(redis))
             }
         };
         #[cfg(feature = "redis")]
@@ -117,6 +118,13 @@ impl OpenStores {
             #[cfg(feature = "redis")]
             hub,
         })
+    }
+
+    /// Returns whether these settings mean the same shared store.
+    #[cfg(feature = "redis")]
+    fn has_hub_of(&self, settings: &Stores, prefix: &str) -> bool {
+        let before = &self.settings;
+        before.shared == settings.shared && before.shared_timeout == settings.shared_timeout && self.prefix == prefix
     }
 
     /// Returns the store of idempotency keys, unless that is memory: the shared store, the durable one, or both.
