@@ -26,12 +26,14 @@ struct Storm {
     /// The requests that are sent and not acknowledged: sent again when the process is killed.
     under_way: BTreeSet<usize>,
     kills: usize,
+    /// The requests that the store was too late for.
+    refused: usize,
 }
 
 impl Storm {
     fn new() -> Self {
         let random = fastrand::Rng::with_seed(6);
-        Self { told: Told::default(), random, requests: Vec::new(), under_way: BTreeSet::new(), kills: 0 }
+        Self { told: Told::default(), random, requests: Vec::new(), under_way: BTreeSet::new(), kills: 0, refused: 0 }
     }
 
     /// Until enough is acknowledged and the process was killed often enough.
@@ -68,7 +70,13 @@ impl Storm {
                 self.under_way.insert(number);
                 process.ask(&mut self.told, number, &self.requests[number]);
             }
-            if let Some(task) = self.hears(process.hear())
+            let heard = process.hear();
+            if let Heard::Refused(number) = heard {
+                self.refused += 1;
+                assert!(self.refused < 100, "the store is late again and again");
+                process.ask(&mut self.told, number, &self.requests[number]);
+            }
+            if let Some(task) = self.hears(heard)
                 && self.random.u8(..).is_multiple_of(4)
             {
                 let who = ["ana", "ben"][self.random.usize(..2)];
@@ -80,7 +88,7 @@ impl Storm {
     /// Gives the task that was acknowledged.
     fn hears(&mut self, heard: Heard) -> Option<String> {
         match heard {
-            Heard::Ready => None,
+            Heard::Ready | Heard::Refused(_) => None,
             Heard::Answered(task, who) => {
                 self.told.answered(task.parse().unwrap(), &who);
                 None

@@ -20,6 +20,8 @@ use crate::durability::told::Told;
 const STORE: &str = "STEADFAST_DURABILITY_STORE";
 /// Why its models answer nothing.
 pub(crate) const REASON: &str = "overloaded";
+/// What a store is that does not answer in time.
+const LATE: &str = "the store cannot be reached";
 
 /// A desk over what a name names: a file, or a database.
 pub(crate) async fn desk(store: &str) -> Desk {
@@ -64,10 +66,13 @@ async fn hands_over_what_it_is_told_to() {
             match words[..] {
                 ["ask", number, key, text] => match asks(&desk, text, (key != "-").then_some(key)).await {
                     Ok(task) => println!("asked\t{number}\t{task}"),
+                    Err(error) if error.contains(LATE) => println!("refused\t{number}"),
                     Err(error) => println!("failed\t{number}\t{error}"),
                 },
                 ["answer", task, who, text] => match desk.answer(task.parse().unwrap(), who, text).await {
                     Ok(_) => println!("answered\t{task}\t{who}"),
+                    // Whether the answer stands is not known, as after a kill.
+                    Err(error) if error.to_string().contains(LATE) => {}
                     Err(error) => println!("failed\t{task}\t{error}"),
                 },
                 _ => panic!("{words:?}"),
@@ -88,6 +93,8 @@ pub(crate) enum Heard {
     Ready,
     /// The request of this number is queued as this task.
     Asked(usize, String),
+    /// The store was late for the request of this number, on a machine that has other things to do.
+    Refused(usize),
     /// This answer stands, of this person.
     Answered(String, String),
 }
@@ -152,6 +159,7 @@ fn heard(line: &str) -> Option<Heard> {
     match words[..] {
         ["ready"] => Some(Heard::Ready),
         ["asked", number, task] => Some(Heard::Asked(number.parse().unwrap(), task.to_owned())),
+        ["refused", number] => Some(Heard::Refused(number.parse().unwrap())),
         ["answered", task, who] => Some(Heard::Answered(task.to_owned(), who.to_owned())),
         ["failed", what, why] => panic!("{what}: {why}"),
         _ => None,

@@ -55,7 +55,8 @@ impl Replica {
     fn over(url: &str) -> Self {
         let events = Events::new();
         let heard = events.subscribe();
-        let redis = Redis::open(url).unwrap().events(&events);
+        // Longer than a busy machine takes, and short enough to wait for.
+        let redis = Redis::open(url).unwrap().limit(Duration::from_secs(1)).events(&events);
         let circuit = CircuitBreakerLayer::new("sonnet").consecutive_failures(3).cooldown(Duration::from_secs(60));
         let features = BulkheadLayer::new().feature("chat", Limits::new(1000).requests_per_minute(1_000_000));
         let shares = SharedState::new()
@@ -132,8 +133,8 @@ async fn outage(mut server: Server, goes: impl Fn(&mut Server), comes: impl Asyn
     sleep(Duration::from_millis(700)).await;
     assert_eq!(replicas[1].state(), CircuitState::Closed);
     println!("{answered} answers, the slowest within {longest:?}");
-    // A few looks of 250 ms, by the one who tries whether Redis is back.
-    assert!(longest < Duration::from_secs(3), "{longest:?}");
+    // A few looks of a second, by the one who tries whether Redis is back.
+    assert!(longest < Duration::from_secs(10), "{longest:?}");
 
     comes(&mut server).await;
     let agreed = becomes("they agree again", || replicas[1].state() == CircuitState::Open).await;

@@ -67,7 +67,7 @@ fn stops() -> &'static [u64] {
 /// The longest wait of a caller: a store's second and a provider's time, plus a margin for other programs on the
 /// machine.
 fn longest() -> Duration {
-    Duration::from_millis(1000 + 100 + if is_full() { 0 } else { 900 })
+    Duration::from_millis(1000 + 100 + if is_full() { 0 } else { 4000 })
 }
 /// Between two troubles.
 const REST: Duration = Duration::from_millis(1500);

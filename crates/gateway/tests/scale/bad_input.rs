@@ -1,11 +1,11 @@
 //! Requests that are wrong: each is told so in its own dialect, and those beside it are served.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    Client, Gateway, PATHS, Provider, client,
+    Client, Gateway, PATHS, Provider, SOON, client,
     common::{Folder, http::Answer},
     gateway::config,
 };
@@ -112,7 +112,7 @@ async fn bad_input_is_told_in_its_own_dialect_and_quickly_and_others_are_served(
                 assert_eq!(answer.status, status, "{what}: {answer:?}");
                 assert!(answer.is_error_of(path) && answer.body.contains(word), "{what}: {answer:?}");
                 assert!(beside.as_ref().is_ok_and(Answer::is_whole), "beside {what}: {beside:?}");
-                assert!(begun.elapsed() < Duration::from_secs(3), "{what}: {:?}", begun.elapsed());
+                assert!(begun.elapsed() < SOON, "{what}: {:?}", begun.elapsed());
             }
         }
         gateway.end();

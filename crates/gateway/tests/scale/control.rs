@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Client, Gateway, PATHS, Provider,
+    Client, Gateway, PATHS, Provider, SOON,
     common::{comes, within},
     gateway::config,
     stopping::takes_nobody,
@@ -128,6 +128,6 @@ async fn half_sent_requests_do_not_delay_the_exit() {
         assert!(answer.body.contains("stopping"), "{answer:?}");
     }
     gateway.ended();
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     dripping.await.unwrap();
 }

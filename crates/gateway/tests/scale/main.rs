@@ -30,6 +30,8 @@ mod smuggling;
 mod stopping;
 mod streams;
 
+use std::time::Duration;
+
 use self::{
     common::client::{self, Client},
     gateway::Gateway,
@@ -58,6 +60,10 @@ fn as_many_as(wanted: usize) -> usize {
         None => wanted,
     }
 }
+
+/// More than an answer takes on a machine that has other things to do, and less than the gateway's patience with
+/// those who send nothing.
+const SOON: Duration = Duration::from_secs(15);
 
 /// Both protocols.
 const PATHS: [&str; 2] = ["/v1/messages", "/v1/chat/completions"];

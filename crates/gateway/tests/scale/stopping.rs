@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{Client, Gateway, PATHS, Provider, gateway::config, held};
+use super::{Client, Gateway, PATHS, Provider, SOON, gateway::config, held};
 
 const STREAMS: usize = 500;
 
@@ -51,7 +51,7 @@ async fn no_stream_is_cut_before_the_grace_is_over_and_each_that_outlasts_it_is_
         assert!(!answer.is_whole() && !answer.body.contains("[DONE]"), "{}", answer.body);
     }
     let said = gateway.ended();
-    assert!(said.contains("SIGTERM") && begun.elapsed() < grace + Duration::from_secs(5), "{said}");
+    assert!(said.contains("SIGTERM") && begun.elapsed() < grace + SOON, "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ use crate::{
         gateway::{PATHS, Place, REASON, SECRET_WORDS, task_of},
         storm::desk,
         told::Told,
+        until,
     },
 };
 
@@ -50,9 +51,13 @@ impl Broken {
 
     /// Asserts that every queued task exists and that the log has the reason of each outage once.
     async fn ends(mut self, why: &str) {
+        let serve = &self.place.serve;
+        // A line is written soon after what it tells of.
+        let ends = async || serve.log().matches("handoff_works_again").count() >= self.outages;
+        until("the log has the end of each outage", ends).await;
         assert_eq!(self.gateway.ended(), None);
         self.gateway.kill();
-        let log = self.place.serve.log();
+        let log = serve.log();
         let of = |event: &str| log.lines().filter(|line| line.contains(event)).collect::<Vec<_>>();
         let refused = of("handoff_refused");
         assert!(refused.len() == self.outages && refused.iter().all(|line| line.contains(why)), "{log}");

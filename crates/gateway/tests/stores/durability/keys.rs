@@ -68,7 +68,7 @@ stores: {{ durable: 'sqlite:{}' }}
             && is_told("steadfast_possible_repeats_total").await
     })
     .await;
-    assert!(served.log().contains("the store is full: claiming a key"), "{}", served.log());
+    until("the log tells of it", async || served.log().contains("the store is full: claiming a key")).await;
 
     fs::remove_file(disk.filler()).unwrap();
     sleep(Duration::from_millis(2500)).await;
