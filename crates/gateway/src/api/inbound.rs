@@ -4,11 +4,15 @@ use std::{error, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duratio
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::{HeaderMap, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError};
 use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, Wire};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{GatewayState, gemini::PathCall, keys::Key, request_options::forwarded, stream::stopping};
@@ -186,18 +190,26 @@ impl BodyReader<'_> {
     /// Waits for the next piece.
     async fn next(&self, body: &mut Body, received: usize, times: &mut BodyTimes) -> Result<Option<Frame>, BodyError> {
         let Settings { body_timeout, body_idle, .. } = self.settings;
-        let granted = *body_timeout + Duration::from_secs(received as u64 / MIN_UPLOAD_RATE);
-        let until = (times.begun + granted).min(Instant::now() + *body_idle);
+        let granted = |bytes: usize| Duration::from_secs(bytes as u64 / MIN_UPLOAD_RATE);
+        let until = (times.begun + *body_timeout + granted(received)).min(Instant::now() + *body_idle);
         loop {
-            let stopping = times.stopped.map(|stopped| stopped + STOP_BODY_TIMEOUT);
+            let stopping = times.stop.map(|stop| stop.at + STOP_BODY_TIMEOUT + granted(received - stop.received));
             tokio::select! {
                 biased;
                 frame = body.frame() => return Ok(frame),
-                () = sleep_until(stopping.map_or(until, |stopping| stopping.min(until))) => {
-                    return Err(if times.stopped.is_some() { BodyError::Stopping } else { BodyError::TooSlow });
+                () = sleep_until(stopping.map_or(until, |stopping| stopping.min(until))) => break,
+                () = self.stop.cancelled(), if times.stop.is_none() => {
+                    times.stop = Some(Stop { at: Instant::now(), received });
                 }
-                () = self.stop.cancelled(), if times.stopped.is_none() => times.stopped = Some(Instant::now()),
             }
+        }
+        // A busy processor is late itself. hyper reads what has arrived meanwhile a turn later.
+        yield_now().await;
+
+        match body.frame().now_or_never() {
+            Some(frame) => Ok(frame),
+            None if times.stop.is_some() => Err(BodyError::Stopping),
+            None => Err(BodyError::TooSlow),
         }
     }
 }
@@ -219,15 +231,22 @@ fn is_over_limit(error: &axum::Error) -> bool {
 
 type Frame = Result<http_body::Frame<Bytes>, axum::Error>;
 
-/// The start of the wait for a body, and the time of the signal to stop.
+/// The start of the wait for a body, and the order to stop during it.
 struct BodyTimes {
     begun: Instant,
-    stopped: Option<Instant>,
+    stop: Option<Stop>,
+}
+
+/// The order to stop, and the bytes that had come by then.
+#[derive(Clone, Copy)]
+struct Stop {
+    at: Instant,
+    received: usize,
 }
 
 impl BodyTimes {
     fn new() -> Self {
-        Self { begun: Instant::now(), stopped: None }
+        Self { begun: Instant::now(), stop: None }
     }
 }
 
@@ -266,7 +285,11 @@ pub(crate) async fn decode_ahead(request: &LlmRequest, is_read: impl FnOnce() ->
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use futures_util::{Stream, StreamExt, stream};
     use http::{HeaderName, HeaderValue};
+    use tokio::time::{advance, sleep};
 
     use super::*;
 
@@ -290,13 +313,17 @@ mod tests {
         assert_eq!(read_of(HeaderMap::new(), "ten bytes!").await.unwrap(), "ten bytes!");
     }
 
+    /// A number of pieces at an interval.
+    fn pieces(piece: usize, pieces: usize, every: Duration) -> impl Stream<Item = io::Result<Bytes>> + Send {
+        stream::unfold(0, move |sent| async move {
+            sleep(every).await;
+            (sent < pieces).then(|| (Ok(Bytes::from(vec![b' '; piece])), sent + 1))
+        })
+    }
+
     /// A body of pieces at an interval, which then pauses forever.
-    fn in_pieces(piece: usize, pieces: usize, every: Duration) -> Body {
-        let pieces = futures_util::stream::unfold(0, move |sent| async move {
-            tokio::time::sleep(every).await;
-            (sent < pieces).then(|| (Ok::<_, std::io::Error>(Bytes::from(vec![b' '; piece])), sent + 1))
-        });
-        Body::from_stream(futures_util::StreamExt::chain(pieces, futures_util::stream::pending()))
+    fn in_pieces(piece: usize, count: usize, every: Duration) -> Body {
+        Body::from_stream(pieces(piece, count, every).chain(stream::pending()))
     }
 
     #[tokio::test(start_paused = true)]
@@ -312,19 +339,52 @@ mod tests {
         assert_eq!(memory.used(), 0);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_is_still_coming_when_the_server_stops_has_a_second() {
+    /// Reads a body while the server is asked to stop after five seconds. Returns its length and the seconds.
+    async fn read_while_stopping(body: Body) -> (Result<usize, BodyError>, u64) {
         let (settings, memory, stop) = (Settings::default(), Arc::new(Memory::new(1 << 30)), CancellationToken::new());
         let begun = Instant::now();
-        let body = in_pieces(100, 1_000_000, Duration::from_millis(100));
         let reader = BodyReader { settings: &settings, memory: &memory, share: None, stop: &stop };
         let stopping = async {
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            sleep(Duration::from_secs(5)).await;
             stop.cancel();
         };
         let headers = HeaderMap::new();
         let (read, ()) = tokio::join!(reader.read(&headers, body), stopping);
-        assert_eq!((read, begun.elapsed().as_secs()), (Err(BodyError::Stopping), 6));
+        (read.map(|body| body.len()), begun.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_lags_when_the_server_stops_has_a_second() {
+        let lagging = in_pieces(100, 1_000_000, Duration::from_millis(100));
+        assert_eq!(read_while_stopping(lagging).await, (Err(BodyError::Stopping), 6));
+        let paused = in_pieces(1_000_000, 1, Duration::from_secs(1));
+        assert_eq!(
+            read_while_stopping(paused).await,
+            (Err(BodyError::Stopping), 6),
+            "what came before counts for none"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_keeps_coming_when_the_server_stops_is_read() {
+        let steady = Body::from_stream(pieces(40_000, 15, Duration::from_millis(950)));
+        assert_eq!(read_while_stopping(steady).await, (Ok(600_000), 15));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_came_while_the_processor_was_busy_is_read() {
+        // hyper reads the socket a turn after the reader asks, and each turn takes two seconds.
+        let late = stream::unfold(0, |sent| async move {
+            tokio::spawn(async {}).await.unwrap();
+            (sent < 20).then(|| (Ok::<_, io::Error>(Bytes::from_static(b"late")), sent + 1))
+        });
+        let turns = async {
+            for _ in 0..100 {
+                advance(Duration::from_secs(2)).await;
+            }
+        };
+        let ((read, took), ()) = tokio::join!(read_while_stopping(Body::from_stream(late)), turns);
+        assert_eq!(read, Ok(80), "{took} s");
     }
 
     #[tokio::test(start_paused = true)]

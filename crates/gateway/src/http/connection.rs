@@ -26,7 +26,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    time::{Instant, sleep},
+    task::yield_now,
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -53,20 +54,12 @@ where
     H: Handler,
 {
     let mut socket = Socket::new(stream).with_head_memory(memory);
-    loop {
-        // A silent caller does not need hyper and its buffers.
-        let readable = tokio::select! {
-            biased;
-            readable = socket.wait_readable() => readable,
-            () = stop.cancelled() => false,
-            () = sleep(idle_timeout) => false,
-        };
-        if !readable {
-            return Ok(());
-        }
+    // The listener has seen the first bytes, and this runtime will: even if the server is asked to stop in between.
+    let mut readable = socket.wait_readable().await;
+    while readable {
         let pending = match requests(socket, http, handler, stop).await {
             Exit::Done(result, rest) => {
-                close_gracefully(rest, stop).await;
+                close_gracefully(rest).await;
                 return result;
             }
             Exit::Stream(pending, rest) => {
@@ -80,23 +73,32 @@ where
             return Ok(());
         }
         if closes || stop.is_cancelled() {
-            close_gracefully(socket, stop).await;
+            close_gracefully(socket).await;
             return Ok(());
         }
+        // A silent caller does not need hyper and its buffers.
+        readable = tokio::select! {
+            biased;
+            readable = socket.wait_readable() => readable,
+            () = after_stop(stop) => false,
+            () = sleep(idle_timeout) => false,
+        };
     }
+    Ok(())
+}
+
+/// Waits until the server is asked to stop, and for a turn more: what has arrived by then is read first.
+pub(super) async fn after_stop(stop: &CancellationToken) {
+    stop.cancelled().await;
+    yield_now().await;
 }
 
 /// Closes a connection and reads the rest of its bytes. A socket dropped over unread bytes is reset by the system, and
 /// a caller that still sends (a body over the limit, say) might never see the answer.
-async fn close_gracefully<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<S>, stop: &CancellationToken) {
+async fn close_gracefully<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<S>) {
     // Either side may have closed it already.
     let _ = socket.shutdown().await;
-    tokio::select! {
-        biased;
-        () = socket.discard() => {}
-        () = stop.cancelled() => {}
-        () = sleep(LINGER) => {}
-    }
+    let _closed_or_not = timeout(LINGER, socket.discard()).await;
 }
 
 /// Answers a liveness probe and closes its connection.
@@ -119,11 +121,11 @@ where
     };
     // A caller that disconnected needs no answer.
     if let Ok(Parts { io, .. }) = served {
-        close_gracefully(io.into_inner(), stop).await;
+        close_gracefully(io.into_inner()).await;
     }
 }
 
-/// The time for the rest of a request that has begun, once the server is asked to stop.
+/// The time for the rest of a head, or for a pause of a body, once the server is asked to stop.
 pub(crate) const STOP_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The time for the answer to arrive, and for bytes still under way.
@@ -173,20 +175,26 @@ where
     let (mut http, header_timer) = (http.clone(), HeaderTimer::default());
     http.timer(header_timer.clone());
     let mut serving = Box::new(http.serve_connection(TokioIo::new(socket), service));
-    let (mut stopped, mut is_stopping) = (pin!(stop.cancelled()), false);
+    let (mut stopped, mut is_stopping) = (pin!(after_stop(stop)), false);
     let waker = Waker::from(task.clone());
     let exit = std::future::poll_fn(|cx| {
         task.set_waker(cx.waker());
         let cx = &mut Context::from_waker(&waker);
-        if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
+        loop {
+            if let Poll::Ready(served) = Pin::new(&mut *serving).poll(cx) {
+                return Poll::Ready(Err(served));
+            }
+            if let Some(pending) = lock(&pending).take() {
+                return Poll::Ready(Ok(pending));
+            }
+            // A connection without a whole head ends with this, so that it is read first.
+            if is_stopping || stopped.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
             is_stopping = true;
             header_timer.end_by(Instant::now() + STOP_BODY_TIMEOUT);
             Pin::new(&mut *serving).graceful_shutdown();
         }
-        if let Poll::Ready(served) = Pin::new(&mut *serving).poll(cx) {
-            return Poll::Ready(Err(served));
-        }
-        lock(&pending).take().map_or(Poll::Pending, |pending| Poll::Ready(Ok(pending)))
     })
     .await;
     let Parts { io, read_buf, .. } = serving.into_parts();
@@ -220,4 +228,50 @@ where
 fn wants_close(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("close"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::http::Answering;
+
+    struct Here;
+
+    impl Handler for Here {
+        type Connection = ();
+
+        fn connection(&self) {}
+
+        fn answer<'a>(&self, (): &'a (), _: Request<Body>) -> Answering<'a> {
+            Box::pin(ready(Response::new(Body::from("here"))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_has_arrived_is_answered_though_the_server_is_to_stop() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: g\r\n\r\n").await.unwrap();
+        accepted.readable().await.unwrap();
+        // The runtime of requests is another one, and has not seen those bytes yet.
+        let stream = TcpStream::from_std(accepted.into_std().unwrap()).unwrap();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let (http, memory) = (Builder::new(), Arc::new(Memory::new(1 << 20)));
+        let answer = async {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            drop(client);
+            answer
+        };
+        let (served, answer) = tokio::join!(serve(stream, &http, LINGER, &Here, &memory, &stop), answer);
+        served.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("here"), "{answer}");
+    }
 }

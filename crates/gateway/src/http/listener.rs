@@ -140,7 +140,7 @@ impl<H: Handler> Server<H> {
         let read = tokio::select! {
             biased;
             read = stream.peek(&mut first) => read.unwrap_or_default(),
-            () = self.lifecycle.stop.cancelled() => 0,
+            () = connection::after_stop(&self.lifecycle.stop) => 0,
             () = sleep(limit) => 0,
         };
         (read > 0).then(|| PROBES.iter().any(|probe| first[..read].starts_with(probe)))

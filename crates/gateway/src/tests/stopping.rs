@@ -84,3 +84,22 @@ async fn idle_connections_do_not_hold_the_server_up() {
     server.gateway.lifecycle.stop.cancel();
     timeout(Duration::from_secs(5), server.task).await.expect("stopped at once").unwrap();
 }
+
+#[tokio::test]
+async fn who_is_refused_at_the_stop_hears_of_it_while_it_is_still_sending() {
+    let providers = Providers::start().await;
+    let server = Server::start(providers.both(), Settings::default()).await;
+    let mut client = server.connect().await;
+    let headers = "host: g\r\ncontent-length: 9000000\r\nexpect: 100-continue";
+    client.send(format!("POST {CHAT} HTTP/1.1\r\n{headers}\r\n\r\n").as_bytes()).await;
+    assert_eq!(client.answer().await.status, 100, "its body is awaited");
+    server.gateway.lifecycle.stop.cancel();
+    client.stream.readable().await.unwrap();
+    for _ in 0..8 {
+        client.send(&[b' '; 1_000_000]).await;
+    }
+    let refused = client.answer().await;
+    assert!(refused.status == 503 && refused.body.contains("stopping"), "{refused:?}");
+    drop(client);
+    timeout(Duration::from_secs(5), server.task).await.expect("stopped").unwrap();
+}

@@ -39,7 +39,7 @@ async fn a_probe_is_answered_and_a_stop_is_heard_however_busy_the_others_are() {
     let mut busy = JoinSet::new();
     for _ in 0..8 {
         let mut client = Client::connect(gateway.address()).await.unwrap();
-        client.send(dear(18_000)).await.unwrap();
+        client.send(dear(60_000)).await.unwrap();
         busy.spawn(async move { client.answer().await });
     }
     for _ in 0..10 {
