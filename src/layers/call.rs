@@ -62,7 +62,12 @@ pub(crate) type BoxedCall = Call<BoxLlmService, <BoxLlmService as Service<LlmReq
 
 pub(crate) enum PendingCall<S> {
     /// Waits until the service is ready.
-    Readying { service: S, request: LlmRequest },
+    Readying {
+        service: S,
+        request: LlmRequest,
+        /// True if the call begins at the time in the request's context, unless it waits.
+        begins_now: bool,
+    },
     /// The service failed before it could be called.
     Failed(LlmError),
     /// No call is under way.
@@ -105,6 +110,15 @@ impl BoxedCall {
         request.context_mut().prospects.note_left_primary();
         Self::further(fresh, request)
     }
+
+    /// Lets the call begin at the time in the request's context, if its first poll finds the service ready. It saves a
+    /// reading of the clock where that poll follows at once.
+    pub(crate) fn at_once(mut self) -> Self {
+        if let Self::Uncalled(PendingCall::Readying { begins_now, .. }) = &mut self {
+            *begins_now = true;
+        }
+        self
+    }
 }
 
 impl<S: LlmService> Call<S, S::Future> {
@@ -132,31 +146,36 @@ impl<S: LlmService> Call<S, S::Future> {
 
     /// Makes a further call: through a fresh clone.
     pub(crate) fn further(fresh: S, request: LlmRequest) -> Self {
-        Self::Uncalled(PendingCall::Readying { service: fresh, request })
+        Self::Uncalled(PendingCall::Readying { service: fresh, request, begins_now: false })
     }
 
     /// Makes the call as soon as its service is ready.
     #[cold]
     fn poll_uncalled(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         let readiness = match self.as_mut().project() {
-            CallProjection::Uncalled(PendingCall::Readying { service, request }) => match service.poll_ready(cx) {
-                Poll::Ready(readiness) => readiness.map_err(Into::into),
-                Poll::Pending => Err(ready!(poll_deadline(request.context(), cx))),
-            },
+            CallProjection::Uncalled(PendingCall::Readying { service, request, begins_now }) => {
+                match service.poll_ready(cx) {
+                    Poll::Ready(readiness) => readiness.map_err(Into::into),
+                    Poll::Pending => {
+                        *begins_now = false;
+                        Err(ready!(poll_deadline(request.context(), cx)))
+                    }
+                }
+            }
             _ => Ok(()),
         };
         let CallOwned::Uncalled(uncalled) = self.as_mut().project_replace(Self::idle()) else {
             unreachable!("it was not called a line above")
         };
-        let (mut service, mut request) = match uncalled {
-            PendingCall::Readying { service, request } => (service, request),
+        let (mut service, mut request, begins_now) = match uncalled {
+            PendingCall::Readying { service, request, begins_now } => (service, request, begins_now),
             PendingCall::Failed(error) => return Poll::Ready(Err(error)),
             PendingCall::Idle => panic!("polled after it was ready"),
         };
         readiness?;
         // The attempt begins now, after any wait: the layers inside divide the time that is left.
-        let now = Instant::now();
         let context = request.context_mut();
+        let now = context.begun.filter(|_| begins_now).unwrap_or_else(Instant::now);
         context.begun = Some(now);
         if context.deadline.is_some_and(|deadline| deadline <= now) {
             return Poll::Ready(Err(LlmError::new(
@@ -216,7 +235,7 @@ impl<S, F> fmt::Debug for Call<S, F> {
 #[cfg(test)]
 mod tests {
     use tokio_test::{assert_pending, assert_ready, task};
-    use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer};
+    use tower::{ServiceBuilder, ServiceExt as _, limit::ConcurrencyLimitLayer};
 
     use super::*;
     use crate::{ErrorKind, layers::testing::Strict};
@@ -285,6 +304,23 @@ mod tests {
         let service = Strict::new().fails_readiness(1);
         assert!(Call::further(service.clone(), LlmRequest::prompt("a")).await.is_err());
         assert_eq!(service.calls(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_at_once_begins_as_its_context_says_unless_it_waits() {
+        for (polls, later) in [(0, 0), (1, 4)] {
+            let (service, second) = (Strict::new().pending(polls), Duration::from_secs(1));
+            let begun = Instant::now();
+            let mut request = LlmRequest::prompt("a");
+            request.context_mut().begun = Some(begun);
+            tokio::time::advance(second).await;
+            let boxed = BoxLlmService::new(service.clone().map_err(LlmError::from));
+            let mut call = task::spawn(BoxedCall::elsewhere(boxed, request).at_once());
+            while call.poll().is_pending() {
+                tokio::time::advance(second * 3).await;
+            }
+            assert_eq!(service.seen()[0].context().begun, Some(begun + second * later), "pending {polls}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -111,11 +111,13 @@ impl Failover {
 
     /// Creates the state of a request that went to the primary first, with all tiers after it, each of which can
     /// carry it.
+    #[inline]
     pub(super) fn from_primary(shared: Arc<Shared>, request: LlmRequest) -> Self {
         let terms = shared.policy(&request).terms;
         Self::new(Plan::new(shared, request, terms, Chain::All))
     }
 
+    #[inline]
     fn new(plan: Plan) -> Self {
         let begun = plan.request.context().begun.unwrap_or_else(Instant::now);
         Self {

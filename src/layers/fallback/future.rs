@@ -106,7 +106,7 @@ where
     /// Creates the future of a request whose chain is not that simple.
     pub(super) fn failing_over(failover: Failover, primary: S, shared: Arc<Shared>, request: LlmRequest) -> Self {
         let mut primary = Some(primary);
-        let (state, tier_deadline) = ask(&failover, &mut primary);
+        let (state, tier_deadline) = ask(&failover, &mut primary, false);
         let rest = Rest { failover, primary, waits_since: None, timer: None };
         Self { state, shared, request, tier_deadline, spare: None, rest: Some(Box::new(rest)) }
     }
@@ -264,7 +264,7 @@ where
         let rest = failing_over(this.shared, this.request, this.spare, this.rest);
         match rest.failover.failed(error) {
             Step::Ask => {
-                let (state, tier_deadline) = ask(&rest.failover, &mut rest.primary);
+                let (state, tier_deadline) = ask(&rest.failover, &mut rest.primary, true);
                 *this.tier_deadline = tier_deadline;
                 this.state.set(state);
             }
@@ -304,7 +304,7 @@ where
             self.failover.report_all_failed(&error);
             return Poll::Ready(Err(error));
         }
-        Poll::Ready(Ok(ask(&self.failover, &mut self.primary)))
+        Poll::Ready(Ok(ask(&self.failover, &mut self.primary, true)))
     }
 }
 
@@ -337,9 +337,11 @@ fn failing_over<'a, S: Clone>(
     rest: &'a mut Option<Box<Rest<S>>>,
 ) -> &'a mut Rest<S> {
     rest.get_or_insert_with(|| {
+        // Made where it stays: it is large to move.
+        let place = Box::new_uninit();
         let failover = Failover::from_primary(shared.clone(), request.clone());
         let primary = spare.as_ref().map(|spare| spare.fresh());
-        Box::new(Rest { failover, primary, waits_since: None, timer: None })
+        Box::write(place, Rest { failover, primary, waits_since: None, timer: None })
     })
 }
 
@@ -353,14 +355,17 @@ fn take_failover<S: Clone>(
     rest.take().expect("it was put there a line above")
 }
 
-/// Calls the current tier.
-fn ask<S>(failover: &Failover, primary: &mut Option<S>) -> TierCall<S>
+/// Calls the current tier, `at_once` if the call is polled in the same turn in which the tier's time began.
+fn ask<S>(failover: &Failover, primary: &mut Option<S>, at_once: bool) -> TierCall<S>
 where
     S: LlmService + Clone,
 {
     let (request, tier_deadline) = failover.request();
     let state = match (failover.service(), primary) {
-        (Some(service), _) => State::LaterStage(LaterStage::Tier(BoxedCall::elsewhere(service, request))),
+        (Some(service), _) => {
+            let call = BoxedCall::elsewhere(service, request);
+            State::LaterStage(LaterStage::Tier(if at_once { call.at_once() } else { call }))
+        }
         (None, Some(primary)) => State::Primary(Call::further(primary.clone(), request)),
         (None, None) => unreachable!("the primary is kept wherever the failover may come to it later"),
     };

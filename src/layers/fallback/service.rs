@@ -15,7 +15,8 @@ use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
     layers::{
         call::{Call, Spare},
-        clock, deadline,
+        clock::Reading,
+        deadline,
     },
 };
 
@@ -74,7 +75,8 @@ where
     #[inline(always)]
     fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         // The request's time begins here: it may have waited since it entered a layer further out.
-        request.context_mut().begun = Some(clock::now());
+        let (now, _reading) = Reading::pass_on();
+        request.context_mut().begun = Some(now);
         request.context_mut().prospects.note_acts_on_refusals(self.shared.acts_on_refusals);
         if deadline::is_unkept(request.context())
             && let Some(late) = deadline::passed(request.clone().context())
