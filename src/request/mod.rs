@@ -516,7 +516,8 @@ impl fmt::Debug for LlmRequest {
 }
 
 /// The layers' part of a request. Small and `Copy`.
-// In this order, the fields that layers leave unchanged lie together, and the compiler copies them in one piece.
+// In this order, the fields that layers leave unchanged lie together and end with a word. The compiler copies them in
+// pieces that do not overlap: a load across two stores waits for both.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 #[repr(C)]
@@ -530,10 +531,6 @@ pub struct Context {
     /// The identity of the retry budget that has counted this request. Each budget counts a request once on its way
     /// down, however many layers share it; at another tier it counts again.
     pub(crate) counted_in: u32,
-    /// The number of attempts left, this one included.
-    pub attempts_left: u16,
-    /// The number of attempts made before this one.
-    pub attempts_made: u16,
     /// The number of tiers left to a `Fallback` further out if this one fails.
     pub tiers_left: u8,
     /// True if this is the last resort: a circuit breaker lets it through in any state.
@@ -546,6 +543,10 @@ pub struct Context {
     pub worst_level: u8,
     /// The actions that layers further out take for the request, or can still take.
     pub(crate) prospects: Prospects,
+    /// The number of attempts left, this one included.
+    pub attempts_left: u16,
+    /// The number of attempts made before this one.
+    pub attempts_made: u16,
     /// The commit point of the stream; `None`: the leaves' and layers' own. A
     /// [`CommitOnFirstToken`](crate::CommitOnFirstToken) that holds more back leaves the leaf at the first token.
     pub commit: Option<CommitPoint>,
