@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::{ErrorKind, ExpiredLimit, Phase};
+use super::{ErrorKind, ErrorMessage, ExpiredLimit, Phase};
 use crate::usage::Usage;
 
 /// One step in the life of a request: a call to a tier, or a refusal on this side.
@@ -28,7 +28,7 @@ pub struct Attempt {
     /// The HTTP status, where there was one.
     pub status: Option<StatusCode>,
     /// The failure's message, in the words of [`LlmError::message`](super::LlmError::message).
-    pub message: String,
+    pub message: ErrorMessage,
     /// The wait that the provider asked for.
     pub retry_after: Option<Duration>,
     /// The limit of time that ended it, if one of ours did.
@@ -61,7 +61,7 @@ impl Attempt {
             deployment: self.deployment.clone(),
             provider: self.provider.clone(),
             model: self.model.clone(),
-            message: String::new(),
+            message: ErrorMessage::default(),
             ..*self
         }
     }

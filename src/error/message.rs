@@ -1,4 +1,4 @@
-//! The message of an error.
+//! The message of a failure.
 
 use std::{
     borrow::Cow,
@@ -6,9 +6,14 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// A text, or parts that become one when somebody reads them: most refusals are never read.
+/// The message of a failure: a text, or parts that become one when somebody reads it.
+///
+/// Most refusals on this side are never read: they allocate no text.
 #[derive(Clone)]
-pub(super) enum Message {
+pub struct ErrorMessage(Content);
+
+#[derive(Clone)]
+enum Content {
     Text(Cow<'static, str>),
     Parts { subject: Arc<str>, rest: Rest, joined: OnceLock<Box<str>> },
 }
@@ -30,37 +35,54 @@ impl Rest {
     }
 }
 
-impl Message {
+impl ErrorMessage {
+    #[inline]
     pub(super) fn parts(subject: Arc<str>, rest: Rest) -> Self {
-        Self::Parts { subject, rest, joined: OnceLock::new() }
+        Self(Content::Parts { subject, rest, joined: OnceLock::new() })
     }
 
-    pub(super) fn as_str(&self) -> &str {
-        match self {
-            Self::Text(text) => text,
-            Self::Parts { subject, rest, joined } => joined.get_or_init(|| rest.join(subject).into()),
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        match &self.0 {
+            Content::Text(text) => text,
+            Content::Parts { subject, rest, joined } => joined.get_or_init(|| rest.join(subject).into()),
         }
     }
 }
 
-impl Default for Message {
+impl Default for ErrorMessage {
+    /// Returns an empty message.
     fn default() -> Self {
-        Self::Text(Cow::Borrowed(""))
+        Self(Content::Text(Cow::Borrowed("")))
     }
 }
 
-/// Returns a copy. Of parts it is joined from them.
-impl From<&Message> for String {
-    fn from(message: &Message) -> Self {
-        match message {
-            Message::Text(text) => text.clone().into_owned(),
-            Message::Parts { subject, rest, .. } => rest.join(subject),
-        }
+impl<T: Into<Cow<'static, str>>> From<T> for ErrorMessage {
+    fn from(text: T) -> Self {
+        Self(Content::Text(text.into()))
     }
 }
 
-impl fmt::Debug for Message {
+impl PartialEq for ErrorMessage {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl PartialEq<&str> for ErrorMessage {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl fmt::Display for ErrorMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_str().fmt(f)
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for ErrorMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }

@@ -19,8 +19,9 @@ pub(crate) use self::message::Rest;
 pub use self::{
     attempt::{Attempt, Next, Stop},
     kind::ErrorKind,
+    message::ErrorMessage,
 };
-use self::{chain::Chain, message::Message, record::Record};
+use self::{chain::Chain, record::Record};
 
 /// A parameter that the request omits from here on, since its model refused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +113,7 @@ pub(crate) trait Evidence: Send + Sync {
 #[derive(Clone, Default)]
 struct Inner {
     kind: Option<ErrorKind>,
-    message: Message,
+    message: ErrorMessage,
     provider: Option<Arc<str>>,
     model: Option<Arc<str>>,
     status: Option<StatusCode>,
@@ -145,17 +146,17 @@ impl LlmError {
     /// Creates an error of this kind. The message is lower case, without a full stop; it must not contain a key or
     /// prompt text.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::with_message(kind, Message::Text(message.into()))
+        Self::with_message(kind, message.into().into())
     }
 
     /// Creates an error whose message is made of these two. It allocates no text before somebody reads it.
     #[inline]
     pub(crate) fn with_parts(kind: ErrorKind, subject: Arc<str>, rest: Rest) -> Self {
-        Self::with_message(kind, Message::parts(subject, rest))
+        Self::with_message(kind, ErrorMessage::parts(subject, rest))
     }
 
     #[inline]
-    fn with_message(kind: ErrorKind, message: Message) -> Self {
+    fn with_message(kind: ErrorKind, message: ErrorMessage) -> Self {
         // Made where it stays: most of it is empty, and it is too large to be moved for nothing.
         let mut inner = Box::<Inner>::default();
         inner.kind = Some(kind);

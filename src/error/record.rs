@@ -67,8 +67,8 @@ impl Inner {
             failure: Some(self.kind()),
             status: self.status,
             message: match self.timed_out {
-                Some(timeout) => timeout.to_string(),
-                None => String::from(&self.message),
+                Some(timeout) => timeout.to_string().into(),
+                None => self.message.clone(),
             },
             retry_after: self.retry_at.map(|at| at.saturating_duration_since(now)),
             timeout: self.timed_out,

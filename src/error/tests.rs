@@ -183,3 +183,16 @@ fn a_code_and_an_id_as_long_as_a_book_do_not_go_into_the_logs() {
     assert!(error.code().is_some_and(|code| code.starts_with("éé") && code.ends_with("...")));
     assert_eq!(LlmError::new(ErrorKind::Server, "").with_code("529").code(), Some("529"));
 }
+
+#[test]
+fn the_record_of_a_refusal_joins_its_message_when_it_is_read() {
+    let begun = Instant::now();
+    let mut error = LlmError::with_parts(ErrorKind::CircuitOpen, "circuit a".into(), Rest::Text(" is open"));
+    error.note(begun, || begun);
+    let mut steps = Vec::new();
+    let taken = allocation_counter::measure(|| steps = error.take_attempts());
+    assert_eq!(taken.count_total, 1, "the list alone");
+    assert_eq!((steps[0].message.as_str(), error.message()), ("circuit a is open", "circuit a is open"));
+    assert_eq!(steps[0].message, ErrorMessage::from("circuit a is open"));
+    assert_ne!(steps[0].message, ErrorMessage::default());
+}

@@ -564,7 +564,7 @@ mod tests {
             took: Duration::ZERO,
             failure,
             status: None,
-            message: String::new(),
+            message: "".into(),
             retry_after: None,
             timeout: None,
             usage: None,

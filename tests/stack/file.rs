@@ -243,7 +243,7 @@ stream: { on_break: restart }
         error
             .attempts()
             .iter()
-            .all(|attempt| attempt.tier.as_deref() == Some("sonnet") || attempt.message.contains("level"))
+            .all(|attempt| attempt.tier.as_deref() == Some("sonnet") || attempt.message.as_str().contains("level"))
     );
     hosts.handle(BACKUP).fail(Fault::ServerError);
     assert!(ask(&llm, prompt("chat")).await.is_err(), "the third is worse than the unnamed accept");

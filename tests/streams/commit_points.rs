@@ -91,7 +91,7 @@ async fn an_answer_that_is_held_back_is_under_the_limits_of_silence() {
     assert_eq!(answer.served_by().tier, Some("backup"));
     let broken = &answer.attempts()[0];
     assert_eq!((broken.failure, broken.provider.as_deref()), (Some(ErrorKind::Timeout), Some("anthropic")));
-    assert!(broken.message.contains("came for 3s in the middle of the stream"), "{}", broken.message);
+    assert!(broken.message.as_str().contains("came for 3s in the middle of the stream"), "{}", broken.message);
     // Half a second, five words with four seconds between them, three seconds of silence; then the backup's whole
     // answer.
     assert_eq!(broken.took, 15 * SECOND / 2);

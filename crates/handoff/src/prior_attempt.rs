@@ -37,7 +37,7 @@ impl PriorAttempt {
             model: text(&attempt.model),
             kind: attempt.failure.map(|kind| kind.name().to_owned()),
             status: attempt.status.map(|status| status.as_u16()),
-            message: scrubbed(&attempt.message),
+            message: scrubbed(attempt.message.as_str()),
             took_ms: u64::try_from(attempt.took.as_millis()).unwrap_or(u64::MAX),
             skipped: attempt.next == Next::Skipped,
         }

@@ -53,7 +53,7 @@ pub(super) fn failed(tier: &str, kind: ErrorKind, next: Next) -> Attempt {
         took: SECOND / 2,
         failure: Some(kind),
         status: None,
-        message: String::new(),
+        message: "".into(),
         retry_after: None,
         timeout: None,
         usage: None,

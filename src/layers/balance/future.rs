@@ -222,7 +222,7 @@ fn steps<S>(search: &Search<'_, S>) -> Vec<Attempt> {
         took: Duration::ZERO,
         failure: Some(reason.kind()),
         status: None,
-        message: reason.words().to_owned(),
+        message: reason.words().into(),
         retry_after: serves_at(member, search.now).map(|at| at.saturating_duration_since(search.now.instant)),
         timeout: None,
         usage: None,

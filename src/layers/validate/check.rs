@@ -122,7 +122,7 @@ impl Check {
             took: now.saturating_duration_since(self.begun),
             failure: Some(ErrorKind::InvalidOutput),
             status: None,
-            message: error.message().to_owned(),
+            message: error.message().to_owned().into(),
             retry_after: None,
             timeout: None,
             usage: message.usage,

@@ -202,7 +202,7 @@ async fn a_firewalls_page_is_one_requests_failure_and_goes_to_the_next_tier() {
             let [first, ..] = answer.attempts() else { panic!("no record") };
             assert_eq!(first.failure, Some(ErrorKind::Blocked));
             assert!(
-                first.message.contains("HTML page") && first.message.contains("Request blocked"),
+                first.message.as_str().contains("HTML page") && first.message.as_str().contains("Request blocked"),
                 "{}",
                 first.message
             );

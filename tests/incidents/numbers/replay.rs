@@ -238,7 +238,7 @@ fn unexplained(failed: &Failed) -> Vec<String> {
         // The limit of a feature is outside of all tiers.
         must("its tier", attempt.tier.is_some() || attempt.failure == Some(ErrorKind::BulkheadFull));
         must("its class", attempt.failure.is_some());
-        must("its reason", !attempt.message.is_empty());
+        must("its reason", attempt.message != "");
         let last = place + 1 == attempts.len();
         must("what was done next", last || attempt.next != Next::GaveUp);
         if let (Next::Retried { after }, Some(next)) = (attempt.next, attempts.get(place + 1)) {
@@ -246,7 +246,8 @@ fn unexplained(failed: &Failed) -> Vec<String> {
         }
         if !attempt.is_local() {
             // Our own limit may end a call before anything comes; then its tier names the provider.
-            let silent = attempt.failure == Some(ErrorKind::Timeout) && !attempt.message.contains("of the stream");
+            let silent =
+                attempt.failure == Some(ErrorKind::Timeout) && !attempt.message.as_str().contains("of the stream");
             must("its provider", attempt.provider.is_some() || silent);
             let has_none = attempt.failure.is_some_and(|kind| without_status.contains(&kind));
             must("its status", attempt.status.is_some() || has_none);

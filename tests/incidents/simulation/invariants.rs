@@ -64,7 +64,7 @@ fn record(plan: &Plan, entry: &Entry) -> Option<String> {
     let before = entry.calls.iter().filter(|call| call.begun <= responded);
     // The stack counts an attempt that ran out of time before its leaf was ready, and the provider never had it.
     let failed = |attempt: &&Attempt| {
-        attempt.failure.is_some() && !attempt.is_local() && !attempt.message.ends_with("waiting for readiness")
+        attempt.failure.is_some() && !attempt.is_local() && !attempt.message.as_str().ends_with("waiting for readiness")
     };
     let mut said = vec![0_usize; plan.places()];
     for attempt in entry.record.iter().filter(failed) {

@@ -46,7 +46,7 @@ pub(crate) async fn asks(desk: &Desk, text: &str, key: Option<&str>) -> Result<S
     match llm.oneshot(request).await {
         Ok(response) => Ok(response.task_id().expect("people answer last").to_owned()),
         // The error is the model's; the last step was people's.
-        Err(error) => Err(error.attempts().last().expect("two steps").message.clone()),
+        Err(error) => Err(error.attempts().last().expect("two steps").message.to_string()),
     }
 }
 

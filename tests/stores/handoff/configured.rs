@@ -112,7 +112,7 @@ async fn one_who_has_waited_is_refused_where_the_tasks_are_not_durable() {
     let error = stack.service().oneshot(LlmRequest::prompt("May I?")).await.unwrap_err();
     assert!(begun.elapsed() >= Duration::from_secs(299), "{:?}", begun.elapsed());
     let last = error.attempts().last().unwrap();
-    assert!(last.message.contains("a task in memory ends with the process"), "{last:?}");
+    assert!(last.message.as_str().contains("a task in memory ends with the process"), "{last:?}");
     assert_eq!(error.attempts().iter().filter(|step| step.tier.as_deref() == Some("people")).count(), 1, "tried once");
 }
 

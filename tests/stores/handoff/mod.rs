@@ -88,7 +88,7 @@ async fn a_full_store_is_an_error_and_the_next_tier_answers() {
         .layer(FallbackLayer::new("people").primary(TierSettings::new().human()).tier("canned", Canned::text("later")))
         .service(people);
     let second = llm.oneshot(LlmRequest::prompt("hello")).await.unwrap();
-    assert!(second.attempts()[0].message.contains("the store is full"), "{:?}", second.attempts());
+    assert!(second.attempts()[0].message.as_str().contains("the store is full"), "{:?}", second.attempts());
     assert_eq!(second.task_id(), None);
     assert_eq!(second.text().await.unwrap(), "later");
 }

@@ -225,7 +225,7 @@ impl Record {
         if let Some(wait) = step.retry_after {
             value["retry_after_ms"] = millis(wait).into();
         }
-        if words && !step.message.is_empty() {
+        if words && step.message != "" {
             value["message"] = step.message.as_str().into();
         }
         value
@@ -270,9 +270,10 @@ fn fine_text(time: Duration) -> String {
 /// Returns the steps with their messages truncated: a provider's message may repeat a whole prompt.
 fn truncated(steps: &[Attempt]) -> Vec<Attempt> {
     let mut steps = steps.to_vec();
-    for message in steps.iter_mut().map(|step| &mut step.message).filter(|message| message.len() > MAX_MESSAGE) {
+    for step in steps.iter_mut().filter(|step| step.message.as_str().len() > MAX_MESSAGE) {
+        let message = step.message.as_str();
         let end = (0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or_default();
-        *message = message[..end].to_owned() + "…";
+        step.message = (message[..end].to_owned() + "…").into();
     }
     steps
 }
@@ -583,8 +584,9 @@ mod tests {
         let steps = truncated(error.attempts());
         assert_eq!(steps.len(), 2);
         for step in steps {
-            assert!((100..=MAX_MESSAGE + '…'.len_utf8()).contains(&step.message.len()), "{}", step.message.len());
-            assert!(step.message.starts_with("xé") && step.message.ends_with("é…"), "{}", step.message);
+            let message = step.message.as_str();
+            assert!((100..=MAX_MESSAGE + '…'.len_utf8()).contains(&message.len()), "{}", message.len());
+            assert!(message.starts_with("xé") && message.ends_with("é…"), "{message}");
         }
     }
 

@@ -96,7 +96,7 @@ fn failure(tier: Option<&str>, kind: ErrorKind) -> Attempt {
         took: SECOND,
         failure: Some(kind),
         status: None,
-        message: String::new(),
+        message: "".into(),
         retry_after: None,
         timeout: None,
         usage: None,

@@ -35,7 +35,7 @@ fn rescued() -> RequestEnded {
     let mut first = failed("sonnet", ErrorKind::Server, Next::FailedOver);
     (first.begun, first.took, first.status) = (begun, SECOND, Some(http::StatusCode::BAD_GATEWAY));
     (first.provider, first.model) = (Some("anthropic".into()), Some("claude".into()));
-    first.message = "the user asked about secrets".to_owned();
+    first.message = "the user asked about secrets".into();
     let mut refused = failed("haiku", ErrorKind::CircuitOpen, Next::FailedOver);
     refused.begun = begun + SECOND;
     RequestEnded {

@@ -97,7 +97,7 @@ fn steps(attempts: &[Attempt], tiers: &[TierInfo]) -> Value {
             "took_ms": attempt.took.as_secs_f64() * 1e3,
             "failure": attempt.failure.map(steadfast::ErrorKind::name),
             "status": attempt.status.map(|status| status.as_u16()),
-            "message": attempt.message,
+            "message": attempt.message.as_str(),
             "next": attempt.next.to_string(),
         })
     };
