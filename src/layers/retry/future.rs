@@ -81,7 +81,10 @@ where
         }
         // The common case returns in place: a response is large to move.
         if !matches!(polled, Poll::Ready(Ok(_))) {
-            polled = self.poll_on(Some(polled), cx);
+            polled = match polled {
+                Poll::Ready(Err(error)) => self.poll_on(Some(Poll::Ready(error)), cx),
+                _ => self.poll_on(Some(Poll::Pending), cx),
+            };
         }
         polled
     }
@@ -92,11 +95,11 @@ where
     S: LlmService + Clone,
 {
     /// Handles the rare cases: an attempt that failed or waits for readiness, and all that follows. `polled` is the
-    /// result of polling the call.
+    /// result of polling the call, if it has not answered.
     #[cold]
     fn poll_on(
         mut self: Pin<&mut Self>,
-        mut polled: Option<Poll<Result<LlmResponse, LlmError>>>,
+        mut polled: Option<Poll<LlmError>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<LlmResponse, LlmError>> {
         loop {
@@ -108,11 +111,11 @@ where
     }
 
     /// Polls the attempt under way, or begins the next one after its wait. `polled` is the result of polling it, if
-    /// it was polled before.
+    /// it was polled before and has not answered.
     #[inline]
     fn poll_attempt(
         self: Pin<&mut Self>,
-        polled: Option<Poll<Result<LlmResponse, LlmError>>>,
+        polled: Option<Poll<LlmError>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<LlmResponse, LlmError>> {
         let mut this = self.project();
@@ -135,7 +138,10 @@ where
             let context = rest.ledger.context(*this.request.context());
             this.call.set(Call::further(this.shared.spare.fresh(), this.request.with_context(context)));
         }
-        let mut polled = polled.unwrap_or_else(|| this.call.as_mut().poll(cx));
+        let mut polled = match polled {
+            Some(polled) => polled.map(Err),
+            None => this.call.as_mut().poll(cx),
+        };
         match &mut polled {
             Poll::Ready(Ok(response)) => {
                 if let Some(mut rest) = this.rest.take() {
