@@ -20,14 +20,19 @@ pub use self::degradation::{Degradation, DegradedReason};
 pub use self::future::ResponseFuture;
 
 /// An answer, or its beginning: a response exists once its first token is here.
-// Small: every layer moves it on.
+// Small: every layer moves it on. In this order the tier's name, which is written last, is copied as a word of its own:
+// a load across two stores waits for both.
+#[repr(C)]
 pub struct LlmResponse {
     body: LlmBody,
-    tier: Option<Arc<str>>,
-    deployment: Option<Arc<str>>,
+    deployment: Option<Name>,
     /// The parts that no layer adds to a healthy answer.
     extra: Option<Box<Extra>>,
+    tier: Option<Name>,
 }
+
+/// A name that answers share. It is one word wide, where an `Arc<str>` is two.
+pub(crate) type Name = Arc<Arc<str>>;
 
 #[derive(Default)]
 struct Extra {
@@ -108,7 +113,7 @@ struct RouteChoice {
 impl LlmResponse {
     /// Creates a response with this body.
     pub fn new(body: LlmBody) -> Self {
-        Self { body, tier: None, deployment: None, extra: None }
+        Self { body, deployment: None, extra: None, tier: None }
     }
 
     /// Creates a complete answer of this text. A `&'static str` allocates nothing.
@@ -134,8 +139,8 @@ impl LlmResponse {
         AnswerSource {
             provider,
             model,
-            tier: self.tier.as_deref(),
-            deployment: self.deployment.as_deref(),
+            tier: self.tier.as_deref().map(|name| &**name),
+            deployment: self.deployment.as_deref().map(|name| &**name),
             attempts: 1 + self.attempts().iter().filter(|step| step.is_wasted()).count(),
         }
     }
@@ -400,7 +405,8 @@ impl LlmResponse {
 
     /// Sets the tier's name, unless a layer further in has set one, also on the steps before the answer, such as
     /// retries.
-    pub(crate) fn name_tier(&mut self, tier: &Arc<str>) {
+    #[inline]
+    pub(crate) fn name_tier(&mut self, tier: &Name) {
         if self.tier.is_none() {
             self.tier = Some(tier.clone());
         }
@@ -411,11 +417,11 @@ impl LlmResponse {
 
     /// Sets the deployment's name, also on the steps before the answer.
     #[inline]
-    pub(crate) fn name_deployment(&mut self, deployment: &Arc<str>) {
+    pub(crate) fn name_deployment(&mut self, deployment: &Name) {
         self.deployment = Some(deployment.clone());
         if let Some(extra) = &mut self.extra {
             for attempt in &mut extra.attempts {
-                attempt.deployment.get_or_insert_with(|| deployment.clone());
+                attempt.deployment.get_or_insert_with(|| Arc::clone(&**deployment));
             }
         }
     }
@@ -429,7 +435,7 @@ impl LlmResponse {
 
     /// The tier that answers.
     pub(crate) fn tier(&self) -> Option<Arc<str>> {
-        self.tier.clone()
+        self.tier.as_deref().cloned()
     }
 
     /// The rule of a route, shared.
@@ -578,8 +584,9 @@ mod tests {
         assert_eq!(response.served_by().to_string(), "an unnamed provider (1 attempt)");
         response = response.with_model("anthropic", "claude");
         assert_eq!(response.served_by().to_string(), "anthropic (claude, 1 attempt)");
-        response.name_tier(&"sonnet".into());
-        response.name_tier(&"outer".into());
+        for name in ["sonnet", "outer"] {
+            response.name_tier(&Arc::new(Arc::from(name)));
+        }
         response.prepend_attempts(vec![step(Some(ErrorKind::Server))]);
         assert_eq!(response.served_by().to_string(), "sonnet (anthropic claude, 2 attempts)");
     }
@@ -603,6 +610,12 @@ mod tests {
         assert_eq!((response.request_id(), response.notes()), (Some("r"), &["dropped seed".into()][..]));
         let headers = http::HeaderMap::from_iter([(http::header::AGE, 1.into())]);
         assert_eq!(response.with_headers(headers.clone()).headers(), Some(&headers));
+    }
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn an_answer_is_small_for_every_layer_moves_it() {
+        assert_eq!(size_of::<LlmResponse>(), 56);
     }
 
     #[test]

@@ -215,7 +215,7 @@ const MOST_LISTED: usize = 16;
 fn steps<S>(search: &Search<'_, S>) -> Vec<Attempt> {
     let step = |(member, reason): (&Member<S>, OutReason)| Attempt {
         tier: None,
-        deployment: Some(member.state.name.clone()),
+        deployment: Some(Arc::clone(&*member.state.name)),
         provider: None,
         model: None,
         begun: search.now.instant,

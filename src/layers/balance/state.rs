@@ -27,6 +27,7 @@ use crate::{
         wall_clock,
     },
     layers::circuit_breaker::Forecast,
+    response::Name,
 };
 
 /// The time for which a 429 without a wait closes a deployment off.
@@ -54,7 +55,7 @@ pub(super) struct DeploymentState {
     /// The time since which its circuit was found open, likewise; 0 from its next answer on.
     out_since: AtomicU64,
     pub(super) answered: AtomicU64,
-    pub(super) name: Arc<str>,
+    pub(super) name: Name,
     pub(super) failed: AtomicU64,
     /// The hash of its name, which is the same in every process.
     pub(super) hash: u64,
@@ -67,7 +68,7 @@ pub(super) struct DeploymentState {
 // chosen needs the second line too, and no other.
 const _: () = {
     assert!(mem::offset_of!(DeploymentState, headroom) == 56);
-    assert!(mem::offset_of!(DeploymentState, name) + size_of::<Arc<str>>() <= 128);
+    assert!(mem::offset_of!(DeploymentState, name) + size_of::<Name>() <= 128);
 };
 
 /// The suitability of a deployment for a request.
@@ -114,7 +115,7 @@ impl DeploymentState {
     /// Creates the state of a deployment that joins a balancer, which began at `begun`.
     pub(super) fn new(facts: &DeploymentFacts, begun: Instant) -> Self {
         Self {
-            name: facts.name.clone(),
+            name: Arc::new(facts.name.clone()),
             id: NEXT.fetch_add(1, Relaxed),
             hash: fnv1a(OFFSET_BASIS, &facts.name),
             begun,

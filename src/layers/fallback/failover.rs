@@ -567,7 +567,7 @@ impl Failover {
             };
             excluded.recorded = true;
             self.ledger.push(Attempt {
-                tier: Some(self.plan.shared.facts(tier).name.clone()),
+                tier: Some(Arc::clone(&*self.plan.shared.facts(tier).name)),
                 deployment: None,
                 provider: None,
                 model: None,
@@ -631,7 +631,7 @@ impl Failover {
 
     fn served(&self, response: &LlmResponse) -> Attempt {
         let (provider, model) = response.names();
-        let tier = &self.plan.shared.facts(self.plan.shared.hedged(self.at, response).unwrap_or(self.at)).name;
+        let tier = &*self.plan.shared.facts(self.plan.shared.hedged(self.at, response).unwrap_or(self.at)).name;
         // Repeated calls are on record with times of their own.
         let repeated = response.attempts().iter().filter(|step| step.tier.as_ref() == Some(tier));
         let begun = ledger::last_end(repeated).map_or(self.begun, |over| self.begun.max(over));

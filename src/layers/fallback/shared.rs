@@ -80,7 +80,7 @@ impl Shared {
 
     /// Returns the index of the tier of this name; 0 is the primary.
     pub(super) fn place(&self, name: &str) -> Option<usize> {
-        (0..self.tiers()).find(|tier| *self.facts(*tier).name == *name)
+        (0..self.tiers()).find(|tier| **self.facts(*tier).name == *name)
     }
 
     /// Returns the tiers of people.
@@ -120,7 +120,7 @@ impl Shared {
         if self.named(model).is_some_and(|named| *named.pattern == *asked) {
             return None;
         }
-        let named = |facts: &TierFacts| facts.settings.model.is_some() && *facts.name == *asked;
+        let named = |facts: &TierFacts| facts.settings.model.is_some() && **facts.name == *asked;
         let has = |facts: &TierFacts| facts.settings.model.as_deref() == Some(asked);
         let place = chain.iter(self).position(|tier| named(self.facts(tier)));
         let place = place.or_else(|| chain.iter(self).position(|tier| has(self.facts(tier))));
@@ -341,7 +341,7 @@ impl Shared {
     }
 
     fn name(&self, tier: usize) -> Arc<str> {
-        self.facts(tier).name.clone()
+        Arc::clone(&*self.facts(tier).name)
     }
 
     fn send(&self, event: impl FnOnce() -> Event) {

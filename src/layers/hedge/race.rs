@@ -273,8 +273,8 @@ impl Drop for StartedCall {
     fn drop(&mut self) {
         let Some(events) = self.settings.events.as_ref().filter(|_| self.sent) else { return };
         events.send_with(|| Event::Hedged {
-            tier: self.settings.tier.clone(),
-            to: self.settings.to().clone(),
+            tier: Arc::clone(&*self.settings.tier),
+            to: Arc::clone(&**self.settings.to()),
             won: self.won,
             after: self.begun.saturating_duration_since(self.came),
             at: Instant::now(),

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::{
     BoxLlmService, Classifier, ErrorKind, Events, LlmError, LlmRequest, RetryBudget,
     classify::{Failover, Retry},
+    response::Name,
 };
 
 /// A condition for requests that may have a second call.
@@ -15,7 +16,7 @@ type Only = dyn Fn(&LlmRequest) -> bool + Send + Sync;
 #[derive(Clone)]
 pub(super) struct Settings {
     /// The name of the tier that the layer is put around.
-    pub(super) tier: Arc<str>,
+    pub(super) tier: Name,
     pub(super) second: SecondTarget,
     /// True if another tier may answer requests of a session.
     pub(super) takes_sessions: bool,
@@ -42,7 +43,7 @@ pub(super) enum SecondTarget {
     /// The first call's service.
     Same,
     /// Another tier.
-    Tier { name: Arc<str>, service: BoxLlmService },
+    Tier { name: Name, service: BoxLlmService },
 }
 
 /// The delay of a second call.
@@ -56,7 +57,7 @@ pub(super) enum Delay {
 impl Settings {
     pub(super) fn new(tier: Arc<str>) -> Self {
         Self {
-            tier,
+            tier: Arc::new(tier),
             second: SecondTarget::Same,
             takes_sessions: false,
             after: Delay::Quantile(0.95),
@@ -73,7 +74,7 @@ impl Settings {
     }
 
     /// Returns the name of the tier that second calls go to.
-    pub(super) fn to(&self) -> &Arc<str> {
+    pub(super) fn to(&self) -> &Name {
         match &self.second {
             SecondTarget::Same => &self.tier,
             SecondTarget::Tier { name, .. } => name,
