@@ -54,25 +54,15 @@ impl Reporter {
 /// A request before its response.
 pub(super) struct Watch {
     reporter: Arc<Shard<Reporter>>,
-    feature: Option<Arc<str>>,
-    request_id: Option<Arc<str>>,
-    status_of: Option<fn(&LlmError) -> StatusCode>,
+    /// The request as it came: what the event says of it is read when it is known which event that is.
+    request: LlmRequest,
     begun: Instant,
-    /// The approximate number of tokens in its prompt.
-    prompt: u32,
 }
 
 impl Watch {
     #[inline]
-    pub(super) fn new(reporter: Arc<Shard<Reporter>>, request: &LlmRequest, begun: Instant) -> Self {
-        Self {
-            reporter,
-            feature: request.shared_feature(),
-            request_id: request.shared_id(),
-            status_of: request.status_of(),
-            begun,
-            prompt: request.glanced_prompt(),
-        }
+    pub(super) fn new(reporter: Arc<Shard<Reporter>>, request: LlmRequest, begun: Instant) -> Self {
+        Self { reporter, request, begun }
     }
 
     /// Takes the response. A stream is reported when it has ended.
@@ -94,16 +84,18 @@ impl Watch {
         let (failures, served_in) = (failures(attempts, tier.as_ref()), served_in(attempts, took, now));
         let (route, degraded) = (response.shared_route(), response.degraded());
         let task = response.task_id().map(|task| Arc::new(task.to_owned()));
-        let (status, possible_repeat) = (self.status_of.map(|_| StatusCode::OK), response.is_possible_repeat());
+        let (request_id, feature) = (self.request.shared_id(), self.request.shared_feature());
+        let status = self.request.status_of().map(|_| StatusCode::OK);
+        let possible_repeat = response.is_possible_repeat();
         let ended = {
             // Take the queue before making the event, which is made inside the queue. Compute nothing in between: the
             // compiler would make the event elsewhere first.
             let queue = if stream { None } else { self.reporter.events.only_queue() };
             let ended = RequestEnded {
-                request_id: self.request_id,
+                request_id,
                 status,
                 task,
-                feature: self.feature,
+                feature,
                 failures,
                 tier,
                 provider,
@@ -133,7 +125,8 @@ impl Watch {
         }
         let without_route = response.price_without_route().copied();
         let generation = self.reporter.streams.keep(Stream { begun: self.begun, event: ended, without_route });
-        let ticket = Ticket { generation, prompt: self.prompt, ..Ticket::default() };
+        // A caller who leaves the stream has used its prompt.
+        let ticket = Ticket { generation, prompt: self.request.glanced_prompt(), ..Ticket::default() };
         response.hold_permit(&mut Permit::new(self.reporter, ticket));
     }
 
@@ -141,7 +134,7 @@ impl Watch {
     #[cold]
     pub(super) fn failed(self, error: &mut LlmError) {
         ledger::note(error, self.begun);
-        let (repeat, status) = (error.is_possible_repeat(), self.status_of.map(|of| of(error)));
+        let (repeat, status) = (error.is_possible_repeat(), self.request.status_of().map(|of| of(error)));
         self.unanswered(RequestOutcome::Failed(error.kind()), status, failures(error.attempts(), None), repeat);
     }
 
@@ -168,10 +161,10 @@ impl Watch {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.begun);
         let ended = RequestEnded {
-            request_id: self.request_id,
+            request_id: self.request.shared_id(),
             status,
             task: None,
-            feature: self.feature,
+            feature: self.request.shared_feature(),
             tier: None,
             provider: None,
             model: None,
