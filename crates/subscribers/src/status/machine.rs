@@ -127,9 +127,18 @@ impl Machine {
         }
     }
 
+    #[inline]
     pub(super) fn event(&mut self, event: &Event) {
+        // Nearly all events are of this kind; the others together are larger code than it.
         match event {
             Event::RequestEnded(ended) => self.request(ended),
+            other => self.change(other),
+        }
+    }
+
+    #[inline(never)]
+    fn change(&mut self, event: &Event) {
+        match event {
             Event::ModelSwitched { from, to, reason, at } => {
                 self.remember(from, to, Some(*reason), *at);
                 // Switches of another chain do not count.
@@ -247,18 +256,32 @@ impl Machine {
         (self.active, self.since, self.may_have_missed_recovery) = (tier, at, false);
     }
 
+    #[inline]
     fn request(&mut self, ended: &RequestEnded) {
         if let Some(failures) = &ended.failures {
             failures.iter().for_each(|failure| self.count_failure(failure, ended.at));
         }
-        if ended.outcome.kind().is_some_and(shows_trouble) {
+        match ended.outcome {
+            RequestOutcome::Answered => self.served(ended, false),
+            outcome => self.not_answered(ended, outcome),
+        }
+    }
+
+    /// Takes a request that failed, broke or was left.
+    #[cold]
+    fn not_answered(&mut self, ended: &RequestEnded, outcome: RequestOutcome) {
+        if outcome.kind().is_some_and(shows_trouble) {
             self.requests.record_failure(ended.at);
         }
         // Before a response it is unknown which tier would have served.
-        if !ended.is_served() {
-            return;
+        if ended.is_served() {
+            self.served(ended, matches!(outcome, RequestOutcome::Broken(_)));
         }
-        let failed = matches!(ended.outcome, RequestOutcome::Broken(_));
+    }
+
+    /// Takes an answer, or its beginning if it `failed` after that.
+    #[inline(always)]
+    fn served(&mut self, ended: &RequestEnded, failed: bool) {
         if !failed {
             self.requests.record_answer(ended.at);
             self.last_answer = Some(ended.at);
@@ -266,12 +289,8 @@ impl Machine {
         }
         // Without a fallback there is one tier, without a name.
         let Some(place) = ended.tier.as_ref().map_or(Some(PRIMARY), |name| self.place(name)) else { return };
-        if self.may_have_missed_recovery && place == PRIMARY && self.active != self.primary {
-            // The request began after the last change, and the primary answered it, so the recovery's event was lost.
-            let begun = ended.at.checked_sub(ended.took);
-            if begun.is_some_and(|begun| begun > self.since) {
-                self.set_active(self.primary.clone(), ended.at);
-            }
+        if self.may_have_missed_recovery && place == PRIMARY {
+            self.look_for_missed_recovery(ended);
         }
         let tier = &mut self.tiers[place];
         tier.degraded = ended.degraded.is_some();
@@ -289,7 +308,17 @@ impl Machine {
         }
     }
 
+    /// Finds a recovery among lost events: the primary answered a request that began after the last change.
+    #[cold]
+    fn look_for_missed_recovery(&mut self, ended: &RequestEnded) {
+        let begun = ended.at.checked_sub(ended.took);
+        if self.active != self.primary && begun.is_some_and(|begun| begun > self.since) {
+            self.set_active(self.primary.clone(), ended.at);
+        }
+    }
+
     /// Counts a failed call, unless nothing was sent.
+    #[inline(never)]
     fn count_failure(&mut self, failure: &Attempt, now: Instant) {
         if failure.failure.is_none() || failure.is_local() {
             return;
