@@ -106,18 +106,16 @@ impl<S, F> Call<S, F> {
 
 impl BoxedCall {
     /// Makes a call to another tier or chain. The request leaves its primary, whose transport may be the caller's own.
-    pub(crate) fn elsewhere(fresh: BoxLlmService, mut request: LlmRequest) -> Self {
-        request.context_mut().prospects.note_left_primary();
-        Self::further(fresh, request)
+    pub(crate) fn elsewhere(fresh: BoxLlmService, request: LlmRequest) -> Self {
+        Self::elsewhere_now(fresh, request, false)
     }
 
-    /// Lets the call begin at the time in the request's context, if its first poll finds the service ready. It saves a
-    /// reading of the clock where that poll follows at once.
-    pub(crate) fn at_once(mut self) -> Self {
-        if let Self::Uncalled(PendingCall::Readying { begins_now, .. }) = &mut self {
-            *begins_now = true;
-        }
-        self
+    /// The same. With `begins_now` the call begins at the time in the request's context, if its first poll finds the
+    /// service ready. It saves a reading of the clock where that poll follows at once.
+    #[inline(always)]
+    pub(crate) fn elsewhere_now(service: BoxLlmService, mut request: LlmRequest, begins_now: bool) -> Self {
+        request.context_mut().prospects.note_left_primary();
+        Self::Uncalled(PendingCall::Readying { service, request, begins_now })
     }
 }
 
@@ -315,7 +313,7 @@ mod tests {
             request.context_mut().begun = Some(begun);
             tokio::time::advance(second).await;
             let boxed = BoxLlmService::new(service.clone().map_err(LlmError::from));
-            let mut call = task::spawn(BoxedCall::elsewhere(boxed, request).at_once());
+            let mut call = task::spawn(BoxedCall::elsewhere_now(boxed, request, true));
             while call.poll().is_pending() {
                 tokio::time::advance(second * 3).await;
             }

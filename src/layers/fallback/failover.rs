@@ -6,11 +6,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    AllOpen, SessionPolicy,
+    AllOpen, SessionPolicy, StreamBreak,
     chain::{Chain, Tiers},
     exclusion::{ExcludedTier, ExclusionReason},
     feature_policy::Policy,
-    progress::{Doubt, Failures, Plan, Progress, RootFailure},
+    progress::{Doubt, Failures, Plan, Progress},
     shared::Shared,
 };
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
 pub(super) struct Failover {
     plan: Plan,
     progress: Progress,
+    /// The retry budget's token for the call to the current tier.
+    token: Option<Reservation>,
     /// The current tier; 0 is the primary.
     at: usize,
     /// The start of its call, and of the first tier's.
@@ -123,6 +125,7 @@ impl Failover {
         Self {
             plan,
             progress: Progress::default(),
+            token: None,
             at: 0,
             begun,
             started: begun,
@@ -137,6 +140,21 @@ impl Failover {
     /// Returns the current tier; 0 is the primary.
     pub(super) fn at(&self) -> usize {
         self.at
+    }
+
+    /// Returns the request as it came.
+    pub(super) fn whole_request(&self) -> &LlmRequest {
+        &self.plan.request
+    }
+
+    /// Returns whether an answer is returned as it is, whatever happens to its stream.
+    pub(super) fn takes(&self, response: &LlmResponse) -> bool {
+        self.plan.shared.takes(&self.plan.request, response)
+    }
+
+    /// Returns the policy for a break of the answer's stream.
+    pub(super) fn stream_break(&self) -> StreamBreak {
+        self.plan.shared.stream_break(&self.plan.request)
     }
 
     /// Returns the request's deadline.
@@ -156,6 +174,8 @@ impl Failover {
 
     /// Returns the request for the current tier, with its share of attempts and time, and its time limit, if time
     /// is limited and others come before or after it.
+    // Inlined: the context is written where it stays. A load across two stores waits for both.
+    #[inline(always)]
     pub(super) fn request(&self) -> (LlmRequest, Option<Instant>) {
         let after = self.tiers_after();
         let mut request = self.plan.request.clone();
@@ -180,15 +200,15 @@ impl Failover {
     pub(super) fn failed(&mut self, mut error: LlmError) -> Step {
         let kind = error.kind();
         let mut class = self.plan.shared.config.classifier.classify(&error);
-        let (root, earliest, mut doubt, token) = match self.progress.take() {
-            Some(Failures { root, earliest, doubt, token, .. }) => (Some(root), earliest, doubt, token),
-            None => (None, None, None, None),
+        let (root, earliest, mut doubt) = match self.progress.take() {
+            Some(Failures { root, was_sent, earliest, doubt, .. }) => (Some((root, was_sent)), earliest, doubt),
+            None => (None, None, None),
         };
         if kind == ErrorKind::InvalidRequest && Doubt::is_settled_by(&error, &mut doubt) {
             class.failover = classify::Failover::No;
         }
         let now = Instant::now();
-        let (spent, was_sent) = self.record_failure(&mut error, token, now);
+        let (spent, was_sent) = self.record_failure(&mut error, now);
         let earliest = match (earliest, error.retry_at()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -203,11 +223,11 @@ impl Failover {
             next => next,
         };
         match next {
-            Ok((next, token)) => {
+            Ok(next) => {
                 self.ledger.next(Next::FailedOver);
                 self.record_skipped(route.as_ref(), Some(next));
-                let root = root.unwrap_or(RootFailure { error, was_sent });
-                self.progress = Progress::Further(Failures { root, reason: kind, earliest, doubt, token });
+                let (root, was_sent) = root.unwrap_or((error, was_sent));
+                self.progress = Progress::Further(Failures { root, was_sent, reason: kind, earliest, doubt });
                 self.at = next;
                 self.begun = now;
                 Step::Ask
@@ -228,15 +248,15 @@ impl Failover {
     }
 
     /// Records the current tier's failure. Returns the attempts that the request has spent, and whether this call was
-    /// sent. `token` is the retry budget's token for the call.
-    fn record_failure(&mut self, error: &mut LlmError, token: Option<Reservation>, now: Instant) -> (u16, bool) {
+    /// sent.
+    fn record_failure(&mut self, error: &mut LlmError, now: Instant) -> (u16, bool) {
         let (before, spent_before) = (self.ledger.len(), self.ledger.spent());
         self.ledger.failed(error, self.begun, now);
         self.ledger.name_tier(before, &self.plan.shared.facts(self.at).name);
         let spent = self.ledger.spent();
         let was_sent = spent > spent_before;
         // A call that was refused on this side was never made.
-        if let Some(token) = token.filter(|_| !was_sent) {
+        if let Some(token) = self.token.take().filter(|_| !was_sent) {
             token.refund();
         }
         if self.at == 0 && !error.is_unsent() {
@@ -377,7 +397,7 @@ impl Failover {
         self.begun = Instant::now();
         self.started = self.begun;
         self.tried = Tiers::default();
-        self.progress = Progress::default();
+        (self.progress, self.token) = (Progress::default(), None);
         true
     }
 
@@ -394,15 +414,15 @@ impl Failover {
         }
     }
 
-    /// Returns the next tier to ask, with a token of the budget if its call is one more for this request.
+    /// Returns the next tier to ask. Takes a token of the budget if its call is one more for this request.
     fn next_tier(
-        &self,
+        &mut self,
         route: Option<&Chain>,
         class: Class,
         doubted: bool,
         spent: u16,
         now: Instant,
-    ) -> Result<(usize, Option<Reservation>), Stop> {
+    ) -> Result<usize, Stop> {
         if matches!(self.plan.chain, Chain::Pinned(_)) {
             return Err(Stop::Pinned);
         }
@@ -440,14 +460,15 @@ impl Failover {
                 continue;
             }
             if spent == 0 || facts.settings.human || facts.answers_at_once() {
-                return Ok((tier, None));
+                return Ok(tier);
             }
             let Some(mut token) = self.plan.shared.config.budget.reserve(now) else {
                 stop = Stop::Budget;
                 continue;
             };
             token.sent();
-            return Ok((tier, Some(token)));
+            self.token = Some(token);
+            return Ok(tier);
         }
         Err(stop)
     }
@@ -473,17 +494,13 @@ impl Failover {
         }
     }
 
-    /// Returns one error for all attempts.
-    fn give_up(&mut self, root: Option<RootFailure>, last: LlmError, class: Class) -> LlmError {
+    /// Returns one error for all attempts. `root` is the first tier's failure, with whether a call was sent to it.
+    fn give_up(&mut self, root: Option<(LlmError, bool)>, last: LlmError, class: Class) -> LlmError {
         let mut lead = match root {
             // The first tier never saw the request, and a later one calls it invalid: the caller can fix that. A tier
             // that saw it did not call it invalid, even if its circuit opened in between.
-            Some(RootFailure { error, was_sent: false })
-                if error.is_unsent() && class.failover == classify::Failover::No =>
-            {
-                last
-            }
-            Some(root) => root.error,
+            Some((error, false)) if error.is_unsent() && class.failover == classify::Failover::No => last,
+            Some((error, _)) => error,
             None => last,
         };
         std::mem::take(&mut self.ledger).give_up(&mut lead);

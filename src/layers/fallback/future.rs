@@ -34,16 +34,21 @@ use crate::{
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
     state: State<S, S::Future>,
+    /// The time limit of the current tier.
+    tier_deadline: Option<Instant>,
+    /// Set while the primary, asked first, has neither answered nor failed nor makes the request wait.
+    first: Option<First<S>>,
+    /// Set from then on, unless the primary has simply answered.
+    rest: Option<Box<Rest<S>>>,
+}
+
+/// The parts of which the rarely needed state is made, if it is needed.
+struct First<S> {
     shared: Arc<Shared>,
     /// The request as it came.
     request: LlmRequest,
-    /// The time limit of the current tier.
-    tier_deadline: Option<Instant>,
     /// The primary once more, if the request waits for rate limits.
     spare: Option<Arc<Spare<S>>>,
-    /// The rarely needed state. It is empty while the primary, asked first, has neither failed nor makes the
-    /// request wait.
-    rest: Option<Box<Rest<S>>>,
 }
 
 struct Rest<S> {
@@ -88,27 +93,21 @@ where
         tier_deadline: Option<Instant>,
         spare: Option<Arc<Spare<S>>>,
     ) -> Self {
-        Self { state: State::Primary(call), shared, request, tier_deadline, spare, rest: None }
+        Self { state: State::Primary(call), tier_deadline, first: Some(First { shared, request, spare }), rest: None }
     }
 
     /// Creates the future of a request that no tier can carry.
-    pub(super) fn refused(error: LlmError, shared: Arc<Shared>, request: LlmRequest) -> Self {
-        Self {
-            state: State::LaterStage(LaterStage::Refused(Some(error))),
-            shared,
-            request,
-            tier_deadline: None,
-            spare: None,
-            rest: None,
-        }
+    pub(super) fn refused(error: LlmError) -> Self {
+        let state = State::LaterStage(LaterStage::Refused(Some(error)));
+        Self { state, tier_deadline: None, first: None, rest: None }
     }
 
     /// Creates the future of a request whose chain is not that simple.
-    pub(super) fn failing_over(failover: Failover, primary: S, shared: Arc<Shared>, request: LlmRequest) -> Self {
+    pub(super) fn failing_over(failover: Failover, primary: S) -> Self {
         let mut primary = Some(primary);
         let (state, tier_deadline) = ask(&failover, &mut primary, false);
         let rest = Rest { failover, primary, waits_since: None, timer: None };
-        Self { state, shared, request, tier_deadline, spare: None, rest: Some(Box::new(rest)) }
+        Self { state, tier_deadline, first: None, rest: Some(Box::new(rest)) }
     }
 }
 
@@ -123,17 +122,16 @@ where
     /// Panics if polled after it was ready.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.rest.is_some() {
-            return self.poll_on(None, cx);
-        }
         let this = self.as_mut().project();
-        let StateProjection::Primary(call) = this.state.project() else {
+        let (StateProjection::Primary(call), Some(First { shared, request, .. })) =
+            (this.state.project(), &*this.first)
+        else {
             return self.poll_on(None, cx);
         };
         let mut polled = call.poll(cx);
         let usual = match &mut polled {
-            Poll::Ready(Ok(response)) if this.shared.takes(this.request, response) && !this.request.is_explained() => {
-                this.shared.primary_answered(this.request, response);
+            Poll::Ready(Ok(response)) if shared.takes(request, response) && !request.is_explained() => {
+                shared.primary_answered(request, response);
                 true
             }
             Poll::Ready(_) => false,
@@ -179,12 +177,12 @@ where
                         let mut response = std::mem::replace(&mut held.0, LlmResponse::from_text(""));
                         *response.body_mut() = body;
                         this.state.set(State::done());
-                        failing_over(this.shared, this.request, this.spare, this.rest).failover.answered(&mut response);
+                        failing_over(this.first, this.rest).failover.answered(&mut response);
                         return Poll::Ready(Ok(response));
                     }
                 },
                 StateProjection::LaterStage(LaterStage::Waiting(error)) => {
-                    let rest = failing_over(this.shared, this.request, this.spare, this.rest);
+                    let rest = failing_over(this.first, this.rest);
                     let (state, tier_deadline) = ready!(rest.poll_start_over(error, cx))?;
                     *this.tier_deadline = tier_deadline;
                     this.state.set(state);
@@ -197,8 +195,9 @@ where
             };
             let error = match polled {
                 Poll::Ready(Ok(mut response)) => {
-                    if this.shared.takes(this.request, &response) {
-                        failing_over(this.shared, this.request, this.spare, this.rest).failover.answered(&mut response);
+                    let failover = &mut failing_over(this.first, this.rest).failover;
+                    if failover.takes(&response) {
+                        failover.answered(&mut response);
                         return Poll::Ready(Ok(response));
                     }
                     match self.as_mut().watch(response) {
@@ -216,18 +215,19 @@ where
     /// Takes an answer whose stream may break. Returns the response, or `None` if it is held back until it is whole.
     fn watch(self: Pin<&mut Self>, mut response: LlmResponse) -> Option<LlmResponse> {
         let mut this = self.project();
-        if this.shared.stream_break(this.request) == StreamBreak::Buffer {
+        let failover = &failing_over(this.first, this.rest).failover;
+        if failover.stream_break() == StreamBreak::Buffer {
             let body = std::mem::replace(response.body_mut(), LlmBody::from_text(""));
             if !response.attempts().is_empty() {
                 // As after a tier that failed: a limit further out knows nothing of the tiers that were tried.
-                *this.tier_deadline = this.tier_deadline.or(this.request.context().deadline);
+                *this.tier_deadline = this.tier_deadline.or(failover.deadline());
             }
-            let commit = Commit::new(body, CommitPoint::Complete, Some(this.request.clone()));
+            let commit = Commit::new(body, CommitPoint::Complete, Some(failover.whole_request().clone()));
             this.state.set(State::LaterStage(LaterStage::Buffering(Box::new((response, commit)))));
             return None;
         }
         this.state.set(State::done());
-        let mut rest = take_failover(this.shared, this.request, this.spare, this.rest);
+        let mut rest = this.rest.take().expect("it was put there above");
         rest.failover.answered(&mut response);
         rest.failover.keep_for_body(&response);
         let names = response.names();
@@ -240,7 +240,7 @@ where
         let this = self.project();
         let Some(tier_deadline) = *this.tier_deadline else { return Poll::Pending };
         let phase = this.state.phase();
-        let rest = failing_over(this.shared, this.request, this.spare, this.rest);
+        let rest = failing_over(this.first, this.rest);
         ready!(alarm::poll_at(tier_deadline, &mut rest.timer, cx));
         let had = tier_deadline.saturating_duration_since(rest.failover.begun());
         Poll::Ready(LlmError::deadline_passed(phase, had))
@@ -261,7 +261,7 @@ where
         };
         // Release the failed call before the next tier is tried, even if this future is kept.
         this.state.set(State::done());
-        let rest = failing_over(this.shared, this.request, this.spare, this.rest);
+        let rest = failing_over(this.first, this.rest);
         match rest.failover.failed(error) {
             Step::Ask => {
                 let (state, tier_deadline) = ask(&rest.failover, &mut rest.primary, true);
@@ -330,29 +330,15 @@ impl<S, F> State<S, F> {
 
 /// Returns the chain's state, created now if it was not needed before.
 #[cold]
-fn failing_over<'a, S: Clone>(
-    shared: &Arc<Shared>,
-    request: &LlmRequest,
-    spare: &Option<Arc<Spare<S>>>,
-    rest: &'a mut Option<Box<Rest<S>>>,
-) -> &'a mut Rest<S> {
+fn failing_over<'a, S: Clone>(first: &mut Option<First<S>>, rest: &'a mut Option<Box<Rest<S>>>) -> &'a mut Rest<S> {
     rest.get_or_insert_with(|| {
         // Made where it stays: it is large to move.
         let place = Box::new_uninit();
-        let failover = Failover::from_primary(shared.clone(), request.clone());
-        let primary = spare.as_ref().map(|spare| spare.fresh());
+        let First { shared, request, spare } = first.take().expect("polled after it was ready");
+        let primary = spare.map(|spare| spare.fresh());
+        let failover = Failover::from_primary(shared, request);
         Box::write(place, Rest { failover, primary, waits_since: None, timer: None })
     })
-}
-
-fn take_failover<S: Clone>(
-    shared: &Arc<Shared>,
-    request: &LlmRequest,
-    spare: &Option<Arc<Spare<S>>>,
-    rest: &mut Option<Box<Rest<S>>>,
-) -> Box<Rest<S>> {
-    failing_over(shared, request, spare, rest);
-    rest.take().expect("it was put there a line above")
 }
 
 /// Calls the current tier, `at_once` if the call is polled in the same turn in which the tier's time began.
@@ -362,10 +348,7 @@ where
 {
     let (request, tier_deadline) = failover.request();
     let state = match (failover.service(), primary) {
-        (Some(service), _) => {
-            let call = BoxedCall::elsewhere(service, request);
-            State::LaterStage(LaterStage::Tier(if at_once { call.at_once() } else { call }))
-        }
+        (Some(service), _) => State::LaterStage(LaterStage::Tier(BoxedCall::elsewhere_now(service, request, at_once))),
         (None, Some(primary)) => State::Primary(Call::further(primary.clone(), request)),
         (None, None) => unreachable!("the primary is kept wherever the failover may come to it later"),
     };

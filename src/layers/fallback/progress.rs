@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{chain::Chain, feature_policy::PolicyTerms, shared::Shared};
-use crate::{ErrorKind, LlmError, LlmRequest, error::Evidence, layers::retry::Reservation};
+use crate::{ErrorKind, LlmError, LlmRequest, error::Evidence};
 
 /// The part of a failover that is settled before the first tier is asked. It changes once at most: for an answer whose
 /// body goes on by itself.
@@ -74,7 +74,7 @@ impl Progress {
     /// Returns the kind of the first tier's failure.
     pub(super) fn root(&self) -> Option<ErrorKind> {
         match self {
-            Self::Further(failures) => Some(failures.root.error.kind()),
+            Self::Further(failures) => Some(failures.root.kind()),
             Self::First { .. } | Self::Over { .. } => None,
         }
     }
@@ -90,21 +90,15 @@ impl Progress {
 
 /// The failures that have led to a further tier.
 pub(super) struct Failures {
-    pub(super) root: RootFailure,
+    /// The first tier's failure.
+    pub(super) root: LlmError,
+    /// True if a call was sent to the first tier.
+    pub(super) was_sent: bool,
     /// The reason why the previous tier did not answer.
     pub(super) reason: ErrorKind,
     /// The earliest moment at which a tier that failed may work again.
     pub(super) earliest: Option<Instant>,
     pub(super) doubt: Option<Doubt>,
-    /// The retry budget's token for the call to the current tier.
-    pub(super) token: Option<Reservation>,
-}
-
-/// The first tier's failure.
-pub(super) struct RootFailure {
-    pub(super) error: LlmError,
-    /// True if a call was sent to the tier.
-    pub(super) was_sent: bool,
 }
 
 /// The doubt about a tier that has called the request invalid and may be wrong: other models are asked, until one

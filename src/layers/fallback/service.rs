@@ -52,8 +52,8 @@ where
             return None;
         }
         Some(match Failover::begin(shared, request, policy, excluded) {
-            Ok(failover) => ResponseFuture::failing_over(failover, self.inner.clone(), shared.clone(), request.clone()),
-            Err(error) => ResponseFuture::refused(error, shared.clone(), request.clone()),
+            Ok(failover) => ResponseFuture::failing_over(failover, self.inner.clone()),
+            Err(error) => ResponseFuture::refused(error),
         })
     }
 }
@@ -81,7 +81,7 @@ where
         if deadline::is_unkept(request.context())
             && let Some(late) = deadline::passed(request.clone().context())
         {
-            return ResponseFuture::refused(late, self.shared.clone(), request);
+            return ResponseFuture::refused(late);
         }
         self.shared.config.budget.count(request.context_mut());
         // A clone: the compiler keeps a borrowed value in memory, and copies it wherever it moves.
