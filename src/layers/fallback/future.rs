@@ -36,13 +36,13 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     state: State<S, S::Future>,
     /// The time limit of the current tier.
     tier_deadline: Option<Instant>,
-    /// Set while the primary, asked first, has neither answered nor failed nor makes the request wait.
+    /// Set if the primary is asked first, until it fails, makes the request wait or answers otherwise than plainly.
     first: Option<First<S>>,
-    /// Set from then on, unless the primary has simply answered.
+    /// The rarely needed state, set from then on.
     rest: Option<Box<Rest<S>>>,
 }
 
-/// The parts of which the rarely needed state is made, if it is needed.
+/// The parts of which the rarely needed state is made.
 struct First<S> {
     shared: Arc<Shared>,
     /// The request as it came.
