@@ -34,6 +34,11 @@ impl Window {
         }
     }
 
+    /// Returns the end of the newest bucket, if there is one.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
     pub(super) fn sums(&mut self, now: Instant) -> [u64; 2] {
         self.move_on(now);
         self.sums

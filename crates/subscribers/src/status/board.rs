@@ -94,8 +94,7 @@ impl Subscriber for StatusBoard {
     }
 
     fn events(&mut self, events: &[Event]) {
-        let mut machine = self.lock();
-        events.iter().for_each(|event| machine.event(event));
+        self.lock().events(events);
     }
 
     fn lost(&mut self, events: u64) {

@@ -127,6 +127,18 @@ impl Machine {
         }
     }
 
+    /// Takes events, in their order.
+    pub(super) fn events(&mut self, mut events: &[Event]) {
+        while let [event, others @ ..] = events {
+            self.event(event);
+            let alike = match event {
+                Event::RequestEnded(ended) if is_plain_answer(ended) => self.answers_like(ended, others),
+                _ => 0,
+            };
+            events = &others[alike..];
+        }
+    }
+
     #[inline]
     pub(super) fn event(&mut self, event: &Event) {
         // Nearly all events are of this kind; the others together are larger code than it.
@@ -283,7 +295,7 @@ impl Machine {
     #[inline(always)]
     fn served(&mut self, ended: &RequestEnded, failed: bool) {
         if !failed {
-            self.requests.record_answer(ended.at);
+            self.requests.record_answers(ended.at, 1);
             self.last_answer = Some(ended.at);
             self.all_failed = None;
         }
@@ -298,7 +310,7 @@ impl Machine {
         match failed {
             true => tier.recent.record_failure(ended.at),
             // A cached answer says nothing about a tier.
-            false if ended.cached.is_none() => tier.recent.record_answer(ended.at),
+            false if ended.cached.is_none() => tier.recent.record_answers(ended.at, 1),
             false => {}
         }
         if let Some(model) = &ended.model
@@ -306,6 +318,34 @@ impl Machine {
         {
             tier.model = Some(model.clone());
         }
+    }
+
+    /// Takes the plain answers that follow one of the same tier and model at once: until a window moves on, they change
+    /// nothing but counts. Returns their number.
+    #[inline]
+    fn answers_like(&mut self, first: &RequestEnded, others: &[Event]) -> usize {
+        if self.may_have_missed_recovery {
+            return 0;
+        }
+        let Some(place) = first.tier.as_ref().map_or(Some(PRIMARY), |name| self.place(name)) else { return 0 };
+        let tier = &mut self.tiers[place];
+        let windows = [self.requests.until(), tier.recent.until(), tier.rates.until()];
+        let Some(until) = windows.into_iter().min().flatten() else { return 0 };
+        let rates = tier.rates.counts(first.at);
+        let (mut alike, mut last) = (0, first.at);
+        for event in others {
+            let Event::RequestEnded(ended) = event else { break };
+            let same = is_same(&ended.tier, &first.tier) && is_same(&ended.model, &first.model);
+            if !(same && is_plain_answer(ended) && ended.at < until) {
+                break;
+            }
+            rates.count_answer(ended.served_in);
+            (alike, last) = (alike + 1, ended.at);
+        }
+        self.requests.record_answers(last, alike as u64);
+        tier.recent.record_answers(last, alike as u64);
+        self.last_answer = Some(last);
+        alike
     }
 
     /// Finds a recovery among lost events: the primary answered a request that began after the last change.
@@ -428,6 +468,21 @@ fn shows_trouble(kind: ErrorKind) -> bool {
         ErrorKind::BulkheadFull | ErrorKind::Deadline | ErrorKind::Blocked | ErrorKind::IdempotencyConflict
     );
     !refused_alone && !kind.is_callers_own()
+}
+
+/// Returns whether a request came to a whole answer of its first tier, made for it.
+#[inline]
+fn is_plain_answer(ended: &RequestEnded) -> bool {
+    ended.outcome == RequestOutcome::Answered
+        && ended.failures.is_none()
+        && ended.degraded.is_none()
+        && ended.cached.is_none()
+}
+
+/// Returns whether two names share their allocation.
+#[inline]
+fn is_same(one: &Option<Arc<str>>, other: &Option<Arc<str>>) -> bool {
+    one.as_deref().map(str::as_ptr) == other.as_deref().map(str::as_ptr)
 }
 
 fn place(tiers: &[Tier], name: &Arc<str>) -> Option<usize> {

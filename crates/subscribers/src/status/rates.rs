@@ -51,14 +51,17 @@ impl Rates {
         counts.calls += 1;
         counts.failures += u64::from(failed);
         if let Some(latency) = latency {
-            let micros = micros(latency);
-            counts.answers += 1;
-            counts.micros = counts.micros.saturating_add(micros);
-            counts.latencies.add(micros);
+            counts.add_latency(latency);
         }
     }
 
-    fn counts(&mut self, now: Instant) -> &mut Counts {
+    /// Returns the end of the newest step, as far as it is known.
+    pub(super) fn until(&self) -> Option<Instant> {
+        Some(self.last.1)
+    }
+
+    /// Returns the counts of the step of this moment.
+    pub(super) fn counts(&mut self, now: Instant) -> &mut Counts {
         // The last step is nearly always the same one; a difference of times and its quotient cost more than all else
         // here. Time never runs back: a late event counts in the newest step.
         let (number, until) = self.last;
@@ -97,6 +100,21 @@ impl Rates {
 }
 
 impl Counts {
+    /// Counts an answer.
+    #[inline]
+    pub(super) fn count_answer(&mut self, latency: Duration) {
+        self.calls += 1;
+        self.add_latency(latency);
+    }
+
+    #[inline]
+    fn add_latency(&mut self, latency: Duration) {
+        let micros = micros(latency);
+        self.answers += 1;
+        self.micros = self.micros.saturating_add(micros);
+        self.latencies.add(micros);
+    }
+
     fn add(&mut self, other: &Self) {
         self.calls += other.calls;
         self.failures += other.failures;

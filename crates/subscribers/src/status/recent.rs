@@ -29,9 +29,14 @@ impl Recent {
     }
 
     #[inline]
-    pub(super) fn record_answer(&mut self, at: Instant) {
-        self.window.add(at, [1, 0]);
+    pub(super) fn record_answers(&mut self, at: Instant, number: u64) {
+        self.window.add(at, [number, 0]);
         self.unanswered = None;
+    }
+
+    /// Returns the time from which a count moves the window on, if that is known.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.window.until()
     }
 
     #[cold]
@@ -88,7 +93,7 @@ mod tests {
         recent.record_failure(start + SECOND);
         recent.record_failure(start + SECOND * 2);
         assert_eq!(recent.failing(start + SECOND * 3600), Some(start + SECOND));
-        recent.record_answer(start + SECOND * 3601);
+        recent.record_answers(start + SECOND * 3601, 1);
         assert_eq!(recent.failing(start + SECOND * 3601), None);
     }
 
@@ -96,19 +101,19 @@ mod tests {
     async fn of_many_a_few_may_fail_and_not_more_than_one_in_twenty() {
         let (mut recent, start) = (Recent::new(), Instant::now());
         for n in 0..60 {
-            if n % 20 == 0 { recent.record_failure(start) } else { recent.record_answer(start) }
+            if n % 20 == 0 { recent.record_failure(start) } else { recent.record_answers(start, 1) }
         }
         assert_eq!((recent.counts(start), recent.failing(start)), ([60, 3], None), "5 % are not more than 5 %");
         let fourth = start + SECOND * 30;
         recent.record_failure(fourth);
-        recent.record_answer(fourth);
+        recent.record_answers(fourth, 1);
         assert_eq!(recent.failing(fourth), Some(fourth));
         // Two failures are too few at any share.
         let mut few = Recent::new();
         for _ in 0..2 {
             few.record_failure(start);
         }
-        few.record_answer(start);
+        few.record_answers(start, 1);
         assert_eq!(few.failing(start), None);
         // A minute later the first ones leave the window.
         assert_eq!(recent.failing(start + SECOND * 95), None);

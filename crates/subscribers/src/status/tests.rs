@@ -4,8 +4,8 @@ use tokio::time::Instant;
 
 use super::{ServingState, Status, TierHealth, machine::Machine};
 use steadfast::{
-    Degradation, DegradedReason, ErrorKind,
-    events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome},
+    CacheReason, Degradation, DegradedReason, ErrorKind,
+    events::{CachedAnswer, CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome},
     ledger::{Attempt, Next, Stop},
 };
 
@@ -47,30 +47,7 @@ impl Board {
     }
 
     fn request(&mut self, tier: &str, at: u64, change: impl FnOnce(&mut RequestEnded)) {
-        let mut ended = RequestEnded {
-            request_id: None,
-            status: None,
-            task: None,
-            feature: None,
-            tier: Some(tier.into()),
-            provider: None,
-            model: None,
-            route: None,
-            outcome: RequestOutcome::Answered,
-            failures: None,
-            stream: false,
-            possible_repeat: false,
-            degraded: None,
-            first_token: SECOND,
-            served_in: SECOND,
-            took: SECOND,
-            usage: None,
-            cost: None,
-            cost_without_route: None,
-            delivered: None,
-            cached: None,
-            at: self.at(at),
-        };
+        let mut ended = answered(tier.into(), self.at(at));
         change(&mut ended);
         self.machine.event(&Event::RequestEnded(ended));
     }
@@ -83,6 +60,33 @@ impl Board {
     fn who(&self, at: u64) -> (ServingState, String, f64) {
         let status = self.status(at);
         (status.state, status.active_tier, status.since_seconds)
+    }
+}
+
+fn answered(tier: Arc<str>, at: Instant) -> RequestEnded {
+    RequestEnded {
+        request_id: None,
+        status: None,
+        task: None,
+        feature: None,
+        tier: Some(tier),
+        provider: None,
+        model: None,
+        route: None,
+        outcome: RequestOutcome::Answered,
+        failures: None,
+        stream: false,
+        possible_repeat: false,
+        degraded: None,
+        first_token: SECOND,
+        served_in: SECOND,
+        took: SECOND,
+        usage: None,
+        cost: None,
+        cost_without_route: None,
+        delivered: None,
+        cached: None,
+        at,
     }
 }
 
@@ -359,6 +363,66 @@ async fn what_is_the_callers_own_turns_nothing() {
         }
         assert_eq!((board.who(30).0, board.status(30).requests.ended), (ServingState::Primary, 0), "{kind}");
         assert_eq!(board.status(30).tiers[0].health, TierHealth::Ok, "{kind}");
+    }
+}
+
+/// Makes one of the events that many requests and a failing primary send.
+fn some_event(random: &mut fastrand::Rng, names: &[Arc<str>; 2], at: Instant) -> Event {
+    let circuit = names[0].clone();
+    match random.u32(0..60) {
+        0 => return Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at },
+        1 => {
+            let [from, to] = names.clone();
+            return Event::ModelSwitched { from, to, reason: ErrorKind::Server, at };
+        }
+        2 => {
+            let [to, from] = names.clone();
+            return Event::ModelRecovered { from, to, after: SECOND, at };
+        }
+        3 => {
+            let [from, to] = [CircuitState::HalfOpen, CircuitState::Closed];
+            return Event::CircuitChanged { circuit, from, to, reason: CircuitReason::Recovered, at };
+        }
+        _ => {}
+    }
+    let mut ended = answered(names[usize::from(random.u32(0..10) == 0)].clone(), at);
+    ended.served_in = Duration::from_micros(random.u64(100..10_000_000));
+    ended.model = (random.u32(0..10) > 0).then(|| names[1].clone());
+    match random.u32(0..40) {
+        0 => refused(&mut ended, ErrorKind::Server),
+        1 => ended.outcome = RequestOutcome::Broken(ErrorKind::Server),
+        2 => ended.degraded = Some(Degradation::new(3, DegradedReason::SteppedDown)),
+        3 => ended.failures = Some(Arc::new([failure(Some("a"), ErrorKind::RateLimited)])),
+        4 => ended.cached = Some(Box::new(CachedAnswer { why: CacheReason::Fresh, age: SECOND, saved: None })),
+        5 => ended.tier = None,
+        _ => {}
+    }
+    Event::RequestEnded(ended)
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_together_are_what_they_are_one_by_one() {
+    let (mut random, names) = (fastrand::Rng::with_seed(7), ["a", "b"].map(Arc::from));
+    let (start, mut now) = (Instant::now(), Instant::now());
+    let [mut together, mut one_by_one] = [(); 2].map(|()| Machine::new("a".into(), start));
+    for round in 0..2000 {
+        let longest = if random.bool() { 10 } else { 2000 };
+        let events: Vec<_> = std::iter::repeat_with(|| {
+            now += Duration::from_millis(random.u64(0..longest));
+            // The events of several threads are not quite in order.
+            let at = now.max(start + SECOND) - Duration::from_millis(random.u64(0..3));
+            some_event(&mut random, &names, at)
+        })
+        .take(round % 60)
+        .collect();
+        if random.u32(0..20) == 0 {
+            together.lost(1);
+            one_by_one.lost(1);
+        }
+        together.events(&events);
+        events.iter().for_each(|event| one_by_one.event(event));
+        let statuses = [&together, &one_by_one].map(|machine| machine.status(now, SIX));
+        assert_eq!(statuses[0], statuses[1], "in round {round}");
     }
 }
 
