@@ -36,7 +36,8 @@ impl Two {
     fn stack(&self, rest: &str) -> BoxLlmService {
         let text = format!(
             "tiers:\n\
-             - {{ name: primary, provider: anthropic, model: a, timeout: {{ attempt: 4s, first_token: 2s, idle: 3s, progress: 3s }}, retry: {{ max_attempts: 1 }} }}\n\
+             - name: primary\n  provider: anthropic\n  model: a\n  retry: {{ max_attempts: 1 }}\n\
+             \x20 timeout: {{ attempt: 4s, first_token: 2s, idle: 3s, progress: 3s }}\n\
              - {{ name: backup, provider: openai, model: o, timeout: {{ attempt: 4s }} }}\n\
              circuit_breaker: {{ consecutive_failures: 0 }}\n{rest}"
         );

@@ -40,10 +40,10 @@
 //!
 //! # What changes
 //!
-//! - **Calls of chat completions and of Responses**, whole and streamed, go to the stack; so does the list of models. Nothing is sent to
-//!   the client's `api_base`, and its API key reaches no provider: each leaf has its own.
-//! - **Other paths** (embeddings, files, a response by its id) are refused with a 404 that names the served ones, or go out as
-//!   they did before: [`OpenAiService::others_by`].
+//! - **Calls of chat completions and of Responses**, whole and streamed, go to the stack; so does the list of models.
+//!   Nothing is sent to the client's `api_base`, and its API key reaches no provider: each leaf has its own.
+//! - **Other paths** (embeddings, files, a response by its id) are refused with a 404 that names the served ones, or go
+//!   out as they did before: [`OpenAiService::others_by`].
 //! - **Retries**: async-openai repeats by itself only without a service of one's own. The stack's retries are the only
 //!   ones.
 //! - **Errors** are [`OpenAIError::ApiError`], with the status and the code that OpenAI's API has for them.

@@ -3,7 +3,12 @@
 //! It serves for dates only: a Retry-After with a date, the timestamp of an answer, the day of a cap. Tokio's clock,
 //! which tests can pause, measures every duration.
 
+#[cfg(feature = "drill")]
+use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+#[cfg(feature = "drill")]
+use tokio::time::Instant;
 
 /// Returns the date.
 #[allow(clippy::disallowed_methods, reason = "a date of the wall clock, not a time to measure")]
@@ -19,7 +24,7 @@ pub fn now() -> SystemTime {
 thread_local! {
     /// The date of a drill on this thread and the moment of its start. It advances with tokio's clock, so that every
     /// run has the same dates.
-    static DRILL_DATE: std::cell::Cell<Option<(SystemTime, tokio::time::Instant)>> = const { std::cell::Cell::new(None) };
+    static DRILL_DATE: Cell<Option<(SystemTime, Instant)>> = const { Cell::new(None) };
 }
 
 /// Another date on this thread, until it is dropped.
@@ -32,7 +37,7 @@ pub struct DrillDate(());
 impl DrillDate {
     /// Sets the date to this time after 1970.
     pub fn begin(since_1970: Duration) -> Self {
-        DRILL_DATE.set(Some((UNIX_EPOCH + since_1970, tokio::time::Instant::now())));
+        DRILL_DATE.set(Some((UNIX_EPOCH + since_1970, Instant::now())));
         Self(())
     }
 }

@@ -38,7 +38,8 @@
 //! # What changes under a client
 //!
 //! - **Calls of OpenAI's Responses and chat completions and of Anthropic's messages**, whole and streamed, go to the
-//!   stack; so does the list of models. Nothing is sent to the client's base URL, and its API key reaches no provider: each leaf has its own.
+//!   stack; so does the list of models. Nothing is sent to the client's base URL, and its API key reaches no provider:
+//!   each leaf has its own.
 //! - **Other paths** (embeddings, transcriptions) are refused with a 404 that names the served ones, or go out as they
 //!   did before: [`GatewayClient::others_by`].
 //! - **Retries**: rig's clients and agents repeat no call by themselves. The stack's retries are the only ones.

@@ -299,8 +299,12 @@ mod tests {
                         }
                     }
                     Step::Leave(n) if n < waiting.len() => semaphore.leave(waiting.remove(n)),
-                    Step::Leave(n) if n - waiting.len() < given.len() => semaphore.leave(given.remove(n - waiting.len())),
-                    Step::Leave(_) => {}
+                    Step::Leave(n) => {
+                        let n = n - waiting.len();
+                        if n < given.len() {
+                            semaphore.leave(given.remove(n));
+                        }
+                    }
                     Step::Limit(next) => {
                         limit = next;
                         semaphore.set_limit(next);
@@ -310,7 +314,8 @@ mod tests {
                     given.push(waiting.remove(0));
                 }
                 let now = semaphore.counts();
-                prop_assert_eq!((now.taken(), now.limit(), now.waiting()), (running + given.len(), limit, waiting.len()));
+                prop_assert_eq!((now.taken(), now.limit()), (running + given.len(), limit));
+                prop_assert_eq!(now.waiting(), waiting.len());
             }
         }
     }

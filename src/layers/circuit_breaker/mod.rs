@@ -76,7 +76,9 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use steadfast::{CircuitBreakerLayer, ErrorKind, LlmError, LlmRequest, LlmResponse, events::CircuitState, provider_fn};
+//! use steadfast::{
+//!     CircuitBreakerLayer, ErrorKind, LlmError, LlmRequest, LlmResponse, events::CircuitState, provider_fn,
+//! };
 //! use tower::{Service, ServiceBuilder, ServiceExt};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {

@@ -409,9 +409,10 @@ async fn the_same_service_is_called_through_a_fresh_clone_when_it_is_its_turn() 
 }
 
 /// A circuit behind a hedge, and the service in front.
-fn behind(
-    first: impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static,
-) -> (CircuitBreakerLayer, crate::BoxLlmService) {
+fn behind<S>(first: S) -> (CircuitBreakerLayer, crate::BoxLlmService)
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static,
+{
     let circuit = CircuitBreakerLayer::new("sonnet").consecutive_failures(5);
     let service = to(&Strict::new()).layer(circuit.layer(first));
     (circuit, tower::util::BoxCloneSyncService::new(service))

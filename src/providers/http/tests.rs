@@ -327,9 +327,13 @@ proptest::proptest! {
         at in 0..STREAM.len(),
         byte in proptest::prelude::any::<u8>(),
     ) {
-        let whole = tokio_test::block_on(async { ask_stream(anthropic(&Scripted::events(STREAM))).await?.collect().await });
+        let collected = |events: &[u8]| {
+            let events = events.to_vec();
+            tokio_test::block_on(async { ask_stream(anthropic(&Scripted::events(events))).await?.collect().await })
+        };
+        let whole = collected(STREAM.as_bytes());
         // A cut inside the last event may leave that event whole: the decoder accepts a missing blank line.
-        let short = tokio_test::block_on(async { ask_stream(anthropic(&Scripted::events(&STREAM[..cut]))).await?.collect().await });
+        let short = collected(&STREAM.as_bytes()[..cut]);
         let last = STREAM.len() - 2;
         match short {
             Ok(message) => proptest::prop_assert!(cut >= last && message == *whole.as_ref().unwrap()),
@@ -337,8 +341,7 @@ proptest::proptest! {
         }
         let mut damaged = STREAM.as_bytes().to_vec();
         damaged[at] = byte;
-        let outcome = tokio_test::block_on(async { ask_stream(anthropic(&Scripted::events(damaged))).await?.collect().await });
-        if let Err(error) = outcome {
+        if let Err(error) = collected(&damaged) {
             proptest::prop_assert!(error.kind() != ErrorKind::Other && error.status().is_some());
         }
     }

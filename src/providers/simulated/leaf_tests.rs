@@ -60,9 +60,10 @@ async fn a_healthy_stream_ends_with_usage_reason_and_mark() {
     }
     assert!(matches!(&events[0], StreamEvent::Start { model: Some(model), .. } if model == "sonnet"));
     let end = &events[events.len() - 3..];
-    assert!(
-        matches!(end, [StreamEvent::Usage(u), StreamEvent::Finish(FinishReason::Stop), StreamEvent::End] if u.output == 3)
-    );
+    let [StreamEvent::Usage(usage), StreamEvent::Finish(FinishReason::Stop), StreamEvent::End] = end else {
+        panic!("{end:?}");
+    };
+    assert_eq!(usage.output, 3);
 }
 
 #[tokio::test(start_paused = true)]

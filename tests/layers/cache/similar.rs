@@ -16,7 +16,7 @@ use steadfast::{
     providers::{CachedAnswers, Canned},
 };
 use tokio::time::advance;
-use tower::{ServiceBuilder, service_fn};
+use tower::{Service, ServiceBuilder, service_fn};
 
 use crate::cache::provider::{Provider, call, frames, text};
 
@@ -155,7 +155,7 @@ struct Embeddings {
 impl Embeddings {
     fn service(
         &self,
-    ) -> impl tower::Service<EmbedRequest, Response = EmbedResponse, Error = LlmError, Future: Send> + Clone + Sync + use<>
+    ) -> impl Service<EmbedRequest, Response = EmbedResponse, Error = LlmError, Future: Send> + Clone + Sync + use<>
     {
         let this = self.clone();
         service_fn(move |request: EmbedRequest| {

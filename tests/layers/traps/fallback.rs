@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, LlmRequest, LlmResponse,
+    BulkheadLayer, CircuitBreakerLayer, ErrorKind, Event, Events, FallbackLayer, LlmError, LlmRequest, LlmResponse,
     RetryWithJitterLayer, TimeoutLayer,
     events::CircuitState,
     layers::fallback::{FeaturePolicy, SessionPolicy, StreamBreak, Tier, TierSettings},
@@ -21,17 +21,10 @@ use crate::traps::fixtures::{Does, Fake, ask, error, millis, secs};
 fn first_screen<A, B>(
     sonnet: A,
     gpt: B,
-) -> impl Service<LlmRequest, Response = LlmResponse, Error = steadfast::LlmError, Future: Send> + Clone + Send + 'static
+) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static
 where
-    A: Service<LlmRequest, Response = LlmResponse, Error: Into<steadfast::LlmError>, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Service<LlmRequest, Response = LlmResponse, Error: Into<steadfast::LlmError>, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
+    A: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>, Future: Send> + Clone + Send + 'static,
+    B: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>, Future: Send> + Clone + Send + Sync + 'static,
 {
     let sonnet = ServiceBuilder::new()
         .layer(RetryWithJitterLayer::new())
@@ -257,7 +250,7 @@ async fn each_tier_sees_the_request_as_it_came_but_for_what_was_spent() {
         assert_eq!((request.idempotency_key(), request.extensions().get::<Own>()), (Some("k"), Some(&Own(1))));
         assert_eq!((request.context().attempts_made, request.context().attempts_left), (2, 7));
         assert_eq!(request.context().time_left(Instant::now()), Some(secs(60)));
-        Ok::<_, steadfast::LlmError>(LlmResponse::from_text("hello"))
+        Ok::<_, LlmError>(LlmResponse::from_text("hello"))
     });
     let llm = ServiceBuilder::new()
         .layer(TimeoutLayer::new(secs(60)))

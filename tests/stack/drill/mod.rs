@@ -153,7 +153,11 @@ fn the_same_seed_gives_the_same_report_byte_for_byte_on_any_number_of_threads() 
     // Caps go by the calendar, sessions by names, jitter by chance.
     let config = "
 tiers:
-  - { name: a, provider: anthropic, model: claude-sonnet-4-5, api_key: '${NEVER_SET}', circuit_breaker: { cooldown: { first: 20s, factor: 2, longest: 2m } } }
+  - name: a
+    provider: anthropic
+    model: claude-sonnet-4-5
+    api_key: '${NEVER_SET}'
+    circuit_breaker: { cooldown: { first: 20s, factor: 2, longest: 2m } }
   - { name: b, provider: openai, model: gpt-4o, level: 2 }
   - { name: text, provider: canned, text: sorry }
 features: { chat: { concurrency: 5, queue: 20 }, background: { concurrency: 2, tiers: [b] } }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use steadfast::{
-    ErrorKind, Event, Events, FallbackLayer, LlmError, LlmRequest, LlmResponse,
+    ErrorKind, Event, Events, FallbackLayer, LlmError, LlmRequest, LlmResponse, LlmService,
     events::{CircuitReason, CircuitState},
     layers::fallback::Tier,
     provider_fn,
@@ -17,7 +17,7 @@ use steadfast::{
 };
 use steadfast_handoff::{ClaimantKind, Desk, DeskError, Handoff, MemoryTasks, Redrive, TaskFilter, TaskId, TaskState};
 use tokio::time::{Instant, sleep};
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{ServiceBuilder, ServiceExt};
 
 use crate::handoff::task_of;
 
@@ -31,10 +31,7 @@ struct Model {
 }
 
 impl Model {
-    fn leaf(
-        &self,
-    ) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static
-    {
+    fn leaf(&self) -> impl LlmService<Error = LlmError, Future: Send> + Clone + Send + Sync + 'static {
         let model = self.clone();
         provider_fn(move |request: LlmRequest| {
             let model = model.clone();

@@ -19,7 +19,8 @@ pub(super) fn gateway(surroundings: &Surroundings) -> Result<Gateway, String> {
 events {{ worker_connections 4096; }}
 http {{
     access_log off;
-    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    client_body_temp_path body; proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
     client_body_buffer_size 1m;
     keepalive_timeout 600s; keepalive_requests 1000000000;
     tcp_nodelay on;

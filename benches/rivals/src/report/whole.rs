@@ -13,10 +13,11 @@ steadfast beside the crates and gateways that do something of the same, written 
 cargo run --release --features liter-llm --manifest-path benches/rivals/Cargo.toml -- report
 ```
 
-What counts are the ratios within one run: nanoseconds belong to the machine. Instructions (callgrind) and allocations hardly vary
-from run to run, so that they are shown beside the times: where the two disagree about who does better, a few atomic operations are few
-instructions that take long. How it is measured is in the documentation of `benches/rivals`, and in `benches/gateway/README.md`; the commands
-below run in `benches/rivals` where they name no other.
+What counts are the ratios within one run: nanoseconds belong to the machine. Instructions (callgrind) and allocations
+hardly vary from run to run, so that they are shown beside the times: where the two disagree about who does better, a
+few atomic operations are few instructions that take long. How it is measured is in the documentation of
+`benches/rivals`, and in `benches/gateway/README.md`; the commands below run in `benches/rivals` where they name no
+other.
 
 ";
 

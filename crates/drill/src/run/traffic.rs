@@ -35,9 +35,10 @@ enum Question {
 /// The number of common questions.
 const COMMON: u32 = 20;
 /// The text before the question: some hundred tokens, like a short conversation.
-const BEFORE: &str = "You help the readers of a small shop's pages. Answer in one or two short sentences, in plain words, without \
-                      a greeting, and say so where you do not know. Prices are in the list below; what is not in it, the shop \
-                      does not have. Bread 4, rolls 1, cake 18, coffee 3, tea 2.5, milk 1.2, butter 2.9, honey 7, jam 5, eggs 4.";
+const BEFORE: &str = "You help the readers of a small shop's pages. Answer in one or two short sentences, in plain \
+                      words, without a greeting, and say so where you do not know. Prices are in the list below; what \
+                      is not in it, the shop does not have. Bread 4, rolls 1, cake 18, coffee 3, tea 2.5, milk 1.2, \
+                      butter 2.9, honey 7, jam 5, eggs 4.";
 
 impl DrillRequest {
     /// Builds the request.

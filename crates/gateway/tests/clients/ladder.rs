@@ -52,9 +52,23 @@ impl Ladder {
         let config = format!(
             "
 tiers:
-  - {{ name: full, provider: anthropic, model: claude-sonnet-4-5, base_url: '{full}', api_key: '${{PROVIDER_KEY}}' }}
-  - {{ name: reduced, provider: openai, model: gpt-4o, base_url: '{reduced}/v1', api_key: '${{PROVIDER_KEY}}', level: 2 }}
-  - {{ name: basic, provider: anthropic, model: claude-haiku-4-5, base_url: '{basic}', api_key: '${{PROVIDER_KEY}}', level: 3 }}
+  - name: full
+    provider: anthropic
+    model: claude-sonnet-4-5
+    base_url: '{full}'
+    api_key: '${{PROVIDER_KEY}}'
+  - name: reduced
+    provider: openai
+    model: gpt-4o
+    base_url: '{reduced}/v1'
+    api_key: '${{PROVIDER_KEY}}'
+    level: 2
+  - name: basic
+    provider: anthropic
+    model: claude-haiku-4-5
+    base_url: '{basic}'
+    api_key: '${{PROVIDER_KEY}}'
+    level: 3
   - {{ name: kept, provider: cached }}
   - {{ name: sorry, provider: canned, text: sorry }}
 cache: {{ ttl: 0s, stale_for: 1h }}

@@ -39,7 +39,8 @@ impl Providers {
         let [primary, backup] = &self.addresses;
         format!(
             "tiers:\n\
-             - name: sonnet\n  provider: anthropic\n  model: claude-sonnet-4-5\n  base_url: {primary}\n  api_key: ${{DRILL_KEY}}\n\
+             - name: sonnet\n  provider: anthropic\n  model: claude-sonnet-4-5\n\
+             \x20 base_url: {primary}\n  api_key: ${{DRILL_KEY}}\n\
              \x20 timeout: 300ms\n  circuit_breaker: {{ consecutive_failures: 3, cooldown: 600ms }}\n\
              - name: backup\n  provider: openai\n  model: gpt-4o\n  base_url: {backup}/v1\n"
         )

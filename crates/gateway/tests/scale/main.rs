@@ -5,7 +5,8 @@
 //! time, and the memory of the process itself counts in a release build alone:
 //!
 //! ```text
-//! STEADFAST_SCALE=full cargo test --release -p steadfast-gateway --test scale -- --include-ignored --test-threads 1 --nocapture
+//! STEADFAST_SCALE=full cargo test --release -p steadfast-gateway --test scale -- \
+//!     --include-ignored --test-threads 1 --nocapture
 //! ```
 //!
 //! The soak of honest and hostile callers among them takes a minute, or as many seconds as `STEADFAST_SOAK_SECONDS`

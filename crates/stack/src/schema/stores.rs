@@ -10,7 +10,8 @@ use super::{Secret, Span};
 pub struct Stores {
     /// The durable store: a file, as `sqlite:steadfast.db` (relative to the working directory), or a database, as
     /// `postgres://user:password@host:5432/database?sslmode=require`. It keeps idempotency keys with their answers,
-    /// handed-off tasks, and the responses of `responses`. `${NAME}` stands for an environment variable, which keeps a password out of the file.
+    /// handed-off tasks, and the responses of `responses`. `${NAME}` stands for an environment variable, which keeps a
+    /// password out of the file.
     #[schemars(extend("pattern" = "^(sqlite:|postgres(ql)?://|.*\\$\\{)"))]
     pub durable: Option<Secret>,
     /// The store that replicas share: a Redis, as `redis://user:password@host:6379/0`, or `rediss://` for TLS.

@@ -97,7 +97,8 @@ use steadfast_subscribers::StatusBoard;
 /// ```text
 /// Observe · Timeout (whole) · [Idempotency] · [Cache] · CallerBulkhead · [Budget] · Bulkhead · [Mirror] · [Route] ·
 ///     Fallback ·
-///     for each tier: [Hedge] · [Validate] · [Budget] · RetryWithJitter · CommitOnFirstToken · CircuitBreaker · Timeout (attempt) · leaf
+///     for each tier: [Hedge] · [Validate] · [Budget] ·
+///         RetryWithJitter · CommitOnFirstToken · CircuitBreaker · Timeout (attempt) · leaf
 /// ```
 ///
 /// built only from public layers, with those layers' defaults for all that the file leaves open. All tiers share one

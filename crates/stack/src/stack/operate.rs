@@ -30,8 +30,9 @@ use steadfast_subscribers::{CacheStatus, DeploymentStatus, Status, TierHealth};
 /// [`status`](Self::status) shows it.
 ///
 /// **Over reloads**, drains and pins remain. A drain refers to a tier's name, so that a tier can be drained, changed
-/// in the file and then put back; it ends when a reload removes the tier. The same holds for a deployment. A forced circuit lasts as long as the
-/// circuit: as long as reloads leave the tier's leaf and its circuit breaker's settings unchanged. A changed tier has
+/// in the file and then put back; it ends when a reload removes the tier. The same holds for a deployment. A forced
+/// circuit lasts as long as the circuit: as long as reloads leave the tier's leaf and its circuit breaker's settings
+/// unchanged. A changed tier has
 /// a new circuit, which is not forced. **A restarted process** has lost all orders: put permanent ones into the file.
 ///
 /// ```

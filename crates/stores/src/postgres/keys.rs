@@ -21,7 +21,8 @@ const LOOK: &str = "SELECT input = $2, greatest(until - steadfast_now(), 0), tic
     FROM steadfast_idempotency
     WHERE key = $1 AND until > steadfast_now() AND (answer IS NOT NULL OR ticket IS DISTINCT FROM $3::bigint)";
 const WIN: &str = "WITH before AS (
-        SELECT answer IS NULL AND ticket IS DISTINCT FROM $4::bigint AS unsaid FROM steadfast_idempotency WHERE key = $1)
+        SELECT answer IS NULL AND ticket IS DISTINCT FROM $4::bigint AS unsaid
+        FROM steadfast_idempotency WHERE key = $1)
     INSERT INTO steadfast_idempotency AS had (key, input, ticket, until)
     VALUES ($1, $2, coalesce($4::bigint, nextval('steadfast_ticket')), steadfast_now() + $3)
     ON CONFLICT (key) DO UPDATE SET input = excluded.input, ticket = excluded.ticket, until = excluded.until,

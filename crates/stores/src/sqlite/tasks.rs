@@ -170,9 +170,9 @@ impl TaskStore for Sqlite {
             let bytes = (request.len() + attempts.len() + caller.as_ref().map_or(0, String::len)) as u64;
             ok!(task.limits.admit(bytes, &usage(file, task.tenant.as_deref(), now)?));
             let sql = "INSERT INTO tasks (id, created_at, expires_at, feature, session, tenant, reason, preview, requires_human,
-                redrive, same_as, callback, request, attempts, caller, bytes) VALUES (:id, :created_at, :expires_at, :feature, :session,
-                :tenant, :reason, :preview, :requires_human, :redrive, :same_as, :callback, :request, :attempts, :caller,
-                :bytes)";
+                redrive, same_as, callback, request, attempts, caller, bytes)
+                VALUES (:id, :created_at, :expires_at, :feature, :session, :tenant, :reason, :preview, :requires_human,
+                :redrive, :same_as, :callback, :request, :attempts, :caller, :bytes)";
             file.execute(sql, named_params! {
                 ":id": id.to_string(),
                 ":created_at": signed(now),

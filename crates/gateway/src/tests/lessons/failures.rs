@@ -228,7 +228,11 @@ async fn one_list_mixes_keys_models_and_providers_and_each_step_is_another() {
     let config = "
 tiers:
   - { name: first-key, provider: anthropic, model: claude-sonnet-4-5, retry: { max_attempts: 1 } }
-  - { name: second-key, provider: anthropic, model: claude-sonnet-4-5, api_key: '${SECOND_KEY}', retry: { max_attempts: 1 } }
+  - name: second-key
+    provider: anthropic
+    model: claude-sonnet-4-5
+    api_key: '${SECOND_KEY}'
+    retry: { max_attempts: 1 }
   - { name: smaller, provider: anthropic, model: claude-haiku-4-5, retry: { max_attempts: 1 } }
   - { name: elsewhere, provider: openai, model: gpt-4o, retry: { max_attempts: 1 } }
 ";

@@ -45,8 +45,10 @@ pub(crate) fn page(report: &Report) -> String {
 }
 
 const NOTES: &str = "<footer class=\"small\"><p>Simulated providers in virtual time, the same traffic for all three. \
-<b>No resilience</b>: the first tier is called once. <b>Retry loop</b>: what most people write, three more attempts after 1, 2 and 4 seconds. \
-<b>Attempts a request</b>: on the provider that is sick. <b>Recovery</b>: from the end of the last fault until the primary serves all again. \
+<b>No resilience</b>: the first tier is called once. \
+<b>Retry loop</b>: what most people write, three more attempts after 1, 2 and 4 seconds. \
+<b>Attempts a request</b>: on the provider that is sick. \
+<b>Recovery</b>: from the end of the last fault until the primary serves all again. \
 <b>Time to the first token</b>: of answered requests; p50 and p99 are over the whole scenario. Shaded: something was wrong.</p></footer>\n";
 
 fn verdict(report: &Report) -> String {

@@ -373,8 +373,10 @@ mod tests {
     #[test]
     fn nobody_beyond_the_drill_is_reached() {
         let file = format!(
-            "tiers:\n{PRIMARY}  - {{ name: small, provider: openai, model: gpt-4o }}\n  - {{ name: kept, provider: cached }}\n  \
-             - {{ name: people, provider: handoff }}\nfeatures: {{ chat: {{ tiers: [sonnet, people] }} }}\ncache: {{}}\n\
+            "tiers:\n{PRIMARY}  - {{ name: small, provider: openai, model: gpt-4o }}\n\
+             \x20 - {{ name: kept, provider: cached }}\n\
+             \x20 - {{ name: people, provider: handoff }}\n\
+             features: {{ chat: {{ tiers: [sonnet, people] }} }}\ncache: {{}}\n\
              stores: {{ durable: 'sqlite:never-made.db' }}\nhandoff: {{ notify: {{ url: 'https://example.com/x' }} }}\n\
              routes: [{{ name: short, when: {{ max_input_tokens: 100 }}, tiers: [small] }}]\nmirror: {{ to: small, share: 100% }}\n"
         );
