@@ -4,7 +4,14 @@ mod degradation;
 #[cfg(any(feature = "cache", feature = "http"))]
 mod future;
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    mem::ManuallyDrop,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     LlmBody, LlmError,
@@ -26,13 +33,44 @@ pub use self::future::ResponseFuture;
 pub struct LlmResponse {
     body: LlmBody,
     deployment: Option<Name>,
-    /// The parts that no layer adds to a healthy answer.
-    extra: Option<Box<Extra>>,
+    extra: Extras,
     tier: Option<Name>,
 }
 
 /// A name that answers share. It is one word wide, where an `Arc<str>` is two.
 pub(crate) type Name = Arc<Arc<str>>;
+
+/// The parts that no layer adds to a healthy answer.
+#[derive(Default)]
+struct Extras(ManuallyDrop<Option<Box<Extra>>>);
+
+impl Deref for Extras {
+    type Target = Option<Box<Extra>>;
+
+    fn deref(&self) -> &Option<Box<Extra>> {
+        &self.0
+    }
+}
+
+impl DerefMut for Extras {
+    fn deref_mut(&mut self) -> &mut Option<Box<Extra>> {
+        &mut self.0
+    }
+}
+
+impl Drop for Extras {
+    /// Only looks: by itself the compiler calls the large code that drops them for each answer, with or without.
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(extra) = self.0.take() {
+            discard(extra);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn discard(_: Box<Extra>) {}
 
 #[derive(Default)]
 struct Extra {
@@ -113,7 +151,7 @@ struct RouteChoice {
 impl LlmResponse {
     /// Creates a response with this body.
     pub fn new(body: LlmBody) -> Self {
-        Self { body, deployment: None, extra: None, tier: None }
+        Self { body, deployment: None, extra: Extras::default(), tier: None }
     }
 
     /// Creates a complete answer of this text. A `&'static str` allocates nothing.
@@ -419,7 +457,7 @@ impl LlmResponse {
     #[inline]
     pub(crate) fn name_deployment(&mut self, deployment: &Name) {
         self.deployment = Some(deployment.clone());
-        if let Some(extra) = &mut self.extra {
+        if let Some(extra) = &mut *self.extra {
             for attempt in &mut extra.attempts {
                 attempt.deployment.get_or_insert_with(|| Arc::clone(&**deployment));
             }
@@ -616,6 +654,15 @@ mod tests {
     #[cfg(target_pointer_width = "64")]
     fn an_answer_is_small_for_every_layer_moves_it() {
         assert_eq!(size_of::<LlmResponse>(), 56);
+    }
+
+    #[test]
+    fn what_is_rarely_said_of_an_answer_is_freed_with_it() {
+        let measured = allocation_counter::measure(|| {
+            let said = LlmResponse::from_text("hello").with_request_id("r").with_note("n".to_owned());
+            assert_eq!((said.request_id(), said.notes().len()), (Some("r"), 1));
+        });
+        assert!(measured.count_total > 2 && measured.count_current == 0, "{measured:?}");
     }
 
     #[test]
