@@ -299,8 +299,7 @@ impl Machine {
             self.last_answer = Some(ended.at);
             self.all_failed = None;
         }
-        // Without a fallback there is one tier, without a name.
-        let Some(place) = ended.tier.as_ref().map_or(Some(PRIMARY), |name| self.place(name)) else { return };
+        let Some(place) = self.place_served(ended) else { return };
         if self.may_have_missed_recovery && place == PRIMARY {
             self.look_for_missed_recovery(ended);
         }
@@ -327,9 +326,9 @@ impl Machine {
         if self.may_have_missed_recovery {
             return 0;
         }
-        let Some(place) = first.tier.as_ref().map_or(Some(PRIMARY), |name| self.place(name)) else { return 0 };
+        let Some(place) = self.place_served(first) else { return 0 };
         let tier = &mut self.tiers[place];
-        let windows = [self.requests.until(), tier.recent.until(), tier.rates.until()];
+        let windows = [self.requests.until(), tier.recent.until(), Some(tier.rates.until())];
         let Some(until) = windows.into_iter().min().flatten() else { return 0 };
         let rates = tier.rates.counts(first.at);
         let (mut alike, mut last) = (0, first.at);
@@ -341,6 +340,9 @@ impl Machine {
             }
             rates.count_answer(ended.served_in);
             (alike, last) = (alike + 1, ended.at);
+        }
+        if alike == 0 {
+            return 0;
         }
         self.requests.record_answers(last, alike as u64);
         tier.recent.record_answers(last, alike as u64);
@@ -377,6 +379,13 @@ impl Machine {
     fn tier(&mut self, name: &Arc<str>) -> Option<&mut Tier> {
         let place = self.place(name)?;
         self.tiers.get_mut(place)
+    }
+
+    /// Returns the place of the tier that served.
+    #[inline]
+    fn place_served(&mut self, ended: &RequestEnded) -> Option<usize> {
+        // Without a fallback there is one tier, without a name.
+        ended.tier.as_ref().map_or(Some(PRIMARY), |name| self.place(name))
     }
 
     #[inline]

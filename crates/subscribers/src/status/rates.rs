@@ -55,9 +55,9 @@ impl Rates {
         }
     }
 
-    /// Returns the end of the newest step, as far as it is known.
-    pub(super) fn until(&self) -> Option<Instant> {
-        Some(self.last.1)
+    /// Returns the end of the newest step.
+    pub(super) fn until(&self) -> Instant {
+        self.last.1
     }
 
     /// Returns the counts of the step of this moment.
