@@ -147,7 +147,7 @@ fn a_large_request_holds_up_nobody() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let _guard = runtime.enter();
     for shape in shapes::all() {
-        let body = Bytes::from(shape.body(512 << 10));
+        let body = Bytes::from(shape.body(320 << 10));
         let wire = Wire::new(shape.source, body.clone()).unwrap();
         let (mut provider, mut answered) = (provider(shape.target), None);
         let measured = allocation_counter::measure(|| {
