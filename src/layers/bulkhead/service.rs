@@ -51,7 +51,7 @@ where
     #[inline(always)]
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         if deadline::is_unkept(request.context()) {
-            return self.call_in_time(request.clone());
+            return self.call_in_time(request.clone()).unwrap_or_else(ResponseFuture::refused);
         }
         let sharded = self.features.sharded(request.feature());
         let permit = match sharded.gate().try_enter() {
@@ -73,10 +73,8 @@ where
 {
     /// A call that ends at its deadline.
     #[cold]
-    fn call_in_time(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        match Deadline::keep(&mut request) {
-            Ok(deadline) => self.call(request).until(deadline),
-            Err(late) => ResponseFuture::refused(late),
-        }
+    fn call_in_time(&mut self, mut request: LlmRequest) -> Result<ResponseFuture<S>, LlmError> {
+        let deadline = Deadline::keep(&mut request)?;
+        Ok(self.call(request).until(deadline))
     }
 }

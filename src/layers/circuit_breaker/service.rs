@@ -86,7 +86,7 @@ where
     #[inline(always)]
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         if deadline::is_unkept(request.context()) {
-            return self.call_in_time(request.clone());
+            return self.call_in_time(request.clone()).unwrap_or_else(ResponseFuture::rejected);
         }
         let time = Time::of(&request);
         let permit = match self.shared.free_permit() {
@@ -106,10 +106,8 @@ where
 {
     /// A call that ends at its deadline.
     #[cold]
-    fn call_in_time(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
-        match Deadline::keep(&mut request) {
-            Ok(deadline) => self.call(request).until(deadline),
-            Err(late) => ResponseFuture::rejected(late),
-        }
+    fn call_in_time(&mut self, mut request: LlmRequest) -> Result<ResponseFuture<S>, LlmError> {
+        let deadline = Deadline::keep(&mut request)?;
+        Ok(self.call(request).until(deadline))
     }
 }
