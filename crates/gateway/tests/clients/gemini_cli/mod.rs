@@ -73,6 +73,8 @@ impl GeminiCli {
             .env("GEMINI_API_KEY", "key")
             .env("GOOGLE_GEMINI_BASE_URL", &self.base_url)
             .env("GEMINI_CLI_CUSTOM_HEADERS", &self.header)
+            // It would start a second time, with more memory.
+            .env("GEMINI_CLI_NO_RELAUNCH", "true")
             .stdin(Stdio::null())
             .kill_on_drop(true);
         let output = timeout(LIMIT, command.output()).await.expect("a turn ends").unwrap();
