@@ -1,7 +1,7 @@
 //! Bedrock's event streams beside `aws-smithy-eventstream`: random messages that either writes, the other reads the
 //! same; and both refuse damaged ones.
 //!
-//! `cargo test --manifest-path tests/aws/Cargo.toml --target-dir target -- --nocapture`
+//! `cargo test --manifest-path crates/adapters/Cargo.toml -p steadfast-aws-tests --target-dir target -- --nocapture`
 
 use aws_smithy_eventstream::frame::{DecodedFrame, MessageFrameDecoder, read_message_from, write_message_to};
 use aws_smithy_types::{

@@ -123,8 +123,7 @@ fn theirs(parts: &Parts) -> Vec<(String, String)> {
     let headers = parts.headers.iter().map(|(name, value)| (&**name, &**value));
     let request = SignableRequest::new(parts.method, &parts.uri, headers, SignableBody::Bytes(&parts.body)).unwrap();
     let (instructions, _) = sign(request, &params.into()).unwrap().into_parts();
-    let mut added: Vec<_> =
-        instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let mut added: Vec<_> = instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     added.sort();
     added
 }
