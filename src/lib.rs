@@ -114,6 +114,9 @@ pub mod translate;
 mod dated_file;
 mod estimate;
 mod fields;
+#[cfg(steadfast_loom)]
+#[doc(hidden)]
+pub mod races;
 mod raw_json;
 mod skip;
 mod sse;

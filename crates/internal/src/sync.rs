@@ -6,7 +6,11 @@
 pub use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic};
 
 #[cfg(steadfast_loom)]
-pub use loom::sync::{Arc, Mutex, MutexGuard, atomic};
+pub use loom::{
+    model,
+    sync::{Arc, Mutex, MutexGuard, atomic},
+    thread,
+};
 #[cfg(steadfast_loom)]
 pub use std::sync::PoisonError;
 

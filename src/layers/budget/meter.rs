@@ -161,7 +161,7 @@ impl Meter {
     }
 }
 
-#[cfg(all(test, not(steadfast_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -259,15 +259,14 @@ mod tests {
     }
 }
 
-#[cfg(all(test, steadfast_loom))]
-mod loom_tests {
-    use loom::{sync::Arc, thread};
-
+#[cfg(steadfast_loom)]
+pub(crate) mod races {
     use super::*;
+    use crate::internal::sync::{Arc, model, thread};
 
     /// Two requests of 10 each under a limit of 15, with or without a new period among them.
     fn race(turns: bool) {
-        loom::model(move || {
+        model(move || {
             let meter = Arc::new(Meter::new(100));
             let request = |cost: u64| {
                 let meter = meter.clone();
@@ -292,19 +291,16 @@ mod loom_tests {
         });
     }
 
-    #[test]
-    fn loom_two_requests_never_share_the_room_for_one() {
+    pub(crate) fn two_requests_never_share_the_room_for_one() {
         race(false);
     }
 
-    #[test]
-    fn loom_a_period_begins_with_nothing_whoever_is_settled_meanwhile() {
+    pub(crate) fn a_period_begins_with_nothing_whoever_is_settled_meanwhile() {
         race(true);
     }
 
-    #[test]
-    fn loom_a_period_turns_once() {
-        loom::model(|| {
+    pub(crate) fn a_period_turns_once() {
+        model(|| {
             let meter = Arc::new(Meter::new(100));
             let turn = || {
                 let meter = meter.clone();

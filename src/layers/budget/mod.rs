@@ -88,7 +88,10 @@ pub use self::{
     layer::BudgetLayer,
     service::Budget,
 };
+
+#[cfg(steadfast_loom)]
+pub(crate) use self::meter::races;
 pub use crate::request::BudgetKey;
 
-#[cfg(all(test, not(steadfast_loom)))]
+#[cfg(test)]
 mod tests;

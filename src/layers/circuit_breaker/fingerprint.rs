@@ -43,7 +43,7 @@ const PIECE: usize = 64;
 const MESSAGES: usize = 4;
 const PARTS: usize = 16;
 
-#[cfg(all(test, not(steadfast_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Dialect, Wire};

@@ -107,16 +107,16 @@ mod future;
 mod handle;
 mod keyed;
 mod layer;
-#[cfg(all(test, steadfast_loom))]
-mod loom_tests;
 mod probe;
+#[cfg(steadfast_loom)]
+pub(crate) mod races;
 mod replication;
 mod service;
 mod settings;
 mod settle;
 mod state;
 mod storm;
-#[cfg(all(test, not(steadfast_loom)))]
+#[cfg(test)]
 mod tests;
 mod window;
 mod word;

@@ -202,7 +202,7 @@ const REASONS: [(Reason, &str); 7] = [
     (Reason::ProbeFailed, "open: probe failed"),
 ];
 
-#[cfg(all(test, not(steadfast_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::layers::circuit_breaker::state::{Admission, Decision, Outcome};

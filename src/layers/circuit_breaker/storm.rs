@@ -146,7 +146,7 @@ pub(super) const CALM: u32 = DISTINCT as u32 + 1;
 const CALLERS: usize = 4;
 const SPAN: Duration = Duration::from_secs(60);
 
-#[cfg(all(test, not(steadfast_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -251,7 +251,7 @@ const TALLY_MASK: u64 = (1 << TALLY_BITS) - 1;
 /// At the smallest step, a millisecond, 34 years.
 const EPOCH_MASK: u64 = (1 << 40) - 1;
 
-#[cfg(all(test, not(steadfast_loom)))]
+#[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
 

@@ -153,7 +153,7 @@ const LOW_SHIFT: u32 = 5;
 const LOW_MASK: u64 = (1 << 27) - 1;
 const GENERATION_SHIFT: u32 = 32;
 
-#[cfg(all(test, not(steadfast_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -365,7 +365,7 @@ fn units(field: &'static str, tokens: f64) -> Result<u64, InvalidConfig> {
     Ok((tokens.min(MOST_TOKENS) * TOKEN as f64).round() as u64)
 }
 
-#[cfg(all(test, not(steadfast_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -579,15 +579,14 @@ mod tests {
     }
 }
 
-#[cfg(all(test, steadfast_loom))]
-mod loom_tests {
+#[cfg(steadfast_loom)]
+pub(crate) mod races {
     use super::*;
-    use loom::thread;
+    use crate::internal::sync::{model, thread};
 
     /// Two callers with one token between them, a first try and a refund at the same time.
-    #[test]
-    fn loom_one_token_is_never_spent_twice() {
-        loom::model(|| {
+    pub(crate) fn one_token_is_never_spent_twice() {
+        model(|| {
             let budget = RetryBudget::with_limits(0.5, 0.0, 2).unwrap();
             let now = Instant::now();
             budget.deposit();
@@ -603,9 +602,8 @@ mod loom_tests {
         });
     }
 
-    #[test]
-    fn loom_a_dropped_reservation_comes_back_whole() {
-        loom::model(|| {
+    pub(crate) fn a_dropped_reservation_comes_back_whole() {
+        model(|| {
             let budget = RetryBudget::with_limits(1.0, 0.0, 1).unwrap();
             let now = Instant::now();
             budget.deposit();

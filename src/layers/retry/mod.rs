@@ -79,5 +79,8 @@ pub use self::{
     service::RetryWithJitter,
 };
 
+#[cfg(steadfast_loom)]
+pub(crate) use self::budget::races;
+
 #[cfg(test)]
 mod tests;

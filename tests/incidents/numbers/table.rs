@@ -3,18 +3,21 @@
 use std::{fs, path::Path};
 
 const TABLE: &str = include_str!("../../README.md");
+/// The races that `tests/races` runs.
+const RACES: &str = include_str!("../../../src/races.rs");
 
 /// The words of a cell that are marked as code.
 fn named(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// Returns whether a source has a test of this name.
+/// Returns whether a source has a test or a race of this name.
 fn has_test(source: &str, name: &str) -> bool {
     let head = format!("fn {name}(");
     source.match_indices(&head).any(|(at, _)| {
         let above = source[..at].lines().rev().take(3);
-        above.map(str::trim).any(|line| line.starts_with("#[") && line.contains("test"))
+        let is_test = above.map(str::trim).any(|line| line.starts_with("#[") && line.contains("test"));
+        is_test || RACES.contains(&format!("::{name}"))
     })
 }
 

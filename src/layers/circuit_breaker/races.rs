@@ -1,10 +1,10 @@
-//! The races of the circuit, in every interleaving. Run with
-//! `RUSTFLAGS="--cfg steadfast_loom" cargo test -p steadfast --lib --release --no-default-features loom_ --target-dir target/loom`.
+//! The races of the circuit. [`crate::races`] lists them.
 
 use std::{num::NonZeroU32, time::Duration};
 
-use loom::{sync::Arc, thread};
 use tokio::time::Instant;
+
+use crate::internal::sync::{Arc, model, thread};
 
 use super::{
     settings::{Rule, Settings, Window},
@@ -38,11 +38,10 @@ fn opened(settings: Settings, origin: Instant) -> Arc<Circuit> {
     Arc::new(circuit)
 }
 
-#[test]
-fn loom_end_of_cooldown_admits_exactly_the_probes() {
+pub(crate) fn end_of_cooldown_admits_exactly_the_probes() {
     for probes in [1, 2] {
         let origin = Instant::now();
-        loom::model(move || {
+        model(move || {
             let circuit = opened(settings(1, probes), origin);
             let callers: Vec<_> = (0..2)
                 .map(|_| {
@@ -62,10 +61,9 @@ fn loom_end_of_cooldown_admits_exactly_the_probes() {
     }
 }
 
-#[test]
-fn loom_dropped_probe_races_with_an_admission() {
+pub(crate) fn dropped_probe_races_with_an_admission() {
     let origin = Instant::now();
-    loom::model(move || {
+    model(move || {
         let circuit = opened(settings(1, 1), origin);
         let now = origin + SECOND;
         let probe = admission(circuit.admit(|| now)).expect("the probe");
@@ -81,10 +79,9 @@ fn loom_dropped_probe_races_with_an_admission() {
     });
 }
 
-#[test]
-fn loom_late_outcome_races_with_the_trip() {
+pub(crate) fn late_outcome_races_with_the_trip() {
     let origin = Instant::now();
-    loom::model(move || {
+    model(move || {
         let circuit = Arc::new(Circuit::new(settings(2, 1), origin, 7));
         let calls: Vec<_> = (0..3).filter_map(|_| admission(circuit.admit(|| origin))).collect();
         assert!(circuit.settle(calls[0], FAILURE, || origin).transition.is_none());
@@ -103,11 +100,10 @@ fn loom_late_outcome_races_with_the_trip() {
     });
 }
 
-#[test]
-fn loom_late_outcome_races_with_the_probe() {
+pub(crate) fn late_outcome_races_with_the_probe() {
     for stale in [SUCCESS, FAILURE] {
         let origin = Instant::now();
-        loom::model(move || {
+        model(move || {
             let circuit = Arc::new(Circuit::new(settings(1, 1), origin, 7));
             let stale_call = admission(circuit.admit(|| origin)).expect("closed");
             let call = admission(circuit.admit(|| origin)).expect("closed");
@@ -127,11 +123,10 @@ fn loom_late_outcome_races_with_the_probe() {
     }
 }
 
-#[test]
-fn loom_failure_in_the_window_races_with_a_reset() {
+pub(crate) fn failure_in_the_window_races_with_a_reset() {
     let origin = Instant::now();
     let rule = Rule::new(1.0, Window::last_calls(2));
-    loom::model(move || {
+    model(move || {
         let circuit = Arc::new(Circuit::new(
             Settings { consecutive_failures: None, failure_rate: Some(rule), ..settings(1, 1) },
             origin,
