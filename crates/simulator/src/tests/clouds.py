@@ -1,5 +1,6 @@
-"""Calls a simulated provider's doors with the clouds' own SDKs: a client, a method and a key a line, and what the SDK
-makes of the answer. The last two arguments are a service account's address and the file of its key."""
+"""Calls simulated providers' doors with the clouds' own SDKs: a server, a client, a method and a key a line, and what
+the SDK makes of the answer. A first line says that the SDKs are there. The arguments are a service account's address
+and the file of its key."""
 
 import functools
 import json
@@ -17,10 +18,12 @@ from google.genai import errors as genai_errors
 from google.oauth2 import credentials as google_credentials
 from google.oauth2 import service_account
 
-base, email, key_file = sys.argv[1:4]
+email, key_file = sys.argv[1:3]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 CLAUDE_TOOLS = [{"name": "weather", "description": "The weather", "input_schema": SCHEMA}]
 OPENAI_TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}]
+# An older package has none: then this fails before a test.
+Mantle = anthropic.AnthropicBedrockMantle
 HI = [{"role": "user", "content": "Hi"}]
 BEDROCK = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 AWS = {"aws_access_key": "AKIDEXAMPLE", "aws_region": "us-east-1"}
@@ -31,11 +34,11 @@ session = boto3.Session(region_name="us-east-1")
 
 def amazon(service, secret):
     # A list is what a token server issued.
-    return made(service, *(secret if isinstance(secret, list) else ["AKIDEXAMPLE", secret, None]))
+    return made(base, service, *(secret if isinstance(secret, list) else ["AKIDEXAMPLE", secret, None]))
 
 
 @functools.cache
-def made(service, key, secret, token):
+def made(base, service, key, secret, token):
     config = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
     return session.client(
         service, endpoint_url=base, aws_access_key_id=key, aws_secret_access_key=secret,
@@ -97,7 +100,7 @@ def responses(make, model):
 def gemini():
     # Without a holder it is closed at once.
     @functools.cache
-    def client(key):
+    def client(base, key):
         options = {"base_url": base, "retry_options": {"attempts": 1}}
         credentials = google_credentials.Credentials(key)
         return genai.Client(vertexai=True, project="p", location="europe-west1", credentials=credentials,
@@ -108,12 +111,12 @@ def gemini():
         return {"text": "".join(part.text or "" for part in parts), "calls": calls, "stop": stop.name}
 
     def whole(key, **more):
-        answer = client(key).models.generate_content(model="gemini-2.5-flash", contents="Hi", config=more)
+        answer = client(base, key).models.generate_content(model="gemini-2.5-flash", contents="Hi", config=more)
         return of(answer.candidates[0].content.parts, answer.candidates[0].finish_reason)
 
     def streamed(key, **more):
         parts, stop = [], None
-        for piece in client(key).models.generate_content_stream(model="gemini-2.5-flash", contents="Hi", config=more):
+        for piece in client(base, key).models.generate_content_stream(model="gemini-2.5-flash", contents="Hi", config=more):
             candidate = piece.candidates[0]
             parts += candidate.content.parts
             stop = candidate.finish_reason or stop
@@ -226,7 +229,7 @@ CLIENTS = {
         lambda key: anthropic.AnthropicBedrock(api_key=key, aws_region="us-east-1", base_url=base, **ONCE), BEDROCK
     ),
     "mantle": claude(
-        lambda key: anthropic.AnthropicBedrockMantle(aws_secret_key=key, base_url=base + "/anthropic", **AWS, **ONCE),
+        lambda key: Mantle(aws_secret_key=key, base_url=base + "/anthropic", **AWS, **ONCE),
         "anthropic.claude-haiku-4-5",
     ),
     "mantle_chat": chat(lambda key: openai.OpenAI(api_key=key, base_url=base + "/v1", **ONCE), "openai.gpt-oss-120b"),
@@ -253,8 +256,9 @@ CLIENTS = {
     "google_user": {"token": google_user},
 }
 
+print("null", flush=True)
 for line in sys.stdin:
-    name, method, key, with_tools = json.loads(line)
+    base, name, method, key, with_tools = json.loads(line)
     client = CLIENTS[name]
     more = {"tools": client["tools"]} if with_tools else {}
     try:

@@ -2,7 +2,8 @@
 
 use std::{
     io::{BufRead, BufReader, Lines, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{ChildStdin, ChildStdout, Command, Stdio},
+    sync::{LazyLock, Mutex},
 };
 
 use super::*;
@@ -26,50 +27,58 @@ const CLIENTS: [(&str, Cloud, &str, [&str; 2]); 12] = [
     ("invoke", Cloud::Aws, SECRET, ["end_turn", "tool_use"]),
 ];
 
+/// The SDKs, started once for all tests: to import them takes longer than to call them.
 struct Sdks {
-    child: Child,
     to: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
-    key_file: std::path::PathBuf,
 }
+
+static SDKS: LazyLock<Option<Mutex<Sdks>>> = LazyLock::new(|| Sdks::start().map(Mutex::new));
 
 impl Sdks {
-    /// Starts the SDKs; `None` where they are not installed. `private_key` is a service account's.
-    fn start(server: &SimulatedServer, private_key: &str, name: &str) -> Option<Self> {
+    /// Starts the SDKs, which end with the tests. Returns `None` where they are not installed.
+    fn start() -> Option<Self> {
         let named = std::env::var("STEADFAST_SDK_CLOUDS");
         let python = named.clone().unwrap_or_else(|_| "python3".to_owned());
-        let probe = "import anthropic, openai, boto3, google.genai, google.auth.transport.requests; \
-                     anthropic.AnthropicBedrockMantle";
-        let found = Command::new(&python).args(["-c", probe]).output();
-        if !found.is_ok_and(|output| output.status.success()) {
-            assert!(named.is_err(), "{python} has not the clouds' SDKs");
-            eprintln!("skipped: {python} has not the clouds' SDKs (STEADFAST_SDK_CLOUDS)");
-            return None;
-        }
-        let key_file = std::env::temp_dir().join(format!("steadfast-{name}-{}.pem", std::process::id()));
-        std::fs::write(&key_file, private_key).unwrap();
-        let mut command = Command::new(python);
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests/clouds.py"));
-        command.args([&server.base_url(), EMAIL]).arg(&key_file);
+        let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests");
+        let mut command = Command::new(&python);
+        command.arg(format!("{tests}/clouds.py")).arg(EMAIL).arg(format!("{tests}/service_account.pem"));
         // No profile of the machine's, no proxy, no credential of its environment.
         command.env_remove("AWS_PROFILE").env("NO_PROXY", "127.0.0.1").env("AWS_EC2_METADATA_DISABLED", "false");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Some(Self { child, to, lines: BufReader::new(from).lines(), key_file })
-    }
-
-    fn ask(&mut self, client: &str, method: &str, key: impl Into<Value>, tools: bool) -> Value {
-        writeln!(self.to, "{}", json!([client, method, key.into(), tools])).unwrap();
-        tokio::task::block_in_place(|| serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap())
+        if named.is_err() {
+            command.stderr(Stdio::null());
+        }
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok().and_then(|child| {
+            let mut lines = BufReader::new(child.stdout?).lines();
+            lines.next().is_some().then_some(Self { to: child.stdin?, lines })
+        });
+        if started.is_none() {
+            assert!(named.is_err(), "{python} has not the clouds' SDKs");
+            eprintln!("skipped: {python} has not the clouds' SDKs (STEADFAST_SDK_CLOUDS)");
+        }
+        started
     }
 }
 
-impl Drop for Sdks {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.key_file);
+/// The SDKs as the clients of a server.
+struct SdkClients {
+    sdks: &'static Mutex<Sdks>,
+    base_url: String,
+}
+
+impl SdkClients {
+    fn of(server: &SimulatedServer) -> Option<Self> {
+        let sdks = tokio::task::block_in_place(|| SDKS.as_ref())?;
+        Some(Self { sdks, base_url: server.base_url() })
+    }
+
+    fn ask(&self, client: &str, method: &str, key: impl Into<Value>, tools: bool) -> Value {
+        let asked = json!([self.base_url, client, method, key.into(), tools]);
+        tokio::task::block_in_place(|| {
+            let mut sdks = self.sdks.lock().unwrap();
+            writeln!(sdks.to, "{asked}").unwrap();
+            serde_json::from_str(&sdks.lines.next().unwrap().unwrap()).unwrap()
+        })
     }
 }
 
@@ -94,7 +103,7 @@ async fn of_cloud(cloud: Cloud) -> (SimulatedServer, Accounts) {
 async fn the_clouds_own_sdks_decode_what_was_planned() {
     for cloud in [Cloud::Aws, Cloud::Azure, Cloud::Google] {
         let (server, _) = of_cloud(cloud).await;
-        let Some(mut sdks) = Sdks::start(&server, PRIVATE_KEY, "planned") else { return };
+        let Some(sdks) = SdkClients::of(&server) else { return };
         for (client, _, key, [stop, stop_of_call]) in CLIENTS.into_iter().filter(|client| client.1 == cloud) {
             for method in ["whole", "streamed"] {
                 server.handle().plan_calls::<String>([]);
@@ -133,7 +142,7 @@ async fn failures_are_the_sdks_own_classes() {
     };
     for cloud in [Cloud::Aws, Cloud::Azure, Cloud::Google] {
         let (server, _) = of_cloud(cloud).await;
-        let Some(mut sdks) = Sdks::start(&server, PRIVATE_KEY, "failures") else { return };
+        let Some(sdks) = SdkClients::of(&server) else { return };
         for (client, _, key, _) in CLIENTS.into_iter().filter(|client| client.1 == cloud) {
             for (fault, _, _, exception) in &aws {
                 for method in ["whole", "streamed"] {
@@ -175,7 +184,7 @@ async fn failures_are_the_sdks_own_classes() {
 async fn wrong_keys_and_old_tokens_are_refused_as_the_clouds_do() {
     for cloud in [Cloud::Aws, Cloud::Azure, Cloud::Google] {
         let (server, accounts) = of_cloud(cloud).await;
-        let Some(mut sdks) = Sdks::start(&server, PRIVATE_KEY, "keys") else { return };
+        let Some(sdks) = SdkClients::of(&server) else { return };
         let of_cloud: Vec<_> = CLIENTS.into_iter().filter(|client| client.1 == cloud).collect();
         let refused = if cloud == Cloud::Aws { 403 } else { 401 };
         for (client, _, key, _) in &of_cloud {
@@ -215,7 +224,7 @@ async fn what_the_token_servers_issue_opens_the_doors() {
     ] {
         let accounts = accounts().grant(Cloud::Aws, "a workload's token").grant(Cloud::Google, "a user's");
         let server = SimulatedServer::start_with(provider(), &accounts).await.unwrap();
-        let Some(mut sdks) = Sdks::start(&server, PRIVATE_KEY, "tokens") else { return };
+        let Some(sdks) = SdkClients::of(&server) else { return };
         let token = sdks.ask(client, "token", Value::Null, false);
         assert!(token.is_string() || token.is_array(), "{client}: {token}");
         for door in doors {
@@ -241,7 +250,7 @@ async fn what_the_token_servers_issue_opens_the_doors() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exceptions_and_cuts_in_binary_streams_are_raised() {
     let (server, _) = of_cloud(Cloud::Aws).await;
-    let Some(mut sdks) = Sdks::start(&server, PRIVATE_KEY, "streams") else { return };
+    let Some(sdks) = SdkClients::of(&server) else { return };
     for client in ["converse", "invoke", "bedrock"] {
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..5 {
