@@ -1,18 +1,14 @@
 //! The response.
 
 mod degradation;
+mod extra;
 #[cfg(any(feature = "cache", feature = "http"))]
 mod future;
+mod origin;
 
-use std::{
-    borrow::Cow,
-    fmt,
-    mem::ManuallyDrop,
-    ops::{Deref, DerefMut},
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, sync::Arc};
 
+use self::extra::{Extra, Extras, RouteChoice};
 use crate::{
     LlmBody, LlmError,
     body::{AnswerEnd, IdleLimits, admission::Permit},
@@ -22,9 +18,12 @@ use crate::{
     request::BEST_LEVEL,
 };
 
-pub use self::degradation::{Degradation, DegradedReason};
 #[cfg(any(feature = "cache", feature = "http"))]
 pub use self::future::ResponseFuture;
+pub use self::{
+    degradation::{Degradation, DegradedReason},
+    origin::{AnswerSource, CacheOrigin, CacheReason},
+};
 
 /// An answer, or its beginning: a response exists once its first token is here.
 // Small: every layer moves it on. In this order the tier's name, which is written last, is copied as a word of its own:
@@ -39,114 +38,6 @@ pub struct LlmResponse {
 
 /// A name that answers share. It is one word wide, where an `Arc<str>` is two.
 pub(crate) type Name = Arc<Arc<str>>;
-
-/// The parts that no layer adds to a healthy answer.
-#[derive(Default)]
-struct Extras(ManuallyDrop<Option<Box<Extra>>>);
-
-impl Deref for Extras {
-    type Target = Option<Box<Extra>>;
-
-    fn deref(&self) -> &Option<Box<Extra>> {
-        &self.0
-    }
-}
-
-impl DerefMut for Extras {
-    fn deref_mut(&mut self) -> &mut Option<Box<Extra>> {
-        &mut self.0
-    }
-}
-
-impl Drop for Extras {
-    /// Only looks: by itself the compiler calls the large code that drops them for each answer, with or without.
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(extra) = self.0.take() {
-            discard(extra);
-        }
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn discard(_: Box<Extra>) {}
-
-#[derive(Default)]
-struct Extra {
-    provider: Option<Arc<str>>,
-    model: Option<Arc<str>>,
-    attempts: Vec<Attempt>,
-    request_id: Option<Box<str>>,
-    notes: Vec<Cow<'static, str>>,
-    headers: Option<http::HeaderMap>,
-    degraded: Option<Degradation>,
-    /// The prices, if not the built-in ones.
-    prices: Option<PriceTable>,
-    route: Option<RouteChoice>,
-    cached: Option<CacheOrigin>,
-    task_id: Option<Box<str>>,
-    missed: bool,
-    hedged: bool,
-    #[cfg_attr(not(feature = "cache"), allow(dead_code, reason = "it is for a cache further out"))]
-    accepts: Option<u8>,
-    possible_repeat: bool,
-}
-
-/// The origin of an answer that was not made for this request.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct CacheOrigin {
-    /// The reason that the answer was given.
-    pub reason: CacheReason,
-    /// The age of the answer.
-    pub age: Duration,
-}
-
-impl CacheOrigin {
-    /// Creates the record of an answer of this age.
-    pub fn new(reason: CacheReason, age: Duration) -> Self {
-        Self { reason, age }
-    }
-}
-
-/// The reason for an answer that was not made for the request.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum CacheReason {
-    /// The same request was made a short time ago.
-    Fresh,
-    /// The same request was made before; the answer is too old, and there is no newer one.
-    Stale,
-    /// The same request was under way already: one call, whose answer all its callers share.
-    Shared,
-    /// The caller sent the request again under the same [idempotency key](crate::LlmRequest::with_idempotency_key).
-    Replayed,
-    /// A similar request was made before, and there is no better answer.
-    Similar {
-        /// The similarity, from 0 (nothing in common) to 1 (the same words).
-        similarity: f32,
-    },
-}
-
-impl CacheReason {
-    /// Returns a stable name in `snake_case`, for logs and metric labels.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fresh => "fresh",
-            Self::Stale => "stale",
-            Self::Shared => "shared",
-            Self::Replayed => "replayed",
-            Self::Similar { .. } => "similar",
-        }
-    }
-}
-
-/// The rule that chose a cheaper chain, and the price of the model that it replaced.
-struct RouteChoice {
-    rule: Arc<str>,
-    instead_of: Option<Price>,
-}
 
 impl LlmResponse {
     /// Creates a response with this body.
@@ -558,41 +449,10 @@ impl fmt::Debug for LlmResponse {
     }
 }
 
-/// The origin of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AnswerSource<'a> {
-    /// The provider, such as `anthropic`.
-    pub provider: Option<&'a str>,
-    /// The model, by the name in the request to the provider.
-    pub model: Option<&'a str>,
-    /// The tier of the fallback; `None` without one.
-    pub tier: Option<&'a str>,
-    /// The deployment that a [`Balance`](crate::Balance) chose; `None` without one.
-    pub deployment: Option<&'a str>,
-    /// The number of attempts, this one included. Refusals on this side cost none.
-    pub attempts: usize,
-}
-
-impl fmt::Display for AnswerSource<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = [self.tier, self.provider, self.model];
-        let mut known = known.into_iter().flatten();
-        f.write_str(known.next().unwrap_or("an unnamed provider"))?;
-        let rest: Vec<&str> = known.collect();
-        let attempts = match self.attempts {
-            1 => "1 attempt".to_owned(),
-            n => format!("{n} attempts"),
-        };
-        match rest.is_empty() {
-            true => write!(f, " ({attempts})"),
-            false => write!(f, " ({}, {attempts})", rest.join(" ")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::time::Instant;
 
     use super::*;

@@ -1,0 +1,73 @@
+//! What few answers bring along, out of the way of those that do not.
+
+use std::{
+    borrow::Cow,
+    mem::ManuallyDrop,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
+
+use super::{CacheOrigin, Degradation};
+use crate::{
+    error::Attempt,
+    prices::{Price, PriceTable},
+};
+
+/// The parts that no layer adds to a healthy answer.
+#[derive(Default)]
+pub(super) struct Extras(ManuallyDrop<Option<Box<Extra>>>);
+
+impl Deref for Extras {
+    type Target = Option<Box<Extra>>;
+
+    fn deref(&self) -> &Option<Box<Extra>> {
+        &self.0
+    }
+}
+
+impl DerefMut for Extras {
+    fn deref_mut(&mut self) -> &mut Option<Box<Extra>> {
+        &mut self.0
+    }
+}
+
+impl Drop for Extras {
+    /// Only looks: by itself the compiler calls the large code that drops them for each answer, with or without.
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(extra) = self.0.take() {
+            discard(extra);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn discard(_: Box<Extra>) {}
+
+#[derive(Default)]
+pub(super) struct Extra {
+    pub(super) provider: Option<Arc<str>>,
+    pub(super) model: Option<Arc<str>>,
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) request_id: Option<Box<str>>,
+    pub(super) notes: Vec<Cow<'static, str>>,
+    pub(super) headers: Option<http::HeaderMap>,
+    pub(super) degraded: Option<Degradation>,
+    /// The prices, if not the built-in ones.
+    pub(super) prices: Option<PriceTable>,
+    pub(super) route: Option<RouteChoice>,
+    pub(super) cached: Option<CacheOrigin>,
+    pub(super) task_id: Option<Box<str>>,
+    pub(super) missed: bool,
+    pub(super) hedged: bool,
+    #[cfg_attr(not(feature = "cache"), allow(dead_code, reason = "it is for a cache further out"))]
+    pub(super) accepts: Option<u8>,
+    pub(super) possible_repeat: bool,
+}
+
+/// The rule that chose a cheaper chain, and the price of the model that it replaced.
+pub(super) struct RouteChoice {
+    pub(super) rule: Arc<str>,
+    pub(super) instead_of: Option<Price>,
+}
