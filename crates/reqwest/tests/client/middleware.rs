@@ -24,6 +24,8 @@ use tower::{ServiceBuilder, ServiceExt, service_fn};
 use crate::server::{Reply, Server, chat, response};
 
 const SHORT: Duration = Duration::from_millis(100);
+/// The layer's limit of an attempt.
+const LIMIT: Duration = Duration::from_secs(2);
 const CHAT: &str = "/v1/chat/completions";
 
 /// The request's own provider, three times, then another.
@@ -34,7 +36,7 @@ where
     let stack = ServiceBuilder::new()
         .layer(FallbackLayer::new("gpt").tier("backup", backup))
         .layer(RetryWithJitterLayer::new().max_attempts(3).max_delay(Duration::from_millis(1)))
-        .layer(TimeoutLayer::new(20 * SHORT))
+        .layer(TimeoutLayer::new(LIMIT))
         .service(OpenAi::new("").model("gpt-4o"));
     BoxLlmService::new(stack)
 }
@@ -245,7 +247,7 @@ async fn a_timeout_of_the_request_limits_the_primary_and_not_the_backup() {
     let begun = tokio::time::Instant::now();
     let request = hello(&client, &silent.url, false).timeout(SHORT);
     assert_eq!(text(request.send().await.unwrap()).await, "from the backup");
-    assert!(begun.elapsed() < 10 * SHORT, "reqwest's limit, and not the layer's: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < LIMIT, "reqwest's limit, and not the layer's: {:?}", begun.elapsed());
 }
 
 #[tokio::test]
