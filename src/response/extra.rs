@@ -1,4 +1,4 @@
-//! What few answers bring along, out of the way of those that do not.
+//! The parts that few answers have, in a box, so that all others stay small.
 
 use std::{
     borrow::Cow,

@@ -1,4 +1,4 @@
-//! Where an answer is from: who served it, or a call before.
+//! The origin of an answer: the provider that served it, or an earlier call.
 
 use std::{fmt, time::Duration};
 
