@@ -1,6 +1,6 @@
 //! The tokens that a request may cost, before a provider counts them.
 
-use super::LlmRequest;
+use super::{CallerPart, Content, LlmRequest};
 use crate::estimate::{self, CHARS_PER_TOKEN};
 
 /// The answer to expect if the request does not bound it. Common answers are shorter, and the actual tokens correct
@@ -42,12 +42,17 @@ impl LlmRequest {
     /// Returns the tokens of the prompt without decoding it, for reports only. All bytes count, except that pictures
     /// count as such.
     pub(crate) fn glanced_prompt(&self) -> u32 {
-        if let Some(call) = self.opaque() {
-            return u32::try_from(call.estimated_units()).unwrap_or(u32::MAX);
-        }
-        let prompt = match self.wire() {
-            Some(wire) => (estimate::characters(wire.body()) / CHARS_PER_TOKEN) as u64,
-            None => self.chat().map_or(0, estimate::prompt),
+        self.caller.glanced_prompt()
+    }
+}
+
+impl CallerPart {
+    /// As [`LlmRequest::glanced_prompt`].
+    pub(crate) fn glanced_prompt(&self) -> u32 {
+        let prompt = match &self.content {
+            Content::Chat(chat) => estimate::prompt(chat),
+            Content::Wire(wire) => (estimate::characters(wire.body()) / CHARS_PER_TOKEN) as u64,
+            Content::Opaque(call) => call.estimated_units(),
         };
         u32::try_from(prompt).unwrap_or(u32::MAX)
     }

@@ -42,7 +42,7 @@ pub struct LlmRequest {
 
 /// The caller's part. Layers do not change it.
 #[derive(Clone)]
-struct CallerPart {
+pub(crate) struct CallerPart {
     content: Content,
     feature: Option<Arc<str>>,
     session: Option<Arc<str>>,
@@ -58,6 +58,26 @@ struct CallerPart {
     shadow: bool,
     left_out: Vec<OmittedParameter>,
     extensions: Extensions,
+}
+
+impl CallerPart {
+    /// The request's id, if it has one.
+    #[inline]
+    pub(crate) fn id(&self) -> Option<&Arc<str>> {
+        self.id.as_ref()
+    }
+
+    /// The product's feature.
+    #[inline]
+    pub(crate) fn feature(&self) -> Option<&Arc<str>> {
+        self.feature.as_ref()
+    }
+
+    /// The function from a failure to the caller's HTTP status.
+    #[inline]
+    pub(crate) fn status_of(&self) -> Option<fn(&LlmError) -> StatusCode> {
+        self.status_of
+    }
 }
 
 #[derive(Clone)]
@@ -347,14 +367,10 @@ impl LlmRequest {
         self.caller.id.as_deref()
     }
 
-    /// The same, shared.
-    pub(crate) fn shared_id(&self) -> Option<Arc<str>> {
-        self.caller.id.clone()
-    }
-
-    /// The function from a failure to the caller's HTTP status.
-    pub(crate) fn status_of(&self) -> Option<fn(&LlmError) -> StatusCode> {
-        self.caller.status_of
+    /// The caller's part by itself, for a report.
+    #[inline]
+    pub(crate) fn caller_part(&self) -> Arc<CallerPart> {
+        self.caller.clone()
     }
 
     /// Returns true if the request plainly asks the model to reason before it answers: such answers begin late.

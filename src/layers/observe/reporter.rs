@@ -7,13 +7,14 @@ use tokio::time::Instant;
 
 use super::under_way::{Stream, UnderWay};
 use crate::{
-    Attempt, CacheOrigin, ErrorKind, Event, Events, LlmError, LlmRequest, LlmResponse,
+    Attempt, CacheOrigin, ErrorKind, Event, Events, LlmError, LlmResponse,
     body::admission::{Gate, Outcome, Permit, SoFar, Ticket},
     chat::Usage,
     events::{CachedAnswer, RequestEnded, RequestOutcome},
     layers::sharded_arc::Shard,
     ledger,
     prices::{Price, PriceTable, Usd},
+    request::CallerPart,
 };
 
 /// The channel and the prices of the reports.
@@ -55,14 +56,14 @@ impl Reporter {
 pub(super) struct Watch {
     reporter: Arc<Shard<Reporter>>,
     /// The request as it came: what the event says of it is read when it is known which event that is.
-    request: LlmRequest,
+    caller: Arc<CallerPart>,
     begun: Instant,
 }
 
 impl Watch {
     #[inline]
-    pub(super) fn new(reporter: Arc<Shard<Reporter>>, request: LlmRequest, begun: Instant) -> Self {
-        Self { reporter, request, begun }
+    pub(super) fn new(reporter: Arc<Shard<Reporter>>, caller: Arc<CallerPart>, begun: Instant) -> Self {
+        Self { reporter, caller, begun }
     }
 
     /// Takes the response. A stream is reported when it has ended.
@@ -84,8 +85,8 @@ impl Watch {
         let (failures, served_in) = (failures(attempts, tier.as_ref()), served_in(attempts, took, now));
         let (route, degraded) = (response.shared_route(), response.degraded());
         let task = response.task_id().map(|task| Arc::new(task.to_owned()));
-        let (request_id, feature) = (self.request.shared_id(), self.request.shared_feature());
-        let status = self.request.status_of().map(|_| StatusCode::OK);
+        let (request_id, feature) = (self.caller.id().cloned(), self.caller.feature().cloned());
+        let status = self.caller.status_of().map(|_| StatusCode::OK);
         let possible_repeat = response.is_possible_repeat();
         let ended = {
             // Take the queue before making the event, which is made inside the queue. Compute nothing in between: the
@@ -126,7 +127,7 @@ impl Watch {
         let without_route = response.price_without_route().copied();
         let generation = self.reporter.streams.keep(Stream { begun: self.begun, event: ended, without_route });
         // A caller who leaves the stream has used its prompt.
-        let ticket = Ticket { generation, prompt: self.request.glanced_prompt(), ..Ticket::default() };
+        let ticket = Ticket { generation, prompt: self.caller.glanced_prompt(), ..Ticket::default() };
         response.hold_permit(&mut Permit::new(self.reporter, ticket));
     }
 
@@ -134,7 +135,7 @@ impl Watch {
     #[cold]
     pub(super) fn failed(self, error: &mut LlmError) {
         ledger::note(error, self.begun);
-        let (repeat, status) = (error.is_possible_repeat(), self.request.status_of().map(|of| of(error)));
+        let (repeat, status) = (error.is_possible_repeat(), self.caller.status_of().map(|of| of(error)));
         self.unanswered(RequestOutcome::Failed(error.kind()), status, failures(error.attempts(), None), repeat);
     }
 
@@ -161,10 +162,10 @@ impl Watch {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.begun);
         let ended = RequestEnded {
-            request_id: self.request.shared_id(),
+            request_id: self.caller.id().cloned(),
             status,
             task: None,
-            feature: self.request.shared_feature(),
+            feature: self.caller.feature().cloned(),
             tier: None,
             provider: None,
             model: None,

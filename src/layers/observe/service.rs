@@ -49,7 +49,7 @@ where
         let (begun, _reading) = Reading::pass_on();
         request.context_mut().begun.get_or_insert(begun);
         let heard = self.reporter.gate().has_subscribers();
-        let watch = heard.then(|| Watch::new(self.reporter.shard(), request.clone(), begun));
+        let watch = heard.then(|| Watch::new(self.reporter.shard(), request.caller_part(), begun));
         ResponseFuture::new(Call::first(&mut self.inner, request), watch)
     }
 }
