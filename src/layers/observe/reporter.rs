@@ -67,7 +67,8 @@ impl Watch {
     }
 
     /// Takes the response. A stream is reported when it has ended.
-    #[inline]
+    // Compiled here once: where it is inlined, the event is made elsewhere, and copied into the queue.
+    #[inline(never)]
     pub(super) fn answered(self, response: &mut LlmResponse) {
         let now = Instant::now();
         let (provider, model) = response.names();
@@ -88,39 +89,35 @@ impl Watch {
         let (request_id, feature) = (self.caller.id().cloned(), self.caller.feature().cloned());
         let status = self.caller.status_of().map(|_| StatusCode::OK);
         let possible_repeat = response.is_possible_repeat();
-        let ended = {
-            // Take the queue before making the event, which is made inside the queue. Compute nothing in between: the
-            // compiler would make the event elsewhere first.
-            let queue = if stream { None } else { self.reporter.events.only_queue() };
-            let ended = RequestEnded {
-                request_id,
-                status,
-                task,
-                feature,
-                failures,
-                tier,
-                provider,
-                model,
-                route,
-                outcome: RequestOutcome::Answered,
-                stream,
-                possible_repeat,
-                degraded,
-                first_token: took,
-                served_in,
-                took,
-                usage,
-                cost,
-                cost_without_route,
-                delivered: None,
-                cached,
-                at: now,
-            };
-            if let Some(queue) = queue {
-                return queue.put(Event::RequestEnded(ended));
-            }
-            ended
+        let ended = || RequestEnded {
+            request_id,
+            status,
+            task,
+            feature,
+            failures,
+            tier,
+            provider,
+            model,
+            route,
+            outcome: RequestOutcome::Answered,
+            stream,
+            possible_repeat,
+            degraded,
+            first_token: took,
+            served_in,
+            took,
+            usage,
+            cost,
+            cost_without_route,
+            delivered: None,
+            cached,
+            at: now,
         };
+        // Made in the queue: made here first, it would be copied.
+        if !stream && let Some(queue) = self.reporter.events.only_queue() {
+            return queue.put(Event::RequestEnded(ended()));
+        }
+        let ended = ended();
         if !stream {
             return self.reporter.send(ended);
         }
