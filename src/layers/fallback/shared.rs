@@ -36,7 +36,9 @@ pub(super) struct Shared {
     pub(super) has_models_after: bool,
     /// True if any policy limits the levels of service.
     limits_levels: bool,
-    /// True if none of that, and no policy, can divert an ordinary request.
+    /// True if nothing but its model can divert an ordinary request.
+    only_models_divert: bool,
+    /// True if nothing can.
     plain: bool,
     /// True if answers of the primary go on unmarked, and their streams unwatched.
     as_is: bool,
@@ -60,6 +62,8 @@ impl Shared {
         let facts = || std::iter::once(&config.primary).chain(config.tiers.iter().map(|tier| &tier.facts));
         let limited = facts().any(|facts| facts.settings.capabilities.is_limited());
         let has_models = facts().any(|facts| facts.settings.model.is_some());
+        let only_models_divert =
+            simple && !limited && !limits_levels && !policies.any(|policy| policy.terms.all_open() != AllOpen::Fail);
         Self {
             simple,
             has_models_after: config.tiers.iter().any(|tier| tier.facts.asks_a_model()),
@@ -67,10 +71,8 @@ impl Shared {
             has_models,
             limits_levels,
             as_is: !mends_streams && !limits_levels && config.primary.settings.level == BEST_LEVEL,
-            plain: simple
-                && !limited
-                && !limits_levels
-                && !policies.any(|policy| policy.terms.all_open() != AllOpen::Fail),
+            only_models_divert,
+            plain: only_models_divert && !has_models,
             acts_on_refusals: config.routes.contains_key(&ErrorKind::Refusal) || config.classifier.acts_on_refusals(),
             worked: state.apply(&config, is_unchanged),
             state,
@@ -220,12 +222,11 @@ impl Shared {
     #[inline]
     pub(super) fn is_plain(&self, request: &LlmRequest) -> bool {
         let context = request.context();
-        self.plain
+        (self.plain || self.only_models_divert && self.begins_at_primary(request.model()))
+            && [context.min_level, context.worst_level] == [BEST_LEVEL, WORST_LEVEL]
             && !self.state.ramp.is_running()
             && !self.config.orders.any()
-            && [context.min_level, context.worst_level] == [BEST_LEVEL, WORST_LEVEL]
             && request.goes_anywhere()
-            && (!self.has_models || self.begins_at_primary(request.model()))
     }
 
     /// Returns true if a request for this model does not name another tier than the primary.
