@@ -35,15 +35,20 @@ impl Drop for Extras {
     /// Only looks: by itself the compiler calls the large code that drops them for each answer, with or without.
     #[inline]
     fn drop(&mut self) {
-        if let Some(extra) = self.0.take() {
-            discard(extra);
+        // No `take` here: it would write to each answer.
+        if self.0.is_some() {
+            self.discard();
         }
     }
 }
 
-#[cold]
-#[inline(never)]
-fn discard(_: Box<Extra>) {}
+impl Extras {
+    #[cold]
+    #[inline(never)]
+    fn discard(&mut self) {
+        *self.0 = None;
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Extra {
