@@ -184,7 +184,7 @@ impl OnlyQueue<'_> {
     #[inline(always)]
     pub(crate) fn put(mut self, event: Event) {
         let [queue] = &mut self.0[..] else { return };
-        queue.batch.events.push(event);
+        queue.batch.put(event);
         let waker = queue.waker.take();
         // A waker is foreign code.
         drop(self);

@@ -44,11 +44,12 @@ pub struct LlmRequest {
 #[derive(Clone)]
 pub(crate) struct CallerPart {
     content: Content,
-    feature: Option<Arc<str>>,
+    pub(crate) feature: Option<Arc<str>>,
     session: Option<Arc<str>>,
     idempotency_key: Option<Arc<str>>,
-    id: Option<Arc<str>>,
-    status_of: Option<fn(&LlmError) -> StatusCode>,
+    pub(crate) id: Option<Arc<str>>,
+    /// The function from a failure to the caller's HTTP status.
+    pub(crate) status_of: Option<fn(&LlmError) -> StatusCode>,
     explain: bool,
     first_tier_only: bool,
     requires_human: bool,
@@ -58,26 +59,6 @@ pub(crate) struct CallerPart {
     shadow: bool,
     left_out: Vec<OmittedParameter>,
     extensions: Extensions,
-}
-
-impl CallerPart {
-    /// The request's id, if it has one.
-    #[inline]
-    pub(crate) fn id(&self) -> Option<&Arc<str>> {
-        self.id.as_ref()
-    }
-
-    /// The product's feature.
-    #[inline]
-    pub(crate) fn feature(&self) -> Option<&Arc<str>> {
-        self.feature.as_ref()
-    }
-
-    /// The function from a failure to the caller's HTTP status.
-    #[inline]
-    pub(crate) fn status_of(&self) -> Option<fn(&LlmError) -> StatusCode> {
-        self.status_of
-    }
 }
 
 #[derive(Clone)]

@@ -86,8 +86,8 @@ impl Watch {
         let (failures, served_in) = (failures(attempts, tier.as_ref()), served_in(attempts, took, now));
         let (route, degraded) = (response.shared_route(), response.degraded());
         let task = response.task_id().map(|task| Arc::new(task.to_owned()));
-        let (request_id, feature) = (self.caller.id().cloned(), self.caller.feature().cloned());
-        let status = self.caller.status_of().map(|_| StatusCode::OK);
+        let (request_id, feature) = (self.caller.id.clone(), self.caller.feature.clone());
+        let status = self.caller.status_of.map(|_| StatusCode::OK);
         let possible_repeat = response.is_possible_repeat();
         let ended = || RequestEnded {
             request_id,
@@ -113,16 +113,15 @@ impl Watch {
             cached,
             at: now,
         };
-        // Made in the queue: made here first, it would be copied.
-        if !stream && let Some(queue) = self.reporter.events.only_queue() {
-            return queue.put(Event::RequestEnded(ended()));
-        }
-        let ended = ended();
         if !stream {
-            return self.reporter.send(ended);
+            return match self.reporter.events.only_queue() {
+                // Made in the queue: made here first, it would be copied.
+                Some(queue) => queue.put(Event::RequestEnded(ended())),
+                None => self.reporter.send(ended()),
+            };
         }
         let without_route = response.price_without_route().copied();
-        let generation = self.reporter.streams.keep(Stream { begun: self.begun, event: ended, without_route });
+        let generation = self.reporter.streams.keep(Stream { begun: self.begun, event: ended(), without_route });
         // A caller who leaves the stream has used its prompt.
         let ticket = Ticket { generation, prompt: self.caller.glanced_prompt(), ..Ticket::default() };
         response.hold_permit(&mut Permit::new(self.reporter, ticket));
@@ -132,7 +131,7 @@ impl Watch {
     #[cold]
     pub(super) fn failed(self, error: &mut LlmError) {
         ledger::note(error, self.begun);
-        let (repeat, status) = (error.is_possible_repeat(), self.caller.status_of().map(|of| of(error)));
+        let (repeat, status) = (error.is_possible_repeat(), self.caller.status_of.map(|of| of(error)));
         self.unanswered(RequestOutcome::Failed(error.kind()), status, failures(error.attempts(), None), repeat);
     }
 
@@ -159,10 +158,10 @@ impl Watch {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.begun);
         let ended = RequestEnded {
-            request_id: self.caller.id().cloned(),
+            request_id: self.caller.id.clone(),
             status,
             task: None,
-            feature: self.caller.feature().cloned(),
+            feature: self.caller.feature.clone(),
             tier: None,
             provider: None,
             model: None,
