@@ -41,11 +41,14 @@ pub(crate) struct Inbox {
     remainder: Arc<Mutex<Batch>>,
 }
 
-/// The channel's only queue, with room for an event.
+/// A place for an event in the last queue. The others get copies.
 ///
 /// An event is large, and each call that passes it on moves it. The caller makes the event while this lock is held, so
 /// that it is written in its final place.
-pub(crate) struct OnlyQueue<'a>(MutexGuard<'a, Vec<Queue>>);
+pub(crate) struct Place<'a> {
+    queues: MutexGuard<'a, Vec<Queue>>,
+    inboxes: &'a Inboxes,
+}
 
 /// The events that are in a queue, or were taken out of it.
 #[derive(Default)]
@@ -110,37 +113,45 @@ impl Inboxes {
     // Inlining would move the event once more, into this function's frame.
     #[inline(never)]
     pub(crate) fn put(&self, event: Event) -> bool {
-        let (mut waker, others);
-        {
-            let mut queues = self.lock();
-            let Some((last, before)) = queues.split_last_mut() else { return false };
-            others = before.len();
-            for queue in before {
-                if queue.accepts(&event) {
-                    queue.batch.put(event.clone());
-                }
-            }
-            if last.accepts(&event) {
-                last.batch.put(event);
-            }
-            waker = sleeper(&mut queues);
+        let mut queues = self.lock();
+        let Some((last, before)) = queues.split_last_mut() else { return false };
+        copy(&event, before);
+        if last.accepts(&event) {
+            last.batch.put(event);
         }
-        // A waker is foreign code: it runs outside of the lock, and so one at a time.
-        for left in (0..=others).rev() {
-            let Some(sleeping) = waker else { break };
-            sleeping.wake();
-            waker = if left > 0 { sleeper(&mut self.lock()) } else { None };
-        }
+        self.wake(queues);
         true
     }
 
-    /// Returns the only queue, if there is exactly one, it has room and it takes all events.
+    /// Returns a place in the last queue, if there is one, it has room and it takes all events.
     #[inline(always)]
-    pub(crate) fn only(&self) -> Option<OnlyQueue<'_>> {
+    pub(crate) fn place(&self) -> Option<Place<'_>> {
         let queues = self.lock();
-        match &queues[..] {
-            [queue] if queue.filter.is_none() && queue.batch.has_room() => Some(OnlyQueue(queues)),
-            _ => None,
+        let is_open = queues.last().is_some_and(|last| last.filter.is_none() && last.batch.has_room());
+        is_open.then_some(Place { queues, inboxes: self })
+    }
+
+    /// Copies the newest event of the last queue into the others.
+    #[inline(never)]
+    fn copy_newest(&self, mut queues: MutexGuard<'_, Vec<Queue>>) {
+        if let Some((last, before)) = queues.split_last_mut()
+            && let Some(newest) = last.batch.events.last()
+        {
+            copy(newest, before);
+        }
+        self.wake(queues);
+    }
+
+    /// Wakes the subscribers that have events.
+    fn wake(&self, mut queues: MutexGuard<'_, Vec<Queue>>) {
+        let count = queues.len();
+        let mut waker = sleeper(&mut queues);
+        drop(queues);
+        // A waker is foreign code: it runs outside of the lock, and so one at a time.
+        for left in (0..count).rev() {
+            let Some(sleeping) = waker else { break };
+            sleeping.wake();
+            waker = if left > 0 { sleeper(&mut self.lock()) } else { None };
         }
     }
 
@@ -180,16 +191,28 @@ impl Queue {
     }
 }
 
-impl OnlyQueue<'_> {
+impl Place<'_> {
     #[inline(always)]
     pub(crate) fn put(mut self, event: Event) {
-        let [queue] = &mut self.0[..] else { return };
-        queue.batch.put(event);
-        let waker = queue.waker.take();
+        let Some(last) = self.queues.last_mut() else { return };
+        last.batch.put(event);
+        if self.queues.len() > 1 {
+            return self.inboxes.copy_newest(self.queues);
+        }
+        let waker = self.queues.last_mut().and_then(|last| last.waker.take());
         // A waker is foreign code.
-        drop(self);
+        drop(self.queues);
         if let Some(waker) = waker {
             waker.wake();
+        }
+    }
+}
+
+/// Copies an event into the queues that take it.
+fn copy(event: &Event, queues: &mut [Queue]) {
+    for queue in queues {
+        if queue.accepts(event) {
+            queue.batch.put(event.clone());
         }
     }
 }
@@ -268,9 +291,9 @@ mod tests {
     }
 
     impl Eager {
-        fn follow(events: &Events) -> Arc<Self> {
+        fn follow(events: &Events, filter: Filter) -> Arc<Self> {
             let eager =
-                Arc::new(Self { inbox: events.inbox(None), woken: AtomicUsize::new(0), read: AtomicUsize::new(0) });
+                Arc::new(Self { inbox: events.inbox(filter), woken: AtomicUsize::new(0), read: AtomicUsize::new(0) });
             eager.clone().read();
             eager
         }
@@ -311,12 +334,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_who_is_quick_to_sleep_again_is_not_woken_in_anothers_place() {
         let events = Events::new();
-        let followers = [Eager::follow(&events), Eager::follow(&events), Eager::follow(&events)];
+        let followers = [(); 3].map(|()| Eager::follow(&events, None));
         for sent in 1..=3 {
             events.send(Event::Reloaded { kept: 1, changed: 0, at: Instant::now() });
             for follower in &followers {
                 assert_eq!((follower.woken.load(Relaxed), follower.read.load(Relaxed)), (sent, sent));
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_made_in_its_place_reaches_all_who_want_it() {
+        let events = Events::new();
+        let event = || Event::Reloaded { kept: 1, changed: 0, at: Instant::now() };
+        let is_reload: fn(&Event) -> bool = |event| matches!(event, Event::Reloaded { .. });
+        assert!(events.place().is_none(), "nobody listens");
+        let filters = [Some(is_reload), Some(|_: &Event| false), None];
+        let followers = filters.map(|filter| Eager::follow(&events, filter));
+        for sent in 1..=3 {
+            events.place().unwrap().put(event());
+            let read = followers.each_ref().map(|follower| follower.read.load(Relaxed));
+            assert_eq!(read, [sent, 0, sent]);
+        }
+        let _picky = Eager::follow(&events, Some(is_reload));
+        assert!(events.place().is_none(), "the last one may not want it");
     }
 }

@@ -33,7 +33,7 @@ use std::{
 
 use tokio::{sync::broadcast, time::Instant};
 
-use self::inbox::{Filter, Inbox, Inboxes, OnlyQueue};
+use self::inbox::{Filter, Inbox, Inboxes, Place};
 pub use self::{
     comparison::{ComparedTexts, Comparison, ComparisonSide, ComparisonSkipReason},
     follow::{Subscriber, Subscription},
@@ -401,20 +401,25 @@ impl Events {
         if !self.has_subscribers() {
             return;
         }
-        let heard = match self.channel.raw.get() {
-            None => self.channel.inboxes.put(event),
-            Some(raw) => self.channel.put_raw(raw, event),
+        let Channel { inboxes, raw, .. } = &*self.channel;
+        let is_heard = match raw.get() {
+            None => inboxes.put(event),
+            Some(raw) => {
+                let is_queued = !inboxes.is_empty() && inboxes.put(event.clone());
+                // An error means that no receiver is left.
+                raw.send(event).is_ok() || is_queued
+            }
         };
-        if !heard {
+        if !is_heard {
             self.channel.last_subscriber_left();
         }
     }
 
-    /// Returns the only subscriber's queue, if there is just one, so that the caller can write an event in place of
+    /// Returns a place in a subscriber's queue, if there is one, so that the caller can write an event in place of
     /// [sending](Self::send) it. For events of each request.
     #[inline(always)]
-    pub(crate) fn only_queue(&self) -> Option<OnlyQueue<'_>> {
-        if self.channel.raw.get().is_some() { None } else { self.channel.inboxes.only() }
+    pub(crate) fn place(&self) -> Option<Place<'_>> {
+        if self.channel.raw.get().is_some() { None } else { self.channel.inboxes.place() }
     }
 
     /// Sends an event to all subscribers. Makes it only if there is one.
@@ -429,17 +434,6 @@ impl Events {
 impl Channel {
     fn mark_followed(&self) {
         self.is_followed.store(true, SeqCst);
-    }
-
-    /// Puts an event into the queues, and sends it to the receivers that subscribed. Returns false if there is no
-    /// subscriber.
-    #[cold]
-    fn put_raw(&self, raw: &broadcast::Sender<Event>, event: Event) -> bool {
-        // An error means that no receiver is left.
-        if self.inboxes.is_empty() {
-            return raw.send(event).is_ok();
-        }
-        raw.send(event.clone()).is_ok() | self.inboxes.put(event)
     }
 
     /// Records that the last subscriber left.

@@ -113,15 +113,16 @@ impl Watch {
             cached,
             at: now,
         };
+        if !stream && let Some(place) = self.reporter.events.place() {
+            // Made in the queue: made here first, it would be copied.
+            return place.put(Event::RequestEnded(ended()));
+        }
+        let event = ended();
         if !stream {
-            return match self.reporter.events.only_queue() {
-                // Made in the queue: made here first, it would be copied.
-                Some(queue) => queue.put(Event::RequestEnded(ended())),
-                None => self.reporter.send(ended()),
-            };
+            return self.reporter.send(event);
         }
         let without_route = response.price_without_route().copied();
-        let generation = self.reporter.streams.keep(Stream { begun: self.begun, event: ended(), without_route });
+        let generation = self.reporter.streams.keep(Stream { begun: self.begun, event, without_route });
         // A caller who leaves the stream has used its prompt.
         let ticket = Ticket { generation, prompt: self.caller.glanced_prompt(), ..Ticket::default() };
         response.hold_permit(&mut Permit::new(self.reporter, ticket));
