@@ -122,7 +122,7 @@ impl Logs {
 
     fn request(&self, ended: &RequestEnded) {
         let Some(level) = self.requests else { return };
-        let failed = ended.failures.as_deref().map(|failures| self.failed_attempts(failures));
+        // All that costs something is made inside of the line, and so only if the line is written.
         line!(
             level,
             event = "request",
@@ -139,7 +139,7 @@ impl Logs {
             route = ended.route.as_deref(),
             attempts = ended.attempts(),
             failures = ended.failures.as_ref().map(|_| Failures(ended).to_string()),
-            failed_attempts = failed,
+            failed_attempts = ended.failures.as_deref().map(|failures| self.failed_attempts(failures)),
             stream = ended.stream,
             degraded = ended.degraded.is_some(),
             degraded_level = ended.degraded.map(|degraded| degraded.level),
