@@ -3,8 +3,6 @@
 
 use std::{fmt::Write as _, fs, time::Duration};
 
-use tokio::time::sleep;
-
 use crate::{
     contestants::{Contestant, Measured},
     dialect::Mode,
@@ -57,17 +55,9 @@ async fn run(rig: &Rig, contestant: &Contestant, mode: Mode, requests: u64) -> R
     let before = rig.primary.asked();
     let mut running = rig.start(contestant).await?;
     let load = Load::start(&running.target, Shape { mode, connections: 1, fresh: false });
-    let outcome = loop {
-        sleep(Duration::from_millis(1)).await;
-        let outcome = load.so_far();
-        if outcome.requests() >= requests || outcome.failure.is_some() {
-            break outcome;
-        }
-    };
+    let answered = load.until(requests).await;
     load.end(Duration::from_secs(10)).await;
-    if let Some(failure) = outcome.failure {
-        return Err(failure);
-    }
+    answered?;
     // At its end callgrind reports.
     if let Some(process) = &mut running.process {
         process.end(Duration::from_secs(120));

@@ -15,4 +15,5 @@ pub mod result;
 pub mod rig;
 pub mod soak;
 pub mod targets;
+pub mod training;
 pub mod trials;

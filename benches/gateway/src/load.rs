@@ -135,6 +135,24 @@ impl Load {
         }
     }
 
+    /// Waits until so many requests have their answers, and returns the results so far.
+    ///
+    /// # Errors
+    ///
+    /// The first failure.
+    pub async fn until(&self, requests: u64) -> Result<Outcome, String> {
+        loop {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let outcome = self.so_far();
+            if let Some(failure) = outcome.failure {
+                return Err(failure);
+            }
+            if outcome.requests() >= requests {
+                return Ok(outcome);
+            }
+        }
+    }
+
     /// Ends it; who waits for an answer for longer than this leaves without it.
     pub async fn end(mut self, patience: Duration) {
         self.shared.stop.store(true, Ordering::Relaxed);

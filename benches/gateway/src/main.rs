@@ -6,7 +6,7 @@ use std::{
     fs,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -21,11 +21,11 @@ use steadfast_gateway_bench::{
     report,
     result::Measured,
     rig::Rig,
-    soak, trials,
+    soak, training, trials,
 };
 
 const USE: &str =
-    "use: gateway-load [all | load | trials | soak | instructions | provider | show FILE | ask ADDRESS plain|stream CONNECTIONS REQUESTS]
+    "use: gateway-load [all | load | trials | soak | instructions | train | provider | show FILE | ask ADDRESS plain|stream CONNECTIONS REQUESTS]
     [--only NAME;NAME] [--rounds N] [--seconds N] [--soak N] [--up] [--latency MS] [--pace MS] [--json FILE]";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if env::var_os(PINNED).is_none() {
         let alone = cores() < 2;
-        if alone && !["instructions", "provider", "ask"].contains(&options.action.as_str()) {
+        if alone && !["instructions", "train", "provider", "ask"].contains(&options.action.as_str()) {
             return Err("skipped: this machine has one core, and what is measured needs one besides the load's; \
                         `instructions` runs here"
                 .into());
@@ -68,23 +68,13 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// Returns the folder of cargo's builds.
-fn target_folder() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
-}
-
 /// Builds steadfast as it is shipped.
 fn build() -> Result<PathBuf, Box<dyn Error>> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--profile", "dist", "--locked", "--package", "steadfast-gateway"])
-        .current_dir(root())
-        .env("CARGO_TARGET_DIR", target_folder())
-        .status()?;
-    if !built.success() {
+    let built = Command::new(root().join("packaging/build")).stderr(Stdio::inherit()).output()?;
+    if !built.status.success() {
         return Err("steadfast does not build".into());
     }
-    Ok(target_folder().join("dist/steadfast"))
+    Ok(PathBuf::from(String::from_utf8(built.stdout)?.trim_end()))
 }
 
 struct Options {
@@ -146,6 +136,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     match options.action.as_str() {
         "all" | "load" | "trials" | "soak" => measure(&options).await,
         "instructions" => count(&options).await,
+        "train" => train(&options).await,
         "provider" => {
             let provider = Provider::start(options.latency, options.pace).await?;
             println!("{}", provider.address);
@@ -184,6 +175,17 @@ async fn count(options: &Options) -> Result<(), Box<dyn Error>> {
         counts.push(instructions::count(&rig, contestant).await?);
     }
     println!("{}", instructions::markdown(&counts));
+    fs::remove_dir_all(&rig.folder)?;
+    Ok(())
+}
+
+/// Gives steadfast, which was built to write a profile, some of all that it can be asked.
+async fn train(options: &Options) -> Result<(), Box<dyn Error>> {
+    let rig = rig(options, &[]).await?;
+    for contestant in contestants::ALL.iter().filter(|one| one.is_steadfast() && options.wants(one)) {
+        eprintln!("train: {}", contestant.name);
+        training::run(&rig, contestant).await?;
+    }
     fs::remove_dir_all(&rig.folder)?;
     Ok(())
 }
@@ -252,21 +254,13 @@ async fn ask(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let target = Target::of(address.parse()?, Dialect::OpenAi, "gpt-4o-mini");
     let requests: u64 = requests.parse()?;
     let load = Load::start(&target, shape);
-    loop {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        let outcome = load.so_far();
-        if let Some(failure) = outcome.failure {
-            return Err(failure.into());
-        }
-        if outcome.requests() >= requests {
-            let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(|share| outcome.quantile(share));
-            println!(
-                "{} requests, {:.0} a second, p50 {p50:.3} ms, p90 {p90:.3}, p99 {p99:.3}, p99.9 {p999:.3}",
-                outcome.requests(),
-                outcome.per_second(),
-            );
-            load.end(Duration::from_secs(1)).await;
-            return Ok(());
-        }
-    }
+    let outcome = load.until(requests).await?;
+    let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(|share| outcome.quantile(share));
+    println!(
+        "{} requests, {:.0} a second, p50 {p50:.3} ms, p90 {p90:.3}, p99 {p99:.3}, p99.9 {p999:.3}",
+        outcome.requests(),
+        outcome.per_second(),
+    );
+    load.end(Duration::from_secs(1)).await;
+    Ok(())
 }

@@ -187,7 +187,7 @@ fn the_image_is_pinned_static_of_no_user_and_has_no_secret() {
         "numbers, so that runAsNonRoot holds"
     );
     assert!(all("ADD").is_empty() && all("ENV").is_empty() && all("ARG").is_empty());
-    assert!(all("RUN").iter().any(|run| run.contains("--locked")));
+    assert!(all("RUN").iter().any(|run| run.contains("packaging/build")));
     assert!(all("COPY").iter().all(|copied| !copied.starts_with(". ")), "a whole folder may have anything in it");
     // Without a shell, lines are lists; and the program takes them.
     let list = |line: &str| serde_json::from_str::<Vec<String>>(line).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -209,6 +209,78 @@ fn the_image_is_pinned_static_of_no_user_and_has_no_secret() {
     if let Some((good, words)) = tool("hadolint", &[path.to_str().unwrap()]) {
         assert!(good, "{words}");
     }
+}
+
+/// Runs `packaging/build` with a compiler of its own. Returns its output, its words and cargo's runs: flags, arguments.
+fn build(folder: &Folder, cargo: &str) -> (String, String, Vec<(String, String)>) {
+    let fakes = format!(
+        r#"
+        rustc() {{
+            case "$*" in
+            -vV) printf 'host: here\nLLVM version: 22.1.2\n' ;;
+            "--print target-libdir") echo "$CARGO_TARGET_DIR/lib" ;;
+            esac
+        }}
+        cargo() {{
+            echo "${{RUSTFLAGS-}}|$*" >>"$CARGO_TARGET_DIR/runs"
+            {cargo}
+        }}
+        . "$0"
+        "#
+    );
+    fs::create_dir_all(folder.path("lib")).unwrap();
+    // Nothing else is on the path.
+    for name in ["dirname", "mkdir", "rm", "sed"] {
+        let from = ["/usr/bin", "/bin"].map(|bin| Path::new(bin).join(name)).into_iter().find(|path| path.exists());
+        std::os::unix::fs::symlink(from.unwrap(), folder.path(name)).unwrap();
+    }
+    let output = Command::new("/bin/sh")
+        .args(["-c", &fakes, file("build").0.to_str().unwrap(), "--config", "profile.dist.strip=true"])
+        .env("CARGO_TARGET_DIR", folder.path(""))
+        .env("PATH", folder.path(""))
+        .env_remove("RUSTFLAGS")
+        .output()
+        .unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|words| String::from_utf8(words).unwrap());
+    assert!(output.status.success(), "{err}");
+    let runs = fs::read_to_string(folder.path("runs")).unwrap();
+    let runs = runs.lines().map(|run| run.split_once('|').unwrap()).map(|(f, a)| (f.to_owned(), a.to_owned()));
+    (out, err, runs.collect())
+}
+
+/// What cargo is to build in each case.
+const BUILT: &str =
+    "build --profile dist --locked --package steadfast-gateway --target here --config profile.dist.strip=true";
+
+#[test]
+fn the_build_learns_from_a_load_in_the_order_of_the_compilers_manual() {
+    let folder = Folder::new("build");
+    fs::create_dir_all(folder.path("bin")).unwrap();
+    std::os::unix::fs::symlink("/bin/echo", folder.path("bin/llvm-profdata")).unwrap();
+    let (out, err, runs) = build(&folder, ":");
+    let [counted, asked, built] = &runs[..] else { panic!("{runs:?}") };
+    let profile = counted.0.strip_prefix("-Cprofile-generate=").unwrap();
+    assert_eq!(counted.1, BUILT);
+    assert_eq!(asked.1, "run --release --locked --manifest-path benches/gateway/Cargo.toml -- train");
+    assert!(err.contains(&format!("merge --output={profile}/merged {profile}/")), "{err}");
+    assert_eq!(*built, (format!("-Cprofile-use={profile}/merged"), BUILT.to_owned()));
+    assert_eq!(Path::new(out.trim_end()), folder.path("here/dist/steadfast"));
+}
+
+#[test]
+fn the_build_goes_on_without_a_profile_and_says_so() {
+    let folder = Folder::new("build-bare");
+    let (_, err, runs) = build(&folder, ":");
+    assert_eq!(runs, [(String::new(), BUILT.to_owned())]);
+    assert!(err.contains("rustup component add llvm-tools") && err.contains("without a profile"), "{err}");
+
+    let folder = Folder::new("build-unasked");
+    fs::create_dir_all(folder.path("bin")).unwrap();
+    std::os::unix::fs::symlink("/bin/echo", folder.path("bin/llvm-profdata")).unwrap();
+    let (_, err, runs) = build(&folder, r#"[ "$1" != run ]"#);
+    assert_eq!(runs.len(), 3);
+    assert_eq!(runs[2], (String::new(), BUILT.to_owned()));
+    assert!(err.contains("without a profile"), "{err}");
 }
 
 #[test]
