@@ -255,7 +255,7 @@ mod tests {
         let (events, all, rare) = (Events::new(), Recorder::default(), Recorder::default());
         let is_reload = |event: &Event| matches!(event, Event::Reloaded { .. });
         let reloaded = || Event::Reloaded { kept: 1, changed: 0, at: Instant::now() };
-        // The first subscriber receives a clone, the last one the event itself.
+        // These two receive clones, and the one between them the event itself.
         let first = events.follow_only(is_reload, rare.clone());
         let _all = events.follow(all.clone());
         let _last = events.follow_only(is_reload, rare.clone());

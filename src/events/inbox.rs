@@ -123,7 +123,7 @@ impl Inboxes {
         true
     }
 
-    /// Returns a place in the last queue, if there is one, it has room and it takes all events.
+    /// Returns a place in the last queue, if that takes all events and has room.
     #[inline(always)]
     pub(crate) fn place(&self) -> Option<Place<'_>> {
         let queues = self.lock();
@@ -172,7 +172,9 @@ impl Inboxes {
         let inbox = Inbox { channel, remainder: Arc::default() };
         let (batch, remainder) = (Batch::new(), inbox.remainder.clone());
         let mut queues = self.lock();
-        queues.push(Queue { filter, batch, waker: None, remainder });
+        // Those that take all come last: there an event has its place.
+        let at = if filter.is_some() { 0 } else { queues.len() };
+        queues.insert(at, Queue { filter, batch, waker: None, remainder });
         self.count.store(queues.len(), SeqCst);
         drop(queues);
         inbox
@@ -349,14 +351,15 @@ mod tests {
         let event = || Event::Reloaded { kept: 1, changed: 0, at: Instant::now() };
         let is_reload: fn(&Event) -> bool = |event| matches!(event, Event::Reloaded { .. });
         assert!(events.place().is_none(), "nobody listens");
-        let filters = [Some(is_reload), Some(|_: &Event| false), None];
-        let followers = filters.map(|filter| Eager::follow(&events, filter));
+        let before = Eager::follow(&events, Some(is_reload));
+        let never = Eager::follow(&events, Some(|_| false));
+        assert!(events.place().is_none(), "they may not want it");
+        let all = Eager::follow(&events, None);
+        let after = Eager::follow(&events, Some(is_reload));
         for sent in 1..=3 {
             events.place().unwrap().put(event());
-            let read = followers.each_ref().map(|follower| follower.read.load(Relaxed));
-            assert_eq!(read, [sent, 0, sent]);
+            let read = [&before, &never, &all, &after].map(|follower| follower.read.load(Relaxed));
+            assert_eq!(read, [sent, 0, sent, sent]);
         }
-        let _picky = Eager::follow(&events, Some(is_reload));
-        assert!(events.place().is_none(), "the last one may not want it");
     }
 }
