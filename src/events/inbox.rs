@@ -172,7 +172,7 @@ impl Inboxes {
         let inbox = Inbox { channel, remainder: Arc::default() };
         let (batch, remainder) = (Batch::new(), inbox.remainder.clone());
         let mut queues = self.lock();
-        // Those that take all come last: there an event has its place.
+        // Queues without a filter go last, where an event has its place.
         let at = if filter.is_some() { 0 } else { queues.len() };
         queues.insert(at, Queue { filter, batch, waker: None, remainder });
         self.count.store(queues.len(), SeqCst);

@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpListener,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -211,6 +212,14 @@ fn the_image_is_pinned_static_of_no_user_and_has_no_secret() {
     }
 }
 
+/// A folder whose compiler has an llvm-profdata, which says its arguments.
+fn with_profdata(name: &str) -> Folder {
+    let folder = Folder::new(name);
+    fs::create_dir_all(folder.path("bin")).unwrap();
+    symlink("/bin/echo", folder.path("bin/llvm-profdata")).unwrap();
+    folder
+}
+
 /// Runs `packaging/build` with a compiler of its own. Returns its output, its words and cargo's runs: flags, arguments.
 fn build(folder: &Folder, cargo: &str) -> (String, String, Vec<(String, String)>) {
     let fakes = format!(
@@ -232,7 +241,7 @@ fn build(folder: &Folder, cargo: &str) -> (String, String, Vec<(String, String)>
     // Nothing else is on the path.
     for name in ["dirname", "mkdir", "rm", "sed"] {
         let from = ["/usr/bin", "/bin"].map(|bin| Path::new(bin).join(name)).into_iter().find(|path| path.exists());
-        std::os::unix::fs::symlink(from.unwrap(), folder.path(name)).unwrap();
+        symlink(from.unwrap(), folder.path(name)).unwrap();
     }
     let output = Command::new("/bin/sh")
         .args(["-c", &fakes, file("build").0.to_str().unwrap(), "--config", "profile.dist.strip=true"])
@@ -248,15 +257,13 @@ fn build(folder: &Folder, cargo: &str) -> (String, String, Vec<(String, String)>
     (out, err, runs.collect())
 }
 
-/// What cargo is to build in each case.
+/// The arguments of each of cargo's builds.
 const BUILT: &str =
     "build --profile dist --locked --package steadfast-gateway --target here --config profile.dist.strip=true";
 
 #[test]
 fn the_build_learns_from_a_load_in_the_order_of_the_compilers_manual() {
-    let folder = Folder::new("build");
-    fs::create_dir_all(folder.path("bin")).unwrap();
-    std::os::unix::fs::symlink("/bin/echo", folder.path("bin/llvm-profdata")).unwrap();
+    let folder = with_profdata("build");
     let (out, err, runs) = build(&folder, ":");
     let [counted, asked, built] = &runs[..] else { panic!("{runs:?}") };
     let profile = counted.0.strip_prefix("-Cprofile-generate=").unwrap();
@@ -274,9 +281,7 @@ fn the_build_goes_on_without_a_profile_and_says_so() {
     assert_eq!(runs, [(String::new(), BUILT.to_owned())]);
     assert!(err.contains("rustup component add llvm-tools") && err.contains("without a profile"), "{err}");
 
-    let folder = Folder::new("build-unasked");
-    fs::create_dir_all(folder.path("bin")).unwrap();
-    std::os::unix::fs::symlink("/bin/echo", folder.path("bin/llvm-profdata")).unwrap();
+    let folder = with_profdata("build-unasked");
     let (_, err, runs) = build(&folder, r#"[ "$1" != run ]"#);
     assert_eq!(runs.len(), 3);
     assert_eq!(runs[2], (String::new(), BUILT.to_owned()));
