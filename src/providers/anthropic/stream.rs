@@ -59,8 +59,9 @@ struct Event<'a> {
     content_block: Option<&'a RawValue>,
     #[serde(borrow, default)]
     delta: Option<&'a RawValue>,
+    /// Boxed: it would be half of what each event's decoding moves.
     #[serde(default, deserialize_with = "object")]
-    usage: Option<Tokens>,
+    usage: Option<Box<Tokens>>,
 }
 
 #[derive(Deserialize)]
@@ -116,7 +117,7 @@ impl StreamDecoder for Decoder {
             Some("message_delta") => {
                 let delta: Delta<'_> = serde_json::from_str(event.delta.map_or("{}", RawValue::get))?;
                 if let Some(tokens) = event.usage {
-                    self.tokens.update(tokens);
+                    self.tokens.update(*tokens);
                     out.push(StreamEvent::Usage(self.tokens.usage()));
                 }
                 out.extend(delta.stop_reason.as_deref().map(|reason| StreamEvent::Finish(finish(reason))));

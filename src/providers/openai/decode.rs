@@ -25,11 +25,12 @@ pub(super) struct Answer<'a> {
     object: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub(super) choices: Option<Vec<Choice<'a>>>,
+    /// Boxed: it would be half of what a chunk's decoding moves.
     #[serde(default, deserialize_with = "object")]
-    pub(super) usage: Option<Tokens>,
+    pub(super) usage: Option<Box<Tokens>>,
     /// Groq's place for the usage of a stream.
     #[serde(default, deserialize_with = "object")]
-    pub(super) x_groq: Option<Groq>,
+    pub(super) x_groq: Option<Box<Groq>>,
     #[serde(borrow, default, deserialize_with = "raw")]
     error: Option<&'a RawValue>,
     /// The sources from servers that search.
@@ -63,7 +64,7 @@ impl Answer<'_> {
 #[derive(Deserialize)]
 pub(super) struct Groq {
     #[serde(default, deserialize_with = "object")]
-    pub(super) usage: Option<Tokens>,
+    pub(super) usage: Option<Box<Tokens>>,
 }
 
 #[derive(Deserialize)]
@@ -206,7 +207,7 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     message.model = model;
     message.finish =
         choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()).map(|reason| finish(reason, declined));
-    message.usage = answer.usage.map(Tokens::usage);
+    message.usage = answer.usage.map(|tokens| tokens.usage());
     Ok(message)
 }
 

@@ -87,7 +87,7 @@ impl StreamDecoder for Decoder {
         }
         let mut in_choice = None;
         for mut choice in chunk.choices.into_iter().flatten() {
-            in_choice = choice.usage.take().map(|tokens| *tokens).or(in_choice);
+            in_choice = choice.usage.take().or(in_choice);
             self.choice(choice, out)?;
         }
         let usage = chunk.usage.or_else(|| chunk.x_groq.and_then(|groq| groq.usage)).or(in_choice);
