@@ -1,9 +1,10 @@
-//! Mechanisms that steadfast's packages share: locks, hashes, histograms, the wall clock.
+//! Mechanisms that steadfast's packages share: locks, hashes, histograms, the wall clock, short writes.
 //!
 //! This package has no stable interface: depend on [`steadfast`](https://docs.rs/steadfast) instead.
 
 pub mod base64;
 pub mod fnv;
+pub mod gather;
 pub mod histogram;
 pub mod mix;
 pub mod quick_hash;

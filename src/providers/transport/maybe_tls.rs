@@ -8,6 +8,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 
+use crate::internal::gather::{SHORT, gather};
+
 /// A connection with or without TLS. The state of TLS takes kilobytes: thousands of open streams to a server without
 /// TLS (on this machine, a sidecar) need not carry the room for it.
 pub(super) enum MaybeTls<T> {
@@ -77,8 +79,33 @@ impl<T: Read + Write + Unpin> Write for MaybeTls<T> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Plain(stream) => match gather(parts, &mut [0; SHORT]) {
+                Some(bytes) => Pin::new(stream).poll_write(cx, bytes),
+                None => Pin::new(stream).poll_write_vectored(cx, parts),
+            },
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, parts),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use hyper_util::rt::TokioIo;
+    use tokio_test::io::Builder;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_short_request_goes_out_in_one_write() {
+        // It takes one slice at a time.
+        let mut stream = MaybeTls::Plain(TokioIo::new(Builder::new().write(b"headbody").write(b"head").build()));
+        let long = [7; SHORT];
+        for (body, expected) in [(&b"body"[..], 8), (&long, 4)] {
+            let parts = [b"head", body].map(io::IoSlice::new);
+            let written = poll_fn(|cx| Pin::new(&mut stream).poll_write_vectored(cx, &parts)).await.unwrap();
+            assert_eq!(written, expected);
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
+use steadfast_internal::gather::{SHORT, gather};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::framing::Framing;
@@ -160,7 +161,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         let first = slices.first().map_or(&[][..], |slice| &**slice);
         match ready!(this.poll_refusal(cx, first))? {
             true => Poll::Ready(Ok(first.len())),
-            false => Pin::new(&mut this.stream).poll_write_vectored(cx, slices),
+            false => match gather(slices, &mut [0; SHORT]) {
+                Some(bytes) => Pin::new(&mut this.stream).poll_write(cx, bytes),
+                None => Pin::new(&mut this.stream).poll_write_vectored(cx, slices),
+            },
         }
     }
 
@@ -276,6 +280,16 @@ mod tests {
             let mut read = String::new();
             theirs.read_to_string(&mut read).await.unwrap();
             assert_eq!(read, text);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_short_response_goes_out_in_one_write() {
+        // It takes one slice at a time.
+        let mut socket = Socket::new(tokio_test::io::Builder::new().write(b"headbody").write(b"head").build());
+        let long = [7; SHORT];
+        for (body, expected) in [(&b"body"[..], 8), (&long, 4)] {
+            assert_eq!(socket.write_vectored(&[b"head", body].map(io::IoSlice::new)).await.unwrap(), expected);
         }
     }
 
