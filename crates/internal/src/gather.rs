@@ -9,12 +9,15 @@ pub const SHORT: usize = 2048;
 ///
 /// `writev` on a socket costs the kernel more than `send` of one piece, by more than such a copy takes.
 pub fn gather<'a>(parts: &[IoSlice<'_>], space: &'a mut [u8; SHORT]) -> Option<&'a [u8]> {
-    let mut length = 0;
+    let length = parts.iter().map(|part| part.len()).sum();
+    let space = space.get_mut(..length)?;
+    let mut rest = &mut *space;
     for part in parts {
-        space.get_mut(length..length + part.len())?.copy_from_slice(part);
-        length += part.len();
+        let (place, after) = rest.split_at_mut(part.len());
+        place.copy_from_slice(part);
+        rest = after;
     }
-    Some(&space[..length])
+    Some(space)
 }
 
 #[cfg(test)]
