@@ -12,10 +12,22 @@ use std::{
 #[derive(Clone)]
 pub struct ErrorMessage(Content);
 
-#[derive(Clone)]
 enum Content {
     Text(Cow<'static, str>),
     Parts { subject: Arc<str>, rest: Rest, joined: OnceLock<Box<str>> },
+}
+
+impl Clone for Content {
+    /// Copies the parts alone: most copies are never read.
+    #[inline]
+    fn clone(&self) -> Self {
+        match self {
+            Self::Text(text) => Self::Text(text.clone()),
+            Self::Parts { subject, rest, .. } => {
+                Self::Parts { subject: subject.clone(), rest: *rest, joined: OnceLock::new() }
+            }
+        }
+    }
 }
 
 /// The part of a message after its subject.

@@ -84,7 +84,8 @@ impl NamedCircuit {
     /// Requests admission for this call, in any state.
     #[cold]
     pub(super) fn admit_with_care(self: &Arc<Self>, request: &LlmRequest) -> Result<Permit, LlmError> {
-        let admission = match self.machine.admit(clock::now) {
+        let mut now = None;
+        let admission = match self.machine.admit(|| *now.insert(clock::now())) {
             Decision::Admitted(admission) => admission,
             Decision::AdmittedAfter(admission, transition) => {
                 self.tell(Some(transition));
@@ -95,8 +96,15 @@ impl NamedCircuit {
                     self.meet(request);
                 }
                 // If no other tier is left, the circuit admits the call in any state, and does not count it.
-                let is_admitted = request.context().last_resort;
-                return if is_admitted { Ok(Permit::default()) } else { Err(self.refusal(rejection)) };
+                if request.context().last_resort {
+                    return Ok(Permit::default());
+                }
+                let mut refusal = self.refusal(rejection);
+                // A layer further out that keeps a record would have to read the clock once more.
+                if let (Some(begun), Some(now)) = (request.context().begun, now) {
+                    refusal.note(begun, || now);
+                }
+                return Err(refusal);
             }
         };
         let ticket = Ticket {

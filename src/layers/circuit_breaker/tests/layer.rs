@@ -299,6 +299,19 @@ async fn last_resort_ignores_the_circuit_and_says_nothing_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_is_on_record_with_the_time_since_its_call_began() {
+    let mut bench = Bench::new(layer(), Strict::new());
+    bench.handle.force_open();
+    let mut request = LlmRequest::prompt("x");
+    let begun = *request.context_mut().begun.insert(Instant::now());
+    advance(SECOND).await;
+    let refusal = bench.service.call(request).await.expect_err("open");
+    let [step] = refusal.attempts() else { panic!("{:?}", refusal.attempts()) };
+    assert_eq!((step.begun, step.took), (begun, SECOND));
+    assert_eq!((step.failure, step.message.as_str()), (Some(ErrorKind::CircuitOpen), refusal.message()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_change_is_told_once_with_its_reason() {
     let events = Events::new();
     let mut heard = events.subscribe();
