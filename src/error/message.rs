@@ -53,6 +53,20 @@ impl ErrorMessage {
         Self(Content::Parts { subject, rest, joined: OnceLock::new() })
     }
 
+    /// Truncates a text of more than `most` bytes at the end of a character, and marks the cut with `…`.
+    pub fn truncate(&mut self, most: usize) {
+        let length = match &self.0 {
+            // Known without joining the parts.
+            Content::Parts { subject, rest: Rest::Text(rest), .. } => subject.len() + rest.len(),
+            _ => self.as_str().len(),
+        };
+        if length > most {
+            let text = self.as_str();
+            let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+            *self = format!("{}…", &text[..end]).into();
+        }
+    }
+
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         match &self.0 {

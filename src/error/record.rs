@@ -49,7 +49,12 @@ impl Inner {
         let (steps, own) = (self.record.steps.take(), self.record.own.take());
         match (steps, own) {
             (Some(steps), _) => steps,
-            (None, Some(own)) => vec![self.step(own)],
+            (None, Some(own)) => {
+                // Room for the step that answers in the end.
+                let mut steps = Vec::with_capacity(2);
+                steps.push(self.step(own));
+                steps
+            }
             (None, None) => Vec::new(),
         }
     }

@@ -196,3 +196,15 @@ fn the_record_of_a_refusal_joins_its_message_when_it_is_read() {
     assert_eq!(steps[0].message, ErrorMessage::from("circuit a is open"));
     assert_ne!(steps[0].message, ErrorMessage::default());
 }
+
+#[test]
+fn a_message_is_cut_at_the_end_of_a_character() {
+    let parts = || LlmError::with_parts(ErrorKind::CircuitOpen, "circuit é".into(), Rest::Text(" is open")).0.message;
+    let text = || ErrorMessage::from("circuit é is open");
+    for (most, cut) in [(18, "circuit é is open"), (17, "circuit é is ope…"), (9, "circuit …"), (0, "…")] {
+        for mut message in [parts(), text()] {
+            message.truncate(most);
+            assert_eq!(message, cut, "{most}");
+        }
+    }
+}

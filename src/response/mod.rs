@@ -162,6 +162,11 @@ impl LlmResponse {
         self.extra.as_ref().map_or(&[], |extra| &extra.attempts)
     }
 
+    /// Takes the [decision record](Self::attempts) out, to keep it without a copy.
+    pub fn take_attempts(&mut self) -> Vec<Attempt> {
+        self.extra.as_mut().map_or_else(Vec::new, |extra| std::mem::take(&mut extra.attempts))
+    }
+
     /// The parts that were dropped or changed to fit the provider that answered.
     pub fn notes(&self) -> &[Cow<'static, str>] {
         self.extra.as_ref().map_or(&[], |extra| &extra.notes)
@@ -391,7 +396,10 @@ impl LlmResponse {
 
     /// Puts the step that answered behind the steps before it.
     pub(crate) fn append_attempt(&mut self, after: Attempt) {
-        self.extra().attempts.push(after);
+        let attempts = &mut self.extra().attempts;
+        // No other follows.
+        attempts.reserve_exact(1);
+        attempts.push(after);
     }
 
     /// Calls `ended` once, when the answer ends: at its provider's end mark, when it breaks, or when the caller drops

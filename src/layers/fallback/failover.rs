@@ -302,7 +302,7 @@ impl Failover {
         }
         let ledger = std::mem::take(&mut self.ledger);
         if self.plan.request.is_explained() {
-            let served = self.served(response);
+            let served = self.plan.shared.served(self.at, self.begun, response);
             ledger.answered(response);
             // After the attempts further in.
             response.append_attempt(served);
@@ -643,29 +643,6 @@ impl Failover {
     fn mark(&self, error: &mut LlmError) {
         if let Some(worst) = self.plan.terms.accepts() {
             error.set_accepts(worst);
-        }
-    }
-
-    fn served(&self, response: &LlmResponse) -> Attempt {
-        let (provider, model) = response.names();
-        let tier = &*self.plan.shared.facts(self.plan.shared.hedged(self.at, response).unwrap_or(self.at)).name;
-        // Repeated calls are on record with times of their own.
-        let repeated = response.attempts().iter().filter(|step| step.tier.as_ref() == Some(tier));
-        let begun = ledger::last_end(repeated).map_or(self.begun, |over| self.begun.max(over));
-        Attempt {
-            tier: Some(tier.clone()),
-            deployment: response.served_by().deployment.map(Arc::from),
-            provider,
-            model,
-            begun,
-            took: begun.elapsed(),
-            failure: None,
-            status: None,
-            message: "".into(),
-            retry_after: None,
-            timeout: None,
-            usage: response.usage(),
-            next: Next::Answered,
         }
     }
 }

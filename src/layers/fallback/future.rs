@@ -130,8 +130,11 @@ where
         };
         let mut polled = call.poll(cx);
         let usual = match &mut polled {
-            Poll::Ready(Ok(response)) if shared.takes(request, response) && !request.is_explained() => {
+            Poll::Ready(Ok(response)) if shared.takes(request, response) => {
                 shared.primary_answered(request, response);
+                if request.is_explained() {
+                    shared.explain_primary(request, response);
+                }
                 true
             }
             Poll::Ready(_) => false,

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     DegradedReason, ErrorKind, Event, LlmRequest, LlmResponse,
+    ledger::{self, Attempt, Next},
     request::{BEST_LEVEL, WORST_LEVEL},
 };
 
@@ -195,6 +196,39 @@ impl Shared {
         }
         if !self.state.is_settled() {
             self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
+        }
+    }
+
+    /// Puts the primary's answer on record.
+    // Not inlined: few requests but the gateway's want it.
+    #[inline(never)]
+    pub(super) fn explain_primary(&self, request: &LlmRequest, response: &mut LlmResponse) {
+        let begun = request.context().begun.unwrap_or_else(Instant::now);
+        let served = self.served(0, begun, response);
+        response.append_attempt(served);
+    }
+
+    /// Returns the step that answered, for the record. `begun` is the start of the asked tier's call.
+    pub(super) fn served(&self, asked: usize, begun: Instant, response: &LlmResponse) -> Attempt {
+        let (provider, model) = response.names();
+        let tier = &*self.facts(self.hedged(asked, response).unwrap_or(asked)).name;
+        // Repeated calls are on record with times of their own.
+        let repeated = response.attempts().iter().filter(|step| step.tier.as_ref() == Some(tier));
+        let begun = ledger::last_end(repeated).map_or(begun, |over| begun.max(over));
+        Attempt {
+            tier: Some(tier.clone()),
+            deployment: response.served_by().deployment.map(Arc::from),
+            provider,
+            model,
+            begun,
+            took: begun.elapsed(),
+            failure: None,
+            status: None,
+            message: "".into(),
+            retry_after: None,
+            timeout: None,
+            usage: response.usage(),
+            next: Next::Answered,
         }
     }
 

@@ -235,23 +235,24 @@ fn without_route(price: Option<&Price>, usage: Option<&Usage>) -> Option<Usd> {
 /// no tier was made on the way to the tier that served.
 #[inline]
 fn failures(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attempt]>> {
-    if attempts.is_empty() {
-        return None;
-    }
-    copied(attempts, served)
+    attempts.iter().any(came_to_nothing).then(|| copied(attempts, served))
+}
+
+fn came_to_nothing(attempt: &Attempt) -> bool {
+    attempt.failure.is_some() || attempt.is_wasted()
 }
 
 #[cold]
-fn copied(attempts: &[Attempt], served: Option<&Arc<str>>) -> Option<Arc<[Attempt]>> {
-    let came_to_nothing = |attempt: &&Attempt| attempt.failure.is_some() || attempt.is_wasted();
+fn copied(attempts: &[Attempt], served: Option<&Arc<str>>) -> Arc<[Attempt]> {
     let described =
         |attempt: &Attempt| Attempt { tier: attempt.tier.as_ref().or(served).cloned(), ..attempt.without_message() };
-    let failed: Arc<[Attempt]> = match attempts.iter().all(|attempt| came_to_nothing(&attempt)) {
+    let first = attempts.iter().take_while(|attempt| came_to_nothing(attempt)).count();
+    let (failed, rest) = attempts.split_at(first);
+    match rest.iter().any(came_to_nothing) {
         // Nearly always. With a known length, `collect` writes the attempts in place.
-        true => attempts.iter().map(described).collect(),
-        false => attempts.iter().filter(came_to_nothing).map(described).collect(),
-    };
-    (!failed.is_empty()).then_some(failed)
+        false => failed.iter().map(described).collect(),
+        true => attempts.iter().filter(|attempt| came_to_nothing(attempt)).map(described).collect(),
+    }
 }
 
 /// Returns how long the attempt that served took: the time since the last failure and the wait after it.

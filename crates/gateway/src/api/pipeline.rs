@@ -122,6 +122,8 @@ pub(crate) fn answer<'a>(
             Some(deployment) => request.and_then(|request| deployment.in_request(request)),
             None => request,
         };
+        // They hold the buffer that the connection has read them into.
+        drop(headers);
         let is_array = path.is_some_and(|path| path.is_array);
         let request =
             match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| options.apply(request))
@@ -173,12 +175,12 @@ pub(crate) fn answer<'a>(
             () = connection.cut.cancelled() => Err(stopping()),
         };
         match answered {
-            Ok(response) => {
+            Ok(mut response) => {
                 let own = context.own(&response);
                 // The provider keeps its own answer, and none that is a translation.
                 let account = turn.as_ref().and_then(|turn| turn.account(&response)).filter(|_| own.is_some());
                 let answer = match own {
-                    Some(body) => pass_through(&context, &entry, &response, body, settings.mark),
+                    Some(body) => pass_through(&context, &entry, &mut response, body, settings.mark),
                     None if context.request.is_compaction() => {
                         fail(&entry, context.explain, &stored_responses::no_compaction(), dialect)
                     }
@@ -339,7 +341,7 @@ fn has_custom(body: &Bytes) -> bool {
 fn pass_through(
     context: &ResponseContext,
     entry: &Entry,
-    response: &LlmResponse,
+    response: &mut LlmResponse,
     body: Bytes,
     marks: bool,
 ) -> Response<Body> {
@@ -354,8 +356,8 @@ fn pass_through(
 }
 
 /// Returns a whole answer translated from another dialect, or from one of the gateway's own.
-async fn translate(context: ResponseContext, entry: Entry, response: LlmResponse) -> Response<Body> {
-    entry.served(&response);
+async fn translate(context: ResponseContext, entry: Entry, mut response: LlmResponse) -> Response<Body> {
+    entry.served(&mut response);
     let served_model = response.served_by().model.map(str::to_owned);
     let (usage, mark) = (response.usage(), mark(&response));
     let mut message = match response.collect().await {
@@ -397,11 +399,11 @@ const HEADER_CAPACITY: usize = 12;
 fn stream(
     context: &ResponseContext,
     entry: Entry,
-    start: ResponseStart,
+    mut start: ResponseStart,
     turn: Option<Box<Turn>>,
     limits: &StreamLimits<'_>,
 ) -> Response<Body> {
-    entry.served(&start.response);
+    entry.served(&mut start.response);
     let mut head = HeaderMap::with_capacity(HEADER_CAPACITY);
     let passed = start.first.raw().is_some_and(|(own, _)| own == context.dialect);
     if passed {

@@ -145,8 +145,13 @@ fn id(number: u64, random: u64) -> Arc<str> {
         std::array::from_fn(|place| b"0123456789abcdef"[(of >> (60 - 4 * place) & 15) as usize])
     };
     let zeros = (number.leading_zeros() / 4).min(15) as usize;
-    let id = [b"sf-", &digits(number)[zeros..], b"-", &digits(random)].concat();
-    String::from_utf8(id).expect("digits are ASCII").into()
+    let mut bytes = [0; 36];
+    let mut end = 0;
+    for part in [b"sf-", &digits(number)[zeros..], b"-", &digits(random)] {
+        bytes[end..end + part.len()].copy_from_slice(part);
+        end += part.len();
+    }
+    str::from_utf8(&bytes[..end]).expect("digits are ASCII").into()
 }
 
 impl Record {
@@ -268,13 +273,8 @@ fn fine_text(time: Duration) -> String {
 }
 
 /// Returns the steps with their messages truncated: a provider's message may repeat a whole prompt.
-fn truncated(steps: &[Attempt]) -> Vec<Attempt> {
-    let mut steps = steps.to_vec();
-    for step in steps.iter_mut().filter(|step| step.message.as_str().len() > MAX_MESSAGE) {
-        let message = step.message.as_str();
-        let end = (0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or_default();
-        step.message = (message[..end].to_owned() + "…").into();
-    }
+fn truncated(mut steps: Vec<Attempt>) -> Vec<Attempt> {
+    steps.iter_mut().for_each(|step| step.message.truncate(MAX_MESSAGE));
     steps
 }
 
@@ -346,11 +346,14 @@ impl Entry {
     }
 
     /// Records the start of the answer.
-    pub(crate) fn served(&self, response: &LlmResponse) {
+    ///
+    /// It takes the steps out of the response.
+    pub(crate) fn served(&self, response: &mut LlmResponse) {
         let cache = CacheOutcome::of(response, self.has_cache);
         let now = Instant::now();
+        let sent = response.served_by().attempts;
+        let steps = truncated(response.take_attempts());
         let by = response.served_by();
-        let steps = truncated(response.attempts());
         let last = steps.last();
         let tier = shared(by.tier, last.and_then(|step| step.tier.as_ref()));
         let deployment = shared(by.deployment, last.and_then(|step| step.deployment.as_ref()));
@@ -359,7 +362,7 @@ impl Entry {
         let mut state = lock(&self.record.state);
         (state.tier, state.provider, state.model) = (tier, provider, model);
         state.deployment = deployment;
-        (state.degraded, state.sent) = (response.degraded(), by.attempts);
+        (state.degraded, state.sent) = (response.degraded(), sent);
         state.cache = cache;
         state.repeated = response.is_possible_repeat();
         state.task = response.task_id().map(Into::into);
@@ -385,7 +388,7 @@ impl Entry {
 
     /// Records a failure, or the end of a broken answer.
     pub(crate) fn failed(&self, outcome: Outcome, error: &LlmError) {
-        let steps = (outcome == Outcome::Failed).then(|| truncated(error.attempts()));
+        let steps = (outcome == Outcome::Failed).then(|| truncated(error.attempts().to_vec()));
         let mut state = lock(&self.record.state);
         state.failure = Some(error.kind());
         state.repeated |= error.is_possible_repeat();
@@ -422,7 +425,7 @@ impl Entry {
                 }
             }
             if state.outcome != Outcome::Running || state.first_token.is_some() {
-                headers.insert(ATTEMPTS, state.sent.into());
+                headers.insert(ATTEMPTS, number(state.sent));
             }
             if let Some(reason) = state.reason() {
                 headers.insert(FALLBACK_REASON, HeaderValue::from_static(reason.name()));
@@ -505,6 +508,12 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
     }
 }
 
+/// Returns a number as a header's value, without allocation if it has one digit.
+fn number(value: usize) -> HeaderValue {
+    const DIGITS: &str = "0123456789";
+    DIGITS.get(value..=value).map_or_else(|| value.into(), HeaderValue::from_static)
+}
+
 /// The longest model name in a record, in characters: only the body's limit bounds the caller's text.
 const MAX_NAME: usize = 200;
 /// The longest message of a failure in a record, in bytes.
@@ -581,7 +590,7 @@ mod tests {
         });
         let stack = FallbackLayer::new("one").tier("two", failing.clone()).layer(failing);
         let error = stack.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
-        let steps = truncated(error.attempts());
+        let steps = truncated(error.attempts().to_vec());
         assert_eq!(steps.len(), 2);
         for step in steps {
             let message = step.message.as_str();

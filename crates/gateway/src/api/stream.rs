@@ -308,8 +308,8 @@ impl Projected<'_> {
         Poll::Ready(match self.state {
             State::Calling(call) => match ready!(call.as_mut().poll(cx)) {
                 Err(error) => Err((Outcome::Failed, error)),
-                Ok(start) => {
-                    self.entry.served(&start.response);
+                Ok(mut start) => {
+                    self.entry.served(&mut start.response);
                     if let Some(recorder) = self.recorder {
                         recorder.served(&start.response, start.first.raw().map(|(dialect, _)| dialect));
                     }

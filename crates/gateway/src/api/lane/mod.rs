@@ -199,8 +199,8 @@ fn unit(kind: CallKind, body: &Bytes) -> Unit {
 }
 
 /// Returns a whole answer as the provider sent it.
-fn complete(entry: &Entry, explain: bool, response: LlmResponse, dialect: Dialect) -> Response<Body> {
-    entry.served(&response);
+fn complete(entry: &Entry, explain: bool, mut response: LlmResponse, dialect: Dialect) -> Response<Body> {
+    entry.served(&mut response);
     let Some(body) = response.body().wire().map(|(_, raw)| raw.clone()) else {
         let error = LlmError::new(ErrorKind::Other, "the answer has no bytes of a provider");
         return fail(entry, explain, &error, dialect);
@@ -233,11 +233,11 @@ fn with_head(
 fn streamed(
     entry: Entry,
     explain: bool,
-    response: LlmResponse,
+    mut response: LlmResponse,
     dialect: Dialect,
     cut: &CancellationToken,
 ) -> Response<Body> {
-    entry.served(&response);
+    entry.served(&mut response);
     let provider = response.headers().cloned();
     let mut answer = with_head(&entry, explain, provider.as_ref(), dialect, Body::empty());
     let pieces = stream::unfold(Some((entry, response, cut.clone())), async |state| {
