@@ -3,7 +3,7 @@
 use std::{fmt, num::NonZeroU64, sync::Arc};
 
 use super::Delivery;
-use crate::{LlmError, chat::Usage, estimate};
+use crate::{LlmError, chat::Usage, estimate, internal::sharded::Shard};
 
 /// The end of the work for which a [`Permit`] was given.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +88,26 @@ pub(crate) trait Gate: Send + Sync {
 
     /// Corrects the kind of a call's failure, once it is settled.
     fn unmask(&self, _error: &mut LlmError) {}
+}
+
+impl<G: Gate> Gate for Shard<G> {
+    #[inline]
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
+        (**self).settle(ticket, outcome);
+    }
+
+    #[inline]
+    fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
+        (**self).settle_with(ticket, outcome, so_far);
+    }
+
+    fn begins(&self, ticket: &mut Ticket) {
+        (**self).begins(ticket);
+    }
+
+    fn unmask(&self, error: &mut LlmError) {
+        (**self).unmask(error);
+    }
 }
 
 /// A place that a gate gave. Taken synchronously at `call`, it is owned by the future and then by the body;

@@ -36,7 +36,7 @@
 //! Three smaller mechanisms make the healthy path cheap. **The alarm** (`alarm.rs`): of all limits of time that are
 //! nested in one task, only the outermost Timeout sets a timer; those inside ask it for an earlier one. **The clock**
 //! (`clock.rs`): one reading for all layers that a call passes on its way down. **Sharded references**
-//! (`sharded_arc.rs`): a count of references for each thread, since many threads would wait for a shared one.
+//! (`internal::sharded`): a count of references for each thread, since many threads would wait for a shared one.
 //!
 //! The request's context says whether a tier that asks a model is left (`can_go_on`). Three things go by that bit. A
 //! retry waits for a moment at most (`failover_delay`) and takes its token from a thousandth of the traffic: it repeats
@@ -104,7 +104,6 @@ pub(crate) mod recent;
 pub(crate) mod recent_times;
 pub mod retry;
 pub mod route;
-pub(crate) mod sharded_arc;
 pub(crate) mod text_similarity;
 pub mod timeout;
 pub(crate) mod totals;

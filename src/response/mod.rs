@@ -14,6 +14,7 @@ use crate::{
     body::{AnswerEnd, IdleLimits, admission::Permit},
     chat::{Message, Usage},
     error::Attempt,
+    internal::sharded::{Shard, ShardedArc},
     prices::{Price, PriceTable, Usd},
     request::BEST_LEVEL,
 };
@@ -37,7 +38,10 @@ pub struct LlmResponse {
 }
 
 /// A name that answers share. It is one word wide, where an `Arc<str>` is two.
-pub(crate) type Name = Arc<Arc<str>>;
+pub(crate) type Name = Arc<Shard<str>>;
+
+/// A name with a count of references for each thread.
+pub(crate) type ShardedName = ShardedArc<str>;
 
 impl LlmResponse {
     /// Creates a response with this body.
@@ -340,12 +344,12 @@ impl LlmResponse {
     /// Sets the tier's name, unless a layer further in has set one, also on the steps before the answer, such as
     /// retries.
     #[inline]
-    pub(crate) fn name_tier(&mut self, tier: &Name) {
+    pub(crate) fn name_tier(&mut self, tier: &ShardedName) {
         if self.tier.is_none() {
-            self.tier = Some(tier.clone());
+            self.tier = Some(tier.shard());
         }
         if !self.attempts().is_empty() {
-            self.name_attempts(tier);
+            self.name_attempts(tier.value());
         }
     }
 
@@ -355,7 +359,7 @@ impl LlmResponse {
         self.deployment = Some(deployment.clone());
         if let Some(extra) = &mut *self.extra {
             for attempt in &mut extra.attempts {
-                attempt.deployment.get_or_insert_with(|| Arc::clone(&**deployment));
+                attempt.deployment.get_or_insert_with(|| deployment.value().clone());
             }
         }
     }
@@ -369,7 +373,7 @@ impl LlmResponse {
 
     /// The tier that answers.
     pub(crate) fn tier(&self) -> Option<Arc<str>> {
-        self.tier.as_deref().cloned()
+        self.tier.as_ref().map(|tier| tier.value().clone())
     }
 
     /// The rule of a route, shared.
@@ -491,7 +495,7 @@ mod tests {
         response = response.with_model("anthropic", "claude");
         assert_eq!(response.served_by().to_string(), "anthropic (claude, 1 attempt)");
         for name in ["sonnet", "outer"] {
-            response.name_tier(&Arc::new(Arc::from(name)));
+            response.name_tier(&ShardedName::new(name.into()));
         }
         response.prepend_attempts(vec![step(Some(ErrorKind::Server))]);
         assert_eq!(response.served_by().to_string(), "sonnet (anthropic claude, 2 attempts)");

@@ -1,4 +1,5 @@
-//! Mechanisms that steadfast's packages share: locks, hashes, histograms, the wall clock, short writes.
+//! Mechanisms that steadfast's packages share: locks, hashes, histograms, the wall clock, short writes, counts
+//! for each thread.
 //!
 //! This package has no stable interface: depend on [`steadfast`](https://docs.rs/steadfast) instead.
 
@@ -8,5 +9,6 @@ pub mod gather;
 pub mod histogram;
 pub mod mix;
 pub mod quick_hash;
+pub mod sharded;
 pub mod sync;
 pub mod wall_clock;

@@ -182,7 +182,7 @@ impl Failures {
     fn record(&mut self, error: &mut LlmError, state: &DeploymentState, begun: Instant) -> bool {
         let (before, spent) = (self.ledger.len(), self.ledger.spent());
         self.ledger.failed(error, begun, Instant::now());
-        self.ledger.name_deployment(before, &state.name);
+        self.ledger.name_deployment(before, state.name.value());
         self.earliest = self.earliest.into_iter().chain(error.retry_at()).min();
         let was_sent = self.ledger.spent() > spent;
         // A call that was refused on this side was never made.
@@ -215,7 +215,7 @@ const MOST_LISTED: usize = 16;
 fn steps<S>(search: &Search<'_, S>) -> Vec<Attempt> {
     let step = |(member, reason): (&Member<S>, OutReason)| Attempt {
         tier: None,
-        deployment: Some(Arc::clone(&*member.state.name)),
+        deployment: Some(member.state.name.value().clone()),
         provider: None,
         model: None,
         begun: search.now.instant,
@@ -246,7 +246,7 @@ fn none_serves<S>(search: &Search<'_, S>) -> LlmError {
         kinds.push(reason.kind());
         if place < MOST_LISTED {
             let before = if place == 0 { ": " } else { ", " };
-            message.push_str(&format!("{before}{} {}", member.state.name, reason.words()));
+            message.push_str(&format!("{before}{} {}", member.state.name.value(), reason.words()));
         }
     }
     // One that will serve again by itself decides.

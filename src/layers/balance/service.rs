@@ -140,7 +140,7 @@ impl<S> Balance<S> {
         let now = Instant::now();
         let begun = known.map_or(now, |known| known.begun);
         let state_of = |facts: &DeploymentFacts| {
-            let known = known.and_then(|known| known.states.iter().find(|state| *state.name == facts.name));
+            let known = known.and_then(|known| known.states.iter().find(|state| *state.name.value() == facts.name));
             let state = known.cloned().unwrap_or_else(|| Arc::new(DeploymentState::new(facts, begun)));
             declared(state, facts, now)
         };

@@ -24,6 +24,7 @@ use crate::{
     classify::Count,
     internal::{
         fnv::{OFFSET_BASIS, fnv1a},
+        sharded::Shard,
         wall_clock,
     },
     layers::circuit_breaker::Forecast,
@@ -115,7 +116,7 @@ impl DeploymentState {
     /// Creates the state of a deployment that joins a balancer, which began at `begun`.
     pub(super) fn new(facts: &DeploymentFacts, begun: Instant) -> Self {
         Self {
-            name: Arc::new(facts.name.clone()),
+            name: Arc::new(Shard::new(facts.name.clone())),
             id: NEXT.fetch_add(1, Relaxed),
             hash: fnv1a(OFFSET_BASIS, &facts.name),
             begun,

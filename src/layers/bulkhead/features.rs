@@ -7,7 +7,7 @@ use super::{
     layer::{Plan, Settings},
     semaphore::ResizableSemaphore,
 };
-use crate::{internal::quick_hash::QuickMap, layers::sharded_arc::ShardedArc};
+use crate::internal::{quick_hash::QuickMap, sharded::ShardedArc};
 
 /// The gates of the named features, and the one that all others share.
 #[derive(Debug)]
@@ -61,14 +61,13 @@ impl Features {
 
     /// Returns the places of all names, for the next layer.
     fn gone(&self) -> Vec<(Arc<str>, Weak<ResizableSemaphore>)> {
-        let named =
-            self.named.iter().map(|(name, sharded)| (name.clone(), Arc::downgrade(sharded.gate().shared_semaphore())));
+        let named = self.named.iter().map(|(name, sharded)| (name.clone(), Arc::downgrade(sharded.shared_semaphore())));
         named.chain(self.gone.iter().cloned()).collect()
     }
 
     /// Returns the gate of a feature, or the one that all unnamed features share.
     pub(super) fn gate(&self, feature: Option<&str>) -> &Arc<FeatureGate> {
-        self.sharded(feature).gate()
+        self.sharded(feature).value()
     }
 
     /// Returns the sharded gate of a feature, for a call.
@@ -78,7 +77,7 @@ impl Features {
     }
 
     pub(super) fn named(&self, feature: &str) -> Option<&Arc<FeatureGate>> {
-        self.find(feature).map(ShardedArc::gate)
+        self.find(feature).map(ShardedArc::value)
     }
 
     #[inline]
@@ -103,18 +102,18 @@ impl Features {
     }
 
     pub(super) fn default_gate(&self) -> &Arc<FeatureGate> {
-        self.default.gate()
+        self.default.value()
     }
 
     pub(super) fn all_named(&self) -> impl Iterator<Item = &Arc<FeatureGate>> {
-        self.named.iter().map(|(_, sharded)| sharded.gate())
+        self.named.iter().map(|(_, sharded)| sharded.value())
     }
 }
 
 /// Returns a gate with other settings over the same counts; the same gate if the settings are the same.
 fn with_settings(known: &ShardedArc<FeatureGate>, settings: Settings) -> ShardedArc<FeatureGate> {
-    let gate = known.gate().with_settings(settings);
-    if Arc::ptr_eq(&gate, known.gate()) { known.clone() } else { ShardedArc::new(gate) }
+    let gate = known.value().with_settings(settings);
+    if Arc::ptr_eq(&gate, known.value()) { known.clone() } else { ShardedArc::new(gate) }
 }
 
 #[cfg(test)]

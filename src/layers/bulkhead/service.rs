@@ -8,6 +8,7 @@ use tower::Service;
 use super::{BulkheadHandle, ResponseFuture, features::Features, gate::Admission};
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
+    body::admission::Permit,
     layers::{
         call::Call,
         deadline::{self, Deadline},
@@ -54,9 +55,9 @@ where
             return self.call_in_time(request.clone()).unwrap_or_else(ResponseFuture::refused);
         }
         let sharded = self.features.sharded(request.feature());
-        let permit = match sharded.gate().try_enter() {
-            Some(ticket) => sharded.permit(ticket),
-            None => match sharded.gate().admit(&request.clone()) {
+        let permit = match sharded.try_enter() {
+            Some(ticket) => Permit::new(sharded.shard(), ticket),
+            None => match sharded.value().admit(&request.clone()) {
                 Ok(Admission::Goes(permit)) => permit,
                 // A fresh clone was never polled: it reserves nothing until it has its place.
                 Ok(Admission::Waits(wait)) => return ResponseFuture::waits(wait, self.inner.clone(), request),

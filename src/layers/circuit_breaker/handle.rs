@@ -184,7 +184,7 @@ impl CircuitBreakerHandle {
             true
         };
         match &self.shared.circuits {
-            Circuits::One(sharded) => order(sharded.gate()),
+            Circuits::One(sharded) => order(sharded.value()),
             Circuits::Keyed(keyed) => order(&keyed.get_by_hand(&self.key)),
         }
     }
@@ -193,7 +193,7 @@ impl CircuitBreakerHandle {
     /// like a call under way.
     pub(super) fn with<R>(&self, look: impl FnOnce(&NamedCircuit) -> R) -> R {
         match &self.shared.circuits {
-            Circuits::One(sharded) => look(sharded.gate()),
+            Circuits::One(sharded) => look(sharded.value()),
             Circuits::Keyed(keyed) => match keyed.known(&self.key) {
                 Some(circuit) => look(&circuit),
                 None => look(&keyed.new_circuit(&self.key)),
@@ -220,7 +220,7 @@ impl fmt::Debug for CircuitBreakerHandle {
 /// Returns the circuit of a key, if it has one: a keyed one may have been forgotten since.
 fn circuit(shared: &Shared, key: &str) -> Option<Arc<NamedCircuit>> {
     match &shared.circuits {
-        Circuits::One(sharded) => Some(sharded.gate().clone()),
+        Circuits::One(sharded) => Some(sharded.value().clone()),
         Circuits::Keyed(keyed) => keyed.known(key),
     }
 }

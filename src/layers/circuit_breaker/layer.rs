@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     BoxLlmService, Classifier, Events, LlmError, LlmRequest, LlmResponse, events::CircuitState,
-    layers::sharded_arc::ShardedArc,
+    internal::sharded::ShardedArc,
 };
 
 /// Applies [`CircuitBreaker`]. See the [module docs](super).

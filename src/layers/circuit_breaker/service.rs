@@ -9,10 +9,10 @@ use super::{ResponseFuture, circuit::NamedCircuit, future::Time, keyed::Keyed};
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
     body::admission::Permit,
+    internal::sharded::ShardedArc,
     layers::{
         call::Call,
         deadline::{self, Deadline},
-        sharded_arc::ShardedArc,
     },
 };
 
@@ -42,7 +42,7 @@ impl Shared {
     #[inline(always)]
     fn free_permit(&self) -> Option<Permit> {
         match &self.circuits {
-            Circuits::One(sharded) => sharded.gate().free_ticket().map(|ticket| sharded.permit(ticket)),
+            Circuits::One(sharded) => sharded.free_ticket().map(|ticket| Permit::new(sharded.shard(), ticket)),
             Circuits::Keyed(_) => None,
         }
     }
@@ -50,7 +50,7 @@ impl Shared {
     /// Returns a permit in any state, or the refusal.
     fn admit(&self, request: &LlmRequest) -> Result<Permit, LlmError> {
         match &self.circuits {
-            Circuits::One(sharded) => admit(sharded.gate(), request),
+            Circuits::One(sharded) => admit(sharded.value(), request),
             Circuits::Keyed(keyed) => admit(&keyed.of(request), request),
         }
     }

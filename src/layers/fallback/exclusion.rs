@@ -49,8 +49,9 @@ pub(super) fn exclusions(shared: &Shared, request: &LlmRequest, terms: &PolicyTe
             return Some(ExclusionReason::BelowLevel { level, worst });
         }
         let lack = needs.as_ref().and_then(|needs| capabilities.lacks(needs));
-        let drained =
-            || orders.as_ref().is_some_and(|orders| orders.is_drained(&facts.name)).then_some(ExclusionReason::Drained);
+        let drained = || {
+            orders.as_ref().is_some_and(|orders| orders.is_drained(facts.name())).then_some(ExclusionReason::Drained)
+        };
         let too_good = || (level < least).then_some(ExclusionReason::AboveLevel { level, least });
         let above = || {
             let (pinned, for_all) = pinned.filter(|(pinned, _)| level < *pinned)?;

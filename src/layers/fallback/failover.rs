@@ -16,6 +16,7 @@ use super::{
 use crate::{
     BoxLlmService, Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     classify::{self, Class},
+    internal::sharded::Shard,
     layers::{deadline, retry::Reservation},
     ledger::{self, Attempt, Ledger, Next, PriorAttempts, Stop},
     wire::UNSUPPORTED_PATH,
@@ -56,7 +57,7 @@ impl Failover {
     ///
     /// Fails if no tier that the request may go to can carry it.
     pub(super) fn begin(
-        shared: &Arc<Shared>,
+        shared: &Arc<Shard<Shared>>,
         request: &LlmRequest,
         policy: &Policy,
         excluded: Vec<ExcludedTier>,
@@ -114,7 +115,7 @@ impl Failover {
     /// Creates the state of a request that went to the primary first, with all tiers after it, each of which can
     /// carry it.
     #[inline]
-    pub(super) fn from_primary(shared: Arc<Shared>, request: LlmRequest) -> Self {
+    pub(super) fn from_primary(shared: Arc<Shard<Shared>>, request: LlmRequest) -> Self {
         let terms = shared.policy(&request).terms;
         Self::new(Plan::new(shared, request, terms, Chain::All))
     }
@@ -252,7 +253,7 @@ impl Failover {
     fn record_failure(&mut self, error: &mut LlmError, now: Instant) -> (u16, bool) {
         let (before, spent_before) = (self.ledger.len(), self.ledger.spent());
         self.ledger.failed(error, self.begun, now);
-        self.ledger.name_tier(before, &self.plan.shared.facts(self.at).name);
+        self.ledger.name_tier(before, self.plan.shared.facts(self.at).name());
         let spent = self.ledger.spent();
         let was_sent = spent > spent_before;
         // A call that was refused on this side was never made.
@@ -404,7 +405,7 @@ impl Failover {
     /// Excludes the tiers that were drained since the request began.
     fn refresh_drained(&mut self) {
         let Some(orders) = self.plan.shared.orders() else { return };
-        for tier in (0..self.plan.shared.tiers()).filter(|tier| orders.is_drained(&self.plan.shared.facts(*tier).name))
+        for tier in (0..self.plan.shared.tiers()).filter(|tier| orders.is_drained(self.plan.shared.facts(*tier).name()))
         {
             match self.excluded.iter_mut().find(|excluded| excluded.tier == tier) {
                 Some(known) if known.reason.may_be_lifted() => known.reason = ExclusionReason::Drained,
@@ -584,7 +585,7 @@ impl Failover {
             };
             excluded.recorded = true;
             self.ledger.push(Attempt {
-                tier: Some(Arc::clone(&*self.plan.shared.facts(tier).name)),
+                tier: Some(self.plan.shared.facts(tier).name().clone()),
                 deployment: None,
                 provider: None,
                 model: None,
@@ -619,7 +620,7 @@ impl Failover {
             self.excluded.iter().filter(|excluded| excluded.recorded).enumerate()
         {
             let before = if place == 0 { ": " } else { "; " };
-            message.push_str(&format!("{before}{} {reason}", self.plan.shared.facts(*tier).name));
+            message.push_str(&format!("{before}{} {reason}", self.plan.shared.facts(*tier).name()));
             // A cause that the caller can fix leads: a tier with too small a context could carry a shorter request.
             kind = match (kind, reason.kind()) {
                 // The tier could have served the request, and will serve such requests again.

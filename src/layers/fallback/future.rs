@@ -21,6 +21,7 @@ use crate::{
     CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse, LlmService,
     commit::{Commit, broken},
     error::Phase,
+    internal::sharded::Shard,
     layers::{
         alarm::{self, Wake},
         call::{BoxedCall, Call, Spare},
@@ -44,7 +45,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
 
 /// The parts of which the rarely needed state is made.
 struct First<S> {
-    shared: Arc<Shared>,
+    shared: Arc<Shard<Shared>>,
     /// The request as it came.
     request: LlmRequest,
     /// The primary once more, if the request waits for rate limits.
@@ -88,7 +89,7 @@ where
     #[inline]
     pub(super) fn primary(
         call: Call<S, S::Future>,
-        shared: Arc<Shared>,
+        shared: Arc<Shard<Shared>>,
         request: LlmRequest,
         tier_deadline: Option<Instant>,
         spare: Option<Arc<Spare<S>>>,

@@ -277,8 +277,8 @@ impl FallbackLayer {
         names: impl IntoIterator<Item = &'a str>,
     ) -> Result<Arc<[usize]>, InvalidConfig> {
         let invalid = |problem: String| Err(InvalidConfig::new(field.to_owned(), problem));
-        let tiers = self.config.tiers.iter().map(|tier| &**tier.facts.name);
-        let known: Vec<&str> = std::iter::once(&**self.config.primary.name).chain(tiers).collect();
+        let tiers = self.config.tiers.iter().map(|tier| &**tier.facts.name());
+        let known: Vec<&str> = std::iter::once(&**self.config.primary.name()).chain(tiers).collect();
         let mut chain = Vec::new();
         for name in names {
             let mut places = (0..known.len()).filter(|tier| known[*tier] == name);

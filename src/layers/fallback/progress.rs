@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{chain::Chain, feature_policy::PolicyTerms, shared::Shared};
-use crate::{ErrorKind, LlmError, LlmRequest, error::Evidence};
+use crate::{ErrorKind, LlmError, LlmRequest, error::Evidence, internal::sharded::Shard};
 
 /// The part of a failover that is settled before the first tier is asked. It changes once at most: for an answer whose
 /// body goes on by itself.
 pub(super) struct Plan {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<Shard<Shared>>,
     pub(super) request: LlmRequest,
     /// The terms of the request's policy.
     pub(super) terms: PolicyTerms,
@@ -23,7 +23,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Creates the plan of a request to this chain, the primary first.
-    pub(super) fn new(shared: Arc<Shared>, request: LlmRequest, terms: PolicyTerms, chain: Chain) -> Self {
+    pub(super) fn new(shared: Arc<Shard<Shared>>, request: LlmRequest, terms: PolicyTerms, chain: Chain) -> Self {
         Self { shared, request, terms, chain, from_primary: true, primary_at_hand: true }
     }
 

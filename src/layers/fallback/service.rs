@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
+    internal::sharded::ShardedArc,
     layers::{
         call::{Call, Spare},
         clock::Reading,
@@ -25,7 +26,7 @@ use crate::{
 /// Clones are the same fallback.
 pub struct Fallback<S> {
     inner: S,
-    shared: Arc<Shared>,
+    shared: Arc<ShardedArc<Shared>>,
     /// The primary once more, for a request that comes back to it after a rate limit.
     spare: Arc<Spare<S>>,
 }
@@ -33,7 +34,7 @@ pub struct Fallback<S> {
 impl<S: Clone> Fallback<S> {
     pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
         let spare = Arc::new(Spare::new(&inner));
-        Self { inner, shared, spare }
+        Self { inner, shared: Arc::new(ShardedArc::new(shared)), spare }
     }
 }
 
@@ -45,7 +46,8 @@ where
     /// it does.
     #[inline(never)]
     fn failover(&self, request: &LlmRequest) -> Option<ResponseFuture<S>> {
-        let shared = &self.shared;
+        let shared = self.shared.shard();
+        let shared = &shared;
         let policy = shared.policy(request);
         let excluded = exclusion::exclusions(shared, request, &policy.terms);
         if shared.is_simple(request, policy) && excluded.is_empty() && request.goes_anywhere() {
@@ -90,7 +92,7 @@ where
         {
             return failing_over;
         }
-        let shared = self.shared.clone();
+        let shared = self.shared.shard();
         let after = shared.tiers() - 1;
         let tier_deadline = failover::tier_deadline(&shared, request.context(), after);
         let mut first = request.clone();

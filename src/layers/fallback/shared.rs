@@ -83,7 +83,7 @@ impl Shared {
 
     /// Returns the index of the tier of this name; 0 is the primary.
     pub(super) fn place(&self, name: &str) -> Option<usize> {
-        (0..self.tiers()).find(|tier| **self.facts(*tier).name == *name)
+        (0..self.tiers()).find(|tier| **self.facts(*tier).name() == *name)
     }
 
     /// Returns the tiers of people.
@@ -123,7 +123,7 @@ impl Shared {
         if self.named(model).is_some_and(|named| *named.pattern == *asked) {
             return None;
         }
-        let named = |facts: &TierFacts| facts.settings.model.is_some() && **facts.name == *asked;
+        let named = |facts: &TierFacts| facts.settings.model.is_some() && **facts.name() == *asked;
         let has = |facts: &TierFacts| facts.settings.model.as_deref() == Some(asked);
         let place = chain.iter(self).position(|tier| named(self.facts(tier)));
         let place = place.or_else(|| chain.iter(self).position(|tier| has(self.facts(tier))));
@@ -211,7 +211,7 @@ impl Shared {
     /// Returns the step that answered, for the record. `begun` is the start of the asked tier's call.
     pub(super) fn served(&self, asked: usize, begun: Instant, response: &LlmResponse) -> Attempt {
         let (provider, model) = response.names();
-        let tier = &*self.facts(self.hedged(asked, response).unwrap_or(asked)).name;
+        let tier = self.facts(self.hedged(asked, response).unwrap_or(asked)).name();
         // Repeated calls are on record with times of their own.
         let repeated = response.attempts().iter().filter(|step| step.tier.as_ref() == Some(tier));
         let begun = ledger::last_end(repeated).map_or(begun, |over| begun.max(over));
@@ -278,7 +278,7 @@ impl Shared {
     fn is_primary_out(&self) -> bool {
         let primary = &self.config.primary;
         self.orders().is_some_and(|orders| {
-            orders.is_drained(&primary.name)
+            orders.is_drained(primary.name())
                 || orders.level(None).is_some_and(|(level, _)| primary.settings.level < level)
         })
     }
@@ -342,12 +342,12 @@ impl Shared {
         {
             // The first answer pins; a request that was under way beside it does not move the session.
             let moves = |known: &str| self.config.sessions.policy != SessionPolicy::Pin || self.place(known).is_none();
-            self.state.remember(&session, &self.facts(tier).name, moves);
+            self.state.remember(&session, self.facts(tier).name(), moves);
         }
         let is_news = if tier == 0 { !self.state.is_settled() } else { switched.is_some() };
         if is_news {
             let is_out = tier == 0 && self.is_primary_out();
-            self.state.answered(&self.facts(tier).name, begun, switched, is_out);
+            self.state.answered(self.facts(tier).name(), begun, switched, is_out);
         }
     }
 
@@ -376,7 +376,7 @@ impl Shared {
     }
 
     fn name(&self, tier: usize) -> Arc<str> {
-        Arc::clone(&*self.facts(tier).name)
+        self.facts(tier).name().clone()
     }
 
     fn send(&self, event: impl FnOnce() -> Event) {

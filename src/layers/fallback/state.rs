@@ -80,9 +80,9 @@ impl State {
         let mut serving = self.serving();
         let facts = std::iter::once(&config.primary).chain(config.tiers.iter().map(|tier| &tier.facts));
         let tiers = facts.map(|facts| {
-            let known = serving.place(&facts.name).filter(|_| is_unchanged(&facts.name));
+            let known = serving.place(facts.name()).filter(|_| is_unchanged(facts.name()));
             let worked = known.map_or_else(Arc::default, |place| serving.tiers[place].worked.clone());
-            KnownTier { name: Arc::clone(&*facts.name), asks_a_model: facts.asks_a_model(), worked }
+            KnownTier { name: facts.name().clone(), asks_a_model: facts.asks_a_model(), worked }
         });
         let tiers: Vec<KnownTier> = tiers.collect();
         let worked = tiers.iter().map(|tier| tier.worked.clone()).collect();

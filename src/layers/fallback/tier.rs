@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
 use super::{Capabilities, TierSettings};
-use crate::{BoxLlmService, LlmService, response::Name};
+use crate::{BoxLlmService, LlmService, response::ShardedName};
 
 /// A place in the order of a fallback: a service with its name and its [settings](TierSettings). Clones share the
 /// service.
@@ -16,7 +16,7 @@ pub struct Tier {
 /// The facts about a tier, the primary included.
 #[derive(Clone, Debug)]
 pub(super) struct TierFacts {
-    pub(super) name: Name,
+    pub(super) name: ShardedName,
     pub(super) settings: TierSettings,
     /// True if the service itself calls no provider.
     answers_itself: bool,
@@ -24,7 +24,11 @@ pub(super) struct TierFacts {
 
 impl TierFacts {
     pub(super) fn new(name: Arc<str>) -> Self {
-        Self { name: Arc::new(name), settings: TierSettings::new(), answers_itself: false }
+        Self { name: ShardedName::new(name), settings: TierSettings::new(), answers_itself: false }
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        self.name.value()
     }
 
     /// Returns whether a model answers here, as far as is known: no cached answer, fixed sentence, or person.

@@ -309,7 +309,7 @@ where
         }
         let mut ledger = Ledger::default();
         ledger.failed(&mut error, first.begun, now);
-        ledger.name_tier(0, &self.settings.tier);
+        ledger.name_tier(0, self.settings.tier.value());
         match Race::begin(self, first, ledger, now) {
             Ok(mut race) => {
                 race.began_after(error);

@@ -35,7 +35,7 @@ impl HedgeLayer {
         S::Future: Send,
     {
         let service = BoxCloneSyncService::new(service.map_err(Into::into));
-        self.change().second = SecondTarget::Tier { name: Arc::new(name.into()), service };
+        self.change().second = SecondTarget::Tier { name: crate::response::ShardedName::new(name.into()), service };
         self
     }
 

@@ -134,7 +134,7 @@ where
         let settings = self.started.settings.clone();
         let before = self.ledger.len();
         self.ledger.failed(&mut error, first.begun, Instant::now());
-        self.ledger.name_tier(before, &settings.tier);
+        self.ledger.name_tier(before, settings.tier.value());
         self.first_failed = true;
         if self.second.is_none() {
             let other = self.failed.take();
@@ -160,7 +160,7 @@ where
         let settings = self.started.settings.clone();
         let (before, spent) = (self.ledger.len(), self.ledger.spent());
         self.ledger.failed(&mut error, self.started.begun, Instant::now());
-        self.ledger.name_tier(before, settings.to());
+        self.ledger.name_tier(before, settings.to().value());
         if self.ledger.spent() > spent {
             self.started.sent();
         } else {
@@ -176,7 +176,7 @@ where
         // The first tier may accept a request that another tier calls invalid.
         if settings.is_same() && settings.ends_both(&error) {
             if is_first_sent {
-                self.ledger.push(ledger::cancelled(&settings.tier, first.begun));
+                self.ledger.push(ledger::cancelled(settings.tier.value(), first.begun));
             }
             self.end(&mut error);
             return Some(error);
@@ -197,7 +197,7 @@ where
         self.started.won = true;
         count(&self.started.state.counts.won);
         if is_first_sent {
-            self.ledger.push(ledger::cancelled(&self.started.settings.tier, first.begun));
+            self.ledger.push(ledger::cancelled(self.started.settings.tier.value(), first.begun));
         }
         response.name_tier(self.started.settings.to());
         response.set_hedged();
@@ -209,7 +209,7 @@ where
         let Some(second) = self.second.take() else { return };
         drop(second);
         if self.started.sent {
-            self.ledger.push(ledger::cancelled(self.started.settings.to(), self.started.begun));
+            self.ledger.push(ledger::cancelled(self.started.settings.to().value(), self.started.begun));
         }
     }
 
@@ -273,8 +273,8 @@ impl Drop for StartedCall {
     fn drop(&mut self) {
         let Some(events) = self.settings.events.as_ref().filter(|_| self.sent) else { return };
         events.send_with(|| Event::Hedged {
-            tier: Arc::clone(&*self.settings.tier),
-            to: Arc::clone(&**self.settings.to()),
+            tier: self.settings.tier.value().clone(),
+            to: self.settings.to().value().clone(),
             won: self.won,
             after: self.begun.saturating_duration_since(self.came),
             at: Instant::now(),

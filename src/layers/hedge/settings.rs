@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     BoxLlmService, Classifier, ErrorKind, Events, LlmError, LlmRequest, RetryBudget,
     classify::{Failover, Retry},
-    response::Name,
+    response::ShardedName,
 };
 
 /// A condition for requests that may have a second call.
@@ -16,7 +16,7 @@ type Only = dyn Fn(&LlmRequest) -> bool + Send + Sync;
 #[derive(Clone)]
 pub(super) struct Settings {
     /// The name of the tier that the layer is put around.
-    pub(super) tier: Name,
+    pub(super) tier: ShardedName,
     pub(super) second: SecondTarget,
     /// True if another tier may answer requests of a session.
     pub(super) takes_sessions: bool,
@@ -43,7 +43,7 @@ pub(super) enum SecondTarget {
     /// The first call's service.
     Same,
     /// Another tier.
-    Tier { name: Name, service: BoxLlmService },
+    Tier { name: ShardedName, service: BoxLlmService },
 }
 
 /// The delay of a second call.
@@ -57,7 +57,7 @@ pub(super) enum Delay {
 impl Settings {
     pub(super) fn new(tier: Arc<str>) -> Self {
         Self {
-            tier: Arc::new(tier),
+            tier: ShardedName::new(tier),
             second: SecondTarget::Same,
             takes_sessions: false,
             after: Delay::Quantile(0.95),
@@ -74,7 +74,7 @@ impl Settings {
     }
 
     /// Returns the name of the tier that second calls go to.
-    pub(super) fn to(&self) -> &Name {
+    pub(super) fn to(&self) -> &ShardedName {
         match &self.second {
             SecondTarget::Same => &self.tier,
             SecondTarget::Tier { name, .. } => name,

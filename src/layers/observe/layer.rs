@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tower::Layer;
 
 use super::{Observe, reporter::Reporter};
-use crate::{Events, layers::sharded_arc::ShardedArc, prices::PriceTable};
+use crate::{Events, internal::sharded::ShardedArc, prices::PriceTable};
 
 /// Applies [`Observe`]. See the [module docs](super).
 ///

@@ -11,7 +11,7 @@ use crate::{
     body::admission::{Gate, Outcome, Permit, SoFar, Ticket},
     chat::Usage,
     events::{CachedAnswer, RequestEnded, RequestOutcome},
-    layers::sharded_arc::Shard,
+    internal::sharded::Shard,
     ledger,
     prices::{Price, PriceTable, Usd},
     request::CallerPart,

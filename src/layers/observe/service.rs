@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
-    layers::{call::Call, clock::Reading, sharded_arc::ShardedArc},
+    internal::sharded::ShardedArc,
+    layers::{call::Call, clock::Reading},
 };
 
 /// A service that reports each request's end. See the [module docs](super).
@@ -48,7 +49,7 @@ where
         // Take the reading with or without a subscriber: an inner layer that would read the clock uses it.
         let (begun, _reading) = Reading::pass_on();
         request.context_mut().begun.get_or_insert(begun);
-        let heard = self.reporter.gate().has_subscribers();
+        let heard = self.reporter.has_subscribers();
         let watch = heard.then(|| Watch::new(self.reporter.shard(), request.caller_part(), begun));
         ResponseFuture::new(Call::first(&mut self.inner, request), watch)
     }
@@ -62,6 +63,6 @@ impl<S: Clone> Clone for Observe<S> {
 
 impl<S: fmt::Debug> fmt::Debug for Observe<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observe").field("inner", &self.inner).field("reporter", &self.reporter.gate()).finish()
+        f.debug_struct("Observe").field("inner", &self.inner).field("reporter", self.reporter.value()).finish()
     }
 }

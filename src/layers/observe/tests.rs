@@ -272,10 +272,10 @@ async fn while_nobody_listens_nothing_is_told_nor_kept() {
     assert!(heard.try_recv().is_err(), "it began before");
     // If the last subscriber leaves while a stream is under way, the stream's slot is free again.
     let response = llm.call(prompt()).await.unwrap();
-    assert!(format!("{:?}", llm.reporter.gate()).contains("1 streams"));
+    assert!(format!("{:?}", llm.reporter.value()).contains("1 streams"));
     drop(heard);
     drop(response);
-    assert!(format!("{:?}", llm.reporter.gate()).contains("0 streams"));
+    assert!(format!("{:?}", llm.reporter.value()).contains("0 streams"));
 }
 
 #[tokio::test(start_paused = true)]

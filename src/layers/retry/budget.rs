@@ -1,15 +1,18 @@
 //! A limit on the retries of all requests together: a token bucket, without clock or I/O.
 
-use std::{fmt, sync::atomic::AtomicU32, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 use crate::{
     Context, InvalidConfig,
-    internal::sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-        lock,
+    internal::{
+        sharded::ShardedTotal,
+        sync::{Arc, Mutex, lock},
     },
 };
 
@@ -48,7 +51,7 @@ struct Bucket {
     /// The most units kept.
     cap: u64,
     /// All units that first tries ever added: the only field that the healthy path touches.
-    deposited: AtomicU64,
+    deposited: ShardedTotal,
     account: Mutex<Account>,
 }
 
@@ -131,7 +134,7 @@ impl RetryBudget {
                 ratio,
                 floor,
                 cap,
-                deposited: AtomicU64::new(0),
+                deposited: ShardedTotal::new(),
                 account: Mutex::new(account),
             })),
         }
@@ -160,7 +163,7 @@ impl RetryBudget {
     /// effect.
     pub fn deposit(&self) {
         if let Some(bucket) = &self.bucket {
-            bucket.deposited.fetch_add(bucket.ratio, Ordering::Relaxed);
+            bucket.deposited.add(bucket.ratio);
         }
     }
 
@@ -222,7 +225,7 @@ impl RetryBudget {
     pub fn totals(&self) -> (i64, i64) {
         let Some(bucket) = &self.bucket else { return (0, 0) };
         let account = lock(&bucket.account);
-        let put = bucket.deposited.load(Ordering::Relaxed).wrapping_sub(account.others_put);
+        let put = bucket.deposited.get().wrapping_sub(account.others_put);
         (put.cast_signed(), account.own_taken.cast_signed())
     }
 
@@ -234,7 +237,7 @@ impl RetryBudget {
         let most = signed(bucket.cap.saturating_mul(100));
         let (put, taken) = (put.clamp(-most, most), taken.clamp(-most, most));
         let mut account = lock(&bucket.account);
-        bucket.deposited.fetch_add(put.cast_unsigned(), Ordering::Relaxed);
+        bucket.deposited.add(put.cast_unsigned());
         account.others_put = account.others_put.wrapping_add(put.cast_unsigned());
         account.taken = account.taken.wrapping_add(taken.cast_unsigned());
     }
@@ -264,7 +267,7 @@ impl fmt::Debug for RetryBudget {
 impl Bucket {
     /// Returns the units in the bucket, after the floor (if there is a clock) and the cap.
     fn balance(&self, account: &mut Account, now: Option<Instant>) -> i64 {
-        let deposited = self.deposited.load(Ordering::Relaxed);
+        let deposited = self.deposited.get();
         let mut balance = deposited.wrapping_add(account.granted).wrapping_sub(account.taken).cast_signed();
         let cap = signed(self.cap);
         if balance > cap {
@@ -292,7 +295,7 @@ impl Bucket {
 
     /// Returns the units left for retries of transient failures.
     fn passing(&self, account: &mut Account) -> u64 {
-        let deposited = self.deposited.load(Ordering::Relaxed);
+        let deposited = self.deposited.get();
         let (left, before) = account.passing;
         // Other replicas may take back deposits.
         let came = u64::try_from(deposited.wrapping_sub(before).cast_signed()).unwrap_or(0) / IN_PASSING;

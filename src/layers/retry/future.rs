@@ -19,6 +19,7 @@ use super::{
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,
     error::Phase,
+    internal::sharded::Shard,
     layers::{alarm, call::Call, deadline::Deadline},
     ledger::{self, Ledger, Next},
 };
@@ -32,7 +33,7 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     call: Call<S, S::Future>,
     /// The request as it came, except for the start of the attempt under way.
     request: LlmRequest,
-    shared: Arc<Shared<S>>,
+    shared: Arc<Shard<Shared<S>>>,
     /// The state that is needed once the first attempt has failed.
     rest: Option<Box<Rest>>,
 }
@@ -53,7 +54,7 @@ struct Rest {
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
     #[inline]
-    pub(super) fn new(call: Call<S, S::Future>, request: LlmRequest, shared: Arc<Shared<S>>) -> Self {
+    pub(super) fn new(call: Call<S, S::Future>, request: LlmRequest, shared: Arc<Shard<Shared<S>>>) -> Self {
         Self { call, request, shared, rest: None }
     }
 

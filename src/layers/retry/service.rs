@@ -9,6 +9,7 @@ use tower::Service;
 use super::{ResponseFuture, policy::Policy};
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
+    internal::sharded::ShardedArc,
     layers::{
         call::{Call, Spare},
         deadline::{self, Deadline},
@@ -20,7 +21,7 @@ use crate::{
 /// Clones share the retry budget and the source of randomness; the attempts are counted for each request.
 pub struct RetryWithJitter<S> {
     inner: S,
-    shared: Arc<Shared<S>>,
+    shared: Arc<ShardedArc<Shared<S>>>,
 }
 
 /// The state that all clones and their futures share.
@@ -32,7 +33,7 @@ pub(super) struct Shared<S> {
 impl<S: Clone> RetryWithJitter<S> {
     pub(super) fn new(inner: S, policy: Policy) -> Self {
         let shared = Shared { policy, spare: Spare::new(&inner) };
-        Self { inner, shared: Arc::new(shared) }
+        Self { inner, shared: Arc::new(ShardedArc::new(Arc::new(shared))) }
     }
 }
 
@@ -55,7 +56,7 @@ where
         if deadline::is_unkept(request.context()) {
             return self.call_in_time(request.clone());
         }
-        let shared = self.shared.clone();
+        let shared = self.shared.shard();
         shared.policy.budget.count(request.context_mut());
         request.context_mut().prospects.note_acts_on_refusals(shared.policy.acts_on_refusals);
         let first = request.clone();
@@ -72,7 +73,7 @@ where
     fn call_in_time(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
         match Deadline::keep(&mut request) {
             Ok(deadline) => self.call(request).until(deadline),
-            Err(late) => ResponseFuture::new(Call::failed(late), request, self.shared.clone()),
+            Err(late) => ResponseFuture::new(Call::failed(late), request, self.shared.shard()),
         }
     }
 }
