@@ -46,14 +46,13 @@ where
     /// it does.
     #[inline(never)]
     fn failover(&self, request: &LlmRequest) -> Option<ResponseFuture<S>> {
-        let shared = self.shared.shard();
-        let shared = &shared;
+        let shared: &Shared = &self.shared;
         let policy = shared.policy(request);
         let excluded = exclusion::exclusions(shared, request, &policy.terms);
         if shared.is_simple(request, policy) && excluded.is_empty() && request.goes_anywhere() {
             return None;
         }
-        Some(match Failover::begin(shared, request, policy, excluded) {
+        Some(match Failover::begin(&self.shared.shard(), request, policy, excluded) {
             Ok(failover) => ResponseFuture::failing_over(failover, self.inner.clone()),
             Err(error) => ResponseFuture::refused(error),
         })
