@@ -138,7 +138,6 @@ fn shard() -> usize {
 
 /// Chooses a thread's shard, in turns.
 #[cold]
-#[inline(never)]
 fn choose() -> usize {
     let chosen = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
     let _ = SHARD.try_with(|shard| shard.set(chosen));
