@@ -174,6 +174,12 @@ pub(crate) fn note_after(error: &mut LlmError, before: &[Attempt]) {
 
 /// The record of a call that was ended in favour of another.
 pub(crate) fn cancelled(tier: &Arc<str>, begun: Instant) -> Attempt {
+    unfailed(tier, begun, Next::Cancelled)
+}
+
+/// The record of a call to a tier that ends now, and has not failed.
+#[inline]
+pub(crate) fn unfailed(tier: &Arc<str>, begun: Instant, next: Next) -> Attempt {
     Attempt {
         tier: Some(tier.clone()),
         deployment: None,
@@ -187,7 +193,7 @@ pub(crate) fn cancelled(tier: &Arc<str>, begun: Instant) -> Attempt {
         retry_after: None,
         timeout: None,
         usage: None,
-        next: Next::Cancelled,
+        next,
     }
 }
 

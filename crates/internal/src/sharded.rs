@@ -1,8 +1,8 @@
 //! Values that many threads use at once, with a part for each of a few threads.
 //!
-//! Whoever uses such a value for as long as a call runs must own it, and so counts a reference up and down. With one
-//! count for all, two threads would spend most of a healthy call on passing its cache line to and fro. So there are a
-//! few counts, and each thread uses one. Measured on a breaker with 64 tasks on 2 threads: from some 10 to some 16
+//! A call owns such a value as long as it runs, and so counts a reference up and down. With one count for all, two
+//! threads would spend most of a healthy call on passing its cache line to and fro. So there are a few counts, and each
+//! thread uses one. Measured on a breaker with 64 tasks on 2 threads: from some 10 to some 16
 //! million calls a second.
 
 use std::{
@@ -94,7 +94,7 @@ impl<T: ?Sized> Deref for Shard<T> {
 }
 
 /// A running total, which may wrap. Many threads add to it, each to its own part.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ShardedTotal {
     parts: [Part; SHARDS],
 }
@@ -104,11 +104,6 @@ pub struct ShardedTotal {
 struct Part(AtomicU64);
 
 impl ShardedTotal {
-    /// Creates a total of zero.
-    pub fn new() -> Self {
-        Self { parts: std::array::from_fn(|_| Part::default()) }
-    }
-
     /// Adds to this thread's part.
     #[inline]
     pub fn add(&self, amount: u64) {
@@ -118,12 +113,6 @@ impl ShardedTotal {
     /// Returns the sum of all parts. Whoever reads it twice sees no part go back.
     pub fn get(&self) -> u64 {
         self.parts.iter().fold(0, |sum, part| sum.wrapping_add(part.0.load(Ordering::Relaxed)))
-    }
-}
-
-impl Default for ShardedTotal {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -160,7 +149,7 @@ mod tests {
 
     #[test]
     fn each_thread_counts_for_itself_and_all_count() {
-        let (value, total) = (ShardedArc::<str>::new("a".into()), ShardedTotal::new());
+        let (value, total) = (ShardedArc::<str>::new("a".into()), ShardedTotal::default());
         let held = thread::scope(|scope| {
             let count = || (0..100).map(|_| (total.add(3), value.shard()).1).collect::<Vec<_>>();
             let threads: Vec<_> = (0..SHARDS + 1).map(|_| scope.spawn(count)).collect();

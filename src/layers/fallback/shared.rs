@@ -216,19 +216,11 @@ impl Shared {
         let repeated = response.attempts().iter().filter(|step| step.tier.as_ref() == Some(tier));
         let begun = ledger::last_end(repeated).map_or(begun, |over| begun.max(over));
         Attempt {
-            tier: Some(tier.clone()),
             deployment: response.served_by().deployment.map(Arc::from),
             provider,
             model,
-            begun,
-            took: begun.elapsed(),
-            failure: None,
-            status: None,
-            message: "".into(),
-            retry_after: None,
-            timeout: None,
             usage: response.usage(),
-            next: Next::Answered,
+            ..ledger::unfailed(tier, begun, Next::Answered)
         }
     }
 

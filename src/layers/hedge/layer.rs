@@ -7,7 +7,7 @@ use super::{
     handle::State,
     settings::{Delay, SecondTarget, Settings, share_of},
 };
-use crate::{Classifier, Events, InvalidConfig, LlmRequest, LlmService, RetryBudget};
+use crate::{Classifier, Events, InvalidConfig, LlmRequest, LlmService, RetryBudget, response::ShardedName};
 
 /// Applies [`Hedge`]. See the [module docs](super).
 ///
@@ -35,7 +35,7 @@ impl HedgeLayer {
         S::Future: Send,
     {
         let service = BoxCloneSyncService::new(service.map_err(Into::into));
-        self.change().second = SecondTarget::Tier { name: crate::response::ShardedName::new(name.into()), service };
+        self.change().second = SecondTarget::Tier { name: ShardedName::new(name.into()), service };
         self
     }
 

@@ -134,7 +134,7 @@ impl RetryBudget {
                 ratio,
                 floor,
                 cap,
-                deposited: ShardedTotal::new(),
+                deposited: ShardedTotal::default(),
                 account: Mutex::new(account),
             })),
         }

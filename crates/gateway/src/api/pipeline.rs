@@ -122,8 +122,6 @@ pub(crate) fn answer<'a>(
             Some(deployment) => request.and_then(|request| deployment.in_request(request)),
             None => request,
         };
-        // They hold the buffer that the connection has read them into.
-        drop(headers);
         let is_array = path.is_some_and(|path| path.is_array);
         let request =
             match request.and_then(|request| gateway.catalog.admit(request)).and_then(|request| options.apply(request))

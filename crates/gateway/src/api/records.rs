@@ -145,7 +145,7 @@ fn id(number: u64, random: u64) -> Arc<str> {
         std::array::from_fn(|place| b"0123456789abcdef"[(of >> (60 - 4 * place) & 15) as usize])
     };
     let zeros = (number.leading_zeros() / 4).min(15) as usize;
-    let mut bytes = [0; 36];
+    let mut bytes = [0; 3 + 16 + 1 + 16];
     let mut end = 0;
     for part in [b"sf-", &digits(number)[zeros..], b"-", &digits(random)] {
         bytes[end..end + part.len()].copy_from_slice(part);
