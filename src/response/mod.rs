@@ -345,11 +345,11 @@ impl LlmResponse {
     /// retries.
     #[inline]
     pub(crate) fn name_tier(&mut self, tier: &ShardedName) {
-        if self.tier.is_none() {
-            self.tier = Some(tier.shard());
-        }
         if !self.attempts().is_empty() {
             self.name_attempts(tier.value());
+        }
+        if self.tier.is_none() {
+            self.tier = Some(tier.shard());
         }
     }
 

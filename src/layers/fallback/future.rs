@@ -15,7 +15,7 @@ use super::{
     AllOpen, StreamBreak,
     failover::{Failover, Step},
     restart::Restart,
-    shared::Shared,
+    service::Core,
 };
 use crate::{
     CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse, LlmService,
@@ -24,7 +24,7 @@ use crate::{
     internal::sharded::Shard,
     layers::{
         alarm::{self, Wake},
-        call::{BoxedCall, Call, Spare},
+        call::{BoxedCall, Call},
     },
 };
 
@@ -45,11 +45,9 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
 
 /// The parts of which the rarely needed state is made.
 struct First<S> {
-    shared: Arc<Shard<Shared>>,
+    core: Arc<Shard<Core<S>>>,
     /// The request as it came.
     request: LlmRequest,
-    /// The primary once more, if the request waits for rate limits.
-    spare: Option<Arc<Spare<S>>>,
 }
 
 struct Rest<S> {
@@ -89,12 +87,11 @@ where
     #[inline]
     pub(super) fn primary(
         call: Call<S, S::Future>,
-        shared: Arc<Shard<Shared>>,
+        core: Arc<Shard<Core<S>>>,
         request: LlmRequest,
         tier_deadline: Option<Instant>,
-        spare: Option<Arc<Spare<S>>>,
     ) -> Self {
-        Self { state: State::Primary(call), tier_deadline, first: Some(First { shared, request, spare }), rest: None }
+        Self { state: State::Primary(call), tier_deadline, first: Some(First { core, request }), rest: None }
     }
 
     /// Creates the future of a request that no tier can carry.
@@ -124,17 +121,16 @@ where
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
-        let (StateProjection::Primary(call), Some(First { shared, request, .. })) =
-            (this.state.project(), &*this.first)
+        let (StateProjection::Primary(call), Some(First { core, request })) = (this.state.project(), &*this.first)
         else {
             return self.poll_on(None, cx);
         };
         let mut polled = call.poll(cx);
         let usual = match &mut polled {
-            Poll::Ready(Ok(response)) if shared.takes(request, response) => {
-                shared.primary_answered(request, response);
+            Poll::Ready(Ok(response)) if core.shared.takes(request, response) => {
+                core.shared.primary_answered(request, response);
                 if request.is_explained() {
-                    shared.explain_primary(request, response);
+                    core.shared.explain_primary(request, response);
                 }
                 true
             }
@@ -338,9 +334,9 @@ fn failing_over<'a, S: Clone>(first: &mut Option<First<S>>, rest: &'a mut Option
     rest.get_or_insert_with(|| {
         // Made where it stays: it is large to move.
         let place = Box::new_uninit();
-        let First { shared, request, spare } = first.take().expect("polled after it was ready");
-        let primary = spare.map(|spare| spare.fresh());
-        let failover = Failover::from_primary(shared, request);
+        let First { core, request } = first.take().expect("polled after it was ready");
+        let primary = request.waits_for_rate_limits().then(|| core.spare.fresh());
+        let failover = Failover::from_primary(core.shared.shard(), request);
         Box::write(place, Rest { failover, primary, waits_since: None, timer: None })
     })
 }

@@ -182,13 +182,14 @@ impl Shared {
     #[inline(always)]
     pub(super) fn primary_answered(&self, request: &LlmRequest, response: &mut LlmResponse) {
         let primary = &self.config.primary;
+        let hedged = self.hedged(0, response);
         response.name_tier(&primary.name);
         if !self.as_is
             && let Some(worst) = self.accepts(request)
         {
             response.set_accepts(worst);
         }
-        if let Some(tier) = self.hedged(0, response) {
+        if let Some(tier) = hedged {
             return self.hedge_answered(tier, response);
         }
         if !self.as_is && primary.settings.level > BEST_LEVEL {
