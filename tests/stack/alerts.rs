@@ -216,6 +216,39 @@ async fn after_a_reload_the_new_webhook_is_told_and_what_fires_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_are_checked_only_while_there_is_a_webhook() {
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let webhooks = Webhooks::default();
+    let (builder, sonnet) = builder(&webhooks);
+    let none = FILE.split("alerts:").next().unwrap();
+    let stack = builder.build(config(none)).unwrap();
+    let (llm, handle) = (stack.service(), stack.handle());
+    let before = tasks();
+    let alerting = handle.alert();
+    sleep(SECOND).await;
+    assert_eq!((tasks(), alerting.webhooks().len()), (before + 1, 0), "it waits for a reload");
+    sonnet.fail(Fault::ServerError);
+    traffic(&llm, SECOND * 10).await;
+    sonnet.heal();
+    traffic(&llm, MINUTE).await;
+
+    handle.reload(config(FILE)).unwrap();
+    sleep(SECOND).await;
+    assert_eq!(tasks(), before + 3, "its check and its webhook");
+    sonnet.fail(Fault::ServerError);
+    traffic(&llm, SECOND * 10).await;
+    let said = webhooks.at("a.example");
+    assert!(said.len() == 1 && said[0].starts_with("*Warning:* gpt serves in place of sonnet"), "{said:?}");
+
+    handle.reload(config(none)).unwrap();
+    sleep(SECOND).await;
+    assert_eq!(tasks(), before + 1);
+    sonnet.heal();
+    traffic(&llm, MINUTE).await;
+    assert_eq!(webhooks.at("a.example").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_that_is_refused_leaves_the_webhooks_as_they_are() {
     let webhooks = Webhooks::default();
     let (builder, sonnet) = builder(&webhooks);
@@ -267,13 +300,13 @@ async fn nothing_is_sent_and_nothing_runs_when_it_is_dropped() {
     let stack = builder.build(config(&and("hangs"))).unwrap();
     let before = tasks();
     let alerting = stack.handle().alert();
-    assert_eq!(tasks(), before + 3);
+    assert_eq!(tasks(), before + 4);
     sonnet.fail(Fault::ServerError);
     traffic(&stack.service(), SECOND * 10).await;
     // The webhook that is left out is sent nothing more, though it has not answered yet.
     stack.handle().reload(config(FILE)).unwrap();
     sleep(SECOND).await;
-    assert_eq!(tasks(), before + 2);
+    assert_eq!(tasks(), before + 3);
     drop(alerting);
     sleep(SECOND).await;
     assert_eq!(tasks(), before);

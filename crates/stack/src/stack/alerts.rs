@@ -8,9 +8,14 @@ use std::{
 
 use super::{Shared, StackContext, StackHandle};
 use crate::{self as config, ConfigError, Environment, Problem, WebhookFormat, WebhookTemplate};
-use steadfast::{InvalidConfig, events};
+use steadfast::{
+    InvalidConfig,
+    events::{Event, Subscriber, Subscription},
+};
 use steadfast_internal::sync::{Mutex, lock};
-use steadfast_subscribers::alerts::{Alert, AlertSink, Alerts, Rules, Severity, Template, Webhook, WebhookHandle};
+use steadfast_subscribers::alerts::{
+    Alert, AlertEngine, AlertSink, Alerts, Rules, Severity, Template, Webhook, WebhookHandle,
+};
 
 /// A configuration's alerts, with their secrets resolved.
 pub(super) struct AlertPlan {
@@ -110,6 +115,7 @@ impl StackHandle {
     ///
     /// A reload's rules and webhooks apply from that reload on. A webhook that the reload leaves unchanged keeps its
     /// queue. The end of an alert is reported to the webhooks of that moment. A slow webhook never delays a request.
+    /// While there is no webhook, no event is checked: a first one that a reload adds hears of what begins after it.
     ///
     /// Call this once: each `AlertTask` sends its own alerts. Sinks of your own, such as a function or a pager, follow
     /// the [events](Self::events) with an [`Alerts`](steadfast_subscribers::alerts::Alerts) of their own.
@@ -158,32 +164,31 @@ impl StackHandle {
     /// # Ok(()) }
     /// ```
     pub fn alert(&self) -> AlertTask {
-        let plan = self.shared.current.load().alerts.clone();
-        let rules = plan.rules.clone();
-        let active = Arc::new(Mutex::new(ActiveWebhooks::new(plan)));
-        let (sink, changed) = (WebhookSink(active.clone()), active.clone());
-        let shared = Arc::downgrade(&self.shared);
-        let subscription = Alerts::new(rules).to(sink).follow_with(self.events(), move |engine| {
-            if let Some(rules) = changed_rules(&shared, &changed) {
-                engine.set_rules(rules);
-            }
+        let active = ActiveWebhooks::new(self.shared.current.load().alerts.clone());
+        let alerting = Arc::new(Alerting {
+            shared: Arc::downgrade(&self.shared),
+            active: Arc::new(Mutex::new(active)),
+            subscription: Mutex::default(),
         });
-        AlertTask { active, _subscription: subscription }
+        let is_reload = |event: &Event| matches!(event, Event::Reloaded { .. });
+        let reloads = self.events().follow_only(is_reload, Reloads(alerting.clone()));
+        alerting.follow_plan();
+        AlertTask { alerting, _reloads: reloads }
     }
 }
 
 /// A task that sends a stack's alerts until it is dropped; alerts still in a webhook's queue are then discarded.
 #[must_use = "alerts are sent until this is dropped"]
 pub struct AlertTask {
-    active: Arc<Mutex<ActiveWebhooks>>,
-    _subscription: events::Subscription,
+    alerting: Arc<Alerting>,
+    _reloads: Subscription,
 }
 
 impl AlertTask {
     /// Returns the active webhooks in the configuration's order, with their counts of sent, refused and dropped
     /// alerts. A reload may replace them: look them up again afterwards.
     pub fn webhooks(&self) -> Vec<WebhookHandle> {
-        lock(&self.active).webhooks.clone()
+        lock(&self.alerting.active).webhooks.clone()
     }
 }
 
@@ -218,19 +223,65 @@ impl ActiveWebhooks {
     }
 }
 
-/// Activates the current configuration's webhooks if it has changed, and returns its rules.
-fn changed_rules(shared: &Weak<Shared>, active: &Mutex<ActiveWebhooks>) -> Option<Rules> {
+/// Activates the current configuration's webhooks if it has changed, and returns its plan.
+fn current_plan(shared: &Weak<Shared>, active: &Mutex<ActiveWebhooks>) -> Option<Arc<AlertPlan>> {
     let plan = shared.upgrade()?.current.load().alerts.clone();
     let before = lock(active).clone();
-    if Arc::ptr_eq(&plan, &before.plan) {
-        return None;
+    if !Arc::ptr_eq(&plan, &before.plan) {
+        let after = before.with_plan(plan.clone());
+        // Removed webhooks are dropped without the lock.
+        let gone = std::mem::replace(&mut *lock(active), after);
+        drop(gone);
     }
-    let rules = plan.rules.clone();
-    let after = before.with_plan(plan);
-    // Removed webhooks are dropped without the lock.
-    let gone = std::mem::replace(&mut *lock(active), after);
-    drop(gone);
-    Some(rules)
+    Some(plan)
+}
+
+/// The check of events against the rules. It runs while the configuration has a webhook: each call costs it events.
+struct Alerting {
+    shared: Weak<Shared>,
+    active: Arc<Mutex<ActiveWebhooks>>,
+    subscription: Mutex<Option<Subscription>>,
+}
+
+impl Alerting {
+    /// Starts or stops as the current configuration demands.
+    fn follow_plan(&self) {
+        let mut subscription = lock(&self.subscription);
+        let Some(plan) = current_plan(&self.shared, &self.active) else { return };
+        if plan.webhooks.is_empty() {
+            *subscription = None;
+        } else if subscription.is_none() {
+            *subscription = self.begin(plan);
+        }
+    }
+
+    fn begin(&self, mut known: Arc<AlertPlan>) -> Option<Subscription> {
+        let (shared, active, rules) = (self.shared.clone(), self.active.clone(), known.rules.clone());
+        let refresh = move |engine: &mut AlertEngine| {
+            if let Some(plan) = current_plan(&shared, &active)
+                && !Arc::ptr_eq(&plan, &known)
+            {
+                engine.set_rules(plan.rules.clone());
+                known = plan;
+            }
+        };
+        let stack = self.shared.upgrade()?;
+        let alerts = Alerts::new(rules).to(WebhookSink(self.active.clone()));
+        Some(alerts.follow_with(&stack.context.events, refresh))
+    }
+}
+
+/// Tells of reloads.
+struct Reloads(Arc<Alerting>);
+
+impl Subscriber for Reloads {
+    fn event(&mut self, _: &Event) {
+        self.0.follow_plan();
+    }
+
+    fn lost(&mut self, _: u64) {
+        self.0.follow_plan();
+    }
 }
 
 /// Queues each alert for the webhooks.
