@@ -1,8 +1,13 @@
-use std::fmt;
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+};
 
 use tokio::{
     task::{AbortHandle, yield_now},
-    time::{Instant, timeout_at},
+    time::{Instant, Sleep, sleep_until},
 };
 
 use super::{
@@ -185,13 +190,21 @@ impl Events {
         let inbox = self.inbox(filter);
         let task = tokio::spawn(async move {
             let mut batch = Batch::new();
+            // One timer for all waits: many events may come before the same time.
+            let mut timer: Option<Pin<Box<Sleep>>> = None;
             loop {
                 // The task sleeps until the next event, or until the subscriber's time.
-                let open = match subscriber.wake_at() {
-                    None => Some(inbox.take(&mut batch).await),
-                    Some(at) => timeout_at(at, inbox.take(&mut batch)).await.ok(),
-                };
-                if open == Some(false) {
+                let wake_at = subscriber.wake_at();
+                if let Some(at) = wake_at
+                    && timer.as_ref().is_none_or(|timer| timer.deadline() != at)
+                {
+                    timer = Some(Box::pin(sleep_until(at)));
+                }
+                let is_open = poll_fn(|cx| match (inbox.poll_take(&mut batch, cx), &mut timer) {
+                    (Poll::Pending, Some(timer)) if wake_at.is_some() => timer.as_mut().poll(cx).map(|()| true),
+                    (taken, _) => taken,
+                });
+                if !is_open.await {
                     return;
                 }
                 if batch.lost > 0 {
@@ -229,7 +242,12 @@ impl fmt::Debug for Subscription {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -293,6 +311,40 @@ mod tests {
         yield_now().await;
         assert_eq!(heard.0.lock().unwrap().1, 2);
         assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "it has nothing more to hear");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_wakes_by_the_clock_hears_of_each_loss_once() {
+        struct Ticks(Recorder, Instant, u32);
+
+        impl Subscriber for Ticks {
+            fn event(&mut self, event: &Event) {
+                self.0.event(event);
+            }
+
+            fn lost(&mut self, events: u64) {
+                self.0.lost(events);
+            }
+
+            fn wake_at(&self) -> Option<Instant> {
+                (self.2 > 0).then_some(self.1)
+            }
+
+            fn wake(&mut self, now: Instant) {
+                assert_eq!(now, self.1);
+                (self.1, self.2) = (now + Duration::from_secs(1), self.2 - 1);
+            }
+        }
+
+        let (events, heard) = (Events::new(), Recorder::default());
+        let _subscription = events.follow(Ticks(heard.clone(), Instant::now() + Duration::from_secs(1), 3));
+        let most = super::super::CAPACITY;
+        (0..most + 3).for_each(|_| events.send(event()));
+        sleep(Duration::from_millis(2500)).await;
+        events.send(event());
+        sleep(Duration::from_secs(10)).await;
+        let heard = heard.0.lock().unwrap();
+        assert_eq!((heard.0.len(), heard.1), (most + 1, 3));
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,6 @@
 //! sender moves an event into the queue and the subscriber reads it in place, so that a subscriber costs one lock.
 
 use std::{
-    future::poll_fn,
     mem,
     sync::{
         Arc, Weak,
@@ -101,7 +100,7 @@ impl Batch {
     /// Removes the events and keeps the capacity.
     pub(crate) fn clear(&mut self) {
         self.events.clear();
-        self.oldest = 0;
+        (self.oldest, self.lost) = (0, 0);
     }
 }
 
@@ -235,13 +234,9 @@ impl Drop for Queue {
 }
 
 impl Inbox {
-    /// Waits for events and swaps them with the empty `batch`. Returns false when the channel is gone and no event
+    /// Waits for events and swaps them with the empty `batch`. Completes with false when the channel is gone and no event
     /// remains.
-    pub(crate) async fn take(&self, batch: &mut Batch) -> bool {
-        poll_fn(|cx| self.poll_take(batch, cx)).await
-    }
-
-    fn poll_take(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<bool> {
+    pub(crate) fn poll_take(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<bool> {
         let Some(channel) = self.channel.upgrade() else {
             *batch = mem::take(&mut *lock(&self.remainder));
             return Poll::Ready(!batch.events.is_empty());
@@ -257,7 +252,6 @@ impl Inbox {
             drop(all);
             return Poll::Pending;
         }
-        batch.lost = 0;
         mem::swap(&mut queue.batch, batch);
         drop(all);
         Poll::Ready(true)
