@@ -234,8 +234,8 @@ impl Drop for Queue {
 }
 
 impl Inbox {
-    /// Waits for events and swaps them with the empty `batch`. Completes with false when the channel is gone and no event
-    /// remains.
+    /// Waits for events and swaps them with the empty `batch`. Completes with false when the channel is gone and no
+    /// event remains.
     pub(crate) fn poll_take(&self, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<bool> {
         let Some(channel) = self.channel.upgrade() else {
             *batch = mem::take(&mut *lock(&self.remainder));
