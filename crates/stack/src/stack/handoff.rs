@@ -8,13 +8,13 @@ use std::{
 use tokio::{sync::Notify as Wake, task::AbortHandle, time::Instant};
 
 use super::{
-    Shared, StackContext, StackHandle,
+    Shared, StackContext, StackHandle, reloads,
     service::ReloadingService,
     stores::{DurableStore, OpenStores},
 };
 use crate::{self as config, Config, ConfigError, Environment, Problem, Provider};
 use steadfast::{
-    CircuitBreakerHandle, Event, InvalidConfig,
+    CircuitBreakerHandle, InvalidConfig,
     events::{self, CircuitState},
 };
 use steadfast_handoff::{
@@ -284,7 +284,7 @@ impl StackHandle {
     pub fn hand_over(&self) -> HandoffTask {
         let (shared, reloaded) = (self.shared.clone(), Arc::new(Wake::new()));
         let wake = reloaded.clone();
-        let subscription = self.events().follow_only(ReloadListener::wanted, ReloadListener(wake));
+        let subscription = reloads::on_reload(self.events(), move || wake.notify_one());
         let task = tokio::spawn(async move {
             let mut at_work: Option<(HandoffState, (DeliveriesHandle, RedriveHandle))> = None;
             loop {
@@ -301,26 +301,6 @@ impl StackHandle {
             }
         });
         HandoffTask { task: task.abort_handle(), _subscription: subscription }
-    }
-}
-
-/// Wakes the task after a reload.
-struct ReloadListener(Arc<Wake>);
-
-impl ReloadListener {
-    fn wanted(event: &Event) -> bool {
-        matches!(event, Event::Reloaded { .. })
-    }
-}
-
-impl events::Subscriber for ReloadListener {
-    fn event(&mut self, _: &Event) {
-        self.0.notify_one();
-    }
-
-    fn lost(&mut self, _: u64) {
-        // A reload may have been among the lost events.
-        self.0.notify_one();
     }
 }
 

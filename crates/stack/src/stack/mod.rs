@@ -40,6 +40,7 @@ mod operate;
 mod plan;
 mod queue;
 mod recovery;
+mod reloads;
 #[cfg(feature = "redis")]
 mod replicas;
 mod responses;
