@@ -6,12 +6,9 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::{Shared, StackContext, StackHandle};
+use super::{Shared, StackContext, StackHandle, reloads};
 use crate::{self as config, ConfigError, Environment, Problem, WebhookFormat, WebhookTemplate};
-use steadfast::{
-    InvalidConfig,
-    events::{Event, Subscriber, Subscription},
-};
+use steadfast::{InvalidConfig, events::Subscription};
 use steadfast_internal::sync::{Mutex, lock};
 use steadfast_subscribers::alerts::{
     Alert, AlertEngine, AlertSink, Alerts, Rules, Severity, Template, Webhook, WebhookHandle,
@@ -170,8 +167,8 @@ impl StackHandle {
             active: Arc::new(Mutex::new(active)),
             subscription: Mutex::default(),
         });
-        let is_reload = |event: &Event| matches!(event, Event::Reloaded { .. });
-        let reloads = self.events().follow_only(is_reload, Reloads(alerting.clone()));
+        let followed = alerting.clone();
+        let reloads = reloads::on_reload(self.events(), move || followed.follow_plan());
         alerting.follow_plan();
         AlertTask { alerting, _reloads: reloads }
     }
@@ -223,17 +220,30 @@ impl ActiveWebhooks {
     }
 }
 
-/// Activates the current configuration's webhooks if it has changed, and returns its plan.
-fn current_plan(shared: &Weak<Shared>, active: &Mutex<ActiveWebhooks>) -> Option<Arc<AlertPlan>> {
-    let plan = shared.upgrade()?.current.load().alerts.clone();
-    let before = lock(active).clone();
-    if !Arc::ptr_eq(&plan, &before.plan) {
-        let after = before.with_plan(plan.clone());
-        // Removed webhooks are dropped without the lock.
-        let gone = std::mem::replace(&mut *lock(active), after);
-        drop(gone);
+/// Activates the current configuration's webhooks if it has changed, and returns the active plan.
+fn activate(shared: &Weak<Shared>, active: &Mutex<ActiveWebhooks>) -> Arc<AlertPlan> {
+    loop {
+        // Read before the configuration, which is then no older.
+        let before = lock(active).clone();
+        let known = before.plan.clone();
+        let Some(plan) = shared.upgrade().map(|shared| shared.current.load().alerts.clone()) else { return known };
+        if Arc::ptr_eq(&plan, &known) {
+            return plan;
+        }
+        let mut replaced = before.with_plan(plan.clone());
+        let mut active = lock(active);
+        // Of two tasks that are here at once, the first one's webhooks stay: alerts may be in their queues.
+        let is_first = Arc::ptr_eq(&active.plan, &known);
+        if is_first {
+            std::mem::swap(&mut *active, &mut replaced);
+        }
+        // Webhooks that are not active are dropped without the lock.
+        drop(active);
+        drop(replaced);
+        if is_first {
+            return plan;
+        }
     }
-    Some(plan)
 }
 
 /// The check of events against the rules. It runs while the configuration has a webhook: each call costs it events.
@@ -246,8 +256,9 @@ struct Alerting {
 impl Alerting {
     /// Starts or stops as the current configuration demands.
     fn follow_plan(&self) {
+        activate(&self.shared, &self.active);
         let mut subscription = lock(&self.subscription);
-        let Some(plan) = current_plan(&self.shared, &self.active) else { return };
+        let plan = lock(&self.active).plan.clone();
         if plan.webhooks.is_empty() {
             *subscription = None;
         } else if subscription.is_none() {
@@ -258,9 +269,8 @@ impl Alerting {
     fn begin(&self, mut known: Arc<AlertPlan>) -> Option<Subscription> {
         let (shared, active, rules) = (self.shared.clone(), self.active.clone(), known.rules.clone());
         let refresh = move |engine: &mut AlertEngine| {
-            if let Some(plan) = current_plan(&shared, &active)
-                && !Arc::ptr_eq(&plan, &known)
-            {
+            let plan = activate(&shared, &active);
+            if !Arc::ptr_eq(&plan, &known) {
                 engine.set_rules(plan.rules.clone());
                 known = plan;
             }
@@ -268,19 +278,6 @@ impl Alerting {
         let stack = self.shared.upgrade()?;
         let alerts = Alerts::new(rules).to(WebhookSink(self.active.clone()));
         Some(alerts.follow_with(&stack.context.events, refresh))
-    }
-}
-
-/// Tells of reloads.
-struct Reloads(Arc<Alerting>);
-
-impl Subscriber for Reloads {
-    fn event(&mut self, _: &Event) {
-        self.0.follow_plan();
-    }
-
-    fn lost(&mut self, _: u64) {
-        self.0.follow_plan();
     }
 }
 
