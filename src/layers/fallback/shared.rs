@@ -182,6 +182,7 @@ impl Shared {
     #[inline(always)]
     pub(super) fn primary_answered(&self, request: &LlmRequest, response: &mut LlmResponse) {
         let primary = &self.config.primary;
+        // Asked beside the look at earlier steps: both read the same word, which few answers have.
         let hedged = self.hedged(0, response);
         response.name_tier(&primary.name);
         if !self.as_is
