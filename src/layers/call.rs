@@ -40,6 +40,35 @@ impl<S: Clone> Spare<S> {
     }
 }
 
+/// A service for the calls of all callers, such as a tier.
+///
+/// A call takes the service at hand while it is made, and puts it back. Only a call that finds none there, because
+/// another one is being made, takes a clone.
+pub(crate) struct Standby {
+    service: BoxLlmService,
+    at_hand: Mutex<Option<BoxLlmService>>,
+}
+
+impl Standby {
+    pub(crate) fn new(service: BoxLlmService) -> Self {
+        Self { service, at_hand: Mutex::default() }
+    }
+
+    /// Returns a service that was never polled.
+    pub(crate) fn fresh(&self) -> BoxLlmService {
+        self.service.clone()
+    }
+
+    /// Makes a call through the service at hand. The lock is not held meanwhile: the service is foreign code.
+    fn call(&self, request: LlmRequest) -> BoxedCall {
+        let taken = lock(&self.at_hand).take();
+        let mut service = taken.unwrap_or_else(|| self.fresh());
+        let call = Call::first(&mut service, request);
+        *lock(&self.at_hand) = Some(service);
+        call
+    }
+}
+
 /// A call under way.
 ///
 /// There are two forms. The *first call* of a layer polls the service in hand, once. A ready service is called at
@@ -62,12 +91,7 @@ pub(crate) type BoxedCall = Call<BoxLlmService, <BoxLlmService as Service<LlmReq
 
 pub(crate) enum PendingCall<S> {
     /// Waits until the service is ready.
-    Readying {
-        service: S,
-        request: LlmRequest,
-        /// True if the call begins at the time in the request's context, unless it waits.
-        begins_now: bool,
-    },
+    Readying { service: S, request: LlmRequest },
     /// The service failed before it could be called.
     Failed(LlmError),
     /// No call is under way.
@@ -106,16 +130,22 @@ impl<S, F> Call<S, F> {
 
 impl BoxedCall {
     /// Makes a call to another tier or chain. The request leaves its primary, whose transport may be the caller's own.
-    pub(crate) fn elsewhere(fresh: BoxLlmService, request: LlmRequest) -> Self {
-        Self::elsewhere_now(fresh, request, false)
+    pub(crate) fn elsewhere(fresh: BoxLlmService, mut request: LlmRequest) -> Self {
+        request.context_mut().prospects.note_left_primary();
+        Self::further(fresh, request)
     }
 
-    /// The same. With `begins_now` the call begins at the time in the request's context, if its first poll finds the
-    /// service ready. It saves a reading of the clock where that poll follows at once.
-    #[inline(always)]
-    pub(crate) fn elsewhere_now(service: BoxLlmService, mut request: LlmRequest, begins_now: bool) -> Self {
-        request.context_mut().prospects.note_left_primary();
-        Self::Uncalled(PendingCall::Readying { service, request, begins_now })
+    /// Makes a call to another tier as a first call, which begins at the time in the request's context, unless it
+    /// waits. It saves a clone, and a reading of the clock where that time has just been read.
+    pub(crate) fn elsewhere_now(tier: &Standby, mut request: LlmRequest) -> Self {
+        let context = request.context_mut();
+        context.prospects.note_left_primary();
+        let Some(now) = context.begun else { return Self::further(tier.fresh(), request) };
+        if let Some(late) = late(context, now) {
+            return Self::failed(late);
+        }
+        let _reading = Reading::begin(now);
+        tier.call(request)
     }
 }
 
@@ -144,42 +174,34 @@ impl<S: LlmService> Call<S, S::Future> {
 
     /// Makes a further call: through a fresh clone.
     pub(crate) fn further(fresh: S, request: LlmRequest) -> Self {
-        Self::Uncalled(PendingCall::Readying { service: fresh, request, begins_now: false })
+        Self::Uncalled(PendingCall::Readying { service: fresh, request })
     }
 
     /// Makes the call as soon as its service is ready.
     #[cold]
     fn poll_uncalled(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         let readiness = match self.as_mut().project() {
-            CallProjection::Uncalled(PendingCall::Readying { service, request, begins_now }) => {
-                match service.poll_ready(cx) {
-                    Poll::Ready(readiness) => readiness.map_err(Into::into),
-                    Poll::Pending => {
-                        *begins_now = false;
-                        Err(ready!(poll_deadline(request.context(), cx)))
-                    }
-                }
-            }
+            CallProjection::Uncalled(PendingCall::Readying { service, request }) => match service.poll_ready(cx) {
+                Poll::Ready(readiness) => readiness.map_err(Into::into),
+                Poll::Pending => Err(ready!(poll_deadline(request.context(), cx))),
+            },
             _ => Ok(()),
         };
         let CallOwned::Uncalled(uncalled) = self.as_mut().project_replace(Self::idle()) else {
             unreachable!("it was not called a line above")
         };
-        let (mut service, mut request, begins_now) = match uncalled {
-            PendingCall::Readying { service, request, begins_now } => (service, request, begins_now),
+        let (mut service, mut request) = match uncalled {
+            PendingCall::Readying { service, request } => (service, request),
             PendingCall::Failed(error) => return Poll::Ready(Err(error)),
             PendingCall::Idle => panic!("polled after it was ready"),
         };
         readiness?;
         // The attempt begins now, after any wait: the layers inside divide the time that is left.
+        let now = Instant::now();
         let context = request.context_mut();
-        let now = context.begun.filter(|_| begins_now).unwrap_or_else(Instant::now);
         context.begun = Some(now);
-        if context.deadline.is_some_and(|deadline| deadline <= now) {
-            return Poll::Ready(Err(LlmError::new(
-                ErrorKind::Deadline,
-                "the deadline passed before the call could begin",
-            )));
+        if let Some(late) = late(context, now) {
+            return Poll::Ready(Err(late));
         }
         let reading = Reading::begin(now);
         let future = service.call(request);
@@ -187,6 +209,12 @@ impl<S: LlmService> Call<S, S::Future> {
         self.set(Self::Calling(future));
         Poll::Ready(Ok(()))
     }
+}
+
+/// Returns the failure of a call that would begin at its deadline or after it.
+fn late(context: &crate::Context, begins: Instant) -> Option<LlmError> {
+    let is_late = context.deadline.is_some_and(|deadline| deadline <= begins);
+    is_late.then(|| LlmError::new(ErrorKind::Deadline, "the deadline passed before the call could begin"))
 }
 
 /// Completes with the failure of a call whose deadline comes while it waits for readiness. The layer that keeps the
@@ -232,6 +260,14 @@ impl<S, F> fmt::Debug for Call<S, F> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        panic::AssertUnwindSafe,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+    };
+
     use tokio_test::{assert_pending, assert_ready, task};
     use tower::{ServiceBuilder, ServiceExt as _, limit::ConcurrencyLimitLayer};
 
@@ -306,19 +342,96 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_at_once_begins_as_its_context_says_unless_it_waits() {
-        for (polls, later) in [(0, 0), (1, 4)] {
+        for (polls, later) in [(0, 0), (2, 4)] {
             let (service, second) = (Strict::new().pending(polls), Duration::from_secs(1));
             let begun = Instant::now();
-            let mut request = LlmRequest::prompt("a");
-            request.context_mut().begun = Some(begun);
             tokio::time::advance(second).await;
-            let boxed = BoxLlmService::new(service.clone().map_err(LlmError::from));
-            let mut call = task::spawn(BoxedCall::elsewhere_now(boxed, request, true));
+            let mut call = task::spawn(BoxedCall::elsewhere_now(&standby(&service), begun_at(begun)));
             while call.poll().is_pending() {
                 tokio::time::advance(second * 3).await;
             }
             assert_eq!(service.seen()[0].context().begun, Some(begun + second * later), "pending {polls}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_at_once_is_not_made_at_its_deadline() {
+        let service = Strict::new();
+        let mut request = begun_at(Instant::now());
+        request.context_mut().deadline = request.context().begun;
+        let error = BoxedCall::elsewhere_now(&standby(&service), request).await.unwrap_err();
+        assert_eq!((error.kind(), service.calls()), (ErrorKind::Deadline, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_share_the_service_at_hand_and_each_waits_with_one_of_its_own() {
+        // Counts the clones, which a call makes only to leave one behind.
+        struct Counted(Strict, Arc<AtomicUsize>);
+        impl Clone for Counted {
+            fn clone(&self) -> Self {
+                self.1.fetch_add(1, Relaxed);
+                Self(self.0.clone(), self.1.clone())
+            }
+        }
+        impl Service<LlmRequest> for Counted {
+            type Response = LlmResponse;
+            type Error = LlmError;
+            type Future = Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>;
+
+            fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
+                self.0.poll_ready(cx).map_err(Into::into)
+            }
+
+            fn call(&mut self, request: LlmRequest) -> Self::Future {
+                let call = self.0.call(request);
+                Box::pin(async { call.await.map_err(Into::into) })
+            }
+        }
+        let clones = Arc::new(AtomicUsize::new(0));
+        let tier = |service| Standby::new(BoxLlmService::new(Counted(service, clones.clone())));
+        let ready = tier(Strict::new());
+        for _ in 0..3 {
+            BoxedCall::elsewhere_now(&ready, begun_at(Instant::now())).await.unwrap();
+            assert_eq!(clones.load(Relaxed), 1, "the first call's, which stays at hand");
+        }
+        let service = Strict::new().pending(2);
+        let (slow, mut calls) = (tier(service.clone()), Vec::new());
+        for _ in 0..3 {
+            calls.push(task::spawn(BoxedCall::elsewhere_now(&slow, begun_at(Instant::now()))));
+        }
+        for call in &mut calls {
+            assert_pending!(call.poll());
+            assert_ready!(call.poll()).unwrap();
+        }
+        assert_eq!(service.calls(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_standby_outlives_a_call_that_panics() {
+        let panics = tower::service_fn(|request: LlmRequest| {
+            assert!(!request.is_stream(), "a stream");
+            std::future::ready(Ok::<_, LlmError>(LlmResponse::from_text("hello")))
+        });
+        let tier = Standby::new(BoxLlmService::new(panics));
+        for is_stream in [false, true, true, false] {
+            let request = begun_at(Instant::now()).with_stream(is_stream);
+            let made = AssertUnwindSafe(|| BoxedCall::elsewhere_now(&tier, request));
+            let made = std::panic::catch_unwind(made);
+            assert_eq!(made.is_err(), is_stream);
+            if let Ok(call) = made {
+                call.await.unwrap();
+            }
+        }
+    }
+
+    fn standby(service: &Strict) -> Standby {
+        Standby::new(BoxLlmService::new(service.clone().map_err(LlmError::from)))
+    }
+
+    fn begun_at(begun: Instant) -> LlmRequest {
+        let mut request = LlmRequest::prompt("a");
+        request.context_mut().begun = Some(begun);
+        request
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,10 +14,10 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    BoxLlmService, Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
+    Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     classify::{self, Class},
     internal::sharded::Shard,
-    layers::{deadline, retry::Reservation},
+    layers::{call::Standby, deadline, retry::Reservation},
     ledger::{self, Attempt, Ledger, Next, PriorAttempts, Stop},
     wire::UNSUPPORTED_PATH,
 };
@@ -169,8 +169,8 @@ impl Failover {
     }
 
     /// Returns the service of the current tier; `None` for the primary.
-    pub(super) fn service(&self) -> Option<BoxLlmService> {
-        Some(self.plan.shared.config.tiers[self.at.checked_sub(1)?].service.clone())
+    pub(super) fn tier(&self) -> Option<&Standby> {
+        Some(&self.plan.shared.config.tiers[self.at.checked_sub(1)?].service)
     }
 
     /// Returns the request for the current tier, with its share of attempts and time, and its time limit, if time

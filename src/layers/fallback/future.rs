@@ -102,9 +102,12 @@ where
 
     /// Creates the future of a request whose chain is not that simple.
     pub(super) fn failing_over(failover: Failover, primary: S) -> Self {
-        let mut primary = Some(primary);
-        let (state, tier_deadline) = ask(&failover, &mut primary, false);
-        let rest = Rest { failover, primary, waits_since: None, timer: None };
+        let (request, tier_deadline) = failover.request();
+        let state = match failover.tier() {
+            Some(tier) => State::LaterStage(LaterStage::Tier(BoxedCall::elsewhere(tier.fresh(), request))),
+            None => State::Primary(Call::further(primary.clone(), request)),
+        };
+        let rest = Rest { failover, primary: Some(primary), waits_since: None, timer: None };
         Self { state, tier_deadline, first: None, rest: Some(Box::new(rest)) }
     }
 }
@@ -183,9 +186,8 @@ where
                 },
                 StateProjection::LaterStage(LaterStage::Waiting(error)) => {
                     let rest = failing_over(this.first, this.rest);
-                    let (state, tier_deadline) = ready!(rest.poll_start_over(error, cx))?;
-                    *this.tier_deadline = tier_deadline;
-                    this.state.set(state);
+                    ready!(rest.poll_start_over(error, cx))?;
+                    *this.tier_deadline = rest.ask(this.state);
                     continue;
                 }
                 StateProjection::LaterStage(LaterStage::Refused(error)) => {
@@ -263,11 +265,7 @@ where
         this.state.set(State::done());
         let rest = failing_over(this.first, this.rest);
         match rest.failover.failed(error) {
-            Step::Ask => {
-                let (state, tier_deadline) = ask(&rest.failover, &mut rest.primary, true);
-                *this.tier_deadline = tier_deadline;
-                this.state.set(state);
-            }
+            Step::Ask => *this.tier_deadline = rest.ask(this.state),
             Step::GiveUp(error) => match try_again_at(&rest.failover, &error, rest.waits_since) {
                 Some(at) if rest.primary.is_some() => {
                     rest.waits_since.get_or_insert_with(Instant::now);
@@ -288,13 +286,28 @@ impl<S> Rest<S>
 where
     S: LlmService + Clone,
 {
-    /// Waits until a tier may work again, and starts over. Completes with the call to the first tier and its time
-    /// limit. `error` is the failure of the round before.
+    /// Calls the current tier, whose time begins in this turn. Returns the time limit.
+    // Written where it stays: a state has room for the primary's whole future.
+    fn ask(&self, mut state: Pin<&mut State<S, S::Future>>) -> Option<Instant> {
+        let (request, tier_deadline) = self.failover.request();
+        match (self.failover.tier(), &self.primary) {
+            (Some(tier), _) => {
+                let call = BoxedCall::elsewhere_now(tier, request);
+                state.set(State::LaterStage(LaterStage::Tier(call)));
+            }
+            (None, Some(primary)) => state.set(State::Primary(Call::further(primary.clone(), request))),
+            (None, None) => unreachable!("the primary is kept wherever the failover may come to it later"),
+        }
+        tier_deadline
+    }
+
+    /// Waits until a tier may work again, and starts over at the first tier. `error` is the failure of the round
+    /// before.
     ///
     /// # Errors
     ///
     /// Fails if no tier is left that may be asked.
-    fn poll_start_over(&mut self, error: &LlmError, cx: &mut Context<'_>) -> Poll<Result<TierCall<S>, LlmError>> {
+    fn poll_start_over(&mut self, error: &LlmError, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         if let Some(timer) = &mut self.timer {
             ready!(timer.as_mut().poll(cx));
         }
@@ -304,12 +317,9 @@ where
             self.failover.report_all_failed(&error);
             return Poll::Ready(Err(error));
         }
-        Poll::Ready(Ok(ask(&self.failover, &mut self.primary, true)))
+        Poll::Ready(Ok(()))
     }
 }
-
-/// A call to a tier, and its time limit.
-type TierCall<S> = (State<S, <S as Service<LlmRequest>>::Future>, Option<Instant>);
 
 impl<S, F> State<S, F> {
     // Not a constant, for the reason in `Call::idle`.
@@ -339,20 +349,6 @@ fn failing_over<'a, S: Clone>(first: &mut Option<First<S>>, rest: &'a mut Option
         let failover = Failover::from_primary(core.shared.shard(), request);
         Box::write(place, Rest { failover, primary, waits_since: None, timer: None })
     })
-}
-
-/// Calls the current tier, `at_once` if the call is polled in the same turn in which the tier's time began.
-fn ask<S>(failover: &Failover, primary: &mut Option<S>, at_once: bool) -> TierCall<S>
-where
-    S: LlmService + Clone,
-{
-    let (request, tier_deadline) = failover.request();
-    let state = match (failover.service(), primary) {
-        (Some(service), _) => State::LaterStage(LaterStage::Tier(BoxedCall::elsewhere_now(service, request, at_once))),
-        (None, Some(primary)) => State::Primary(Call::further(primary.clone(), request)),
-        (None, None) => unreachable!("the primary is kept wherever the failover may come to it later"),
-    };
-    (state, tier_deadline)
 }
 
 /// The least time for which a request that waits for a probe leaves the circuits alone.

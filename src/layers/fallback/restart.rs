@@ -45,9 +45,9 @@ impl Restart {
                 Err(error)
             }
             Step::Ask => {
-                let service = self.failover.service().expect("the primary is not at hand in a body");
+                let tier = self.failover.tier().expect("the primary is not at hand in a body");
                 let (request, _) = self.failover.request();
-                self.asking = Some((Box::pin(BoxedCall::elsewhere(service, request)), kind));
+                self.asking = Some((Box::pin(BoxedCall::elsewhere(tier.fresh(), request)), kind));
                 Ok(())
             }
         }

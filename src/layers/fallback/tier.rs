@@ -1,15 +1,15 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use tower::{ServiceExt as _, util::BoxCloneSyncService};
+use tower::ServiceExt as _;
 
 use super::{Capabilities, TierSettings};
-use crate::{BoxLlmService, LlmService, response::ShardedName};
+use crate::{BoxLlmService, LlmService, layers::call::Standby, response::ShardedName};
 
 /// A place in the order of a fallback: a service with its name and its [settings](TierSettings). Clones share the
 /// service.
 #[derive(Clone)]
 pub struct Tier {
-    pub(super) service: BoxLlmService,
+    pub(super) service: Arc<Standby>,
     pub(super) facts: TierFacts,
 }
 
@@ -68,7 +68,7 @@ impl Tier {
     {
         let mut facts = TierFacts::new(name.into());
         facts.answers_itself = answers_itself::<S>();
-        Self { service: BoxCloneSyncService::new(service.map_err(Into::into)), facts }
+        Self { service: Arc::new(Standby::new(BoxLlmService::new(service.map_err(Into::into)))), facts }
     }
 
     /// Replaces all settings. The methods below set one each.
