@@ -195,6 +195,7 @@ async fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
     let timing = Timing {
         warm_up: Duration::from_secs_f64(options.seconds / 2.0),
         measured: Duration::from_secs_f64(options.seconds),
+        notice: Duration::from_secs(3),
     };
     let wanted = contestants::ALL.into_iter().filter(|contestant| options.wants(contestant));
     let wanted = wanted.filter(|contestant| !matches!(contestant.measured, HowMuch::Instructions | HowMuch::Answers));

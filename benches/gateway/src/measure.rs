@@ -10,7 +10,7 @@ use crate::{
     dialect::Mode,
     load::{Load, Shape},
     process::Process,
-    provider::Way,
+    provider::{Provider, Way},
     rig::{Rig, Running},
     trials::Trials,
 };
@@ -55,17 +55,16 @@ impl Cell {
         }
     }
 
-    /// All, in the order in which they are measured: a circuit that has opened stays open.
+    /// All, in the order in which they are measured: one with the first provider down right after the same with it up,
+    /// since a machine is quicker in one minute than in the next.
     pub fn all() -> Vec<Self> {
         let mut cells = Vec::new();
-        for down in [false, true] {
-            for mode in [Mode::Plain, Mode::Stream] {
-                cells.extend(CONNECTIONS.map(|connections| Self::of(mode, connections, down)));
-            }
-            if !down {
-                cells.extend([Self::FRESH, Self::PICTURE]);
+        for mode in [Mode::Plain, Mode::Stream] {
+            for connections in CONNECTIONS {
+                cells.extend([false, true].map(|down| Self::of(mode, connections, down)));
             }
         }
+        cells.extend([Self::FRESH, Self::PICTURE]);
         cells
     }
 }
@@ -144,31 +143,31 @@ impl Row {
 }
 
 impl Rig {
-    /// One round of a contestant.
+    /// One round of a contestant. A second process of it has a first provider that is down.
     pub async fn round(&self, row: &mut Row, wanted: impl Fn(&Cell) -> bool, timing: Timing) {
-        self.primary.set_way(Way::Answers);
         if row.died.is_some() {
             return;
         }
-        let mut running = match self.start(&row.contestant).await {
-            Ok(running) => running,
+        let has_down = row.cells.iter().any(|(cell, _)| cell.down && wanted(cell));
+        let started = async {
+            let up = self.start(&row.contestant).await?;
+            let down = if has_down { Some(self.start_down(&row.contestant, timing).await?) } else { None };
+            Ok::<_, String>((up, down))
+        };
+        let (mut up, mut down) = match started.await {
+            Ok(started) => started,
             Err(absent) => {
                 row.absent = Some(absent);
                 return;
             }
         };
-        row.version.clone_from(&running.version);
-        let mut is_down = false;
+        row.version.clone_from(&up.version);
         for (cell, rounds) in row.cells.iter_mut().filter(|(cell, _)| wanted(cell)) {
-            if cell.down && !is_down {
-                // Time to notice that it is down: what is measured is how it is from then on.
-                is_down = true;
-                self.primary.set_way(Way::Down);
-                let load = Load::start(&running.target, Shape { mode: Mode::Plain, connections: 16, fresh: false });
-                sleep(NOTICE).await;
-                load.end(PATIENCE).await;
-            }
-            let (figures, failure) = self.cell(&running, *cell, timing).await;
+            let (rig, running) = match &mut down {
+                Some((rig, running)) if cell.down => (&*rig, running),
+                _ => (self, &mut up),
+            };
+            let (figures, failure) = rig.cell(running, *cell, timing).await;
             if row.failure.is_none() {
                 row.failure = failure;
             }
@@ -179,7 +178,19 @@ impl Rig {
             }
             rounds.push(figures);
         }
-        self.primary.set_way(Way::Answers);
+    }
+
+    /// Starts a contestant with a first provider of its own, which then is down, and waits until it has noticed: what is
+    /// measured is how it is from then on.
+    async fn start_down(&self, contestant: &Contestant, timing: Timing) -> Result<(Self, Running), String> {
+        let primary = Provider::start(Duration::ZERO, Duration::ZERO).await.map_err(|error| error.to_string())?;
+        let rig = Self { primary, folder: self.folder.join("down"), ..self.clone() };
+        let running = rig.start(contestant).await?;
+        rig.primary.set_way(Way::Down);
+        let load = Load::start(&running.target, Shape { mode: Mode::Plain, connections: 16, fresh: false });
+        sleep(timing.notice).await;
+        load.end(PATIENCE).await;
+        Ok((rig, running))
     }
 
     async fn cell(&self, running: &Running, cell: Cell, timing: Timing) -> (Figures, Option<String>) {
@@ -221,14 +232,14 @@ impl Rig {
 pub struct Timing {
     pub warm_up: Duration,
     pub measured: Duration,
+    /// The time that a gateway has to notice that a provider is down.
+    pub notice: Duration,
 }
 
 /// So many answers are enough for a 99th percentile.
 const ENOUGH: u64 = 500;
 /// The most times as long that a cell may take to get them.
 const LONGER: f64 = 4.0;
-/// The time that a gateway has to notice that a provider is down.
-const NOTICE: Duration = Duration::from_secs(3);
 /// The longest wait for the last answers of a cell.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -241,7 +252,6 @@ mod tests {
         contestants::{Gateway, Surroundings},
         dialect::Dialect,
         load::Target,
-        provider::Provider,
         report,
         result::Measured as Run,
     };
@@ -265,7 +275,12 @@ mod tests {
         report::markdown(&Run::now("Once.".to_owned(), vec![row], None))
     }
 
-    const SHORT: Timing = Timing { warm_up: Duration::from_millis(2), measured: Duration::from_millis(20) };
+    const MILLISECOND: Duration = Duration::from_millis(1);
+    const SHORT: Timing = Timing {
+        warm_up: MILLISECOND.saturating_mul(2),
+        measured: MILLISECOND.saturating_mul(20),
+        notice: MILLISECOND,
+    };
 
     #[tokio::test]
     async fn who_ends_in_mid_run_is_shown_with_its_last_words_and_without_figures_from_then_on() {
@@ -278,6 +293,24 @@ mod tests {
         assert!(row.absent.is_none() && row.cells.iter().any(|(_, rounds)| rounds.is_empty()));
         let text = shown(row);
         assert!(text.contains("| Brief | ended: in ") && text.contains("it ended by itself"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn down_is_measured_right_after_up_with_a_first_provider_of_its_own() {
+        let rig = rig("down").await;
+        let mut row = Row::new(Contestant::new("Passed", "a test", Some(|around| living(around, "60"))));
+        rig.round(&mut row, |cell| cell.shape.mode == Mode::Plain, SHORT).await;
+        std::fs::remove_dir_all(&rig.folder).unwrap();
+        assert!(row.absent.is_none() && row.died.is_none());
+        let measured: Vec<_> = row.cells.iter().filter_map(|(cell, _)| Some((cell, row.median(*cell)?))).collect();
+        for (at, (cell, figures)) in measured.iter().enumerate() {
+            assert_eq!(cell.down, at % 2 == 1, "{}", cell.name());
+            // Nobody goes on to the second provider here.
+            let failed = if cell.down { 1.0 } else { 0.0 };
+            assert!((figures.failed - failed).abs() < 1e-9 && figures.asked > 0.9, "{}: {figures:?}", cell.name());
+        }
+        assert_eq!(measured.len(), 2 * CONNECTIONS.len());
+        assert!(row.failure.unwrap().contains("503"));
     }
 
     #[tokio::test]
