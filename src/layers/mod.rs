@@ -21,7 +21,7 @@
 //! 4. **Readiness** (`call.rs`). *First call*: `call` polls the service in hand once. A ready one is called without a
 //!    clone. A pending one moves into the future, and a fresh clone stays behind. *Further calls*: a fresh clone,
 //!    awaited under the deadline. Retry makes that clone only after a failed attempt, since cloning a provider's client
-//!    can be dear.
+//!    can be dear. Fallback calls the next tier as a first call, through a service that stands by for all callers.
 //! 5. **The classifier** ([`classify`](crate::classify)). One table; each layer takes an override.
 //!
 //! 6. **State and settings**. A layer that learns (counts, amounts, observed times) has its state apart from its
