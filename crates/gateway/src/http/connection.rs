@@ -6,7 +6,7 @@
 
 use std::{
     convert::Infallible,
-    future::ready,
+    future::{poll_fn, ready},
     pin::{Pin, pin},
     sync::{
         Arc, Mutex,
@@ -150,9 +150,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     H: Handler,
 {
-    let (is_first, pending) = (AtomicBool::new(true), Mutex::new(None));
+    let (is_first, is_streaming, pending) = (AtomicBool::new(true), AtomicBool::new(false), Mutex::new(None));
     let common = handler.connection();
-    let task = ConnectionTask::new();
+    let task = ConnectionTask::current().await;
     let service = service_fn(|request: Request<Incoming>| {
         // Only the first answer can stream: hyper does not report whether it has flushed an earlier one.
         let can_stream = is_first.swap(false, Ordering::Relaxed)
@@ -161,11 +161,12 @@ where
         let closes = wants_close(request.headers());
         let request = request.map(|body| Body::new(InTaskBody::new(body, task.clone())));
         let answering = handler.answer(&common, request);
-        let pending = &pending;
+        let (is_streaming, pending) = (&is_streaming, &pending);
         async move {
             let response = answering.await;
             if can_stream && response.extensions().get::<DirectStream>().is_some() {
                 *lock(pending) = Some(PendingStream { response, closes });
+                is_streaming.store(true, Ordering::Relaxed);
                 // The same poll takes it from there, and then drops this future.
                 return std::future::pending().await;
             }
@@ -175,20 +176,27 @@ where
     let (mut http, header_timer) = (http.clone(), HeaderTimer::default());
     http.timer(header_timer.clone());
     let mut serving = Box::new(http.serve_connection(TokioIo::new(socket), service));
-    let (mut stopped, mut is_stopping) = (pin!(after_stop(stop)), false);
+    let (mut stopped, mut waits_for_stop, mut is_stopping) = (pin!(after_stop(stop)), false, false);
     let waker = Waker::from(task.clone());
-    let exit = std::future::poll_fn(|cx| {
-        task.set_waker(cx.waker());
-        let cx = &mut Context::from_waker(&waker);
+    let exit = poll_fn(|cx| {
+        let is_own = task.is_woken_by(cx.waker());
+        let cx = &mut Context::from_waker(if is_own { &waker } else { cx.waker() });
         loop {
             if let Poll::Ready(served) = Pin::new(&mut *serving).poll(cx) {
                 return Poll::Ready(Err(served));
             }
-            if let Some(pending) = lock(&pending).take() {
+            if is_streaming.load(Ordering::Relaxed)
+                && let Some(pending) = lock(&pending).take()
+            {
                 return Poll::Ready(Ok(pending));
             }
+            // Polled once with the task's own waker, it wakes the task.
+            if is_stopping || waits_for_stop && is_own && !stop.is_cancelled() {
+                return Poll::Pending;
+            }
+            waits_for_stop = is_own;
             // A connection without a whole head ends with this, so that it is read first.
-            if is_stopping || stopped.as_mut().poll(cx).is_pending() {
+            if stopped.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             is_stopping = true;

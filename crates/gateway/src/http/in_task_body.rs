@@ -6,10 +6,11 @@
 
 use std::{
     cell::Cell,
+    future::poll_fn,
     pin::Pin,
     ptr,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{
             AtomicBool, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
@@ -22,11 +23,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::lock::lock;
-
 /// A connection's task, as a waker.
 pub(crate) struct ConnectionTask {
-    waker: Mutex<Waker>,
+    waker: Waker,
     /// The thread that is reading a piece of the body, or 0.
     reading_thread: AtomicUsize,
     /// True if that thread has woken the task while reading.
@@ -34,27 +33,19 @@ pub(crate) struct ConnectionTask {
 }
 
 impl ConnectionTask {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            waker: Mutex::new(Waker::noop().clone()),
-            reading_thread: AtomicUsize::new(0),
-            woken: AtomicBool::new(false),
-        })
+    /// Returns the task that polls this.
+    pub(crate) async fn current() -> Arc<Self> {
+        Self::of(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await)
     }
 
-    /// Sets the waker of the task.
-    pub(crate) fn set_waker(&self, waker: &Waker) {
-        let mut own = self.lock();
-        if own.will_wake(waker) {
-            return;
-        }
-        let before = std::mem::replace(&mut *own, waker.clone());
-        drop(own);
-        drop(before);
+    fn of(waker: Waker) -> Arc<Self> {
+        Arc::new(Self { waker, reading_thread: AtomicUsize::new(0), woken: AtomicBool::new(false) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waker> {
-        lock(&self.waker)
+    /// Returns true if this waker wakes the task too. A connection that has moved to another task is not polled with
+    /// the first one's waker: then a body wakes it needlessly, and no more.
+    pub(crate) fn is_woken_by(&self, waker: &Waker) -> bool {
+        self.waker.will_wake(waker)
     }
 }
 
@@ -69,8 +60,7 @@ impl Wake for ConnectionTask {
             self.woken.store(true, Relaxed);
             return;
         }
-        let waker = self.lock().clone();
-        waker.wake();
+        self.waker.wake_by_ref();
     }
 }
 
@@ -136,9 +126,8 @@ mod tests {
 
     #[test]
     fn only_what_the_thread_that_takes_a_piece_says_meanwhile_is_held_back() {
-        let (task, count) = (ConnectionTask::new(), Arc::new(Count::default()));
-        let woken = || count.0.load(Relaxed);
-        task.set_waker(&Waker::from(count.clone()));
+        let count = Arc::new(Count::default());
+        let (task, woken) = (ConnectionTask::of(Waker::from(count.clone())), || count.0.load(Relaxed));
         task.wake_by_ref();
         assert_eq!(woken(), 1);
 
@@ -154,12 +143,10 @@ mod tests {
         assert_eq!(woken(), 3);
     }
 
-    #[test]
-    fn the_last_one_that_asked_is_woken() {
-        let (task, first, second) = (ConnectionTask::new(), Arc::new(Count::default()), Arc::new(Count::default()));
-        task.set_waker(&Waker::from(first.clone()));
-        task.set_waker(&Waker::from(second.clone()));
-        task.wake_by_ref();
-        assert_eq!((first.0.load(Relaxed), second.0.load(Relaxed)), (0, 1));
+    #[tokio::test]
+    async fn a_task_is_woken_by_its_own_waker_alone() {
+        let task = ConnectionTask::current().await;
+        let own = poll_fn(|cx| Poll::Ready(task.is_woken_by(cx.waker()))).await;
+        assert!(own && !task.is_woken_by(Waker::noop()));
     }
 }

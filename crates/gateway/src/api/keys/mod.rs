@@ -48,6 +48,7 @@ use std::{
     future::poll_fn,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -310,16 +311,20 @@ pub(crate) async fn call(
     service: &Mutex<BoxLlmService>,
     mut request: LlmRequest,
 ) -> Result<LlmResponse, LlmError> {
-    let own = || lock(service);
     if let Some(key) = &key {
         request = request.with_extension(BudgetKey(key.name.clone()));
         if let Some(limits) = &key.limits {
             request = request.with_extension(limits.own.clone());
         }
     }
-    poll_fn(|cx| own().poll_ready(cx)).await?;
-    let answering = own().call(request);
-    answering.await
+    let mut request = Some(request);
+    let calling = poll_fn(|cx| {
+        let mut service = lock(service);
+        ready!(service.poll_ready(cx))?;
+        let request = request.take().expect("polled after it was ready");
+        Poll::Ready(Ok::<_, LlmError>(service.call(request)))
+    });
+    calling.await?.await
 }
 
 /// The headers that hold a key alone: Anthropic's, Google's and Azure's.
