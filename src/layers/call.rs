@@ -64,7 +64,8 @@ impl Standby {
         let taken = lock(&self.at_hand).take();
         let mut service = taken.unwrap_or_else(|| self.fresh());
         let call = Call::first(&mut service, request);
-        *lock(&self.at_hand) = Some(service);
+        // Another call's, which has put its own back meanwhile, is dropped outside of the lock.
+        let _other = lock(&self.at_hand).replace(service);
         call
     }
 }
