@@ -180,8 +180,8 @@ impl Rig {
         }
     }
 
-    /// Starts a contestant with a first provider of its own, which then is down, and waits until it has noticed: what is
-    /// measured is how it is from then on.
+    /// Starts a contestant with a first provider of its own, which then is down, and waits until it has noticed: how it
+    /// is from then on is measured.
     async fn start_down(&self, contestant: &Contestant, timing: Timing) -> Result<(Self, Running), String> {
         let primary = Provider::start(Duration::ZERO, Duration::ZERO).await.map_err(|error| error.to_string())?;
         let rig = Self { primary, folder: self.folder.join("down"), ..self.clone() };
