@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, Ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -32,8 +32,8 @@ use steadfast::{
         Anthropic, Canned, Gemini, OpenAi, Simulated,
         http::BaseUrl,
         responses::{OpenAiAuto, OpenAiResponses},
+        simulated,
     },
-    response::ResponseFuture,
 };
 use steadfast_handoff::Handoff;
 
@@ -520,10 +520,9 @@ impl Service<LlmRequest> for Leaf {
             Self::Responses(leaf) => LeafFuture::Boxed(leaf.call(request)),
             Self::OpenAiAuto(leaf) => LeafFuture::Boxed(leaf.call(request)),
             Self::Gemini(leaf) => LeafFuture::Boxed(leaf.call(request)),
-            // Boxed, as those that ask a provider are: every request's future has room for a leaf's.
-            Self::Simulated(leaf) => LeafFuture::Boxed(ResponseFuture::new(leaf.call(request))),
+            Self::Simulated(leaf) => LeafFuture::Simulated(leaf.call(request)),
             Self::Cached(leaf) => LeafFuture::Boxed(leaf.call(request)),
-            Self::Canned(leaf) => LeafFuture::Boxed(ResponseFuture::new(leaf.call(request))),
+            Self::Canned(leaf) => LeafFuture::Canned(leaf.call(request)),
             Self::Handoff(leaf) => LeafFuture::Boxed(leaf.call(request)),
             Self::Own(leaf) => LeafFuture::Own(leaf.call(request)),
         }
@@ -533,7 +532,10 @@ impl Service<LlmRequest> for Leaf {
 /// The future of a [`Leaf`].
 #[pin_project(project = LeafProjection)]
 pub(super) enum LeafFuture {
-    Boxed(#[pin] ResponseFuture),
+    /// For HTTP providers, the cache and people.
+    Boxed(#[pin] steadfast::response::ResponseFuture),
+    Simulated(#[pin] simulated::ResponseFuture),
+    Canned(#[pin] Ready<Result<LlmResponse, LlmError>>),
     Own(#[pin] <BoxLlmService as Service<LlmRequest>>::Future),
 }
 
@@ -543,6 +545,8 @@ impl Future for LeafFuture {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             LeafProjection::Boxed(future) => future.poll(cx),
+            LeafProjection::Simulated(future) => future.poll(cx),
+            LeafProjection::Canned(future) => future.poll(cx),
             LeafProjection::Own(future) => future.poll(cx),
         }
     }
