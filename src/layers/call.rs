@@ -16,9 +16,10 @@ use tower::Service;
 use super::{
     alarm::{self, Wake},
     clock::Reading,
+    deadline,
 };
 use crate::{
-    BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,
+    BoxLlmService, LlmError, LlmRequest, LlmResponse, LlmService,
     error::Phase,
     internal::sync::{Mutex, lock},
 };
@@ -142,7 +143,7 @@ impl BoxedCall {
         let context = request.context_mut();
         context.prospects.note_left_primary();
         let Some(now) = context.begun else { return Self::further(tier.fresh(), request) };
-        if let Some(late) = late(context, now) {
+        if let Some(late) = deadline::late(context, now) {
             return Self::failed(late);
         }
         let _reading = Reading::begin(now);
@@ -201,7 +202,7 @@ impl<S: LlmService> Call<S, S::Future> {
         let now = Instant::now();
         let context = request.context_mut();
         context.begun = Some(now);
-        if let Some(late) = late(context, now) {
+        if let Some(late) = deadline::late(context, now) {
             return Poll::Ready(Err(late));
         }
         let reading = Reading::begin(now);
@@ -210,12 +211,6 @@ impl<S: LlmService> Call<S, S::Future> {
         self.set(Self::Calling(future));
         Poll::Ready(Ok(()))
     }
-}
-
-/// Returns the failure of a call that would begin at its deadline or after it.
-fn late(context: &crate::Context, begins: Instant) -> Option<LlmError> {
-    let is_late = context.deadline.is_some_and(|deadline| deadline <= begins);
-    is_late.then(|| LlmError::new(ErrorKind::Deadline, "the deadline passed before the call could begin"))
 }
 
 /// Completes with the failure of a call whose deadline comes while it waits for readiness. The layer that keeps the

@@ -28,6 +28,12 @@ pub(crate) fn passed(context: &Context) -> Option<LlmError> {
     is_over.then(|| LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call"))
 }
 
+/// Returns the failure of a call that would begin at its deadline or after it.
+pub(crate) fn late(context: &Context, begins: Instant) -> Option<LlmError> {
+    let is_late = context.deadline.is_some_and(|deadline| deadline <= begins);
+    is_late.then(|| LlmError::new(ErrorKind::Deadline, "the deadline passed before the call could begin"))
+}
+
 /// Ends a call at the request's deadline.
 pub(crate) struct Deadline {
     at: Instant,

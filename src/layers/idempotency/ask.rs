@@ -20,6 +20,7 @@ use crate::{
     error::{Phase, TimeoutLimit},
     layers::{
         cache::{Answer, Reader, Recording, ran_out},
+        deadline,
         totals::count,
     },
     ledger,
@@ -39,9 +40,9 @@ where
     S::Future: Send,
 {
     let (begun, deadline) = (Instant::now(), request.context().deadline);
-    if deadline.is_some_and(|deadline| deadline <= begun) {
-        // The call's own deadline is later by the grace, so without this check the call would begin.
-        return Err(LlmError::new(ErrorKind::Deadline, "the deadline passed before the call could begin"));
+    // The call's own deadline is later by the grace, so without this check the call would begin.
+    if let Some(late) = deadline::late(request.context(), begun) {
+        return Err(late);
     }
     let result = wait_for_result(same, service, request, settings, handle.shared);
     match deadline {
