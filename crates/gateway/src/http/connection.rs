@@ -282,4 +282,35 @@ mod tests {
         served.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("here"), "{answer}");
     }
+
+    #[tokio::test]
+    async fn a_connection_that_has_moved_to_another_task_is_answered_there_and_stops() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: g\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        stream.readable().await.unwrap();
+        let (stop, memory, mut http) = (CancellationToken::new(), Arc::new(Memory::new(1 << 20)), Builder::new());
+        // No time ends the connection.
+        http.header_read_timeout(None);
+        let stopping = stop.clone();
+        let serving = async move { serve(stream, &http, Duration::MAX, &Here, &memory, &stopping).await };
+        let mut serving = Box::pin(serving);
+        assert!(serving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let served = tokio::spawn(serving);
+        for again in [true, false] {
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"here") {
+                assert!(client.read_buf(&mut answer).await.unwrap() > 0, "closed without an answer");
+            }
+            if again {
+                client.write_all(request).await.unwrap();
+            }
+        }
+        stop.cancel();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        drop(client);
+        served.await.unwrap().unwrap();
+    }
 }
