@@ -4,6 +4,7 @@ mod attempt;
 mod chain;
 mod kind;
 mod message;
+mod network;
 mod record;
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
@@ -16,6 +17,7 @@ use tower::BoxError;
 use crate::Dialect;
 
 pub(crate) use self::message::Rest;
+pub(crate) use self::network::NetworkFacts;
 pub use self::{
     attempt::{Attempt, Next, Stop},
     kind::ErrorKind,
@@ -132,6 +134,7 @@ struct Inner {
     refused: Option<OmittedParameter>,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
+    network: NetworkFacts,
     record: Record,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }

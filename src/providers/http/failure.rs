@@ -5,7 +5,7 @@ use tower::BoxError;
 use crate::{
     ErrorKind, LlmError,
     providers::{
-        protocol::{innermost, no_answer},
+        protocol::{innermost, no_answer, of_body},
         transport::TransportError,
     },
 };
@@ -16,13 +16,30 @@ pub(super) fn of_transport(error: BoxError) -> LlmError {
         Ok(own) => return *own,
         Err(error) => error,
     };
-    let mut next = Some(&*error as &(dyn error::Error + 'static));
+    match transport_error(&*error) {
+        Some(transport) => {
+            let (what, facts): (Cow<'static, str>, _) = (innermost(transport).into(), transport.facts());
+            LlmError::new(ErrorKind::Connect, what).with_source(error).with_network(facts)
+        }
+        None => no_answer(error),
+    }
+}
+
+/// Gives the error of a body that broke off the facts of its connection, if the transport told them.
+pub(super) fn of_broken_body(error: BoxError) -> BoxError {
+    match transport_error(&*error).map(TransportError::facts) {
+        Some(facts) => of_body(error).with_network(facts).into(),
+        None => error,
+    }
+}
+
+fn transport_error<'a>(error: &'a (dyn error::Error + 'static)) -> Option<&'a TransportError> {
+    let mut next = Some(error);
     while let Some(this) = next {
-        if let Some(transport) = this.downcast_ref::<TransportError>() {
-            let what: Cow<'static, str> = innermost(transport).into();
-            return LlmError::new(ErrorKind::Connect, what).with_source(error);
+        if let Some(transport) = this.downcast_ref() {
+            return Some(transport);
         }
         next = this.source();
     }
-    no_answer(error)
+    None
 }

@@ -10,7 +10,7 @@ use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
 #[cfg(feature = "clouds")]
 use super::door::Door;
-use super::{BaseUrl, Limits, RequestBody};
+use super::{BaseUrl, Limits, RequestBody, failure::of_broken_body};
 use crate::{
     CommitPoint, ErrorKind, Events, InvalidConfig, LlmError,
     models::FamilyTable,
@@ -375,9 +375,18 @@ where
 {
     let transport = transport
         .map_request(|request: Request<RequestBody>| request.map(R::from))
-        .map_response(|response: Response<B>| response.map(|body| UnsyncBoxBody::new(body.map_err(Into::into))))
+        .map_response(|response: Response<B>| response.map(boxed_body))
         .map_err(Into::into);
     BoxCloneSyncService::new(transport)
+}
+
+/// Boxes a body, so that its errors tell of its connection.
+pub(super) fn boxed_body<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    UnsyncBoxBody::new(body.map_err(|error| of_broken_body(error.into())))
 }
 
 /// The value of an environment variable.

@@ -8,12 +8,12 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use http_body_util::combinators::UnsyncBoxBody;
 use tower::BoxError;
 
 use super::{
     RequestBody,
-    leaf::{Body, Settings},
+    leaf::{Body, Settings, boxed_body},
 };
 use crate::{
     ErrorKind, LlmError,
@@ -46,7 +46,7 @@ pub(super) fn send<P>(
     let rest = rest.clone();
     Ok(async move {
         match sending.await {
-            Ok(response) => Ok(response.map(|body| UnsyncBoxBody::new(body.map_err(Into::into)))),
+            Ok(response) => Ok(response.map(boxed_body)),
             // Of the two errors the caller's is the cause.
             Err(error) => Err(rest.failure().map_or_else(|| error.into(), Into::into)),
         }

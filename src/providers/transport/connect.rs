@@ -29,7 +29,7 @@ use tokio::net::TcpStream;
 use tower::{Service, ServiceExt};
 
 use super::{
-    error::{ConnectTimedOut, InvalidTransport},
+    error::{ConnectTimedOut, InvalidTransport, LocalFailure},
     maybe_tls::MaybeTls,
     tls::Tls,
 };
@@ -106,7 +106,10 @@ impl Service<Name> for Resolver {
         match self {
             Self::ByName(names) => {
                 let found = names.call(name);
-                Box::pin(async move { Ok(found.await?.collect::<Vec<_>>().into_iter()) })
+                Box::pin(async move {
+                    let found = found.await.map_err(|error| io::Error::other(LocalFailure::lookup(error)))?;
+                    Ok(found.collect::<Vec<_>>().into_iter())
+                })
             }
             // The connector sets the port.
             Self::Fixed(address) => Box::pin(ready(Ok(vec![SocketAddr::new(*address, 0)].into_iter()))),
@@ -138,7 +141,7 @@ impl Service<Uri> for Route {
                 Ok(RoutedStream { stream: MaybeTls::Plain(connecting.await?), asks_proxy: false })
             });
         };
-        let to_proxy = self.to_proxy.clone();
+        let to_proxy = self.to_proxy.clone().map_err(unreachable_proxy);
         let address = proxy.uri().clone();
         if to.scheme_str() == Some("http") {
             return Box::pin(async move {
@@ -151,6 +154,10 @@ impl Service<Uri> for Route {
         }
         Box::pin(async move { Ok(RoutedStream { stream: tunnel.oneshot(to).await?.into(), asks_proxy: false }) })
     }
+}
+
+fn unreachable_proxy(error: BoxError) -> BoxError {
+    LocalFailure::proxy(error).into()
 }
 
 /// A connection that knows if a proxy reads its requests: these need the whole URL in their first line.

@@ -87,17 +87,20 @@ where
             // No answer can come before the request is out.
             let is_expected = mem::replace(this.is_expected, true);
             let answered = ready!(link.poll(is_expected, |cx| this.answering.as_mut().poll(cx), cx));
+            let number = link.number;
             let held = this.held.take();
             match answered {
                 Ok(response) => {
-                    return Poll::Ready(Ok(response.map(|body| ResponseBody { body, held }.released_at_end())));
+                    return Poll::Ready(Ok(
+                        response.map(|body| ResponseBody { body, held, number: Some(number) }.released_at_end())
+                    ));
                 }
                 // The connection had been closed while it was idle, and no byte of the request was written.
                 Err(mut failed) => match (failed.take_message(), held) {
                     (Some(unsent), Some(PooledConnection { pool, server, .. })) if !*this.is_new => {
                         *this.again = Some(on_any(pool, server, unsent));
                     }
-                    _ => return Poll::Ready(Err(TransportError::broken(failed.into_error()))),
+                    _ => return Poll::Ready(Err(TransportError::broken(failed.into_error(), number))),
                 },
             }
         }
@@ -136,6 +139,8 @@ pub struct ResponseBody {
     body: Incoming,
     /// `None`: hyper-util drives the connection, or it has been returned.
     held: Option<PooledConnection>,
+    /// The number of the connection.
+    number: Option<u64>,
 }
 
 impl ResponseBody {
@@ -156,18 +161,22 @@ impl ResponseBody {
 impl From<Incoming> for ResponseBody {
     /// Creates a body whose connection hyper-util drives.
     fn from(body: Incoming) -> Self {
-        Self { body, held: None }
+        Self { body, held: None, number: None }
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = TransportError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self { body, held } = &mut *self;
-        let mut body = Pin::new(body);
-        let Some(PooledConnection { link, .. }) = held else { return body.poll_frame(cx) };
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
+        let Self { body, held, number } = &mut *self;
+        let (mut body, number) = (Pin::new(body), *number);
+        let failed = |error| TransportError::body(error, number);
+        let Some(PooledConnection { link, .. }) = held else { return body.poll_frame(cx).map_err(failed) };
         let mut polled = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
         if polled.is_pending() {
             polled = link.poll(true, |cx| body.as_mut().poll_frame(cx), cx);
@@ -175,7 +184,7 @@ impl Body for ResponseBody {
         if let Poll::Ready(None) = polled {
             self.release();
         }
-        polled
+        polled.map_err(failed)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -19,7 +19,7 @@ use tower::ServiceExt;
 
 use super::{
     connect::{Connector, RoutedStream},
-    error::TransportError,
+    error::{TransportError, next_connection},
     maybe_tls::MaybeTls,
 };
 use crate::{
@@ -71,6 +71,8 @@ impl DirectServer {
 
 /// One connection.
 pub(super) struct Link {
+    /// The number that its failures have.
+    pub(super) number: u64,
     pub(super) sender: SendRequest<RequestBody>,
     /// `None` once it has ended.
     connection: Option<http1::Connection<MaybeTls<RoutedStream>, RequestBody>>,
@@ -95,10 +97,13 @@ impl Pool {
 
     pub(super) async fn connect(&self, server: &DirectServer) -> Result<Box<Link>, TransportError> {
         let to = Uri::builder().scheme(Scheme::HTTP).authority(server.authority.clone()).path_and_query("/").build();
-        let to = to.map_err(|error| TransportError::connect(error.into()))?;
-        let stream = self.connector.clone().oneshot(to).await.map_err(TransportError::connect)?;
-        let (sender, connection) = http1::handshake(stream).await.map_err(TransportError::broken)?;
-        Ok(Box::new(Link { sender, connection: Some(connection), is_parked: true }))
+        let number = next_connection();
+        let to = to.map_err(|error| TransportError::connect(error.into(), number))?;
+        let stream =
+            self.connector.clone().oneshot(to).await.map_err(|error| TransportError::connect(error, number))?;
+        let (sender, connection) =
+            http1::handshake(stream).await.map_err(|error| TransportError::broken(error, number))?;
+        Ok(Box::new(Link { number, sender, connection: Some(connection), is_parked: true }))
     }
 
     /// Returns a connection for the next request, if it can carry one.

@@ -126,6 +126,29 @@ async fn refused_connection_is_a_connect_error() {
     let error = client.oneshot(get(&format!("http://{address}/"))).await.unwrap_err();
     assert!(error.is_connect(), "{error:?}");
     assert_eq!(error.to_string(), "could not connect");
+    assert!(!error.is_local_network(), "{error:?}");
+    assert!(error.connection().is_some());
+}
+
+#[tokio::test]
+async fn a_failed_name_lookup_and_an_absent_proxy_are_this_machines_network() {
+    let client = HttpClient::new().no_proxy();
+    let error = client.oneshot(get("http://no-such-name.invalid/")).await.unwrap_err();
+    assert!(error.is_connect() && error.is_local_network(), "{error:?}");
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for url in ["https://provider.test/", "http://provider.test/"] {
+        let client = HttpClient::new().proxy(&format!("http://{nobody}")).unwrap();
+        let error = client.oneshot(get(url)).await.unwrap_err();
+        assert!(error.is_connect() && error.is_local_network(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_answer_has_the_number_of_its_connection() {
+    let (address, _served) = serve_once(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi").await;
+    let response = HttpClient::new().no_proxy().oneshot(get(&format!("http://{address}/"))).await.unwrap();
+    let error = response.into_body().collect().await.unwrap_err();
+    assert!(error.connection().is_some() && !error.is_connect() && !error.is_local_network(), "{error:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,32 @@
+//! Whose network failure it was.
+
+use super::LlmError;
+
+/// The facts of a failed connection that a circuit's evidence needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NetworkFacts {
+    /// The number of the connection.
+    pub(crate) connection: Option<u64>,
+    /// True if this machine's network failed.
+    pub(crate) is_local: bool,
+}
+
+impl LlmError {
+    /// Returns the number of the connection that the call failed with. All calls that fail with one connection, or with
+    /// one attempt to connect, have the same number; no other has it in this process. `None`: the transport knows none.
+    pub fn connection(&self) -> Option<u64> {
+        self.0.network.connection
+    }
+
+    /// Returns true if this machine's network failed: no name lookup, no route, no address or no proxy.
+    pub fn is_local_network(&self) -> bool {
+        self.0.network.is_local
+    }
+
+    /// Sets the facts of the connection.
+    #[cfg(feature = "http")]
+    pub(crate) fn with_network(mut self, facts: NetworkFacts) -> Self {
+        self.0.network = facts;
+        self
+    }
+}
