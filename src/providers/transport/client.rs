@@ -59,9 +59,9 @@ pub struct HttpClient {
 
 struct Shared {
     settings: Settings,
-    /// For `http://` without a proxy.
+    /// For `https://`, and for `http://` without a proxy.
     pool: Arc<Pool>,
-    /// For all others.
+    /// For `http://` through a proxy.
     client: legacy::Client<Connector, RequestBody>,
     /// For bodies that come in pieces.
     streams: legacy::Client<Connector, StreamedBody>,
@@ -137,6 +137,13 @@ impl HttpClient {
         ResponseFuture(SendState::Pooled(self.shared.streams.request(request)))
     }
 
+    /// Returns the HTTP/2 streams and connections that are open now, for each server.
+    #[must_use]
+    pub fn connections(&self) -> Vec<HostConnections> {
+        let hosts = self.shared.pool.hosts().into_iter();
+        hosts.map(|(host, streams, connections)| HostConnections { host, streams, connections }).collect()
+    }
+
     /// Returns a client with a setting changed, and connections of its own.
     fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.shared.settings.clone();
@@ -161,6 +168,18 @@ impl HttpClient {
     }
 }
 
+/// The open HTTP/2 connections to one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostConnections {
+    /// The name of the server, with its port if it is unusual.
+    pub host: String,
+    /// The calls that are on the connections.
+    pub streams: usize,
+    /// The connections that take calls.
+    pub connections: usize,
+}
+
 impl Default for HttpClient {
     fn default() -> Self {
         Self::new()
@@ -181,13 +200,19 @@ impl Shared {
     fn straight(&self, request: &Request<RequestBody>) -> Option<Arc<DirectServer>> {
         let uri = request.uri();
         let is_usual = request.version() == Version::HTTP_11 && request.method() != Method::CONNECT;
-        if uri.scheme() != Some(&Scheme::HTTP) || !is_usual {
+        if !is_usual {
             return None;
         }
         let authority = uri.authority()?;
+        if uri.scheme() == Some(&Scheme::HTTPS) {
+            return self.pool.host(authority);
+        }
+        if uri.scheme() != Some(&Scheme::HTTP) {
+            return None;
+        }
         self.pool.known(authority).or_else(|| match self.settings.proxies.intercept(uri) {
             Some(_) => None,
-            None => DirectServer::new(authority),
+            None => DirectServer::new(authority, false),
         })
     }
 

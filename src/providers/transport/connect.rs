@@ -60,6 +60,11 @@ impl Connector {
         let route = Route { to_proxy, tcp: connector(address), proxies };
         Self { inner: (route, tls.provider.clone()).into(), timeout }
     }
+
+    /// Returns the longest time to connect.
+    pub(super) fn limit(&self) -> Duration {
+        self.timeout
+    }
 }
 
 impl Service<Uri> for Connector {

@@ -1,7 +1,11 @@
 use std::{
     error, fmt, io,
     path::Path,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use hyper_util::client::legacy;
@@ -23,7 +27,8 @@ pub struct TransportError {
 #[derive(Debug)]
 enum Cause {
     Pooled(legacy::Error),
-    Connect(BoxError),
+    /// Shared by all that waited for it.
+    Connect(Arc<dyn error::Error + Send + Sync>),
     Broken(hyper::Error),
     Body(hyper::Error),
 }
@@ -33,8 +38,14 @@ impl TransportError {
         Self { cause: Cause::Pooled(error), connection: None }
     }
 
-    pub(super) const fn connect(error: BoxError, connection: u64) -> Self {
-        Self { cause: Cause::Connect(error), connection: Some(connection) }
+    pub(super) fn connect(error: impl Into<BoxError>, connection: u64) -> Self {
+        Self { cause: Cause::Connect(error.into().into()), connection: Some(connection) }
+    }
+
+    /// Returns the same failure for another call that waited for the connection.
+    pub(super) fn shared(&self) -> Option<Self> {
+        let Cause::Connect(error) = &self.cause else { return None };
+        Some(Self { cause: Cause::Connect(error.clone()), connection: self.connection })
     }
 
     pub(super) const fn broken(error: hyper::Error, connection: u64) -> Self {
@@ -156,7 +167,7 @@ impl error::Error for TransportError {
 
 /// The error of a connection that took too long.
 #[derive(Debug)]
-pub(super) struct ConnectTimedOut(pub(super) std::time::Duration);
+pub(super) struct ConnectTimedOut(pub(super) Duration);
 
 impl fmt::Display for ConnectTimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -165,6 +176,38 @@ impl fmt::Display for ConnectTimedOut {
 }
 
 impl error::Error for ConnectTimedOut {}
+
+/// The reason for which an HTTP/2 connection carries no call.
+#[derive(Debug)]
+pub(super) enum NoStream {
+    /// The server agreed on HTTP/2 and never spoke it.
+    NoSettings(Duration),
+    /// The server allows no stream.
+    Zero(Duration),
+    /// The connection ended before its first call.
+    Ended(Option<hyper::Error>),
+}
+
+impl fmt::Display for NoStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSettings(limit) => write!(f, "the server agreed on HTTP/2 and sent no SETTINGS within {limit:?}"),
+            Self::Zero(limit) => {
+                write!(f, "the server allows no HTTP/2 stream: its SETTINGS_MAX_CONCURRENT_STREAMS was 0 for {limit:?}")
+            }
+            Self::Ended(_) => f.write_str("the HTTP/2 connection ended before its first call"),
+        }
+    }
+}
+
+impl error::Error for NoStream {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Ended(Some(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 /// The error of an unusable setting of [`HttpClient`](super::HttpClient).
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use pin_project::pin_project;
 
 use super::{
     error::TransportError,
+    http2::{self, Place, Way},
     pool::{DirectServer, Link, Pool},
 };
 use crate::providers::http::RequestBody;
@@ -23,12 +24,46 @@ use crate::providers::http::RequestBody;
 pub(super) type ExchangeFuture = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, TransportError>> + Send>>;
 
 /// Sends a request directly to a server. Resolves with the head of the answer.
-pub(super) fn ask(pool: Arc<Pool>, server: Arc<DirectServer>, mut request: Request<RequestBody>) -> ExchangeFuture {
-    // The first line names the path alone.
+pub(super) fn ask(pool: Arc<Pool>, server: Arc<DirectServer>, request: Request<RequestBody>) -> ExchangeFuture {
+    if server.http2.is_some() {
+        return Box::pin(ask_securely(pool, server, request));
+    }
+    on_any(pool, server.clone(), of_http1(&server, request))
+}
+
+/// Sends a request to a server that may speak HTTP/2.
+async fn ask_securely(
+    pool: Arc<Pool>,
+    server: Arc<DirectServer>,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, TransportError> {
+    if let Some(link) = pool.take(&server) {
+        let request = of_http1(&server, request);
+        return PooledConnection { link, pool, server }.ask(request, false).await;
+    }
+    match http2::way(&pool, &server).await? {
+        Way::Link(link) => ask_on_new(pool, server, link, request).await,
+        Way::Stream(place) => http2::ask(place, request).await,
+    }
+}
+
+/// Sends a request on a new connection.
+pub(super) async fn ask_on_new(
+    pool: Arc<Pool>,
+    server: Arc<DirectServer>,
+    link: Box<Link>,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, TransportError> {
+    let request = of_http1(&server, request);
+    PooledConnection { link, pool, server }.ask(request, true).await
+}
+
+/// Returns the request as HTTP/1.1 has it: the first line names the path alone.
+fn of_http1(server: &DirectServer, mut request: Request<RequestBody>) -> Request<RequestBody> {
     let path = request.uri().path_and_query().cloned().map_or_else(Uri::default, Uri::from);
     *request.uri_mut() = path;
     request.headers_mut().entry(HOST).or_insert_with(|| server.host.clone());
-    on_any(pool, server, request)
+    request
 }
 
 /// Sends it on a kept connection, or else on a new one.
@@ -36,10 +71,26 @@ fn on_any(pool: Arc<Pool>, server: Arc<DirectServer>, request: Request<RequestBo
     match pool.take(&server) {
         Some(link) => Box::pin(PooledConnection { link, pool, server }.ask(request, false)),
         None => Box::pin(async move {
-            let link = pool.connect(&server).await?;
-            PooledConnection { link, pool, server }.ask(request, true).await
+            match http2::way(&pool, &server).await? {
+                Way::Link(link) => PooledConnection { link, pool, server }.ask(request, true).await,
+                // Its connection was HTTP/1.1, and the server has learned HTTP/2 since.
+                Way::Stream(place) => http2::ask(place, with_address(&server, request)).await,
+            }
         }),
     }
+}
+
+/// Returns the request with its whole address, as HTTP/2 needs it.
+fn with_address(server: &DirectServer, mut request: Request<RequestBody>) -> Request<RequestBody> {
+    if let Ok(uri) = server.uri() {
+        let mut parts = uri.into_parts();
+        parts.path_and_query = request.uri().path_and_query().cloned();
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request.headers_mut().remove(HOST);
+    request
 }
 
 /// A connection, and the pool that it returns to.
@@ -91,9 +142,9 @@ where
             let held = this.held.take();
             match answered {
                 Ok(response) => {
-                    return Poll::Ready(Ok(
-                        response.map(|body| ResponseBody { body, held, number: Some(number) }.released_at_end())
-                    ));
+                    return Poll::Ready(Ok(response.map(|body| {
+                        ResponseBody { body, held, place: None, number: Some(number) }.released_at_end()
+                    })));
                 }
                 // The connection had been closed while it was idle, and no byte of the request was written.
                 Err(mut failed) => match (failed.take_message(), held) {
@@ -139,6 +190,8 @@ pub struct ResponseBody {
     body: Incoming,
     /// `None`: hyper-util drives the connection, or it has been returned.
     held: Option<PooledConnection>,
+    /// The place on an HTTP/2 connection.
+    place: Option<Place>,
     /// The number of the connection.
     number: Option<u64>,
 }
@@ -151,7 +204,14 @@ impl ResponseBody {
         self
     }
 
+    /// Creates the body of a stream.
+    pub(super) fn of_stream(body: Incoming, place: Place) -> Self {
+        let number = Some(place.number());
+        Self { body, held: None, place: Some(place), number }.released_at_end()
+    }
+
     fn release(&mut self) {
+        self.place = None;
         if let Some(PooledConnection { link, pool, server }) = self.held.take() {
             pool.put(&server, link);
         }
@@ -161,7 +221,7 @@ impl ResponseBody {
 impl From<Incoming> for ResponseBody {
     /// Creates a body whose connection hyper-util drives.
     fn from(body: Incoming) -> Self {
-        Self { body, held: None, number: None }
+        Self { body, held: None, place: None, number: None }
     }
 }
 
@@ -173,10 +233,16 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
-        let Self { body, held, number } = &mut *self;
+        let Self { body, held, place, number } = &mut *self;
         let (mut body, number) = (Pin::new(body), *number);
         let failed = |error| TransportError::body(error, number);
-        let Some(PooledConnection { link, .. }) = held else { return body.poll_frame(cx).map_err(failed) };
+        let Some(PooledConnection { link, .. }) = held else {
+            let polled = body.poll_frame(cx).map_err(failed);
+            if let Poll::Ready(None | Some(Err(_))) = polled {
+                *place = None;
+            }
+            return polled;
+        };
         let mut polled = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
         if polled.is_pending() {
             polled = link.poll(true, |cx| body.as_mut().poll_frame(cx), cx);

@@ -8,11 +8,17 @@
 //!
 //! # Design
 //!
-//! The request on it drives a connection to an `http://` server (`pool.rs`, `exchange.rs`). A task of its own would
-//! cost each request two changes of task, a channel and a task that waits for the connection's return. hyper speaks the
-//! protocol. The pool checks an idle connection when it takes it and every five seconds; a request that met a closed
-//! one goes out on another, as long as nothing of it was written. HTTPS and proxies keep hyper-util's client: they may
-//! come to speak HTTP/2, where a connection serves many requests and needs a task.
+//! The request on it drives an HTTP/1.1 connection (`pool.rs`, `exchange.rs`). A task of its own would cost each request
+//! two changes of task, a channel and a task that waits for the connection's return. hyper speaks the protocol. The pool
+//! checks an idle connection when it takes it and every five seconds; a request that met a closed one goes out on
+//! another, as long as nothing of it was written.
+//!
+//! An HTTP/2 connection has a task (`http2.rs`). A server gets as many connections as its calls need: each carries what
+//! the server allows, 100 calls at most. A call that the server did not process (REFUSED_STREAM, or above GOAWAY's last
+//! stream) goes out again at once, three times at most. An unread answer holds 1 MiB at most, and stops no other: the
+//! window of a connection is larger than those of all its streams.
+//!
+//! `http://` through a proxy, and bodies in pieces, use hyper-util's client.
 //!
 //! # Compressed answers
 //!
@@ -60,6 +66,7 @@ mod client;
 mod connect;
 mod error;
 mod exchange;
+mod http2;
 mod maybe_tls;
 mod pool;
 #[cfg(test)]
@@ -68,7 +75,7 @@ mod tls;
 
 pub use self::{
     addresses::Addresses,
-    client::{HttpClient, ResponseFuture, StreamedBody},
+    client::{HostConnections, HttpClient, ResponseFuture, StreamedBody},
     error::{InvalidTransport, TransportError},
     exchange::ResponseBody,
 };

@@ -1,4 +1,4 @@
-//! Connections to `http://` servers, kept between requests.
+//! HTTP/1.1 connections, kept between requests.
 
 use std::{
     collections::VecDeque,
@@ -20,6 +20,7 @@ use tower::ServiceExt;
 use super::{
     connect::{Connector, RoutedStream},
     error::{TransportError, next_connection},
+    http2::Host,
     maybe_tls::MaybeTls,
 };
 use crate::{
@@ -27,14 +28,16 @@ use crate::{
     providers::http::RequestBody,
 };
 
-/// Connections that speak HTTP/1.1 without TLS, directly to their server.
+/// Connections that speak HTTP/1.1 to their server, with TLS or without.
 ///
 /// No task drives them: the request that uses a connection polls it. So a request costs neither a task nor a channel,
 /// and its answer is there in the poll that reads it. An idle connection is not polled: its close by the server is
 /// noticed when it is taken, and by [`sweep`], which runs every few seconds while there is one.
 pub(super) struct Pool {
-    connector: Connector,
+    pub(super) connector: Connector,
     state: Mutex<PoolState>,
+    /// The servers that may speak HTTP/2.
+    hosts: Mutex<Vec<Arc<DirectServer>>>,
 }
 
 #[derive(Default)]
@@ -56,16 +59,30 @@ pub(super) struct DirectServer {
     authority: Authority,
     /// The value of `Host`.
     pub(super) host: HeaderValue,
+    /// `None`: without TLS.
+    pub(super) http2: Option<Host>,
 }
 
 impl DirectServer {
     /// Returns `None` if no header can contain its name.
-    pub(super) fn new(authority: &Authority) -> Option<Arc<Self>> {
+    pub(super) fn new(authority: &Authority, is_tls: bool) -> Option<Arc<Self>> {
+        let usual = if is_tls { HTTPS } else { HTTP };
         let host = match authority.port_u16() {
-            Some(port) if port != HTTP => format!("{}:{port}", authority.host()),
+            Some(port) if port != usual => format!("{}:{port}", authority.host()),
             _ => authority.host().to_owned(),
         };
-        Some(Arc::new(Self { authority: authority.clone(), host: host.try_into().ok()? }))
+        let http2 = is_tls.then(Host::default);
+        Some(Arc::new(Self { authority: authority.clone(), host: host.try_into().ok()?, http2 }))
+    }
+
+    fn is(&self, authority: &Authority, is_tls: bool) -> bool {
+        self.http2.is_some() == is_tls && self.authority == *authority
+    }
+
+    /// Returns its address.
+    pub(super) fn uri(&self) -> Result<Uri, http::Error> {
+        let scheme = if self.http2.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        Uri::builder().scheme(scheme).authority(self.authority.clone()).path_and_query("/").build()
     }
 }
 
@@ -82,28 +99,49 @@ pub(super) struct Link {
 
 impl Pool {
     pub(super) fn new(connector: Connector) -> Self {
-        Self { connector, state: Mutex::default() }
+        Self { connector, state: Mutex::default(), hosts: Mutex::default() }
     }
 
     /// Returns the server, if there are connections to it.
     pub(super) fn known(&self, authority: &Authority) -> Option<Arc<DirectServer>> {
-        lock(&self.state).server(authority).map(|server| server.known.clone())
+        let state = lock(&self.state);
+        state.servers.iter().find(|server| server.known.is(authority, false)).map(|server| server.known.clone())
+    }
+
+    /// Returns the server behind TLS.
+    pub(super) fn host(&self, authority: &Authority) -> Option<Arc<DirectServer>> {
+        let mut hosts = lock(&self.hosts);
+        if let Some(host) = hosts.iter().find(|host| host.is(authority, true)) {
+            return Some(host.clone());
+        }
+        // Names may come from callers: those that nothing uses are forgotten.
+        hosts.retain(|host| Arc::strong_count(host) > 1);
+        let host = DirectServer::new(authority, true)?;
+        hosts.push(host.clone());
+        Some(host)
+    }
+
+    /// Returns the streams in flight and the connections of each server behind TLS.
+    pub(super) fn hosts(&self) -> Vec<(String, usize, usize)> {
+        let hosts = lock(&self.hosts).clone();
+        let figures = |host: &Arc<DirectServer>| {
+            let (streams, connections) = host.http2.as_ref()?.figures();
+            Some((host.authority.to_string(), streams, connections))
+        };
+        hosts.iter().filter_map(figures).collect()
     }
 
     /// Takes the most recently used connection to this server.
     pub(super) fn take(&self, server: &DirectServer) -> Option<Box<Link>> {
-        lock(&self.state).server(&server.authority)?.idle.pop_back().map(|(_, link)| link)
+        lock(&self.state).server(server)?.idle.pop_back().map(|(_, link)| link)
     }
 
     pub(super) async fn connect(&self, server: &DirectServer) -> Result<Box<Link>, TransportError> {
-        let to = Uri::builder().scheme(Scheme::HTTP).authority(server.authority.clone()).path_and_query("/").build();
         let number = next_connection();
-        let to = to.map_err(|error| TransportError::connect(error.into(), number))?;
+        let to = server.uri().map_err(|error| TransportError::connect(error, number))?;
         let stream =
             self.connector.clone().oneshot(to).await.map_err(|error| TransportError::connect(error, number))?;
-        let (sender, connection) =
-            http1::handshake(stream).await.map_err(|error| TransportError::broken(error, number))?;
-        Ok(Box::new(Link { number, sender, connection: Some(connection), is_parked: true }))
+        Link::new(stream, number).await
     }
 
     /// Returns a connection for the next request, if it can carry one.
@@ -121,7 +159,7 @@ impl Pool {
         let is_swept = {
             let mut state = lock(&self.state);
             let unused = (0, link);
-            match state.server(&known.authority) {
+            match state.server(known) {
                 Some(server) => server.idle.push_back(unused),
                 None => state.servers.push(Server { known: known.clone(), idle: [unused].into() }),
             }
@@ -147,7 +185,7 @@ impl Pool {
                 continue;
             }
             let mut state = lock(&self.state);
-            match state.server(&server.known.authority) {
+            match state.server(&server.known) {
                 Some(meanwhile) => {
                     // Connections returned meanwhile were used later.
                     server.idle.append(&mut meanwhile.idle);
@@ -163,12 +201,19 @@ impl Pool {
 }
 
 impl PoolState {
-    fn server(&mut self, authority: &Authority) -> Option<&mut Server> {
-        self.servers.iter_mut().find(|server| server.known.authority == *authority)
+    fn server(&mut self, known: &DirectServer) -> Option<&mut Server> {
+        let is_tls = known.http2.is_some();
+        self.servers.iter_mut().find(|server| server.known.is(&known.authority, is_tls))
     }
 }
 
 impl Link {
+    pub(super) async fn new(stream: MaybeTls<RoutedStream>, number: u64) -> Result<Box<Self>, TransportError> {
+        let (sender, connection) =
+            http1::handshake(stream).await.map_err(|error| TransportError::broken(error, number))?;
+        Ok(Box::new(Self { number, sender, connection: Some(connection), is_parked: true }))
+    }
+
     /// Reads and writes as far as possible. If the connection ends, it reports that to its waiters.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         self.is_parked = false;
@@ -215,9 +260,11 @@ impl Drop for SweepGuard {
 
 /// The port of `http://`.
 const HTTP: u16 = 80;
+/// The port of `https://`.
+const HTTPS: u16 = 443;
 /// Below the 60 s after which common load balancers close an idle connection; hyper-util has 90 s.
 pub(super) const IDLE: Duration = Duration::from_secs(50);
 /// The longest time for which a connection that its server has closed is held.
-const SWEEP: Duration = Duration::from_secs(5);
+pub(super) const SWEEP: Duration = Duration::from_secs(5);
 /// The number of sweeps that an idle connection outlives: the clock need not be read for each request.
-const SWEEPS: u32 = (IDLE.as_secs() / SWEEP.as_secs()) as u32;
+pub(super) const SWEEPS: u32 = (IDLE.as_secs() / SWEEP.as_secs()) as u32;

@@ -1,4 +1,6 @@
 mod kept;
+mod streams;
+mod tls_server;
 
 use std::{error::Error, io::Write as _, path::PathBuf, time::Duration};
 

@@ -1,0 +1,291 @@
+//! HTTP/2 connections to a server: as many as its calls need.
+
+mod call;
+mod connection;
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use hyper_util::client::legacy::connect::Connection as _;
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+use tower::ServiceExt;
+
+pub(super) use self::call::ask;
+use self::connection::Connection;
+use super::{
+    error::{ConnectTimedOut, TransportError, next_connection},
+    pool::{DirectServer, Link, Pool},
+};
+use crate::internal::sync::{Mutex, lock};
+
+/// The connections to a server that may speak HTTP/2, and the calls that wait for one.
+///
+/// One attempt to connect serves all that wait for it: a new server gets one handshake, not one for each call. Its
+/// task outlives the caller who began it.
+pub(super) struct Host {
+    state: Mutex<HostState>,
+    /// The calls that a new connection may carry: fewer after the server refused some, one more with each answer.
+    expected: AtomicUsize,
+}
+
+#[derive(Default)]
+struct HostState {
+    protocol: Protocol,
+    connections: Vec<Arc<Connection>>,
+    /// The attempts to connect that are under way.
+    connecting: usize,
+    waiting: VecDeque<oneshot::Sender<Result<Way, TransportError>>>,
+}
+
+/// The protocol that the server agreed on last.
+#[derive(Clone, Copy, Default)]
+enum Protocol {
+    #[default]
+    Unknown,
+    Http1,
+    /// The streams of a connection that it allowed last.
+    Http2(usize),
+}
+
+/// A way to the server.
+pub(super) enum Way {
+    Link(Box<Link>),
+    Stream(Place),
+}
+
+/// A place for one call on a connection, given back when it is dropped.
+pub(super) struct Place {
+    connection: Arc<Connection>,
+    pool: Arc<Pool>,
+    server: Arc<DirectServer>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { state: Mutex::default(), expected: AtomicUsize::new(MOST) }
+    }
+}
+
+impl Host {
+    /// Returns the streams in flight and the connections.
+    pub(super) fn figures(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        (state.connections.iter().map(|connection| connection.in_flight()).sum(), state.connections.len())
+    }
+
+    /// Lets no further call onto a connection. Those that are on it stay.
+    fn leave(&self, number: u64) {
+        let mut state = lock(&self.state);
+        let left = state.connections.iter().position(|connection| connection.number == number);
+        let left = left.map(|at| state.connections.swap_remove(at));
+        drop(state);
+        drop(left);
+    }
+
+    /// Learns that the server has not taken a call, while `others` were under way on its connection.
+    fn refused(&self, others: usize) {
+        self.expected.fetch_min(others.max(1), Relaxed);
+    }
+
+    fn answered(&self) {
+        let expected = self.expected.load(Relaxed);
+        if expected < MOST {
+            let _raised = self.expected.compare_exchange(expected, expected + 1, Relaxed, Relaxed);
+        }
+    }
+}
+
+impl HostState {
+    fn with_room(&self) -> Option<Arc<Connection>> {
+        self.connections.iter().find(|connection| connection.has_room()).cloned()
+    }
+
+    /// Returns the calls that the attempts under way will serve.
+    fn coming(&self, expected: usize) -> usize {
+        match self.protocol {
+            Protocol::Unknown => self.connecting.saturating_mul(usize::MAX),
+            Protocol::Http1 => self.connecting,
+            Protocol::Http2(streams) => self.connecting.saturating_mul(streams.min(expected).max(1)),
+        }
+    }
+}
+
+/// Returns a way to the server: on a connection with room, or on a new one.
+pub(super) async fn way(pool: &Arc<Pool>, server: &Arc<DirectServer>) -> Result<Way, TransportError> {
+    let Some(host) = &server.http2 else { return pool.connect(server).await.map(Way::Link) };
+    let told = {
+        let mut state = lock(&host.state);
+        if let Some(connection) = state.with_room() {
+            return Ok(Way::Stream(Place::on(connection, pool, server)));
+        }
+        let (tell, told) = oneshot::channel();
+        state.waiting.push_back(tell);
+        told
+    };
+    settle(pool, server);
+    // Its sender is lost with the runtime that was to connect.
+    told.await.unwrap_or_else(|lost| Err(TransportError::connect(lost, next_connection())))
+}
+
+/// Gives free places to those who wait, and connects for the others.
+fn settle(pool: &Arc<Pool>, server: &Arc<DirectServer>) {
+    let Some(host) = &server.http2 else { return };
+    let mut undelivered = Vec::new();
+    let mut state = lock(&host.state);
+    state.waiting.retain(|waiting| !waiting.is_closed());
+    while !state.waiting.is_empty()
+        && let Some(connection) = state.with_room()
+    {
+        let place = Way::Stream(Place::on(connection, pool, server));
+        undelivered.extend(state.waiting.pop_front().and_then(|waiting| waiting.send(Ok(place)).err()));
+    }
+    let expected = host.expected.load(Relaxed);
+    while state.waiting.len() > state.coming(expected)
+        && let Ok(runtime) = Handle::try_current()
+    {
+        state.connecting += 1;
+        runtime.spawn(connect(Arc::downgrade(pool), Attempt(Some(server.clone()))));
+    }
+    drop(state);
+    // A place that nobody took settles again when it is dropped, which needs the lock.
+    drop(undelivered);
+}
+
+/// An attempt to connect. Should its runtime end, those who wait for it hear of it.
+struct Attempt(Option<Arc<DirectServer>>);
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let Some(host) = self.0.as_ref().and_then(|server| server.http2.as_ref()) else { return };
+        let mut state = lock(&host.state);
+        state.connecting -= 1;
+        let lost = if state.connecting == 0 { mem::take(&mut state.waiting) } else { VecDeque::new() };
+        drop(state);
+        drop(lost);
+    }
+}
+
+async fn connect(pool: Weak<Pool>, mut attempt: Attempt) {
+    let Some(server) = attempt.0.clone() else { return };
+    let number = next_connection();
+    let Some(connector) = pool.upgrade().map(|pool| pool.connector.clone()) else { return };
+    let Some(host) = &server.http2 else { return };
+    let expected = host.expected.load(Relaxed);
+    let made = open(connector, &server, number, expected).await;
+    let Some(pool) = pool.upgrade() else { return };
+    let mut undelivered = None;
+    let mut failed = Vec::new();
+    let mut state = lock(&host.state);
+    attempt.0 = None;
+    state.connecting -= 1;
+    state.waiting.retain(|waiting| !waiting.is_closed());
+    match made {
+        Ok(Made::Link(link)) => {
+            state.protocol = Protocol::Http1;
+            undelivered = match state.waiting.pop_front() {
+                Some(waiting) => waiting.send(Ok(Way::Link(link))).err(),
+                None => Some(Ok(Way::Link(link))),
+            };
+        }
+        Ok(Made::Connection(connection)) => {
+            state.protocol = Protocol::Http2(connection.streams());
+            if !connection.has_ended() {
+                state.connections.push(connection);
+            }
+        }
+        Err(error) => {
+            // The others wait for the attempts that are still under way.
+            let without = state.waiting.len().saturating_sub(state.coming(expected));
+            failed = state.waiting.drain(..without).collect();
+            if let Some(last) = failed.pop() {
+                for waiting in failed.drain(..) {
+                    let _gone = error.shared().map(|error| waiting.send(Err(error)));
+                }
+                let _gone = last.send(Err(error));
+            }
+        }
+    }
+    drop((state, failed));
+    if let Some(Ok(Way::Link(link))) = undelivered {
+        pool.put(&server, link);
+    }
+    settle(&pool, &server);
+}
+
+/// A new connection.
+enum Made {
+    Link(Box<Link>),
+    Connection(Arc<Connection>),
+}
+
+/// Connects within the limit, which includes the server's first settings.
+async fn open(
+    connector: super::connect::Connector,
+    server: &Arc<DirectServer>,
+    number: u64,
+    expected: usize,
+) -> Result<Made, TransportError> {
+    let limit = connector.limit();
+    let end = Instant::now() + limit;
+    let to = server.uri().map_err(|error| TransportError::connect(error, number))?;
+    let stream = timeout_at(end, connector.oneshot(to)).await;
+    let stream = stream
+        .map_err(|_| TransportError::connect(ConnectTimedOut(limit), number))?
+        .map_err(|error| TransportError::connect(error, number))?;
+    if !stream.connected().is_negotiated_h2() {
+        return Link::new(stream, number).await.map(Made::Link);
+    }
+    let connection = Connection::open(stream, server, number, expected, (end, limit)).await;
+    connection.map(Made::Connection).map_err(|error| TransportError::connect(error, number))
+}
+
+impl Place {
+    /// Takes a place. The caller holds the lock of the host.
+    fn on(connection: Arc<Connection>, pool: &Arc<Pool>, server: &Arc<DirectServer>) -> Self {
+        connection.enter();
+        Self { connection, pool: pool.clone(), server: server.clone() }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.connection.number
+    }
+
+    fn host(&self) -> Option<&Host> {
+        self.server.http2.as_ref()
+    }
+
+    /// Lets no further call onto the connection.
+    fn leave(&self) {
+        self.connection.leave();
+        if let Some(host) = self.host() {
+            host.leave(self.connection.number);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(host) = self.host() else { return };
+        let state = lock(&host.state);
+        self.connection.exit();
+        let is_wanted = !state.waiting.is_empty();
+        drop(state);
+        if is_wanted {
+            settle(&self.pool, &self.server);
+        }
+    }
+}
+
+/// The most calls on one connection, whatever the server allows: the usual number, so that the end of one connection
+/// ends no more than these, and unread answers hold no more than 100 MiB.
+const MOST: usize = 100;
