@@ -15,11 +15,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::{
-        legacy::connect::{
-            Connected, Connection, HttpConnector,
-            dns::{GaiResolver, Name},
-            proxy::Tunnel,
-        },
+        legacy::connect::{Connected, Connection, HttpConnector, dns::Name, proxy::Tunnel},
         proxy::matcher::Matcher,
     },
     rt::TokioIo,
@@ -31,6 +27,7 @@ use tower::{Service, ServiceExt};
 use super::{
     error::{ConnectTimedOut, InvalidTransport, LocalFailure},
     maybe_tls::MaybeTls,
+    names::Names,
     tls::Tls,
 };
 
@@ -47,12 +44,14 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn new(tls: &Tls, proxies: Arc<Matcher>, timeout: Duration, address: Option<IpAddr>) -> Self {
         let connector = |address| {
-            let mut tcp = HttpConnector::new_with_resolver(Resolver::of(address));
+            let mut tcp = HttpConnector::new_with_resolver(Resolver::of(address, timeout));
             tcp.enforce_http(false);
             tcp.set_nodelay(true);
             // Divided among the addresses of a name, so that one dead address does not take all the time.
             tcp.set_connect_timeout(Some(timeout));
             tcp.set_keepalive(Some(TCP_KEEPALIVE));
+            #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+            tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
             tcp
         };
         // A proxy has an address of its own.
@@ -88,13 +87,15 @@ impl Service<Uri> for Connector {
 /// Looks names up, or gives each name one address.
 #[derive(Clone)]
 enum Resolver {
-    ByName(GaiResolver),
+    /// With the longest time for a lookup.
+    ByName(Names, Duration),
     Fixed(IpAddr),
 }
 
 impl Resolver {
-    fn of(address: Option<IpAddr>) -> Self {
-        address.map_or_else(|| Self::ByName(GaiResolver::new()), Self::Fixed)
+    fn of(address: Option<IpAddr>, limit: Duration) -> Self {
+        // Shorter than the limit of the whole, so that the error names the lookup.
+        address.map_or_else(|| Self::ByName(Names::of_system(), limit * 9 / 10), Self::Fixed)
     }
 }
 
@@ -109,12 +110,9 @@ impl Service<Name> for Resolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         match self {
-            Self::ByName(names) => {
-                let found = names.call(name);
-                Box::pin(async move {
-                    let found = found.await.map_err(|error| io::Error::other(LocalFailure::lookup(error)))?;
-                    Ok(found.collect::<Vec<_>>().into_iter())
-                })
+            Self::ByName(names, limit) => {
+                let (names, limit) = (names.clone(), *limit);
+                Box::pin(async move { Ok(names.look_up(name.as_str(), limit).await?.into_iter()) })
             }
             // The connector sets the port.
             Self::Fixed(address) => Box::pin(ready(Ok(vec![SocketAddr::new(*address, 0)].into_iter()))),
@@ -225,3 +223,6 @@ pub(super) fn check_proxy(url: &str) -> Result<(), InvalidTransport> {
 
 /// Below the five minutes after which stateful firewalls forget a silent connection, and a model that thinks is silent.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// The longest time for which what was sent may stay unconfirmed: what a silent HTTP/2 connection gets.
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);

@@ -68,6 +68,7 @@ mod error;
 mod exchange;
 mod http2;
 mod maybe_tls;
+mod names;
 mod pool;
 #[cfg(test)]
 mod tests;
