@@ -88,6 +88,19 @@ impl TransportError {
         false
     }
 
+    /// Returns true if nobody confirmed what was sent on the connection, for as long as the system waits.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        let Cause::Broken(error) = &self.cause else { return false };
+        let mut next = error::Error::source(error);
+        while let Some(this) = next {
+            if this.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+                return true;
+            }
+            next = this.source();
+        }
+        false
+    }
+
     pub(crate) fn facts(&self) -> NetworkFacts {
         NetworkFacts { connection: self.connection, is_local: self.is_local_network() }
     }

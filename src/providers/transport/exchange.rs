@@ -12,10 +12,11 @@ use http::{Request, Response, Uri, header::HOST};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, client::conn::TrySendError};
 use pin_project::pin_project;
+use tokio::time::Instant;
 
 use super::{
     error::TransportError,
-    http2::{self, Place, Way},
+    http2::{self, Place, SUSPICIOUS, Way},
     pool::{DirectServer, Link, Pool},
 };
 use crate::providers::http::RequestBody;
@@ -38,12 +39,37 @@ async fn ask_securely(
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, TransportError> {
     if let Some(link) = pool.take(&server) {
-        let request = of_http1(&server, request);
-        return PooledConnection { link, pool, server }.ask(request, false).await;
+        let mut idle = IdleLinks { pool: &pool, server: &server, begun: Some(Instant::now()) };
+        let kept = PooledConnection { link, pool: pool.clone(), server: server.clone() };
+        let answered = kept.ask(of_http1(&server, request.clone()), false).await;
+        idle.begun = None;
+        match answered {
+            // The kept connection had died without a word: nothing that was sent on it arrived anywhere.
+            Err(error) if error.is_unconfirmed() => pool.forget(&server),
+            answered => return answered,
+        }
     }
-    match http2::way(&pool, &server).await? {
+    match http2::way(&pool, &server, None).await? {
         Way::Link(link) => ask_on_new(pool, server, link, request).await,
-        Way::Stream(place) => http2::ask(place, request).await,
+        // Boxed: a new HTTP/1.1 connection would reserve its room.
+        Way::Stream(place) => Box::pin(http2::ask(place, request)).await,
+    }
+}
+
+/// The idle connections beside one on which a call waits. Where the call is dropped after three seconds without an
+/// answer, they may have died with it, each for as long again: the next call gets a new one.
+struct IdleLinks<'a> {
+    pool: &'a Pool,
+    server: &'a DirectServer,
+    /// `None`: the call has ended.
+    begun: Option<Instant>,
+}
+
+impl Drop for IdleLinks<'_> {
+    fn drop(&mut self) {
+        if self.begun.is_some_and(|begun| begun.elapsed() >= SUSPICIOUS) {
+            self.pool.forget(self.server);
+        }
     }
 }
 
@@ -70,12 +96,10 @@ fn of_http1(server: &DirectServer, mut request: Request<RequestBody>) -> Request
 fn on_any(pool: Arc<Pool>, server: Arc<DirectServer>, request: Request<RequestBody>) -> ExchangeFuture {
     match pool.take(&server) {
         Some(link) => Box::pin(PooledConnection { link, pool, server }.ask(request, false)),
+        None if server.http2.is_some() => Box::pin(ask_securely(pool, server.clone(), with_address(&server, request))),
         None => Box::pin(async move {
-            match http2::way(&pool, &server).await? {
-                Way::Link(link) => PooledConnection { link, pool, server }.ask(request, true).await,
-                // Its connection was HTTP/1.1, and the server has learned HTTP/2 since.
-                Way::Stream(place) => http2::ask(place, with_address(&server, request)).await,
-            }
+            let link = pool.connect(&server).await?;
+            PooledConnection { link, pool, server }.ask(request, true).await
         }),
     }
 }
@@ -89,7 +113,9 @@ fn with_address(server: &DirectServer, mut request: Request<RequestBody>) -> Req
             *request.uri_mut() = uri;
         }
     }
-    request.headers_mut().remove(HOST);
+    if request.headers().get(HOST) == Some(&server.host) {
+        request.headers_mut().remove(HOST);
+    }
     request
 }
 

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-pub(super) use self::call::ask;
+pub(super) use self::call::{SUSPICIOUS, ask};
 use self::connection::Connection;
 use super::{
     error::{ConnectTimedOut, TransportError, next_connection},
@@ -44,7 +44,14 @@ struct HostState {
     connections: Vec<Arc<Connection>>,
     /// The attempts to connect that are under way.
     connecting: usize,
-    waiting: VecDeque<oneshot::Sender<Result<Way, TransportError>>>,
+    waiting: VecDeque<Waiting>,
+}
+
+/// A call that waits for a way.
+struct Waiting {
+    tell: oneshot::Sender<Result<Way, TransportError>>,
+    /// The connection that has refused it.
+    refused_by: Option<u64>,
 }
 
 /// The protocol that the server agreed on last.
@@ -106,8 +113,15 @@ impl Host {
 }
 
 impl HostState {
-    fn with_room(&self) -> Option<Arc<Connection>> {
-        self.connections.iter().find(|connection| connection.has_room()).cloned()
+    /// Returns a connection with room for a call that another has refused, or none has.
+    fn with_room(&self, refused_by: Option<u64>) -> Option<Arc<Connection>> {
+        let mut others = self.connections.iter().filter(|connection| Some(connection.number) != refused_by);
+        others.find(|connection| connection.has_room()).cloned()
+    }
+
+    /// Forgets the calls whose callers have left.
+    fn forget_gone(&mut self) {
+        self.waiting.retain(|waiting| !waiting.tell.is_closed());
     }
 
     /// Returns the calls that the attempts under way will serve.
@@ -120,16 +134,20 @@ impl HostState {
     }
 }
 
-/// Returns a way to the server: on a connection with room, or on a new one.
-pub(super) async fn way(pool: &Arc<Pool>, server: &Arc<DirectServer>) -> Result<Way, TransportError> {
+/// Returns a way to the server: on a connection with room, or on a new one, but not on the one that refused the call.
+pub(super) async fn way(
+    pool: &Arc<Pool>,
+    server: &Arc<DirectServer>,
+    refused_by: Option<u64>,
+) -> Result<Way, TransportError> {
     let Some(host) = &server.http2 else { return pool.connect(server).await.map(Way::Link) };
     let told = {
         let mut state = lock(&host.state);
-        if let Some(connection) = state.with_room() {
+        if let Some(connection) = state.with_room(refused_by) {
             return Ok(Way::Stream(Place::on(connection, pool, server)));
         }
         let (tell, told) = oneshot::channel();
-        state.waiting.push_back(tell);
+        state.waiting.push_back(Waiting { tell, refused_by });
         told
     };
     settle(pool, server);
@@ -142,12 +160,15 @@ fn settle(pool: &Arc<Pool>, server: &Arc<DirectServer>) {
     let Some(host) = &server.http2 else { return };
     let mut undelivered = Vec::new();
     let mut state = lock(&host.state);
-    state.waiting.retain(|waiting| !waiting.is_closed());
-    while !state.waiting.is_empty()
-        && let Some(connection) = state.with_room()
-    {
+    state.forget_gone();
+    let mut at = 0;
+    while at < state.waiting.len() && state.with_room(None).is_some() {
+        let Some(connection) = state.with_room(state.waiting[at].refused_by) else {
+            at += 1;
+            continue;
+        };
         let place = Way::Stream(Place::on(connection, pool, server));
-        undelivered.extend(state.waiting.pop_front().and_then(|waiting| waiting.send(Ok(place)).err()));
+        undelivered.extend(state.waiting.remove(at).and_then(|waiting| waiting.tell.send(Ok(place)).err()));
     }
     let expected = host.expected.load(Relaxed);
     while state.waiting.len() > state.coming(expected)
@@ -188,12 +209,12 @@ async fn connect(pool: Weak<Pool>, mut attempt: Attempt) {
     let mut state = lock(&host.state);
     attempt.0 = None;
     state.connecting -= 1;
-    state.waiting.retain(|waiting| !waiting.is_closed());
+    state.forget_gone();
     match made {
         Ok(Made::Link(link)) => {
             state.protocol = Protocol::Http1;
             undelivered = match state.waiting.pop_front() {
-                Some(waiting) => waiting.send(Ok(Way::Link(link))).err(),
+                Some(waiting) => waiting.tell.send(Ok(Way::Link(link))).err(),
                 None => Some(Ok(Way::Link(link))),
             };
         }
@@ -209,9 +230,9 @@ async fn connect(pool: Weak<Pool>, mut attempt: Attempt) {
             failed = state.waiting.drain(..without).collect();
             if let Some(last) = failed.pop() {
                 for waiting in failed.drain(..) {
-                    let _gone = error.shared().map(|error| waiting.send(Err(error)));
+                    let _gone = error.shared().map(|error| waiting.tell.send(Err(error)));
                 }
-                let _gone = last.send(Err(error));
+                let _gone = last.tell.send(Err(error));
             }
         }
     }

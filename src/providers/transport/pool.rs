@@ -136,6 +136,13 @@ impl Pool {
         lock(&self.state).server(server)?.idle.pop_back().map(|(_, link)| link)
     }
 
+    /// Closes the idle connections to this server.
+    pub(super) fn forget(&self, server: &DirectServer) {
+        let idle = lock(&self.state).server(server).map(|server| mem::take(&mut server.idle));
+        // Outside of the lock, because this closes connections.
+        drop(idle);
+    }
+
     pub(super) async fn connect(&self, server: &DirectServer) -> Result<Box<Link>, TransportError> {
         let number = next_connection();
         let to = server.uri().map_err(|error| TransportError::connect(error, number))?;

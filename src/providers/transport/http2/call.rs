@@ -22,7 +22,7 @@ pub(in crate::providers::transport) async fn ask(
     let mut left = REPEATS;
     let mut was_silent = false;
     loop {
-        let (pool, server) = (place.pool.clone(), place.server.clone());
+        let (pool, server, number) = (place.pool.clone(), place.server.clone(), place.number());
         let failure = match exchange(place, request.clone(), was_silent).await {
             Ok(response) => return Ok(response),
             Err(failure) => failure,
@@ -32,7 +32,7 @@ pub(in crate::providers::transport) async fn ask(
             Some(error) if !failure.is_unprocessed || left == 0 => return Err(error),
             _ => left.saturating_sub(1),
         };
-        place = match way(&pool, &server).await? {
+        place = match way(&pool, &server, Some(number)).await? {
             Way::Stream(place) => place,
             Way::Link(link) => return ask_on_new(pool, server, link, request).await,
         };
@@ -168,4 +168,5 @@ const REPEATS: u32 = 3;
 const TICK: Duration = Duration::from_secs(2);
 /// The ticks of silence: one ping interval and five seconds for its answer.
 const TICKS: u32 = 5;
-const SUSPICIOUS: Duration = Duration::from_secs(3);
+/// The silence after which a call that is dropped leaves its connection.
+pub(in crate::providers::transport) const SUSPICIOUS: Duration = Duration::from_secs(3);

@@ -361,3 +361,27 @@ async fn a_call_that_only_takes_long_is_left_alone() {
     assert_eq!(server.ask(&client()).await.unwrap(), "hi");
     assert_eq!((asked.load(SeqCst), server.connections()), (1, 1), "its pings were answered");
 }
+
+#[tokio::test]
+async fn kept_http1_connections_that_died_together_cost_one_call() {
+    let server = Server::with(b"http/1.1", |_, mut stream| async move {
+        let mut read = vec![0; 4096];
+        while stream.read(&mut read).await.is_ok_and(|read| read > 0) {
+            // Several at once are on a connection each.
+            sleep(Duration::from_millis(100)).await;
+            let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    })
+    .await;
+    let forwarder = Forwarder::to(server.address).await;
+    let client = client();
+    let url = format!("https://{}/", forwarder.address);
+    let asked = futures_util::future::join_all((0..4).map(|_| client.clone().oneshot(get(&url)))).await;
+    assert!(asked.iter().all(Result::is_ok));
+    drop(asked);
+    forwarder.is_stopped.send(true).unwrap();
+    let impatient = timeout(Duration::from_millis(3500), client.clone().oneshot(get(&url))).await;
+    assert!(impatient.is_err());
+    let next = timeout(Duration::from_secs(3), client.oneshot(get(&url))).await;
+    assert!(next.expect("on a new connection").is_ok());
+}
