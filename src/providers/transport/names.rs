@@ -31,6 +31,7 @@ struct Shared {
 }
 
 type Resolve = Box<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
+type Kept = Option<Arc<[SocketAddr]>>;
 type Found = Result<Arc<[SocketAddr]>, Arc<io::Error>>;
 
 #[derive(Default)]
@@ -49,7 +50,7 @@ struct Name {
 }
 
 impl Name {
-    fn good(&self) -> Option<Arc<[SocketAddr]>> {
+    fn good(&self) -> Kept {
         let (since, addresses) = self.good.as_ref()?;
         (since.elapsed() < LONGEST_KEPT).then(|| addresses.clone())
     }
@@ -88,7 +89,7 @@ impl Names {
 
 impl Shared {
     /// Returns the last good addresses of a name, and the end of its lookup.
-    fn ask(self: &Arc<Self>, name: &str) -> io::Result<(Option<Arc<[SocketAddr]>>, oneshot::Receiver<Found>)> {
+    fn ask(self: &Arc<Self>, name: &str) -> io::Result<(Kept, oneshot::Receiver<Found>)> {
         let (tell, told) = oneshot::channel();
         let mut state = lock(&self.state);
         if state.names.len() >= MOST_KEPT && !state.names.contains_key(name) {
