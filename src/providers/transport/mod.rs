@@ -9,18 +9,18 @@
 //! # Design
 //!
 //! The request on it drives an HTTP/1.1 connection (`pool.rs`, `exchange.rs`). A task of its own would cost each
-//! request two changes of task, a channel and a task that waits for the connection's return. hyper speaks the protocol. The
-//! pool checks an idle connection when it takes it and every five seconds; a request that met a closed one goes out on
-//! another, as long as nothing of it was written.
+//! request two changes of task, a channel and a task that waits for the connection's return. hyper speaks the
+//! protocol. The pool checks an idle connection when it takes it and every five seconds; a request that met a closed
+//! one goes out on another, as long as nothing of it was written.
 //!
-//! An HTTP/2 connection has a task (`http2.rs`). A server gets as many connections as its calls need: each carries what
-//! the server allows, 100 calls at most. A call that the server did not process (REFUSED_STREAM, or above GOAWAY's last
-//! stream) goes out again at once, three times at most. An unread answer holds 1 MiB at most, 100 MiB a connection, and
-//! stops no other: the window of a connection is larger than those of all its streams.
+//! An HTTP/2 connection has a task (`http2.rs`). A server gets as many connections as its calls need: each carries
+//! what the server allows, 100 calls at most. A call that the server did not process (REFUSED_STREAM, or above
+//! GOAWAY's last stream) goes out again at once, three times at most. An unread answer holds 1 MiB at most, 100 MiB a
+//! connection, and stops no other: the window of a connection is larger than those of all its streams.
 //!
 //! A connection with calls on it that says nothing for five seconds is asked if it lives, and ends after 15 more
-//! without an answer. A waiting call leaves a silent one after ten seconds, and goes out once more on a new one. A call that is
-//! dropped after three silent seconds takes care that the next ones get a new one.
+//! without an answer. A waiting call leaves a silent one after ten seconds, and goes out once more on a new one. A
+//! call that is dropped after three silent seconds takes care that the next ones get a new one.
 //!
 //! `http://` through a proxy, and bodies in pieces, use hyper-util's client.
 //!
