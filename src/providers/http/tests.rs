@@ -580,3 +580,27 @@ async fn connection_of_an_ended_stream_is_used_again() {
     }
     server.await.unwrap();
 }
+
+#[tokio::test]
+async fn errors_say_with_which_connection_and_whose_network_failed() {
+    use tokio::io::AsyncWriteExt;
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        let begun = &STREAM[..STREAM.find("event: content_block_stop").unwrap()];
+        let answer = format!("{head}{:x}\r\n{begun}\r\n", begun.len());
+        connection.write_all(answer.as_bytes()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    });
+    let client = crate::providers::transport::HttpClient::new().no_proxy();
+    let leaf = |url: &str| Anthropic::new("k").model("m").base_url(url).unwrap().transport(client.clone());
+    let error = ask_stream(leaf(&url)).await.unwrap().text().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StreamBroken);
+    assert!(error.connection().is_some() && !error.is_local_network(), "{error:?}");
+    let error = ask_stream(leaf("http://no-such-name.invalid")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert!(error.connection().is_some() && error.is_local_network(), "{error:?}");
+}
