@@ -593,7 +593,7 @@ async fn errors_say_with_which_connection_and_whose_network_failed() {
         let begun = &STREAM[..STREAM.find("event: content_block_stop").unwrap()];
         let answer = format!("{head}{:x}\r\n{begun}\r\n", begun.len());
         connection.write_all(answer.as_bytes()).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     });
     let client = crate::providers::transport::HttpClient::new().no_proxy();
     let leaf = |url: &str| Anthropic::new("k").model("m").base_url(url).unwrap().transport(client.clone());
