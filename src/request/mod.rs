@@ -564,6 +564,18 @@ impl Prospects {
     /// One has turned to another tier or chain than the primary.
     const LEFT_PRIMARY: u16 = 8;
 
+    /// A `Fallback` has nowhere else to go: an open circuit lets single calls through.
+    const NOTHING_LEFT: u16 = 16;
+
+    pub(crate) fn is_nothing_left(self) -> bool {
+        self.0 & (Self::NOTHING_LEFT | Self::CAN_GO_ON) == Self::NOTHING_LEFT
+    }
+
+    /// Notes that a fallback has nowhere else to go, if so.
+    pub(crate) fn note_nothing_left(&mut self, is: bool) {
+        self.0 |= u16::from(is) * Self::NOTHING_LEFT;
+    }
+
     pub(crate) fn can_go_on(self) -> bool {
         self.0 & Self::CAN_GO_ON != 0
     }

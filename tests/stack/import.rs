@@ -342,8 +342,9 @@ async fn a_timeout_is_after_so_many_milliseconds_and_counts_like_a_listed_status
     let begun = Instant::now();
     assert_eq!(answer(&llm).await, i_am(GPT));
     let took = begun.elapsed();
-    assert!(took >= 90 * SECOND && took < 160 * SECOND, "three times 30 s and the waits between: {took:?}");
-    assert_eq!(world.calls(SONNET), 3);
+    // Two silences weigh as five failures: the third attempt finds the circuit open.
+    assert!(took >= 60 * SECOND && took < 110 * SECOND, "twice 30 s and the waits between: {took:?}");
+    assert_eq!(world.calls(SONNET), 2);
 
     let quick =
         SETTINGS.replace("30000", "2500").replace("\"retriesBeforeFailover\": 2", "\"retriesBeforeFailover\": 0");

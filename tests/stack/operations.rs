@@ -367,11 +367,11 @@ async fn a_request_that_waits_for_a_probe_does_not_go_to_what_was_drained_meanwh
         for _ in 0..2 {
             assert!(bench.ask(prompt()).await.is_err());
         }
-        bench.providers.iter().for_each(SimulatedHandle::heal);
-        let calls = bench.calls();
+        // One call may go through, since nothing else is left.
         let waiting = tokio::spawn(bench.llm.clone().oneshot(prompt()));
-        sleep(SECOND).await;
-        assert_eq!(bench.calls(), calls, "every circuit is open");
+        sleep(SECOND / 10).await;
+        let calls = bench.calls();
+        bench.providers.iter().for_each(SimulatedHandle::heal);
         for tier in drained {
             bench.operator.drain(tier).unwrap();
         }

@@ -10,6 +10,7 @@ use http::StatusCode;
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
+    evidence::{Author, Cause},
     fingerprint::fingerprint,
     probe::{LONGEST_PROBE, ask},
     settings::Settings,
@@ -85,7 +86,14 @@ impl NamedCircuit {
     #[cold]
     pub(super) fn admit_with_care(self: &Arc<Self>, request: &LlmRequest) -> Result<Permit, LlmError> {
         let mut now = None;
-        let admission = match self.machine.admit(|| *now.insert(clock::now())) {
+        let is_only_way = request.context().prospects.is_nothing_left();
+        let mut decision = self.machine.admit(is_only_way, || *now.insert(clock::now()));
+        if let (Decision::Rejected(rejection), Some(now)) = (&decision, now)
+            && let Some(admitted) = self.admit_stranger(*rejection, request, now)
+        {
+            decision = admitted;
+        }
+        let admission = match decision {
             Decision::Admitted(admission) => admission,
             Decision::AdmittedAfter(admission, transition) => {
                 self.tell(Some(transition));
@@ -112,7 +120,7 @@ impl NamedCircuit {
             begun: (self.is_timed && !request.is_upload()).then(|| self.clock()),
             ..Ticket::default()
         };
-        if admission.probe.is_none() && !admission.suspect {
+        if !admission.is_marked() {
             return Ok(Permit::new(self.clone(), ticket));
         }
         Ok(self.marked(admission, ticket, request))
@@ -124,14 +132,25 @@ impl NamedCircuit {
         self.machine.meet(caller(request));
     }
 
-    /// A permit that tells more of its call when that is settled: it is a probe, or may be part of a storm.
+    /// Admits a call that has nothing to do with what opened the circuit, if that is known: it is the next probe. An
+    /// upload is none, since it cannot go on to another tier.
+    fn admit_stranger(&self, rejection: Rejection, request: &LlmRequest, now: Instant) -> Option<Decision> {
+        if rejection.reason != Reason::ConsecutiveFailures || !self.machine.load().suspect() || request.is_upload() {
+            return None;
+        }
+        self.machine.admit_stranger(author(request), now)
+    }
+
+    /// A permit that tells more of its call when that is settled: it is a probe, or may be part of a storm, or one more
+    /// failure in a row.
     #[inline(never)]
     fn marked(self: &Arc<Self>, admission: Admission, ticket: Ticket, request: &LlmRequest) -> Permit {
-        let caller = caller(request);
-        self.machine.meet(caller);
-        let marked =
-            MarkedCall { circuit: self.clone(), probe: admission.probe, fingerprint: fingerprint(request), caller };
-        Permit::new(Arc::new(marked), ticket)
+        let author = author(request);
+        if admission.probe.is_some() || admission.suspect {
+            self.machine.meet(author.caller);
+        }
+        let admission = Admission { author: Some(author), ..admission };
+        Permit::new(Arc::new(MarkedCall { circuit: self.clone(), admission }), ticket)
     }
 
     /// Returns the error of a call that was not admitted.
@@ -250,12 +269,13 @@ impl NamedCircuit {
             && error.status().is_some_and(|status| status.is_client_error() && !is_accounts(status))
     }
 
-    fn finish(&self, admission: Admission, fingerprint: Option<u64>, begun: Option<NonZeroU64>, outcome: Outcome<'_>) {
+    fn finish(&self, admission: Admission, begun: Option<NonZeroU64>, outcome: Outcome<'_>) {
         let ended = outcome;
+        let fingerprint = admission.author.map(|author| author.prompt);
         let outcome = match ended {
             Outcome::Answered => state::Outcome::Success { slow: self.is_slow(begun) },
             Outcome::Dropped if self.is_past(begun, self.policy.abandoned_after) => {
-                state::Outcome::Failure { slow: self.is_slow(begun), throttle: None }
+                state::Outcome::Failure { slow: self.is_slow(begun), throttle: None, cause: Cause::default() }
             }
             Outcome::Dropped => state::Outcome::Abandoned,
             Outcome::Failed(error) => {
@@ -289,10 +309,12 @@ impl NamedCircuit {
         let provider_says = !error.kind().is_local() && error.kind() != ErrorKind::Timeout;
         let asked = error.retry_at().filter(|_| provider_says);
         match class.circuit {
+            // This machine's network says nothing about the provider.
+            Count::Failure if error.is_local_network() => state::Outcome::Neutral,
             Count::Failure => match callers_time(error) {
                 Some(had) if had < MIN_JUDGED => state::Outcome::Neutral,
                 Some(had) if had < SHORT_DEADLINE => state::Outcome::CallerImpatient { slow: self.is_slow(begun) },
-                _ => state::Outcome::Failure { slow: self.is_slow(begun), throttle: asked },
+                _ => state::Outcome::Failure { slow: self.is_slow(begun), throttle: asked, cause: cause(error) },
             },
             Count::Success => state::Outcome::Alive,
             Count::Neutral if error.kind() == ErrorKind::RateLimited => state::Outcome::RateLimited { until: asked },
@@ -329,8 +351,7 @@ impl Gate for NamedCircuit {
         if matches!(outcome, Outcome::Answered) && ticket.begun.is_none() && self.machine.is_idle(ticket.generation) {
             return;
         }
-        let admission = Admission { generation: ticket.generation, probe: None, suspect: false, caller: None };
-        self.finish(admission, None, ticket.begun, outcome);
+        self.finish(Admission::free(ticket.generation), ticket.begun, outcome);
     }
 
     /// Clears the start of a call whose first token came in time: the rest takes as long as the answer.
@@ -343,19 +364,15 @@ impl Gate for NamedCircuit {
     }
 }
 
-/// The gate of a call with more state than a ticket holds: a probe, or a call while a storm is suspected.
+/// The gate of a call with more state than a ticket holds: a probe, or a call after a failure or an invalid request.
 struct MarkedCall {
     circuit: Arc<NamedCircuit>,
-    probe: Option<u64>,
-    fingerprint: u64,
-    caller: u64,
+    admission: Admission,
 }
 
 impl Gate for MarkedCall {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        let (generation, caller) = (ticket.generation, Some(self.caller));
-        let admission = Admission { generation, probe: self.probe, suspect: false, caller };
-        self.circuit.finish(admission, Some(self.fingerprint), ticket.begun, outcome);
+        self.circuit.finish(self.admission, ticket.begun, outcome);
     }
 
     fn begins(&self, ticket: &mut Ticket) {
@@ -363,10 +380,14 @@ impl Gate for MarkedCall {
     }
 
     fn unmask(&self, error: &mut LlmError) {
-        self.circuit.unmask_or_doubt(error, self.probe.is_some());
-        if error.kind() == ErrorKind::InvalidRequest {
+        self.circuit.unmask_or_doubt(error, self.admission.probe.is_some());
+        let is_suspect = self.admission.probe.is_some() || self.admission.suspect;
+        if error.kind() == ErrorKind::InvalidRequest
+            && is_suspect
+            && let Some(Author { prompt, .. }) = self.admission.author
+        {
             let circuit = Arc::downgrade(&self.circuit);
-            error.hold(Arc::new(Mistake { circuit, fingerprint: self.fingerprint }));
+            error.hold(Arc::new(Mistake { circuit, fingerprint: prompt }));
         }
     }
 }
@@ -421,6 +442,19 @@ impl Drop for VerdictGuard<'_> {
             self.circuit.machine.settle(admission, state::Outcome::Abandoned, Instant::now);
         }
     }
+}
+
+/// Returns the author of a request.
+fn author(request: &LlmRequest) -> Author {
+    Author { caller: caller(request), prompt: fingerprint(request) }
+}
+
+/// Returns what is known of a failure that counts.
+fn cause(error: &LlmError) -> Cause {
+    // A shorter silence is paid for by nobody, and many a model thinks as long.
+    let is_silence = error.own_timeout().is_some_and(|out| out.after >= SHORT_DEADLINE);
+    let connection = error.connection().and_then(NonZeroU64::new);
+    Cause { connection, is_silence, is_connection: error.kind() == ErrorKind::Connect }
 }
 
 /// Returns how long a call had that ended because its caller's own time was over.

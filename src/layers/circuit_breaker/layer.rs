@@ -51,6 +51,9 @@ impl CircuitBreakerLayer {
 
     /// Sets after how many failures in a row it opens; 0 disables the rule. Default: 5.
     ///
+    /// Failures of one cause count once: calls that were under way together and failed within 60 ms, or with one
+    /// connection. A call that waited ten seconds or more in vain counts as half of the number set here.
+    ///
     /// Rate limits that come without a time to wait count as failures here: many in a row are an overload.
     #[must_use]
     pub fn consecutive_failures(mut self, failures: u32) -> Self {
@@ -85,7 +88,12 @@ impl CircuitBreakerLayer {
         self
     }
 
-    /// Sets how long the circuit stays open before the first probe. Default: 60 s.
+    /// Sets how long the circuit stays open before each probe. Default: 60 s.
+    ///
+    /// Where a [`Fallback`](crate::Fallback) has nowhere else to go, the circuit lets single calls through sooner:
+    /// after 1, 2, 4, 8 and then every 10 s; every 2 s if no connection could be made, since to try that costs the
+    /// provider
+    /// nothing.
     #[must_use]
     pub fn cooldown(mut self, cooldown: Duration) -> Self {
         self.changed().cooldown = cooldown;
@@ -93,12 +101,11 @@ impl CircuitBreakerLayer {
     }
 
     /// Sets the factor from one cooldown to the next while probes fail, and the longest cooldown (not less than the
-    /// first). A factor below 1 counts as 1. It starts again after a recovery. Default: 1.0, so no growth.
+    /// first). A factor below 1 counts as 1. It starts again after a recovery. Default: no growth of a
+    /// [`cooldown`](Self::cooldown) that was set.
     #[must_use]
     pub fn cooldown_growth(mut self, factor: f64, longest: Duration) -> Self {
-        let settings = self.changed();
-        settings.growth = factor.max(1.0);
-        settings.max_cooldown = longest;
+        self.changed().growth = Some((factor.max(1.0), longest));
         self
     }
 

@@ -22,6 +22,10 @@
 //!
 //! # What counts
 //!
+//! Causes count, not calls. Calls that were under way together and fail within 60 ms tell of one fact, as do all that
+//! fail with one connection. A call that waits ten seconds or more in vain weighs as half of what opens the circuit.
+//! Where all facts are of one caller or of one prompt, the next call of another is the probe.
+//!
 //! The [`Classifier`](crate::Classifier) decides. Failures of the provider count; callers' mistakes, local refusals
 //! and dropped calls do not. For a stream the verdict falls at its end: one that breaks is a failure although it
 //! began with a 200. Beyond counting,
@@ -102,6 +106,7 @@
 //! ```
 
 mod circuit;
+mod evidence;
 mod fingerprint;
 mod future;
 mod handle;

@@ -7,12 +7,14 @@ use tokio::time::Instant;
 use crate::internal::sync::{Arc, model, thread};
 
 use super::{
+    evidence::Cause,
     settings::{Rule, Settings, Window},
     state::{Admission, Circuit, Decision, Outcome, Phase},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-const FAILURE: Outcome = Outcome::Failure { slow: false, throttle: None };
+const FAILURE: Outcome = Outcome::Failure { slow: false, throttle: None, cause: CAUSE };
+const CAUSE: Cause = Cause { connection: None, is_silence: false, is_connection: false };
 const SUCCESS: Outcome = Outcome::Success { slow: false };
 
 fn settings(failures: u32, probes: u32) -> Settings {
@@ -33,7 +35,7 @@ fn admission(decision: Decision) -> Option<Admission> {
 
 fn opened(settings: Settings, origin: Instant) -> Arc<Circuit> {
     let circuit = Circuit::new(settings, origin, 7);
-    let call = admission(circuit.admit(|| origin)).expect("closed");
+    let call = admission(circuit.admit(false, || origin)).expect("closed");
     assert!(circuit.settle(call, FAILURE, || origin).transition.is_some());
     Arc::new(circuit)
 }
@@ -46,10 +48,10 @@ pub(crate) fn end_of_cooldown_admits_exactly_the_probes() {
             let callers: Vec<_> = (0..2)
                 .map(|_| {
                     let circuit = circuit.clone();
-                    thread::spawn(move || circuit.admit(|| origin + SECOND))
+                    thread::spawn(move || circuit.admit(false, || origin + SECOND))
                 })
                 .collect();
-            let mut decisions = vec![circuit.admit(|| origin + SECOND)];
+            let mut decisions = vec![circuit.admit(false, || origin + SECOND)];
             decisions.extend(callers.into_iter().map(|caller| caller.join().unwrap()));
 
             let half_opened = decisions.iter().filter(|decision| matches!(decision, Decision::AdmittedAfter(..)));
@@ -66,15 +68,15 @@ pub(crate) fn dropped_probe_races_with_an_admission() {
     model(move || {
         let circuit = opened(settings(1, 1), origin);
         let now = origin + SECOND;
-        let probe = admission(circuit.admit(|| now)).expect("the probe");
+        let probe = admission(circuit.admit(false, || now)).expect("the probe");
         let dropping = {
             let circuit = circuit.clone();
             thread::spawn(move || circuit.settle(probe, Outcome::Abandoned, || now))
         };
-        let raced = admission(circuit.admit(|| now));
+        let raced = admission(circuit.admit(false, || now));
         dropping.join().unwrap();
         // The place is free either in time or now: there are never two probes, and never none.
-        let after = admission(circuit.admit(|| now));
+        let after = admission(circuit.admit(false, || now));
         assert_eq!(usize::from(raced.is_some()) + usize::from(after.is_some()), 1);
     });
 }
@@ -83,7 +85,7 @@ pub(crate) fn late_outcome_races_with_the_trip() {
     let origin = Instant::now();
     model(move || {
         let circuit = Arc::new(Circuit::new(settings(2, 1), origin, 7));
-        let calls: Vec<_> = (0..3).filter_map(|_| admission(circuit.admit(|| origin))).collect();
+        let calls: Vec<_> = (0..3).filter_map(|_| admission(circuit.admit(false, || origin))).collect();
         assert!(circuit.settle(calls[0], FAILURE, || origin).transition.is_none());
         let others: Vec<_> = calls[1..]
             .iter()
@@ -105,15 +107,15 @@ pub(crate) fn late_outcome_races_with_the_probe() {
         let origin = Instant::now();
         model(move || {
             let circuit = Arc::new(Circuit::new(settings(1, 1), origin, 7));
-            let stale_call = admission(circuit.admit(|| origin)).expect("closed");
-            let call = admission(circuit.admit(|| origin)).expect("closed");
+            let stale_call = admission(circuit.admit(false, || origin)).expect("closed");
+            let call = admission(circuit.admit(false, || origin)).expect("closed");
             circuit.settle(call, FAILURE, || origin);
             let now = origin + SECOND;
             let straggler = {
                 let circuit = circuit.clone();
                 thread::spawn(move || circuit.settle(stale_call, stale, || now))
             };
-            let probe = admission(circuit.admit(|| now)).expect("the probe");
+            let probe = admission(circuit.admit(false, || now)).expect("the probe");
             let recovered = circuit.settle(probe, SUCCESS, || now);
             assert!(straggler.join().unwrap().late);
             assert_eq!(recovered.transition.map(|change| change.to), Some(Phase::Closed));
@@ -132,7 +134,7 @@ pub(crate) fn failure_in_the_window_races_with_a_reset() {
             origin,
             7,
         ));
-        let before = admission(circuit.admit(|| origin)).expect("closed");
+        let before = admission(circuit.admit(false, || origin)).expect("closed");
         let resetting = {
             let circuit = circuit.clone();
             thread::spawn(move || circuit.reset(origin))
@@ -140,7 +142,7 @@ pub(crate) fn failure_in_the_window_races_with_a_reset() {
         circuit.settle(before, FAILURE, || origin);
         resetting.join().unwrap();
         // A single failure since the reset: the one before it must not make two.
-        let after = admission(circuit.admit(|| origin)).expect("closed");
+        let after = admission(circuit.admit(false, || origin)).expect("closed");
         assert_eq!(circuit.settle(after, FAILURE, || origin).transition, None);
     });
 }

@@ -83,13 +83,15 @@ impl Circuit {
     /// Returns how long this circuit would be closed off by itself for the same reason: other replicas may have
     /// other settings, and an update may be damaged.
     fn own(&self, update: CircuitUpdate) -> Duration {
-        let Settings { cooldown, growth, max_cooldown, latch, max_throttle, .. } = self.settings;
+        let Settings { latch, max_throttle, .. } = self.settings;
         let own = match update {
             CircuitUpdate::Throttled { .. } => max_throttle,
             CircuitUpdate::Open { reason: Reason::Quota | Reason::Auth, .. } => latch,
             // The cooldown may have grown.
-            CircuitUpdate::Open { reason: Reason::ProbeFailed, .. } if growth > 1.0 => cooldown.max(max_cooldown),
-            CircuitUpdate::Open { .. } | CircuitUpdate::Probing { .. } | CircuitUpdate::Closed => cooldown,
+            CircuitUpdate::Open { reason: Reason::ProbeFailed, .. } => self.settings.cooldown(u32::MAX, 0.0),
+            CircuitUpdate::Open { .. } | CircuitUpdate::Probing { .. } | CircuitUpdate::Closed => {
+                self.settings.cooldown(0, 0.0)
+            }
         };
         own.saturating_add(PROBE_HEAD_START)
     }
@@ -112,7 +114,7 @@ impl Circuit {
             }
             (CircuitUpdate::Open { reason, left }, _) => {
                 core.relapses = 0;
-                Some(self.open(&mut core, reason, after(left)))
+                Some(self.open(&mut core, reason, at, after(left)))
             }
             (CircuitUpdate::Throttled { left }, _) => self.throttle_until(&mut core, after(left)),
             (CircuitUpdate::Probing { left }, Tag::Open) => {
@@ -205,16 +207,19 @@ const REASONS: [(Reason, &str); 7] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::circuit_breaker::state::{Admission, Decision, Outcome};
+    use crate::layers::circuit_breaker::{
+        evidence::Cause,
+        state::{Admission, Decision, Outcome},
+    };
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn circuit(now: Instant) -> Circuit {
-        Circuit::new(Settings::default(), now, 7)
+        Circuit::new(Settings { cooldown: 60 * SECOND, ..Settings::default() }, now, 7)
     }
 
     fn admitted(circuit: &Circuit, now: Instant) -> Option<Admission> {
-        match circuit.admit(|| now) {
+        match circuit.admit(false, || now) {
             Decision::Admitted(admission) | Decision::AdmittedAfter(admission, _) => Some(admission),
             Decision::Rejected(_) => None,
         }
@@ -224,7 +229,11 @@ mod tests {
         let circuit = circuit(now);
         for _ in 0..5 {
             let admission = admitted(&circuit, now).unwrap();
-            circuit.settle(admission, Outcome::Failure { slow: false, throttle: None }, || now);
+            circuit.settle(
+                admission,
+                Outcome::Failure { slow: false, throttle: None, cause: Cause::default() },
+                || now,
+            );
         }
         circuit
     }
@@ -329,7 +338,7 @@ mod tests {
     fn nothing_that_is_told_closes_it_off_for_longer_than_its_own_settings_would() {
         let now = Instant::now();
         let settings = Settings { cooldown: 10 * SECOND, latch: 40 * SECOND, ..Settings::default() };
-        let grows = Settings { growth: 2.0, ..settings.clone() };
+        let grows = Settings { growth: Some((2.0, 300 * SECOND)), ..settings.clone() };
         let open = |reason| CircuitUpdate::Open { reason, left: 300 * SECOND };
         for (settings, update, own) in [
             (&settings, open(Reason::ConsecutiveFailures), 10),

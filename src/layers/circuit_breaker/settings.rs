@@ -9,10 +9,10 @@ pub(super) struct Settings {
     pub(super) consecutive_failures: Option<NonZeroU32>,
     pub(super) failure_rate: Option<Rule>,
     pub(super) slow_rate: Option<Rule>,
+    /// The first cooldown.
     pub(super) cooldown: Duration,
-    /// The factor from one cooldown to the next, while no probe succeeds.
-    pub(super) growth: f64,
-    pub(super) max_cooldown: Duration,
+    /// The factor from one cooldown to the next while no probe succeeds, and the longest cooldown.
+    pub(super) growth: Option<(f64, Duration)>,
     /// The share of a repeated cooldown that chance may take off it.
     pub(super) jitter: f64,
     pub(super) probes: NonZeroU32,
@@ -34,16 +34,15 @@ impl Settings {
     /// repeated ones, and never lengthens them, so that many processes do not probe in step and yet all are back
     /// within one cooldown.
     pub(super) fn cooldown(&self, relapses: u32, chance: f64) -> Duration {
+        let first = self.cooldown;
         if relapses == 0 {
-            return self.cooldown;
+            return first;
         }
-        let base = self.cooldown.as_secs_f64();
-        let cap = self.max_cooldown.max(self.cooldown).as_secs_f64();
+        let (factor, longest) = self.growth.unwrap_or((1.0, first));
         let exponent = i32::try_from(relapses).unwrap_or(i32::MAX);
-        let grown = (base * self.growth.powi(exponent)).min(cap);
-        let seconds = grown * (1.0 - self.jitter * chance);
+        let grown = (first.as_secs_f64() * factor.powi(exponent)).min(longest.max(first).as_secs_f64());
         // NaN (0 * infinity) and other edge cases of floats: the plain cooldown.
-        Duration::try_from_secs_f64(seconds).unwrap_or(self.cooldown)
+        Duration::try_from_secs_f64(grown * (1.0 - self.jitter * chance)).unwrap_or(first)
     }
 
     /// Returns how many probes must succeed in a row after so many trips soon after a closing.
@@ -63,8 +62,7 @@ impl Default for Settings {
             failure_rate: None,
             slow_rate: None,
             cooldown: Duration::from_secs(60),
-            growth: 1.0,
-            max_cooldown: Duration::from_secs(300),
+            growth: None,
             jitter: 0.1,
             probes: NonZeroU32::MIN,
             successes: NonZeroU32::MIN,
@@ -116,6 +114,20 @@ impl Window {
     }
 }
 
+/// Returns the pause before the next call after so many that failed in a row. A failure of a connection is over with
+/// the first new connection, which costs the provider nothing.
+pub(super) fn pause(failed: u32, is_connection: bool) -> Duration {
+    let longest = if is_connection { LONGEST_PAUSE_TO_CONNECT } else { LONGEST_PAUSE };
+    FIRST_PAUSE.saturating_mul(1 << failed.min(MOST_DOUBLED)).min(longest)
+}
+
+/// The pauses of the SDKs of OpenAI and Anthropic begin with half a second and end with eight.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE_TO_CONNECT: Duration = Duration::from_secs(2);
+/// The number of doublings after which any pause has its longest.
+const MOST_DOUBLED: u32 = 8;
+
 const MINIMUM_CALLS: u32 = 10;
 
 /// The factor by which each lapse raises the successes needed, up to its square.
@@ -152,13 +164,22 @@ mod tests {
 
     #[test]
     fn cooldown_grows_to_its_cap_and_jitter_only_shortens() {
-        let settings = Settings { growth: 2.0, ..Settings::default() };
+        let growth = Some((2.0, Duration::from_secs(300)));
+        let settings = Settings { growth, ..Settings::default() };
         let seconds = |relapses, chance| settings.cooldown(relapses, chance).as_secs_f64();
         assert_eq!(seconds(0, 0.9), 60.0);
         assert_eq!(seconds(1, 0.0), 120.0);
         assert_eq!(seconds(2, 0.0), 240.0);
         assert_eq!(seconds(3, 0.0), 300.0);
         assert!((seconds(u32::MAX, 0.5) - 285.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn pauses_grow_from_a_second() {
+        let seconds =
+            |is_connection| [0, 1, 2, 3, 4, 99, u32::MAX].map(|failed| pause(failed, is_connection).as_secs());
+        assert_eq!(seconds(false), [1, 2, 4, 8, 10, 10, 10]);
+        assert_eq!(seconds(true), [1, 2, 2, 2, 2, 2, 2]);
     }
 
     #[test]
@@ -173,6 +194,7 @@ mod tests {
     fn absurd_settings_do_not_panic() {
         for growth in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
             for cooldown in [Duration::ZERO, Duration::MAX] {
+                let growth = Some((growth, Duration::MAX));
                 let settings = Settings { growth, cooldown, ..Settings::default() };
                 for relapses in [0, 1, u32::MAX] {
                     settings.cooldown(relapses, 0.5);

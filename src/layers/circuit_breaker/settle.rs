@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
+    evidence::Cause,
     state::{Admission, Circuit, Core, Outcome, Phase, Settlement, Transition, nanos, phase},
     storm::CALM,
     window::Sample,
@@ -64,7 +65,7 @@ impl Circuit {
 
     /// Settles a call of a closed circuit.
     fn settle_call(&self, admission: Admission, outcome: Outcome, at: u64) -> Result<Option<Transition>, Late> {
-        let Admission { generation, caller, .. } = admission;
+        let Admission { generation, .. } = admission;
         let word = self.load();
         if word.generation() != generation {
             return Err(Late);
@@ -85,27 +86,26 @@ impl Circuit {
                 self.count(generation, |word| word.with_failures(0).with_worked())?;
                 self.record(generation, false, slow, at)
             }
-            Outcome::Failure { slow, throttle } => {
-                let mut tripped = self.fail(generation, at)?;
-                if tripped.is_none() {
-                    tripped = self.record(generation, true, slow, at)?;
-                }
+            Outcome::Failure { slow, throttle, cause } => {
+                let tripped = self.fail(admission, cause, slow, at)?;
                 let throttled = throttle.and_then(|until| self.throttle(until, at));
                 Ok(tripped.or(throttled))
             }
             Outcome::CallerImpatient { slow } => {
-                self.settle_call(admission, Outcome::Failure { slow, throttle: None }, at)
+                self.settle_call(admission, Outcome::Failure { slow, throttle: None, cause: Cause::default() }, at)
             }
-            Outcome::RateLimited { until: None } => self.fail(generation, at),
+            Outcome::RateLimited { until: None } => {
+                self.count_fact(admission, Cause::default(), at).map(|counted| counted.flatten())
+            }
             Outcome::RateLimited { until: Some(until) } => Ok(self.throttle(until, at)),
-            Outcome::InvalidRequest { fingerprint } => self.suspect_storm(generation, fingerprint, caller, at),
+            Outcome::InvalidRequest { fingerprint } => self.suspect_storm(admission, fingerprint, at),
             Outcome::Quota { until } => {
                 let until = self.latched_until(until, at);
-                self.trip(generation, Reason::Quota, until)
+                self.trip(generation, Reason::Quota, at, until)
             }
             Outcome::Auth if self.load().worked() => {
                 let until = self.latched_until(None, at);
-                self.trip(generation, Reason::Auth, until)
+                self.trip(generation, Reason::Auth, at, until)
             }
             Outcome::Auth => Ok(None),
             Outcome::SuspectedLatch { reason } => {
@@ -134,7 +134,8 @@ impl Circuit {
         }
         let place = core.probes.iter().position(|probe| probe.id == id);
         core.probes.swap_remove(place.ok_or(Late)?);
-        Ok(self.judge_probe(core, word, admission.caller, outcome, at))
+        let caller = admission.author.map(|author| author.caller);
+        Ok(self.judge_probe(core, word, caller, outcome, at))
     }
 
     /// Takes the outcome of a probe that has given its place back. `word` is the circuit's state before.
@@ -155,12 +156,14 @@ impl Circuit {
             // The provider may be well for a more patient caller. But each such probe costs a caller its time.
             Outcome::CallerImpatient { .. } => {
                 core.impatient += 1;
-                (core.impatient >= MAX_IMPATIENT).then(|| self.relapse(&mut core, at))
+                (core.impatient >= MAX_IMPATIENT).then(|| self.relapse(&mut core, false, at))
             }
             // After a slow answer, or a 429 without a time, the provider is still not well.
-            Outcome::Success { slow: true } | Outcome::RateLimited { until: None } => Some(self.relapse(&mut core, at)),
-            Outcome::Failure { throttle, .. } => {
-                let relapse = self.relapse(&mut core, at);
+            Outcome::Success { slow: true } | Outcome::RateLimited { until: None } => {
+                Some(self.relapse(&mut core, false, at))
+            }
+            Outcome::Failure { throttle, cause, .. } => {
+                let relapse = self.relapse(&mut core, cause.is_connection, at);
                 drop(core);
                 self.extend(throttle, at);
                 Some(relapse)
@@ -172,16 +175,16 @@ impl Circuit {
             // One caller's mistake shows nothing; but if invalid requests opened the circuit, the provider is still
             // broken.
             Outcome::InvalidRequest { .. } if core.cause == Reason::InvalidRequests && core.storm.goes_on(caller) => {
-                Some(self.relapse(&mut core, at))
+                Some(self.relapse(&mut core, false, at))
             }
             Outcome::InvalidRequest { .. } => None,
             Outcome::Quota { until } => {
                 let until = self.latched_until(until, at);
-                Some(self.open(&mut core, Reason::Quota, until))
+                Some(self.open(&mut core, Reason::Quota, at, until))
             }
             Outcome::Auth if word.worked() => {
                 let until = self.latched_until(None, at);
-                Some(self.open(&mut core, Reason::Auth, until))
+                Some(self.open(&mut core, Reason::Auth, at, until))
             }
             Outcome::Auth => None,
             Outcome::SuspectedLatch { reason } => {
@@ -225,7 +228,7 @@ impl Circuit {
             _ => return None,
         };
         // The circuit suspects a latch for one reason, and the probe may fail for another.
-        (core.suspected_latch == Some(reason)).then(|| self.open(&mut core, reason, until))
+        (core.suspected_latch == Some(reason)).then(|| self.open(&mut core, reason, at, until))
     }
 
     /// Takes a late outcome, which changes no state and rejects no admitted call. But a time that the provider
@@ -246,14 +249,37 @@ impl Circuit {
         }
     }
 
-    /// Counts one more failure in a row, and trips if it is the last one.
-    fn fail(&self, generation: u32, at: u64) -> Result<Option<Transition>, Late> {
-        let word = self.count(generation, |word| word.with_failures(word.failures() + 1))?;
-        match self.settings.consecutive_failures {
-            Some(limit) if word.failures() >= limit.get().min(MOST_FAILURES) => {
-                self.trip_for_cooldown(generation, Reason::ConsecutiveFailures, at)
+    /// Counts a failure, and trips if it is the last one.
+    fn fail(&self, admission: Admission, cause: Cause, slow: bool, at: u64) -> Result<Option<Transition>, Late> {
+        match self.count_fact(admission, cause, at)? {
+            None => Ok(None),
+            Some(Some(tripped)) => Ok(Some(tripped)),
+            Some(None) => self.record(admission.generation, true, slow, at),
+        }
+    }
+
+    /// Counts one more fact in a row, and trips if it is the last one. Returns `None` if the failure tells of a known
+    /// fact.
+    fn count_fact(&self, admission: Admission, cause: Cause, at: u64) -> Result<Option<Option<Transition>>, Late> {
+        let Admission { generation, known, author, .. } = admission;
+        let limit = self.settings.consecutive_failures.map(|limit| limit.get().min(MOST_FAILURES));
+        let mut core = self.lock();
+        let facts = self.load().failures();
+        if !core.evidence.observe(facts, known, cause, author, at) {
+            return Ok(None);
+        }
+        core.is_connection = cause.is_connection;
+        drop(core);
+        let weight = match limit {
+            Some(limit) if cause.is_silence => limit.div_ceil(2),
+            _ => 1,
+        };
+        let word = self.count(generation, |word| word.with_failures(word.failures().saturating_add(weight)))?;
+        match limit {
+            Some(limit) if word.failures() >= limit => {
+                self.trip_for_cooldown(generation, Reason::ConsecutiveFailures, at).map(Some)
             }
-            _ => Ok(None),
+            _ => Ok(Some(None)),
         }
     }
 
@@ -280,19 +306,20 @@ impl Circuit {
 
     fn suspect_storm(
         &self,
-        generation: u32,
+        admission: Admission,
         fingerprint: Option<u64>,
-        caller: Option<u64>,
         at: u64,
     ) -> Result<Option<Transition>, Late> {
         let mut core = self.lock();
-        if self.load().generation() != generation {
+        if self.load().generation() != admission.generation {
             return Err(Late);
         }
+        let caller = admission.author.map(|author| author.caller);
         let others = self.calm.swap(0, Ordering::AcqRel);
-        if core.storm.observe(fingerprint, caller, at, u64::from(others)) {
+        // Where nothing else is left, a refusal of ours would only hide what the provider says.
+        if core.storm.observe(fingerprint, caller, at, u64::from(others)) && !admission.is_only_way {
             let until = at.saturating_add(nanos(self.settings.cooldown(0, 0.0)));
-            return Ok(Some(self.open(&mut core, Reason::InvalidRequests, until)));
+            return Ok(Some(self.open(&mut core, Reason::InvalidRequests, at, until)));
         }
         self.update(|word| word.with_suspect(true));
         Ok(None)
@@ -350,20 +377,21 @@ impl Circuit {
             return Err(Late);
         }
         core.trips(at);
-        Ok(Some(self.open(&mut core, reason, until)))
+        Ok(Some(self.open(&mut core, reason, at, until)))
     }
 
     /// Opens a closed circuit, if it is still in this generation.
-    fn trip(&self, generation: u32, reason: Reason, until: u64) -> Result<Option<Transition>, Late> {
+    fn trip(&self, generation: u32, reason: Reason, at: u64, until: u64) -> Result<Option<Transition>, Late> {
         let mut core = self.lock();
         if self.load().generation() != generation {
             return Err(Late);
         }
-        Ok(Some(self.open(&mut core, reason, until)))
+        Ok(Some(self.open(&mut core, reason, at, until)))
     }
 
     /// Opens a half-open circuit again.
-    fn relapse(&self, core: &mut Core, at: u64) -> Transition {
+    fn relapse(&self, core: &mut Core, is_connection: bool, at: u64) -> Transition {
+        core.is_connection = is_connection;
         core.relapses = core.relapses.saturating_add(1);
         let chance = core.rng.f64();
         let cooldown = self.settings.cooldown(core.relapses, chance);
@@ -372,7 +400,7 @@ impl Circuit {
             Reason::InvalidRequests => Reason::InvalidRequests,
             _ => Reason::ProbeFailed,
         };
-        self.open(core, reason, at.saturating_add(nanos(cooldown)))
+        self.open(core, reason, at, at.saturating_add(nanos(cooldown)))
     }
 
     /// Changes the count of a closed circuit, if it is still of that generation; no lock.

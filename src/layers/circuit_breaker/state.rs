@@ -24,7 +24,8 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    settings::{Rule, Settings},
+    evidence::{Author, Cause, Evidence},
+    settings::{Rule, Settings, pause},
     storm::Storm,
     window::History,
     word::{Reason, Tag, Word},
@@ -43,6 +44,8 @@ pub(super) struct Circuit {
     pub(super) word: AtomicU64,
     /// The time at which an open circuit may probe. Like all times here, it is in nanoseconds since `origin`.
     pub(super) until: AtomicU64,
+    /// The time from which an open circuit lets a single call through that has nowhere else to go.
+    pub(super) single_at: AtomicU64,
     /// The end of the throttle.
     pub(super) throttled_until: AtomicU64,
     /// The calls that ended well since the last invalid request, counted only while a storm is suspected.
@@ -68,9 +71,13 @@ pub(super) struct Core {
     pub(super) relapses: u32,
     /// The number of times that it has tripped again soon after it had closed, and the time of its last closing.
     pub(super) lapses: u32,
+    /// True if the last fact was a connection's.
+    pub(super) is_connection: bool,
     pub(super) closed_at: Option<u64>,
     /// The reason for which it opened, kept while half-open.
     pub(super) cause: Reason,
+    /// The facts that a closed circuit counts, or that opened it.
+    pub(super) evidence: Evidence,
     pub(super) storm: Storm,
     /// The last suspected reason for a latch, whether a probe is wanted to confirm it, and the earliest time of the
     /// next one.
@@ -96,8 +103,24 @@ pub(super) struct Admission {
     pub(super) probe: Option<u64>,
     /// True if a storm of invalid requests is suspected: then this request's fingerprint is needed.
     pub(super) suspect: bool,
-    /// The caller, if it is needed.
-    pub(super) caller: Option<u64>,
+    /// The facts in a row when the call was admitted.
+    pub(super) known: u32,
+    /// The author of the call, if it is needed.
+    pub(super) author: Option<Author>,
+    /// True if a fallback has nowhere else to go with the call.
+    pub(super) is_only_way: bool,
+}
+
+impl Admission {
+    /// Returns the admission of a call to a healthy circuit of this generation.
+    pub(super) fn free(generation: u32) -> Self {
+        Self { generation, probe: None, suspect: false, known: 0, author: None, is_only_way: false }
+    }
+
+    /// Returns true if more must be known of the call when it is settled.
+    pub(super) fn is_marked(self) -> bool {
+        self.probe.is_some() || self.suspect || self.known > 0
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +169,7 @@ pub(super) enum Outcome {
     Failure {
         slow: bool,
         throttle: Option<Instant>,
+        cause: Cause,
     },
     /// The caller's own time was over: a failure, but it decides no probe.
     CallerImpatient {
@@ -190,6 +214,7 @@ impl Circuit {
         Self {
             word: AtomicU64::new(0),
             until: AtomicU64::new(0),
+            single_at: AtomicU64::new(0),
             throttled_until: AtomicU64::new(0),
             calm: AtomicU32::new(0),
             has_windows: settings.failure_rate.is_some() || settings.slow_rate.is_some(),
@@ -205,8 +230,10 @@ impl Circuit {
                 impatient: 0,
                 relapses: 0,
                 lapses: 0,
+                is_connection: false,
                 closed_at: None,
                 cause: Reason::Forced,
+                evidence: Evidence::default(),
                 storm,
                 suspected_latch: None,
                 wants_probe: false,
@@ -221,7 +248,7 @@ impl Circuit {
     #[inline]
     pub(super) fn admits_freely(&self) -> Option<u32> {
         let word = self.load();
-        (word.admits_all() && !word.suspect()).then(|| word.generation())
+        word.admits_freely().then(|| word.generation())
     }
 
     /// Returns whether it is open because of a storm of invalid requests.
@@ -245,19 +272,28 @@ impl Circuit {
         self.lock().storm.withdraw(fingerprint);
     }
 
-    /// Requests admission. While closed this is one load, and the clock is not read.
+    /// Requests admission. While closed this is one load, and the clock is not read. An open circuit lets single
+    /// calls through that have nowhere else to go.
     #[inline]
-    pub(super) fn admit(&self, now: impl FnOnce() -> Instant) -> Decision {
+    pub(super) fn admit(&self, is_only_way: bool, now: impl FnOnce() -> Instant) -> Decision {
         let word = self.load();
         if word.admits_all() {
-            return Decision::Admitted(Admission {
-                generation: word.generation(),
-                probe: None,
-                suspect: word.suspect(),
-                caller: None,
-            });
+            return Decision::Admitted(admission(word, is_only_way));
         }
-        self.admit_unless_open(word, now())
+        self.admit_unless_open(word, now(), is_only_way)
+    }
+
+    /// Admits a call as a probe before the cooldown is over, if the facts that opened the circuit are all of another
+    /// caller, or another prompt.
+    pub(super) fn admit_stranger(&self, author: Author, now: Instant) -> Option<Decision> {
+        let mut core = self.lock();
+        let word = self.load();
+        if word.tag() != Tag::Open || word.throttled() || !word.suspect() || !core.evidence.spares(author) {
+            return None;
+        }
+        let transition = self.publish(&mut core, Tag::HalfOpen, Reason::CooldownOver);
+        let admission = self.add_probe(&mut core, self.at(now))?;
+        Some(Decision::AdmittedAfter(admission, transition))
     }
 
     /// Returns the state without changing it. An open circuit whose cooldown is over stays open until a call
@@ -306,7 +342,7 @@ impl Circuit {
             return None;
         }
         core.forget();
-        Some(self.open(&mut core, Reason::Forced, FOREVER))
+        Some(self.open(&mut core, Reason::Forced, 0, FOREVER))
     }
 
     pub(super) fn force_close(&self) -> Option<Transition> {
@@ -391,46 +427,50 @@ impl Circuit {
     }
 
     #[inline]
-    fn admit_unless_open(&self, word: Word, now: Instant) -> Decision {
+    fn admit_unless_open(&self, word: Word, now: Instant, is_only_way: bool) -> Decision {
         let at = self.at(now);
         // Rejected without the lock: the usual work of an open circuit.
-        if word.tag() == Tag::Open && at < self.until.load(Ordering::Acquire)
+        if word.tag() == Tag::Open && at < self.opens_until(is_only_way)
             || word.throttled() && at < self.throttled_until.load(Ordering::Acquire)
         {
-            return self.reject(word);
+            return self.reject(word, is_only_way);
         }
-        self.admit_after(at)
+        self.admit_after(at, is_only_way)
+    }
+
+    /// Returns when an open circuit lets the next call through.
+    fn opens_until(&self, is_only_way: bool) -> u64 {
+        let until = self.until.load(Ordering::Acquire);
+        if is_only_way { until.min(self.single_at.load(Ordering::Acquire)) } else { until }
     }
 
     /// Admits a call once a cooldown or a throttle may be over.
     #[cold]
-    fn admit_after(&self, at: u64) -> Decision {
+    fn admit_after(&self, at: u64, is_only_way: bool) -> Decision {
         let mut core = self.lock();
         let word = self.load();
         let mut transition = None;
         if word.throttled() {
             if at < self.throttled_until.load(Ordering::Acquire) {
-                return self.reject(word);
+                return self.reject(word, is_only_way);
             }
             let (before, after) = self.update(|word| word.with_throttled(false));
             transition = Some(core.changed(before, after, Reason::ThrottleOver));
         }
         match word.tag() {
             Tag::Closed | Tag::Bypassed => {
-                let admission =
-                    Admission { generation: word.generation(), probe: None, suspect: word.suspect(), caller: None };
-                return admitted(admission, transition);
+                return admitted(admission(word, is_only_way), transition);
             }
             Tag::Open => {
-                if at < self.until.load(Ordering::Acquire) {
-                    return self.reject(word);
+                if at < self.opens_until(is_only_way) {
+                    return self.reject(word, is_only_way);
                 }
                 transition = Some(self.publish(&mut core, Tag::HalfOpen, Reason::CooldownOver));
             }
             Tag::HalfOpen => {}
         }
         match self.add_probe(&mut core, at) {
-            Some(admission) => admitted(admission, transition),
+            Some(admission) => admitted(Admission { is_only_way, ..admission }, transition),
             None => Decision::Rejected(Rejection {
                 phase: Phase::HalfOpen,
                 reason: core.cause,
@@ -455,7 +495,7 @@ impl Circuit {
         core.next_probe += 1;
         let lease_ends = at.saturating_add(nanos(self.settings.probe_lease()));
         core.probes.push(Probe { id, lease_ends });
-        Some(Admission { generation: self.load().generation(), probe: Some(id), suspect: false, caller: None })
+        Some(Admission { probe: Some(id), ..Admission::free(self.load().generation()) })
     }
 
     /// Returns when to come back if all probes are out. They may end at any moment, so soon; but no later than the
@@ -466,15 +506,26 @@ impl Circuit {
         ends.map_or(soon, |ends| ends.min(soon))
     }
 
-    fn reject(&self, word: Word) -> Decision {
+    fn reject(&self, word: Word, is_only_way: bool) -> Decision {
         let phase = phase(word);
         let reason = if phase == Phase::Throttled { Reason::Throttled } else { word.reason() };
-        Decision::Rejected(Rejection { phase, reason, until: self.phase_ends(phase) })
+        let until = match phase {
+            Phase::Open => self.instant(self.opens_until(is_only_way)),
+            _ => self.phase_ends(phase),
+        };
+        Decision::Rejected(Rejection { phase, reason, until })
     }
 
-    pub(super) fn open(&self, core: &mut Core, reason: Reason, until: u64) -> Transition {
+    /// Opens the circuit at `at`, until this time. A time that the provider has named before counts as well, for all
+    /// calls.
+    pub(super) fn open(&self, core: &mut Core, reason: Reason, at: u64, until: u64) -> Transition {
         let throttled = if self.load().throttled() { self.throttled_until.load(Ordering::Acquire) } else { 0 };
         self.until.store(until.max(throttled), Ordering::Release);
+        let single_at = match reason {
+            Reason::Forced => FOREVER,
+            _ => at.saturating_add(nanos(pause(core.relapses, core.is_connection))).max(throttled),
+        };
+        self.single_at.store(single_at, Ordering::Release);
         core.cause = reason;
         self.publish(core, Tag::Open, reason)
     }
@@ -492,7 +543,10 @@ impl Circuit {
         for (_, window) in self.failure_rate.iter().chain(&self.slow_rate) {
             window.restart(next);
         }
-        let (before, after) = self.update(|word| word.next(tag, reason).with_suspect(doubts && tag == Tag::Closed));
+        let is_one_authors =
+            tag == Tag::Open && reason == Reason::ConsecutiveFailures && core.evidence.is_one_authors();
+        let suspect = doubts && tag == Tag::Closed || is_one_authors;
+        let (before, after) = self.update(|word| word.next(tag, reason).with_suspect(suspect));
         self.throttled_until.store(0, Ordering::Release);
         core.changed(before, after, reason)
     }
@@ -578,6 +632,12 @@ impl Core {
         self.untold.push_back(transition);
         transition
     }
+}
+
+/// Returns the admission of a call to a closed circuit in this state.
+fn admission(word: Word, is_only_way: bool) -> Admission {
+    let known = if word.tag() == Tag::Closed { word.failures() } else { 0 };
+    Admission { suspect: word.suspect(), known, is_only_way, ..Admission::free(word.generation()) }
 }
 
 fn admitted(admission: Admission, transition: Option<Transition>) -> Decision {

@@ -67,6 +67,13 @@ impl Word {
         matches!(self.0 & (TAG | THROTTLED), CLOSED | BYPASSED)
     }
 
+    /// Returns whether a call needs only admission: closed, not throttled, no storm suspected and no failure counted.
+    #[inline]
+    pub(super) fn admits_freely(self) -> bool {
+        let state = self.0 & (LOW_MASK << LOW_SHIFT | THROTTLED | SUSPECT | TAG);
+        state == CLOSED || state == BYPASSED
+    }
+
     #[inline]
     pub(super) fn generation(self) -> u32 {
         (self.0 >> GENERATION_SHIFT) as u32

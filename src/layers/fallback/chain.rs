@@ -81,6 +81,13 @@ impl Tiers {
         }
     }
 
+    pub(super) fn remove(&mut self, tier: usize) {
+        match bit(tier) {
+            Some(bit) => self.first &= !bit,
+            None => self.others.retain(|other| *other != tier),
+        }
+    }
+
     pub(super) fn contains(&self, tier: usize) -> bool {
         bit(tier).map_or_else(|| self.others.contains(&tier), |bit| self.first & bit != 0)
     }
@@ -106,6 +113,9 @@ mod tests {
         }
         assert_eq!([0, 63, 64, 1 << 40, 1, 65].map(|tier| set.contains(tier)), [true, true, true, true, false, false]);
         assert_eq!(set.len(), 4);
+        set.remove(63);
+        set.remove(64);
+        assert_eq!((set.contains(63), set.contains(64), set.len()), (false, false, 2));
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(super) struct Failover {
     window: Option<u64>,
     /// True if it has started over.
     again: bool,
+    /// True once every circuit has refused the request: then each may let it through all the same.
+    insists: bool,
 }
 
 /// The next step after a failure.
@@ -135,6 +137,7 @@ impl Failover {
             ledger: Ledger::default(),
             window: None,
             again: false,
+            insists: false,
         }
     }
 
@@ -189,7 +192,8 @@ impl Failover {
             0 if self.ledger.len() > 0 => context.deadline,
             after => tier_deadline(&self.plan.shared, context, after),
         };
-        allot(&self.plan.shared, self.at, after, self.can_go_on(), context, tier_deadline);
+        allot(&self.plan.shared, self.at, after, self.can_go_on() && !self.insists, context, tier_deadline);
+        context.prospects.note_nothing_left(self.insists);
         if !self.plan.shared.settings(self.at).human {
             return (request, tier_deadline);
         }
@@ -223,6 +227,14 @@ impl Failover {
             }
             next => next,
         };
+        let mut earliest = earliest;
+        let next = match next {
+            Err(Stop::LastTier | Stop::Policy) if self.insist() => {
+                earliest = error.retry_at();
+                self.next_tier(route.as_ref(), class, doubt.is_some(), spent, now)
+            }
+            next => next,
+        };
         match next {
             Ok(next) => {
                 self.ledger.next(Next::FailedOver);
@@ -246,6 +258,22 @@ impl Failover {
                 Step::GiveUp(self.give_up(root, error, class).with_retry_at(earliest))
             }
         }
+    }
+
+    /// Forgets that circuits have refused the request: with nothing else left, each may let it through. Returns false
+    /// if none has, or if that was done before.
+    fn insist(&mut self) -> bool {
+        if self.insists {
+            return false;
+        }
+        let refused = self.ledger.record().iter().filter(|step| step.failure == Some(ErrorKind::CircuitOpen));
+        let refused = refused.filter_map(|step| self.plan.shared.place(step.tier.as_deref()?));
+        let refused: Vec<usize> = refused.filter(|tier| *tier != self.at && self.tried.contains(*tier)).collect();
+        self.insists = !refused.is_empty();
+        for tier in refused {
+            self.tried.remove(tier);
+        }
+        self.insists
     }
 
     /// Records the current tier's failure. Returns the attempts that the request has spent, and whether this call was
@@ -379,7 +407,8 @@ impl Failover {
         let mut asked = error.attempts().iter().filter(|attempt| attempt.next != Next::Skipped);
         let all_open = asked.all(|attempt| attempt.failure == Some(ErrorKind::CircuitOpen));
         match self.progress {
-            Progress::Over { earliest, .. } if all_open => earliest,
+            // A request that was let through all the same waits on with the others.
+            Progress::Over { earliest, .. } if all_open || self.insists => earliest,
             _ => None,
         }
     }
@@ -686,6 +715,7 @@ pub(super) fn allot(
     // No configuration has more tiers than fit into the type.
     let after = u8::try_from(after).unwrap_or(u8::MAX);
     context.tiers_left = context.tiers_left.saturating_add(after);
+    context.prospects.note_nothing_left(context.tiers_left == 0);
     // The tier gets all attempts but those that the tiers after it usually take, or an equal share if there are too few
     // for all. Attempts that it does not use go to the tiers after it.
     let (left, tiers) = (context.attempts_left, u16::from(after) + 1);

@@ -50,10 +50,27 @@ struct First<S> {
     request: LlmRequest,
 }
 
+/// The way to the primary.
+enum Primary<S> {
+    /// A service of the request's own.
+    Own(S),
+    /// A fresh one on demand.
+    Spare(Arc<Shard<Core<S>>>),
+}
+
+impl<S: Clone> Primary<S> {
+    fn fresh(&self) -> S {
+        match self {
+            Self::Own(primary) => primary.clone(),
+            Self::Spare(core) => core.spare.fresh(),
+        }
+    }
+}
+
 struct Rest<S> {
     failover: Failover,
-    /// The primary, if it may have to be called later than first.
-    primary: Option<S>,
+    /// The primary, which may have to be called later than first.
+    primary: Primary<S>,
     waits_since: Option<Instant>,
     /// The timer of the tier's limit, if no timer further out can be asked, and of the wait until a probe.
     timer: Option<Pin<Box<Sleep>>>,
@@ -107,7 +124,7 @@ where
             Some(tier) => State::LaterStage(LaterStage::Tier(BoxedCall::elsewhere(tier.fresh(), request))),
             None => State::Primary(Call::further(primary.clone(), request)),
         };
-        let rest = Rest { failover, primary: Some(primary), waits_since: None, timer: None };
+        let rest = Rest { failover, primary: Primary::Own(primary), waits_since: None, timer: None };
         Self { state, tier_deadline, first: None, rest: Some(Box::new(rest)) }
     }
 }
@@ -267,12 +284,12 @@ where
         match rest.failover.failed(error) {
             Step::Ask => *this.tier_deadline = rest.ask(this.state),
             Step::GiveUp(error) => match try_again_at(&rest.failover, &error, rest.waits_since) {
-                Some(at) if rest.primary.is_some() => {
+                Some(at) => {
                     rest.waits_since.get_or_insert_with(Instant::now);
                     rest.timer = Some(Box::pin(sleep_until(at)));
                     this.state.set(State::LaterStage(LaterStage::Waiting(error)));
                 }
-                _ => {
+                None => {
                     rest.failover.report_all_failed(&error);
                     return Err(error);
                 }
@@ -290,13 +307,12 @@ where
     // Written where it stays: a state has room for the primary's whole future.
     fn ask(&self, mut state: Pin<&mut State<S, S::Future>>) -> Option<Instant> {
         let (request, tier_deadline) = self.failover.request();
-        match (self.failover.tier(), &self.primary) {
-            (Some(tier), _) => {
+        match self.failover.tier() {
+            Some(tier) => {
                 let call = BoxedCall::elsewhere_now(tier, request);
                 state.set(State::LaterStage(LaterStage::Tier(call)));
             }
-            (None, Some(primary)) => state.set(State::Primary(Call::further(primary.clone(), request))),
-            (None, None) => unreachable!("the primary is kept wherever the failover may come to it later"),
+            None => state.set(State::Primary(Call::further(self.primary.fresh(), request))),
         }
         tier_deadline
     }
@@ -345,9 +361,8 @@ fn failing_over<'a, S: Clone>(first: &mut Option<First<S>>, rest: &'a mut Option
         // Made where it stays: it is large to move.
         let place = Box::new_uninit();
         let First { core, request } = first.take().expect("polled after it was ready");
-        let primary = request.waits_for_rate_limits().then(|| core.spare.fresh());
         let failover = Failover::from_primary(core.shared.shard(), request);
-        Box::write(place, Rest { failover, primary, waits_since: None, timer: None })
+        Box::write(place, Rest { failover, primary: Primary::Spare(core), waits_since: None, timer: None })
     })
 }
 

@@ -442,17 +442,18 @@ async fn when_every_circuit_is_open_a_request_may_wait_for_the_first_probe() {
             .tier("b", Strict::new().script([open(), open()]))
     };
     let before = Instant::now();
-    let llm = layer(AllOpen::Wait(Duration::from_secs(30))).layer(Strict::new().script([open()]));
+    let llm = layer(AllOpen::Wait(Duration::from_secs(30))).layer(Strict::new().script([open(), open()]));
     let response = llm.oneshot(prompt()).await.unwrap();
     assert_eq!((tier_of(&response).as_str(), before.elapsed()), ("a", Duration::from_secs(20)));
-    assert_eq!(response.attempts().len(), 2);
+    // Both circuits refuse, and the first once more, since nothing else is left.
+    assert_eq!(response.attempts().len(), 3);
 
     let before = Instant::now();
-    let llm = layer(AllOpen::Wait(Duration::from_secs(10))).layer(Strict::new().script([open()]));
+    let llm = layer(AllOpen::Wait(Duration::from_secs(10))).layer(Strict::new().script([open(), open()]));
     assert_eq!(llm.oneshot(prompt()).await.unwrap_err().kind(), ErrorKind::CircuitOpen);
     assert_eq!(before.elapsed(), Duration::ZERO, "a wait that is too long is not begun");
 
-    let llm = layer(AllOpen::Fail).layer(Strict::new().script([open()]));
+    let llm = layer(AllOpen::Fail).layer(Strict::new().script([open(), open()]));
     let error = llm.oneshot(prompt()).await.unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(20)));
 }

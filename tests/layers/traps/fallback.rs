@@ -53,7 +53,8 @@ async fn the_first_screens_stack_answers_for_a_primary_that_hangs_after_thirty_s
     for stream in [false, true] {
         let primary = Fake::hangs();
         let llm = first_screen(primary.clone(), Fake::answers_after(secs(2)));
-        for _ in 0..5 {
+        // Two silences weigh as five failures.
+        for _ in 0..2 {
             let start = Instant::now();
             let answer = llm.clone().oneshot(ask().with_stream(stream)).await.unwrap();
             assert_eq!((tier_of(&answer), answer.served_by().attempts), ("gpt-4o", 2));
@@ -61,7 +62,7 @@ async fn the_first_screens_stack_answers_for_a_primary_that_hangs_after_thirty_s
         }
         let start = Instant::now();
         let answer = llm.clone().oneshot(ask().with_stream(stream)).await.unwrap();
-        assert_eq!((tier_of(&answer), start.elapsed(), primary.calls()), ("gpt-4o", secs(2), 5));
+        assert_eq!((tier_of(&answer), start.elapsed(), primary.calls()), ("gpt-4o", secs(2), 2));
     }
     let llm = first_screen(Fake::hangs(), Fake::hangs());
     let start = Instant::now();

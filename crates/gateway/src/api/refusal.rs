@@ -15,36 +15,57 @@ use super::{inbound::BodyError, keys::Denial};
 use crate::limits::Settings;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-/// The longest wait that the official clients keep; after a longer one they repeat at will.
-const MAX_CLIENT_WAIT: Duration = Duration::from_secs(60);
+/// The longest wait that a refusal of the gateway's own names. The official SDKs obey up to a minute, twice: their
+/// callers would hear of an outage after two. A circuit that is the only way lets the next request through within
+/// this time.
+const MAX_OWN_WAIT: Duration = Duration::from_secs(10);
 
 /// Returns the response to an error.
 ///
-/// An error of a provider of the caller's dialect passes through, for clients act on its words. The response also tells
-/// the client whether to retry: the gateway has done all retries that can help, and the client's own would only
-/// multiply them.
+/// An error of a provider of the caller's dialect passes through, for clients act on its words. The response tells the
+/// client not to retry only where a repeat of the same request cannot help. An agent that repeats for minutes
+/// survives an outage behind the gateway as it does alone.
 pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
     let (status, body) = status_and_body(error, dialect);
     let mut response = json(status, body);
     let headers = response.headers_mut();
     let wait = error.retry_after();
     if let Some(wait) = wait {
-        headers.insert(header::RETRY_AFTER, seconds(wait));
+        // A spent cap names its reset, and a provider's own wait is the provider's.
+        let is_own = matches!(error.kind(), ErrorKind::BulkheadFull | ErrorKind::OutOfService | ErrorKind::Store);
+        headers.insert(header::RETRY_AFTER, seconds(if is_own { wait.min(MAX_OWN_WAIT) } else { wait }));
     }
-    // A full bulkhead says nothing about the next moment. Callers that a cap refused would all come back at once when
-    // its period ends.
-    let may_retry = match error.kind() {
-        ErrorKind::BulkheadFull => true,
-        ErrorKind::Budget => false,
-        _ => wait.is_some_and(|wait| wait <= MAX_CLIENT_WAIT),
-    };
-    if !may_retry {
+    if !may_repeat(error) {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     if let Some(id) = error.request_id().and_then(|id| HeaderValue::from_str(id).ok()) {
         headers.insert(request_id_header(dialect), id);
     }
     response
+}
+
+/// Returns true if a repeat of the same request may be answered.
+fn may_repeat(error: &LlmError) -> bool {
+    match error.kind() {
+        ErrorKind::RateLimited
+        | ErrorKind::Overloaded
+        | ErrorKind::Timeout
+        | ErrorKind::Connect
+        | ErrorKind::Server
+        | ErrorKind::StreamBroken
+        | ErrorKind::Malformed
+        | ErrorKind::EmptyAnswer
+        | ErrorKind::CircuitOpen
+        | ErrorKind::BulkheadFull
+        | ErrorKind::OutOfService
+        | ErrorKind::Store
+        | ErrorKind::Credentials
+        | ErrorKind::Exhausted
+        | ErrorKind::Deadline => error.should_retry() != Some(false),
+        // Callers that a cap refused would all come back at once when its period ends. The rest is about the request,
+        // or about an account that an operator has to mend.
+        _ => false,
+    }
 }
 
 /// Returns a function from a failure to its status in this dialect, for events and metrics.
@@ -130,7 +151,7 @@ pub(crate) fn deny(denied: Denial, dialect: Dialect) -> Response<Body> {
     };
     let mut response = json(status, body.to_string());
     if let Some(wait) = wait {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds(wait));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds(wait.min(MAX_OWN_WAIT)));
     }
     response
 }
@@ -326,11 +347,12 @@ mod tests {
         };
         let error = |kind| LlmError::new(kind, "it failed");
         let seconds = |text: &str| Some(text.to_owned());
-        assert_eq!(told(&error(ErrorKind::Server)), (None, seconds("false")));
+        assert_eq!(told(&error(ErrorKind::Server)), (None, None), "it may be over in a moment");
+        assert_eq!(told(&error(ErrorKind::InvalidRequest)), (None, seconds("false")));
         let soon = error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_millis(1500));
         assert_eq!(told(&soon), (seconds("2"), None));
         let late = error(ErrorKind::RateLimited).with_retry_after(Duration::from_secs(600));
-        assert_eq!(told(&late), (seconds("600"), seconds("false")));
+        assert_eq!(told(&late), (seconds("600"), None));
         assert_eq!(told(&error(ErrorKind::BulkheadFull)), (None, None));
     }
 

@@ -364,7 +364,7 @@ async fn a_caller_with_as_many_tasks_as_it_may_have_is_refused_and_others_are_no
         };
         assert_eq!(refused.error_type(), kind, "{refused:?}");
         assert!(refused.body.contains("handoff.limits.tasks_per_caller"), "{refused:?}");
-        assert_eq!(refused.header("retry-after"), Some("60"), "{refused:?}");
+        assert_eq!(refused.header("retry-after"), Some("10"), "{refused:?}");
         for _ in 0..2 {
             assert_eq!(house.server.post(path, &[OTHER, human], &hello(false)).await.status, 200, "another has room");
         }

@@ -242,8 +242,12 @@ fn a_queued_request_that_runs_out_of_time_gets_a_retry_after() {
     for path in [MESSAGES, CHAT] {
         let begun = Instant::now();
         let refused = answer(ladder.send(path, "code", false, "x-steadfast-timeout-ms: 1500\r\n"));
-        assert!(matches!(refused.status, 503 | 529), "{refused:?}");
         assert!(begun.elapsed() > Duration::from_millis(900), "it has waited: {:?}", begun.elapsed());
+        // A single call may have gone through at the end, for nothing else is left: then its failure is the answer.
+        if refused.status == 500 {
+            continue;
+        }
+        assert!(matches!(refused.status, 503 | 529), "{refused:?}");
         let seconds: u64 = refused.header("retry-after").expect("the circuit says when").parse().unwrap();
         assert!((1..=11).contains(&seconds), "{seconds}");
     }

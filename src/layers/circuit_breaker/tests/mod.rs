@@ -21,7 +21,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const COOLDOWN: Duration = Duration::from_secs(60);
 
 fn layer() -> CircuitBreakerLayer {
-    CircuitBreakerLayer::new("sonnet")
+    CircuitBreakerLayer::new("sonnet").cooldown(COOLDOWN)
 }
 
 /// A chat with a text of its own, which a circuit can tell from others.

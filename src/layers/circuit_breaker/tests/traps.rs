@@ -124,7 +124,7 @@ async fn stale_success_does_not_close_and_stale_failure_does_not_open() {
 #[tokio::test(start_paused = true)]
 async fn late_failures_neither_extend_the_outage_nor_tell_of_it_again() {
     let leaf = Strict::new().takes(SECOND).fails(50, server());
-    let bench = Bench::new(layer(), leaf);
+    let bench = Bench::new(layer().consecutive_failures(1), leaf);
     let mut events = bench.handle.subscribe();
     let reopens = tokio::time::Instant::now() + SECOND + COOLDOWN;
     assert_eq!(crowd(&bench.service, 50).await, 50);

@@ -1,6 +1,7 @@
 //! Tests of the event of a request that every tier has failed.
 
 use super::*;
+use crate::CircuitBreakerLayer;
 
 /// Returns the `AllTiersFailed` events.
 fn all_failed(heard: &mut tokio::sync::broadcast::Receiver<Event>) -> Vec<(Option<Arc<str>>, ErrorKind)> {
@@ -85,4 +86,29 @@ async fn a_later_tier_that_calls_the_request_wrong_leads_only_where_the_first_ne
     assert_eq!(retried.kind(), ErrorKind::CircuitOpen);
     let kinds: Vec<_> = retried.attempts().iter().filter_map(|attempt| attempt.failure).collect();
     assert_eq!(kinds, [ErrorKind::StreamBroken, ErrorKind::CircuitOpen, ErrorKind::InvalidRequest]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_every_circuit_open_single_requests_go_through_at_growing_intervals() {
+    let circuit = |name| CircuitBreakerLayer::new(name).consecutive_failures(1).cooldown(Duration::from_secs(3600));
+    let down = || Strict::new().fails(1_000, error(ErrorKind::Server));
+    let (a, b) = (down(), down());
+    let llm = FallbackLayer::new("a").tier("b", circuit("b").layer(b.clone())).layer(circuit("a").layer(a.clone()));
+    let start = Instant::now();
+    let mut calls = Vec::new();
+    for second in 0..60 {
+        let before = a.calls() + b.calls();
+        let crowd = (0..20).map(|_| llm.clone().oneshot(prompt()));
+        for ended in futures_util::future::join_all(crowd).await {
+            let wait = ended.unwrap_err().retry_after().unwrap_or_default();
+            assert!(wait <= Duration::from_secs(10), "{second}: {wait:?}");
+        }
+        calls.push(a.calls() + b.calls() - before);
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(start.elapsed(), Duration::from_secs(60));
+    // All of the first crowd came while the circuits were closed. Then each circuit lets through one after 1, 2, 4
+    // and 8 s, and one every 10 s.
+    assert_eq!(calls[1..].iter().filter(|calls| **calls > 2).count(), 0, "{calls:?}");
+    assert_eq!(calls[1..].iter().sum::<usize>(), 2 * 8, "{calls:?}");
 }

@@ -174,7 +174,7 @@ async fn a_wait_for_the_earliest_probe_is_not_kept_from_by_a_tier_that_cannot() 
         .push(Tier::new("b", Strict::new()).capabilities(blind()))
         .default_policy(FeaturePolicy::new().all_open(AllOpen::Wait(Duration::from_secs(10))))
         .unwrap()
-        .layer(Strict::new().fails(1, open));
+        .layer(Strict::new().fails(2, open));
     let response = llm.oneshot(picture()).await.unwrap();
     assert_eq!(tier_of(&response), "a");
     assert_eq!(response.attempts().len(), 2, "{:?}", response.attempts());

@@ -48,7 +48,8 @@ async fn a_queued_request_is_answered_in_full_once_its_tier_is_back() {
     assert!(!waiting.is_finished());
     let response = waiting.await.unwrap().unwrap();
     assert_eq!((tier_of(&response).as_str(), response.degraded(), leaf.calls()), ("full", None, 4));
-    assert!((SECOND * 29..SECOND * 35).contains(&start.elapsed()), "{:?}", start.elapsed());
+    // Nothing else is left for it: single calls go through after 1, 2 and 4 s.
+    assert!((SECOND * 6..SECOND * 9).contains(&start.elapsed()), "{:?}", start.elapsed());
     assert!(response.attempts().len() < 10, "not every second's refusal is on record: {:?}", response.attempts());
     let told: Vec<Event> = std::iter::from_fn(|| heard.try_recv().ok()).collect();
     assert!(!told.iter().any(|event| matches!(event, Event::AllTiersFailed { .. })), "it has an answer: {told:?}");

@@ -101,16 +101,19 @@ async fn when_all_circuits_are_open_callers_hear_when_to_come_back_or_wait_for_t
             for _ in 0..TRIP {
                 house.post(path, &[("x-steadfast-timeout-ms", "1000")], &hello(false)).await;
             }
-            house.provider(ANTHROPIC).heal();
+            // A single request goes through, and then none for some seconds.
             sleep(Duration::from_secs(20)).await;
+            let single = house.post(path, &[("x-steadfast-timeout-ms", "1000")], &hello(false)).await;
+            assert!(matches!(single.status, 503 | 529), "{single:?}");
+            house.provider(ANTHROPIC).heal();
             let answer = house.post(path, &[], &hello(false)).await;
             if wait {
                 answer.assert_clean(path);
-                assert!((39..=41).contains(&answer.took.as_secs()), "{:?}", answer.took);
+                assert!(answer.took <= Duration::from_secs(10), "{:?}", answer.took);
             } else {
                 assert!(matches!(answer.status, 503 | 529), "{answer:?}");
                 let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
-                assert!((38..=41).contains(&seconds), "{seconds}");
+                assert!((1..=10).contains(&seconds), "{seconds}");
                 assert_eq!(answer.took, Duration::ZERO);
                 // The header is right: a caller that waits so long gets an answer.
                 sleep(Duration::from_secs(seconds)).await;

@@ -12,10 +12,10 @@ use crate::layers::circuit_breaker::{
 
 #[test]
 fn healthy_call_reads_no_clock() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     bench.call(OK);
     let never = || -> Instant { panic!("no clock in good health") };
-    let Decision::Admitted(admission) = bench.circuit.admit(never) else {
+    let Decision::Admitted(admission) = bench.circuit.admit(false, never) else {
         panic!("closed");
     };
     assert_eq!(bench.circuit.settle(admission, OK, never), Settlement::default());
@@ -23,7 +23,7 @@ fn healthy_call_reads_no_clock() {
 
 #[test]
 fn fifth_failure_in_a_row_opens() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     for _ in 0..4 {
         assert_eq!(bench.call(FAILURE), None);
     }
@@ -37,7 +37,7 @@ fn fifth_failure_in_a_row_opens() {
 
 #[test]
 fn success_between_failures_starts_the_count_again() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     for _ in 0..100 {
         for _ in 0..4 {
             assert_eq!(bench.call(FAILURE), None);
@@ -49,7 +49,7 @@ fn success_between_failures_starts_the_count_again() {
 
 #[test]
 fn open_circuit_rejects_until_the_cooldown_is_over() {
-    let bench = Bench::opened(Settings::default());
+    let bench = Bench::opened(minute());
     let rejection =
         Rejection { phase: Phase::Open, reason: Reason::ConsecutiveFailures, until: Some(bench.at(seconds(60))) };
     assert_eq!(bench.rejected(), rejection);
@@ -68,7 +68,7 @@ fn open_circuit_rejects_until_the_cooldown_is_over() {
 
 #[test]
 fn successful_probe_closes() {
-    let bench = Bench::opened(Settings::default());
+    let bench = Bench::opened(minute());
     bench.wait(seconds(60));
     let transition = bench.call(OK).expect("a transition");
     assert_eq!(
@@ -81,7 +81,7 @@ fn successful_probe_closes() {
 
 #[test]
 fn failed_probe_opens_for_another_cooldown_and_not_a_longer_one() {
-    let bench = Bench::opened(Settings::default());
+    let bench = Bench::opened(minute());
     bench.wait(seconds(60));
     let transition = bench.call(FAILURE).expect("a transition");
     assert_eq!(
@@ -94,7 +94,7 @@ fn failed_probe_opens_for_another_cooldown_and_not_a_longer_one() {
 
 #[test]
 fn slow_probe_is_a_failed_one() {
-    let bench = Bench::opened(Settings::default());
+    let bench = Bench::opened(minute());
     bench.wait(seconds(60));
     bench.call(SLOW);
     assert_eq!(bench.phase(), Phase::Open);
@@ -102,7 +102,7 @@ fn slow_probe_is_a_failed_one() {
 
 #[test]
 fn several_successes_can_be_asked_for() {
-    let bench = Bench::opened(Settings { successes: number(3), ..Settings::default() });
+    let bench = Bench::opened(Settings { successes: number(3), ..minute() });
     bench.wait(seconds(60));
     assert_eq!(bench.call(OK), None);
     assert_eq!(bench.call(OK), None);
@@ -113,7 +113,7 @@ fn several_successes_can_be_asked_for() {
 
 /// A circuit that a lucky probe closed, and that tripped again.
 fn lapsed() -> Bench {
-    let bench = Bench::opened(Settings::default());
+    let bench = Bench::opened(minute());
     bench.wait(seconds(60));
     assert!(bench.call(OK).is_some());
     for _ in 0..5 {
@@ -208,7 +208,7 @@ fn a_probe_of_the_circuits_own_is_as_good_as_another_after_a_lapse() {
 
 #[test]
 fn one_failure_among_the_probes_opens_again() {
-    let bench = Bench::opened(Settings { probes: number(3), successes: number(3), ..Settings::default() });
+    let bench = Bench::opened(Settings { probes: number(3), successes: number(3), ..minute() });
     bench.wait(seconds(60));
     let probes: Vec<_> = (0..3).map(|_| bench.admitted()).collect();
     bench.settle(probes[0], OK);
@@ -220,7 +220,7 @@ fn one_failure_among_the_probes_opens_again() {
 #[test]
 fn hundred_callers_at_the_end_of_the_cooldown_make_as_many_probes_as_configured() {
     for probes in [1, 2, 7] {
-        let bench = Bench::opened(Settings { probes: number(probes), ..Settings::default() });
+        let bench = Bench::opened(Settings { probes: number(probes), ..minute() });
         bench.wait(seconds(60));
         let admitted: Vec<_> = (0..100).filter_map(|_| bench.admit()).collect();
         assert_eq!(admitted.len(), probes as usize);
@@ -229,7 +229,7 @@ fn hundred_callers_at_the_end_of_the_cooldown_make_as_many_probes_as_configured(
 
 #[test]
 fn rejection_while_half_open_says_to_come_back_soon() {
-    let bench = Bench::opened(Settings::default());
+    let bench = Bench::opened(minute());
     bench.wait(seconds(60));
     let _probe = bench.admitted();
     let rejection = bench.rejected();
@@ -241,7 +241,7 @@ fn rejection_while_half_open_says_to_come_back_soon() {
 
 #[test]
 fn abandoned_probe_frees_its_place_at_once() {
-    let bench = Bench::opened(Settings::default());
+    let bench = Bench::opened(minute());
     bench.wait(seconds(60));
     for _ in 0..10 {
         let probe = bench.admitted();
@@ -255,7 +255,7 @@ fn abandoned_probe_frees_its_place_at_once() {
 
 #[test]
 fn neutral_probe_frees_its_place_and_stays_half_open() {
-    let bench = Bench::opened(Settings::default());
+    let bench = Bench::opened(minute());
     bench.wait(seconds(60));
     for outcome in [Outcome::Alive, Outcome::Neutral, Outcome::InvalidRequest { fingerprint: Some(1) }, Outcome::Auth] {
         assert_eq!(bench.call(outcome), None);
@@ -268,7 +268,7 @@ fn neutral_probe_frees_its_place_and_stays_half_open() {
 
 #[test]
 fn probe_that_never_ends_is_replaced_after_its_lease() {
-    let bench = Bench::opened(Settings { probe_lease: Some(seconds(20)), ..Settings::default() });
+    let bench = Bench::opened(Settings { probe_lease: Some(seconds(20)), ..minute() });
     bench.wait(seconds(60));
     let lost = bench.admitted();
     bench.wait(seconds(20) - Duration::from_nanos(1));
@@ -286,7 +286,7 @@ fn probe_that_never_ends_is_replaced_after_its_lease() {
 
 #[test]
 fn probe_beyond_its_lease_still_counts_if_nobody_took_its_place() {
-    let bench = Bench::opened(Settings::default());
+    let bench = Bench::opened(minute());
     bench.wait(seconds(60));
     let slow = bench.admitted();
     bench.wait(seconds(3600));
@@ -297,7 +297,7 @@ fn probe_beyond_its_lease_still_counts_if_nobody_took_its_place() {
 #[test]
 fn stale_outcome_decides_nothing() {
     for stale in [OK, FAILURE, QUOTA, HINTLESS_429] {
-        let bench = Bench::new(Settings::default());
+        let bench = Bench::new(minute());
         let old = bench.admitted();
         let another = bench.admitted();
         for _ in 0..5 {
@@ -316,7 +316,7 @@ fn stale_outcome_decides_nothing() {
 
 #[test]
 fn late_failures_while_open_extend_nothing_and_report_nothing() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     let in_flight: Vec<_> = (0..50).map(|_| bench.admitted()).collect();
     let mut transitions = 0;
     for call in in_flight {
@@ -329,7 +329,7 @@ fn late_failures_while_open_extend_nothing_and_report_nothing() {
 
 #[test]
 fn probe_of_an_earlier_cycle_has_no_vote() {
-    let bench = Bench::opened(Settings { probes: number(2), ..Settings::default() });
+    let bench = Bench::opened(Settings { probes: number(2), ..minute() });
     bench.wait(seconds(60));
     let (first, second) = (bench.admitted(), bench.admitted());
     bench.settle(first, FAILURE);
@@ -343,7 +343,7 @@ fn probe_of_an_earlier_cycle_has_no_vote() {
 
 #[test]
 fn cooldown_grows_to_its_cap_and_starts_again_after_recovery() {
-    let settings = Settings { growth: 2.0, jitter: 0.0, ..Settings::default() };
+    let settings = Settings { growth: Some((2.0, seconds(300))), jitter: 0.0, ..minute() };
     let bench = Bench::opened(settings);
     for _outage in 0..6 {
         for expected in [60, 120, 240, 300, 300] {
@@ -366,7 +366,7 @@ fn cooldown_grows_to_its_cap_and_starts_again_after_recovery() {
 fn one_request_a_minute_is_enough_to_recover() {
     let bench = Bench::opened(Settings {
         failure_rate: Some(Rule::new(0.5, Window::last_calls(100).minimum_calls(50))),
-        ..Settings::default()
+        ..minute()
     });
     let mut requests = 0;
     while bench.phase() != Phase::Closed {

@@ -38,7 +38,7 @@ proptest! {
             probe_lease: Some(seconds(40)),
             failure_rate: Some(Rule::new(0.5, Window::last_calls(6).minimum_calls(3))),
             slow_rate: Some(Rule::new(0.5, Window::last(seconds(30)).minimum_calls(3))),
-            ..Settings::default()
+            ..minute()
         });
         let mut in_flight: Vec<(Admission, Instant)> = Vec::new();
         let mut known = (Phase::Closed, 0);

@@ -9,13 +9,15 @@ use std::{cell::Cell, num::NonZeroU32, time::Duration};
 use tokio::time::Instant;
 
 use crate::layers::circuit_breaker::{
+    evidence::Cause,
     settings::Settings,
     state::{Admission, Circuit, Decision, Outcome, Phase, Rejection, Settlement, Transition},
 };
 
 pub(super) const OK: Outcome = Outcome::Success { slow: false };
 pub(super) const SLOW: Outcome = Outcome::Success { slow: true };
-pub(super) const FAILURE: Outcome = Outcome::Failure { slow: false, throttle: None };
+pub(super) const FAILURE: Outcome = Outcome::Failure { slow: false, throttle: None, cause: CAUSE };
+pub(super) const CAUSE: Cause = Cause { connection: None, is_silence: false, is_connection: false };
 pub(super) const HINTLESS_429: Outcome = Outcome::RateLimited { until: None };
 pub(super) const QUOTA: Outcome = Outcome::Quota { until: None };
 
@@ -58,7 +60,7 @@ impl Bench {
     }
 
     pub(super) fn decide(&self) -> Decision {
-        self.circuit.admit(|| self.now.get())
+        self.circuit.admit(false, || self.now.get())
     }
 
     pub(super) fn admit(&self) -> Option<Admission> {
@@ -100,4 +102,9 @@ impl Bench {
         let until = self.circuit.phase_ends(self.phase());
         until.map(|until| until - self.origin)
     }
+}
+
+/// Settings with a cooldown of a minute.
+pub(super) fn minute() -> Settings {
+    Settings { cooldown: seconds(60), ..Settings::default() }
 }

@@ -12,7 +12,7 @@ use crate::layers::circuit_breaker::{
 };
 
 fn by_rate(rule: Rule) -> Settings {
-    Settings { consecutive_failures: None, failure_rate: Some(rule), ..Settings::default() }
+    Settings { consecutive_failures: None, failure_rate: Some(rule), ..minute() }
 }
 
 #[test]
@@ -63,10 +63,8 @@ fn window_is_empty_after_recovery() {
 
 #[test]
 fn slow_calls_open_although_they_succeed() {
-    let bench = Bench::new(Settings {
-        slow_rate: Some(Rule::new(0.5, Window::last_calls(10).minimum_calls(10))),
-        ..Settings::default()
-    });
+    let bench =
+        Bench::new(Settings { slow_rate: Some(Rule::new(0.5, Window::last_calls(10).minimum_calls(10))), ..minute() });
     for _ in 0..5 {
         bench.call(OK);
     }
@@ -79,7 +77,7 @@ fn slow_calls_open_although_they_succeed() {
 
 #[test]
 fn caller_errors_never_move_a_closed_circuit() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     for _ in 0..4 {
         bench.call(FAILURE);
     }
@@ -95,7 +93,7 @@ fn caller_errors_never_move_a_closed_circuit() {
 
 #[test]
 fn error_that_proves_life_ends_a_run_of_failures() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     for _ in 0..100 {
         bench.call(FAILURE);
         bench.call(Outcome::Alive);
@@ -107,7 +105,7 @@ fn error_that_proves_life_ends_a_run_of_failures() {
 
 #[test]
 fn retry_after_throttles_at_once_and_traffic_resumes_plainly() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     let in_flight = bench.admitted();
     let transition = bench.call(Outcome::RateLimited { until: Some(bench.at(seconds(30))) });
     let transition = transition.expect("a transition");
@@ -132,7 +130,7 @@ fn retry_after_throttles_at_once_and_traffic_resumes_plainly() {
 #[test]
 fn later_of_two_throttles_wins() {
     for (first, second) in [(30, 10), (10, 30)] {
-        let bench = Bench::new(Settings::default());
+        let bench = Bench::new(minute());
         let calls = [bench.admitted(), bench.admitted()];
         let limited = |after| Outcome::RateLimited { until: Some(bench.at(seconds(after))) };
         assert!(bench.settle(calls[0], limited(first)).transition.is_some());
@@ -143,14 +141,14 @@ fn later_of_two_throttles_wins() {
 
 #[test]
 fn absurd_retry_after_is_believed_up_to_a_limit() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     bench.call(Outcome::RateLimited { until: Some(bench.origin + seconds(1_000_000_000)) });
     assert_eq!(bench.until(), Some(seconds(300)));
 }
 
 #[test]
 fn retry_after_of_zero_is_no_throttle() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     let outcome = Outcome::RateLimited { until: Some(bench.origin) };
     assert_eq!(bench.call(outcome), None);
     assert_eq!(bench.phase(), Phase::Closed);
@@ -158,8 +156,9 @@ fn retry_after_of_zero_is_no_throttle() {
 
 #[test]
 fn failures_with_retry_after_throttle_and_count() {
-    let bench = Bench::new(Settings::default());
-    let outcome = |bench: &Bench| Outcome::Failure { slow: false, throttle: Some(bench.now.get() + seconds(90)) };
+    let bench = Bench::new(minute());
+    let outcome =
+        |bench: &Bench| Outcome::Failure { slow: false, throttle: Some(bench.now.get() + seconds(90)), cause: CAUSE };
     for _ in 0..4 {
         let transition = bench.call(outcome(&bench)).expect("throttled");
         assert_eq!(transition.to, Phase::Throttled);
@@ -172,18 +171,19 @@ fn failures_with_retry_after_throttle_and_count() {
 
 #[test]
 fn trip_under_a_throttle_lasts_as_long_as_the_throttle() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     let in_flight: Vec<_> = (0..5).map(|_| bench.admitted()).collect();
     bench.call(Outcome::RateLimited { until: Some(bench.at(seconds(200))) });
     for call in in_flight {
         bench.settle(call, FAILURE);
+        bench.wait(seconds(1));
     }
     assert_eq!((bench.phase(), bench.until()), (Phase::Open, Some(seconds(200))));
 }
 
 #[test]
 fn throttled_probe_leaves_the_circuit_half_open() {
-    let bench = Bench::opened(Settings::default());
+    let bench = Bench::opened(minute());
     bench.wait(seconds(60));
     bench.call(Outcome::RateLimited { until: Some(bench.at(seconds(70))) });
     assert_eq!(bench.rejected().reason, Reason::Throttled);
@@ -194,7 +194,7 @@ fn throttled_probe_leaves_the_circuit_half_open() {
 
 #[test]
 fn late_retry_after_is_obeyed_while_open() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     let late = bench.admitted();
     for _ in 0..5 {
         bench.call(FAILURE);
@@ -207,7 +207,7 @@ fn late_retry_after_is_obeyed_while_open() {
 
 #[test]
 fn five_rate_limits_without_a_time_open() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     for _ in 0..4 {
         assert_eq!(bench.call(HINTLESS_429), None);
     }
@@ -219,7 +219,7 @@ fn five_rate_limits_without_a_time_open() {
 
 #[test]
 fn used_up_quota_opens_and_probes_by_itself() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     let transition = bench.call(QUOTA).expect("a transition");
     assert_eq!((transition.to, transition.reason), (Phase::Open, Reason::Quota));
     for minute in 1..=12 * 60 {
@@ -235,14 +235,14 @@ fn used_up_quota_opens_and_probes_by_itself() {
 
 #[test]
 fn known_reset_time_is_when_the_quota_is_tried_again() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     bench.call(Outcome::Quota { until: Some(bench.at(seconds(7))) });
     assert_eq!(bench.until(), Some(seconds(7)));
 }
 
 #[test]
 fn refused_key_opens_only_if_it_has_worked() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     for _ in 0..100 {
         assert_eq!(bench.call(Outcome::Auth), None);
     }
@@ -260,7 +260,7 @@ fn refused_key_opens_only_if_it_has_worked() {
 
 #[test]
 fn storm_of_different_invalid_requests_is_the_providers_fault() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     bench.call(OK);
     let invalid = |fingerprint| Outcome::InvalidRequest { fingerprint: Some(fingerprint) };
     for fingerprint in 0..DISTINCT as u64 - 1 {
@@ -283,7 +283,7 @@ fn storm_of_different_invalid_requests_is_the_providers_fault() {
 
 #[test]
 fn occasional_invalid_requests_are_no_storm() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     for fingerprint in 0..2000 {
         assert_eq!(bench.call(Outcome::InvalidRequest { fingerprint: Some(fingerprint) }), None);
         for _ in 0..3 {
@@ -294,7 +294,7 @@ fn occasional_invalid_requests_are_no_storm() {
 
 #[test]
 fn suspicion_of_a_storm_passes() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     bench.call(OK);
     bench.call(Outcome::InvalidRequest { fingerprint: Some(1) });
     for _ in 0..CALM {
@@ -307,7 +307,7 @@ fn suspicion_of_a_storm_passes() {
 
 #[test]
 fn forced_open_stays_open_until_told_otherwise() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     let transition = bench.circuit.force_open().expect("a transition");
     assert_eq!((transition.to, bench.until()), (Phase::ForcedOpen, None));
     assert_eq!(bench.circuit.force_open(), None);
@@ -322,7 +322,7 @@ fn forced_open_stays_open_until_told_otherwise() {
 
 #[test]
 fn forced_closed_admits_all_and_learns_nothing() {
-    let bench = Bench::opened(Settings::default());
+    let bench = Bench::opened(minute());
     assert!(bench.circuit.force_close().is_some());
     assert_eq!(bench.circuit.force_close(), None);
     for _ in 0..100 {
@@ -338,7 +338,7 @@ fn forced_closed_admits_all_and_learns_nothing() {
 
 #[test]
 fn recovery_from_outside_closes_early_and_lifts_no_throttle() {
-    let bench = Bench::opened(Settings::default());
+    let bench = Bench::opened(minute());
     let generation = bench.circuit.recoverable().expect("open");
     assert_eq!(bench.circuit.recover(generation - 1, bench.now.get()), None, "sent before it opened");
     assert_eq!(bench.circuit.recover(generation, bench.now.get()).map(|t| t.to), Some(Phase::Closed));
@@ -350,7 +350,7 @@ fn recovery_from_outside_closes_early_and_lifts_no_throttle() {
 
 #[test]
 fn earliest_probe_is_when_a_call_is_really_admitted() {
-    let bench = Bench::new(Settings::default());
+    let bench = Bench::new(minute());
     let earliest = |bench: &Bench| bench.circuit.earliest_probe(bench.now.get());
     assert_eq!(earliest(&bench), Some(bench.origin));
     for _ in 0..5 {
@@ -369,7 +369,7 @@ fn extreme_times_do_not_panic() {
         probe_lease: Some(Duration::MAX),
         latch: Duration::MAX,
         max_throttle: Duration::MAX,
-        ..Settings::default()
+        ..minute()
     });
     bench.rejected();
     bench.circuit.reset(bench.now.get());
