@@ -266,7 +266,12 @@ impl Failover {
         if self.insists {
             return false;
         }
-        let refused = self.ledger.record().iter().filter(|step| step.failure == Some(ErrorKind::CircuitOpen));
+        // A circuit that names no time was opened by hand.
+        let refused = self
+            .ledger
+            .record()
+            .iter()
+            .filter(|step| step.failure == Some(ErrorKind::CircuitOpen) && step.retry_after.is_some());
         let refused = refused.filter_map(|step| self.plan.shared.place(step.tier.as_deref()?));
         let refused: Vec<usize> = refused.filter(|tier| *tier != self.at && self.tried.contains(*tier)).collect();
         self.insists = !refused.is_empty();
