@@ -15,6 +15,8 @@ use super::{inbound::BodyError, keys::Denial};
 use crate::limits::Settings;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// The longest wait that the official clients keep; after a longer one they repeat at will.
+const MAX_CLIENT_WAIT: Duration = Duration::from_secs(60);
 /// The longest wait that a refusal of the gateway's own names. The official SDKs obey up to a minute, twice: their
 /// callers would hear of an outage after two. A circuit that is the only way lets the next request through within
 /// this time.
@@ -22,9 +24,9 @@ const MAX_OWN_WAIT: Duration = Duration::from_secs(10);
 
 /// Returns the response to an error.
 ///
-/// An error of a provider of the caller's dialect passes through, for clients act on its words. The response tells the
-/// client not to retry only where a repeat of the same request cannot help. An agent that repeats for minutes
-/// survives an outage behind the gateway as it does alone.
+/// An error of a provider of the caller's dialect passes through, for clients act on its words. The response also tells
+/// the client whether to retry: the gateway has done all retries that can help at a provider that answers, and the
+/// client's own would only multiply them.
 pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
     let (status, body) = status_and_body(error, dialect);
     let mut response = json(status, body);
@@ -44,27 +46,15 @@ pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
     response
 }
 
-/// Returns true if a repeat of the same request may be answered.
+/// Returns true if a client's own repeat may help, and multiplies nothing.
 fn may_repeat(error: &LlmError) -> bool {
     match error.kind() {
-        ErrorKind::RateLimited
-        | ErrorKind::Overloaded
-        | ErrorKind::Timeout
-        | ErrorKind::Connect
-        | ErrorKind::Server
-        | ErrorKind::StreamBroken
-        | ErrorKind::Malformed
-        | ErrorKind::EmptyAnswer
-        | ErrorKind::CircuitOpen
-        | ErrorKind::BulkheadFull
-        | ErrorKind::OutOfService
-        | ErrorKind::Store
-        | ErrorKind::Credentials
-        | ErrorKind::Exhausted
-        | ErrorKind::Deadline => error.should_retry() != Some(false),
-        // Callers that a cap refused would all come back at once when its period ends. The rest is about the request,
-        // or about an account that an operator has to mend.
-        _ => false,
+        // A full bulkhead says nothing about the next moment. Where no connection could be made, the provider sees no
+        // call of the client's repeats, and an agent that repeats for minutes outlives a network that is away.
+        ErrorKind::BulkheadFull | ErrorKind::Connect => true,
+        // Callers that a cap refused would all come back at once when its period ends.
+        ErrorKind::Budget => false,
+        _ => error.retry_after().is_some_and(|wait| wait <= MAX_CLIENT_WAIT),
     }
 }
 
@@ -347,12 +337,12 @@ mod tests {
         };
         let error = |kind| LlmError::new(kind, "it failed");
         let seconds = |text: &str| Some(text.to_owned());
-        assert_eq!(told(&error(ErrorKind::Server)), (None, None), "it may be over in a moment");
-        assert_eq!(told(&error(ErrorKind::InvalidRequest)), (None, seconds("false")));
+        assert_eq!(told(&error(ErrorKind::Server)), (None, seconds("false")));
+        assert_eq!(told(&error(ErrorKind::Connect)), (None, None), "the network may be back in a moment");
         let soon = error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_millis(1500));
         assert_eq!(told(&soon), (seconds("2"), None));
         let late = error(ErrorKind::RateLimited).with_retry_after(Duration::from_secs(600));
-        assert_eq!(told(&late), (seconds("600"), None));
+        assert_eq!(told(&late), (seconds("600"), seconds("false")));
         assert_eq!(told(&error(ErrorKind::BulkheadFull)), (None, None));
     }
 
