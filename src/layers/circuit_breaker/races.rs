@@ -87,18 +87,20 @@ pub(crate) fn late_outcome_races_with_the_trip() {
         let circuit = Arc::new(Circuit::new(settings(2, 1), origin, 7));
         let calls: Vec<_> = (0..3).filter_map(|_| admission(circuit.admit(false, || origin))).collect();
         assert!(circuit.settle(calls[0], FAILURE, || origin).transition.is_none());
+        // Another moment: in the first one they would tell of the same fact.
+        let later = origin + SECOND;
         let others: Vec<_> = calls[1..]
             .iter()
             .map(|&call| {
                 let circuit = circuit.clone();
-                thread::spawn(move || circuit.settle(call, FAILURE, || origin))
+                thread::spawn(move || circuit.settle(call, FAILURE, || later))
             })
             .collect();
         let settled: Vec<_> = others.into_iter().map(|t| t.join().unwrap()).collect();
         let trips = settled.iter().filter(|s| s.transition.is_some()).count();
         assert_eq!(trips, 1);
-        let open = (circuit.peek(origin), circuit.phase_ends(Phase::Open));
-        assert_eq!(open, (Phase::Open, Some(origin + SECOND)), "the loser moves nothing");
+        let open = (circuit.peek(later), circuit.phase_ends(Phase::Open));
+        assert_eq!(open, (Phase::Open, Some(later + SECOND)), "the loser moves nothing");
     });
 }
 
