@@ -120,6 +120,7 @@ pub mod races;
 mod raw_json;
 mod skip;
 mod sse;
+mod timer;
 mod usage;
 mod wire;
 

@@ -1,5 +1,4 @@
 use std::{
-    future::Future as _,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -12,6 +11,7 @@ use super::Progress;
 use crate::{
     LlmError,
     error::{Phase, TimeoutLimit},
+    timer,
 };
 
 /// The longest silences that a stream may have.
@@ -127,7 +127,7 @@ impl IdleClock {
             None => this.timer.set(Some(sleep_until(at))),
         }
         match this.timer.as_pin_mut() {
-            Some(timer) => timer.poll(cx).map(|()| LlmError::timed_out(which, Phase::Body, limit)),
+            Some(timer) => timer::poll(timer, cx).map(|()| LlmError::timed_out(which, Phase::Body, limit)),
             None => Poll::Pending,
         }
     }

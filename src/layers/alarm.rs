@@ -10,12 +10,13 @@
 
 use std::{
     cell::Cell,
-    future::Future as _,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::timer;
 
 thread_local! {
     /// The innermost listener of the current poll on this thread.
@@ -134,7 +135,7 @@ pub(crate) fn poll_at(at: Instant, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut
     if timer.deadline() != at {
         timer.as_mut().reset(at);
     }
-    timer.as_mut().poll(cx)
+    timer::poll(timer.as_mut(), cx)
 }
 
 #[cfg(test)]

@@ -113,4 +113,6 @@ pub mod validate;
 pub use self::ready_call::ReadyCall;
 
 #[cfg(test)]
+mod busy;
+#[cfg(test)]
 pub(crate) mod testing;

@@ -1,7 +1,6 @@
 //! A request between its admission and its call: its charges, and its wait.
 
 use std::{
-    future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -11,7 +10,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::gate::FeatureGate;
-use crate::{LlmError, LlmRequest, body::admission::Permit};
+use crate::{LlmError, LlmRequest, body::admission::Permit, timer};
 
 /// A request's wait: for its turn, then for the rates.
 pub(super) struct Wait {
@@ -58,7 +57,7 @@ impl Wait {
                     Poll::Pending => {
                         let Some(until) = self.until else { return Poll::Pending };
                         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
-                        ready!(timer.as_mut().poll(cx));
+                        ready!(timer::poll(timer.as_mut(), cx));
                         let late = request.context().deadline.is_some_and(|deadline| deadline <= until);
                         return Poll::Ready(Err(match late {
                             true => self.gate.too_late(request, self.since),
@@ -84,7 +83,7 @@ impl Wait {
                     // A moment beyond the clock never comes.
                     let Some(at) = *at else { return Poll::Pending };
                     let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-                    ready!(timer.as_mut().poll(cx));
+                    ready!(timer::poll(timer.as_mut(), cx));
                     return Poll::Ready(Ok(permit.take().expect("a wait is polled no more once it is over")));
                 }
             }

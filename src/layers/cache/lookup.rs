@@ -4,7 +4,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::future::FutureExt as _;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
@@ -22,6 +21,7 @@ use crate::{
     internal::sync::{Mutex, lock},
     layers::totals::count,
     response::CacheReason,
+    timer,
 };
 
 /// A lookup that did not find a fresh answer, with all that the request still needs.
@@ -252,7 +252,7 @@ impl PendingLookup {
         let Some(deadline) = self.deadline else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         // Read the clock too: an outer timer for the same moment may have woken first.
-        if Instant::now() < deadline && timer.poll_unpin(cx).is_pending() {
+        if Instant::now() < deadline && timer::poll(timer.as_mut(), cx).is_pending() {
             return Poll::Pending;
         }
         let after = deadline.saturating_duration_since(self.begun);

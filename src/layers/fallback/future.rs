@@ -26,6 +26,7 @@ use crate::{
         alarm::{self, Wake},
         call::{BoxedCall, Call},
     },
+    timer,
 };
 
 /// The future of [`Fallback`](super::Fallback).
@@ -325,7 +326,7 @@ where
     /// Fails if no tier is left that may be asked.
     fn poll_start_over(&mut self, error: &LlmError, cx: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
         if let Some(timer) = &mut self.timer {
-            ready!(timer.as_mut().poll(cx));
+            ready!(timer::poll(timer.as_mut(), cx));
         }
         self.timer = None;
         if !self.failover.start_over(error.attempts()) {

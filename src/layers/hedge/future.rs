@@ -22,6 +22,7 @@ use crate::{
         totals::count,
     },
     ledger::Ledger,
+    timer,
 };
 
 /// The future of [`Hedge`](super::Hedge).
@@ -342,7 +343,7 @@ fn poll_at(mut timer: Pin<&mut Option<Sleep>>, at: Instant, cx: &mut Context<'_>
         Some(timer) => timer.reset(at),
         None => timer.set(Some(sleep_until(at))),
     }
-    timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
+    timer.as_pin_mut().map_or(Poll::Pending, |timer| timer::poll(timer, cx))
 }
 
 impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {

@@ -22,6 +22,7 @@ use crate::{
     internal::sharded::Shard,
     layers::{alarm, call::Call, deadline::Deadline},
     ledger::{self, Ledger, Next},
+    timer,
 };
 
 /// The future of [`RetryWithJitter`](super::RetryWithJitter).
@@ -123,7 +124,7 @@ where
         let deadline = this.request.context().deadline;
         if let Some(rest) = this.rest.as_mut().filter(|rest| rest.waiting) {
             if let Some(timer) = &mut rest.timer {
-                ready!(timer.as_mut().poll(cx));
+                ready!(timer::poll(timer.as_mut(), cx));
             }
             rest.waiting = false;
             rest.timer = None;

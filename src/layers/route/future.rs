@@ -21,6 +21,7 @@ use crate::{
     },
     ledger::{Ledger, Next, Stop},
     request::BEST_LEVEL,
+    timer,
 };
 
 /// The future of [`Route`](super::Route).
@@ -147,7 +148,8 @@ impl<S> RouteState<S> {
     /// Completes with the failure when the current chain's time is over.
     fn poll_limit(&mut self, phase: Phase, cx: &mut Context<'_>) -> Poll<LlmError> {
         let Some(limit) = self.limit else { return Poll::Pending };
-        ready!(self.timer.get_or_insert_with(|| Box::pin(sleep_until(limit))).as_mut().poll(cx));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(limit)));
+        ready!(timer::poll(timer.as_mut(), cx));
         Poll::Ready(LlmError::timed_out(TimeoutLimit::Deadline, phase, self.begun.elapsed()))
     }
 

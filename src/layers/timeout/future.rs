@@ -19,7 +19,7 @@ use crate::{
         alarm::{self, AlarmListener, Wake},
         call::Call,
     },
-    ledger,
+    ledger, timer,
 };
 
 /// The future of [`Timeout`](super::Timeout).
@@ -161,7 +161,7 @@ fn poll_timer(mut timer: Pin<&mut Option<Sleep>>, at: Instant, cx: &mut Context<
         Some(timer) => timer.reset(at),
         None => timer.set(Some(sleep_until(at))),
     }
-    timer.as_pin_mut().map_or(Poll::Ready(()), |timer| timer.poll(cx))
+    timer.as_pin_mut().map_or(Poll::Ready(()), |timer| timer::poll(timer, cx))
 }
 
 impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {

@@ -18,6 +18,7 @@ use crate::{
     commit::with_origin,
     error::{Phase, TimeoutLimit},
     layers::call::Call,
+    timer,
 };
 
 /// The future of [`Validate`](super::Validate).
@@ -119,7 +120,7 @@ impl<S> SchemaCheck<S> {
             timer.set(Some(sleep_until(deadline)));
         }
         if let Some(timer) = timer.as_pin_mut() {
-            ready!(timer.poll(cx));
+            ready!(timer::poll(timer, cx));
         }
         let after = deadline.saturating_duration_since(self.check.begun());
         let error = match (self.held.is_some(), phase) {
