@@ -1,6 +1,7 @@
 //! A caller's request, and the context that layers add on the way down.
 
 mod estimate;
+mod known_failures;
 mod owner;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -9,7 +10,10 @@ use bytes::Bytes;
 use http::{Extensions, StatusCode};
 use tokio::time::Instant;
 
-pub use self::owner::{BudgetKey, Tenant};
+pub use self::{
+    known_failures::KnownFailures,
+    owner::{BudgetKey, Tenant},
+};
 use crate::{
     CommitPoint, LlmError,
     chat::{Chat, Message, Thinking},
@@ -58,6 +62,7 @@ pub(crate) struct CallerPart {
     opaque: bool,
     shadow: bool,
     left_out: Vec<OmittedParameter>,
+    known_failures: Option<Arc<KnownFailures>>,
     extensions: Extensions,
 }
 
@@ -93,6 +98,7 @@ impl LlmRequest {
                 opaque,
                 shadow: false,
                 left_out: Vec::new(),
+                known_failures: None,
                 extensions: Extensions::new(),
             }),
             context: Context::default(),
@@ -168,6 +174,14 @@ impl LlmRequest {
     #[must_use]
     pub fn wait_for_rate_limits(mut self) -> Self {
         self.caller_mut().waits_for_rate_limits = true;
+        self
+    }
+
+    /// Sets the tiers where the caller's requests have failed a moment ago, such as the one that broke this very
+    /// request's stream: a [`Fallback`](crate::Fallback) begins at another model. Default: none.
+    #[must_use]
+    pub fn with_known_failures(mut self, known: KnownFailures) -> Self {
+        self.caller_mut().known_failures = (!known.is_empty()).then(|| Arc::new(known));
         self
     }
 
@@ -412,6 +426,11 @@ impl LlmRequest {
     /// so a layer that acts on answers must not act on this one.
     pub fn is_shadow(&self) -> bool {
         self.caller.shadow
+    }
+
+    /// The tiers where the caller's requests have failed a moment ago.
+    pub(crate) fn known_failures(&self) -> Option<&KnownFailures> {
+        self.caller.known_failures.as_deref()
     }
 
     /// Returns true if the request may go to any tier.

@@ -79,8 +79,10 @@ impl Failover {
                 SessionPolicy::Sticky | SessionPolicy::Free => {}
             }
         }
+        let (chain, passed) = chain.after_failures(shared, request);
         let mut failover = Self::new(Plan::new(shared.clone(), request.clone(), policy.terms, chain));
         failover.excluded = excluded;
+        passed.into_iter().for_each(|step| failover.ledger.push(step));
         let Some(mut at) = failover.first() else {
             let error = failover.no_eligible_tier();
             if error.kind() == ErrorKind::OutOfService && !matches!(failover.plan.chain, Chain::Pinned(_)) {
@@ -192,7 +194,12 @@ impl Failover {
             0 if self.ledger.len() > 0 => context.deadline,
             after => tier_deadline(&self.plan.shared, context, after),
         };
-        allot(&self.plan.shared, self.at, after, self.can_go_on() && !self.insists, context, tier_deadline);
+        let can_go_on = self.can_go_on() && !self.insists;
+        let tier_deadline = match can_go_on {
+            true => self.plan.patience(self.at, self.begun, tier_deadline),
+            false => tier_deadline,
+        };
+        allot(&self.plan.shared, self.at, after, can_go_on, context, tier_deadline);
         context.prospects.note_nothing_left(self.insists);
         if !self.plan.shared.settings(self.at).human {
             return (request, tier_deadline);
@@ -356,7 +363,10 @@ impl Failover {
         }
         let better = self.plan.tiers().filter(|tier| self.plan.shared.settings(*tier).level < level);
         let mut left_out = better.filter_map(|tier| self.excluded.iter().find(|excluded| excluded.tier == tier));
-        left_out.next().map_or(DegradedReason::Order, |excluded| excluded.reason.degraded_reason())
+        match left_out.next() {
+            Some(excluded) => excluded.reason.degraded_reason(),
+            None => self.plan.known_failure(level).map_or(DegradedReason::Order, DegradedReason::Failure),
+        }
     }
 
     /// Reports the failure if no tier is left.

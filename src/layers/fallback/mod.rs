@@ -39,6 +39,8 @@
 //!   person](crate::LlmRequest::with_human_required) goes there and nowhere else.
 //! - If no tier works that a request may use, it fails at once, or waits: [`AllOpen`], for all or for a
 //!   feature. A [`FeaturePolicy`] sets that, with all else that differs by feature.
+//! - A tier that has just failed the same request, or its session, is asked after the other models, if whoever sends
+//!   the request [knows](crate::LlmRequest::with_known_failures).
 //! - An operator can take a tier out of service, or all tiers above a level, and put them back: [`FallbackHandle`].
 //! - The attempts of a request are allotted to its tiers: each may take an equal part of the rest, and leaves what
 //!   it does not need to those after it. A [retry budget](FallbackLayer::budget) can bound the calls to further
@@ -101,6 +103,7 @@ mod failover;
 mod feature_policy;
 mod future;
 mod handle;
+mod known_failures;
 mod layer;
 mod models;
 mod policy;

@@ -164,6 +164,7 @@ impl Shared {
         self.simple
             && !self.state.ramp.is_running()
             && policy.terms.all_open() == AllOpen::Fail
+            && request.known_failures().is_none()
             && self.begins_at_primary(request.model())
     }
 
@@ -254,6 +255,7 @@ impl Shared {
             && [context.min_level, context.worst_level] == [BEST_LEVEL, WORST_LEVEL]
             && !self.state.ramp.is_running()
             && !self.config.orders.any()
+            && request.known_failures().is_none()
             && request.goes_anywhere()
     }
 
