@@ -47,9 +47,8 @@ pub enum Failover {
     Yes,
     /// Only at a tier with a larger context window.
     LargerWindow,
-    /// At a request's first tier only if that tier has answered before. A key refused after it has worked is the
-    /// provider's outage; one that never worked is a mistake of the configuration. At a further tier, always.
-    IfWorked,
+    /// Only where another tier's failure came first. A chain that a failure began goes on over a tier's own faults.
+    AfterAnother,
     /// Only on a route that is configured for this kind.
     IfRouted,
 }
@@ -189,7 +188,8 @@ const fn row(kind: ErrorKind) -> Class {
         ErrorKind::TooLarge => Class::new(Retry::No, Failover::Yes, Success),
         ErrorKind::ContentPolicy | ErrorKind::Refusal => Class::new(Retry::No, Failover::IfRouted, Success),
         ErrorKind::InvalidRequest => Class::new(Retry::No, Failover::No, FailureInStorm),
-        ErrorKind::Auth => Class::new(Retry::No, Failover::IfWorked, LatchIfWorked),
+        // The key is ours, so the caller can mend nothing. It is alerted, and another tier serves meanwhile.
+        ErrorKind::Auth => Class::new(Retry::No, Failover::Yes, LatchIfWorked),
         // The failure is about this request's words; another provider's filter may pass them.
         ErrorKind::NotFound | ErrorKind::Blocked => Class::new(Retry::No, Failover::Yes, Neutral),
     }
@@ -234,7 +234,7 @@ mod tests {
             Failover::No => "no",
             Failover::Yes => "yes",
             Failover::LargerWindow => "one with a larger window",
-            Failover::IfWorked => "if the key has worked, or at a further tier",
+            Failover::AfterAnother => "at a further tier",
             Failover::IfRouted => "if routed",
         };
         let circuit = |count| match count {

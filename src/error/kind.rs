@@ -139,6 +139,8 @@ impl ErrorKind {
             401 | 403 => Self::Auth,
             402 => Self::QuotaExhausted,
             404 | 410 => Self::NotFound,
+            // A proxy, a wrong connection, or a certificate: a server on the way spoke, before any API saw the request.
+            407 | 421 | 495..=497 => Self::Blocked,
             // 499: some servers send it after they gave up the request themselves.
             408 | 499 | 504 | 524 => Self::Timeout,
             // Both large SDKs repeat a conflict: it is the server's.

@@ -1,7 +1,5 @@
 //! Turns the file's failure settings into the classification table that the layers consult.
 
-use std::ops::RangeInclusive;
-
 use http::StatusCode;
 
 use super::{Config, OnError};
@@ -14,19 +12,21 @@ use steadfast::{
 ///
 /// The fallback and each tier's circuit breaker use this table. Without `fallback.on_error` it is the default table.
 /// With the list, a failure that the list names moves on to the next tier and counts against the circuit; any other
-/// failure does neither. Local refusals (an open circuit, a full bulkhead) keep their default classification. So do
-/// failures that only some tiers can help with: a request that is too long moves on to larger windows unless the list
-/// names its kind.
+/// failure stops the request at its first tier, and counts for nothing. At a further tier it is that tier's own fault
+/// and moves on, unless the default table has it stop. Local refusals (an open circuit, a full bulkhead) keep their
+/// default classification. So do failures that only some tiers can help with: a request that is too long moves on to
+/// larger windows unless the list names its kind.
 ///
 /// A status covers a failure's class, however another provider spells it:
 ///
 /// - 429, 503 and 529 each cover every overload, whatever its status, including one inside a stream that began with
 ///   200;
 /// - 429 covers every rate limit;
-/// - 500, 502, 503 and 504 each cover 520 to 530, by which an edge reports that the server behind it failed.
+/// - 500, 502, 503 and 504 each cover every failure of the provider's own, by any status: 408, 409, 425, 498, 499 and
+///   all from 500 on.
 ///
-/// No status covers a refused key that worked before, or a provider that rejects many callers' valid requests. If the
-/// list has statuses, both count as outages, as in the default table.
+/// If the list has statuses, four failures move on that no list can name: a refused key, a used-up account, a page of
+/// a server before the API, and a provider that rejects many callers' valid requests.
 pub fn classifier(config: &Config) -> Classifier {
     match &config.fallback.on_error {
         None => Classifier::default(),
@@ -76,16 +76,17 @@ impl OnErrorList {
         class
     }
 
-    /// Classifies a failure that is not listed: it stops here. Failures that only many calls together reveal remain
-    /// outages, because no list of statuses can name them.
+    /// Classifies a failure that is not listed: it stops a request that begins with it. Failures that are not the
+    /// request's fault remain outages, because statuses cannot name them: they share theirs with callers' mistakes.
     fn unlisted(&self, error: &LlmError, mut class: Class) -> Class {
+        let is_ours = matches!(error.kind(), ErrorKind::Auth | ErrorKind::QuotaExhausted | ErrorKind::Blocked);
         class.failover = match class.failover {
-            Failover::IfWorked if self.has_statuses => Failover::IfWorked,
-            Failover::Yes if self.has_statuses && error.is_doubted() => Failover::Yes,
-            _ => Failover::No,
+            Failover::Yes if self.has_statuses && (is_ours || error.is_doubted()) => Failover::Yes,
+            Failover::Yes => Failover::AfterAnother,
+            other => other,
         };
         class.circuit = match class.circuit {
-            Count::FailureInStorm | Count::LatchIfWorked if self.has_statuses => class.circuit,
+            Count::FailureInStorm | Count::LatchIfWorked | Count::Latch if self.has_statuses => class.circuit,
             Count::Failure | Count::FailureInStorm | Count::Latch | Count::LatchIfWorked => Count::Neutral,
             other => other,
         };
@@ -97,20 +98,26 @@ impl OnErrorList {
 fn stands_for(listed: u16, kind: ErrorKind, own: Option<u16>) -> bool {
     match own {
         Some(own) if own == listed => true,
-        Some(_) if matches!(kind, ErrorKind::Overloaded | ErrorKind::RateLimited) => {
-            usual_statuses(kind).contains(&listed)
+        Some(_)
+            if usual_statuses(kind).contains(&listed)
+                && matches!(kind, ErrorKind::Overloaded | ErrorKind::RateLimited) =>
+        {
+            true
         }
-        Some(own) => EDGE.contains(&own) && BEHIND_AN_EDGE.contains(&listed),
+        Some(_) => is_providers(kind) && OF_SERVERS.contains(&listed),
         // A proxy would have reported this status.
         None => usual_statuses(kind).contains(&listed),
     }
 }
 
-/// The statuses by which an edge (such as Cloudflare's) reports that the server behind it failed; they are not
-/// standard.
-const EDGE: RangeInclusive<u16> = 520..=530;
-/// The statuses by which a proxy reports the same failure.
-const BEHIND_AN_EDGE: [u16; 4] = [500, 502, 503, 504];
+/// The statuses by which nearly every server and proxy reports a failure of its own. Each stands for all such failures.
+const OF_SERVERS: [u16; 4] = [500, 502, 503, 504];
+
+/// Returns whether a failure of this kind is the provider's own.
+fn is_providers(kind: ErrorKind) -> bool {
+    use ErrorKind::{Connect, EmptyAnswer, Malformed, Other, Overloaded, Server, StreamBroken, Timeout};
+    matches!(kind, Connect | EmptyAnswer | Malformed | Other | Overloaded | Server | StreamBroken | Timeout)
+}
 
 /// Returns the error's HTTP status. An error inside a 200 has none.
 fn status_of(error: &LlmError) -> Option<u16> {
@@ -155,15 +162,47 @@ pub(super) fn status_notes(config: &Config) -> Vec<String> {
         let with = if other.is_empty() { String::new() } else { format!("with {}, and ", among(&other)) };
         notes.push(format!("{} for every overload: {with}inside of a stream that began with 200", stand(&overload)));
     }
-    let (failed, _) = split(&BEHIND_AN_EDGE);
+    let (failed, _) = split(&OF_SERVERS);
     if !failed.is_empty() {
         let stand = stand(&failed);
-        notes.push(format!("{stand} for 520 to 530 too, by which an edge tells that the server behind it failed"));
+        notes.push(format!("{stand} for every status by which a server tells that it failed"));
     }
     notes.push(
-        "no status need be listed for a key that is refused after it has worked, or good requests called wrong".into(),
+        "no status need be listed for a refused key, a used-up account, a firewall's page, or good requests called wrong"
+            .into(),
     );
+    notes.extend(status_rows(&classifier(config)));
     notes
+}
+
+/// Returns the rows of the table of statuses: where each from 400 to 599 goes, if the body says no more.
+fn status_rows(table: &Classifier) -> Vec<String> {
+    let mut rows: [(&str, Vec<u16>); 4] =
+        ["go on", "go on to a larger window", "go on behind another tier's failure", "fail"]
+            .map(|fate| (fate, Vec::new()));
+    for (number, status) in (400..=599).filter_map(|number| Some((number, StatusCode::from_u16(number).ok()?))) {
+        let error = LlmError::new(ErrorKind::from_status(status), "").with_status(status);
+        let row = match table.classify(&error).failover {
+            Failover::Yes => 0,
+            Failover::LargerWindow => 1,
+            Failover::AfterAnother => 2,
+            _ => 3,
+        };
+        rows[row].1.push(number);
+    }
+    let said =
+        |(fate, statuses): &(&str, Vec<u16>)| (!statuses.is_empty()).then(|| format!("{} {fate}", ranges(statuses)));
+    rows.iter().filter_map(said).collect()
+}
+
+/// `400, 404 to 406, 599`.
+fn ranges(statuses: &[u16]) -> String {
+    let runs = statuses.chunk_by(|one, next| one + 1 == *next);
+    let words = runs.flat_map(|run| match run {
+        [first, .., last] if run.len() > 2 => vec![format!("{first} to {last}")],
+        few => few.iter().map(u16::to_string).collect(),
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// `429`, `429 and 503`, `429, 503 and 529`.
@@ -210,7 +249,8 @@ mod tests {
         for (kind, status, goes_on) in [
             (ErrorKind::RateLimited, Some(429), true),
             (ErrorKind::Server, Some(500), true),
-            (ErrorKind::Server, Some(501), false),
+            (ErrorKind::Server, Some(501), true),
+            (ErrorKind::Server, Some(409), true),
             (ErrorKind::Server, Some(520), true),
             (ErrorKind::Overloaded, Some(503), true),
             (ErrorKind::Overloaded, Some(529), true),
@@ -225,13 +265,15 @@ mod tests {
             (ErrorKind::Timeout, None, true),
             (ErrorKind::Timeout, Some(504), true),
             (ErrorKind::Timeout, Some(408), true),
-            (ErrorKind::QuotaExhausted, Some(402), false),
+            (ErrorKind::Timeout, Some(499), true),
             (ErrorKind::NotFound, Some(404), false),
+            (ErrorKind::TooLarge, Some(413), false),
         ] {
             let class = class(list, kind, status);
             let (failover, count) =
-                if goes_on { (Failover::Yes, Count::Failure) } else { (Failover::No, Count::Neutral) };
-            assert_eq!((class.failover, class.circuit), (failover, count), "{kind} {status:?}");
+                if goes_on { (Failover::Yes, Count::Failure) } else { (Failover::AfterAnother, Count::Neutral) };
+            let circuit = if class.circuit == Count::Success { Count::Neutral } else { class.circuit };
+            assert_eq!((class.failover, circuit), (failover, count), "{kind} {status:?}");
         }
     }
 
@@ -242,11 +284,10 @@ mod tests {
             ("[503]", true),
             ("[529]", true),
             ("[overloaded]", true),
-            ("[500, 502, 504]", false),
             ("[408, timeout]", false),
             ("[rate_limited]", false),
         ] {
-            let failover = if goes_on { Failover::Yes } else { Failover::No };
+            let failover = if goes_on { Failover::Yes } else { Failover::AfterAnother };
             // By its own name, by the general one, as a limit, and inside of a stream that began with 200.
             for status in [Some(529), Some(503), Some(429), Some(200), None] {
                 let listed = status.is_some_and(|status| list.contains(&status.to_string()));
@@ -255,32 +296,38 @@ mod tests {
             }
         }
         // A rate limit is not an overload, so no overload status covers it.
-        assert_eq!(class("[503, 529]", ErrorKind::RateLimited, Some(429)).failover, Failover::No);
+        assert_eq!(class("[503, 529]", ErrorKind::RateLimited, Some(429)).failover, Failover::AfterAnother);
     }
 
     #[test]
-    fn an_edge_tells_of_a_server_that_failed_in_its_own_numbers() {
+    fn a_server_that_failed_is_known_by_any_number() {
         for list in ["[500]", "[502]", "[503]", "[504]"] {
-            for own in [520, 521, 522, 523, 525, 526, 527, 530] {
+            for own in [409, 425].into_iter().chain(500..=599) {
                 assert_eq!(class(list, ErrorKind::Server, Some(own)).failover, Failover::Yes, "{list} {own}");
             }
-            assert_eq!(class(list, ErrorKind::Timeout, Some(524)).failover, Failover::Yes, "{list}");
-            assert_eq!(class(list, ErrorKind::Server, Some(501)).failover, Failover::No, "{list}");
+            for own in [408, 499, 504, 524] {
+                assert_eq!(class(list, ErrorKind::Timeout, Some(own)).failover, Failover::Yes, "{list} {own}");
+            }
         }
-        assert_eq!(class("[429]", ErrorKind::Server, Some(522)).failover, Failover::No);
+        assert_eq!(class("[429]", ErrorKind::Server, Some(522)).failover, Failover::AfterAnother);
     }
 
     #[test]
-    fn what_only_many_calls_show_is_an_outage_where_statuses_are_listed() {
+    fn what_no_status_can_name_is_an_outage_where_statuses_are_listed() {
         let (auth, wrong) = ((ErrorKind::Auth, Some(401)), (ErrorKind::InvalidRequest, Some(400)));
         let both = |list: &str, (kind, status): (ErrorKind, Option<u16>)| {
             let class = class(list, kind, status);
             (class.failover, class.circuit)
         };
-        assert_eq!(both("[500]", auth), (Failover::IfWorked, Count::LatchIfWorked));
+        assert_eq!(both("[500]", auth), (Failover::Yes, Count::LatchIfWorked));
         assert_eq!(both("[500]", wrong), (Failover::No, Count::FailureInStorm));
+        for status in [400, 402, 403, 429] {
+            let quota = (ErrorKind::QuotaExhausted, Some(status));
+            assert_eq!(both("[500]", quota), (Failover::Yes, Count::Latch), "{status}");
+        }
+        assert_eq!(both("[500]", (ErrorKind::Blocked, Some(421))), (Failover::Yes, Count::Neutral));
         // A list of kinds could have named these.
-        assert_eq!(both("[server]", auth), (Failover::No, Count::Neutral));
+        assert_eq!(both("[server]", auth), (Failover::AfterAnother, Count::Neutral));
         assert_eq!(both("[server]", wrong), (Failover::No, Count::Neutral));
     }
 
@@ -295,7 +342,15 @@ mod tests {
             forms[0],
             "429 and 503 stand for every overload: with 529, and inside of a stream that began with 200"
         );
-        assert!(forms[1].starts_with("500, 502 and 503 stand for 520 to 530 too"), "{forms:?}");
+        assert!(forms[1].starts_with("500, 502 and 503 stand for every status by which a server"), "{forms:?}");
+        assert_eq!(
+            forms[3..],
+            [
+                "401 to 403, 407 to 409, 421, 425, 429, 495 to 599 go on",
+                "404, 410, 413 go on behind another tier's failure",
+                "400, 405, 406, 411, 412, 414 to 420, 422 to 424, 426 to 428, 430 to 494 fail",
+            ]
+        );
         assert_eq!(notes("[429]")[0].split(':').next(), Some("429 stands for every overload"));
         assert!(notes("[429, 503, 529]")[0].ends_with("overload: inside of a stream that began with 200"));
         assert!(notes("[timeout, overloaded]").is_empty());
@@ -310,7 +365,7 @@ mod tests {
             ("[504]", None, true),
             ("[500]", None, false),
         ] {
-            let failover = if goes_on { Failover::Yes } else { Failover::No };
+            let failover = if goes_on { Failover::Yes } else { Failover::AfterAnother };
             assert_eq!(class(list, ErrorKind::Timeout, status).failover, failover, "{list} {status:?}");
         }
     }

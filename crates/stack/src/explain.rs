@@ -246,9 +246,7 @@ impl Config {
         };
         match (next, failover) {
             (None, _) => "fails: this is the last tier".to_owned(),
-            (Some(tier), Failover::IfWorked) => {
-                format!("-> {} if the key has ever worked, else fails", tier.name)
-            }
+            (Some(_), Failover::AfterAnother) if at == 0 => "fails: it is not listed".to_owned(),
             (Some(tier), _) => format!("-> {}", tier.name),
         }
     }

@@ -138,7 +138,7 @@ where
         failures.tried.push(*this.at);
         let class = this.shared.common.settings.classifier.classify(&error);
         // A key that one deployment refuses says nothing about the key of another.
-        let may_help = matches!(class.failover, Failover::Yes | Failover::IfWorked);
+        let may_help = matches!(class.failover, Failover::Yes);
         if is_over || !may_help || this.members.list.len() < 2 {
             // Of this failure the caller must know, whatever happened before.
             let ledger = mem::take(&mut failures.ledger);

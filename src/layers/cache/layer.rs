@@ -204,7 +204,7 @@ impl Settings {
     /// Returns whether an old answer is better than this failure: another tier might have helped, and there was
     /// none.
     pub(super) fn is_outage(&self, error: &LlmError) -> bool {
-        matches!(self.classifier.classify(error).failover, Failover::Yes | Failover::IfWorked)
+        matches!(self.classifier.classify(error).failover, Failover::Yes)
     }
 }
 

@@ -522,9 +522,7 @@ impl Failover {
     fn may_fail_over(&self, class: Class) -> bool {
         match class.failover {
             classify::Failover::Yes | classify::Failover::LargerWindow => true,
-            // A key that has never worked is a mistake of the configuration. If other tiers come first, it must not
-            // keep the request from the tiers after it.
-            classify::Failover::IfWorked => self.plan.shared.has_worked(self.at) || !self.is_at_first(),
+            classify::Failover::AfterAnother => !self.is_at_first(),
             classify::Failover::No | classify::Failover::IfRouted => false,
         }
     }

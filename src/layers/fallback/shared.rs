@@ -306,10 +306,6 @@ impl Shared {
         &self.facts(tier).settings
     }
 
-    pub(super) fn has_worked(&self, tier: usize) -> bool {
-        self.worked[tier].load(Relaxed)
-    }
-
     /// Returns the least time before the deadline that makes it worth beginning a tier for a policy's requests.
     pub(super) fn min_useful(&self, facts: &TierFacts, terms: &PolicyTerms) -> Duration {
         let usual = if facts.answers_at_once() { Duration::ZERO } else { terms.min_useful() };
@@ -328,7 +324,7 @@ impl Shared {
     /// which was asked first, did not.
     pub(super) fn answered(&self, tier: usize, request: &LlmRequest, begun: Instant, switched: Option<ErrorKind>) {
         // Write the flag once: a cache line that threads only read costs nothing.
-        if !self.has_worked(tier) {
+        if !self.worked[tier].load(Relaxed) {
             self.worked[tier].store(true, Relaxed);
         }
         // A session stays with a model; it goes to people for one answer.

@@ -182,15 +182,34 @@ async fn a_route_sends_a_kind_where_it_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_key_is_a_mistake_until_it_has_worked_and_an_outage_after() {
+async fn a_refused_key_goes_on_whether_or_not_it_has_ever_worked() {
     let auth = || Err(error(ErrorKind::Auth));
-    let backup = Strict::new();
-    let layer = FallbackLayer::new("a").tier("b", backup.clone());
+    let layer = FallbackLayer::new("a").tier("b", Strict::new());
     let mut llm = layer.layer(Strict::new().script([auth(), Ok(()), auth()]));
-    assert_eq!(llm.ready().await.unwrap().call(prompt()).await.unwrap_err().kind(), ErrorKind::Auth);
-    assert_eq!(backup.calls(), 0);
+    assert_eq!(tier_of(&llm.ready().await.unwrap().call(prompt()).await.unwrap()), "b");
     assert_eq!(tier_of(&llm.ready().await.unwrap().call(prompt()).await.unwrap()), "a");
     assert_eq!(tier_of(&llm.ready().await.unwrap().call(prompt()).await.unwrap()), "b");
+}
+
+/// The row of a file's list that does not name these kinds.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_listed_goes_on_only_behind_another_tiers_failure() {
+    for kind in [ErrorKind::NotFound, ErrorKind::TooLarge] {
+        let (b, c) = (failing(kind), Strict::new());
+        let layer = FallbackLayer::new("a").tier("b", b).tier("c", c.clone());
+        let layer = layer.classifier(Classifier::overridden(move |error, mut class| {
+            if error.kind() == kind {
+                class.failover = crate::classify::Failover::AfterAnother;
+            }
+            class
+        }));
+        assert_eq!(layer.clone().layer(failing(kind)).oneshot(prompt()).await.unwrap_err().kind(), kind);
+        assert_eq!(c.calls(), 0, "{kind}");
+        for first in [ErrorKind::Overloaded, ErrorKind::CircuitOpen, ErrorKind::Auth] {
+            let llm = layer.clone().layer(failing(first));
+            assert_eq!(tier_of(&llm.oneshot(prompt()).await.unwrap()), "c", "{first} {kind}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

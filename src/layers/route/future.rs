@@ -184,7 +184,7 @@ where
             _ if self.request.is_first_tier_only() => Some(Stop::Policy),
             _ if self.ledger.spent() >= first.attempts_left => Some(Stop::Attempts),
             _ if first.deadline.is_some_and(|deadline| deadline <= now) => Some(Stop::Deadline),
-            Failover::Yes | Failover::LargerWindow | Failover::IfWorked => None,
+            Failover::Yes | Failover::LargerWindow | Failover::AfterAnother => None,
         };
         match (stop, self.inner.take()) {
             (None, Some(inner)) => {

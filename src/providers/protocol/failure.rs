@@ -125,14 +125,18 @@ pub(crate) fn of_status<P: Protocol>(
     } else if let Some(facts) = &facts {
         let hint = protocol.wait(facts);
         let asked = retry_after::from_headers(headers, hint, wall);
-        let kind = kind.unwrap_or_else(|| protocol.classify(status, facts, asked.is_some()));
+        // A server on the way has spoken, whatever words it borrows.
+        let hop = Some(ErrorKind::from_status(status)).filter(|kind| *kind == ErrorKind::Blocked);
+        let kind = hop.or(kind).unwrap_or_else(|| protocol.classify(status, facts, asked.is_some()));
         with_wait(of_facts(kind, secret, facts, advice), asked, hint)
     } else {
         let waits = retry_after::from_headers(headers, None, wall);
-        let kind = of_page(status, waits.is_some());
+        let kind = of_page(status, waits.is_some(), is_said(&body));
         with_wait(LlmError::new(kind, excerpt(&body, Some(secret))), waits, None)
     };
     let error = match retry_after::should_retry(headers) {
+        // A wrong address does not become right by asking again.
+        _ if status.is_redirection() => error.with_should_retry(false),
         Some(should) => error.with_should_retry(should),
         None => error,
     };
@@ -317,6 +321,11 @@ pub(crate) fn excerpt(body: &[u8], of_error: Option<&Secret>) -> String {
         }
         None => "the body is not JSON".to_owned(),
     }
+}
+
+/// Returns whether a body has any words but a page's.
+fn is_said(body: &[u8]) -> bool {
+    body.trim_ascii_start().first().is_some_and(|first| *first != b'<')
 }
 
 /// The longest wait that a rate limit asks for; a longer one belongs to a quota.

@@ -368,7 +368,7 @@ fn error(kind: ErrorKind, status: u16, message: &'static str) -> LlmError {
 fn kind_of(status: u16) -> ErrorKind {
     match StatusCode::from_u16(status) {
         Ok(status) if status.is_success() || status.is_redirection() => ErrorKind::Malformed,
-        Ok(status) => of_page(status, false),
+        Ok(status) => of_page(status, false, true),
         Err(_) => ErrorKind::Server,
     }
 }

@@ -69,7 +69,7 @@ impl Inner {
 
     /// Returns whether another tier, or the same one later, may succeed.
     fn is_outage(&self, error: &LlmError) -> bool {
-        matches!(self.classifier.classify(error).failover, Failover::Yes | Failover::IfWorked)
+        matches!(self.classifier.classify(error).failover, Failover::Yes)
     }
 }
 

@@ -87,19 +87,6 @@ async fn an_outage_of_what_is_no_longer_the_primary_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_an_unchanged_tier_is_known_to_have_worked() {
-    let (events, (a, b)) = (Events::new(), simulated());
-    let first = fallback(&events, ["a", "b"], &b);
-    assert_eq!(served(&boxed(&first, &a)).await, "a");
-    a.handle().fail(Fault::Unauthorized);
-    let same = fallback(&events, ["a", "b"], &b).state(&first, ["a"]);
-    assert_eq!(served(&boxed(&same, &a)).await, "b");
-    let changed = fallback(&events, ["a", "b"], &b).state(&first, ["b"]);
-    let error = boxed(&changed, &a).oneshot(prompt()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Auth, "a key that has never worked is a mistake");
-}
-
-#[tokio::test(start_paused = true)]
 async fn sessions_stay_with_their_tier_whatever_its_place() {
     let (events, (a, b)) = (Events::new(), simulated());
     let first = fallback(&events, ["a", "b"], &b).session(SessionPolicy::Pin);
