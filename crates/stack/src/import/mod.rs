@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | `primaryModel`, `provider`, `fallbackModels` | `tiers` | in this order; each tier is named after its model, with the provider's name before it if two models share a name |
 //! | `timeoutMs` | each tier's `timeout` | the limit of one attempt; a longer one fails over to the next model |
-//! | `triggerOnStatusCodes` | `fallback.on_error`, with `own_timeout` added | these statuses, and all that they [cover](super::classifier()), fail over to the next model; so does an attempt that exceeds `timeoutMs`. Nothing else does, not even an unlisted 504 |
+//! | `triggerOnStatusCodes` | `fallback.on_error`, with `own_timeout` added | these statuses, and all that they [cover](super::classifier()), fail over to the next model; so does an attempt that exceeds `timeoutMs`. Nothing else does at the first model |
 //! | `retriesBeforeFailover` | `retry.max_attempts`, one more; `retry.retry_timeouts`; `circuit_breaker.consecutive_failures`, one more, of each tier but the last | the retries of a model, after a timeout too, before the next one; after them its circuit opens, if there is a next model |
 //! | `primaryRecoveryCheckIntervalMs` | `circuit_breaker.cooldown`, `fallback.recovery_check.every` | the time between checks whether a failed model works again |
 //!
@@ -42,7 +42,7 @@
 //! |---|---|---|
 //! | `name` | a tier's `provider` and `name` | anthropic, openai, google or gemini; followed by the model's name if a provider is listed twice |
 //! | `priority` | the order of `tiers` | 1 is the primary; equal priorities, and then providers without one, keep the file's order |
-//! | `on_error` | `fallback.on_error` | these statuses, and all that they [cover](super::classifier()), fail over to the next provider; nothing else does |
+//! | `on_error` | `fallback.on_error` | these statuses, and all that they [cover](super::classifier()), fail over to the next provider; nothing else does at the first provider |
 //! | `max_retries` | `retry.max_attempts`, one more; `retry.retry_timeouts` | the retries of a provider, after a timeout too, before the next one |
 //! | `backoff` | `retry.backoff` | exponential, linear, fixed or constant |
 //!
