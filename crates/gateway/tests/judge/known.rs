@@ -1,0 +1,32 @@
+//! The rows that are known to be worse than nothing. A row that is well leaves the list.
+
+/// Each as the situation and the client.
+pub(crate) const KNOWN: &[&str] = &[
+    "network-refused-1s / plain",
+    "network-refused-6s / plain",
+    "network-reset-1s / plain",
+    "network-reset-6s / plain",
+    "network-refused-6s-one-tier / plain",
+    "network-refused-6s-http1 / plain",
+    "network-reset-6s-one-tier / plain",
+    "network-reset-6s-http1 / plain",
+    "connection-ends / plain",
+    "connection-ends-http1 / plain",
+    "goaway-unprocessed / plain",
+    "streams-130 / plain",
+    "streams-130-wide / plain",
+    "slow-readers / plain",
+    "key-revoked-then-restart / plain",
+    "usage-limit-as-400-imported / plain",
+    "credit-balance-as-400-imported / plain",
+    "silent-before-the-first-token / plain",
+    "silent-before-the-first-token-streamed / plain",
+    "silent-in-the-stream / plain",
+    "lasting-429-one-call / plain",
+    "lasting-503-one-call / plain",
+    "lasting-503 / plain",
+    "lasting-503-readme / plain",
+    "lasting-529-one-call / plain",
+    "lasting-529 / plain",
+    "lasting-529-readme / plain",
+];

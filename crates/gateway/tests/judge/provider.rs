@@ -1,0 +1,372 @@
+//! A provider of all protocols on one port: HTTP/1.1 without TLS, as clients alone ask it; HTTP/2 or HTTP/1.1 with TLS.
+//!
+//! What it says is the simulator's; what happens to its port and its connections is here.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::{Request, Response, body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use steadfast::providers::simulated::{Simulated, SimulatedHandle};
+use steadfast_simulator::InProcess;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::sleep,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
+use tower::{BoxError, Service as _};
+
+/// The words of every answer.
+pub(crate) const SAID: &str = "All is well from first to last";
+/// The prompt whose answer streams for [`LONG`].
+pub(crate) const TAKE_YOUR_TIME: &str = "take your time";
+/// The prompt whose answer is a stream of about 8 MB.
+pub(crate) const EIGHT_MEGABYTES: &str = "eight megabytes";
+/// The duration of a slow stream.
+pub(crate) const LONG: Duration = Duration::from_secs(5);
+
+type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A network's state between the provider and the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    Here,
+    /// Connections are reset and new ones refused.
+    Refused,
+    /// Connections are reset, new ones as soon as they are there.
+    Reset,
+}
+
+/// An order to all connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Serve,
+    /// HTTP/2's GOAWAY, or HTTP/1.1's last answer; what is under way ends in good order.
+    Leave,
+    /// GOAWAY that says that nothing of what is under way was processed, and the connection's end.
+    Refuse,
+    /// The connection's end.
+    Cut,
+}
+
+/// A refusal that answers every call.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) body: &'static str,
+}
+
+struct Shared {
+    answers: InProcess,
+    slow: InProcess,
+    large: InProcess,
+    refusal: Mutex<Option<Refusal>>,
+    calls: AtomicUsize,
+    tls: TlsAcceptor,
+}
+
+/// A provider, which ends with this.
+pub(crate) struct Provider {
+    port: u16,
+    handle: SimulatedHandle,
+    shared: Arc<Shared>,
+    network: watch::Sender<Network>,
+    /// The order, of all connections that are there by now.
+    orders: watch::Sender<Order>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Provider {
+    /// Starts it on a free port. With TLS it speaks HTTP/2 to those who can.
+    pub(crate) async fn start() -> Self {
+        let socket = hold((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = socket.listen(1024).unwrap();
+        let address = listener.local_addr().unwrap();
+        let simulated = Simulated::new("provider").reply(SAID);
+        let slow = Simulated::new("slow").reply("word ".repeat(20).trim_end()).pace(LONG / 20);
+        // An event has about 130 bytes beside its token.
+        let large = Simulated::new("large")
+            .reply("a-rather-long-word-of-about-sixty-letters-that-goes-on-and-on ".repeat(40_000));
+        let (network, network_seen) = watch::channel(Network::Here);
+        let (orders, _) = watch::channel(Order::Serve);
+        let shared = Arc::new(Shared {
+            answers: InProcess::new(simulated.clone()),
+            slow: InProcess::new(slow),
+            large: InProcess::new(large),
+            refusal: Mutex::default(),
+            calls: AtomicUsize::new(0),
+            tls: acceptor(),
+        });
+        let serving = serve(listener, address, shared.clone(), network_seen, orders.clone());
+        let task = tokio::spawn(serving);
+        Self { port: address.port(), handle: simulated.handle(), shared, network, orders, task }
+    }
+
+    /// Returns the URL without TLS.
+    pub(crate) fn plain(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Returns the URL of this host with TLS.
+    pub(crate) fn tls(&self, host: &str) -> String {
+        format!("https://{host}:{}", self.port)
+    }
+
+    /// Returns the script of its answers.
+    pub(crate) fn script(&self) -> &SimulatedHandle {
+        &self.handle
+    }
+
+    /// Changes the network between it and the world.
+    pub(crate) fn network(&self, network: Network) {
+        self.network.send_replace(network);
+    }
+
+    /// Answers all calls with this from now on.
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        *self.shared.refusal.lock().unwrap() = Some(refusal);
+    }
+
+    /// Ends the connections that are there, in good order.
+    pub(crate) fn leave(&self) {
+        self.orders.send_replace(Order::Leave);
+    }
+
+    /// Ends the connections that are there, and says that nothing under way was processed, where the protocol can.
+    pub(crate) fn refuse_streams(&self) {
+        self.orders.send_replace(Order::Refuse);
+    }
+
+    /// Ends the connections that are there.
+    pub(crate) fn cut(&self) {
+        self.orders.send_replace(Order::Cut);
+    }
+
+    /// Returns the number of calls of a model so far.
+    pub(crate) fn calls(&self) -> usize {
+        self.shared.calls.load(Relaxed)
+    }
+}
+
+fn acceptor() -> TlsAcceptor {
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/certificate.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/key.pem")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let mut config = config.with_single_cert(vec![certificate], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+fn hold(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// Accepts connections as the network allows, until aborted.
+async fn serve(
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    mut network: watch::Receiver<Network>,
+    orders: watch::Sender<Order>,
+) {
+    let mut listener = Some(listener);
+    // Keeps the port while nobody listens.
+    let mut held = None;
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            match &listener {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = network.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let now = *network.borrow_and_update();
+                if now != Network::Here {
+                    // Each is reset as it is dropped.
+                    connections.shutdown().await;
+                }
+                if now == Network::Refused {
+                    drop(listener.take());
+                    held = Some(hold(address).unwrap());
+                } else if listener.is_none() {
+                    listener = held.take().map(|socket: TcpSocket| socket.listen(1024).unwrap());
+                }
+            }
+            accepted = accepted => {
+                let Ok((stream, _)) = accepted else { continue };
+                let _ = (stream.set_nodelay(true), stream.set_zero_linger());
+                if *network.borrow() == Network::Here {
+                    connections.spawn(connection(stream, shared.clone(), orders.subscribe()));
+                }
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Serves a connection. The first byte of TLS is no letter.
+async fn connection(stream: TcpStream, shared: Arc<Shared>, orders: watch::Receiver<Order>) {
+    let mut first = [0];
+    if !matches!(stream.peek(&mut first).await, Ok(1)) {
+        return;
+    }
+    if first[0] != 0x16 {
+        return http1(stream, shared, orders).await;
+    }
+    let Ok(stream) = shared.tls.accept(stream).await else { return };
+    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return http1(stream, shared, orders).await;
+    }
+    let refused = Arc::new(AtomicUsize::new(0));
+    let io = Goaway { stream, sent: 0, is_due: refused.clone() };
+    // The windows and the number of streams are those of common servers: RFC 9113's defaults, and nginx's 128 or 100.
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new()).max_concurrent_streams(100);
+    let service = service_fn(move |request| answer(request, shared.clone()));
+    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+    match next(&mut serving, orders).await {
+        Some(Order::Cut) => return,
+        Some(Order::Leave) => serving.as_mut().graceful_shutdown(),
+        Some(Order::Refuse) => refused.store(1, Relaxed),
+        Some(Order::Serve) | None => return sleep(READ).await,
+    }
+    let _ = serving.await;
+    sleep(READ).await;
+}
+
+/// A connection's end is a reset, which takes along what the other side has not read by now.
+const READ: Duration = Duration::from_millis(200);
+
+async fn http1(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    shared: Arc<Shared>,
+    orders: watch::Receiver<Order>,
+) {
+    let service = service_fn(move |request| answer(request, shared.clone()));
+    let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    match next(&mut serving, orders).await {
+        Some(Order::Cut | Order::Refuse) => return,
+        Some(Order::Leave) => {
+            serving.as_mut().graceful_shutdown();
+            let _ = serving.await;
+        }
+        Some(Order::Serve) | None => {}
+    }
+    sleep(READ).await;
+}
+
+/// Serves until an order comes; `None` if the connection has ended before.
+async fn next<T>(serving: &mut (impl Future<Output = T> + Unpin), mut orders: watch::Receiver<Order>) -> Option<Order> {
+    tokio::select! {
+        _ = serving => None,
+        changed = orders.changed() => changed.ok().map(|()| *orders.borrow()),
+    }
+}
+
+/// An HTTP/2 connection that can be ended by a GOAWAY with the last stream 0: nothing was processed.
+struct Goaway<T> {
+    stream: T,
+    sent: usize,
+    is_due: Arc<AtomicUsize>,
+}
+
+/// RFC 9113, 6.8: length 8, type 7, no flags, stream 0; the last stream 0, NO_ERROR.
+const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Goaway<T> {
+    /// Nothing else is written at this moment: every answer waits.
+    fn end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < GOAWAY.len() {
+            let sent = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, &GOAWAY[self.sent..]))?;
+            self.sent += sent;
+        }
+        std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Goaway<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_due.load(Relaxed) == 0 {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        std::task::ready!(self.end(cx))?;
+        Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Goaway<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, BoxError> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let is_call = parts.method == hyper::Method::POST && !parts.uri.path().contains("count");
+    let has = |words: &str| body.windows(words.len()).any(|part| part == words.as_bytes());
+    let mut service = match () {
+        () if has(TAKE_YOUR_TIME) => shared.slow.clone(),
+        () if has(EIGHT_MEGABYTES) => shared.large.clone(),
+        () => shared.answers.clone(),
+    };
+    if is_call {
+        shared.calls.fetch_add(1, Relaxed);
+        let refusal = shared.refusal.lock().unwrap().clone();
+        if let Some(Refusal { status, body }) = refusal {
+            let body = Full::new(Bytes::from_static(body.as_bytes())).map_err(|never: Infallible| match never {});
+            let answer = Response::builder().status(status).header("content-type", "application/json");
+            return Ok(answer.body(body.boxed_unsync())?);
+        }
+    }
+    poll_fn(|cx| service.poll_ready(cx)).await?;
+    service.call(Request::from_parts(parts, Full::new(body))).await
+}

@@ -1,0 +1,307 @@
+//! The situations. Each is one for a client alone and for a client through the gateway.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use steadfast::providers::simulated::Fault;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+    time::sleep,
+};
+
+use crate::{
+    plan::{Plan, at_once, every},
+    provider::{EIGHT_MEGABYTES, Network, Refusal, TAKE_YOUR_TIME},
+    world::{File, Stage, Wire, World},
+};
+
+/// A promise of the gateway's, beside the one that every situation has: nobody is lost whom the provider alone serves,
+/// nobody waits longer by more than two seconds, and nobody hears of an outage later than after ten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// No other.
+    NoWorse,
+    /// The provider sees no more calls than from the client alone.
+    NoMoreCalls,
+    /// Every call is served, though the client alone is lost; at most one waits for more than ten seconds.
+    Served,
+}
+
+type Happening = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What happens to the providers while a client follows its plan.
+pub(crate) struct Situation {
+    pub(crate) name: String,
+    pub(crate) stage: Stage,
+    pub(crate) plan: Plan,
+    pub(crate) promise: Promise,
+    /// True if it takes longer than a test that everybody runs may take.
+    pub(crate) is_long: bool,
+    /// True for clients that repeat a stream that broke.
+    pub(crate) needs_repeats: bool,
+    happens: Box<dyn Fn(Arc<World>) -> Happening + Send + Sync>,
+}
+
+impl Situation {
+    fn new<F>(name: impl Into<String>, plan: Plan, happens: impl Fn(Arc<World>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self {
+            name: name.into(),
+            stage: Stage { file: File::One, wire: Wire::Http2, replicas: 1 },
+            plan,
+            promise: Promise::NoWorse,
+            is_long: false,
+            needs_repeats: false,
+            happens: Box::new(move |world| Box::pin(happens(world))),
+        }
+    }
+
+    fn file(mut self, file: File) -> Self {
+        self.stage.file = file;
+        self
+    }
+
+    fn http1(mut self) -> Self {
+        self.stage.wire = Wire::Http1;
+        self
+    }
+
+    fn replicas(mut self, replicas: usize) -> Self {
+        self.stage.replicas = replicas;
+        self
+    }
+
+    fn promise(mut self, promise: Promise) -> Self {
+        self.promise = promise;
+        self
+    }
+
+    fn long(mut self) -> Self {
+        self.is_long = true;
+        self
+    }
+
+    fn needs_repeats(mut self) -> Self {
+        self.needs_repeats = true;
+        self
+    }
+
+    /// Lets it happen.
+    pub(crate) fn happens(&self, world: Arc<World>) -> Happening {
+        (self.happens)(world)
+    }
+
+    /// Returns all of them.
+    pub(crate) fn all() -> Vec<Self> {
+        [networks(), connections(), streams(), keys_and_limits(), stalls(), lasting()].into_iter().flatten().collect()
+    }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A network that is away for so many seconds, from the first call on, and callers at regular times until after it.
+fn network(how: Network, away: u64) -> Situation {
+    let word = if how == Network::Refused { "refused" } else { "reset" };
+    // A call in the last second that a client alone hears of in time makes no difference.
+    let step = (away as f64 / 12.0).max(0.5);
+    let plan = Plan::new(every(step, 0.2, away as f64 + 4.0), 30);
+    let situation = Situation::new(format!("network-{word}-{away}s"), plan, move |world| async move {
+        let all = |network| world.providers.iter().for_each(|provider| provider.network(network));
+        all(how);
+        sleep(seconds(away)).await;
+        all(Network::Here);
+    });
+    let situation = situation.file(File::Readme);
+    if away > 6 { situation.long() } else { situation }
+}
+
+fn named(mut situation: Situation, end: &str) -> Situation {
+    situation.name.push_str(end);
+    situation
+}
+
+fn networks() -> Vec<Situation> {
+    let mut all: Vec<Situation> = [Network::Refused, Network::Reset]
+        .into_iter()
+        .flat_map(|how| [1, 6, 15, 60].map(|away| network(how, away)))
+        .collect();
+    for how in [Network::Refused, Network::Reset] {
+        all.push(named(network(how, 6).file(File::One), "-one-tier"));
+        all.push(named(network(how, 6).http1(), "-http1"));
+    }
+    all
+}
+
+/// Twenty calls under way on one connection as it ends, and callers afterwards.
+fn under_way(name: &str, end: impl Fn(&World) + Send + Sync + Copy + 'static) -> Situation {
+    let mut calls = at_once(20, 0.1, "hello");
+    calls.extend(every(1.0, 2.0, 7.0));
+    Situation::new(name, Plan::new(calls, 20), move |world| async move {
+        let script = world.first().script();
+        script.latency(seconds(1));
+        sleep(Duration::from_millis(800)).await;
+        end(&world);
+        script.latency(Duration::ZERO);
+    })
+}
+
+fn connections() -> Vec<Situation> {
+    let cut = |world: &World| world.first().cut();
+    let refuse = |world: &World| world.first().refuse_streams();
+    let replicas = {
+        let happens = |world: Arc<World>| async move {
+            world.first().script().latency(Duration::from_millis(300));
+            sleep(seconds(1)).await;
+            world.stop_one();
+        };
+        Situation::new("one-of-three-replicas-stops", Plan::new(every(0.1, 0.0, 5.0), 20), happens).replicas(3)
+    };
+    vec![
+        under_way("connection-ends", cut),
+        named(under_way("connection-ends", cut).http1(), "-http1"),
+        named(under_way("connection-ends", cut).file(File::Readme), "-readme"),
+        named(under_way("connection-ends", cut).file(File::TwoModels), "-two-models"),
+        under_way("goaway", |world| world.first().leave()),
+        under_way("goaway-unprocessed", refuse),
+        replicas,
+    ]
+}
+
+fn streams() -> Vec<Situation> {
+    let many = || {
+        let mut many = at_once(130, 0.1, TAKE_YOUR_TIME);
+        many.extend(every(1.0, 1.0, 4.0));
+        Situation::new("streams-130", Plan::new(many, 25), |_| async {}).streamed()
+    };
+    let readers = |world: Arc<World>| async move {
+        let mut readers = Vec::new();
+        for _ in 0..8 {
+            readers.push(slow_reader(&world.target).await);
+        }
+        sleep(seconds(30)).await;
+    };
+    vec![
+        many(),
+        named(many().file(File::Wide), "-wide"),
+        Situation::new("slow-readers", Plan::new(every(1.0, 6.0, 10.0), 15), readers),
+    ]
+}
+
+/// Asks for a large stream, reads its beginning, and then nothing.
+async fn slow_reader(target: &str) -> Option<TcpStream> {
+    let socket = TcpSocket::new_v4().ok()?;
+    // Else the system would read for it.
+    socket.set_recv_buffer_size(4096).ok()?;
+    let mut stream = socket.connect(target.trim_start_matches("http://").parse().ok()?).await.ok()?;
+    let body = format!(
+        r#"{{"model":"claude-sonnet-4-5","max_tokens":100000,"stream":true,"messages":[{{"role":"user","content":"{EIGHT_MEGABYTES}"}}]}}"#
+    );
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: server\r\nx-api-key: sk-key\r\nanthropic-version: 2023-06-01\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).await.ok()?;
+    stream.read_u8().await.ok()?;
+    Some(stream)
+}
+
+/// Anthropic's words of a limit that its customer has set or reached. They come as a 400.
+const LIMITS: [(&str, &str); 2] = [
+    (
+        "usage-limit",
+        r#"{"type":"error","error":{"type":"invalid_request_error","message":"You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."}}"#,
+    ),
+    (
+        "credit-balance",
+        r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."}}"#,
+    ),
+];
+
+/// Anthropic's words for a model that is no longer there.
+const RETIRED: &str =
+    r#"{"type":"error","error":{"type":"not_found_error","message":"model: claude-3-5-sonnet-20240620"}}"#;
+
+fn keys_and_limits() -> Vec<Situation> {
+    let revoked = |world: Arc<World>| async move {
+        world.first().script().fail(Fault::Unauthorized);
+        world.restart().await;
+    };
+    // The restart takes its time on a busy machine.
+    let revoked = Situation::new("key-revoked-then-restart", Plan::new(every(0.5, 6.0, 9.0), 15), revoked);
+    let retired = |world: Arc<World>| async move {
+        world.first().script().fail(Fault::Unavailable);
+        world.providers[1].refuse(Refusal { status: 404, body: RETIRED });
+    };
+    let mut all = vec![
+        revoked.file(File::Readme).promise(Promise::Served),
+        Situation::new("retired-fallback", Plan::new(every(0.5, 0.2, 3.2), 15), retired)
+            .file(File::Three)
+            .promise(Promise::Served),
+    ];
+    for (name, body) in LIMITS {
+        for (end, file) in [("", File::Readme), ("-imported", File::OnError("429, 500, 502, 503, timeout"))] {
+            let refuse = move |world: Arc<World>| async move { world.first().refuse(Refusal { status: 400, body }) };
+            let plan = Plan::new(every(0.5, 0.2, 3.2), 15);
+            all.push(Situation::new(format!("{name}-as-400{end}"), plan, refuse).file(file).promise(Promise::Served));
+        }
+    }
+    all
+}
+
+fn stalls() -> Vec<Situation> {
+    let silent = |fault: Fault| {
+        move |world: Arc<World>| {
+            let fault = fault.clone();
+            async move { world.first().script().fail(fault) }
+        }
+    };
+    let before = Plan::new(every(12.0, 0.2, 24.2), 12);
+    let within = Plan::new(every(14.0, 0.2, 28.2), 14);
+    vec![
+        Situation::new("silent-before-the-first-token", before.clone(), silent(Fault::Hang))
+            .file(File::Readme)
+            .promise(Promise::Served),
+        Situation::new("silent-before-the-first-token-streamed", before, silent(Fault::Hang))
+            .streamed()
+            .file(File::Readme)
+            .promise(Promise::Served),
+        Situation::new("silent-in-the-stream", within, silent(Fault::StallAfter(3)))
+            .streamed()
+            .file(File::Readme)
+            .promise(Promise::Served)
+            .needs_repeats(),
+    ]
+}
+
+fn lasting() -> Vec<Situation> {
+    let limited = Fault::RateLimited { retry_after: Some(seconds(2)) };
+    let faults = [("429", limited), ("503", Fault::Unavailable), ("529", Fault::Overloaded)];
+    let lasting = |name: String, fault: Fault, calls| {
+        let fails = move |world: Arc<World>| {
+            let fault = fault.clone();
+            async move { world.providers.iter().for_each(|provider| provider.script().fail(fault.clone())) }
+        };
+        Situation::new(name, Plan::new(calls, 40), fails)
+    };
+    let mut all = Vec::new();
+    for (status, fault) in faults {
+        let one = lasting(format!("lasting-{status}-one-call"), fault.clone(), every(1.0, 0.2, 0.2));
+        all.push(one.promise(Promise::NoMoreCalls));
+        let many = lasting(format!("lasting-{status}"), fault.clone(), every(1.0, 0.2, 8.2));
+        all.push(many.promise(Promise::NoMoreCalls));
+        all.push(lasting(format!("lasting-{status}-readme"), fault, every(1.0, 0.2, 8.2)).file(File::Readme));
+    }
+    all
+}
+
+impl Situation {
+    fn streamed(mut self) -> Self {
+        self.plan = self.plan.streamed();
+        self
+    }
+}

@@ -1,0 +1,115 @@
+//! The verdict on a row: a client in a situation, alone and through the gateway.
+
+use std::fmt;
+
+use crate::{plan::Outcome, situations::Promise};
+
+/// The seconds by which the gateway may be later.
+const LATER: f64 = 2.0;
+/// The seconds after which everybody has heard of an outage.
+const HEARD: f64 = 10.0;
+/// A busy machine's part, in seconds.
+const SLACK: f64 = 2.0;
+
+/// A client's observations in one situation, and the calls that its first provider saw.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) calls: usize,
+}
+
+impl Run {
+    fn served(&self) -> usize {
+        self.outcomes.iter().filter(|outcome| outcome.served).count()
+    }
+
+    /// Returns the longest wait for an answer, or for an error.
+    fn slowest(&self, served: bool) -> Option<f64> {
+        let waits = self.outcomes.iter().filter(|outcome| outcome.served == served).map(|outcome| outcome.seconds);
+        waits.max_by(f64::total_cmp)
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let second = |wait: Option<f64>| wait.map_or_else(|| "-".to_owned(), |wait| format!("{wait:.1}"));
+        let (answers, errors) = (second(self.slowest(true)), second(self.slowest(false)));
+        let served = format!("{}/{}", self.served(), self.outcomes.len());
+        write!(f, "{served:>7} {answers:>6} {errors:>6} {:>5}", self.calls)
+    }
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) situation: String,
+    pub(crate) client: String,
+    pub(crate) promise: Promise,
+    pub(crate) alone: Run,
+    pub(crate) through: Run,
+}
+
+/// The head of the table.
+pub(crate) const HEAD: &str = "\
+situation                                client             |  alone served answer  error calls | through served answer  error calls | verdict";
+
+impl Row {
+    /// Returns the row's name, as `KNOWN` has it.
+    pub(crate) fn name(&self) -> String {
+        format!("{} / {}", self.situation, self.client)
+    }
+
+    /// Returns the promises that are broken.
+    pub(crate) fn broken(&self) -> Vec<String> {
+        let mut broken = Vec::new();
+        let pairs = || self.alone.outcomes.iter().zip(&self.through.outcomes);
+        let lost: Vec<_> = pairs().filter(|(alone, through)| alone.served && !through.served).collect();
+        if let Some((_, first)) = lost.first() {
+            broken.push(format!("{} lost that the client alone has served: {:.300}", lost.len(), first.error));
+        }
+        let late = |(alone, through): &(&Outcome, &Outcome)| {
+            let later = through.seconds - alone.seconds;
+            (alone.served && through.served && later > LATER + SLACK).then_some(later)
+        };
+        let late: Vec<f64> = pairs().filter_map(|pair| late(&pair)).collect();
+        if let Some(worst) = late.iter().copied().max_by(f64::total_cmp) {
+            broken.push(format!("{} later, by {worst:.1} s", late.len()));
+        }
+        let deaf = |alone: &Outcome, through: &Outcome| {
+            !alone.served && !through.served && through.seconds > HEARD.max(alone.seconds + LATER) + SLACK
+        };
+        let deaf = pairs().filter(|(alone, through)| deaf(alone, through)).count();
+        if deaf > 0 {
+            broken.push(format!(
+                "{deaf} heard of the outage only after {:.1} s",
+                self.through.slowest(false).unwrap_or(0.0)
+            ));
+        }
+        match self.promise {
+            Promise::NoWorse => {}
+            Promise::NoMoreCalls if self.through.calls > self.alone.calls => {
+                broken.push(format!("{} calls in place of {}", self.through.calls, self.alone.calls));
+            }
+            Promise::NoMoreCalls => {}
+            Promise::Served => {
+                if let Some(lost) = self.through.outcomes.iter().find(|outcome| !outcome.served) {
+                    let count = self.through.outcomes.len() - self.through.served();
+                    broken.push(format!("{count} lost beside a provider that serves: {:.300}", lost.error));
+                }
+                let waited = self.through.outcomes.iter().filter(|outcome| outcome.seconds > HEARD + SLACK).count();
+                if waited > 1 {
+                    broken.push(format!("{waited} waited for more than {HEARD} s"));
+                }
+            }
+        }
+        broken
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let broken = self.broken();
+        let verdict = if broken.is_empty() { "well".to_owned() } else { broken.join("; ") };
+        write!(f, "{:<40} {:<18} | {}   | {}     | {verdict}", self.situation, self.client, self.alone, self.through)
+    }
+}
