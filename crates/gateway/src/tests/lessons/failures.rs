@@ -38,17 +38,17 @@ async fn meets(reply: Reply, fails_over: bool, case: &str) {
 #[tokio::test(start_paused = true)]
 async fn every_status_that_another_model_can_mend_goes_to_the_next_tier_and_no_other_does() {
     for status in
-        [404, 408, 409, 413, 425, 429, 500, 501, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 529, 530]
+        [401, 404, 408, 409, 413, 425, 429, 500, 501, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 529, 530]
     {
         meets(Reply::json(status, "<html>no</html>"), true, &status.to_string()).await;
     }
-    for status in [400, 401, 405, 415, 422] {
+    for status in [400, 405, 415, 422] {
         meets(Reply::json(status, "{}"), false, &status.to_string()).await;
     }
     // A firewall's page is about this request, and another provider's firewall may let the request pass.
     meets(Reply::json(403, "<html>no</html>"), true, "a page").await;
     let refused = json!({"type": "error", "error": {"type": "permission_error", "message": "no"}}).to_string();
-    meets(Reply::json(403, refused), false, "a key").await;
+    meets(Reply::json(403, refused), true, "a key").await;
 }
 
 // B41. A name that does not resolve, a port that is closed, a connection that breaks.
