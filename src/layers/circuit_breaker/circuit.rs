@@ -10,11 +10,11 @@ use http::StatusCode;
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    evidence::{Author, Cause},
+    evidence::{Author, Cause, SHORT_WAIT},
     fingerprint::fingerprint,
     probe::{LONGEST_PROBE, ask},
     settings::Settings,
-    state::{self, Admission, Circuit, Decision, Phase, Rejection, Transition},
+    state::{self, Admission, Circuit, Decision, Phase, Rejection, Transition, Way},
     word::Reason,
 };
 use crate::{
@@ -84,10 +84,10 @@ impl NamedCircuit {
 
     /// Requests admission for this call, in any state.
     #[cold]
-    pub(super) fn admit_with_care(self: &Arc<Self>, request: &LlmRequest) -> Result<Permit, LlmError> {
+    pub(super) fn admit_with_care(self: &Arc<Self>, request: &mut LlmRequest) -> Result<Permit, LlmError> {
         let mut now = None;
-        let is_only_way = request.context().prospects.is_nothing_left();
-        let mut decision = self.machine.admit(is_only_way, || *now.insert(clock::now()));
+        let way = way(request);
+        let mut decision = self.machine.admit(way, || *now.insert(clock::now()));
         if let (Decision::Rejected(rejection), Some(now)) = (&decision, now)
             && let Some(admitted) = self.admit_stranger(*rejection, request, now)
         {
@@ -123,6 +123,10 @@ impl NamedCircuit {
         if !admission.is_marked() {
             return Ok(Permit::new(self.clone(), ticket));
         }
+        if admission.probe.is_some() && way == Way::Short && self.machine.was_silent() {
+            let until = now.unwrap_or_else(Instant::now).checked_add(SHORT_WAIT);
+            request.context_mut().limit_deadline(until);
+        }
         Ok(self.marked(admission, ticket, request))
     }
 
@@ -135,7 +139,8 @@ impl NamedCircuit {
     /// Admits a call that has nothing to do with what opened the circuit, if that is known: it is the next probe. An
     /// upload is none, since it cannot go on to another tier.
     fn admit_stranger(&self, rejection: Rejection, request: &LlmRequest, now: Instant) -> Option<Decision> {
-        if rejection.reason != Reason::ConsecutiveFailures || !self.machine.load().suspect() || request.is_upload() {
+        let is_counted = matches!(rejection.reason, Reason::ConsecutiveFailures | Reason::ProbeFailed);
+        if !is_counted || !self.machine.load().suspect() || request.is_upload() {
             return None;
         }
         self.machine.admit_stranger(author(request), now)
@@ -313,7 +318,7 @@ impl NamedCircuit {
             Count::Failure if error.is_local_network() => state::Outcome::Neutral,
             Count::Failure => match callers_time(error) {
                 Some(had) if had < MIN_JUDGED => state::Outcome::Neutral,
-                Some(had) if had < SHORT_DEADLINE => state::Outcome::CallerImpatient { slow: self.is_slow(begun) },
+                Some(had) if had < SHORT_WAIT => state::Outcome::CallerImpatient { slow: self.is_slow(begun) },
                 _ => state::Outcome::Failure { slow: self.is_slow(begun), throttle: asked, cause: cause(error) },
             },
             Count::Success => state::Outcome::Alive,
@@ -444,6 +449,17 @@ impl Drop for VerdictGuard<'_> {
     }
 }
 
+/// Returns what a request may do if it is not admitted. A probe of a silent provider waits no longer than a healthy one
+/// needs, if there is another model to go on to. A model that is asked to reason, or for a whole answer, may be at work.
+fn way(request: &LlmRequest) -> Way {
+    let prospects = request.context().prospects;
+    match prospects.is_nothing_left() {
+        true => Way::Only,
+        false if prospects.can_go_on() && request.is_stream() && !request.asks_to_reason() => Way::Short,
+        false => Way::Any,
+    }
+}
+
 /// Returns the author of a request.
 fn author(request: &LlmRequest) -> Author {
     Author { caller: caller(request), prompt: fingerprint(request) }
@@ -451,10 +467,9 @@ fn author(request: &LlmRequest) -> Author {
 
 /// Returns what is known of a failure that counts.
 fn cause(error: &LlmError) -> Cause {
-    // A shorter silence is paid for by nobody, and many a model thinks as long.
-    let is_silence = error.own_timeout().is_some_and(|out| out.after >= SHORT_DEADLINE);
+    let waited = error.own_timeout().map(|out| out.after).unwrap_or_default();
     let connection = error.connection().and_then(NonZeroU64::new);
-    Cause { connection, is_silence, is_connection: error.kind() == ErrorKind::Connect }
+    Cause { connection, waited, is_connection: error.kind() == ErrorKind::Connect }
 }
 
 /// Returns how long a call had that ended because its caller's own time was over.
@@ -464,9 +479,6 @@ fn callers_time(error: &LlmError) -> Option<Duration> {
 
 /// The usual time of a healthy model to its first token: a shorter wait shows nothing about the provider.
 const MIN_JUDGED: Duration = Duration::from_secs(1);
-
-/// The time within which a healthy model has nearly always begun to answer.
-const SHORT_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) fn outward(phase: Phase) -> CircuitState {
     match phase {

@@ -16,18 +16,29 @@
 //!
 //! The first fact of a row names no caller: a healthy circuit looks at no request.
 
-use std::num::NonZeroU64;
+use std::{num::NonZeroU64, time::Duration};
 
 /// What is known of a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cause {
     /// The connection that it failed with.
     pub(super) connection: Option<NonZeroU64>,
-    /// True if nothing came within a limit of time that is long enough for any model.
-    pub(super) is_silence: bool,
+    /// How long the call waited in vain, if it did: zero for any other failure.
+    pub(super) waited: Duration,
     /// True if no connection could be made, or one ended: a new connection is the proof that it is over.
     pub(super) is_connection: bool,
 }
+
+impl Cause {
+    /// Returns true if nothing came within a limit of time in which a healthy model has nearly always begun.
+    pub(super) fn is_silence(self) -> bool {
+        // A shorter silence is paid for by nobody, and many a model thinks as long.
+        self.waited >= SHORT_WAIT
+    }
+}
+
+/// The time within which a healthy model has nearly always begun to answer.
+pub(super) const SHORT_WAIT: Duration = Duration::from_secs(10);
 
 /// The author of a call: the caller and the prompt, as numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,18 +58,38 @@ pub(super) struct Evidence {
     authors: u32,
     caller: Option<u64>,
     prompt: Option<u64>,
+    /// True once a call that was under way before the row has ended well: then only calls since then tell of now.
+    is_contradicted: bool,
+    /// The weight of the facts of calls since then; how many of those failed, and the latest one that did.
+    fresh: u32,
+    failed: u32,
+    reach: u32,
+}
+
+/// A call that failed, as its circuit knows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place {
+    /// The facts in a row when the call began.
+    pub(super) known: u32,
+    /// Which one it is of the calls since the first fact; 0 for a call that was under way then.
+    pub(super) number: u32,
 }
 
 impl Evidence {
     /// Records a failure at this time; returns false if it tells of a known fact. `facts` is the number of facts in a
-    /// row, and `known` the number of them when the call began.
-    pub(super) fn observe(&mut self, facts: u32, known: u32, cause: Cause, author: Option<Author>, at: u64) -> bool {
+    /// row.
+    pub(super) fn observe(&mut self, facts: u32, place: Place, cause: Cause, author: Option<Author>, at: u64) -> bool {
         if facts == 0 {
             *self = Self::default();
         }
+        let Place { known, number } = place;
+        if number > 0 {
+            self.failed = self.failed.saturating_add(1);
+            self.reach = self.reach.max(number);
+        }
         let is_known = facts > 0
             && (cause.connection.is_some_and(|connection| self.connections.contains(&connection))
-                || !cause.is_silence && known != facts && at.saturating_sub(self.known_at) < MOMENT);
+                || !cause.is_silence() && known != facts && at.saturating_sub(self.known_at) < MOMENT);
         if is_known {
             return false;
         }
@@ -75,8 +106,29 @@ impl Evidence {
         true
     }
 
+    /// Counts the weight of a fact of such a call.
+    pub(super) fn weigh(&mut self, place: Place, weight: u32) {
+        self.fresh = self.fresh.saturating_add(if place.number > 0 { weight } else { 0 });
+    }
+
+    /// Takes a success of a call that was under way before the row began, and returns how many facts remain: the first,
+    /// and those of calls since then. A success tells of now unless the failures were sooner known.
+    pub(super) fn contradict(&mut self) -> u32 {
+        self.is_contradicted = true;
+        self.fresh.saturating_add(1)
+    }
+
+    /// Returns true if so many facts open a circuit. After a contradiction that takes one more, and half of all calls
+    /// since the row began have failed: a provider that fails a part of them answers the others later.
+    pub(super) fn is_enough(&self, facts: u32, limit: u32) -> bool {
+        match self.is_contradicted {
+            false => facts >= limit,
+            true => facts > limit && self.failed.saturating_mul(2) >= self.reach,
+        }
+    }
+
     /// Records the author of a fact.
-    fn add(&mut self, author: Author) {
+    pub(super) fn add(&mut self, author: Author) {
         let same = |common: Option<u64>, value| common.filter(|common| self.authors > 0 && *common == value);
         (self.caller, self.prompt) = match self.authors {
             0 => (Some(author.caller), Some(author.prompt)),
@@ -109,6 +161,11 @@ const LEAST_COMMON: u32 = 2;
 mod tests {
     use super::*;
 
+    /// The place of a call that began after so many facts.
+    fn after(known: u32) -> Place {
+        Place { known, number: known }
+    }
+
     fn failure() -> Cause {
         Cause::default()
     }
@@ -116,23 +173,23 @@ mod tests {
     #[test]
     fn calls_that_were_under_way_together_are_one_fact() {
         let mut evidence = Evidence::default();
-        assert!(evidence.observe(0, 0, failure(), None, 10));
+        assert!(evidence.observe(0, after(0), failure(), None, 10));
         for at in [10, 11, MOMENT] {
-            assert!(!evidence.observe(1, 0, failure(), None, at));
+            assert!(!evidence.observe(1, after(0), failure(), None, at));
         }
-        assert!(evidence.observe(1, 0, failure(), None, MOMENT + 10), "it lasts");
-        assert!(evidence.observe(2, 2, failure(), None, MOMENT + 11), "it began after the news");
+        assert!(evidence.observe(1, after(0), failure(), None, MOMENT + 10), "it lasts");
+        assert!(evidence.observe(2, after(2), failure(), None, MOMENT + 11), "it began after the news");
     }
 
     #[test]
     fn a_connection_is_one_fact_for_ever() {
         let mut evidence = Evidence::default();
         let of = |connection| Cause { connection: NonZeroU64::new(connection), ..Cause::default() };
-        assert!(evidence.observe(0, 0, of(1), None, 0));
-        assert!(!evidence.observe(1, 1, of(1), None, 5 * MOMENT));
-        assert!(evidence.observe(1, 1, of(2), None, 5 * MOMENT));
-        assert!(!evidence.observe(2, 2, of(1), None, 9 * MOMENT));
-        assert!(evidence.observe(0, 0, of(1), None, 9 * MOMENT), "a success in between begins a new row");
+        assert!(evidence.observe(0, after(0), of(1), None, 0));
+        assert!(!evidence.observe(1, after(1), of(1), None, 5 * MOMENT));
+        assert!(evidence.observe(1, after(1), of(2), None, 5 * MOMENT));
+        assert!(!evidence.observe(2, after(2), of(1), None, 9 * MOMENT));
+        assert!(evidence.observe(0, after(0), of(1), None, 9 * MOMENT), "a success in between begins a new row");
     }
 
     #[test]

@@ -35,8 +35,8 @@ pub struct CircuitBreakerLayer {
 }
 
 impl CircuitBreakerLayer {
-    /// Creates a layer whose circuit has this name, which its errors and events contain. It opens for 60 s after 5
-    /// failures in a row, then lets one probe through.
+    /// Creates a layer whose circuit has this name, which its errors and events contain. It opens after 5
+    /// failures in a row, and lets one probe through after each [`cooldown`](Self::cooldown).
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         let policy = Policy {
             settings: Settings::default(),
@@ -88,15 +88,18 @@ impl CircuitBreakerLayer {
         self
     }
 
-    /// Sets how long the circuit stays open before each probe. Default: 60 s.
+    /// Sets how long the circuit stays open before each probe.
     ///
-    /// Where a [`Fallback`](crate::Fallback) has nowhere else to go, the circuit lets single calls through sooner:
-    /// after 1, 2, 4, 8 and then every 10 s; every 2 s if no connection could be made, since to try that costs the
-    /// provider
-    /// nothing.
+    /// Default: 1, 2, 4 and then 8 s; at most 2 s if no connection could be made, since to try that costs the
+    /// provider nothing. After a call that waited in vain, at least twice as long as it waited, up to 60 s: each probe of a
+    /// silent provider costs a caller its time. Streams that can go on to another model probe it after 10 s, and wait
+    /// no longer than 10 s there.
+    ///
+    /// Where a [`Fallback`](crate::Fallback) has nowhere else to go, the circuit lets single calls through after
+    /// those times, whatever was set.
     #[must_use]
     pub fn cooldown(mut self, cooldown: Duration) -> Self {
-        self.changed().cooldown = cooldown;
+        self.changed().cooldown = Some(cooldown);
         self
     }
 

@@ -100,7 +100,7 @@
 //! // from now on the provider is not called
 //! let error = llm.ready().await.unwrap().call(LlmRequest::prompt("hello")).await.unwrap_err();
 //! assert_eq!(error.kind(), ErrorKind::CircuitOpen);
-//! assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
+//! assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
 //! assert_eq!(circuit.state(), CircuitState::Open);
 //! # }
 //! ```

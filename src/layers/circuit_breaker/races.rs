@@ -9,19 +9,19 @@ use crate::internal::sync::{Arc, model, thread};
 use super::{
     evidence::Cause,
     settings::{Rule, Settings, Window},
-    state::{Admission, Circuit, Decision, Outcome, Phase},
+    state::{Admission, Circuit, Decision, Outcome, Phase, Way},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 const FAILURE: Outcome = Outcome::Failure { slow: false, throttle: None, cause: CAUSE };
-const CAUSE: Cause = Cause { connection: None, is_silence: false, is_connection: false };
+const CAUSE: Cause = Cause { connection: None, waited: Duration::ZERO, is_connection: false };
 const SUCCESS: Outcome = Outcome::Success { slow: false };
 
 fn settings(failures: u32, probes: u32) -> Settings {
     Settings {
         consecutive_failures: NonZeroU32::new(failures),
         probes: NonZeroU32::new(probes).expect("a number of probes"),
-        cooldown: SECOND,
+        cooldown: Some(SECOND),
         ..Settings::default()
     }
 }
@@ -35,7 +35,7 @@ fn admission(decision: Decision) -> Option<Admission> {
 
 fn opened(settings: Settings, origin: Instant) -> Arc<Circuit> {
     let circuit = Circuit::new(settings, origin, 7);
-    let call = admission(circuit.admit(false, || origin)).expect("closed");
+    let call = admission(circuit.admit(Way::Any, || origin)).expect("closed");
     assert!(circuit.settle(call, FAILURE, || origin).transition.is_some());
     Arc::new(circuit)
 }
@@ -48,10 +48,10 @@ pub(crate) fn end_of_cooldown_admits_exactly_the_probes() {
             let callers: Vec<_> = (0..2)
                 .map(|_| {
                     let circuit = circuit.clone();
-                    thread::spawn(move || circuit.admit(false, || origin + SECOND))
+                    thread::spawn(move || circuit.admit(Way::Any, || origin + SECOND))
                 })
                 .collect();
-            let mut decisions = vec![circuit.admit(false, || origin + SECOND)];
+            let mut decisions = vec![circuit.admit(Way::Any, || origin + SECOND)];
             decisions.extend(callers.into_iter().map(|caller| caller.join().unwrap()));
 
             let half_opened = decisions.iter().filter(|decision| matches!(decision, Decision::AdmittedAfter(..)));
@@ -68,15 +68,15 @@ pub(crate) fn dropped_probe_races_with_an_admission() {
     model(move || {
         let circuit = opened(settings(1, 1), origin);
         let now = origin + SECOND;
-        let probe = admission(circuit.admit(false, || now)).expect("the probe");
+        let probe = admission(circuit.admit(Way::Any, || now)).expect("the probe");
         let dropping = {
             let circuit = circuit.clone();
             thread::spawn(move || circuit.settle(probe, Outcome::Abandoned, || now))
         };
-        let raced = admission(circuit.admit(false, || now));
+        let raced = admission(circuit.admit(Way::Any, || now));
         dropping.join().unwrap();
         // The place is free either in time or now: there are never two probes, and never none.
-        let after = admission(circuit.admit(false, || now));
+        let after = admission(circuit.admit(Way::Any, || now));
         assert_eq!(usize::from(raced.is_some()) + usize::from(after.is_some()), 1);
     });
 }
@@ -85,7 +85,7 @@ pub(crate) fn late_outcome_races_with_the_trip() {
     let origin = Instant::now();
     model(move || {
         let circuit = Arc::new(Circuit::new(settings(2, 1), origin, 7));
-        let calls: Vec<_> = (0..3).filter_map(|_| admission(circuit.admit(false, || origin))).collect();
+        let calls: Vec<_> = (0..3).filter_map(|_| admission(circuit.admit(Way::Any, || origin))).collect();
         assert!(circuit.settle(calls[0], FAILURE, || origin).transition.is_none());
         // Another moment: in the first one they would tell of the same fact.
         let later = origin + SECOND;
@@ -109,15 +109,15 @@ pub(crate) fn late_outcome_races_with_the_probe() {
         let origin = Instant::now();
         model(move || {
             let circuit = Arc::new(Circuit::new(settings(1, 1), origin, 7));
-            let stale_call = admission(circuit.admit(false, || origin)).expect("closed");
-            let call = admission(circuit.admit(false, || origin)).expect("closed");
+            let stale_call = admission(circuit.admit(Way::Any, || origin)).expect("closed");
+            let call = admission(circuit.admit(Way::Any, || origin)).expect("closed");
             circuit.settle(call, FAILURE, || origin);
             let now = origin + SECOND;
             let straggler = {
                 let circuit = circuit.clone();
                 thread::spawn(move || circuit.settle(stale_call, stale, || now))
             };
-            let probe = admission(circuit.admit(false, || now)).expect("the probe");
+            let probe = admission(circuit.admit(Way::Any, || now)).expect("the probe");
             let recovered = circuit.settle(probe, SUCCESS, || now);
             assert!(straggler.join().unwrap().late);
             assert_eq!(recovered.transition.map(|change| change.to), Some(Phase::Closed));
@@ -136,7 +136,7 @@ pub(crate) fn failure_in_the_window_races_with_a_reset() {
             origin,
             7,
         ));
-        let before = admission(circuit.admit(false, || origin)).expect("closed");
+        let before = admission(circuit.admit(Way::Any, || origin)).expect("closed");
         let resetting = {
             let circuit = circuit.clone();
             thread::spawn(move || circuit.reset(origin))
@@ -144,7 +144,7 @@ pub(crate) fn failure_in_the_window_races_with_a_reset() {
         circuit.settle(before, FAILURE, || origin);
         resetting.join().unwrap();
         // A single failure since the reset: the one before it must not make two.
-        let after = admission(circuit.admit(false, || origin)).expect("closed");
+        let after = admission(circuit.admit(Way::Any, || origin)).expect("closed");
         assert_eq!(circuit.settle(after, FAILURE, || origin).transition, None);
     });
 }

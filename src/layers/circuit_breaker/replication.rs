@@ -88,9 +88,9 @@ impl Circuit {
             CircuitUpdate::Throttled { .. } => max_throttle,
             CircuitUpdate::Open { reason: Reason::Quota | Reason::Auth, .. } => latch,
             // The cooldown may have grown.
-            CircuitUpdate::Open { reason: Reason::ProbeFailed, .. } => self.settings.cooldown(u32::MAX, 0.0),
+            CircuitUpdate::Open { reason: Reason::ProbeFailed, .. } => self.settings.longest_cooldown(u32::MAX),
             CircuitUpdate::Open { .. } | CircuitUpdate::Probing { .. } | CircuitUpdate::Closed => {
-                self.settings.cooldown(0, 0.0)
+                self.settings.longest_cooldown(0)
             }
         };
         own.saturating_add(PROBE_HEAD_START)
@@ -209,17 +209,17 @@ mod tests {
     use super::*;
     use crate::layers::circuit_breaker::{
         evidence::Cause,
-        state::{Admission, Decision, Outcome},
+        state::{Admission, Decision, Outcome, Way},
     };
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn circuit(now: Instant) -> Circuit {
-        Circuit::new(Settings { cooldown: 60 * SECOND, ..Settings::default() }, now, 7)
+        Circuit::new(Settings { cooldown: Some(60 * SECOND), ..Settings::default() }, now, 7)
     }
 
     fn admitted(circuit: &Circuit, now: Instant) -> Option<Admission> {
-        match circuit.admit(false, || now) {
+        match circuit.admit(Way::Any, || now) {
             Decision::Admitted(admission) | Decision::AdmittedAfter(admission, _) => Some(admission),
             Decision::Rejected(_) => None,
         }
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn nothing_that_is_told_closes_it_off_for_longer_than_its_own_settings_would() {
         let now = Instant::now();
-        let settings = Settings { cooldown: 10 * SECOND, latch: 40 * SECOND, ..Settings::default() };
+        let settings = Settings { cooldown: Some(10 * SECOND), latch: 40 * SECOND, ..Settings::default() };
         let grows = Settings { growth: Some((2.0, 300 * SECOND)), ..settings.clone() };
         let open = |reason| CircuitUpdate::Open { reason, left: 300 * SECOND };
         for (settings, update, own) in [

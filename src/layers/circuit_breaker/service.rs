@@ -48,7 +48,7 @@ impl Shared {
     }
 
     /// Returns a permit in any state, or the refusal.
-    fn admit(&self, request: &LlmRequest) -> Result<Permit, LlmError> {
+    fn admit(&self, request: &mut LlmRequest) -> Result<Permit, LlmError> {
         match &self.circuits {
             Circuits::One(sharded) => admit(sharded.value(), request),
             Circuits::Keyed(keyed) => admit(&keyed.of(request), request),
@@ -56,7 +56,7 @@ impl Shared {
     }
 }
 
-fn admit(circuit: &Arc<NamedCircuit>, request: &LlmRequest) -> Result<Permit, LlmError> {
+fn admit(circuit: &Arc<NamedCircuit>, request: &mut LlmRequest) -> Result<Permit, LlmError> {
     if let Some(ticket) = circuit.free_ticket() {
         return Ok(Permit::new(circuit.clone(), ticket));
     }
@@ -91,10 +91,7 @@ where
         let time = Time::of(&request);
         let permit = match self.shared.free_permit() {
             Some(permit) => permit,
-            None => match self.shared.admit(&request.clone()) {
-                Ok(permit) => permit,
-                Err(refusal) => return ResponseFuture::rejected(refusal),
-            },
+            None => return self.call_with_care(request.clone()).unwrap_or_else(ResponseFuture::rejected),
         };
         ResponseFuture::new(Call::first(&mut self.inner, request), permit, time)
     }
@@ -104,6 +101,15 @@ impl<S> CircuitBreaker<S>
 where
     S: LlmService + Clone,
 {
+    /// A call to a circuit that is not in good health.
+    #[cold]
+    fn call_with_care(&mut self, mut request: LlmRequest) -> Result<ResponseFuture<S>, LlmError> {
+        let permit = self.shared.admit(&mut request)?;
+        let time = Time::of(&request);
+        let deadline = if deadline::is_unkept(request.context()) { Deadline::keep(&mut request)? } else { None };
+        Ok(ResponseFuture::new(Call::first(&mut self.inner, request), permit, time).until(deadline))
+    }
+
     /// A call that ends at its deadline.
     #[cold]
     fn call_in_time(&mut self, mut request: LlmRequest) -> Result<ResponseFuture<S>, LlmError> {

@@ -2,15 +2,18 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use super::window::{MOST_CALLS, SHORTEST, Span};
+use super::{
+    evidence::{Cause, SHORT_WAIT},
+    window::{MOST_CALLS, SHORTEST, Span},
+};
 
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) consecutive_failures: Option<NonZeroU32>,
     pub(super) failure_rate: Option<Rule>,
     pub(super) slow_rate: Option<Rule>,
-    /// The first cooldown.
-    pub(super) cooldown: Duration,
+    /// The first cooldown; `None`: as long as the last failure suggests.
+    pub(super) cooldown: Option<Duration>,
     /// The factor from one cooldown to the next while no probe succeeds, and the longest cooldown.
     pub(super) growth: Option<(f64, Duration)>,
     /// The share of a repeated cooldown that chance may take off it.
@@ -28,13 +31,20 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Returns the cooldown before the `relapses`-th repetition, with `chance` in `[0, 1)`.
+    /// Returns the cooldown before the `relapses`-th repetition after this failure, with `chance` in `[0, 1)`.
     ///
     /// The first is exact: circuits trip at different times already, each on its own failures. Chance shortens
     /// repeated ones, and never lengthens them, so that many processes do not probe in step and yet all are back
     /// within one cooldown.
-    pub(super) fn cooldown(&self, relapses: u32, chance: f64) -> Duration {
-        let first = self.cooldown;
+    pub(super) fn cooldown(&self, relapses: u32, last: Cause, chance: f64) -> Duration {
+        let first = match (self.cooldown, self.growth) {
+            (Some(first), _) => first,
+            (None, Some(_)) => FIRST_PAUSE,
+            (None, None) => {
+                let rest = rest(relapses, last);
+                return if relapses == 0 { rest } else { rest.mul_f64(1.0 - self.jitter * chance) };
+            }
+        };
         if relapses == 0 {
             return first;
         }
@@ -45,13 +55,26 @@ impl Settings {
         Duration::try_from_secs_f64(grown * (1.0 - self.jitter * chance)).unwrap_or(first)
     }
 
+    /// Returns the cooldown for a call that waits only for a short time: nobody pays more for a silent provider.
+    pub(super) fn rest_of_short(&self, last: Cause) -> Duration {
+        match (self.cooldown, self.growth) {
+            (None, None) if last.is_silence() => SHORT_WAIT,
+            _ => Duration::MAX,
+        }
+    }
+
     /// Returns how many probes must succeed in a row after so many trips soon after a closing.
     pub(super) fn evidence(&self, lapses: u32) -> u32 {
         self.successes.get().saturating_mul(MORE_EVIDENCE.pow(lapses.min(MOST_EVIDENCE)))
     }
 
+    /// Returns the longest cooldown before the `relapses`-th repetition, whatever failed.
+    pub(super) fn longest_cooldown(&self, relapses: u32) -> Duration {
+        self.cooldown(relapses, Cause { waited: LONGEST_REST, ..Cause::default() }, 0.0)
+    }
+
     pub(super) fn probe_lease(&self) -> Duration {
-        self.probe_lease.unwrap_or_else(|| self.cooldown.max(Duration::from_secs(60)))
+        self.probe_lease.unwrap_or_else(|| self.cooldown.unwrap_or_default().max(Duration::from_secs(60)))
     }
 }
 
@@ -61,7 +84,7 @@ impl Default for Settings {
             consecutive_failures: NonZeroU32::new(5),
             failure_rate: None,
             slow_rate: None,
-            cooldown: Duration::from_secs(60),
+            cooldown: None,
             growth: None,
             jitter: 0.1,
             probes: NonZeroU32::MIN,
@@ -121,10 +144,17 @@ pub(super) fn pause(failed: u32, is_connection: bool) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << failed.min(MOST_DOUBLED)).min(longest)
 }
 
-/// The pauses of the SDKs of OpenAI and Anthropic begin with half a second and end with eight.
+/// Returns the cooldown after so many that were in vain, if none was set: the [`pause`], but at least twice as long as
+/// the last call waited in vain, up to a minute. So for two thirds of the time nobody waits for a silent provider.
+fn rest(failed: u32, last: Cause) -> Duration {
+    pause(failed, last.is_connection).max(last.waited.saturating_mul(2).min(LONGEST_REST))
+}
+
+/// The pauses of the SDKs of OpenAI and Anthropic begin with half a second, and end with eight.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 const LONGEST_PAUSE_TO_CONNECT: Duration = Duration::from_secs(2);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 /// The number of doublings after which any pause has its longest.
 const MOST_DOUBLED: u32 = 8;
 
@@ -165,8 +195,8 @@ mod tests {
     #[test]
     fn cooldown_grows_to_its_cap_and_jitter_only_shortens() {
         let growth = Some((2.0, Duration::from_secs(300)));
-        let settings = Settings { growth, ..Settings::default() };
-        let seconds = |relapses, chance| settings.cooldown(relapses, chance).as_secs_f64();
+        let settings = Settings { cooldown: Some(Duration::from_secs(60)), growth, ..Settings::default() };
+        let seconds = |relapses, chance| settings.cooldown(relapses, Cause::default(), chance).as_secs_f64();
         assert_eq!(seconds(0, 0.9), 60.0);
         assert_eq!(seconds(1, 0.0), 120.0);
         assert_eq!(seconds(2, 0.0), 240.0);
@@ -178,8 +208,21 @@ mod tests {
     fn pauses_grow_from_a_second() {
         let seconds =
             |is_connection| [0, 1, 2, 3, 4, 99, u32::MAX].map(|failed| pause(failed, is_connection).as_secs());
-        assert_eq!(seconds(false), [1, 2, 4, 8, 10, 10, 10]);
+        assert_eq!(seconds(false), [1, 2, 4, 8, 8, 8, 8]);
         assert_eq!(seconds(true), [1, 2, 2, 2, 2, 2, 2]);
+    }
+
+    #[test]
+    fn default_cooldown_is_a_pause_or_twice_the_wait() {
+        let settings = Settings::default();
+        let waited = |seconds| Cause { waited: Duration::from_secs(seconds), ..Cause::default() };
+        let seconds = |waited, chance| [0, 1, 4, 9].map(|n| settings.cooldown(n, waited, chance).as_secs_f64());
+        assert_eq!(seconds(Cause::default(), 0.0), [1.0, 2.0, 8.0, 8.0]);
+        assert_eq!(seconds(waited(3), 0.0), [6.0, 6.0, 8.0, 8.0]);
+        assert_eq!(seconds(waited(10), 0.5), [20.0, 19.0, 19.0, 19.0], "the first is exact");
+        assert_eq!(seconds(waited(300), 0.0), [60.0; 4]);
+        let no_connection = Cause { is_connection: true, ..Cause::default() };
+        assert_eq!(seconds(no_connection, 0.0), [1.0, 2.0, 2.0, 2.0]);
     }
 
     #[test]
@@ -193,11 +236,11 @@ mod tests {
     #[test]
     fn absurd_settings_do_not_panic() {
         for growth in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
-            for cooldown in [Duration::ZERO, Duration::MAX] {
+            for cooldown in [None, Some(Duration::ZERO), Some(Duration::MAX)] {
                 let growth = Some((growth, Duration::MAX));
                 let settings = Settings { growth, cooldown, ..Settings::default() };
                 for relapses in [0, 1, u32::MAX] {
-                    settings.cooldown(relapses, 0.5);
+                    settings.cooldown(relapses, Cause { waited: Duration::MAX, ..Cause::default() }, 0.5);
                 }
             }
         }

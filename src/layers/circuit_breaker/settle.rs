@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    evidence::Cause,
+    evidence::{Author, Cause, Place, SHORT_WAIT},
     state::{Admission, Circuit, Core, Outcome, Phase, Settlement, Transition, nanos, phase},
     storm::CALM,
     window::Sample,
@@ -83,7 +83,8 @@ impl Circuit {
                 self.record(generation, false, false, at)
             }
             Outcome::Success { slow } => {
-                self.count(generation, |word| word.with_failures(0).with_worked())?;
+                let facts = self.facts_after_success(admission, word);
+                self.count(generation, |word| word.with_failures(facts).with_worked())?;
                 self.record(generation, false, slow, at)
             }
             Outcome::Failure { slow, throttle, cause } => {
@@ -134,8 +135,7 @@ impl Circuit {
         }
         let place = core.probes.iter().position(|probe| probe.id == id);
         core.probes.swap_remove(place.ok_or(Late)?);
-        let caller = admission.author.map(|author| author.caller);
-        Ok(self.judge_probe(core, word, caller, outcome, at))
+        Ok(self.judge_probe(core, word, admission.author, outcome, at))
     }
 
     /// Takes the outcome of a probe that has given its place back. `word` is the circuit's state before.
@@ -143,10 +143,11 @@ impl Circuit {
         &self,
         mut core: MutexGuard<'_, Core>,
         word: Word,
-        caller: Option<u64>,
+        author: Option<Author>,
         outcome: Outcome,
         at: u64,
     ) -> Option<Transition> {
+        let caller = author.map(|author| author.caller);
         match outcome {
             Outcome::Alive | Outcome::Neutral | Outcome::Abandoned => None,
             Outcome::Success { slow: false } => {
@@ -156,14 +157,15 @@ impl Circuit {
             // The provider may be well for a more patient caller. But each such probe costs a caller its time.
             Outcome::CallerImpatient { .. } => {
                 core.impatient += 1;
-                (core.impatient >= MAX_IMPATIENT).then(|| self.relapse(&mut core, false, at))
+                (core.impatient >= MAX_IMPATIENT).then(|| self.relapse(&mut core, IMPATIENT, at))
             }
             // After a slow answer, or a 429 without a time, the provider is still not well.
             Outcome::Success { slow: true } | Outcome::RateLimited { until: None } => {
-                Some(self.relapse(&mut core, false, at))
+                Some(self.relapse(&mut core, Cause::default(), at))
             }
             Outcome::Failure { throttle, cause, .. } => {
-                let relapse = self.relapse(&mut core, cause.is_connection, at);
+                author.into_iter().for_each(|author| core.evidence.add(author));
+                let relapse = self.relapse(&mut core, cause, at);
                 drop(core);
                 self.extend(throttle, at);
                 Some(relapse)
@@ -175,7 +177,7 @@ impl Circuit {
             // One caller's mistake shows nothing; but if invalid requests opened the circuit, the provider is still
             // broken.
             Outcome::InvalidRequest { .. } if core.cause == Reason::InvalidRequests && core.storm.goes_on(caller) => {
-                Some(self.relapse(&mut core, false, at))
+                Some(self.relapse(&mut core, Cause::default(), at))
             }
             Outcome::InvalidRequest { .. } => None,
             Outcome::Quota { until } => {
@@ -261,26 +263,40 @@ impl Circuit {
     /// Counts one more fact in a row, and trips if it is the last one. Returns `None` if the failure tells of a known
     /// fact.
     fn count_fact(&self, admission: Admission, cause: Cause, at: u64) -> Result<Option<Option<Transition>>, Late> {
-        let Admission { generation, known, author, .. } = admission;
+        let Admission { generation, known, place: number, author, .. } = admission;
+        let place = Place { known, number };
         let limit = self.settings.consecutive_failures.map(|limit| limit.get().min(MOST_FAILURES));
         let mut core = self.lock();
         let facts = self.load().failures();
-        if !core.evidence.observe(facts, known, cause, author, at) {
+        if !core.evidence.observe(facts, place, cause, author, at) {
             return Ok(None);
         }
-        core.is_connection = cause.is_connection;
-        drop(core);
+        if facts == 0 {
+            self.row.store(0, Ordering::Release);
+        }
+        core.last = cause;
         let weight = match limit {
-            Some(limit) if cause.is_silence => limit.div_ceil(2),
+            Some(limit) if cause.is_silence() => limit.div_ceil(2),
             _ => 1,
         };
+        core.evidence.weigh(place, weight);
         let word = self.count(generation, |word| word.with_failures(word.failures().saturating_add(weight)))?;
-        match limit {
-            Some(limit) if word.failures() >= limit => {
-                self.trip_for_cooldown(generation, Reason::ConsecutiveFailures, at).map(Some)
-            }
-            _ => Ok(Some(None)),
+        let is_enough = limit.is_some_and(|limit| core.evidence.is_enough(word.failures(), limit));
+        drop(core);
+        match is_enough {
+            true => self.trip_for_cooldown(generation, Reason::ConsecutiveFailures, at).map(Some),
+            false => Ok(Some(None)),
         }
+    }
+
+    /// Returns how many facts remain after a success: none, unless its call was under way when the first became known.
+    fn facts_after_success(&self, admission: Admission, word: Word) -> u32 {
+        if admission.place > 0 || word.failures() == 0 {
+            return 0;
+        }
+        let mut core = self.lock();
+        // Who was silent began long before.
+        if core.last.waited > Duration::ZERO { 0 } else { core.evidence.contradict() }
     }
 
     /// Records a call in the windows. Only a bad call can trip: a good one never makes a share worse.
@@ -318,7 +334,8 @@ impl Circuit {
         let others = self.calm.swap(0, Ordering::AcqRel);
         // Where nothing else is left, a refusal of ours would only hide what the provider says.
         if core.storm.observe(fingerprint, caller, at, u64::from(others)) && !admission.is_only_way {
-            let until = at.saturating_add(nanos(self.settings.cooldown(0, 0.0)));
+            core.last = Cause::default();
+            let until = at.saturating_add(nanos(self.settings.cooldown(0, core.last, 0.0)));
             return Ok(Some(self.open(&mut core, Reason::InvalidRequests, at, until)));
         }
         self.update(|word| word.with_suspect(true));
@@ -371,12 +388,15 @@ impl Circuit {
     }
 
     fn trip_for_cooldown(&self, generation: u32, reason: Reason, at: u64) -> Result<Option<Transition>, Late> {
-        let until = at.saturating_add(nanos(self.settings.cooldown(0, 0.0)));
         let mut core = self.lock();
         if self.load().generation() != generation {
             return Err(Late);
         }
-        core.trips(at);
+        // One caller's failures say nothing about how soon the others may come back.
+        if reason != Reason::ConsecutiveFailures || !core.evidence.is_one_authors() {
+            core.trips(at);
+        }
+        let until = at.saturating_add(nanos(self.settings.cooldown(0, core.last, 0.0)));
         Ok(Some(self.open(&mut core, reason, at, until)))
     }
 
@@ -390,11 +410,11 @@ impl Circuit {
     }
 
     /// Opens a half-open circuit again.
-    fn relapse(&self, core: &mut Core, is_connection: bool, at: u64) -> Transition {
-        core.is_connection = is_connection;
+    fn relapse(&self, core: &mut Core, cause: Cause, at: u64) -> Transition {
+        core.last = cause;
         core.relapses = core.relapses.saturating_add(1);
         let chance = core.rng.f64();
-        let cooldown = self.settings.cooldown(core.relapses, chance);
+        let cooldown = self.settings.cooldown(core.relapses, cause, chance);
         // A storm of invalid requests stays one, for the sake of the next probe.
         let reason = match core.cause {
             Reason::InvalidRequests => Reason::InvalidRequests,
@@ -441,8 +461,9 @@ impl Circuit {
 #[derive(Debug)]
 struct Late;
 
-/// The number of probes with too little time that show an unhealthy provider.
+/// The number of probes with too little time that show an unhealthy provider, and what they tell.
 const MAX_IMPATIENT: u32 = 3;
+const IMPATIENT: Cause = Cause { connection: None, waited: SHORT_WAIT, is_connection: false };
 
 /// The largest count that the word has room for.
 const MOST_FAILURES: u32 = (1 << 27) - 1;

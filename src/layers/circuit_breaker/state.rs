@@ -24,7 +24,7 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    evidence::{Author, Cause, Evidence},
+    evidence::{Author, Cause, Evidence, SHORT_WAIT},
     settings::{Rule, Settings, pause},
     storm::Storm,
     window::History,
@@ -44,10 +44,14 @@ pub(super) struct Circuit {
     pub(super) word: AtomicU64,
     /// The time at which an open circuit may probe. Like all times here, it is in nanoseconds since `origin`.
     pub(super) until: AtomicU64,
-    /// The time from which an open circuit lets a single call through that has nowhere else to go.
+    /// The time from which an open circuit lets a single call through that has nowhere else to go, and one that waits
+    /// only for a short time.
     pub(super) single_at: AtomicU64,
+    pub(super) short_at: AtomicU64,
     /// The end of the throttle.
     pub(super) throttled_until: AtomicU64,
+    /// The calls admitted since the first failure of a row became known.
+    pub(super) row: AtomicU32,
     /// The calls that ended well since the last invalid request, counted only while a storm is suspected.
     pub(super) calm: AtomicU32,
     pub(super) has_windows: bool,
@@ -71,13 +75,14 @@ pub(super) struct Core {
     pub(super) relapses: u32,
     /// The number of times that it has tripped again soon after it had closed, and the time of its last closing.
     pub(super) lapses: u32,
-    /// True if the last fact was a connection's.
-    pub(super) is_connection: bool,
+    /// The last fact.
+    pub(super) last: Cause,
     pub(super) closed_at: Option<u64>,
     /// The reason for which it opened, kept while half-open.
     pub(super) cause: Reason,
-    /// The facts that a closed circuit counts, or that opened it.
+    /// The facts that a closed circuit counts, or that opened it, and whether all of these are of one author.
     pub(super) evidence: Evidence,
+    is_one_authors: bool,
     pub(super) storm: Storm,
     /// The last suspected reason for a latch, whether a probe is wanted to confirm it, and the earliest time of the
     /// next one.
@@ -92,6 +97,7 @@ pub(super) struct Core {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probe {
     pub(super) id: u64,
+    pub(super) begun: u64,
     /// The time from which it may be replaced.
     pub(super) lease_ends: u64,
 }
@@ -103,8 +109,10 @@ pub(super) struct Admission {
     pub(super) probe: Option<u64>,
     /// True if a storm of invalid requests is suspected: then this request's fingerprint is needed.
     pub(super) suspect: bool,
-    /// The facts in a row when the call was admitted.
+    /// The facts in a row when the call was admitted, and which one it is of the calls admitted since the first of
+    /// them was known; 0 for a call that was under way then.
     pub(super) known: u32,
+    pub(super) place: u32,
     /// The author of the call, if it is needed.
     pub(super) author: Option<Author>,
     /// True if a fallback has nowhere else to go with the call.
@@ -114,13 +122,24 @@ pub(super) struct Admission {
 impl Admission {
     /// Returns the admission of a call to a healthy circuit of this generation.
     pub(super) fn free(generation: u32) -> Self {
-        Self { generation, probe: None, suspect: false, known: 0, author: None, is_only_way: false }
+        Self { generation, probe: None, suspect: false, known: 0, place: 0, author: None, is_only_way: false }
     }
 
     /// Returns true if more must be known of the call when it is settled.
     pub(super) fn is_marked(self) -> bool {
         self.probe.is_some() || self.suspect || self.known > 0
     }
+}
+
+/// What a call may do if it is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// It goes elsewhere, or fails.
+    Any,
+    /// It goes to another model, and leaves this one for it after a short wait.
+    Short,
+    /// It has nowhere else to go.
+    Only,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,6 +234,8 @@ impl Circuit {
             word: AtomicU64::new(0),
             until: AtomicU64::new(0),
             single_at: AtomicU64::new(0),
+            short_at: AtomicU64::new(0),
+            row: AtomicU32::new(0),
             throttled_until: AtomicU64::new(0),
             calm: AtomicU32::new(0),
             has_windows: settings.failure_rate.is_some() || settings.slow_rate.is_some(),
@@ -230,10 +251,11 @@ impl Circuit {
                 impatient: 0,
                 relapses: 0,
                 lapses: 0,
-                is_connection: false,
+                last: Cause::default(),
                 closed_at: None,
                 cause: Reason::Forced,
                 evidence: Evidence::default(),
+                is_one_authors: false,
                 storm,
                 suspected_latch: None,
                 wants_probe: false,
@@ -275,12 +297,12 @@ impl Circuit {
     /// Requests admission. While closed this is one load, and the clock is not read. An open circuit lets single
     /// calls through that have nowhere else to go.
     #[inline]
-    pub(super) fn admit(&self, is_only_way: bool, now: impl FnOnce() -> Instant) -> Decision {
+    pub(super) fn admit(&self, way: Way, now: impl FnOnce() -> Instant) -> Decision {
         let word = self.load();
         if word.admits_all() {
-            return Decision::Admitted(admission(word, is_only_way));
+            return Decision::Admitted(self.admission(word, way));
         }
-        self.admit_unless_open(word, now(), is_only_way)
+        self.admit_unless_open(word, now(), way)
     }
 
     /// Admits a call as a probe before the cooldown is over, if the facts that opened the circuit are all of another
@@ -292,8 +314,13 @@ impl Circuit {
             return None;
         }
         let transition = self.publish(&mut core, Tag::HalfOpen, Reason::CooldownOver);
-        let admission = self.add_probe(&mut core, self.at(now))?;
+        let admission = self.add_probe(&mut core, Way::Any, self.at(now))?;
         Some(Decision::AdmittedAfter(admission, transition))
+    }
+
+    /// Returns true if the last failure was a long wait.
+    pub(super) fn was_silent(&self) -> bool {
+        self.lock().last.is_silence()
     }
 
     /// Returns the state without changing it. An open circuit whose cooldown is over stays open until a call
@@ -427,50 +454,63 @@ impl Circuit {
     }
 
     #[inline]
-    fn admit_unless_open(&self, word: Word, now: Instant, is_only_way: bool) -> Decision {
+    fn admit_unless_open(&self, word: Word, now: Instant, way: Way) -> Decision {
         let at = self.at(now);
         // Rejected without the lock: the usual work of an open circuit.
-        if word.tag() == Tag::Open && at < self.opens_until(is_only_way)
+        if word.tag() == Tag::Open && at < self.opens_until(way)
             || word.throttled() && at < self.throttled_until.load(Ordering::Acquire)
         {
-            return self.reject(word, is_only_way);
+            return self.reject(word, way);
         }
-        self.admit_after(at, is_only_way)
+        self.admit_after(at, way)
     }
 
     /// Returns when an open circuit lets the next call through.
-    fn opens_until(&self, is_only_way: bool) -> u64 {
+    fn opens_until(&self, way: Way) -> u64 {
         let until = self.until.load(Ordering::Acquire);
-        if is_only_way { until.min(self.single_at.load(Ordering::Acquire)) } else { until }
+        match way {
+            Way::Any => until,
+            Way::Short => until.min(self.short_at.load(Ordering::Acquire)),
+            Way::Only => until.min(self.single_at.load(Ordering::Acquire)),
+        }
+    }
+
+    /// Returns the admission of a call to a closed circuit.
+    #[inline]
+    fn admission(&self, word: Word, way: Way) -> Admission {
+        let known = if word.tag() == Tag::Closed { word.failures() } else { 0 };
+        let place = if known > 0 { self.row.fetch_add(1, Ordering::AcqRel).saturating_add(1) } else { 0 };
+        let is_only_way = way == Way::Only;
+        Admission { suspect: word.suspect(), known, place, is_only_way, ..Admission::free(word.generation()) }
     }
 
     /// Admits a call once a cooldown or a throttle may be over.
     #[cold]
-    fn admit_after(&self, at: u64, is_only_way: bool) -> Decision {
+    fn admit_after(&self, at: u64, way: Way) -> Decision {
         let mut core = self.lock();
         let word = self.load();
         let mut transition = None;
         if word.throttled() {
             if at < self.throttled_until.load(Ordering::Acquire) {
-                return self.reject(word, is_only_way);
+                return self.reject(word, way);
             }
             let (before, after) = self.update(|word| word.with_throttled(false));
             transition = Some(core.changed(before, after, Reason::ThrottleOver));
         }
         match word.tag() {
             Tag::Closed | Tag::Bypassed => {
-                return admitted(admission(word, is_only_way), transition);
+                return admitted(self.admission(word, way), transition);
             }
             Tag::Open => {
-                if at < self.opens_until(is_only_way) {
-                    return self.reject(word, is_only_way);
+                if at < self.opens_until(way) {
+                    return self.reject(word, way);
                 }
                 transition = Some(self.publish(&mut core, Tag::HalfOpen, Reason::CooldownOver));
             }
             Tag::HalfOpen => {}
         }
-        match self.add_probe(&mut core, at) {
-            Some(admission) => admitted(Admission { is_only_way, ..admission }, transition),
+        match self.add_probe(&mut core, way, at) {
+            Some(admission) => admitted(Admission { is_only_way: way == Way::Only, ..admission }, transition),
             None => Decision::Rejected(Rejection {
                 phase: Phase::HalfOpen,
                 reason: core.cause,
@@ -486,15 +526,18 @@ impl Circuit {
         probes.saturating_mul(1 << doubled)
     }
 
-    fn add_probe(&self, core: &mut Core, at: u64) -> Option<Admission> {
+    fn add_probe(&self, core: &mut Core, way: Way, at: u64) -> Option<Admission> {
         if core.probes.len() >= self.room(core) {
-            let expired = core.probes.iter().position(|probe| probe.lease_ends <= at);
+            // One that waits longer than others would does not keep them from looking themselves.
+            let is_long = |probe: &Probe| probe.begun.saturating_add(nanos(SHORT_WAIT)) <= at;
+            let may_pass = way == Way::Short && core.last.is_silence();
+            let expired = core.probes.iter().position(|probe| probe.lease_ends <= at || may_pass && is_long(probe));
             core.probes.swap_remove(expired?);
         }
         let id = core.next_probe;
         core.next_probe += 1;
         let lease_ends = at.saturating_add(nanos(self.settings.probe_lease()));
-        core.probes.push(Probe { id, lease_ends });
+        core.probes.push(Probe { id, begun: at, lease_ends });
         Some(Admission { probe: Some(id), ..Admission::free(self.load().generation()) })
     }
 
@@ -506,11 +549,11 @@ impl Circuit {
         ends.map_or(soon, |ends| ends.min(soon))
     }
 
-    fn reject(&self, word: Word, is_only_way: bool) -> Decision {
+    fn reject(&self, word: Word, way: Way) -> Decision {
         let phase = phase(word);
         let reason = if phase == Phase::Throttled { Reason::Throttled } else { word.reason() };
         let until = match phase {
-            Phase::Open => self.instant(self.opens_until(is_only_way)),
+            Phase::Open => self.instant(self.opens_until(way)),
             _ => self.phase_ends(phase),
         };
         Decision::Rejected(Rejection { phase, reason, until })
@@ -521,11 +564,12 @@ impl Circuit {
     pub(super) fn open(&self, core: &mut Core, reason: Reason, at: u64, until: u64) -> Transition {
         let throttled = if self.load().throttled() { self.throttled_until.load(Ordering::Acquire) } else { 0 };
         self.until.store(until.max(throttled), Ordering::Release);
-        let single_at = match reason {
+        let after = |pause: Duration| match reason {
             Reason::Forced => FOREVER,
-            _ => at.saturating_add(nanos(pause(core.relapses, core.is_connection))).max(throttled),
+            _ => at.saturating_add(nanos(pause)).max(throttled),
         };
-        self.single_at.store(single_at, Ordering::Release);
+        self.single_at.store(after(pause(core.relapses, core.last.is_connection)), Ordering::Release);
+        self.short_at.store(after(self.settings.rest_of_short(core.last)), Ordering::Release);
         core.cause = reason;
         self.publish(core, Tag::Open, reason)
     }
@@ -543,9 +587,15 @@ impl Circuit {
         for (_, window) in self.failure_rate.iter().chain(&self.slow_rate) {
             window.restart(next);
         }
-        let is_one_authors =
-            tag == Tag::Open && reason == Reason::ConsecutiveFailures && core.evidence.is_one_authors();
-        let suspect = doubts && tag == Tag::Closed || is_one_authors;
+        if tag == Tag::Open {
+            let may_be = match reason {
+                Reason::ConsecutiveFailures => true,
+                Reason::ProbeFailed => core.is_one_authors,
+                _ => false,
+            };
+            core.is_one_authors = may_be && core.evidence.is_one_authors();
+        }
+        let suspect = if tag == Tag::Open { core.is_one_authors } else { doubts && tag == Tag::Closed };
         let (before, after) = self.update(|word| word.next(tag, reason).with_suspect(suspect));
         self.throttled_until.store(0, Ordering::Release);
         core.changed(before, after, reason)
@@ -635,10 +685,6 @@ impl Core {
 }
 
 /// Returns the admission of a call to a closed circuit in this state.
-fn admission(word: Word, is_only_way: bool) -> Admission {
-    let known = if word.tag() == Tag::Closed { word.failures() } else { 0 };
-    Admission { suspect: word.suspect(), known, is_only_way, ..Admission::free(word.generation()) }
-}
 
 fn admitted(admission: Admission, transition: Option<Transition>) -> Decision {
     match transition {

@@ -246,7 +246,7 @@ async fn who_waits_for_a_probe_that_never_succeeds_fails_within_the_longest_wait
     let answers = join_all((0..100).map(|_| llm.clone().oneshot(ask()))).await;
     assert!(answers.iter().all(Result::is_err));
     assert!(begun.elapsed() <= secs(25), "{:?}", begun.elapsed());
-    // One opens it; nothing else is left, so that probes go after 1, 2, 4, 8 and 10 s.
+    // One opens it; nothing else is left, so that probes go after 1, 2, 4 and 8 s.
     assert!(leaf.calls() <= 6, "each probe is one call: {}", leaf.calls());
 }
 

@@ -120,8 +120,8 @@ pub struct CircuitBreaker {
     pub failure_rate: Option<RateOver>,
     /// Opens when this share of the calls was slow. Default: no such rule.
     pub slow_calls: Option<SlowCalls>,
-    /// The time for which it stays open before the first probe. Default: 60 s.
-    #[schemars(extend("default" = "60s"))]
+    /// The time for which it stays open before the first probe. Default: 1, 2, 4, then 8 s; longer where a provider
+    /// is silent.
     pub cooldown: Option<Cooldown>,
     /// The most concurrent probes. Default: 1.
     #[schemars(extend("default" = 1), range(min = 1))]

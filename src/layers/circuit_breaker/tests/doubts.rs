@@ -1,6 +1,6 @@
 //! Tests of doubts: that a request is invalid, that a provider is down. A doubt decides nothing.
 
-use tokio::time::{advance, sleep};
+use tokio::time::{Instant, advance, sleep};
 use tower::{Layer as _, ServiceExt as _};
 
 use super::*;
@@ -158,5 +158,44 @@ async fn a_probe_whose_caller_is_in_a_hurry_decides_nothing_and_the_third_is_ans
             let answer = llm.clone().oneshot(question(5).with_timeout(patience * SECOND)).await;
             assert_eq!((answer.is_ok(), breaker.handle().state()), (state == Closed, state));
         }
+    }
+}
+
+/// What a probe of a silent provider costs its caller, and when the next one goes.
+#[tokio::test(start_paused = true)]
+async fn a_probe_of_a_silent_provider_waits_ten_seconds_where_a_stream_can_go_on() {
+    for (stream, reasons, backup, waits, rests) in [
+        (true, false, true, 10, 20),
+        (false, false, true, 30, 60),
+        (true, true, true, 30, 60),
+        (true, false, false, 30, 60),
+    ] {
+        let case = format!("stream {stream}, reasons {reasons}, backup {backup}");
+        let breaker = CircuitBreakerLayer::new("sonnet").cooldown_jitter(0.0).consecutive_failures(1);
+        let handle = breaker.handle();
+        let silent = breaker.layer(TimeoutLayer::new(30 * SECOND).layer(Strict::new().takes(3600 * SECOND)));
+        let fallback = FallbackLayer::new("sonnet");
+        let fallback = if backup { fallback.tier("backup", Strict::new()) } else { fallback };
+        let llm = fallback.layer(silent);
+        let effort = if reasons { r#""reasoning_effort":"high","# } else { "" };
+        let ask = async |n: usize| {
+            let body =
+                format!(r#"{{{effort}"stream":{stream},"messages":[{{"role":"user","content":"question {n}"}}]}}"#);
+            let begun = Instant::now();
+            let answer = llm.clone().oneshot(LlmRequest::from(Wire::new(Dialect::OpenAi, body).unwrap())).await;
+            assert_eq!(answer.is_ok(), backup, "{case}");
+            begun.elapsed()
+        };
+        assert_eq!(ask(0).await, 30 * SECOND, "{case}: nobody knows yet");
+        assert_eq!(ask(1).await, Duration::ZERO, "{case}");
+        // Who would wait for a shorter time need not wait as long for the turn either.
+        sleep(10 * SECOND).await;
+        if backup {
+            assert_eq!(ask(2).await, if waits == 10 { 10 * SECOND } else { Duration::ZERO }, "{case}");
+        }
+        sleep(50 * SECOND).await;
+        assert_eq!(ask(3).await, waits * SECOND, "{case}");
+        let next = handle.earliest_probe().map(|at| at.saturating_duration_since(Instant::now()));
+        assert_eq!(next, Some(rests * SECOND), "{case}");
     }
 }

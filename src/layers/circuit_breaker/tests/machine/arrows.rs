@@ -15,7 +15,7 @@ fn healthy_call_reads_no_clock() {
     let bench = Bench::new(minute());
     bench.call(OK);
     let never = || -> Instant { panic!("no clock in good health") };
-    let Decision::Admitted(admission) = bench.circuit.admit(false, never) else {
+    let Decision::Admitted(admission) = bench.circuit.admit(Way::Any, never) else {
         panic!("closed");
     };
     assert_eq!(bench.circuit.settle(admission, OK, never), Settlement::default());

@@ -11,13 +11,13 @@ use tokio::time::Instant;
 use crate::layers::circuit_breaker::{
     evidence::Cause,
     settings::Settings,
-    state::{Admission, Circuit, Decision, Outcome, Phase, Rejection, Settlement, Transition},
+    state::{Admission, Circuit, Decision, Outcome, Phase, Rejection, Settlement, Transition, Way},
 };
 
 pub(super) const OK: Outcome = Outcome::Success { slow: false };
 pub(super) const SLOW: Outcome = Outcome::Success { slow: true };
 pub(super) const FAILURE: Outcome = Outcome::Failure { slow: false, throttle: None, cause: CAUSE };
-pub(super) const CAUSE: Cause = Cause { connection: None, is_silence: false, is_connection: false };
+pub(super) const CAUSE: Cause = Cause { connection: None, waited: Duration::ZERO, is_connection: false };
 pub(super) const HINTLESS_429: Outcome = Outcome::RateLimited { until: None };
 pub(super) const QUOTA: Outcome = Outcome::Quota { until: None };
 
@@ -60,7 +60,7 @@ impl Bench {
     }
 
     pub(super) fn decide(&self) -> Decision {
-        self.circuit.admit(false, || self.now.get())
+        self.circuit.admit(Way::Any, || self.now.get())
     }
 
     pub(super) fn admit(&self) -> Option<Admission> {
@@ -106,5 +106,5 @@ impl Bench {
 
 /// Settings with a cooldown of a minute.
 pub(super) fn minute() -> Settings {
-    Settings { cooldown: seconds(60), ..Settings::default() }
+    Settings { cooldown: Some(seconds(60)), ..Settings::default() }
 }

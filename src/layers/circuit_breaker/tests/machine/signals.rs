@@ -365,7 +365,7 @@ fn earliest_probe_is_when_a_call_is_really_admitted() {
 #[test]
 fn extreme_times_do_not_panic() {
     let bench = Bench::opened(Settings {
-        cooldown: Duration::MAX,
+        cooldown: Some(Duration::MAX),
         probe_lease: Some(Duration::MAX),
         latch: Duration::MAX,
         max_throttle: Duration::MAX,
