@@ -23,6 +23,21 @@ impl LlmError {
         self.0.network.is_local
     }
 
+    /// Sets the number of the connection that the call failed with, for a client of your own. A circuit takes all
+    /// failures with one connection for one.
+    #[must_use]
+    pub fn with_connection(mut self, number: u64) -> Self {
+        self.0.network.connection = Some(number);
+        self
+    }
+
+    /// Says that this machine's network failed, for a client of your own. Such a failure is no provider's.
+    #[must_use]
+    pub fn with_local_network(mut self) -> Self {
+        self.0.network.is_local = true;
+        self
+    }
+
     /// Sets the facts of the connection.
     #[cfg(feature = "http")]
     pub(crate) fn with_network(mut self, facts: NetworkFacts) -> Self {

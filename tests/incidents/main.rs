@@ -4,6 +4,7 @@
 mod common;
 
 mod balancing;
+mod evidence;
 mod numbers;
 mod outages;
 mod simulation;
