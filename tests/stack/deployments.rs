@@ -19,7 +19,7 @@ use tower::ServiceExt;
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 /// A deployment that fails attracts so little that its circuit sees few failures.
-const OPENS_AT_ONCE: &str = "circuit_breaker: { consecutive_failures: 1 }";
+const OPENS_AT_ONCE: &str = "circuit_breaker: { consecutive_failures: 1, cooldown: 60s }";
 
 /// A tier `main` with these deployments, and a tier behind it.
 fn config(deployments: &str) -> Config {

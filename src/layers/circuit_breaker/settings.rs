@@ -31,17 +31,18 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Returns the cooldown before the `relapses`-th repetition after this failure, with `chance` in `[0, 1)`.
+    /// Returns the cooldown before the `relapses`-th repetition after this failure, of a circuit that has not been
+    /// closed for this time, with `chance` in `[0, 1)`.
     ///
     /// The first is exact: circuits trip at different times already, each on its own failures. Chance shortens
     /// repeated ones, and never lengthens them, so that many processes do not probe in step and yet all are back
     /// within one cooldown.
-    pub(super) fn cooldown(&self, relapses: u32, last: Cause, chance: f64) -> Duration {
+    pub(super) fn cooldown(&self, relapses: u32, last: Cause, down: Duration, chance: f64) -> Duration {
         let first = match (self.cooldown, self.growth) {
             (Some(first), _) => first,
             (None, Some(_)) => FIRST_PAUSE,
             (None, None) => {
-                let rest = rest(relapses, last);
+                let rest = rest(relapses, last, down);
                 return if relapses == 0 { rest } else { rest.mul_f64(1.0 - self.jitter * chance) };
             }
         };
@@ -56,9 +57,9 @@ impl Settings {
     }
 
     /// Returns the cooldown for a call that waits only for a short time: nobody pays more for a silent provider.
-    pub(super) fn rest_of_short(&self, last: Cause) -> Duration {
+    pub(super) fn rest_of_short(&self, last: Cause, down: Duration) -> Duration {
         match (self.cooldown, self.growth) {
-            (None, None) if last.is_silence() => SHORT_WAIT,
+            (None, None) if last.is_silence() => SHORT_WAIT.max(share(down)),
             _ => Duration::MAX,
         }
     }
@@ -70,7 +71,7 @@ impl Settings {
 
     /// Returns the longest cooldown before the `relapses`-th repetition, whatever failed.
     pub(super) fn longest_cooldown(&self, relapses: u32) -> Duration {
-        self.cooldown(relapses, Cause { waited: LONGEST_REST, ..Cause::default() }, 0.0)
+        self.cooldown(relapses, Cause::default(), Duration::MAX, 0.0)
     }
 
     pub(super) fn probe_lease(&self) -> Duration {
@@ -146,8 +147,16 @@ pub(super) fn pause(failed: u32, is_connection: bool) -> Duration {
 
 /// Returns the cooldown after so many that were in vain, if none was set: the [`pause`], but at least twice as long as
 /// the last call waited in vain, up to a minute. So for two thirds of the time nobody waits for a silent provider.
-fn rest(failed: u32, last: Cause) -> Duration {
-    pause(failed, last.is_connection).max(last.waited.saturating_mul(2).min(LONGEST_REST))
+///
+/// Who has been down for long need not be seen to be back as soon: the cooldown is a share of that time too.
+fn rest(failed: u32, last: Cause, down: Duration) -> Duration {
+    let waited = last.waited.saturating_mul(2).min(LONGEST_REST);
+    pause(failed, last.is_connection).max(waited).max(share(down))
+}
+
+/// Returns the least cooldown of a circuit that has not been closed for this time.
+fn share(down: Duration) -> Duration {
+    (down / SHARE).min(LONGEST_REST)
 }
 
 /// The pauses of the SDKs of OpenAI and Anthropic begin with half a second, and end with eight.
@@ -155,6 +164,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 const LONGEST_PAUSE_TO_CONNECT: Duration = Duration::from_secs(2);
 const LONGEST_REST: Duration = Duration::from_secs(60);
+/// A provider that is back is seen to be within a fiftieth of the time that it was away.
+const SHARE: u32 = 50;
 /// The number of doublings after which any pause has its longest.
 const MOST_DOUBLED: u32 = 8;
 
@@ -196,7 +207,8 @@ mod tests {
     fn cooldown_grows_to_its_cap_and_jitter_only_shortens() {
         let growth = Some((2.0, Duration::from_secs(300)));
         let settings = Settings { cooldown: Some(Duration::from_secs(60)), growth, ..Settings::default() };
-        let seconds = |relapses, chance| settings.cooldown(relapses, Cause::default(), chance).as_secs_f64();
+        let seconds =
+            |relapses, chance| settings.cooldown(relapses, Cause::default(), Duration::ZERO, chance).as_secs_f64();
         assert_eq!(seconds(0, 0.9), 60.0);
         assert_eq!(seconds(1, 0.0), 120.0);
         assert_eq!(seconds(2, 0.0), 240.0);
@@ -216,13 +228,17 @@ mod tests {
     fn default_cooldown_is_a_pause_or_twice_the_wait() {
         let settings = Settings::default();
         let waited = |seconds| Cause { waited: Duration::from_secs(seconds), ..Cause::default() };
-        let seconds = |waited, chance| [0, 1, 4, 9].map(|n| settings.cooldown(n, waited, chance).as_secs_f64());
+        let seconds =
+            |waited, chance| [0, 1, 4, 9].map(|n| settings.cooldown(n, waited, Duration::ZERO, chance).as_secs_f64());
         assert_eq!(seconds(Cause::default(), 0.0), [1.0, 2.0, 8.0, 8.0]);
         assert_eq!(seconds(waited(3), 0.0), [6.0, 6.0, 8.0, 8.0]);
         assert_eq!(seconds(waited(10), 0.5), [20.0, 19.0, 19.0, 19.0], "the first is exact");
         assert_eq!(seconds(waited(300), 0.0), [60.0; 4]);
         let no_connection = Cause { is_connection: true, ..Cause::default() };
         assert_eq!(seconds(no_connection, 0.0), [1.0, 2.0, 2.0, 2.0]);
+        let after =
+            |minutes: u64| settings.cooldown(9, no_connection, Duration::from_secs(60 * minutes), 0.0).as_secs_f64();
+        assert_eq!([1, 4, 10, 40, 600].map(after), [2.0, 4.8, 12.0, 48.0, 60.0]);
     }
 
     #[test]
@@ -240,7 +256,12 @@ mod tests {
                 let growth = Some((growth, Duration::MAX));
                 let settings = Settings { growth, cooldown, ..Settings::default() };
                 for relapses in [0, 1, u32::MAX] {
-                    settings.cooldown(relapses, Cause { waited: Duration::MAX, ..Cause::default() }, 0.5);
+                    settings.cooldown(
+                        relapses,
+                        Cause { waited: Duration::MAX, ..Cause::default() },
+                        Duration::MAX,
+                        0.5,
+                    );
                 }
             }
         }

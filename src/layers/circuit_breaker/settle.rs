@@ -335,7 +335,7 @@ impl Circuit {
         // Where nothing else is left, a refusal of ours would only hide what the provider says.
         if core.storm.observe(fingerprint, caller, at, u64::from(others)) && !admission.is_only_way {
             core.last = Cause::default();
-            let until = at.saturating_add(nanos(self.settings.cooldown(0, core.last, 0.0)));
+            let until = at.saturating_add(nanos(self.settings.cooldown(0, core.last, Duration::ZERO, 0.0)));
             return Ok(Some(self.open(&mut core, Reason::InvalidRequests, at, until)));
         }
         self.update(|word| word.with_suspect(true));
@@ -396,7 +396,7 @@ impl Circuit {
         if reason != Reason::ConsecutiveFailures || !core.evidence.is_one_authors() {
             core.trips(at);
         }
-        let until = at.saturating_add(nanos(self.settings.cooldown(0, core.last, 0.0)));
+        let until = at.saturating_add(nanos(self.settings.cooldown(0, core.last, Duration::ZERO, 0.0)));
         Ok(Some(self.open(&mut core, reason, at, until)))
     }
 
@@ -414,7 +414,7 @@ impl Circuit {
         core.last = cause;
         core.relapses = core.relapses.saturating_add(1);
         let chance = core.rng.f64();
-        let cooldown = self.settings.cooldown(core.relapses, cause, chance);
+        let cooldown = self.settings.cooldown(core.relapses, cause, core.down(at), chance);
         // A storm of invalid requests stays one, for the sake of the next probe.
         let reason = match core.cause {
             Reason::InvalidRequests => Reason::InvalidRequests,

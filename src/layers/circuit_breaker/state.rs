@@ -78,6 +78,8 @@ pub(super) struct Core {
     /// The last fact.
     pub(super) last: Cause,
     pub(super) closed_at: Option<u64>,
+    /// The time of its last opening after it had been closed.
+    opened_at: u64,
     /// The reason for which it opened, kept while half-open.
     pub(super) cause: Reason,
     /// The facts that a closed circuit counts, or that opened it, and whether all of these are of one author.
@@ -253,6 +255,7 @@ impl Circuit {
                 lapses: 0,
                 last: Cause::default(),
                 closed_at: None,
+                opened_at: 0,
                 cause: Reason::Forced,
                 evidence: Evidence::default(),
                 is_one_authors: false,
@@ -562,6 +565,9 @@ impl Circuit {
     /// Opens the circuit at `at`, until this time. A time that the provider has named before counts as well, for all
     /// calls.
     pub(super) fn open(&self, core: &mut Core, reason: Reason, at: u64, until: u64) -> Transition {
+        if core.relapses == 0 {
+            core.opened_at = at;
+        }
         let throttled = if self.load().throttled() { self.throttled_until.load(Ordering::Acquire) } else { 0 };
         self.until.store(until.max(throttled), Ordering::Release);
         let after = |pause: Duration| match reason {
@@ -569,7 +575,7 @@ impl Circuit {
             _ => at.saturating_add(nanos(pause)).max(throttled),
         };
         self.single_at.store(after(pause(core.relapses, core.last.is_connection)), Ordering::Release);
-        self.short_at.store(after(self.settings.rest_of_short(core.last)), Ordering::Release);
+        self.short_at.store(after(self.settings.rest_of_short(core.last, core.down(at))), Ordering::Release);
         core.cause = reason;
         self.publish(core, Tag::Open, reason)
     }
@@ -668,6 +674,11 @@ impl Core {
     }
 
     /// Records a trip of a circuit that was closed since it was last open.
+    /// Returns how long it has not been closed.
+    pub(super) fn down(&self, at: u64) -> Duration {
+        Duration::from_nanos(at.saturating_sub(self.opened_at))
+    }
+
     pub(super) fn trips(&mut self, at: u64) {
         match self.closed_at.take() {
             Some(closed) if at.saturating_sub(closed) < nanos(SOON) => self.lapses = self.lapses.saturating_add(1),

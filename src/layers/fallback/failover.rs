@@ -428,6 +428,14 @@ impl Failover {
         }
     }
 
+    /// Returns when a request asks again that waits for the earliest probe; `None` if it does not. One that was the
+    /// probe itself, in vain, waits on with the others.
+    pub(super) fn next_probe(&self, error: &LlmError, now: Instant) -> Option<Instant> {
+        let mut asked = error.attempts().iter();
+        let was_refused = self.again || asked.any(|attempt| attempt.failure == Some(ErrorKind::CircuitOpen));
+        self.earliest_probe(error).or_else(|| if was_refused { self.next_try(error, now) } else { None })
+    }
+
     /// Starts over at the first tier, after a wait; earlier attempts stay on record. Returns whether there is a
     /// tier that may still be asked.
     pub(super) fn start_over(&mut self, before: &[Attempt]) -> bool {

@@ -380,7 +380,7 @@ fn try_again_at(failover: &Failover, error: &LlmError, waits_since: Option<Insta
         AllOpen::Fail => return None,
         AllOpen::Wait(longest) => {
             // Again while another request's probe is under way: waiting requests follow the first that succeeds.
-            let at = failover.earliest_probe(error)?.max(now.checked_add(LEAST_PAUSE)?);
+            let at = failover.next_probe(error, now)?.max(now.checked_add(LEAST_PAUSE)?);
             (at, failover.deadline().or_else(|| waits_since.unwrap_or(now).checked_add(longest)))
         }
         AllOpen::Queue(longest) => {

@@ -80,6 +80,8 @@ pub(super) struct Figures {
     pub(super) unnoticed: f64,
     /// The calls to the provider while it was sick.
     pub(super) dead: u64,
+    /// The seconds from the end of a trouble to the last request that somebody else had to answer.
+    pub(super) recovery: f64,
 }
 
 impl AddAssign for Figures {
@@ -87,6 +89,7 @@ impl AddAssign for Figures {
         self.shut_out += other.shut_out;
         self.unnoticed += other.unnoticed;
         self.dead += other.dead;
+        self.recovery += other.recovery;
     }
 }
 
@@ -205,6 +208,10 @@ impl World {
         let begun = Instant::now();
         let is_served = !self.fails(caller, begun);
         let answer = stack.oneshot(request).await.expect("the backup is well");
+        if begun >= self.ends && !answer.attempts().is_empty() {
+            let mut figures = self.figures.lock().unwrap();
+            figures.recovery = figures.recovery.max((begun - self.ends).as_secs_f64());
+        }
         let is_refused = answer.attempts().first().and_then(|step| step.failure) == Some(ErrorKind::CircuitOpen);
         if is_refused && is_served {
             self.figures.lock().unwrap().shut_out += 1.0 / self.load.rate;

@@ -17,7 +17,10 @@ use crate::traps::fixtures::{Fake, ask, error, secs};
 async fn each_failure_says_what_happened_where_and_what_to_do() {
     let open = CircuitBreakerLayer::new("sonnet");
     open.handle().force_open();
-    let tripped = CircuitBreakerLayer::new("sonnet").consecutive_failures(1).layer(Fake::fails(ErrorKind::Server));
+    let tripped = CircuitBreakerLayer::new("sonnet")
+        .consecutive_failures(1)
+        .cooldown(secs(60))
+        .layer(Fake::fails(ErrorKind::Server));
     tripped.clone().oneshot(ask()).await.unwrap_err();
     let full = BulkheadLayer::new().feature("chat", Limits::new(1).requests_per_minute(1)).layer(Fake::answers());
     full.clone().oneshot(ask()).await.unwrap();

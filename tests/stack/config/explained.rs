@@ -30,8 +30,8 @@ sonnet (anthropic claude-sonnet-4-5): at most 3 attempts
       rate_limited, overloaded, connect, server, stream_broken, malformed, empty_answer, other
   -> large
       timeout, circuit_open, bulkhead_full, quota_exhausted, too_large, unsupported_feature,
-      invalid_output, not_found, blocked, budget, deadline, out_of_service, store, credentials,
-      exhausted
+      invalid_output, auth, not_found, blocked, budget, deadline, out_of_service, store,
+      credentials, exhausted
   -> large (its window is larger)
       context_length
   fails: no route is set for it
@@ -40,14 +40,12 @@ sonnet (anthropic claude-sonnet-4-5): at most 3 attempts
       refusal
   fails
       invalid_request, idempotency_conflict
-  -> large if the key has ever worked, else fails
-      auth
 large (gemini gemini-2.5-pro): 1 attempt
   -> sorry
       rate_limited, overloaded, timeout, connect, server, stream_broken, malformed, empty_answer,
       circuit_open, bulkhead_full, quota_exhausted, too_large, unsupported_feature,
-      invalid_output, not_found, blocked, budget, deadline, out_of_service, store, credentials,
-      exhausted, other
+      invalid_output, auth, not_found, blocked, budget, deadline, out_of_service, store,
+      credentials, exhausted, other
   fails: no tier is known to have a larger window
       context_length
   fails: no route is set for it
@@ -56,8 +54,6 @@ large (gemini gemini-2.5-pro): 1 attempt
       refusal
   fails
       invalid_request, idempotency_conflict
-  -> sorry if the key has ever worked, else fails
-      auth
 sorry (canned): always answers
 feature chat: sonnet -> large
 feature code: sonnet only

@@ -2,6 +2,9 @@
 
 use steadfast_drill::{Drill, Report, Scenario, default_config, report::DeploymentReport};
 
+/// The most probes of an hour, whose outage begins once.
+const PROBES: u64 = 180;
+
 fn drilled(name: &str) -> Report {
     Drill::new(&default_config()).unwrap().run(&[Scenario::named(name).unwrap()]).unwrap()
 }
@@ -30,8 +33,9 @@ fn a_deployment_that_is_ten_times_slower_gets_at_most_a_twentieth() {
 fn a_deployment_that_fails_at_once_attracts_no_more_than_its_probes() {
     let report = drilled("failing-deployment");
     let [failing, others @ ..] = deployments(&report) else { panic!("there are four") };
-    // An hour of failures: a few before its circuit opens, and then a probe a minute.
-    assert!(failing.failures <= 5 + 60, "{failing:?}");
+    // An hour of failures: a few before its circuit opens, and then probes: of each eighth second, and of each minute
+    // at last.
+    assert!(failing.failures <= 5 + PROBES, "{failing:?}");
     assert!(failing.attempts > 500, "it has its share before and afterwards: {failing:?}");
     assert!(others.iter().all(|one| one.failures == 0), "{others:?}");
 }
@@ -40,7 +44,7 @@ fn a_deployment_that_fails_at_once_attracts_no_more_than_its_probes() {
 fn conversations_stay_together_over_the_loss_of_a_deployment() {
     let report = drilled("lost-deployment");
     let [lost, ..] = deployments(&report) else { panic!("there are four") };
-    assert!(lost.failures <= 5 + 60, "{lost:?}");
+    assert!(lost.failures <= 5 + PROBES, "{lost:?}");
     let warm = report.scenarios[0].warm.expect("there are conversations");
     assert!(warm >= 0.9, "{warm}");
 }

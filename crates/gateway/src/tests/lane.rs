@@ -401,7 +401,7 @@ async fn while_the_embeddings_provider_is_down_no_call_is_lost_and_no_vector_is_
     let stack = stack.build(Config::from_str(FILE, Format::Yaml).unwrap()).unwrap();
     let config = stack.handle().config();
     let (mut calls, mut lost, mut by_second) = (0, 0, 0);
-    while begun.elapsed() < Duration::from_secs(120) {
+    while begun.elapsed() < Duration::from_secs(180) {
         let body = asked("small").to_string();
         let call = OpaqueCall::json(Dialect::OpenAi, EMBEDDINGS, body).unwrap();
         let pool = config.lane_pool(CallKind::Embeddings, Dialect::OpenAi, call.model()).unwrap();

@@ -32,7 +32,10 @@ fn meaning(status: u16) -> &'static [ErrorKind] {
         409 | 425 => &[ErrorKind::Server],
         // Closed by the other side: Google's word for it is one of time.
         499 => &[ErrorKind::Timeout, ErrorKind::InvalidRequest, ErrorKind::Server],
-        400..500 => &[ErrorKind::InvalidRequest],
+        // A front's own: of the way there, of a certificate.
+        407 | 421 | 495..498 => &[ErrorKind::Blocked],
+        // A page, or nothing at all, is not the API's word.
+        400..500 => &[ErrorKind::InvalidRequest, ErrorKind::Blocked],
         _ => &[ErrorKind::Server],
     }
 }

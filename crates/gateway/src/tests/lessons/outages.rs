@@ -104,7 +104,7 @@ async fn when_all_circuits_are_open_callers_hear_when_to_come_back_or_wait_for_t
             // A single request goes through, and then none for some seconds.
             sleep(Duration::from_secs(20)).await;
             let single = house.post(path, &[("x-steadfast-timeout-ms", "1000")], &hello(false)).await;
-            assert!(matches!(single.status, 503 | 529), "{single:?}");
+            assert!(single.status >= 500, "{single:?}");
             house.provider(ANTHROPIC).heal();
             let answer = house.post(path, &[], &hello(false)).await;
             if wait {
@@ -144,7 +144,7 @@ async fn the_last_resort_is_asked_although_its_circuit_is_open() {
 // B21. BerriAI/litellm#25504: nothing said which target was cooling down, since when, until when and why.
 #[tokio::test(start_paused = true)]
 async fn who_looks_sees_which_circuit_is_open_since_when_and_why() {
-    let house = Plan::of(TWO).build();
+    let house = Plan::of(&format!("{TWO}circuit_breaker: {{ cooldown: 60s }}\n")).build();
     house.stack.status();
     house.provider(ANTHROPIC).fail(Fault::Overloaded);
     for _ in 0..TRIP {
