@@ -58,7 +58,7 @@ fn the_well_are_shut_out_a_tenth_as_long_and_the_sick_are_noticed_as_soon() {
 #[test]
 fn service_is_back_within_seconds_of_a_provider_that_failed_for_minutes() {
     let load = Load { rate: 2.0, callers: 10, runs: 40 };
-    for (trouble, most) in [(Trouble::Errors, 5.0), (Trouble::Silence, 12.0)] {
+    for (trouble, most) in [(Trouble::Errors, 5.0), (Trouble::Silence, 14.0)] {
         let mean = |rule| measure(rule, load, trouble).recovery / load.runs as f64;
         let (former, now) = (mean(Rule::Former), mean(Rule::Causes));
         println!("{trouble:?}: back after {former:.1} s before, {now:.1} s now, in the mean of {}", load.runs);
