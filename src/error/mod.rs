@@ -292,6 +292,15 @@ impl LlmError {
 
     /// The parameter that the model refused, if the request can be sent again without it.
     pub(crate) fn refused(&self) -> Option<OmittedParameter> {
+    /// Returns true if this one caller's limits may have ended the call: its places, rates, caps, time, attempts or key.
+    /// Another caller with the same request may be served.
+    #[cfg(feature = "cache")]
+    pub(crate) fn is_by_callers_limits(&self) -> bool {
+        use ErrorKind::{Budget, BulkheadFull, Deadline, Exhausted, IdempotencyConflict};
+        let kinds = [BulkheadFull, Budget, Deadline, Exhausted, IdempotencyConflict];
+        self.is_callers_own() || kinds.contains(&self.kind())
+    }
+
         self.0.refused
     }
 

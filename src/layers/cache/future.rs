@@ -168,9 +168,10 @@ impl<S> PendingCall<S> {
         self.ended(FlightResult::Answered(answer))
     }
 
-    fn ended(self: Box<Self>, ended: FlightResult) -> Next<S> {
+    fn ended(mut self: Box<Self>, ended: FlightResult) -> Next<S> {
         match ended {
             FlightResult::Failed(error) => Next::Ready(self.lookup.instead_of(error)),
+            FlightResult::Unshared if self.lookup.follows_another() => self.begin(),
             FlightResult::Unshared => self.calls_alone(),
             FlightResult::Answered(answer) => match self.lookup.shared_response(&answer) {
                 Some(response) => Next::Ready(Ok(response)),

@@ -42,6 +42,8 @@ pub(super) struct PendingLookup {
     question: Option<Question>,
     /// The shared call, if this process calls for all.
     call: Option<Box<dyn SharedCall>>,
+    /// True once a call that it followed had nothing to share.
+    disappointed: bool,
     settings: Arc<Settings>,
     handle: CacheHandle,
 }
@@ -75,6 +77,7 @@ impl PendingLookup {
             stale: None,
             question: handle.questions().read(key, request),
             call: None,
+            disappointed: false,
             settings: settings.clone(),
             handle: handle.clone(),
         }
@@ -112,6 +115,12 @@ impl PendingLookup {
     /// Returns a lead that no request can follow.
     pub(super) fn solo_leader(&self) -> Leader {
         Leader::solo(&self.handle.shared.flights, self.flight)
+    }
+
+    /// Notes that the call it followed had nothing to share. Returns whether that is the first: a request follows one
+    /// more, so that one calls for all others, and then none, so that nobody waits in turn.
+    pub(super) fn follows_another(&mut self) -> bool {
+        !std::mem::replace(&mut self.disappointed, true)
     }
 
     /// Leads a call, or follows one that is under way.
@@ -215,13 +224,14 @@ impl PendingLookup {
         if let Some(worst) = error.accepts() {
             self.handle.shared.accepted.note(self.requester.feature.as_ref(), Some(worst));
         }
-        match (ran_out(&error), self.in_session) {
-            // The leader's own limit ended the call, and the next request has another limit.
-            (true, _) => drop(lead),
-            // The failure may be that of a provider to which the session is pinned.
-            (false, true) => lead.end(FlightResult::Unshared),
-            (false, false) if lead.is_shared() => lead.end(FlightResult::Failed(error.clone())),
-            (false, false) => {}
+        if ran_out(&error) {
+            // The leader's own time is over, and the next request has another.
+            drop(lead);
+        } else if self.in_session || error.is_by_callers_limits() {
+            // The failure may be the leader's alone, as that of a provider to which its session is pinned.
+            lead.end(FlightResult::Unshared);
+        } else if lead.is_shared() {
+            lead.end(FlightResult::Failed(error.clone()));
         }
         self.instead_of(error)
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_test::task;
 use tower::{Layer, ServiceExt};
 
@@ -39,6 +40,48 @@ async fn however_a_call_ends_it_is_under_way_no_longer() {
     assert_eq!(fails.running(), 1, "one does");
     drop(followers);
     assert_eq!((under_way(&handle), fails.running()), (0, 0), "all have left");
+}
+
+/// The failures by which one caller's own limits end its call, by the table of the [kinds](ErrorKind).
+const OF_ONE_CALLER: [ErrorKind; 5] = [
+    ErrorKind::BulkheadFull,
+    ErrorKind::Budget,
+    ErrorKind::Deadline,
+    ErrorKind::Exhausted,
+    ErrorKind::IdempotencyConflict,
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_by_the_leaders_own_limits_is_the_leaders_alone() {
+    let of_kind = |kind: &ErrorKind| (LlmError::new(*kind, ""), OF_ONE_CALLER.contains(kind));
+    let mut causes: Vec<_> = ErrorKind::ALL.iter().map(of_kind).collect();
+    #[cfg(feature = "http")]
+    for kind in [ErrorKind::Auth, ErrorKind::InvalidRequest] {
+        let mut error = LlmError::new(kind, "");
+        error.blame_caller();
+        causes.push((error, true));
+    }
+    for (error, is_leaders) in causes {
+        let why = format!("{error:?}");
+        let leaf = Strict::new().fails(1, error).takes(Duration::from_secs(1));
+        let llm = CacheLayer::new().layer(leaf.clone());
+        let (first, second, third) =
+            tokio::join!(llm.clone().oneshot(ask()), llm.clone().oneshot(ask()), llm.clone().oneshot(ask()));
+        assert!(first.is_err(), "{why}");
+        assert_eq!((second.is_ok(), third.is_ok()), (is_leaders, is_leaders), "{why}");
+        assert_eq!(leaf.calls(), if is_leaders { 2 } else { 1 }, "the others share a call: {why}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_whose_places_are_all_taken_do_not_wait_in_turn() {
+    let second = Duration::from_secs(1);
+    let leaf = Strict::new().fails(9, LlmError::new(ErrorKind::BulkheadFull, "")).takes(second);
+    let llm = CacheLayer::new().layer(leaf.clone());
+    let begun = Instant::now();
+    let ended = futures_util::future::join_all((0..9).map(|_| llm.clone().oneshot(ask()))).await;
+    assert!(ended.iter().all(Result::is_err));
+    assert_eq!((begun.elapsed(), leaf.calls()), (second * 3, 9));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,10 +3,18 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::join_all;
-use steadfast::{CacheLayer, CacheReason, ErrorKind, LlmRequest, RetryWithJitterLayer, TimeoutLayer};
+use steadfast::{
+    BudgetLayer, BulkheadLayer, CacheLayer, CacheReason, ErrorKind, LlmRequest, RetryWithJitterLayer, TimeoutLayer,
+    layers::{
+        budget::{BudgetKey, Cap, Period},
+        bulkhead::{CallerBulkheadLayer, CallerLimits, Limits},
+        cache::Tenant,
+    },
+    prices::{PriceTable, Usd},
+};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_test::task;
-use tower::{Layer, ServiceBuilder};
+use tower::{Layer, Service, ServiceBuilder};
 
 use crate::cache::provider::{Provider, call, text};
 
@@ -188,6 +196,39 @@ async fn one_sessions_failure_is_not_anothers() {
     let llm = CacheLayer::new().layer(provider.service());
     let (pinned, free) = tokio::join!(call(&llm, ask().with_session("s")), text(&llm, ask()));
     assert_eq!((pinned.unwrap_err().kind(), free.as_str()), (ErrorKind::Server, "answer 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limits_of_who_asked_first_are_nobody_elses() {
+    let limits = || Limits::new(1).queue(5).max_wait(SECOND);
+    let own = CallerLimits::new(BulkheadLayer::new().default_limit(limits()));
+    let asks = || ask().with_extension(Tenant::new("one"));
+    let causes = [
+        ("the caller's places", ErrorKind::BulkheadFull, asks().with_extension(own.clone())),
+        ("the feature's places", ErrorKind::BulkheadFull, asks().with_feature("batch")),
+        ("the key's cap", ErrorKind::Budget, asks().with_extension(BudgetKey::new("poor"))),
+    ];
+    for (cause, kind, first) in causes {
+        let provider = Provider::new().takes(SECOND * 5);
+        let cap = Cap::new("cap", Usd::ZERO, Period::Day).key("poor");
+        let budget = BudgetLayer::new(PriceTable::builtin()).model(Some("openai"), "gpt-4o").unwrap().cap(cap);
+        let stack = ServiceBuilder::new()
+            .layer(CacheLayer::new().ignore_feature())
+            .layer(CallerBulkheadLayer::new())
+            .layer(budget)
+            .layer(BulkheadLayer::new().feature("batch", limits()).default_limit(10))
+            .service(provider.service());
+        // It takes the places of the one who asks first.
+        let mut other =
+            task::spawn(call(&stack, LlmRequest::prompt("b").with_feature("batch").with_extension(own.clone())));
+        assert!(other.poll().is_pending());
+        // All ask before the first is refused.
+        let calls = std::iter::once(first).chain(std::iter::repeat_with(asks).take(10));
+        let ended = join_all(calls.map(|request| stack.clone().call(request)).collect::<Vec<_>>()).await;
+        assert_eq!(ended[0].as_ref().unwrap_err().kind(), kind, "{cause}");
+        assert!(ended[1..].iter().all(Result::is_ok), "{cause}: {ended:?}");
+        assert_eq!(provider.calls(), 2, "{cause}: the others share one call");
+    }
 }
 
 #[tokio::test(start_paused = true)]
