@@ -2,11 +2,13 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, response::Parts};
 use http_body_util::BodyExt;
+use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt};
 
 use super::{
@@ -426,17 +428,24 @@ pub(super) async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, Ll
     Ok(if more.is_empty() { first } else { more.freeze() })
 }
 
+/// The time in which an error body is read, from its head on. A choice of ours: SDKs decide by the head alone.
+const ERROR_BODY: Duration = Duration::from_secs(1);
+
 /// Reads the start of an error body. A part of it suffices: the status is known.
 pub(super) async fn read_error(mut body: Body, limit: usize) -> Bytes {
     let mut read = BytesMut::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        if let Ok(data) = frame.into_data() {
-            let room = limit - read.len();
-            read.extend_from_slice(&data[..data.len().min(room)]);
-            if read.len() == limit {
-                break;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(data) = frame.into_data() {
+                let room = limit - read.len();
+                read.extend_from_slice(&data[..data.len().min(room)]);
+                if read.len() == limit {
+                    break;
+                }
             }
         }
-    }
+    };
+    // Boxed: it is rare, and every call would reserve room for its timer.
+    let _whole = Box::pin(timeout(ERROR_BODY, reading)).await;
     read.freeze()
 }

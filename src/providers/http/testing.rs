@@ -3,19 +3,21 @@
 use std::{
     convert::Infallible,
     future::Ready,
+    pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use serde_json::Value;
 use tower::{BoxError, Service};
 
-type Frames = stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, BoxError>>>;
+type Frames = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, BoxError>> + Send>>;
 
 /// Clones share the script and the record.
 #[derive(Clone, Debug)]
@@ -24,6 +26,7 @@ pub(crate) struct Scripted {
     headers: HeaderMap,
     pieces: Vec<Bytes>,
     broken: bool,
+    pace: Option<Duration>,
     asked: Arc<Mutex<Vec<Request<Full<Bytes>>>>>,
 }
 
@@ -42,7 +45,7 @@ impl Scripted {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", content_type.parse().expect("a header"));
         let status = StatusCode::from_u16(status).expect("a status");
-        Self { status, headers, pieces: vec![body.into()], broken: false, asked: Arc::default() }
+        Self { status, headers, pieces: vec![body.into()], broken: false, pace: None, asked: Arc::default() }
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
@@ -59,6 +62,12 @@ impl Scripted {
     /// The connection breaks after the body.
     pub(crate) fn broken(mut self) -> Self {
         self.broken = true;
+        self
+    }
+
+    /// The body comes at this pace, over and over, and never ends.
+    pub(crate) fn endless(mut self, pace: Duration) -> Self {
+        self.pace = Some(pace);
         self
     }
 
@@ -97,7 +106,17 @@ impl Service<Request<Full<Bytes>>> for Scripted {
         if self.broken {
             frames.push(Err("connection reset by peer".into()));
         }
-        let mut response = Response::new(StreamBody::new(stream::iter(frames)));
+        let frames: Frames = match self.pace {
+            None => Box::pin(stream::iter(frames)),
+            Some(pace) => {
+                let again = self.pieces.clone().into_iter().cycle();
+                Box::pin(stream::iter(frames).chain(stream::iter(again).then(move |piece| async move {
+                    tokio::time::sleep(pace).await;
+                    Ok(Frame::data(piece))
+                })))
+            }
+        };
+        let mut response = Response::new(StreamBody::new(frames));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();
         std::future::ready(Ok(response))

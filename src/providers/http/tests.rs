@@ -3,11 +3,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::Full;
+use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 
 use super::{Limits, testing::Scripted};
 use crate::{
-    CommitPoint, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, StreamEvent, Wire,
+    CommitPoint, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, OpaqueCall, StreamEvent, Wire,
     chat::{FinishReason, Usage},
     providers::{Anthropic, Gemini, OpenAi},
 };
@@ -603,4 +604,58 @@ async fn errors_say_with_which_connection_and_whose_network_failed() {
     let error = ask_stream(leaf("http://no-such-name.invalid")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(error.connection().is_some() && error.is_local_network(), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_errors_head_counts_where_its_body_never_ends() {
+    const WORDS: &str = r#"{"error":{"message":"words of the provider"}}"#;
+    let kinds = [
+        (401, ErrorKind::Auth),
+        (429, ErrorKind::RateLimited),
+        (500, ErrorKind::Server),
+        (503, ErrorKind::Overloaded),
+        (529, ErrorKind::Overloaded),
+    ];
+    let hour = Duration::from_secs(3600);
+    let forms =
+        [("nothing", "", hour), ("half", &WORDS[..20], hour), ("whole", WORDS, hour), ("drip", " ", hour / 9000)];
+    let opaque = || LlmRequest::from(OpaqueCall::json(Dialect::OpenAi, "/v1/embeddings", r#"{"model":"m"}"#).unwrap());
+    for (status, kind) in kinds {
+        for (form, body, pace) in forms {
+            let transport = Scripted::new(status, "application/json", body).endless(pace).header("retry-after", "7");
+            let paths = [
+                ("whole", LlmRequest::prompt("hello")),
+                ("stream", LlmRequest::prompt("hello").with_stream(true)),
+                ("opaque", opaque()),
+            ];
+            for (path, request) in paths {
+                let begun = Instant::now();
+                let error = openai(&transport).oneshot(request).await.unwrap_err();
+                assert_eq!(error.status().unwrap().as_u16(), status, "{path}, {form}");
+                // What has come of the body has its say.
+                assert!(error.kind() == kind || form == "whole", "{path}, {form}: {error:?}");
+                assert!(begun.elapsed() < Duration::from_millis(1100), "{path}, {form}: {:?}", begun.elapsed());
+                let waits = matches!(kind, ErrorKind::RateLimited | ErrorKind::Overloaded);
+                assert!(!waits || error.retry_after().is_some(), "{path}, {form}, {status}");
+                assert_eq!(
+                    error.message().contains("words of the provider"),
+                    form == "whole",
+                    "{path}, {form}: {error}"
+                );
+            }
+            #[cfg(feature = "cache")]
+            {
+                let texts = crate::embed::EmbedRequest::new(["hello".into()]);
+                let leaf = crate::providers::openai::OpenAiEmbeddings::new(openai(&transport));
+                assert_eq!(
+                    leaf.oneshot(texts).await.unwrap_err().status().unwrap().as_u16(),
+                    status,
+                    "embeddings, {form}"
+                );
+            }
+        }
+    }
+    // A page in place of an answer is a failure whatever it says.
+    let page = Scripted::new(200, "text/html", "<html>").endless(hour);
+    assert_eq!(ask(openai(&page)).await.unwrap_err().kind(), ErrorKind::Malformed);
 }
