@@ -161,9 +161,15 @@ where
         let closes = wants_close(request.headers());
         let request = request.map(|body| Body::new(InTaskBody::new(body, task.clone())));
         let answering = handler.answer(&common, request);
-        let (is_streaming, pending) = (&is_streaming, &pending);
+        let (is_streaming, pending, task) = (&is_streaming, &pending, &task);
         async move {
-            let response = answering.await;
+            let mut response = answering.await;
+            let has_unread_body = task.has_unread_body();
+            if has_unread_body {
+                // The connection ends over it (RFC 9112, 9.6): the caller must not send its next request here.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            let closes = closes || has_unread_body;
             if can_stream && response.extensions().get::<DirectStream>().is_some() {
                 *lock(pending) = Some(PendingStream { response, closes });
                 is_streaming.store(true, Ordering::Relaxed);

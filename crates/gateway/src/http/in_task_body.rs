@@ -30,6 +30,8 @@ pub(crate) struct ConnectionTask {
     reading_thread: AtomicUsize,
     /// True if that thread has woken the task while reading.
     woken: AtomicBool,
+    /// True while the request's body has not been read to its end.
+    unread: AtomicBool,
 }
 
 impl ConnectionTask {
@@ -39,7 +41,17 @@ impl ConnectionTask {
     }
 
     fn of(waker: Waker) -> Arc<Self> {
-        Arc::new(Self { waker, reading_thread: AtomicUsize::new(0), woken: AtomicBool::new(false) })
+        Arc::new(Self {
+            waker,
+            reading_thread: AtomicUsize::new(0),
+            woken: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+        })
+    }
+
+    /// Returns true if the rest of the newest request's body may still come.
+    pub(crate) fn has_unread_body(&self) -> bool {
+        self.unread.load(Relaxed)
     }
 
     /// Returns true if this waker wakes the task too. A connection that has moved to another task is not polled with
@@ -80,6 +92,7 @@ pub(crate) struct InTaskBody {
 
 impl InTaskBody {
     pub(crate) fn new(body: Incoming, task: Arc<ConnectionTask>) -> Self {
+        task.unread.store(!body.is_end_stream(), Relaxed);
         Self { body, task }
     }
 }
@@ -93,8 +106,12 @@ impl Body for InTaskBody {
         task.reading_thread.store(this_thread(), Release);
         let polled = Pin::new(&mut *body).poll_frame(cx);
         task.reading_thread.store(0, Release);
+        let has_ended = matches!(polled, Poll::Ready(None)) || body.is_end_stream();
+        if has_ended {
+            task.unread.store(false, Relaxed);
+        }
         // hyper must read on as long as the body has more.
-        if task.woken.swap(false, Relaxed) && !body.is_end_stream() {
+        if task.woken.swap(false, Relaxed) && !has_ended {
             task.wake_by_ref();
         }
         polled

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, sleep, timeout},
+};
 
 use super::harness::*;
 use crate::limits::Settings;
@@ -114,6 +117,45 @@ async fn a_slow_sender_is_given_up_and_disturbs_nobody() {
     assert!(took < 20 * SOON, "{took:?}");
     assert_eq!((body.status, body.json()["type"].as_str()), (408, Some("error")));
     assert_eq!(body.header("connection"), Some("close"));
+}
+
+/// A caller may send its next request on a connection unless the answer says that it closes (RFC 9112, 9.6).
+#[tokio::test]
+async fn an_answer_that_ends_its_connection_says_so() {
+    let providers = Providers::start().await;
+    let keys = keys_of(&[entry("one", "sk-one", "")]);
+    let open = Server::start(providers.both(), Settings::default()).await;
+    let locked = Server::with_keys(providers.both(), Some(keys), Settings::default()).await;
+    let paths = ["/", "/v1/nothing", "/healthz", "/metrics", "/status", "/v1/models", "/v1beta/models", MESSAGES, CHAT];
+    let bodies =
+        [("content-length: 0", 0), ("content-length: 200000", 200_000), ("transfer-encoding: chunked", 200_000)];
+    let cases = ["GET", "POST", "PUT"].into_iter().flat_map(|method| paths.map(|path| (method, path)));
+    let cases: Vec<_> = cases.flat_map(|(method, path)| bodies.map(|body| (method, path, body))).collect();
+    let mut closed = 0;
+    for (server, (method, path, (length, size))) in
+        [&open, &locked].into_iter().flat_map(|server| cases.iter().map(move |case| (server, *case)))
+    {
+        let what = format!("{method} {path}, {length}");
+        let mut body = "x".repeat(size);
+        if length.ends_with("chunked") {
+            body = format!("{size:x}\r\n{body}\r\n0\r\n\r\n");
+        }
+        let mut client = server.connect().await;
+        client.send(format!("{method} {path} HTTP/1.1\r\nhost: g\r\n{length}\r\n\r\n").as_bytes()).await;
+        // The body comes after the head, as clients send it. The server may have closed the connection by then.
+        sleep(Duration::from_millis(2)).await;
+        let _may_be_closed = client.stream.write_all(body.as_bytes()).await;
+        if client.answer().await.header("connection") == Some("close") {
+            closed += 1;
+            continue;
+        }
+        let next = request("GET", "/healthz", &[], b"");
+        assert!(
+            timeout(20 * SOON, client.until_or_closed(&next)).await.expect("an answer or an end").is_some(),
+            "{what}: the next is lost"
+        );
+    }
+    assert!(closed > 50, "{closed}");
 }
 
 #[tokio::test]
