@@ -131,6 +131,8 @@ struct Inner {
     evidence: Option<Arc<dyn Evidence>>,
     possible_repeat: bool,
     callers_own: bool,
+    /// True if a circuit refused for a rate limit of the provider's.
+    rate_limit: bool,
     refused: Option<OmittedParameter>,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
@@ -273,10 +275,29 @@ impl LlmError {
         self.0.callers_own = true;
     }
 
+    /// Marks a circuit's refusal as one for a rate limit: it waits for as long as the provider asked.
+    pub(crate) fn note_rate_limit(&mut self) {
+        self.0.rate_limit = true;
+    }
+
+    /// The failure's kind for a caller, to whom a provider's rate limit is one also while a circuit keeps to it.
+    pub(crate) fn kind_for_caller(&self) -> ErrorKind {
+        if self.0.rate_limit { ErrorKind::RateLimited } else { self.kind() }
+    }
+
     /// Returns true if what failed is the caller's own: its key, or a body that broke off. The provider is not at
     /// fault.
     pub(crate) fn is_callers_own(&self) -> bool {
         self.0.callers_own
+    }
+
+    /// Returns true if this one caller's limits may have ended the call: its places, rates, caps, time, attempts or key.
+    /// Another caller with the same request may be served.
+    #[cfg(feature = "cache")]
+    pub(crate) fn is_by_callers_limits(&self) -> bool {
+        use ErrorKind::{Budget, BulkheadFull, Deadline, Exhausted, IdempotencyConflict};
+        let kinds = [BulkheadFull, Budget, Deadline, Exhausted, IdempotencyConflict];
+        self.is_callers_own() || kinds.contains(&self.kind())
     }
 
     /// Returns true if the provider refused the caller's own key, which a `CallerTransport` sent (feature `http`). No
@@ -292,15 +313,6 @@ impl LlmError {
 
     /// The parameter that the model refused, if the request can be sent again without it.
     pub(crate) fn refused(&self) -> Option<OmittedParameter> {
-    /// Returns true if this one caller's limits may have ended the call: its places, rates, caps, time, attempts or key.
-    /// Another caller with the same request may be served.
-    #[cfg(feature = "cache")]
-    pub(crate) fn is_by_callers_limits(&self) -> bool {
-        use ErrorKind::{Budget, BulkheadFull, Deadline, Exhausted, IdempotencyConflict};
-        let kinds = [BulkheadFull, Budget, Deadline, Exhausted, IdempotencyConflict];
-        self.is_callers_own() || kinds.contains(&self.kind())
-    }
-
         self.0.refused
     }
 

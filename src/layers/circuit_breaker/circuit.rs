@@ -2,7 +2,10 @@
 
 use std::{
     num::NonZeroU64,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -59,6 +62,8 @@ pub(super) struct NamedCircuit {
     pub(super) machine: Circuit,
     /// Returns whether the start of a call matters.
     is_timed: bool,
+    /// True if the last wait that the provider asked for came with a rate limit.
+    is_rate_limit: AtomicBool,
     policy: Arc<Policy>,
     me: Weak<Self>,
 }
@@ -68,7 +73,15 @@ impl NamedCircuit {
         let machine = Circuit::new(policy.settings.clone(), Instant::now(), seed);
         let is_timed = policy.slow_after.is_some() || policy.abandoned_after.is_some();
         let title = format!("circuit {name} ").into();
-        Arc::new_cyclic(|me| Self { name, title, machine, is_timed, policy, me: me.clone() })
+        Arc::new_cyclic(|me| Self {
+            name,
+            title,
+            machine,
+            is_timed,
+            is_rate_limit: AtomicBool::new(false),
+            policy,
+            me: me.clone(),
+        })
     }
 
     /// Returns a ticket if the call needs only admission. In good health that is one load: it neither reads the
@@ -174,8 +187,12 @@ impl NamedCircuit {
             (_, Reason::ProbeFailed) => "is open again after a failed probe",
             _ => "is open",
         };
-        LlmError::with_parts(ErrorKind::CircuitOpen, self.title.clone(), Rest::Text(state))
-            .with_retry_at(rejection.until)
+        let mut refusal = LlmError::with_parts(ErrorKind::CircuitOpen, self.title.clone(), Rest::Text(state))
+            .with_retry_at(rejection.until);
+        if rejection.reason == Reason::Throttled && self.is_rate_limit.load(Relaxed) {
+            refusal.note_rate_limit();
+        }
+        refusal
     }
 
     /// Turns a failure in a storm of invalid requests into a failure of the provider, so that other tiers are
@@ -313,6 +330,9 @@ impl NamedCircuit {
         // Only such an error names a time at which the provider itself may be called again.
         let provider_says = !error.kind().is_local() && error.kind() != ErrorKind::Timeout;
         let asked = error.retry_at().filter(|_| provider_says);
+        if asked.is_some() {
+            self.is_rate_limit.store(error.kind() == ErrorKind::RateLimited, Relaxed);
+        }
         match class.circuit {
             // This machine's network says nothing about the provider.
             Count::Failure if error.is_local_network() => state::Outcome::Neutral,

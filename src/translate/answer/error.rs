@@ -25,7 +25,7 @@ pub fn encode_error(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
 }
 
 pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
-    let kind = error.kind();
+    let kind = error.kind_for_caller();
     let status = if error.code() == Some(UNSUPPORTED_PATH) { 404 } else { status(kind) };
     let message = error.to_string();
     match dialect {
@@ -93,7 +93,7 @@ pub(super) fn code_and_message(error: &LlmError) -> (String, String) {
     // After content a failure is one of the stream; its source is the provider's own.
     let kind = match error.source().and_then(|source| source.downcast_ref::<LlmError>()) {
         Some(cause) if error.kind() == ErrorKind::StreamBroken => cause.kind(),
-        _ => error.kind(),
+        _ => error.kind_for_caller(),
     };
     let waits = error.retry_after().is_some_and(|wait| !wait.is_zero());
     let own = error.dialect() == Some(Dialect::Responses);

@@ -1,12 +1,19 @@
 //! Both protocols, whole and streamed, from providers of either.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use serde_json::json;
-use steadfast::{CommitPoint, providers::simulated::Fault};
+use steadfast::{CommitPoint, ErrorKind, LlmError, LlmResponse, provider_fn, providers::simulated::Fault};
+use steadfast_stack::{Config, Format, Stack};
 
 use super::harness::*;
-use crate::limits::Settings;
+use crate::{Gateway, limits::Settings};
 
 #[tokio::test]
 async fn every_caller_is_answered_by_every_provider() {
@@ -219,4 +226,39 @@ async fn usage_at_the_end_of_a_stream_is_told_to_openais_callers_who_ask() {
     assert!(!server.post(CHAT, &[], &asked).await.body.contains("prompt_tokens"));
     asked["stream_options"] = json!({"include_usage": true});
     assert!(server.post(CHAT, &[], &asked).await.body.contains("prompt_tokens"));
+}
+
+/// A caller is told what the only provider has said, also while its circuit keeps to the wait.
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_waits_for_a_rate_limit_refuses_with_a_rate_limit() {
+    let said = [(ErrorKind::RateLimited, [429; 4]), (ErrorKind::Overloaded, [529, 503, 503, 503])];
+    for (kind, statuses) in said {
+        for (path, status) in [MESSAGES, CHAT, RESPONSES, GEMINI].into_iter().zip(statuses) {
+            let calls = Arc::new(AtomicUsize::new(0));
+            let counted = calls.clone();
+            let leaf = provider_fn(move |_| {
+                counted.fetch_add(1, SeqCst);
+                async move { Err::<LlmResponse, _>(LlmError::new(kind, "wait").with_retry_after(Duration::from_secs(40))) }
+            });
+            let file = "{ tiers: [{ name: one, provider: simulated }], timeout: 20s }";
+            let stack =
+                Stack::builder().leaf("one", leaf).build(Config::from_str(file, Format::Yaml).unwrap()).unwrap();
+            for (number, stream) in [false, false, true].into_iter().enumerate() {
+                let body = spelled(path, &hello(stream)).to_string();
+                let address = addressed(path, &hello(stream));
+                let answer = through(Gateway::from(&stack), "POST", &address, &typed(path, &[]), body).await;
+                let what = format!("{path}, {kind}, {number}: {answer:?}");
+                assert_eq!(answer.status, status, "{what}");
+                assert!(answer.header("retry-after").is_some(), "{what}");
+                let name = match path {
+                    MESSAGES => answer.json()["error"]["type"].as_str().map(str::to_owned),
+                    GEMINI => answer.json()["error"]["status"].as_str().map(str::to_owned),
+                    _ => answer.json()["error"]["code"].as_str().map(str::to_owned),
+                };
+                let limits = ["rate_limit_error", "rate_limit_exceeded", "RESOURCE_EXHAUSTED"];
+                assert_eq!(limits.contains(&name.unwrap().as_str()), kind == ErrorKind::RateLimited, "{what}");
+            }
+            assert_eq!(calls.load(SeqCst), 1, "the circuit keeps to the wait");
+        }
+    }
 }
