@@ -11,7 +11,7 @@ use super::{
 use crate::{
     LlmError,
     internal::wall_clock,
-    providers::protocol::{Protocol, no_model, request_id},
+    providers::protocol::{Protocol, no_model, request_id, without_mark},
 };
 
 /// Creates the request to a path of the API, or of the leaf's door.
@@ -66,7 +66,7 @@ impl<P: Protocol> HttpLeaf<P> {
             origin.status = Some(head.status);
             origin.request_id = request_id(&head.headers);
             if head.status.is_success() {
-                return read(&read_whole(body, settings.coder.limits.answer).await?);
+                return read(&without_mark(read_whole(body, settings.coder.limits.answer).await?));
             }
             let body = read_error(body, settings.coder.limits.error).await;
             Err(settings.coder.error(&origin.secret, head.status, &head.headers, body, wall_clock::now()))

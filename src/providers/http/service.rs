@@ -24,7 +24,7 @@ use crate::{
     internal::wall_clock,
     providers::protocol::{
         Encoded, Frames, IN_ADDRESS, Origin, Protocol, Refusal, Secret, SseSource, TranslationNotes, excerpt, of_body,
-        request_id,
+        request_id, without_mark,
     },
     response::ResponseFuture,
     translate::AccountSeals,
@@ -447,5 +447,5 @@ pub(super) async fn read_error(mut body: Body, limit: usize) -> Bytes {
     };
     // Boxed: it is rare, and every call would reserve room for its timer.
     let _whole = Box::pin(timeout(ERROR_BODY, reading)).await;
-    read.freeze()
+    without_mark(read.freeze())
 }

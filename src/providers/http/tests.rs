@@ -606,6 +606,28 @@ async fn errors_say_with_which_connection_and_whose_network_failed() {
     assert!(error.connection().is_some() && error.is_local_network(), "{error:?}");
 }
 
+/// RFC 8259 (8.1) and the specification of event streams let a reader ignore it.
+#[tokio::test]
+async fn a_byte_order_mark_changes_no_answer() {
+    const CHAT: &str = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
+    const MESSAGE: &str = r#"{"type":"message","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}"#;
+    const CONTENT: &str = r#"{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"STOP"}]}"#;
+    const ERROR: &str =
+        r#"{"error":{"message":"over the limit","type":"insufficient_quota","code":"insufficient_quota"}}"#;
+    let marked = |text: &str| format!("\u{feff}{text}");
+    assert_eq!(ask(openai(&Scripted::json(marked(CHAT)))).await.unwrap().text().await.unwrap(), "hi");
+    assert_eq!(ask(anthropic(&Scripted::json(marked(MESSAGE)))).await.unwrap().text().await.unwrap(), "hi");
+    let gemini = Gemini::new("k").model("m").transport(Scripted::json(marked(CONTENT)));
+    assert_eq!(ask(gemini).await.unwrap().text().await.unwrap(), "hi");
+    let answer = ask(openai(&Scripted::json(marked(CHAT)))).await.unwrap();
+    assert_eq!(answer.body().wire().unwrap().1, CHAT, "a caller's SDK may not know the mark");
+    let events = Scripted::events(marked(STREAM));
+    assert_eq!(ask_stream(anthropic(&events)).await.unwrap().text().await.unwrap(), "Hello");
+    let error = ask(openai(&Scripted::new(429, "application/json", marked(ERROR)))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::QuotaExhausted);
+    assert_eq!(ask(openai(&Scripted::json("\u{feff}"))).await.unwrap_err().kind(), ErrorKind::EmptyAnswer);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_errors_head_counts_where_its_body_never_ends() {
     const WORDS: &str = r#"{"error":{"message":"words of the provider"}}"#;

@@ -10,6 +10,7 @@ use super::{
     ErrorBody, Limits, ModelChoice, Protocol, Refusal, RequestBody,
     failure::{self, Origin, Secret},
     parameter_refusal::RefusalMemory,
+    without_mark,
 };
 use crate::{
     ErrorKind, Event, Events, LlmBody, LlmError, LlmRequest, Wire,
@@ -386,7 +387,7 @@ impl<P: Protocol> Coder<P> {
         raw: Bytes,
         translation: &mut TranslationNotes,
     ) -> Result<LlmBody, LlmError> {
-        let protocol = &self.protocol;
+        let (protocol, raw) = (&self.protocol, without_mark(raw));
         if raw.iter().all(u8::is_ascii_whitespace) {
             return Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty"));
         }

@@ -46,6 +46,11 @@ use crate::{
 #[cfg(feature = "http")]
 pub use failure::looks_like_a_key;
 
+/// Returns a text without the byte order mark that some servers put first. A reader may ignore it (RFC 8259, 8.1).
+pub(crate) fn without_mark(text: Bytes) -> Bytes {
+    if text.starts_with(b"\xef\xbb\xbf") { text.slice(3..) } else { text }
+}
+
 /// The protocol of one provider: encodes its requests and decodes its answers.
 pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     /// The decoder of its streams.
