@@ -5,11 +5,12 @@ use std::{
     fmt::Write,
 };
 
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::{arguments, left_out, new_id};
+use super::{arguments, error, left_out, new_id};
 use crate::{
-    Dialect, StreamEvent,
+    Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{FinishReason, Message, Opaque, Part, Usage},
     translate::{mark_call, request::Report, rules::Feature},
     wire::foreign::seal,
@@ -99,6 +100,8 @@ pub(super) struct Stream {
     waiting: EventQueue,
     closed_calls: HashSet<u32>,
     called: bool,
+    /// True once the arguments of a call have turned out to be no JSON, or to go on after their end.
+    has_broken_call: bool,
 }
 
 #[derive(Debug)]
@@ -107,6 +110,8 @@ struct OpenBlock {
     index: u32,
     signed: bool,
     arguments: Balance,
+    /// The arguments of a call so far.
+    json: String,
 }
 
 /// Events that wait, grouped by part: the part that began first goes out first.
@@ -218,11 +223,19 @@ impl Stream {
     }
 
     pub(super) fn end(&mut self, finish: Option<&FinishReason>, used: Usage, report: &mut Report, to: &mut String) {
+        let had_broken_call = self.has_broken_call;
         self.close(to);
         // Each part that still waits, joined.
         while let Some(part) = self.waiting.pop() {
             part.iter().for_each(|event| self.write(event, report, to));
             self.close(to);
+        }
+        // The reason says that the last call is cut.
+        let is_cut = matches!(finish, Some(FinishReason::Length | FinishReason::ContextFull));
+        // The dialect's SDKs make an empty object of broken arguments, and an agent would act on it.
+        if had_broken_call || self.has_broken_call && !is_cut {
+            let message = "the arguments of a tool call are not JSON";
+            return put(to, &error::value(&LlmError::new(ErrorKind::InvalidOutput, message), Dialect::Anthropic).1);
         }
         let delta = json!({"stop_reason": stop_reason(finish, self.called), "stop_sequence": null});
         put(to, &json!({"type": "message_delta", "delta": delta, "usage": usage(used)}));
@@ -287,6 +300,7 @@ impl Stream {
         if self.closed_calls.contains(&index) {
             if !json.trim().is_empty() {
                 report.record(Feature::Arguments);
+                self.has_broken_call = true;
             }
             return;
         }
@@ -294,6 +308,7 @@ impl Stream {
         self.turn_to(Some((Kind::Call, index)), to, nameless);
         if let Some(open) = &mut self.open {
             open.arguments.read(json);
+            open.json.push_str(json);
         }
         self.delta(to, json!({"type": "input_json_delta", "partial_json": json}));
     }
@@ -306,7 +321,7 @@ impl Stream {
         }
         self.close(to);
         put(to, &json!({"type": "content_block_start", "index": self.blocks, "content_block": block()}));
-        self.open = Some(OpenBlock { kind, index, signed: false, arguments: Balance::default() });
+        self.open = Some(OpenBlock { kind, index, signed: false, arguments: Balance::default(), json: String::new() });
     }
 
     fn delta(&self, to: &mut String, delta: Value) {
@@ -328,6 +343,8 @@ impl Stream {
         if let Some(open) = self.open.take() {
             if open.kind == Kind::Call {
                 self.closed_calls.insert(open.index);
+                let is_json = open.json.trim().is_empty() || serde_json::from_str::<IgnoredAny>(&open.json).is_ok();
+                self.has_broken_call |= !is_json;
             }
             self.stop(to);
         }
