@@ -28,35 +28,36 @@ impl Features {
     /// Creates the gates of a plan. They share the counts of known gates.
     pub(super) fn new(plan: &Plan, known: Option<&Self>) -> Self {
         let mut named: Vec<(Arc<str>, ShardedArc<FeatureGate>)> = Vec::new();
+        let mut index = QuickMap::<Arc<str>, usize>::default();
+        let gone: QuickMap<&str, &Weak<ResizableSemaphore>> =
+            known.map(|known| known.gone.iter().map(|(name, places)| (&**name, places)).collect()).unwrap_or_default();
         for (name, limits) in &plan.named {
             let settings = plan.settings(*limits);
             let sharded = match known.and_then(|known| known.find(name)) {
                 Some(sharded) => with_settings(sharded, settings),
                 None => {
-                    let semaphore = known.and_then(|known| known.find_gone(name));
+                    let semaphore = gone.get(&**name).and_then(|places| places.upgrade());
                     ShardedArc::new(Arc::new(FeatureGate::new(Some(name.clone()), settings, semaphore)))
                 }
             };
             // Of two with one name, the later stays.
-            match named.iter_mut().find(|(other, _)| other == name) {
-                Some((_, other)) => *other = sharded,
-                None => named.push((name.clone(), sharded)),
+            match index.get(name) {
+                Some(place) => named[*place].1 = sharded,
+                None => {
+                    index.insert(name.clone(), named.len());
+                    named.push((name.clone(), sharded));
+                }
             }
         }
-        let index = (named.len() > FEW)
-            .then(|| named.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect());
         let settings = plan.settings(plan.default);
         let default = match known {
             Some(known) => with_settings(&known.default, settings),
             None => ShardedArc::new(Arc::new(FeatureGate::new(None, settings, None))),
         };
         let mut gone = known.map(Self::gone).unwrap_or_default();
-        gone.retain(|(name, semaphore)| semaphore.strong_count() > 0 && named.iter().all(|(other, _)| other != name));
+        gone.retain(|(name, semaphore)| semaphore.strong_count() > 0 && !index.contains_key(name));
+        let index = (named.len() > FEW).then_some(index);
         Self { named, index, default, gone }
-    }
-
-    fn find_gone(&self, feature: &str) -> Option<Arc<ResizableSemaphore>> {
-        self.gone.iter().find(|(name, _)| &**name == feature)?.1.upgrade()
     }
 
     /// Returns the places of all names, for the next layer.
@@ -120,6 +121,21 @@ fn with_settings(known: &ShardedArc<FeatureGate>, settings: Settings) -> Sharded
 mod tests {
     use super::*;
     use crate::BulkheadLayer;
+
+    /// Looking through all names for each would take half a minute in a debug build.
+    #[test]
+    fn many_features_are_laid_out_and_reloaded_by_one_look_at_each() {
+        let of =
+            |names: &str| (0..20_000).fold(BulkheadLayer::new(), |layer, n| layer.feature(format!("{names} {n}"), 3));
+        let begun = tokio::time::Instant::now();
+        let first = of("first").handle();
+        let held = first.features().named("first 7").unwrap().clone();
+        let other = of("other").state(&first).handle();
+        let again = of("first").state(&other).handle();
+        assert_eq!((other.limit("other 19999"), again.limit("first 7"), other.limit("first 7")), (3, 3, 64));
+        drop(held);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
 
     #[test]
     fn few_features_and_many_are_found_alike() {
