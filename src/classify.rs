@@ -147,6 +147,8 @@ fn row_of(error: &LlmError) -> Class {
             Class::new(Retry::Yes, Failover::Yes, Count::Neutral)
         }
         (ErrorKind::InvalidRequest, _) if error.is_doubted() => Class { failover: Failover::Yes, ..class },
+        // An outage, as that of a tier's own key. The circuit is for callers with other keys too.
+        _ if error.is_of_worked_key() => Class::new(Retry::No, Failover::Yes, Count::Neutral),
         // The caller has to mend it. A key of the stack's must not pay for a caller without one.
         _ if error.is_callers_own() => Class::new(Retry::No, Failover::No, Count::Neutral),
         // Nothing was sent: the failure says nothing about the provider, and there is nothing to repeat.

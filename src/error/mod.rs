@@ -133,6 +133,8 @@ struct Inner {
     callers_own: bool,
     /// True if a circuit refused for a rate limit of the provider's.
     rate_limit: bool,
+    /// True if the caller's own key, which was refused, has worked before.
+    key_has_worked: bool,
     refused: Option<OmittedParameter>,
     raw: Option<Bytes>,
     dialect: Option<Dialect>,
@@ -285,6 +287,17 @@ impl LlmError {
         if self.0.rate_limit { ErrorKind::RateLimited } else { self.kind() }
     }
 
+    /// Marks a refusal of the caller's own key as one of a key that has worked before.
+    #[cfg(feature = "http")]
+    pub(crate) fn note_worked_key(&mut self) {
+        self.0.key_has_worked = true;
+    }
+
+    /// Returns true if the provider refused the caller's own key, which has worked before.
+    pub(crate) fn is_of_worked_key(&self) -> bool {
+        self.0.key_has_worked
+    }
+
     /// Returns true if what failed is the caller's own: its key, or a body that broke off. The provider is not at
     /// fault.
     pub(crate) fn is_callers_own(&self) -> bool {
@@ -301,7 +314,7 @@ impl LlmError {
     }
 
     /// Returns true if the provider refused the caller's own key, which a `CallerTransport` sent (feature `http`). No
-    /// other tier is asked with a key that is not the caller's.
+    /// other tier, whose key is not the caller's, is asked, unless the caller's key has worked at that leaf before.
     pub fn is_about_callers_key(&self) -> bool {
         self.0.callers_own && self.kind() == ErrorKind::Auth
     }

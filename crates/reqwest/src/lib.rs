@@ -42,6 +42,8 @@
 //!   bytes, once for each attempt. Each further tier has its own client and key, and gets none of those headers.
 //! - **All other requests** pass as they are.
 //! - **Errors** of the stack are responses with a status and a body of the provider's protocol.
+//! - **The program's key**, once it has worked: a refusal of it goes to the next tier. A key that has never worked is
+//!   the program's mistake, and its refusal the answer.
 //! - **A timeout** of the client or the request limits each attempt at the first tier. The stack's layers limit the
 //!   whole call.
 //! - **Headers** of a request steer the stack: `x-steadfast-feature`, `x-steadfast-timeout-ms` and the others of the

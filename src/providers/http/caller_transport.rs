@@ -20,6 +20,10 @@ use crate::{Dialect, LlmRequest};
 ///
 /// The HTTP layer of `steadfast-gateway`, `HttpLlmLayer`, adds it to each call.
 ///
+/// A key that the provider refuses is the caller's to mend, and no other tier is asked. If the leaf has seen the key
+/// work, its refusal is an outage, and the next tier is asked. A leaf remembers about a thousand such keys, as hashes,
+/// until the process ends.
+///
 /// A leaf at a cloud's door is passed by in the same way: the caller's client sends the request to the caller's
 /// address, without the door's changes.
 ///

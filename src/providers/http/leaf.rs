@@ -10,7 +10,7 @@ use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
 #[cfg(feature = "clouds")]
 use super::door::Door;
-use super::{BaseUrl, Limits, RequestBody, failure::of_broken_body};
+use super::{BaseUrl, Limits, RequestBody, failure::of_broken_body, worked_keys::WorkedKeys};
 use crate::{
     CommitPoint, ErrorKind, Events, InvalidConfig, LlmError,
     models::FamilyTable,
@@ -49,6 +49,8 @@ pub(super) struct Settings<P> {
     pub(super) again: Transport,
     /// The client of bodies that come in pieces, which no boxed transport takes.
     pub(super) uploads: Option<HttpClient>,
+    /// The keys of callers with their own clients that have worked.
+    pub(super) worked_keys: Arc<WorkedKeys>,
     /// The parts of the first request that all others have in common.
     pub(super) template: OnceLock<RequestTemplate>,
 }
@@ -75,6 +77,7 @@ impl<P: Protocol> HttpLeaf<P> {
             door: None,
             again: transport.clone(),
             uploads: Some(client),
+            worked_keys: Arc::default(),
             template: OnceLock::new(),
         };
         Self { settings: Arc::new(settings), transport }
@@ -303,6 +306,7 @@ impl<P: Protocol> HttpLeaf<P> {
             door: before.door,
             again: before.again,
             uploads: before.uploads,
+            worked_keys: before.worked_keys,
             template: OnceLock::new(),
         };
         HttpLeaf { settings: Arc::new(settings), transport: self.transport }.enrolled()

@@ -58,6 +58,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod worked_keys;
 
 #[cfg(feature = "clouds")]
 #[cfg_attr(docsrs, doc(cfg(feature = "clouds")))]

@@ -292,6 +292,7 @@ fn answer<P: Protocol>(
         origin.status = Some(head.status);
         origin.request_id = request_id(&head.headers);
         let (coder, limits) = (&settings.coder, settings.coder.limits);
+        let caller = || CallerTransport::of(&request, coder.protocol.dialect());
         if !head.status.is_success() {
             let body = read_error(body, limits.error).await;
             let mut error = error_of(&settings, &request, &origin, &head, body);
@@ -304,11 +305,16 @@ fn answer<P: Protocol>(
                 Some(refusal) => error.refuse(refusal.parameter),
                 None => {}
             }
-            let is_callers = CallerTransport::of(&request, settings.coder.protocol.dialect()).is_some();
-            if is_callers && error.kind() == ErrorKind::Auth {
+            if let (Some(caller), ErrorKind::Auth) = (caller(), error.kind()) {
                 error.blame_caller();
+                if settings.worked_keys.has(caller) {
+                    error.note_worked_key();
+                }
             }
             return Err(origin.stamp(error));
+        }
+        if let Some(caller) = caller() {
+            settings.worked_keys.add(caller);
         }
         if !request.omitted_parameters().is_empty() {
             coder.remember(&request, origin.model.as_ref());

@@ -6,7 +6,10 @@ use std::{
     io,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     task::{Context, Poll},
     time::Duration,
@@ -372,6 +375,65 @@ async fn a_caller_whose_key_is_refused_gets_the_providers_words_and_no_other_tie
     }
     let (status, body) = ask(&client, chat(HELLO)).await;
     assert_eq!((status, &*text(&body)), (StatusCode::OK, "hi"), "strangers open no circuit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callers_key_that_worked_and_is_then_refused_is_an_outage() {
+    const GOOD: [&str; 3] = [
+        r#"{"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}"#,
+        r#"{"type": "message", "content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn"}"#,
+        r#"{"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}]}"#,
+    ];
+    let calls = [
+        ("/v1/chat/completions", "authorization", HELLO),
+        (
+            "/v1/messages",
+            "x-api-key",
+            r#"{"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "a"}]}"#,
+        ),
+        ("/v1beta/models/m:generateContent", "x-goog-api-key", r#"{"contents": [{"parts": [{"text": "a"}]}]}"#),
+    ];
+    for (status, (good, (path, header, body))) in
+        [401, 403].into_iter().flat_map(|status| GOOD.into_iter().zip(calls).map(move |call| (status, call)))
+    {
+        let revoked = Arc::new(AtomicBool::new(false));
+        let is_revoked = revoked.clone();
+        let primary = service_fn(move |request: Request<Full<Bytes>>| {
+            let key = request.headers()[header].to_str().unwrap().trim_start_matches("Bearer ").to_owned();
+            let works = key == "sk-first" && !is_revoked.load(SeqCst) || key == "sk-second";
+            let (status, body) = if works { (200, good) } else { (status, r#"{"error": {"message": "no such key"}}"#) };
+            let response = Response::builder().status(status).header("content-type", "application/json");
+            std::future::ready(response.body(Full::new(Bytes::from(body))))
+        });
+        let other = Simulated::new("other").reply("from the backup");
+        let stack = ServiceBuilder::new()
+            .layer(FallbackLayer::new("own").tier("other", other))
+            .layer(CircuitBreakerLayer::new("own"));
+        let client = match header {
+            "x-api-key" => HttpLlmLayer::new(stack.service(Anthropic::new(""))),
+            "x-goog-api-key" => HttpLlmLayer::new(stack.service(Gemini::new(""))),
+            _ => HttpLlmLayer::new(stack.service(OpenAi::new(""))),
+        }
+        .layer(primary);
+        let asked = async |key: &str| {
+            let key = if header == "authorization" { format!("Bearer {key}") } else { key.to_owned() };
+            let request = Request::post(format!("https://a.test{path}")).header(header, key);
+            ask(&client, request.body(Full::from(body)).unwrap()).await
+        };
+        for _ in 0..5 {
+            let (status, body) = asked("sk-first").await;
+            assert!(status == StatusCode::OK && body.contains("hi"), "{path}: {body}");
+        }
+        revoked.store(true, SeqCst);
+        for _ in 0..7 {
+            let (was, body) = asked("sk-first").await;
+            assert!(was == StatusCode::OK && body.contains("from the backup"), "{path}, {status}: {was} {body}");
+            let (was, body) = asked("sk-stranger").await;
+            assert!(matches!(was.as_u16(), 401 | 403), "{path}: a key that has never worked: {was} {body}");
+            let (was, body) = asked("sk-second").await;
+            assert!(was == StatusCode::OK && body.contains("hi"), "{path}: another's key goes on: {body}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
