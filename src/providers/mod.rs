@@ -24,6 +24,7 @@ mod status;
 mod tool_calls;
 #[cfg(feature = "http")]
 pub mod transport;
+mod used_up;
 
 pub use self::simulated::Simulated;
 #[cfg(feature = "http")]

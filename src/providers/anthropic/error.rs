@@ -5,6 +5,7 @@ use crate::{
     providers::{
         protocol::{ErrorBody, Refusal},
         sentences::KnownMessage,
+        used_up,
     },
 };
 
@@ -12,21 +13,24 @@ use crate::{
 /// a whole, then the status.
 pub(super) fn classify(status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind {
     match facts.code.as_deref() {
-        Some("enforced_spend_limit_reached" | "contract_spend_limit_reached") => return ErrorKind::QuotaExhausted,
         // From a gateway of ours: Anthropic itself uses words.
         Some("context_length_exceeded") => return ErrorKind::ContextLength,
         Some("ramp_limit_exceeded") => return ErrorKind::RateLimited,
         Some("organization_on_hold" | "cmek_key_disabled") => return ErrorKind::Auth,
         Some("cmek_key_unreachable" | "cmek_context_unavailable") => return ErrorKind::Server,
-        Some(code) if code.starts_with("linked_organization_") => return ErrorKind::QuotaExhausted,
+        Some(code) if used_up::is_name(code) => return ErrorKind::QuotaExhausted,
         _ => {}
+    }
+    // A rate limit names its wait; a limit of spending does not.
+    let is_rate = waits && facts.kind.as_deref() == Some("rate_limit_error");
+    if !is_rate && used_up::is_said(status, facts) {
+        return ErrorKind::QuotaExhausted;
     }
     match facts.kind.as_deref() {
         Some("authentication_error" | "permission_error") => ErrorKind::Auth,
-        Some("billing_error") => ErrorKind::QuotaExhausted,
+        Some(kind) if used_up::is_name(kind) => ErrorKind::QuotaExhausted,
         Some("not_found_error") => ErrorKind::NotFound,
         Some("request_too_large") => ErrorKind::TooLarge,
-        Some("rate_limit_error") if !waits && facts.consists_of(&QUOTA) => ErrorKind::QuotaExhausted,
         Some("rate_limit_error") => ErrorKind::RateLimited,
         Some("overloaded_error") => ErrorKind::Overloaded,
         Some("timeout_error") => ErrorKind::Timeout,
@@ -36,8 +40,6 @@ pub(super) fn classify(status: StatusCode, facts: &ErrorBody, waits: bool) -> Er
                 ErrorKind::ContextLength
             } else if facts.consists_of(&POLICY) {
                 ErrorKind::ContentPolicy
-            } else if facts.consists_of(&QUOTA) {
-                ErrorKind::QuotaExhausted
             } else {
                 ErrorKind::InvalidRequest
             }
@@ -71,21 +73,3 @@ const CONTEXT: KnownMessage = KnownMessage {
 };
 
 const POLICY: KnownMessage = KnownMessage { first: &["output blocked by content filtering policy"], then: &[] };
-
-/// A limit that the organisation has set itself comes as a 400 or a 429; only its words distinguish it.
-const QUOTA: KnownMessage = KnownMessage {
-    first: &[
-        "your credit balance is too low to access the api",
-        "your credit balance is too low to access the anthropic api",
-        "your credit balance is too low to access the claude api",
-        "you have reached your specified api usage limits",
-        "you have reached your specified workspace api usage limits",
-        "this organization has reached its spend limit",
-        "this workspace has reached its spend limit",
-    ],
-    then: &[
-        "please go to plans & billing to upgrade or purchase credits",
-        "you will regain access on @",
-        "you will regain access on @ at @ utc",
-    ],
-};

@@ -1,8 +1,11 @@
 use http::StatusCode;
 
-use crate::{ErrorKind, providers::protocol::ErrorBody};
+use crate::{
+    ErrorKind,
+    providers::{protocol::ErrorBody, used_up},
+};
 
-use super::sentences::{BAD_KEY, CONTEXT, NO_MODEL, OVER_TPM, OVERLOADED, POLICY, QUOTA, RATE, ROUTER, TIER_CAPACITY};
+use super::sentences::{BAD_KEY, CONTEXT, NO_MODEL, OVER_TPM, OVERLOADED, POLICY, RATE, ROUTER, TIER_CAPACITY};
 
 /// Classifies an error of OpenAI's or a compatible server's: by code, then type, then a message that is known as a
 /// whole, then the status.
@@ -18,15 +21,7 @@ fn by_name(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
     // The code is more exact; the type may be a generic word that misleads.
     [&facts.code, &facts.kind].into_iter().flatten().find_map(|name| {
         Some(match name.as_str() {
-            "insufficient_quota"
-            | "credit_balance_exhausted"
-            | "organization_spend_limit_exceeded"
-            | "project_spend_limit_exceeded"
-            | "organization_usage_limit_exceeded"
-            | "billing_hard_limit_reached"
-            | "billing_not_active"
-            | "exceeded_current_quota_error"
-            | "billing_error" => ErrorKind::QuotaExhausted,
+            name if used_up::is_name(name) => ErrorKind::QuotaExhausted,
             // Mistral's capacity, not the caller's limit.
             _ if facts.consists_of(&TIER_CAPACITY) => ErrorKind::Overloaded,
             "rate_limit_exceeded" | "tokens" if status == StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge,
@@ -94,7 +89,8 @@ fn by_text(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
         // Some servers answer 400 to a bad key.
         400 if facts.consists_of(&BAD_KEY) => Some(ErrorKind::Auth),
         400 if facts.consists_of(&NO_MODEL) => Some(ErrorKind::NotFound),
-        400 | 403 | 429 if facts.consists_of(&QUOTA) => Some(ErrorKind::QuotaExhausted),
+        _ if used_up::is_said(status, facts) => Some(ErrorKind::QuotaExhausted),
+        402 | 403 if facts.consists_of(&used_up::MORE_THAN_IS_LEFT) => Some(ErrorKind::TooLarge),
         429 | 500 if facts.consists_of(&OVERLOADED) => Some(ErrorKind::Overloaded),
         // A router's words for its own provider's failure; the cause follows them, if the router knows it.
         400 if facts.consists_of(&ROUTER) => Some(ErrorKind::Server),

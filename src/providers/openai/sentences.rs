@@ -138,35 +138,6 @@ pub(super) const OVER_TPM: KnownMessage = KnownMessage {
     ],
 };
 
-pub(super) const QUOTA: KnownMessage = KnownMessage {
-    first: &[
-        "you exceeded your current quota",
-        "you exceeded your current quota please check your plan and billing details",
-        "insufficient balance",
-        "insufficient balance or no resource package",
-        "insufficient credits",
-        "your credit balance is too low to access the api",
-        "your credit balance is too low to access the anthropic api",
-        "you have reached your specified api usage limits",
-        "you have exceeded your monthly included credits for inference providers",
-        // xAI's.
-        "your newly created team doesn't have any credits yet",
-        "your newly created teams doesn't have any credits yet",
-        "your team @ has either used all available credits or reached its monthly spending limit",
-    ],
-    then: &[
-        "you can purchase those on @",
-        "to continue making api requests please purchase more credits or raise your spending limit",
-        "for more information on this error read the docs @",
-        "please recharge",
-        "add more using @",
-        "please go to plans & billing to upgrade or purchase credits",
-        "you will regain access on @",
-        "you will regain access on @ at @ utc",
-        "subscribe to pro to get 20x more monthly included credits",
-    ],
-};
-
 /// Mistral's capacity.
 pub(super) const TIER_CAPACITY: KnownMessage = KnownMessage {
     first: &["service tier capacity exceeded for this model", "service tier capacity has been exceeded"],

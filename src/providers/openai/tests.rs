@@ -225,6 +225,11 @@ async fn failures_inside_a_200_are_errors() {
         ),
         (r#"{"choices":[]}"#, ErrorKind::EmptyAnswer),
         (r#"{"choices":null}"#, ErrorKind::Malformed),
+        (r#"{"choices":null,"base_resp":{"status_code":0,"status_msg":""}}"#, ErrorKind::Malformed),
+        (
+            r#"{"choices":null,"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}"#,
+            ErrorKind::QuotaExhausted,
+        ),
         (r#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#, ErrorKind::EmptyAnswer),
         (r#"{"choices":[{"message":{"content":null},"finish_reason":"content_filter"}]}"#, ErrorKind::ContentPolicy),
         (r#"{"choices":[{"message":{"content":"half"},"finish_reason":"error"}]}"#, ErrorKind::Server),

@@ -5,9 +5,9 @@ use crate::providers::sentences::KnownMessage;
 /// The facts in a provider's error body of any known shape.
 ///
 /// The shapes: `{"error": {..}}` (OpenAI, Anthropic, Gemini), the same as the one element of an array (Gemini without
-/// SSE), `{"error": "text"}` (Venice, Ollama), the fields at the top level (`{"object": "error", ..}` of vLLM and
-/// Mistral, `{"code", "message", "type"}` of Doubleword), `{"message": ..}` and `{"detail": ..}` (Mistral, FastAPI
-/// servers), and `{"errors": [..]}`, of which the first counts.
+/// SSE), `{"error": "text"}` (Venice, Ollama), `{"base_resp": {..}}` (MiniMax), the fields at the top level
+/// (`{"object": "error", ..}` of vLLM and Mistral, `{"code", "message", "type"}` of Doubleword), `{"message": ..}` and
+/// `{"detail": ..}` (Mistral, FastAPI servers), and `{"errors": [..]}`, of which the first counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ErrorBody {
     /// The most exact code, if it is text: `error.details.error_code`, `error.innererror.code` or `error.code`.
@@ -58,11 +58,18 @@ impl ErrorBody {
             Some(error @ Value::Object(_)) => Self::read(error),
             Some(Value::String(text)) => Self { message: text.clone(), ..Self::read(body) },
             _ if body.get("object").and_then(Value::as_str) == Some("error") => Self::read(body),
-            _ => return None,
+            _ => Self::of_envelope(body.get("base_resp")?)?,
         };
         let id = facts.request_id.take().or_else(|| text(body, "request_id"));
         facts.request_id = id;
         Some(facts)
+    }
+
+    /// Reads MiniMax's envelope, which answers have as well: there its code is 0.
+    fn of_envelope(envelope: &Value) -> Option<Self> {
+        let number = envelope.get("status_code").and_then(Value::as_u64).filter(|code| *code != 0)?;
+        let message = text(envelope, "status_msg").unwrap_or_default();
+        Some(Self { number: u16::try_from(number).ok(), message, ..Self::default() })
     }
 
     fn read(error: &Value) -> Self {

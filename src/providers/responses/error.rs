@@ -38,8 +38,6 @@ pub(super) fn classify(status: StatusCode, facts: &ErrorBody) -> ErrorKind {
         | "empty_image_file"
         | "failed_to_download_image"
         | "image_file_not_found" => ErrorKind::InvalidRequest,
-        // The names of a subscription's limits, at ChatGPT.
-        "usage_limit_reached" | "usage_not_included" => ErrorKind::QuotaExhausted,
         _ => openai::classify(status, facts),
     }
 }
