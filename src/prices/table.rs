@@ -100,6 +100,12 @@ impl PriceTable {
         self.0.as_of.as_deref()
     }
 
+    /// Returns the names of the models that have a price at this provider.
+    pub fn models<'a>(&'a self, provider: &'a str) -> impl Iterator<Item = &'a str> {
+        let holds = move |entry: &Entry| entry.provider.as_deref().is_none_or(|at| at == provider);
+        self.0.models.iter().filter(move |(_, entries)| entries.iter().any(holds)).map(|(model, _)| &**model)
+    }
+
     /// Returns a model's price; without a provider, only one that holds at any.
     pub fn price(&self, provider: Option<&str>, model: &str) -> Option<&Price> {
         self.place(provider, model).map(|place| self.at(place))
