@@ -126,6 +126,8 @@ struct Inner {
     should_retry: Option<bool>,
     timed_out: Option<ExpiredLimit>,
     doubted: bool,
+    /// True if no API wrote the answer.
+    page: bool,
     #[cfg_attr(not(feature = "cache"), allow(dead_code, reason = "it is for a cache further out"))]
     accepts: Option<u8>,
     evidence: Option<Arc<dyn Evidence>>,
@@ -332,6 +334,17 @@ impl LlmError {
     /// Returns whether the provider's statement is doubted: one request's evidence does not suffice for it.
     pub fn is_doubted(&self) -> bool {
         self.0.doubted
+    }
+
+    /// Marks the failure as one of a page.
+    pub(crate) fn of_page(mut self, is_page: bool) -> Self {
+        self.0.page = is_page;
+        self
+    }
+
+    /// Returns true if no API wrote the answer: it is a page of a proxy or a firewall, or empty.
+    pub fn is_page(&self) -> bool {
+        self.0.page
     }
 
     /// Sets the worst level that the request's feature accepts: no answer of a worse one may replace the failure.

@@ -79,7 +79,8 @@ impl OnErrorList {
     /// Classifies a failure that is not listed: it stops a request that begins with it. Failures that are not the
     /// request's fault remain outages, because statuses cannot name them: they share theirs with callers' mistakes.
     fn unlisted(&self, error: &LlmError, mut class: Class) -> Class {
-        let is_ours = matches!(error.kind(), ErrorKind::Auth | ErrorKind::QuotaExhausted | ErrorKind::Blocked);
+        let is_ours =
+            matches!(error.kind(), ErrorKind::Auth | ErrorKind::QuotaExhausted | ErrorKind::Blocked) || error.is_page();
         class.failover = match class.failover {
             Failover::Yes if self.has_statuses && (is_ours || error.is_doubted()) => Failover::Yes,
             Failover::Yes => Failover::AfterAnother,

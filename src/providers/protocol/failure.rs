@@ -131,8 +131,9 @@ pub(crate) fn of_status<P: Protocol>(
         with_wait(of_facts(kind, secret, facts, advice), asked, hint)
     } else {
         let waits = retry_after::from_headers(headers, None, wall);
-        let kind = of_page(status, waits.is_some(), is_said(&body));
-        with_wait(LlmError::new(kind, excerpt(&body, Some(secret))), waits, None)
+        let is_said = is_said(&body);
+        let error = LlmError::new(of_page(status, waits.is_some(), is_said), excerpt(&body, Some(secret)));
+        with_wait(error.of_page(!is_said), waits, None)
     };
     let error = match retry_after::should_retry(headers) {
         // A wrong address does not become right by asking again.
