@@ -8,6 +8,7 @@ mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod primary_outages;
+mod setup;
 mod stack;
 mod status;
 #[cfg(test)]
@@ -22,6 +23,6 @@ pub use self::{
     stack::StackView,
     status::{
         CacheStatus, DeploymentStatus, Latency, RecentRequests, ServingState, Status, StatusBoard, Switch, TierHealth,
-        TierStatus, TimeOnFallback,
+        TierSetup, TierStatus, TimeOnFallback,
     },
 };

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde_json::{Map, Value};
 use tracing::Level;
 
-use super::{LineLimit, StackView};
+use super::{LineLimit, StackView, setup::Setups};
 use steadfast::{
     Attempt, ErrorKind,
     events::{CircuitState, Comparison, Event, HandedOver, HandoffStep, RequestEnded, Subscriber},
@@ -18,6 +18,7 @@ use steadfast::{
 /// | `event` | level | fields |
 /// |---|---|---|
 /// | `request` | INFO, see [`requests`](Self::requests) | `request_id`, `status`, `task_id`, `outcome`, `kind`, `feature`, `tier`, `tier_number`, `provider`, `model`, `route`, `attempts`, `failures`, `failed_attempts`, `stream`, `degraded`, `degraded_level`, `degraded_reason`, `latency_ms`, `first_token_ms`, `latency_by_tier`, `input_tokens`, `output_tokens`, `cost_usd`, and of a stream that broke `delivered_frames`, `delivered_characters`, `delivered_bytes` |
+/// | `setup_refused` | WARN, once for a tier that has never answered | `tier`, `tier_number`, `provider`, `model`, `reason`, `advice` |
 /// | `model_switched` | WARN | `from`, `to` (tiers), `from_model`, `to_model`, `reason` |
 /// | `model_recovered` | INFO | `from`, `to`, `from_model`, `to_model`, `reason` (`recovered`), `after_seconds` |
 /// | `circuit_changed` | WARN if it opens, else INFO | `circuit`, `from`, `to`, `reason` |
@@ -56,6 +57,7 @@ pub struct Logs {
     stack: Option<Arc<dyn StackView>>,
     /// The stack's tiers in order, each with its model.
     tiers: Vec<(Arc<str>, Option<Arc<str>>)>,
+    setups: Setups,
 }
 
 /// The target of every line.
@@ -86,6 +88,7 @@ impl Logs {
             refused: LineLimit::new(1, Self::AT_MOST_EVERY),
             stack: None,
             tiers: Vec::new(),
+            setups: Setups::default(),
         }
     }
 
@@ -154,6 +157,35 @@ impl Logs {
             delivered_characters = ended.delivered.as_ref().map(|delivered| delivered.characters),
             delivered_bytes = ended.delivered.as_ref().map(|delivered| delivered.bytes),
         );
+    }
+
+    /// Writes a line for each tier whose key or model is refused and that has never answered.
+    fn setup(&mut self, ended: &RequestEnded) {
+        let name = |tier: &Option<Arc<str>>, provider: &Option<Arc<str>>| tier.clone().or_else(|| provider.clone());
+        for attempt in ended.failures.as_deref().unwrap_or_default() {
+            let Some(tier) = name(&attempt.tier, &attempt.provider) else { continue };
+            let is_new = |setups: &mut Setups| setups.of(&tier)?.failed(attempt, ended.at).then_some(());
+            let (Some(()), Some(kind)) = (is_new(&mut self.setups), attempt.failure) else { continue };
+            line!(
+                Level::WARN,
+                event = "setup_refused",
+                tier = &*tier,
+                tier_number = self.number(Some(&tier)),
+                provider = attempt.provider.as_deref(),
+                model = attempt.model.as_deref(),
+                reason = kind.name(),
+                advice = match kind {
+                    ErrorKind::NotFound => "check the model's name and the base URL",
+                    _ => "check the API key",
+                },
+            );
+        }
+        if ended.is_served()
+            && let Some(tier) = name(&ended.tier, &ended.provider)
+            && let Some(setup) = self.setups.of(&tier)
+        {
+            setup.answered(ended);
+        }
     }
 
     /// Returns the failed attempts as a list in JSON.
@@ -244,7 +276,10 @@ impl Default for Logs {
 impl Subscriber for Logs {
     fn event(&mut self, event: &Event) {
         match event {
-            Event::RequestEnded(ended) => self.request(ended),
+            Event::RequestEnded(ended) => {
+                self.request(ended);
+                self.setup(ended);
+            }
             Event::ModelSwitched { .. } | Event::ModelRecovered { .. } => self.switch(event),
             Event::CircuitChanged { .. }
             | Event::RecoveryChecked { .. }
@@ -282,6 +317,7 @@ impl Subscriber for Logs {
             Event::Reloaded { kept, changed, .. } => {
                 line!(Level::INFO, event = "reloaded", kept = *kept, changed = *changed);
                 self.read_stack();
+                self.setups.forget_refusals();
             }
             Event::ParameterRefused { provider, model, parameter, .. } => line!(
                 Level::WARN,

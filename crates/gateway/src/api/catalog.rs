@@ -36,6 +36,14 @@ impl Catalog {
         }
     }
 
+    /// Returns false while no tier has ever answered, since the first one's key or model is refused.
+    pub(crate) fn is_ready(&self) -> bool {
+        match self {
+            Self::Stack(stack) => stack.status().ready,
+            Self::Listed(_) => true,
+        }
+    }
+
     /// Returns each name once: the configuration's models, then the tiers' models in order of preference, then the
     /// tiers' own names. A pattern is not a name, but admits the names that it matches.
     fn names(&self) -> Vec<Arc<str>> {

@@ -402,11 +402,16 @@ async fn model_method(State(gateway): State<Arc<GatewayState>>, mut request: Req
     }
 }
 
-/// Answers whether to send requests here: not once the server is asked to stop. A gateway that serves is ready, even
-/// without a store; the body reports that, since taking it out of service would not help.
+/// Answers whether to send requests here: not once the server is asked to stop, nor while the first tier's key or model
+/// is refused and no tier has ever answered. So a roll-out with a wrong key stops at its first replica. A gateway that
+/// serves is ready, even without a store; the body reports that, since taking it out of service would not help.
 async fn ready(State(gateway): State<Arc<GatewayState>>) -> (StatusCode, Cow<'static, str>) {
     if gateway.lifecycle.stop.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into());
+    }
+    if !gateway.catalog.is_ready() {
+        let why = "the first tier's key or model is refused, and no tier has ever answered; see /status\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, why.into());
     }
     let troubles: Vec<String> = gateway.catalog.store_troubles().iter().map(ToString::to_string).collect();
     match troubles.is_empty() {

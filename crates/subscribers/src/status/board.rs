@@ -72,7 +72,7 @@ impl StatusBoard {
         self.lock().name_deployments(names);
     }
 
-    /// Resets the circuits of these tiers.
+    /// Resets the circuits of these tiers, and the proof of their setup.
     pub fn renew(&self, tiers: &[Arc<str>]) {
         self.lock().reset_circuits(tiers);
     }

@@ -9,9 +9,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Latency, RecentRequests, ServingState, Status, Switch, TierHealth, TierStatus, TimeOnFallback, rates::Rates,
-    recent::Recent,
+    Latency, RecentRequests, ServingState, Status, Switch, TierHealth, TierSetup, TierStatus, TimeOnFallback,
+    rates::Rates, recent::Recent,
 };
+use crate::setup::Setup;
 use steadfast::{
     Attempt, ErrorKind,
     events::{CircuitReason, CircuitState, Event, Operation, RequestEnded, RequestOutcome},
@@ -26,6 +27,9 @@ const TIERS: usize = 64;
 const PRIMARY: usize = 0;
 /// An answer within this time shows that at least one tier works.
 const RECENT: Duration = Duration::from_secs(10);
+/// The time after which a refusal of the setup is tried again: that of a circuit that a refused key has opened. Without
+/// it, a gateway that gets no requests while it is not ready would never be.
+const REFUSED: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -75,6 +79,7 @@ struct Tier {
     drained: bool,
     /// True if its last answer was degraded.
     degraded: bool,
+    setup: Setup,
     rates: Rates,
     recent: Recent,
 }
@@ -189,6 +194,10 @@ impl Machine {
             Event::RecoveryChecked { tier, failure: None, .. } => {
                 if let Some(tier) = self.tier(tier) {
                     tier.recent.clear_failures();
+                    // A check may be of the key alone.
+                    if tier.setup != Setup::Works {
+                        tier.setup = Setup::Untried;
+                    }
                 }
                 self.clear_failures();
             }
@@ -225,11 +234,12 @@ impl Machine {
         }
     }
 
-    /// Resets the circuits of these tiers.
+    /// Resets the circuits of these tiers, and the proof of their setup.
     pub(super) fn reset_circuits(&mut self, tiers: &[Arc<str>]) {
         for name in tiers {
             if let Some(tier) = self.tier(name) {
                 (tier.circuit, tier.changed, tier.forced) = (CircuitState::Closed, None, None);
+                tier.setup = Setup::Untried;
                 tier.recent.clear_failures();
             }
         }
@@ -305,6 +315,7 @@ impl Machine {
         }
         let tier = &mut self.tiers[place];
         tier.degraded = ended.degraded.is_some();
+        tier.setup.answered(ended);
         tier.rates.record(ended.at, failed, Some(ended.served_in));
         match failed {
             true => tier.recent.record_failure(ended.at),
@@ -368,6 +379,7 @@ impl Machine {
         let name = failure.tier.clone().unwrap_or_else(|| self.active.clone());
         if let Some(tier) = self.tier(&name) {
             let failed = failure.is_tiers_failure();
+            tier.setup.failed(failure, now);
             tier.rates.record(now, failed, None);
             if failed {
                 tier.recent.record_failure(now);
@@ -420,6 +432,7 @@ impl Machine {
         let away = self.away.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         Status {
             state,
+            ready: self.is_ready(now),
             active_model: self.model_of(&self.active),
             active_tier: self.active.as_ref().into(),
             primary_model: self.model_of(&self.primary),
@@ -448,6 +461,16 @@ impl Machine {
     fn model_of(&self, tier: &Arc<str>) -> String {
         let known = place(&self.tiers, tier).and_then(|place| self.tiers[place].model.as_ref());
         known.unwrap_or(tier).as_ref().into()
+    }
+
+    /// Returns false while the primary's setup is refused and no tier has ever answered.
+    fn is_ready(&self, now: Instant) -> bool {
+        match self.tiers[PRIMARY].setup {
+            Setup::Refused { last, .. } if now.saturating_duration_since(last) < REFUSED => {
+                self.tiers.iter().any(|tier| tier.setup == Setup::Works)
+            }
+            _ => true,
+        }
     }
 
     fn state(&self, now: Instant) -> (ServingState, Instant) {
@@ -508,6 +531,7 @@ impl Tier {
             forced: None,
             drained: false,
             degraded: false,
+            setup: Setup::Untried,
             rates: Rates::new(start),
             recent: Recent::new(),
         }
@@ -525,6 +549,12 @@ impl Tier {
             name: self.name.as_ref().into(),
             model: self.model.as_deref().map(Into::into),
             health,
+            setup: match self.setup {
+                Setup::Untried => TierSetup::Untried,
+                Setup::Works => TierSetup::Works,
+                Setup::Refused { kind: ErrorKind::Auth, .. } => TierSetup::KeyRefused,
+                Setup::Refused { .. } => TierSetup::ModelUnknown,
+            },
             circuit: self.circuit.name(),
             circuit_since: self.changed.map(|(at, _)| dates.date(at)),
             circuit_reason: self.changed.map(|(_, reason)| reason.to_string()),

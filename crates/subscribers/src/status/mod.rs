@@ -24,6 +24,9 @@ pub use self::{board::StatusBoard, deployment::DeploymentStatus};
 pub struct Status {
     /// The state in one word.
     pub state: ServingState,
+    /// False while the primary's key or model is refused and has never worked, and no other tier has ever answered. It
+    /// is true again a minute after the last such refusal: a provider may have been wrong, so a request may try.
+    pub ready: bool,
     /// The id of the model that serves now.
     pub active_model: String,
     /// The name of the tier that serves now.
@@ -102,6 +105,21 @@ pub enum TierHealth {
     Down,
 }
 
+/// The proof of a tier's key and of its model's name, since the start or since a reload changed the tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TierSetup {
+    /// No call has proved anything.
+    Untried,
+    /// A call was answered.
+    Works,
+    /// The provider refuses the key, and no call was ever answered: check the API key.
+    KeyRefused,
+    /// The provider does not know the model, and no call was ever answered: check the model's name and the base URL.
+    ModelUnknown,
+}
+
 /// One tier.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -113,6 +131,8 @@ pub struct TierStatus {
     pub model: Option<String>,
     /// Its health. A tier that fails calls is not `ok`, although its circuit is closed.
     pub health: TierHealth,
+    /// The proof of its key and its model's name.
+    pub setup: TierSetup,
     /// Its circuit's state: `closed`, `open` or `half-open`. One that has never changed is closed.
     pub circuit: &'static str,
     /// The time of the circuit's last change, if there was one.

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{ServingState, Status, TierHealth, machine::Machine};
+use super::{ServingState, Status, TierHealth, TierSetup, machine::Machine};
 use steadfast::{
     CacheReason, Degradation, DegradedReason, ErrorKind,
     events::{CachedAnswer, CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome},
@@ -446,4 +446,41 @@ async fn a_tier_that_fails_calls_is_not_ok_though_others_answer_for_it_and_is_on
     // A probe is no request.
     change(&mut board, CircuitState::Closed, CircuitReason::Recovered, 50);
     assert_eq!((health(&board, 51), board.who(51).0), (vec![TierHealth::Ok; 2], ServingState::Primary));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_setup_is_refused_until_a_call_is_answered() {
+    use crate::testing::failed;
+    let refused = |kind| failed("a", kind, Next::FailedOver);
+    for (kind, setup) in [(ErrorKind::Auth, TierSetup::KeyRefused), (ErrorKind::NotFound, TierSetup::ModelUnknown)] {
+        let mut board = Board::new();
+        board.machine.name_tiers(vec!["b".into()]);
+        let setups = |board: &Board, at| board.status(at).tiers.iter().map(|tier| tier.setup).collect::<Vec<_>>();
+        let ready = |board: &Board, at| board.status(at).ready;
+        assert!(ready(&board, 0), "no request was made");
+        let fail = |board: &mut Board, at| {
+            board.request("a", at, |ended| {
+                (ended.tier, ended.outcome) = (None, RequestOutcome::Failed(kind));
+                ended.failures = Some(vec![refused(kind)].into());
+            });
+        };
+        fail(&mut board, 1);
+        assert_eq!(setups(&board, 1), [setup, TierSetup::Untried]);
+        assert!(!ready(&board, 1) && !ready(&board, 60), "{kind}");
+        assert!(ready(&board, 61), "a request may try");
+        fail(&mut board, 70);
+        assert!(!ready(&board, 70));
+        // Another tier serves.
+        board.request("b", 71, |ended| ended.failures = Some(vec![refused(kind)].into()));
+        assert_eq!(setups(&board, 71), [setup, TierSetup::Works]);
+        assert!(ready(&board, 71));
+        // What has worked is an outage from then on.
+        board.request("a", 72, |_| {});
+        fail(&mut board, 73);
+        assert_eq!(setups(&board, 73), [TierSetup::Works; 2]);
+        assert!(ready(&board, 73));
+        // A reload has changed it.
+        board.machine.reset_circuits(&["a".into()]);
+        assert_eq!(setups(&board, 74), [TierSetup::Untried, TierSetup::Works]);
+    }
 }

@@ -12,6 +12,7 @@ mod house;
 mod names;
 mod outages;
 mod repeats;
+mod setups;
 mod streams;
 mod wire;
 

@@ -3,7 +3,8 @@
 use serde_json::Value;
 use steadfast::providers::simulated::Fault;
 
-use super::{harness::*, outage};
+use super::{SOON, harness::*, outage};
+use crate::common::within;
 
 fn lines(log: &str) -> Vec<Value> {
     log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
@@ -59,6 +60,32 @@ fn as_json_each_switch_and_each_request_is_a_line() {
         assert!(attempt["latency_ms"].as_f64().unwrap() > 0.0 && attempt["next"].is_string(), "{attempt}");
     }
     assert_eq!((&switches[0]["from_model"], &switches[0]["to_model"]), (&"claude-sonnet-4-5".into(), &"gpt-4o".into()));
+}
+
+#[test]
+fn a_key_that_has_never_worked_is_told_once_and_the_backup_serves() {
+    let watched = Watched::start(&["--log-format", "json"], &[]);
+    assert_eq!(watched.get("/readyz").status, 200);
+    watched.primary().fail(Fault::Unauthorized);
+    for _ in 0..3 {
+        assert_eq!(watched.tier("chat", false), "gpt");
+    }
+    within(SOON, "the board does not hear of it", || watched.status()["tiers"][0]["setup"] == "key_refused");
+    assert_eq!((watched.status()["tiers"][1]["setup"].clone(), watched.get("/readyz").status), ("works".into(), 200));
+    within(SOON, "nobody is paged", || !watched.alerts().is_empty());
+    let log = watched.log();
+    let lines = lines(&log);
+    let told = of(&lines, "setup_refused");
+    assert_eq!(told.len(), 1, "{log}");
+    for (field, value) in [
+        ("level", "WARN"),
+        ("tier", "sonnet"),
+        ("model", "claude-sonnet-4-5"),
+        ("reason", "auth"),
+        ("advice", "check the API key"),
+    ] {
+        assert_eq!(told[0][field], value, "{}", told[0]);
+    }
 }
 
 #[test]
