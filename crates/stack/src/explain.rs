@@ -30,6 +30,9 @@ impl Config {
         for (at, tier) in self.tiers.iter().enumerate() {
             self.explain_tier(at, tier, &table, &mut text);
         }
+        for sentence in self.model_name_notes() {
+            let _ = writeln!(text, "{sentence}");
+        }
         for sentence in status_notes(self) {
             let _ = writeln!(text, "statuses: {sentence}");
         }

@@ -61,10 +61,13 @@ pub mod import;
 mod json_schema;
 mod keys;
 mod load;
+mod model_names;
 mod overrides;
 mod schema;
 mod source;
 mod stack;
+#[cfg(test)]
+mod statuses;
 mod suggest;
 mod tree;
 mod vector_spaces;

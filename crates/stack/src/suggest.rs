@@ -75,6 +75,24 @@ pub fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> O
     (distance <= (normalized.chars().count() / 3).max(1)).then_some(name)
 }
 
+/// Returns the model whose name was probably meant: one that differs by its style or two letters at most. Another
+/// number or ending is another model, which may be newer than the names; a `0` may be an `o`.
+pub(super) fn near_model<'a>(written: &str, models: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let numbers = |name: &str, zero: char| -> String {
+        name.chars().map(|c| if c == zero { '0' } else { c }).filter(char::is_ascii_digit).collect()
+    };
+    let is_near = |model: &&str| [' ', 'o'].into_iter().any(|zero| numbers(written, zero) == numbers(model, zero));
+    let bare = normalized(written);
+    let ends_elsewhere = |model: &str| bare != model && (model.starts_with(&bare) || bare.starts_with(model));
+    let near = models.into_iter().filter(is_near).filter_map(|model| {
+        let known = normalized(model);
+        (!ends_elsewhere(&known)).then(|| (distance(&bare, &known), model))
+    });
+    // Of names that are as near, the same one comes first each time.
+    let (steps, model) = near.min()?;
+    (steps <= 2 && bare.chars().count() > 4).then_some(model)
+}
+
 /// Returns whether a name differs from one of these by style or one letter only.
 pub(super) fn is_typo_of(written: &str, names: &[&str]) -> bool {
     names.iter().any(|name| distance(&normalized(written), &normalized(name)) <= 1)
@@ -146,6 +164,29 @@ mod tests {
             ("modle", &tier[..], Some("model")),
         ] {
             assert_eq!(suggest_key(written, keys), right, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_models_name_is_near_by_its_letters_and_not_by_its_number() {
+        let models = ["claude-sonnet-4-5", "claude-opus-4-5", "gpt-4o", "gpt-4o-mini", "gpt-5", "gemini-2.5-pro"];
+        for (written, meant) in [
+            ("claude-sonet-4-5", Some("claude-sonnet-4-5")),
+            ("claude-sonnet-4.5", Some("claude-sonnet-4-5")),
+            ("Claude-Sonnet-4-5", Some("claude-sonnet-4-5")),
+            ("gpt4o", Some("gpt-4o")),
+            ("gpt-40", Some("gpt-4o")),
+            ("gemini-2-5-pro", Some("gemini-2.5-pro")),
+            ("gemini-2.5-por", Some("gemini-2.5-pro")),
+            ("claude-sonnet-4-6", None),
+            ("gpt-6", None),
+            ("gpt-4", None),
+            ("gpt-5.", None),
+            ("gpt-5-codex", None),
+            ("my-model", None),
+            ("", None),
+        ] {
+            assert_eq!(near_model(written, models), meant, "{written}");
         }
     }
 

@@ -86,6 +86,7 @@ impl ServeOptions {
         sweeping.spawn(sweep(handle.clone()));
         let begun = handle.config();
         warn_of_restarts(&begun);
+        warn_of_names(&begun);
         let address = self.address(&begun);
         check_self_calls(&begun, &Environment::process(), address)?;
         let keys = self.load_keys(&begun.gateway, &handle)?;
@@ -222,6 +223,13 @@ fn warn_of_restarts(config: &Config) {
             "`on_break: restart` does not work through the gateway: a broken stream ends with an error; \
              `commit: complete` lets another tier answer"
         );
+    }
+}
+
+/// Warns about models' names that are probably misspelled: the provider would refuse each call.
+fn warn_of_names(config: &Config) {
+    for note in config.model_name_notes() {
+        tracing::warn!("{note}");
     }
 }
 

@@ -21,6 +21,17 @@ fn a_right_file_is_explained() {
 }
 
 #[test]
+fn a_model_whose_name_is_nearly_a_known_one_is_told_without_a_call() {
+    let folder = Folder::new("names");
+    let text = "tiers: [{ name: sonnet, provider: anthropic, model: claude-sonet-4-5 }]";
+    let file = folder.file("steadfast.yaml", text);
+    let ran = steadfast(["check", "--offline", file.to_str().unwrap()], &[]);
+    assert_eq!(ran.code, Some(0), "it may be a model of tomorrow: {}{}", ran.out, ran.err);
+    let said = "tier sonnet: no model `claude-sonet-4-5` is known; did you mean `claude-sonnet-4-5`?";
+    assert!(ran.out.contains(said), "{}", ran.out);
+}
+
+#[test]
 fn check_shows_the_parameters_of_each_tiers_model() {
     let folder = Folder::new("models");
     let text = "\
