@@ -4,7 +4,8 @@
 //! The promise: a failure goes to the next tier unless the request is at fault. A list of statuses says what may begin
 //! a walk along the tiers. In a walk that has begun, a tier's own faults end nothing. No list can name a refused key, a
 //! used-up account, or a page of a server before the API: they always go on. Nothing that a server says of itself, by
-//! whatever number, stays at that server. An imported list asks one more model before a caller hears of a mistake.
+//! whatever number, stays at that server. A request that is called wrong in a walk is asked once more, before its caller
+//! hears of it; under an imported list, everywhere.
 
 use std::sync::{
     Arc,
@@ -61,8 +62,8 @@ fn is_promised(list: &str, place: usize, status: u16, body: Body) -> bool {
         408 | 409 | 425 | 429 | 498 | 499 | 500.. => true,
         // What this tier lacks, and another may have.
         404 | 410 | 413 => list == "none" || place > 0,
-        // The request's own fault.
-        _ => list == "imported",
+        // The request's own fault, or what a translation has made of it: in another's place it gets a second opinion.
+        _ => list == "imported" || place > 0,
     }
 }
 

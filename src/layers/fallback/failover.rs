@@ -216,8 +216,15 @@ impl Failover {
             Some(Failures { root, was_sent, earliest, doubt, .. }) => (Some((root, was_sent)), earliest, doubt),
             None => (None, None, None),
         };
-        if kind == ErrorKind::InvalidRequest && Doubt::is_settled_by(&error, &mut doubt) {
-            class.failover = classify::Failover::No;
+        // Behind a failure, a request may be called invalid for what its translation has made of it.
+        let mut asks_once_more = false;
+        if kind == ErrorKind::InvalidRequest {
+            let behind = root.is_some();
+            if Doubt::is_settled_by(&error, behind, &mut doubt) {
+                class.failover = classify::Failover::No;
+            } else if behind && class.failover == classify::Failover::No {
+                (class.failover, asks_once_more) = (classify::Failover::Yes, true);
+            }
         }
         let now = Instant::now();
         let (spent, was_sent) = self.record_failure(&mut error, now);
@@ -229,6 +236,7 @@ impl Failover {
         let route = self.plan.shared.config.routes.get(&kind).filter(|_| self.plan.request.goes_anywhere());
         let route = route.map(|route| Chain::Listed(route.clone()));
         let next = match self.next_tier(route.as_ref(), class, doubt.is_some(), spent, now) {
+            Err(Stop::LastTier | Stop::Policy) if asks_once_more => Err(Stop::Kind),
             Err(Stop::LastTier | Stop::Policy) if self.relax_step_down() => {
                 self.next_tier(route.as_ref(), class, doubt.is_some(), spent, now)
             }
@@ -253,6 +261,9 @@ impl Failover {
                 Step::Ask
             }
             Err(stop) => {
+                if asks_once_more {
+                    class.failover = classify::Failover::No;
+                }
                 self.ledger.next(Next::Stopped(stop));
                 let is_last = matches!(stop, Stop::LastTier | Stop::Policy);
                 let has_attempts = spent < self.plan.request.context().attempts_left;

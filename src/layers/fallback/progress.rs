@@ -102,23 +102,24 @@ pub(super) struct Failures {
 }
 
 /// The doubt about a tier that has called the request invalid and may be wrong: other models are asked, until one
-/// agrees.
+/// agrees. A tier is doubted by its circuit, or because the request has come to it in another's place.
 pub(super) struct Doubt {
     /// The evidence against that tier.
     evidence: Option<Arc<dyn Evidence>>,
 }
 
 impl Doubt {
-    /// Takes the failure of a tier that calls the request invalid. Returns whether an earlier tier did so too: then it
-    /// is the caller's mistake, and no evidence against either tier.
-    pub(super) fn is_settled_by(error: &LlmError, doubt: &mut Option<Self>) -> bool {
+    /// Takes the failure of a tier that calls the request invalid, `behind` another's failure or not. Returns whether
+    /// an earlier tier did so too: then it is the caller's mistake, and no evidence against either tier.
+    pub(super) fn is_settled_by(error: &LlmError, behind: bool, doubt: &mut Option<Self>) -> bool {
         match doubt {
             Some(Self { evidence }) => {
                 evidence.iter().chain(error.evidence()).for_each(|evidence| evidence.withdraw());
                 true
             }
             None => {
-                *doubt = error.is_doubted().then(|| Self { evidence: error.evidence().cloned() });
+                let is_doubted = behind || error.is_doubted();
+                *doubt = is_doubted.then(|| Self { evidence: error.evidence().cloned() });
                 false
             }
         }

@@ -72,6 +72,26 @@ async fn a_request_that_waits_for_a_probe_is_told_only_when_it_has_failed_for_go
     assert_eq!(all_failed(&mut heard), []);
 }
 
+// What a translation has made of a request is wrong at one model: behind a failure one more is asked, and no more.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_called_wrong_behind_a_failure_gets_one_more_opinion() {
+    for (first, led_by) in [(ErrorKind::Server, ErrorKind::Server), (ErrorKind::CircuitOpen, ErrorKind::InvalidRequest)]
+    {
+        let (wrong, again, never) =
+            (failing(ErrorKind::InvalidRequest), failing(ErrorKind::InvalidRequest), Strict::new());
+        let served = FallbackLayer::new("a").tier("b", wrong.clone()).tier("c", Strict::new()).layer(failing(first));
+        assert_eq!(tier_of(&served.oneshot(prompt()).await.unwrap()), "c", "{first}");
+
+        let layer = FallbackLayer::new("a").tier("b", wrong).tier("c", again.clone()).tier("d", never.clone());
+        let error = layer.layer(failing(first)).oneshot(prompt()).await.unwrap_err();
+        assert_eq!((error.kind(), again.calls(), never.calls()), (led_by, 1, 0), "{first}");
+    }
+    // A first tier's word needs no second.
+    let layer = FallbackLayer::new("a").tier("b", Strict::new());
+    let error = layer.layer(failing(ErrorKind::InvalidRequest)).oneshot(prompt()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_later_tier_that_calls_the_request_wrong_leads_only_where_the_first_never_saw_it() {
     let open = || Strict::new().fails(10_000, error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_secs(9)));
