@@ -306,8 +306,8 @@ impl LlmError {
         self.0.callers_own
     }
 
-    /// Returns true if this one caller's limits may have ended the call: its places, rates, caps, time, attempts or key.
-    /// Another caller with the same request may be served.
+    /// Returns true if this one caller's limits may have ended the call: its places, rates, caps, time, attempts or
+    /// key. Another caller with the same request may be served.
     #[cfg(feature = "cache")]
     pub(crate) fn is_by_callers_limits(&self) -> bool {
         use ErrorKind::{Budget, BulkheadFull, Deadline, Exhausted, IdempotencyConflict};

@@ -42,9 +42,9 @@
 //! its beginning, each at its own pace. A reader that needs a frame fetches it for all, so that a slow reader, or
 //! one that leaves, holds up no other. If the caller leaves before its response, or its time is over, one of the
 //! waiting requests calls in its place. A failure goes to all who wait, so that a failing provider is not asked a
-//! hundred times at once. A failure may be one caller's own: its places, rates, caps or key are used up or refused, or its
-//! [session](crate::LlmRequest::with_session) is pinned. Then one of the others calls for them, and if that fails in the
-//! same way, each calls for itself. Requests with other bounds (commit point, attempts,
+//! hundred times at once. A failure may be one caller's own: its places, rates, caps or key are used up or refused, or
+//! its [session](crate::LlmRequest::with_session) is pinned. Then one of the others calls for them, and if that fails
+//! in the same way, each calls for itself. Requests with other bounds (commit point, attempts,
 //! levels, [`no_fallback`](crate::LlmRequest::no_fallback)) do not share a call.
 //!
 //! Processes may share the [store](AnswerStore::claim), such as Redis. One of them then calls for a whole answer,
