@@ -19,6 +19,7 @@ use super::{
     Fault, Simulated,
     answer::tokens_of,
     handle::{Shared, SimulatedCall},
+    opaque,
 };
 use crate::{
     CommitPoint, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
@@ -59,7 +60,11 @@ enum State {
     /// Waits for ever, until its caller leaves.
     Hanging(#[allow(dead_code, reason = "its drop counts")] Box<ActiveCall>),
     Committing(Commit),
+    /// A call that is no conversation.
+    Opaque(#[pin] OpaqueFuture),
 }
+
+type OpaqueFuture = Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>;
 
 impl Future for ResponseFuture {
     type Output = Result<LlmResponse, LlmError>;
@@ -68,6 +73,12 @@ impl Future for ResponseFuture {
         let mut this = self.project();
         loop {
             let talk = match this.state.as_mut().project() {
+                StateProjection::Unsent(request) if request.opaque().is_some() => {
+                    let answering = Box::pin(opaque::answer(this.shared.clone(), request.clone()));
+                    this.state.set(State::Opaque(answering));
+                    continue;
+                }
+                StateProjection::Opaque(answering) => return answering.poll(cx),
                 StateProjection::Unsent(request) => {
                     let talk = match ActiveCall::begin(this.shared, request) {
                         Ok(talk) => Box::new(talk),
@@ -173,18 +184,12 @@ impl ActiveCall {
         if self.stream {
             return Outcome::Stream(self);
         }
-        let error = match fault {
-            Some(Fault::StallAfter(_) | Fault::KeepAlivesOnly { .. }) => return Outcome::Nothing(self),
-            Some(Fault::Empty) => Some((ErrorKind::EmptyAnswer, "the answer has no content")),
-            Some(Fault::CutAfter(_)) => Some((ErrorKind::StreamBroken, "the connection broke in the answer")),
-            Some(Fault::TruncatedAfter(_)) => Some((ErrorKind::Malformed, "the answer ends in the middle")),
-            Some(Fault::MalformedAfter(_)) => Some((ErrorKind::Malformed, "the answer is no JSON")),
-            Some(Fault::ErrorEventAfter(_)) => Some((ErrorKind::Server, "an error inside a 200")),
-            _ => None,
-        };
+        if matches!(fault, Some(Fault::StallAfter(_) | Fault::KeepAlivesOnly { .. })) {
+            return Outcome::Nothing(self);
+        }
         self.call.finish();
-        Outcome::Whole(match error {
-            Some((kind, message)) => Err(of(shared, LlmError::new(kind, message).with_status(StatusCode::OK))),
+        Outcome::Whole(match broken(fault.as_ref()) {
+            Some(error) => Err(of(shared, error)),
             None => Ok(response(shared, LlmBody::from_message(self.message(shared)))),
         })
     }
@@ -320,8 +325,21 @@ impl Stream for Frames {
     }
 }
 
+/// Returns the error of a whole answer that begins and comes to no good end.
+pub(super) fn broken(fault: Option<&Fault>) -> Option<LlmError> {
+    let (kind, message) = match fault? {
+        Fault::Empty => (ErrorKind::EmptyAnswer, "the answer has no content"),
+        Fault::CutAfter(_) => (ErrorKind::StreamBroken, "the connection broke in the answer"),
+        Fault::TruncatedAfter(_) => (ErrorKind::Malformed, "the answer ends in the middle"),
+        Fault::MalformedAfter(_) => (ErrorKind::Malformed, "the answer is no JSON"),
+        Fault::ErrorEventAfter(_) => (ErrorKind::Server, "an error inside a 200"),
+        _ => return None,
+    };
+    Some(LlmError::new(kind, message).with_status(StatusCode::OK))
+}
+
 /// Returns the error in place of an answer, for a fault that is one.
-fn error_of(fault: Option<&Fault>) -> Option<LlmError> {
+pub(super) fn error_of(fault: Option<&Fault>) -> Option<LlmError> {
     let (kind, status, message) = match fault? {
         Fault::ServerError => (ErrorKind::Server, 500, "internal server error"),
         Fault::BadGateway => (ErrorKind::Server, 502, "bad gateway"),
@@ -373,11 +391,11 @@ fn kind_of(status: u16) -> ErrorKind {
     }
 }
 
-fn of(shared: &Shared, error: LlmError) -> LlmError {
+pub(super) fn of(shared: &Shared, error: LlmError) -> LlmError {
     error.with_model(PROVIDER, shared.name.clone())
 }
 
-fn response(shared: &Shared, body: LlmBody) -> LlmResponse {
+pub(super) fn response(shared: &Shared, body: LlmBody) -> LlmResponse {
     LlmResponse::new(body).with_model(PROVIDER, shared.name.clone())
 }
 

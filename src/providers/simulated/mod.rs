@@ -12,6 +12,8 @@
 //! instance of its schema. The values are made up, with the [reply](Simulated::reply) in texts without constraints; a
 //! reply that is JSON itself is the answer, unchanged.
 //!
+//! An [opaque call](crate::OpaqueCall) to OpenAI's `/v1/embeddings` or `/v1/completions` gets an answer of that API.
+//!
 //! [`Simulated`] is a leaf by itself. The package `steadfast-simulator` lets it answer over HTTP, in the protocols of
 //! three real providers. In process its errors have `simulated` as the provider and the name as the model. It does not
 //! exercise a real decoder: the server does.
@@ -55,6 +57,7 @@ mod latency;
 mod leaf;
 #[cfg(test)]
 mod leaf_tests;
+mod opaque;
 mod pattern;
 mod rate_limit;
 mod script;

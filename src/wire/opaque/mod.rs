@@ -350,6 +350,11 @@ impl OpaqueCall {
         self.0.vectors.is_some()
     }
 
+    /// The length of the answer's vectors, as far as the request or its space says it.
+    pub(crate) fn vector_length(&self) -> Option<u32> {
+        self.0.dimensions.or_else(|| self.0.vectors?.dimensions)
+    }
+
     /// Reads of an answer what was billed, and checks its vectors.
     ///
     /// # Errors

@@ -42,9 +42,10 @@ fn only_in_lane(tier: &Tier, findings: &mut Findings<'_, '_>) {
 }
 
 fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
-    if !matches!(tier.provider, Provider::OpenAi | Provider::Gemini | Provider::Anthropic) {
-        let message =
-            "a tier of the lane calls a provider's API: `openai` (or a server like it), `gemini` or `anthropic`";
+    use Provider::{Anthropic, Gemini, OpenAi, Simulated};
+    if !matches!(tier.provider, OpenAi | Gemini | Anthropic | Simulated) {
+        let message = "a tier of the lane calls a provider's API: `openai` (or a server like it), `gemini`, `anthropic` \
+                       or `simulated`";
         findings.wrong("provider", message);
     }
     if tier.api == Some(TierApi::Responses) {

@@ -54,7 +54,7 @@ impl Tier {
 
     fn lane_dialect(&self) -> Option<Dialect> {
         match self.provider {
-            Provider::OpenAi => Some(Dialect::OpenAi),
+            Provider::OpenAi | Provider::Simulated => Some(Dialect::OpenAi),
             Provider::Gemini => Some(Dialect::Gemini),
             Provider::Anthropic => Some(Dialect::Anthropic),
             _ => None,
