@@ -33,7 +33,7 @@ fn a_graceful_stop_writes_every_log_line_before_it() {
 #[test]
 fn a_path_that_is_not_served_has_one_line_and_is_counted() {
     let served = Serve::simulated().start();
-    for path in ["/v1/completions?key=sk-secret", "/v1/v1/messages"] {
+    for path in ["/v1/edits?key=sk-secret", "/v1/v1/messages"] {
         let answer = served.ask(&format!("POST {path}"), "", HELLO);
         assert!(answer.status == 404 && answer.body.contains("POST /v1/messages, "), "{answer:?}");
     }
@@ -42,7 +42,7 @@ fn a_path_that_is_not_served_has_one_line_and_is_counted() {
     let said = served.stop().err;
     let lines: Vec<&str> = said.lines().filter(|line| line.contains("unknown_path")).collect();
     let [first, second] = lines[..] else { panic!("{said}") };
-    assert!(first.contains("method=\"POST\" path=\"/v1/completions\"") && !first.contains("secret"), "{first}");
+    assert!(first.contains("method=\"POST\" path=\"/v1/edits\"") && !first.contains("secret"), "{first}");
     assert!(second.contains("path=\"/v1/v1/messages\""), "{second}");
 }
 
