@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use tokio::task::{consume_budget, yield_now};
-use tower::{Layer, Service, ServiceExt as _, util::BoxCloneSyncService};
+use tower::{Layer, Service, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 
 use crate::{
     BoxLlmService, BulkheadLayer, CircuitBreakerLayer, ErrorKind, FallbackLayer, Frame, HedgeLayer, LlmBody, LlmError,
     LlmRequest, LlmResponse, LlmService, RetryWithJitterLayer, RouteLayer, TimeoutLayer, layers::route::Rule,
-    provider_fn,
 };
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -24,16 +23,16 @@ async fn spend() -> Result<LlmResponse, LlmError> {
 }
 
 fn busy() -> BoxLlmService {
-    BoxCloneSyncService::new(provider_fn(|_| spend()))
+    BoxCloneSyncService::new(service_fn(|_: LlmRequest| spend()))
 }
 
 fn other() -> BoxLlmService {
-    BoxCloneSyncService::new(provider_fn(|_| async { Ok::<_, LlmError>(LlmResponse::from_text("other")) }))
+    BoxCloneSyncService::new(service_fn(|_: LlmRequest| async { Ok::<_, LlmError>(LlmResponse::from_text("other")) }))
 }
 
 /// A service whose streams spend the budget behind their first text.
 fn busy_stream() -> BoxLlmService {
-    BoxCloneSyncService::new(provider_fn(|_| async {
+    BoxCloneSyncService::new(service_fn(|_: LlmRequest| async {
         let rest = stream::once(Box::pin(async { spend().await.map(|_| Frame::text("")) }));
         let frames = stream::iter([Ok(Frame::text("hello"))]).chain(rest);
         Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(frames)))

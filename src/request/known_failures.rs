@@ -4,7 +4,8 @@ use crate::ErrorKind;
 
 /// The tiers where a caller's requests have failed a moment ago, known to whoever sends the next one.
 ///
-/// A [`Fallback`](crate::Fallback) obeys it: see [`LlmRequest::with_known_failures`](crate::LlmRequest::with_known_failures).
+/// A [`Fallback`](crate::Fallback) obeys it: see
+/// [`LlmRequest::with_known_failures`](crate::LlmRequest::with_known_failures).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownFailures {
     last: Vec<(Arc<str>, ErrorKind)>,

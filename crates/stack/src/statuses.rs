@@ -4,8 +4,8 @@
 //! The promise: a failure goes to the next tier unless the request is at fault. A list of statuses says what may begin
 //! a walk along the tiers. In a walk that has begun, a tier's own faults end nothing. No list can name a refused key, a
 //! used-up account, or a page of a server before the API: they always go on. Nothing that a server says of itself, by
-//! whatever number, stays at that server. A request that is called wrong in a walk is asked once more, before its caller
-//! hears of it; under an imported list, everywhere.
+//! whatever number, stays at that server. A request that is called wrong in a walk is asked once more, before its
+//! caller hears of it; under an imported list, everywhere.
 
 use std::sync::{
     Arc,

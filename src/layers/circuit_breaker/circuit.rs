@@ -469,8 +469,9 @@ impl Drop for VerdictGuard<'_> {
     }
 }
 
-/// Returns what a request may do if it is not admitted. A probe of a silent provider waits no longer than a healthy one
-/// needs, if there is another model to go on to. A model that is asked to reason, or for a whole answer, may be at work.
+/// Returns what a request may do if it is not admitted. A probe of a silent provider waits no longer than a healthy
+/// one needs, if there is another model to go on to. A model that is asked to reason, or for a whole answer, may be at
+/// work.
 fn way(request: &LlmRequest) -> Way {
     let prospects = request.context().prospects;
     match prospects.is_nothing_left() {

@@ -91,10 +91,11 @@ impl CircuitBreakerLayer {
     /// Sets how long the circuit stays open before each probe.
     ///
     /// Default: 1, 2, 4 and then 8 s; at most 2 s if no connection could be made, since to try that costs the
-    /// provider nothing. After a call that waited in vain, at least twice as long as it waited, up to 60 s: each probe of a
-    /// silent provider costs a caller its time. After more than six minutes, a fiftieth of the time for which it has
-    /// not been closed, up to 60 s. Streams that can go on to another model probe it after 10 s, and wait
-    /// no longer than 10 s there.
+    /// provider nothing. Once it has not been closed for more than six minutes, a fiftieth of that time, up to 60 s.
+    ///
+    /// After a call that waited in vain, at least twice as long as it waited, up to 60 s: each probe of a silent
+    /// provider costs a caller its time. Streams that can go on to another model probe it after 10 s, and wait no
+    /// longer than 10 s there.
     ///
     /// Where a [`Fallback`](crate::Fallback) has nowhere else to go, the circuit lets single calls through after
     /// those times, whatever was set.
