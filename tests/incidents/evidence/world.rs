@@ -63,6 +63,8 @@ pub(super) struct Load {
     pub(super) rate: f64,
     pub(super) callers: u64,
     pub(super) runs: u64,
+    /// The longest time that a healthy answer takes, in milliseconds; the shortest is 500.
+    pub(super) longest: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -192,7 +194,7 @@ impl World {
                 (BoxLlmService::new(stack), Arc::new(move || watched.is_open()))
             }
             Rule::Causes => {
-                let circuit = CircuitBreakerLayer::new("primary");
+                let circuit = CircuitBreakerLayer::new("primary").seed(seed);
                 let watched = circuit.handle();
                 let stack = ServiceBuilder::new().layer(fallback).layer(circuit).service(provider);
                 (BoxLlmService::new(stack), Arc::new(move || watched.state() != CircuitState::Closed))
@@ -240,7 +242,7 @@ impl World {
             }
             return Err(LlmError::new(ErrorKind::Server, "failed"));
         }
-        let takes = Duration::from_millis(rng.lock().unwrap().u64(500..3_000));
+        let takes = Duration::from_millis(rng.lock().unwrap().u64(500..=self.load.longest));
         let mut connection = self.connection.subscribe();
         tokio::select! {
             () = sleep(takes) => Ok(LlmResponse::from_text("primary")),
