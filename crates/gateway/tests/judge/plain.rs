@@ -5,37 +5,61 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    common::client::Client,
+    Begun, Client, Extent, Following,
+    common::client::Client as Connection,
     plan::{Call, Outcome, Plan},
+    situations::Situation,
+    world::{Dialect, World},
 };
+
+/// The client of a few lines.
+pub(crate) struct Plain;
+
+impl Client for Plain {
+    fn name(&self) -> String {
+        "plain".to_owned()
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Anthropic
+    }
+
+    fn takes(&self, situation: &Situation, extent: Extent) -> bool {
+        !situation.is_long || extent >= Extent::Full
+    }
+
+    fn follow<'a>(&'a self, world: &'a World, situation: &'a Situation, begun: Begun) -> Following<'a> {
+        Box::pin(async move {
+            ask(&world.target, "hello", situation.plan.stream).await.expect("all is well before");
+            begun();
+            follow(&world.target, &situation.plan).await
+        })
+    }
+}
 
 /// The wait before the repeat, where the answer names none.
 const REST: Duration = Duration::from_secs(1);
 
-/// Makes one call, at the servers in turn.
-pub(crate) async fn ask(servers: &[String], prompt: &str, stream: bool) -> Result<(), String> {
-    let (first, wait) = match attempt(&servers[0], prompt, stream).await {
+/// Makes one call.
+async fn ask(server: &str, prompt: &str, stream: bool) -> Result<(), String> {
+    let (first, wait) = match attempt(server, prompt, stream).await {
         Ok(()) => return Ok(()),
         Err(failed) => failed,
     };
     let Some(wait) = wait else { return Err(first) };
     sleep(wait).await;
-    attempt(&servers[1 % servers.len()], prompt, stream).await.map_err(|(error, _)| error)
+    attempt(server, prompt, stream).await.map_err(|(error, _)| error)
 }
 
 /// Follows a plan from now on.
-pub(crate) async fn follow(servers: &[String], plan: &Plan) -> Vec<Outcome> {
+async fn follow(server: &str, plan: &Plan) -> Vec<Outcome> {
     let mut tasks = Vec::new();
-    for (call, Call { at, prompt }) in plan.calls.iter().copied().enumerate() {
-        // Each begins at another of them.
-        let mut servers = servers.to_vec();
-        let count = servers.len();
-        servers.rotate_left(call % count);
-        let (stream, patience) = (plan.stream, plan.patience());
+    for Call { at, prompt } in plan.calls.clone() {
+        let (server, stream, patience) = (server.to_owned(), plan.stream, plan.patience());
         tasks.push(tokio::spawn(async move {
             sleep(Duration::from_secs_f64(at)).await;
             let begun = Instant::now();
-            let answer = timeout(patience, ask(&servers, prompt, stream)).await;
+            let answer = timeout(patience, ask(&server, &prompt, stream)).await;
             let answer = answer.unwrap_or_else(|_| Err("the caller waits no longer".to_owned()));
             let error = answer.as_ref().err().cloned().unwrap_or_default();
             Outcome { served: answer.is_ok(), seconds: begun.elapsed().as_secs_f64(), error }
@@ -65,7 +89,7 @@ async fn attempt(server: &str, prompt: &str, stream: bool) -> Result<(), (String
 }
 
 async fn send(server: &str, prompt: &str, stream: bool) -> std::io::Result<crate::common::http::Answer> {
-    let mut client = Client::connect(server.trim_start_matches("http://")).await?;
+    let mut client = Connection::connect(server.trim_start_matches("http://")).await?;
     let body = format!(
         r#"{{"model":"claude-sonnet-4-5","max_tokens":1000,"stream":{stream},"messages":[{{"role":"user","content":"{prompt}"}}]}}"#
     );

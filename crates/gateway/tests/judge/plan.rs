@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A call of a plan.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Call {
     /// Seconds since the plan began.
     pub(crate) at: f64,
     /// The prompt.
-    pub(crate) prompt: &'static str,
+    pub(crate) prompt: String,
 }
 
 /// The outcome of a call, as its client has it after its own repeats.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Outcome {
     /// True if the client has the whole answer.
     pub(crate) served: bool,
@@ -23,7 +25,7 @@ pub(crate) struct Outcome {
 }
 
 /// The part of a plan that all clients are given.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Plan {
     pub(crate) calls: Vec<Call>,
     /// True if answers are asked for as streams.
@@ -43,6 +45,11 @@ impl Plan {
         Self { stream: true, ..self }
     }
 
+    /// Returns the seconds that it takes at most.
+    pub(crate) fn lasts(&self) -> f64 {
+        self.calls.iter().map(|call| call.at).fold(0.0, f64::max) + self.patience
+    }
+
     pub(crate) fn patience(&self) -> Duration {
         Duration::from_secs_f64(self.patience)
     }
@@ -51,10 +58,10 @@ impl Plan {
 /// Returns calls at regular times, both ends included.
 pub(crate) fn every(step: f64, from: f64, to: f64) -> Vec<Call> {
     let count = ((to - from) / step).round() as usize;
-    (0..=count).map(|number| Call { at: from + step * number as f64, prompt: "hello" }).collect()
+    (0..=count).map(|number| Call { at: from + step * number as f64, prompt: "hello".to_owned() }).collect()
 }
 
 /// Returns so many calls at one time.
-pub(crate) fn at_once(count: usize, at: f64, prompt: &'static str) -> Vec<Call> {
-    vec![Call { at, prompt }; count]
+pub(crate) fn at_once(count: usize, at: f64, prompt: &str) -> Vec<Call> {
+    vec![Call { at, prompt: prompt.to_owned() }; count]
 }

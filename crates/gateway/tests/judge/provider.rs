@@ -39,12 +39,16 @@ use tokio_rustls::{
 };
 use tower::{BoxError, Service as _};
 
+use crate::manner::{Manner, Manners};
+
 /// The words of every answer.
 pub(crate) const SAID: &str = "All is well from first to last";
 /// The prompt whose answer streams for [`LONG`].
 pub(crate) const TAKE_YOUR_TIME: &str = "take your time";
 /// The prompt whose answer is a stream of about 8 MB.
 pub(crate) const EIGHT_MEGABYTES: &str = "eight megabytes";
+/// The beginning of a prompt that is refused.
+pub(crate) const A_BAD_REQUEST: &str = "a bad request";
 /// The duration of a slow stream.
 pub(crate) const LONG: Duration = Duration::from_secs(5);
 
@@ -84,9 +88,14 @@ struct Shared {
     slow: InProcess,
     large: InProcess,
     refusal: Mutex<Option<Refusal>>,
+    manner: Mutex<Manner>,
+    connections: AtomicUsize,
     calls: AtomicUsize,
     tls: TlsAcceptor,
 }
+
+/// Anthropic's words for a parameter that is wrong.
+const BAD: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages.0.content.0: the image is too large"}}"#;
 
 /// A provider, which ends with this.
 pub(crate) struct Provider {
@@ -123,6 +132,8 @@ impl Provider {
             slow: InProcess::new(slow),
             large: InProcess::new(large),
             refusal: Mutex::default(),
+            manner: Mutex::default(),
+            connections: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
             tls: acceptor(),
         });
@@ -154,6 +165,12 @@ impl Provider {
     /// Answers all calls with this from now on.
     pub(crate) fn refuse(&self, refusal: Refusal) {
         *self.shared.refusal.lock().unwrap() = Some(refusal);
+    }
+
+    /// Treats its connections so from now on, and ends those that are there.
+    pub(crate) fn behave(&self, manner: Manner) {
+        *self.shared.manner.lock().unwrap() = manner;
+        self.leave();
     }
 
     /// Ends the connections that are there, in good order.
@@ -190,6 +207,8 @@ fn acceptor() -> TlsAcceptor {
 fn hold(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
+    // Two sockets share the port: the one that listens, and the one that keeps it while nobody does.
+    socket.set_reuseport(true)?;
     socket.bind(address)?;
     Ok(socket)
 }
@@ -203,8 +222,7 @@ async fn serve(
     orders: watch::Sender<Order>,
 ) {
     let mut listener = Some(listener);
-    // Keeps the port while nobody listens.
-    let mut held = None;
+    let mut held = hold(address).unwrap();
     let mut connections = JoinSet::new();
     loop {
         let accepted = async {
@@ -225,9 +243,9 @@ async fn serve(
                 }
                 if now == Network::Refused {
                     drop(listener.take());
-                    held = Some(hold(address).unwrap());
                 } else if listener.is_none() {
-                    listener = held.take().map(|socket: TcpSocket| socket.listen(1024).unwrap());
+                    let next = std::mem::replace(&mut held, hold(address).unwrap());
+                    listener = Some(next.listen(1024).unwrap());
                 }
             }
             accepted = accepted => {
@@ -244,25 +262,26 @@ async fn serve(
 
 /// Serves a connection. The first byte of TLS is no letter.
 async fn connection(stream: TcpStream, shared: Arc<Shared>, orders: watch::Receiver<Order>) {
+    let manners = Manners::of(*shared.manner.lock().unwrap(), shared.connections.fetch_add(1, Relaxed));
     let mut first = [0];
     if !matches!(stream.peek(&mut first).await, Ok(1)) {
         return;
     }
     if first[0] != 0x16 {
-        return http1(stream, shared, orders).await;
+        return http1(stream, shared, manners, orders).await;
     }
     let Ok(stream) = shared.tls.accept(stream).await else { return };
     if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-        return http1(stream, shared, orders).await;
+        return http1(stream, shared, manners, orders).await;
     }
     let refused = Arc::new(AtomicUsize::new(0));
     let io = Goaway { stream, sent: 0, is_due: refused.clone() };
-    // The windows and the number of streams are those of common servers: RFC 9113's defaults, and nginx's 128 or 100.
+    // The windows are those of common servers: RFC 9113's defaults.
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    builder.timer(TokioTimer::new()).max_concurrent_streams(100);
-    let service = service_fn(move |request| answer(request, shared.clone()));
+    builder.timer(TokioTimer::new()).max_concurrent_streams(manners.streams());
+    let service = service(shared, manners.clone());
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
-    match next(&mut serving, orders).await {
+    match next(&mut serving, &manners, orders).await {
         Some(Order::Cut) => return,
         Some(Order::Leave) => serving.as_mut().graceful_shutdown(),
         Some(Order::Refuse) => refused.store(1, Relaxed),
@@ -272,18 +291,32 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, orders: watch::Recei
     sleep(READ).await;
 }
 
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+/// The service of a connection with these manners.
+fn service(
+    shared: Arc<Shared>,
+    manners: Manners,
+) -> impl hyper::service::HttpService<Incoming, ResBody = Body, Error = BoxError, Future = Answering> {
+    service_fn(move |request| {
+        let (shared, manners) = (shared.clone(), manners.clone());
+        Box::pin(async move { manners.answer(answer(request, shared)).await }) as Answering
+    })
+}
+
 /// A connection's end is a reset, which takes along what the other side has not read by now.
 const READ: Duration = Duration::from_millis(200);
 
 async fn http1(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     shared: Arc<Shared>,
+    manners: Manners,
     orders: watch::Receiver<Order>,
 ) {
-    let service = service_fn(move |request| answer(request, shared.clone()));
+    let service = service(shared, manners.clone());
     let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
-    match next(&mut serving, orders).await {
+    match next(&mut serving, &manners, orders).await {
         Some(Order::Cut | Order::Refuse) => return,
         Some(Order::Leave) => {
             serving.as_mut().graceful_shutdown();
@@ -295,8 +328,13 @@ async fn http1(
 }
 
 /// Serves until an order comes; `None` if the connection has ended before.
-async fn next<T>(serving: &mut (impl Future<Output = T> + Unpin), mut orders: watch::Receiver<Order>) -> Option<Order> {
+async fn next<T>(
+    serving: &mut (impl Future<Output = T> + Unpin),
+    manners: &Manners,
+    mut orders: watch::Receiver<Order>,
+) -> Option<Order> {
     tokio::select! {
+        is_orderly = manners.ends() => Some(if is_orderly { Order::Leave } else { Order::Cut }),
         _ = serving => None,
         changed = orders.changed() => changed.ok().map(|()| *orders.borrow()),
     }
@@ -361,7 +399,8 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     if is_call {
         shared.calls.fetch_add(1, Relaxed);
         let refusal = shared.refusal.lock().unwrap().clone();
-        if let Some(Refusal { status, body }) = refusal {
+        let bad = has(A_BAD_REQUEST).then_some(Refusal { status: 400, body: BAD });
+        if let Some(Refusal { status, body }) = refusal.or(bad) {
             let body = Full::new(Bytes::from_static(body.as_bytes())).map_err(|never: Infallible| match never {});
             let answer = Response::builder().status(status).header("content-type", "application/json");
             return Ok(answer.body(body.boxed_unsync())?);

@@ -10,8 +10,9 @@ use tokio::{
 };
 
 use crate::{
-    plan::{Plan, at_once, every},
-    provider::{EIGHT_MEGABYTES, Network, Refusal, TAKE_YOUR_TIME},
+    manner::Manner,
+    plan::{Call, Plan, at_once, every},
+    provider::{A_BAD_REQUEST, EIGHT_MEGABYTES, Network, Refusal, TAKE_YOUR_TIME},
     world::{File, Stage, Wire, World},
 };
 
@@ -23,6 +24,8 @@ pub(crate) enum Promise {
     NoWorse,
     /// The provider sees no more calls than from the client alone.
     NoMoreCalls,
+    /// Whoever is refused alone reads the same words.
+    SameWords,
     /// Every call is served, though the client alone is lost; at most one waits for more than ten seconds.
     Served,
 }
@@ -37,8 +40,6 @@ pub(crate) struct Situation {
     pub(crate) promise: Promise,
     /// True if it takes longer than a test that everybody runs may take.
     pub(crate) is_long: bool,
-    /// True for clients that repeat a stream that broke.
-    pub(crate) needs_repeats: bool,
     happens: Box<dyn Fn(Arc<World>) -> Happening + Send + Sync>,
 }
 
@@ -53,7 +54,6 @@ impl Situation {
             plan,
             promise: Promise::NoWorse,
             is_long: false,
-            needs_repeats: false,
             happens: Box::new(move |world| Box::pin(happens(world))),
         }
     }
@@ -83,11 +83,6 @@ impl Situation {
         self
     }
 
-    fn needs_repeats(mut self) -> Self {
-        self.needs_repeats = true;
-        self
-    }
-
     /// Lets it happen.
     pub(crate) fn happens(&self, world: Arc<World>) -> Happening {
         (self.happens)(world)
@@ -95,7 +90,8 @@ impl Situation {
 
     /// Returns all of them.
     pub(crate) fn all() -> Vec<Self> {
-        [networks(), connections(), streams(), keys_and_limits(), stalls(), lasting()].into_iter().flatten().collect()
+        let all = [networks(), connections(), streams(), keys_and_limits(), bad_requests(), stalls(), lasting()];
+        all.into_iter().chain([bad_servers(), repeats()]).flatten().collect()
     }
 }
 
@@ -247,7 +243,8 @@ fn keys_and_limits() -> Vec<Situation> {
         for (end, file) in [("", File::Readme), ("-imported", File::OnError("429, 500, 502, 503, timeout"))] {
             let refuse = move |world: Arc<World>| async move { world.first().refuse(Refusal { status: 400, body }) };
             let plan = Plan::new(every(0.5, 0.2, 3.2), 15);
-            all.push(Situation::new(format!("{name}-as-400{end}"), plan, refuse).file(file).promise(Promise::Served));
+            let limit = Situation::new(format!("{name}-as-400{end}"), plan, refuse).file(file);
+            all.push(limit.promise(Promise::Served));
         }
     }
     all
@@ -273,8 +270,7 @@ fn stalls() -> Vec<Situation> {
         Situation::new("silent-in-the-stream", within, silent(Fault::StallAfter(3)))
             .streamed()
             .file(File::Readme)
-            .promise(Promise::Served)
-            .needs_repeats(),
+            .promise(Promise::Served),
     ]
 }
 
@@ -290,14 +286,69 @@ fn lasting() -> Vec<Situation> {
     };
     let mut all = Vec::new();
     for (status, fault) in faults {
-        let one = lasting(format!("lasting-{status}-one-call"), fault.clone(), every(1.0, 0.2, 0.2));
+        let one = lasting(format!("calls-{status}"), fault.clone(), every(1.0, 0.2, 0.2));
         all.push(one.promise(Promise::NoMoreCalls));
         let many = lasting(format!("lasting-{status}"), fault.clone(), every(1.0, 0.2, 8.2));
         all.push(many.promise(Promise::NoMoreCalls));
-        all.push(lasting(format!("lasting-{status}-readme"), fault, every(1.0, 0.2, 8.2)).file(File::Readme));
+        let readme = lasting(format!("lasting-{status}-readme"), fault, every(1.0, 0.2, 8.2)).file(File::Readme);
+        all.push(readme);
     }
     all
 }
+
+/// Servers that treat their connections badly. Most clients alone speak HTTP/1.1, where only some of it can be.
+fn bad_servers() -> Vec<Situation> {
+    let manners = [
+        ("no-streams", Manner::NoStreams),
+        ("one-call-a-connection", Manner::OneCall),
+        ("goaway-with-every-answer", Manner::Goaway),
+        ("first-write-reset", Manner::FirstWrite),
+    ];
+    let behaves = |(name, manner)| {
+        let behave = move |world: Arc<World>| async move { world.first().behave(manner) };
+        Situation::new(format!("server-{name}"), Plan::new(every(0.5, 0.5, 5.0), 15), behave)
+    };
+    let mut all: Vec<_> = manners.into_iter().map(behaves).collect();
+    all.extend(manners.into_iter().skip(1).map(|manner| named(behaves(manner).http1(), "-http1")));
+    all
+}
+
+/// A caller who repeats one request a hundred times, while the provider fails for three seconds, or for good.
+fn repeats() -> Vec<Situation> {
+    let fails = |lasts: Duration| {
+        move |world: Arc<World>| async move {
+            world.first().script().fail(Fault::Unavailable);
+            sleep(lasts).await;
+            world.first().script().heal();
+        }
+    };
+    let plan = Plan::new(every(0.1, 0.0, 9.9), 30);
+    [("for-three-seconds", 3), ("for-good", 60)]
+        .into_iter()
+        .map(|(name, lasts)| {
+            let situation =
+                Situation::new(format!("a-hundred-repeats-failing-{name}"), plan.clone(), fails(seconds(lasts)));
+            situation.promise(Promise::NoMoreCalls)
+        })
+        .collect()
+}
+
+/// Requests that are bad by themselves, all different, from callers that cannot be told apart.
+fn bad_requests() -> Vec<Situation> {
+    let bad = |number| Call { at: 0.2 + 0.1 * f64::from(number), prompt: format!("{A_BAD_REQUEST} {number}") };
+    let mut calls: Vec<_> = (0..30).map(bad).collect();
+    calls.extend(every(0.5, 0.7, 5.7));
+    let credit = move |world: Arc<World>| async move { world.first().refuse(Refusal { status: 400, body: CREDIT }) };
+    vec![
+        Situation::new("bad-requests", Plan::new(calls, 15), |_| async {}).promise(Promise::SameWords),
+        Situation::new("credit-in-an-ordinary-400", Plan::new(every(0.5, 0.2, 3.2), 15), credit)
+            .file(File::Readme)
+            .promise(Promise::SameWords),
+    ]
+}
+
+/// A bad request that has a word of a limit.
+const CREDIT: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"tools.0.input_schema: credit: a number was expected"}}"#;
 
 impl Situation {
     fn streamed(mut self) -> Self {

@@ -53,10 +53,15 @@ pub(crate) struct Row {
 pub(crate) const HEAD: &str = "\
 situation                                client             |  alone served answer  error calls | through served answer  error calls | verdict";
 
+/// Returns the name of a row.
+pub(crate) fn name(situation: &str, client: &str) -> String {
+    format!("{situation} / {client}")
+}
+
 impl Row {
     /// Returns the row's name, as `KNOWN` has it.
     pub(crate) fn name(&self) -> String {
-        format!("{} / {}", self.situation, self.client)
+        name(&self.situation, &self.client)
     }
 
     /// Returns the promises that are broken.
@@ -91,6 +96,14 @@ impl Row {
                 broken.push(format!("{} calls in place of {}", self.through.calls, self.alone.calls));
             }
             Promise::NoMoreCalls => {}
+            Promise::SameWords => {
+                // Each client has its own way to show an error, and an SDK shows the number of the request.
+                let words = |outcome: &Outcome| outcome.error.split("request_id").next().unwrap_or_default().to_owned();
+                let other = pairs().find(|(alone, through)| !alone.served && words(alone) != words(through));
+                if let Some((alone, through)) = other {
+                    broken.push(format!("{:.300} in place of {:.300}", through.error, alone.error));
+                }
+            }
             Promise::Served => {
                 if let Some(lost) = self.through.outcomes.iter().find(|outcome| !outcome.served) {
                     let count = self.through.outcomes.len() - self.through.served();

@@ -1,7 +1,7 @@
 //! Three providers, and the gateway before them or not.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     net::Ipv4Addr,
     sync::{
         Arc, Mutex,
@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use serde::Serialize;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -20,10 +21,33 @@ use crate::{
     provider::Provider,
 };
 
+/// A vendor's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Dialect {
+    Anthropic,
+    Openai,
+    Gemini,
+}
+
+impl Dialect {
+    pub(crate) const ALL: [Self; 3] = [Self::Anthropic, Self::Openai, Self::Gemini];
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anthropic => "anthropic",
+            Self::Openai => "openai",
+            Self::Gemini => "gemini",
+        })
+    }
+}
+
 /// The gateway's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum File {
-    /// One tier and nothing else: every default.
+    /// One tier of the client's dialect, and nothing else: every default.
     One,
     /// One tier, and places for any number of requests.
     Wide,
@@ -67,9 +91,9 @@ pub(crate) struct World {
 
 impl World {
     /// Starts the providers, and the gateways if the client is to go through them.
-    pub(crate) async fn start(stage: Stage, through: bool) -> Arc<Self> {
+    pub(crate) async fn start(stage: Stage, dialect: Dialect, through: bool) -> Arc<Self> {
         let providers = [Provider::start().await, Provider::start().await, Provider::start().await];
-        let config = config(stage, &providers);
+        let config = config(stage, dialect, &providers);
         let replicas = if through { stage.replicas } else { 0 };
         let start = move || (0..replicas).map(|_| serve(&config).start()).collect::<Vec<_>>();
         let gateways = tokio::task::spawn_blocking(start).await.unwrap();
@@ -111,26 +135,31 @@ impl World {
 
 fn serve(config: &str) -> Serve {
     let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/judge/tls/ca.pem");
-    let keys = ["ANTHROPIC_API_KEY", "OPENAI_API_KEY"].map(|name| (name, "sk-of-the-gateway"));
+    let keys = ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"].map(|name| (name, "sk-of-the-gateway"));
     Serve::with(config).envs(&keys).env("SSL_CERT_FILE", ca)
 }
 
-fn config(stage: Stage, providers: &[Provider; 3]) -> String {
+fn config(stage: Stage, dialect: Dialect, providers: &[Provider; 3]) -> String {
     let [first, second, third] = providers.each_ref().map(|provider| match stage.wire {
         Wire::Http2 => provider.tls("localhost"),
         Wire::Http1 => provider.plain(),
     });
-    let claude = |name: &str, url: &str| {
+    let tier = |name: &str, url: &str| {
+        let (path, key) = match dialect {
+            Dialect::Anthropic => ("", "ANTHROPIC_API_KEY"),
+            Dialect::Openai => ("/v1", "OPENAI_API_KEY"),
+            Dialect::Gemini => ("", "GEMINI_API_KEY"),
+        };
         format!(
-            "  - {{ name: {name}, provider: anthropic, model: {name}, base_url: '{url}', api_key: '${{ANTHROPIC_API_KEY}}' }}\n"
+            "  - {{ name: {name}, provider: {dialect}, model: {name}, base_url: '{url}{path}', api_key: '${{{key}}}' }}\n"
         )
     };
     match stage.file {
-        File::One => format!("tiers:\n{}", claude("sonnet", &first)),
-        File::Wide => format!("tiers:\n{}default_feature: {{ concurrency: 1000 }}\n", claude("sonnet", &first)),
-        File::TwoModels => format!("tiers:\n{}{}", claude("sonnet", &first), claude("opus", &first)),
+        File::One => format!("tiers:\n{}", tier("sonnet", &first)),
+        File::Wide => format!("tiers:\n{}default_feature: {{ concurrency: 1000 }}\n", tier("sonnet", &first)),
+        File::TwoModels => format!("tiers:\n{}{}", tier("sonnet", &first), tier("opus", &first)),
         File::Three => {
-            format!("tiers:\n{}{}{}", claude("sonnet", &first), claude("opus", &second), claude("haiku", &third))
+            format!("tiers:\n{}{}{}", tier("sonnet", &first), tier("opus", &second), tier("haiku", &third))
         }
         File::Readme => readme(&first, &second),
         File::OnError(list) => {
