@@ -114,6 +114,11 @@ const BUILTIN: &[(&str, &str)] = &[
     ("lost-deployment", include_str!("../scenarios/lost-deployment.yaml")),
     ("keys-near-their-limit", include_str!("../scenarios/keys-near-their-limit.yaml")),
     ("embeddings-down", include_str!("../scenarios/embeddings-down.yaml")),
+    ("network-away", include_str!("../scenarios/network-away.yaml")),
+    ("dns-away", include_str!("../scenarios/dns-away.yaml")),
+    ("revoked-key-and-restart", include_str!("../scenarios/revoked-key-and-restart.yaml")),
+    ("retired-fallback", include_str!("../scenarios/retired-fallback.yaml")),
+    ("stall-thin-traffic", include_str!("../scenarios/stall-thin-traffic.yaml")),
 ];
 
 impl Scenario {
