@@ -26,6 +26,11 @@ pub(crate) const BY_CHANCE: &[(&str, &str, &str)] = &[
     ("network-refused-6s-http1", "", PROBE),
     ("network-reset-6s-http1", "", PROBE),
     ("a-hundred-repeats-failing-for-three-seconds", "plain", PROBE),
+    (
+        "one-of-three-replicas-stops",
+        "gemini",
+        "an idle connection is closed as a request is on its way, which these do not repeat",
+    ),
     ("lasting-429-readme", "", WAIT),
     ("lasting-503", "", WAIT),
     ("lasting-503-readme", "", WAIT),

@@ -173,7 +173,8 @@ impl Client for Sdk {
     fn follow<'a>(&'a self, world: &'a World, situation: &'a Situation, begun: Begun) -> Following<'a> {
         Box::pin(async move {
             let mut run = self.process.order(self.vendor, &world.target, &situation.plan);
-            assert_eq!(run.recv().await.expect("the process goes on").broken, None, "all is well before");
+            let broken = run.recv().await.expect("the process goes on").broken;
+            assert_eq!(broken, None, "all is well before: {}", world.log());
             begun();
             run.recv().await.expect("the process goes on").outcomes.expect("the outcomes")
         })
