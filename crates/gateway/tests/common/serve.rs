@@ -90,10 +90,26 @@ impl Serve {
         self
     }
 
+    /// With a `/etc/resolv.conf` of its own, which only root may give it.
+    pub fn resolv_conf(self, content: &str) -> Self {
+        let own = self.said.file("resolv.conf", content);
+        let mount = format!("mount --bind '{}' /etc/resolv.conf", own.to_str().unwrap());
+        let run = format!(
+            "#!/bin/sh\nexec unshare -m sh -c \"{mount} && exec '{}' \\\"\\$@\\\"\" sh \"$@\"\n",
+            self.program.to_str().unwrap()
+        );
+        self.runs(&run)
+    }
+
     /// With at most so many open files.
-    pub fn open_files(mut self, most: u32) -> Self {
+    pub fn open_files(self, most: u32) -> Self {
         let run = format!("#!/bin/sh\nulimit -n {most}\nexec '{}' \"$@\"\n", self.program.to_str().unwrap());
-        let script = self.said.file("run", &run);
+        self.runs(&run)
+    }
+
+    /// Runs this script in place of the binary.
+    fn runs(mut self, run: &str) -> Self {
+        let script = self.said.file("run", run);
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         self.program = script.into_os_string();
         self

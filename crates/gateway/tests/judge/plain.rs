@@ -1,6 +1,9 @@
 //! A client of a few lines, as people write them: each call on a connection of its own, and one repeat.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::time::{sleep, timeout};
 
@@ -28,11 +31,11 @@ impl Client for Plain {
         !situation.is_long || extent >= Extent::Full
     }
 
-    fn follow<'a>(&'a self, world: &'a World, situation: &'a Situation, begun: Begun) -> Following<'a> {
+    fn follow<'a>(&'a self, world: &'a Arc<World>, situation: &'a Situation, begun: Begun) -> Following<'a> {
         Box::pin(async move {
-            ask(&world.target, "hello", situation.plan.stream).await.expect("all is well before");
+            ask(world, "hello", situation.plan.stream).await.expect("all is well before");
             begun();
-            follow(&world.target, &situation.plan).await
+            follow(world, &situation.plan).await
         })
     }
 }
@@ -41,25 +44,25 @@ impl Client for Plain {
 const REST: Duration = Duration::from_secs(1);
 
 /// Makes one call.
-async fn ask(server: &str, prompt: &str, stream: bool) -> Result<(), String> {
-    let (first, wait) = match attempt(server, prompt, stream).await {
+async fn ask(world: &World, prompt: &str, stream: bool) -> Result<(), String> {
+    let (first, wait) = match attempt(world, prompt, stream).await {
         Ok(()) => return Ok(()),
         Err(failed) => failed,
     };
     let Some(wait) = wait else { return Err(first) };
     sleep(wait).await;
-    attempt(server, prompt, stream).await.map_err(|(error, _)| error)
+    attempt(world, prompt, stream).await.map_err(|(error, _)| error)
 }
 
 /// Follows a plan from now on.
-async fn follow(server: &str, plan: &Plan) -> Vec<Outcome> {
+async fn follow(world: &Arc<World>, plan: &Plan) -> Vec<Outcome> {
     let mut tasks = Vec::new();
     for Call { at, prompt } in plan.calls.clone() {
-        let (server, stream, patience) = (server.to_owned(), plan.stream, plan.patience());
+        let (world, stream, patience) = (world.clone(), plan.stream, plan.patience());
         tasks.push(tokio::spawn(async move {
             sleep(Duration::from_secs_f64(at)).await;
             let begun = Instant::now();
-            let answer = timeout(patience, ask(&server, &prompt, stream)).await;
+            let answer = timeout(patience, ask(&world, &prompt, stream)).await;
             let answer = answer.unwrap_or_else(|_| Err("the caller waits no longer".to_owned()));
             let error = answer.as_ref().err().cloned().unwrap_or_default();
             Outcome { served: answer.is_ok(), seconds: begun.elapsed().as_secs_f64(), error }
@@ -73,8 +76,8 @@ async fn follow(server: &str, plan: &Plan) -> Vec<Outcome> {
 }
 
 /// Sends a request, and returns the error with the wait that a repeat needs, where one may help.
-async fn attempt(server: &str, prompt: &str, stream: bool) -> Result<(), (String, Option<Duration>)> {
-    let answer = send(server, prompt, stream).await.map_err(|error| (error.to_string(), Some(REST)))?;
+async fn attempt(world: &World, prompt: &str, stream: bool) -> Result<(), (String, Option<Duration>)> {
+    let answer = send(world, prompt, stream).await.map_err(|error| (error.to_string(), Some(REST)))?;
     let ends = if stream { "event: message_stop" } else { "\"end_turn\"" };
     let has = |name: &str| answer.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     match answer.status {
@@ -88,8 +91,9 @@ async fn attempt(server: &str, prompt: &str, stream: bool) -> Result<(), (String
     }
 }
 
-async fn send(server: &str, prompt: &str, stream: bool) -> std::io::Result<crate::common::http::Answer> {
-    let mut client = Connection::connect(server.trim_start_matches("http://")).await?;
+async fn send(world: &World, prompt: &str, stream: bool) -> std::io::Result<crate::common::http::Answer> {
+    world.look_up().await?;
+    let mut client = Connection::connect(world.target.trim_start_matches("http://")).await?;
     let body = format!(
         r#"{{"model":"claude-sonnet-4-5","max_tokens":1000,"stream":{stream},"messages":[{{"role":"user","content":"{prompt}"}}]}}"#
     );

@@ -147,6 +147,16 @@ impl Provider {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Returns the URL of this host without TLS.
+    pub(crate) fn named(&self, host: &str) -> String {
+        format!("http://{host}:{}", self.port)
+    }
+
+    /// Returns the port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Returns the URL of this host with TLS.
     pub(crate) fn tls(&self, host: &str) -> String {
         format!("https://{host}:{}", self.port)

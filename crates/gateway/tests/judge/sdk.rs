@@ -170,7 +170,7 @@ impl Client for Sdk {
         is_in(ALWAYS) || extent == Extent::All && is_in(MORE)
     }
 
-    fn follow<'a>(&'a self, world: &'a World, situation: &'a Situation, begun: Begun) -> Following<'a> {
+    fn follow<'a>(&'a self, world: &'a Arc<World>, situation: &'a Situation, begun: Begun) -> Following<'a> {
         Box::pin(async move {
             let mut run = self.process.order(self.vendor, &world.target, &situation.plan);
             let broken = run.recv().await.expect("the process goes on").broken;

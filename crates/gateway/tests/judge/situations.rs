@@ -11,6 +11,7 @@ use tokio::{
 
 use crate::{
     manner::Manner,
+    names::Answering,
     plan::{Call, Plan, at_once, every},
     provider::{A_BAD_REQUEST, EIGHT_MEGABYTES, Network, Refusal, TAKE_YOUR_TIME},
     world::{File, Stage, Wire, World},
@@ -50,7 +51,7 @@ impl Situation {
     {
         Self {
             name: name.into(),
-            stage: Stage { file: File::One, wire: Wire::Http2, replicas: 1 },
+            stage: Stage { file: File::One, wire: Wire::Http2, replicas: 1, has_names: false },
             plan,
             promise: Promise::NoWorse,
             is_long: false,
@@ -65,6 +66,11 @@ impl Situation {
 
     fn http1(mut self) -> Self {
         self.stage.wire = Wire::Http1;
+        self
+    }
+
+    fn has_names(mut self) -> Self {
+        self.stage.has_names = true;
         self
     }
 
@@ -90,7 +96,8 @@ impl Situation {
 
     /// Returns all of them.
     pub(crate) fn all() -> Vec<Self> {
-        let all = [networks(), connections(), streams(), keys_and_limits(), bad_requests(), stalls(), lasting()];
+        let all =
+            [networks(), names(), connections(), streams(), keys_and_limits(), bad_requests(), stalls(), lasting()];
         all.into_iter().chain([bad_servers(), repeats()]).flatten().collect()
     }
 }
@@ -130,6 +137,31 @@ fn networks() -> Vec<Situation> {
         all.push(named(network(how, 6).http1(), "-http1"));
     }
     all
+}
+
+/// The names of providers that are away for six seconds, or come late, as all connections have ended.
+fn names() -> Vec<Situation> {
+    let named = |name: &str, answering: Answering| {
+        let happens = move |world: Arc<World>| async move {
+            let names = world.names.as_ref().unwrap();
+            names.answer(answering);
+            world.first().leave();
+            sleep(seconds(6)).await;
+            names.answer(Answering::AtOnce);
+        };
+        Situation::new(name, Plan::new(every(0.5, 0.2, 10.2), 30), happens)
+    };
+    // The restart takes its time, and a gateway that begins knows no address.
+    let late = |world: Arc<World>| async move {
+        world.names.as_ref().unwrap().answer(Answering::After(seconds(3)));
+        world.restart().await;
+    };
+    let all = [
+        named("dns-away", Answering::Failing),
+        named("dns-silent", Answering::Never),
+        Situation::new("dns-late-then-restart", Plan::new(every(0.5, 3.0, 6.0), 30), late),
+    ];
+    all.into_iter().map(|situation| situation.http1().has_names()).collect()
 }
 
 /// Twenty calls under way on one connection as it ends, and callers afterwards.

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{self, Write as _},
+    io,
     net::Ipv4Addr,
     sync::{
         Arc, Mutex,
@@ -18,6 +19,7 @@ use tokio::{
 
 use crate::{
     common::serve::{Serve, Served},
+    names::{NAME, NameServer},
     provider::Provider,
 };
 
@@ -77,12 +79,15 @@ pub(crate) struct Stage {
     pub(crate) wire: Wire,
     /// The number of gateways. Behind more than one is a balancer of connections.
     pub(crate) replicas: usize,
+    /// True if the providers have a name, of a name server that may be told how to answer.
+    pub(crate) has_names: bool,
 }
 
 /// The providers, and what a client asks.
 pub(crate) struct World {
     pub(crate) providers: [Provider; 3],
     gateways: Mutex<Vec<Served>>,
+    pub(crate) names: Option<NameServer>,
     /// Keeps the balancer.
     _balancer: Option<Balancer>,
     /// The URL that a client is given.
@@ -95,7 +100,18 @@ impl World {
         let providers = [Provider::start().await, Provider::start().await, Provider::start().await];
         let config = config(stage, dialect, &providers);
         let replicas = if through { stage.replicas } else { 0 };
-        let start = move || (0..replicas).map(|_| serve(&config).start()).collect::<Vec<_>>();
+        let names = match stage.has_names {
+            true => Some(NameServer::start(providers[0].port()).await),
+            false => None,
+        };
+        let resolv_conf = names.as_ref().map(NameServer::resolv_conf);
+        let start = move || {
+            let serve = || match &resolv_conf {
+                Some(names) => serve(&config).resolv_conf(names),
+                None => serve(&config),
+            };
+            (0..replicas).map(|_| serve().start()).collect::<Vec<_>>()
+        };
         let gateways = tokio::task::spawn_blocking(start).await.unwrap();
         let (target, balancer) = match &gateways[..] {
             [] => (providers[0].plain(), None),
@@ -105,7 +121,7 @@ impl World {
                 (balancer.url.clone(), Some(balancer))
             }
         };
-        Arc::new(Self { providers, gateways: Mutex::new(gateways), _balancer: balancer, target })
+        Arc::new(Self { providers, gateways: Mutex::new(gateways), names, _balancer: balancer, target })
     }
 
     /// The provider that a client alone asks.
@@ -127,6 +143,14 @@ impl World {
         }
     }
 
+    /// Waits for the name of what a client asks, if it has one. A gateway has an address.
+    pub(crate) async fn look_up(&self) -> io::Result<()> {
+        match &self.names {
+            Some(names) if self.gateways.lock().unwrap().is_empty() => names.look_up().await,
+            _ => Ok(()),
+        }
+    }
+
     /// Returns the logs of the gateways.
     pub(crate) fn log(&self) -> String {
         self.gateways.lock().unwrap().iter().map(Served::log).collect()
@@ -142,6 +166,7 @@ fn serve(config: &str) -> Serve {
 fn config(stage: Stage, dialect: Dialect, providers: &[Provider; 3]) -> String {
     let [first, second, third] = providers.each_ref().map(|provider| match stage.wire {
         Wire::Http2 => provider.tls("localhost"),
+        Wire::Http1 if stage.has_names => provider.named(NAME),
         Wire::Http1 => provider.plain(),
     });
     let tier = |name: &str, url: &str| {
