@@ -4,7 +4,7 @@
 
 use std::{
     convert::Infallible,
-    future::poll_fn,
+    future::{pending, poll_fn},
     io,
     net::{Ipv4Addr, SocketAddr},
     pin::Pin,
@@ -74,6 +74,8 @@ enum Order {
     Refuse,
     /// The connection's end.
     Cut,
+    /// Silence: nothing is read or written again, and nobody is told.
+    Freeze,
 }
 
 /// A refusal that answers every call.
@@ -198,6 +200,11 @@ impl Provider {
         self.orders.send_replace(Order::Cut);
     }
 
+    /// Falls silent on the connections that are there.
+    pub(crate) fn freeze(&self) {
+        self.orders.send_replace(Order::Freeze);
+    }
+
     /// Returns the number of calls of a model so far.
     pub(crate) fn calls(&self) -> usize {
         self.shared.calls.load(Relaxed)
@@ -238,7 +245,7 @@ async fn serve(
         let accepted = async {
             match &listener {
                 Some(listener) => listener.accept().await,
-                None => std::future::pending().await,
+                None => pending().await,
             }
         };
         tokio::select! {
@@ -295,6 +302,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, orders: watch::Recei
         Some(Order::Cut) => return,
         Some(Order::Leave) => serving.as_mut().graceful_shutdown(),
         Some(Order::Refuse) => refused.store(1, Relaxed),
+        Some(Order::Freeze) => return pending().await,
         Some(Order::Serve) | None => return sleep(READ).await,
     }
     let _ = serving.await;
@@ -332,6 +340,7 @@ async fn http1(
             serving.as_mut().graceful_shutdown();
             let _ = serving.await;
         }
+        Some(Order::Freeze) => return pending().await,
         Some(Order::Serve) | None => {}
     }
     sleep(READ).await;

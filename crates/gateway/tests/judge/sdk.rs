@@ -31,6 +31,7 @@ const ALWAYS: &[&str] = &[
     "connection-ends-readme",
     "one-of-three-replicas-stops",
     "slow-readers",
+    "sleep-and-wake-readme",
     "key-revoked-then-restart",
     "retired-fallback",
     "usage-limit-as-400-imported",

@@ -13,7 +13,7 @@ use crate::{
     manner::Manner,
     names::Answering,
     plan::{Call, Plan, at_once, every},
-    provider::{A_BAD_REQUEST, EIGHT_MEGABYTES, Network, Refusal, TAKE_YOUR_TIME},
+    provider::{A_BAD_REQUEST, EIGHT_MEGABYTES, Network, Provider, Refusal, TAKE_YOUR_TIME},
     world::{File, Stage, Wire, World},
 };
 
@@ -188,7 +188,18 @@ fn connections() -> Vec<Situation> {
         };
         Situation::new("one-of-three-replicas-stops", Plan::new(every(0.1, 0.0, 5.0), 20), happens).replicas(3)
     };
+    // A laptop that wakes, or whose VPN changes: what is connected is dead, and what connects is served.
+    let wakes = || {
+        let mut calls = at_once(3, 0.5, "hello");
+        calls.extend(every(1.0, 2.0, 15.0));
+        Situation::new("sleep-and-wake", Plan::new(calls, 30), |world| async move {
+            world.providers.iter().for_each(Provider::freeze);
+        })
+    };
     vec![
+        wakes(),
+        named(wakes().http1(), "-http1"),
+        named(wakes().file(File::Readme), "-readme"),
         under_way("connection-ends", cut),
         named(under_way("connection-ends", cut).http1(), "-http1"),
         named(under_way("connection-ends", cut).file(File::Readme), "-readme"),
