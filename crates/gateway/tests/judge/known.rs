@@ -14,9 +14,6 @@ pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
     ("calls-503", "gemini", REPEATS),
     ("calls-529", "plain", REPEATS),
     ("calls-529", "gemini", REPEATS),
-    ("lasting-429", "plain", WAIT),
-    ("lasting-429", "anthropic", WAIT),
-    ("lasting-429", "openai", WAIT),
     ("server-no-streams", "plain", "HTTP/1.1 would do: a client alone speaks nothing else"),
 ];
 
@@ -28,12 +25,17 @@ pub(crate) const BY_CHANCE: &[(&str, &str, &str)] = &[
     ("network-reset-6s-one-tier", "", PROBE),
     ("network-refused-6s-http1", "", PROBE),
     ("network-reset-6s-http1", "", PROBE),
+    ("network-refused-15s", "gemini", WAIT),
+    ("network-reset-15s", "gemini", WAIT),
+    ("network-refused-60s", "gemini", WAIT),
+    ("network-reset-60s", "gemini", WAIT),
     ("a-hundred-repeats-failing-for-three-seconds", "plain", PROBE),
     (
         "one-of-three-replicas-stops",
         "gemini",
         "an idle connection is closed as a request is on its way, which these do not repeat",
     ),
+    ("lasting-429", "", WAIT),
     ("lasting-429-readme", "", WAIT),
     ("lasting-503", "", WAIT),
     ("lasting-503-readme", "", WAIT),

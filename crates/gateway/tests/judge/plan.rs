@@ -24,6 +24,9 @@ pub(crate) struct Outcome {
     pub(crate) error: String,
 }
 
+/// The beginning of the error of a client whose first call fails, before anything happens.
+pub(crate) const FIRST: &str = "all was well, and yet:";
+
 /// The part of a plan that all clients are given.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Plan {

@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::{
     Begun, Client, Extent, Following,
     common::sdk,
-    plan::{Outcome, Plan},
+    plan::{FIRST, Outcome, Plan},
     situations::Situation,
     world::{Dialect, World},
 };
@@ -175,8 +175,12 @@ impl Client for Sdk {
         Box::pin(async move {
             let mut run = self.process.order(self.vendor, &world.target, &situation.plan);
             let broken = run.recv().await.expect("the process goes on").broken;
-            assert_eq!(broken, None, "all is well before: {}", world.log());
             begun();
+            if let Some(error) = broken {
+                println!("{situation}, {self}, before: {error}\n{}", world.log(), situation = situation.name);
+                let error = format!("{FIRST} {error}");
+                return vec![Outcome { served: false, seconds: 0.0, error }; situation.plan.calls.len()];
+            }
             run.recv().await.expect("the process goes on").outcomes.expect("the outcomes")
         })
     }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::{plan::Outcome, situations::Promise};
+use crate::{
+    plan::{FIRST, Outcome},
+    situations::Promise,
+};
 
 /// The seconds by which the gateway may be later.
 const LATER: f64 = 2.0;
@@ -67,6 +70,10 @@ impl Row {
     /// Returns the promises that are broken.
     pub(crate) fn broken(&self) -> Vec<String> {
         let mut broken = Vec::new();
+        for (way, run) in [("alone", &self.alone), ("through", &self.through)] {
+            let first = run.outcomes.iter().find(|outcome| outcome.error.starts_with(FIRST));
+            broken.extend(first.map(|outcome| format!("{way}: {:.300}", outcome.error)));
+        }
         let pairs = || self.alone.outcomes.iter().zip(&self.through.outcomes);
         let lost: Vec<_> = pairs().filter(|(alone, through)| alone.served && !through.served).collect();
         if let Some((_, first)) = lost.first() {
