@@ -10,6 +10,7 @@ use crate::ErrorKind;
 pub struct KnownFailures {
     last: Vec<(Arc<str>, ErrorKind)>,
     silent: Vec<Arc<str>>,
+    calls_left: Vec<(Arc<str>, u16)>,
 }
 
 impl KnownFailures {
@@ -34,9 +35,17 @@ impl KnownFailures {
         self
     }
 
+    /// Limits the calls that the request may still make to a tier, of those that it and its earlier repeats have
+    /// together. A tier without one is left out while another model is left.
+    #[must_use]
+    pub fn calls_left_at(mut self, tier: impl Into<Arc<str>>, calls: u16) -> Self {
+        self.calls_left.push((tier.into(), calls));
+        self
+    }
+
     /// Returns true if no tier is known.
     pub fn is_empty(&self) -> bool {
-        self.last.is_empty() && self.silent.is_empty()
+        self.last.is_empty() && self.silent.is_empty() && self.calls_left.is_empty()
     }
 
     /// Returns the kind of the failure after which a tier is asked last.
@@ -47,5 +56,9 @@ impl KnownFailures {
     /// Returns whether a tier has left the caller waiting.
     pub(crate) fn is_silent(&self, tier: &str) -> bool {
         self.silent.iter().any(|name| **name == *tier)
+    }
+    /// Returns the calls that the request may still make to a tier, if they are limited.
+    pub(crate) fn calls_left(&self, tier: &str) -> Option<u16> {
+        self.calls_left.iter().find(|(name, _)| **name == *tier).map(|(_, calls)| *calls)
     }
 }

@@ -200,6 +200,7 @@ impl Failover {
             false => tier_deadline,
         };
         allot(&self.plan.shared, self.at, after, can_go_on, context, tier_deadline);
+        context.attempts_left = self.plan.most_attempts(self.at, context.attempts_left);
         context.prospects.note_nothing_left(self.insists);
         if !self.plan.shared.settings(self.at).human {
             return (request, tier_deadline);

@@ -32,6 +32,7 @@ mod pipeline;
 mod query;
 mod records;
 mod refusal;
+mod repeats;
 mod request_options;
 mod routes;
 mod service;

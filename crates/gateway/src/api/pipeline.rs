@@ -139,6 +139,15 @@ pub(crate) fn answer<'a>(
                 None => fail(&entry, options.explain, &stored_responses::no_background(), dialect),
             };
         }
+        let repeat = gateway.repeats.mark(&headers, key.as_ref().map(|key| &*key.name), &request);
+        let request = match repeat.inform(request) {
+            Ok(request) => request,
+            Err(remembered) => {
+                entry.note(vec!["answered with the failure of the same request's last call".into()]);
+                return fail(&entry, options.explain, &remembered, dialect);
+            }
+        };
+        entry.set_repeat(repeat);
         let mut request = request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect));
         if settings.wait_for_rate_limits.contains(&dialect) {
             request = request.wait_for_rate_limits();

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use steadfast::{Attempt, Degradation, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
 use tokio::time::Instant;
 
-use super::cache::CacheOutcome;
+use super::{cache::CacheOutcome, repeats::Repeat};
 use crate::{lock::lock, wall_clock};
 
 /// The records of the last requests.
@@ -115,7 +115,7 @@ impl Records {
         let before = lock(self.slot(number)).replace(record.clone());
         // Dropped outside the lock.
         drop(before);
-        Entry { record, called: None, has_cache: false }
+        Entry { record, called: None, has_cache: false, repeat: None }
     }
 
     /// Returns the record with this id, if it is still kept.
@@ -291,6 +291,8 @@ pub(crate) struct Entry {
     called: Option<Instant>,
     /// True if the stack has a cache.
     has_cache: bool,
+    /// Remembers the request's failures for its next repeat.
+    repeat: Option<Repeat>,
 }
 
 impl Entry {
@@ -340,6 +342,11 @@ impl Entry {
         lock(&self.record.state).call = Some(kind);
     }
 
+    /// Sets the memory of the request's failures.
+    pub(crate) fn set_repeat(&mut self, repeat: Repeat) {
+        self.repeat = Some(repeat);
+    }
+
     /// Records whether the stack has a cache.
     pub(crate) fn set_cache(&mut self, has_cache: bool) {
         self.has_cache = has_cache;
@@ -353,6 +360,9 @@ impl Entry {
         let now = Instant::now();
         let sent = response.served_by().attempts;
         let steps = truncated(response.take_attempts());
+        if let Some(repeat) = &self.repeat {
+            repeat.served(&steps);
+        }
         let by = response.served_by();
         let last = steps.last();
         let tier = shared(by.tier, last.and_then(|step| step.tier.as_ref()));
@@ -388,6 +398,12 @@ impl Entry {
 
     /// Records a failure, or the end of a broken answer.
     pub(crate) fn failed(&self, outcome: Outcome, error: &LlmError) {
+        let tier = lock(&self.record.state).tier.clone();
+        match (&self.repeat, tier) {
+            (Some(repeat), _) if outcome == Outcome::Failed => repeat.failed(error, self.called.is_some()),
+            (Some(repeat), Some(tier)) if outcome == Outcome::Broken => repeat.broke(&tier, error.kind()),
+            _ => {}
+        }
         let steps = (outcome == Outcome::Failed).then(|| truncated(error.attempts().to_vec()));
         let mut state = lock(&self.record.state);
         state.failure = Some(error.kind());
@@ -404,6 +420,9 @@ impl Entry {
     pub(crate) fn answered(&self, usage: Option<Usage>) {
         let mut state = lock(&self.record.state);
         state.usage = usage;
+        if let Some(repeat) = &self.repeat {
+            repeat.answered(state.tier.as_ref());
+        }
         self.end(&mut state, Outcome::Answered);
     }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use steadfast::BoxLlmService;
 use steadfast_handoff::Desk;
 
-use super::{catalog::Catalog, keys::Keys, records::Records, unknown_paths::UnknownPaths};
+use super::{catalog::Catalog, keys::Keys, records::Records, repeats::Repeats, unknown_paths::UnknownPaths};
 use crate::{
     lifecycle::Lifecycle,
     limits::{Memory, Settings},
@@ -19,6 +19,8 @@ pub(crate) struct GatewayState {
     pub(crate) memory: Arc<Memory>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) records: Records,
+    /// The last failures of each caller.
+    pub(crate) repeats: Arc<Repeats>,
     pub(crate) unknown_paths: UnknownPaths,
     /// True if pages of other origins may call without a key.
     pub(crate) any_origin: bool,
@@ -35,6 +37,7 @@ impl GatewayState {
             catalog,
             keys: keys.map(Arc::new),
             records: Records::new(settings.records),
+            repeats: Arc::default(),
             unknown_paths: UnknownPaths::default(),
             any_origin: false,
             memory: Arc::new(Memory::new(settings.memory)),

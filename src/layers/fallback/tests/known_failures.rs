@@ -1,7 +1,7 @@
 //! Tests of requests whose tiers have failed their caller a moment ago.
 
 use super::*;
-use crate::request::KnownFailures;
+use crate::{RetryBudget, request::KnownFailures};
 
 /// Returns the tiers of a request in the order in which they were asked; each of them fails. `passed` are those that
 /// were passed over.
@@ -100,4 +100,33 @@ async fn a_stream_is_impatient_where_its_caller_was_left_waiting_and_another_mod
         "the last one has time"
     );
     assert_eq!(hung(whole().with_known_failures(silent(&["a"]))).await, (vec![40, 20], 60), "it may be at work");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_has_no_more_calls_than_are_left_for_the_request() {
+    let retrying = || RetryWithJitterLayer::new().budget(RetryBudget::unlimited()).layer(failing(ErrorKind::Server));
+    let left = |tiers: &[(&'static str, u16)]| {
+        let known = KnownFailures::new();
+        tiers.iter().fold(known, |known, (tier, calls)| known.calls_left_at(*tier, *calls))
+    };
+    let cases: [(&[(&'static str, u16)], [usize; 2]); 7] = [
+        (&[], [3, 3]),
+        (&[("a", 3), ("b", 9)], [3, 3]),
+        (&[("a", 1), ("b", 2)], [1, 2]),
+        (&[("a", 0)], [0, 3]),
+        (&[("b", 0)], [3, 0]),
+        (&[("a", 0), ("b", 1)], [0, 1]),
+        // Whoever sends it although nothing is left asks each once.
+        (&[("a", 0), ("b", 0)], [1, 1]),
+    ];
+    for (known, calls) in cases {
+        let request = prompt().with_known_failures(left(known));
+        let layer = FallbackLayer::new("a").tier("b", retrying());
+        let error = layer.layer(retrying()).oneshot(request).await.unwrap_err();
+        let at = |tier| {
+            let sent = error.attempts().iter().filter(|step| step.is_wasted());
+            sent.filter(|step| step.tier.as_deref() == Some(tier)).count()
+        };
+        assert_eq!([at("a"), at("b")], calls, "{known:?}");
+    }
 }

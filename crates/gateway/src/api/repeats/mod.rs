@@ -1,0 +1,245 @@
+//! The last failures of each caller, for the request that comes again.
+//!
+//! A client whose answer failed, broke off or never came sends the same request again. This room recognises it by a
+//! seeded hash of its body; no word of a prompt is kept. Three things follow, each for a minute after the failure:
+//!
+//! - **The order.** The tier whose stream broke or fell silent is asked after the other models: for the same body, and
+//!   for the other requests of its session.
+//! - **Patience.** Where a tier has left a caller waiting for 10 s or more, the caller's next streams wait 10 s there.
+//! - **The calls.** The official SDKs number their repeats (`x-stainless-retry-count`). By its second repeat an SDK
+//!   alone has made three calls, so that each tier sees three at most for that request, the gateway's own repeats
+//!   included. With none left, the gateway answers with the failure that it remembers, for ten seconds at most after
+//!   the last call or the wait that the provider asked for. A request without that header is never answered so.
+//!
+//! A tier that has answered the caller since is forgotten. A thousand failures are kept at most, in memory alone; where
+//! there is no room, the caller with the most of them loses its oldest.
+
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName};
+use steadfast::{
+    Attempt, ErrorKind, LlmError, LlmRequest,
+    ledger::{Next, Stop},
+    request::KnownFailures,
+};
+use tokio::time::Instant;
+
+use self::memory::{Failure, Memory, Subject};
+use crate::lock::lock;
+
+/// The wait from which on a failed call has left its caller waiting.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time for which a remembered failure is an answer.
+const ANSWERS_FOR: Duration = Duration::from_secs(10);
+/// The wait that an answer from memory names, where the provider asked for none.
+const WAIT: Duration = Duration::from_secs(1);
+/// The official SDKs' number of a repeat; the first request has 0.
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+/// The bytes at a body's beginning and end that tell it from others of its length.
+const HEAD: usize = 16 << 10;
+const TAIL: usize = 48 << 10;
+
+/// The last failures of all callers.
+#[derive(Debug, Default)]
+pub(crate) struct Repeats {
+    seed: RandomState,
+    /// The number of notes in the memory: nearly always none, and then nobody takes the lock.
+    kept: AtomicUsize,
+    memory: Mutex<Memory>,
+}
+
+/// A request, as it is recognised when it comes again.
+#[derive(Clone, Debug)]
+pub(crate) struct Repeat {
+    repeats: Arc<Repeats>,
+    caller: u64,
+    /// True if the caller has a key or a session.
+    is_named: bool,
+    body: Subject,
+    session: Option<Subject>,
+    begun: Instant,
+    /// The number of the client's own repeat; 0 for a first request.
+    number: u16,
+}
+
+impl Repeats {
+    /// Returns a request's mark. `key` is the name of the caller's key.
+    pub(crate) fn mark(self: &Arc<Self>, headers: &HeaderMap, key: Option<&str>, request: &LlmRequest) -> Repeat {
+        let session = request.session();
+        let caller = self.seed.hash_one((key, session.filter(|_| key.is_none())));
+        let body: &[u8] = request.wire().map_or(&[], |wire| wire.body());
+        let (head, tail) = (&body[..body.len().min(HEAD)], &body[body.len().saturating_sub(TAIL)..]);
+        let path = (request.wire().map(|wire| wire.dialect().to_string()), request.model(), request.is_stream());
+        Repeat {
+            repeats: self.clone(),
+            caller,
+            is_named: key.is_some() || session.is_some(),
+            body: Subject::Body(self.seed.hash_one((path, body.len(), head, tail))),
+            session: session.map(|session| Subject::Session(self.seed.hash_one(session))),
+            begun: Instant::now(),
+            number: number(headers),
+        }
+    }
+
+    /// Changes the memory.
+    fn change(&self, change: impl FnOnce(&mut Memory)) {
+        let mut memory = lock(&self.memory);
+        change(&mut memory);
+        self.kept.store(memory.len(), Relaxed);
+    }
+}
+
+impl Repeat {
+    /// Tells a request what is known of its last failures.
+    ///
+    /// # Errors
+    ///
+    /// The client's repeats have no call left: the failure that is remembered.
+    pub(crate) fn inform(&self, request: LlmRequest) -> Result<LlmRequest, LlmError> {
+        if self.repeats.kept.load(Relaxed) == 0 {
+            return Ok(request);
+        }
+        let now = Instant::now();
+        let mut known = KnownFailures::new();
+        let mut remembered = None;
+        self.repeats.change(|memory| {
+            memory.forget_old(self.caller, now);
+            if let Some(note) = memory.find(self.caller, self.body) {
+                remembered = note.failure.filter(|failure| self.number > 0 && failure.is_final && now < failure.until);
+                let has_lapsed = note.failure.is_none_or(|failure| failure.until <= now);
+                for tier in &note.tiers {
+                    // A client alone would by now have made this call too.
+                    let left = (self.number.saturating_add(1)).saturating_sub(tier.calls).max(has_lapsed.into());
+                    if self.number > 0 && tier.calls > 0 {
+                        known = std::mem::take(&mut known).calls_left_at(tier.name.clone(), left);
+                    }
+                    remembered = remembered.filter(|_| tier.calls == 0 || left == 0);
+                }
+            }
+            let subjects = [Some(self.body), self.session, self.is_named.then_some(Subject::Caller)];
+            for note in subjects.into_iter().flatten().filter_map(|subject| memory.find(self.caller, subject)) {
+                for tier in &note.tiers {
+                    if let Some(kind) = tier.failed {
+                        known = std::mem::take(&mut known).failed_at(tier.name.clone(), kind);
+                    }
+                    if tier.is_silent {
+                        known = std::mem::take(&mut known).silent_at(tier.name.clone());
+                    }
+                }
+            }
+        });
+        match remembered {
+            Some(failure) => Err(failure.error(now)),
+            None => Ok(request.with_known_failures(known)),
+        }
+    }
+
+    /// Remembers the steps that failed before an answer.
+    pub(crate) fn served(&self, steps: &[Attempt]) {
+        if steps.iter().any(is_silence) {
+            let now = Instant::now();
+            self.repeats.change(|memory| self.note_silences(memory, steps, now));
+        }
+    }
+
+    /// Remembers the failure of the whole request.
+    pub(crate) fn failed(&self, error: &LlmError, was_called: bool) {
+        let kind = error.kind();
+        let steps = error.attempts();
+        let sent = steps.iter().filter(|step| step.is_wasted());
+        let is_unrecorded = steps.is_empty() && was_called && !kind.is_local();
+        let names: Vec<Arc<str>> = match is_unrecorded {
+            true => vec![Arc::from("")],
+            false => sent.map(|step| step.tier.clone().unwrap_or_default()).collect(),
+        };
+        if names.is_empty() || kind.is_callers_own() {
+            return;
+        }
+        let now = Instant::now();
+        let rests_until = error.retry_at().map_or(now, |at| at.clamp(now, now + memory::LIFE));
+        let failure =
+            Failure { kind, is_final: is_final(steps), rests_until, until: rests_until + ANSWERS_FOR };
+        self.repeats.change(|memory| {
+            let note = memory.note(self.caller, self.body, now);
+            note.failure = Some(failure);
+            for name in &names {
+                let tier = note.tier(name);
+                tier.calls = tier.calls.saturating_add(1);
+            }
+            self.note_silences(memory, steps, now);
+        });
+    }
+
+    /// Remembers that this tier's answer broke off or fell silent.
+    pub(crate) fn broke(&self, tier: &Arc<str>, kind: ErrorKind) {
+        if kind.is_callers_own() {
+            return;
+        }
+        let now = Instant::now();
+        self.repeats.change(|memory| {
+            for subject in [Some(self.body), self.session].into_iter().flatten() {
+                let tier = memory.note(self.caller, subject, now).tier(tier);
+                tier.failed = Some(kind);
+                tier.is_silent |= kind == ErrorKind::Timeout;
+            }
+        });
+    }
+
+    /// Forgets what this answer disproves: its tier's failures from before the request began, and the calls in vain.
+    pub(crate) fn answered(&self, tier: Option<&Arc<str>>) {
+        if self.repeats.kept.load(Relaxed) == 0 {
+            return;
+        }
+        let subjects = [Some(self.body), self.session, Some(Subject::Caller)];
+        self.repeats.change(|memory| {
+            subjects.into_iter().flatten().for_each(|subject| memory.answered(self.caller, subject, tier, self.begun));
+        });
+    }
+
+    fn note_silences(&self, memory: &mut Memory, steps: &[Attempt], now: Instant) {
+        for step in steps.iter().filter(|step| is_silence(step)) {
+            let (Some(name), Some(kind)) = (&step.tier, step.failure) else { continue };
+            let tier = memory.note(self.caller, self.body, now).tier(name);
+            (tier.failed, tier.is_silent) = (Some(kind), true);
+            if self.is_named {
+                memory.note(self.caller, Subject::Caller, now).tier(name).is_silent = true;
+            }
+        }
+    }
+}
+
+/// Returns whether a step has left the caller waiting in vain.
+fn is_silence(step: &Attempt) -> bool {
+    step.failure.is_some() && !step.is_local() && step.took >= PATIENCE
+}
+
+/// Returns whether all tiers of a failed request were asked. One that refused on this side, or was not reached, may
+/// serve the next repeat.
+fn is_final(steps: &[Attempt]) -> bool {
+    let refuses = |step: &Attempt| step.next != Next::Skipped && step.is_local();
+    let ended_early = steps.last().is_some_and(|last| match last.next {
+        Next::Stopped(Stop::Deadline | Stop::Budget) => true,
+        // Without a failover there is no other tier.
+        Next::Stopped(Stop::Attempts) => last.tier.is_some(),
+        _ => false,
+    });
+    !ended_early && !steps.iter().any(refuses)
+}
+
+/// Returns the number of a client's repeat. Nonsense is no repeat.
+fn number(headers: &HeaderMap) -> u16 {
+    let number = headers.get(RETRY_COUNT).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    number.map_or(0, |number| u16::try_from(number).unwrap_or(u16::MAX))
+}
