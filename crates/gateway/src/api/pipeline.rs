@@ -147,9 +147,10 @@ pub(crate) fn answer<'a>(
                 return fail(&entry, options.explain, &remembered, dialect);
             }
         };
+        let repeats_by_itself = repeat.is_by_a_client_that_repeats();
         entry.set_repeat(repeat);
         let mut request = request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect));
-        if settings.wait_for_rate_limits.contains(&dialect) {
+        if settings.wait_for_rate_limits.contains(&dialect) && !repeats_by_itself {
             request = request.wait_for_rate_limits();
         }
         if let Some(adapted) = adapted {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use steadfast::{Attempt, Degradation, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
 use tokio::time::Instant;
 
-use super::{cache::CacheOutcome, repeats::Repeat};
+use super::{cache::CacheOutcome, refusal, repeats::Repeat};
 use crate::{lock::lock, wall_clock};
 
 /// The records of the last requests.
@@ -400,7 +400,9 @@ impl Entry {
     pub(crate) fn failed(&self, outcome: Outcome, error: &LlmError) {
         let tier = lock(&self.record.state).tier.clone();
         match (&self.repeat, tier) {
-            (Some(repeat), _) if outcome == Outcome::Failed => repeat.failed(error, self.called.is_some()),
+            (Some(repeat), _) if outcome == Outcome::Failed => {
+                repeat.failed(error, self.called.is_some(), refusal::status_of(self.record.dialect)(error));
+            }
             (Some(repeat), Some(tier)) if outcome == Outcome::Broken => repeat.broke(&tier, error.kind()),
             _ => {}
         }

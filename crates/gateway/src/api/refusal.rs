@@ -1,6 +1,6 @@
 //! Errors in the caller's own dialect.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -25,8 +25,8 @@ const MAX_OWN_WAIT: Duration = Duration::from_secs(10);
 /// Returns the response to an error.
 ///
 /// An error of a provider of the caller's dialect passes through, for clients act on its words. The response also tells
-/// the client whether to retry: the gateway has done all retries that can help at a provider that answers, and the
-/// client's own would only multiply them.
+/// the client where a repeat cannot help. Repeats multiply nothing: those of the official clients share the calls of
+/// their first request ([`repeats`](super::repeats)), and circuits bound those of all others.
 pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
     let (status, body) = status_and_body(error, dialect);
     let mut response = json(status, body);
@@ -46,17 +46,45 @@ pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
     response
 }
 
-/// Returns true if a client's own repeat may help, and multiplies nothing.
+/// Returns true if a client's own repeat may help.
 fn may_repeat(error: &LlmError) -> bool {
+    let wait = error.retry_after();
     match error.kind() {
-        // A full bulkhead says nothing about the next moment. Where no connection could be made, the provider sees no
-        // call of the client's repeats, and an agent that repeats for minutes outlives a network that is away.
-        ErrorKind::BulkheadFull | ErrorKind::Connect => true,
-        // Callers that a cap refused would all come back at once when its period ends.
-        ErrorKind::Budget => false,
-        _ => error.retry_after().is_some_and(|wait| wait <= MAX_CLIENT_WAIT),
+        // A full bulkhead says nothing about the next moment.
+        ErrorKind::BulkheadFull => true,
+        // Callers that a cap refused would all come back at once when its period ends. The others are right to refuse
+        // the same request again.
+        ErrorKind::Budget
+        | ErrorKind::ContextLength
+        | ErrorKind::TooLarge
+        | ErrorKind::ContentPolicy
+        | ErrorKind::Refusal
+        | ErrorKind::InvalidRequest
+        | ErrorKind::UnsupportedFeature
+        | ErrorKind::InvalidOutput
+        | ErrorKind::Auth
+        | ErrorKind::NotFound
+        | ErrorKind::Blocked
+        | ErrorKind::IdempotencyConflict => false,
+        // One that names no time waits for an operator.
+        ErrorKind::CircuitOpen | ErrorKind::OutOfService | ErrorKind::QuotaExhausted | ErrorKind::Exhausted => {
+            wait.is_some_and(|wait| wait <= MAX_CLIENT_WAIT)
+        }
+        _ => error.should_retry() != Some(false) && wait.is_none_or(|wait| wait <= MAX_CLIENT_WAIT),
     }
 }
+
+/// The status that the caller has had for the same failure: a cause of the error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ToldBefore(pub(crate) StatusCode);
+
+impl fmt::Display for ToldBefore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "told before with status {}", self.0.as_u16())
+    }
+}
+
+impl std::error::Error for ToldBefore {}
 
 /// Returns a function from a failure to its status in this dialect, for events and metrics.
 pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
@@ -74,6 +102,10 @@ pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
 /// Returns the status and the body: the provider's own if it speaks the caller's dialect.
 fn status_and_body(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
     let (status, body) = encode_error(error, dialect);
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    if let Some(ToldBefore(status)) = source {
+        return (*status, body);
+    }
     let Some(raw) = provider_error(error, dialect) else { return (status, body) };
     // An error inside a 200 gets its kind's status.
     let own = error.status().filter(|status| status.is_client_error() || status.is_server_error());
@@ -337,8 +369,13 @@ mod tests {
         };
         let error = |kind| LlmError::new(kind, "it failed");
         let seconds = |text: &str| Some(text.to_owned());
-        assert_eq!(told(&error(ErrorKind::Server)), (None, seconds("false")));
-        assert_eq!(told(&error(ErrorKind::Connect)), (None, None), "the network may be back in a moment");
+        for kind in [ErrorKind::Server, ErrorKind::Overloaded, ErrorKind::Timeout, ErrorKind::Connect] {
+            assert_eq!(told(&error(kind)), (None, None), "{kind}: it may be well in a moment");
+            assert_eq!(told(&error(kind).with_should_retry(false)), (None, seconds("false")), "{kind}");
+        }
+        for kind in [ErrorKind::InvalidRequest, ErrorKind::QuotaExhausted, ErrorKind::Budget, ErrorKind::CircuitOpen] {
+            assert_eq!(told(&error(kind)), (None, seconds("false")), "{kind}: it waits for somebody to act");
+        }
         let soon = error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_millis(1500));
         assert_eq!(told(&soon), (seconds("2"), None));
         let late = error(ErrorKind::RateLimited).with_retry_after(Duration::from_secs(600));

@@ -2,10 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use http::StatusCode;
 use steadfast::{ErrorKind, LlmError};
 use tokio::time::Instant;
 
-use super::WAIT;
+use super::{ANSWERS_FOR, WAIT};
+use crate::api::refusal::ToldBefore;
 
 /// The life of a note after its last failure.
 pub(super) const LIFE: Duration = Duration::from_secs(60);
@@ -61,6 +63,8 @@ pub(super) struct Tier {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure {
     pub(super) kind: ErrorKind,
+    /// The status that the caller has had.
+    pub(super) status: StatusCode,
     /// True if every tier was asked.
     pub(super) is_final: bool,
     /// The end of the wait that the provider asked for.
@@ -74,8 +78,8 @@ impl Failure {
     pub(super) fn error(&self, now: Instant) -> LlmError {
         let name = self.kind.name();
         let message = format!("the same request has just failed ({name}) as often as its client repeats it");
-        let wait = self.rests_until.saturating_duration_since(now).clamp(WAIT, super::ANSWERS_FOR);
-        LlmError::new(self.kind, message).with_retry_after(wait)
+        let wait = self.rests_until.saturating_duration_since(now).clamp(WAIT, ANSWERS_FOR);
+        LlmError::new(self.kind, message).with_retry_after(wait).with_source(ToldBefore(self.status))
     }
 }
 

@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, StatusCode};
 use steadfast::{
     Attempt, ErrorKind, LlmError, LlmRequest,
     ledger::{Next, Stop},
@@ -70,8 +70,8 @@ pub(crate) struct Repeat {
     body: Subject,
     session: Option<Subject>,
     begun: Instant,
-    /// The number of the client's own repeat; 0 for a first request.
-    number: u16,
+    /// The number that the client gives its repeats; 0 is a first request.
+    number: Option<u16>,
 }
 
 impl Repeats {
@@ -93,6 +93,12 @@ impl Repeats {
         }
     }
 
+    /// Returns the number of failures that are kept.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.kept.load(Relaxed)
+    }
+
     /// Changes the memory.
     fn change(&self, change: impl FnOnce(&mut Memory)) {
         let mut memory = lock(&self.memory);
@@ -102,6 +108,11 @@ impl Repeats {
 }
 
 impl Repeat {
+    /// Returns whether the client repeats what fails by itself, with numbers.
+    pub(crate) fn is_by_a_client_that_repeats(&self) -> bool {
+        self.number.is_some()
+    }
+
     /// Tells a request what is known of its last failures.
     ///
     /// # Errors
@@ -114,15 +125,16 @@ impl Repeat {
         let now = Instant::now();
         let mut known = KnownFailures::new();
         let mut remembered = None;
+        let number = self.number.unwrap_or_default();
         self.repeats.change(|memory| {
             memory.forget_old(self.caller, now);
             if let Some(note) = memory.find(self.caller, self.body) {
-                remembered = note.failure.filter(|failure| self.number > 0 && failure.is_final && now < failure.until);
+                remembered = note.failure.filter(|failure| number > 0 && failure.is_final && now < failure.until);
                 let has_lapsed = note.failure.is_none_or(|failure| failure.until <= now);
                 for tier in &note.tiers {
                     // A client alone would by now have made this call too.
-                    let left = (self.number.saturating_add(1)).saturating_sub(tier.calls).max(has_lapsed.into());
-                    if self.number > 0 && tier.calls > 0 {
+                    let left = number.saturating_add(1).saturating_sub(tier.calls).max(has_lapsed.into());
+                    if number > 0 && tier.calls > 0 {
                         known = std::mem::take(&mut known).calls_left_at(tier.name.clone(), left);
                     }
                     remembered = remembered.filter(|_| tier.calls == 0 || left == 0);
@@ -155,7 +167,7 @@ impl Repeat {
     }
 
     /// Remembers the failure of the whole request.
-    pub(crate) fn failed(&self, error: &LlmError, was_called: bool) {
+    pub(crate) fn failed(&self, error: &LlmError, was_called: bool, status: StatusCode) {
         let kind = error.kind();
         let steps = error.attempts();
         let sent = steps.iter().filter(|step| step.is_wasted());
@@ -170,7 +182,7 @@ impl Repeat {
         let now = Instant::now();
         let rests_until = error.retry_at().map_or(now, |at| at.clamp(now, now + memory::LIFE));
         let failure =
-            Failure { kind, is_final: is_final(steps), rests_until, until: rests_until + ANSWERS_FOR };
+            Failure { kind, status, is_final: is_final(steps), rests_until, until: rests_until + ANSWERS_FOR };
         self.repeats.change(|memory| {
             let note = memory.note(self.caller, self.body, now);
             note.failure = Some(failure);
@@ -238,8 +250,8 @@ fn is_final(steps: &[Attempt]) -> bool {
     !ended_early && !steps.iter().any(refuses)
 }
 
-/// Returns the number of a client's repeat. Nonsense is no repeat.
-fn number(headers: &HeaderMap) -> u16 {
-    let number = headers.get(RETRY_COUNT).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    number.map_or(0, |number| u16::try_from(number).unwrap_or(u16::MAX))
+/// Returns the number that a client gives its repeats. Nonsense is none.
+fn number(headers: &HeaderMap) -> Option<u16> {
+    let number: u64 = headers.get(RETRY_COUNT)?.to_str().ok()?.parse().ok()?;
+    Some(u16::try_from(number).unwrap_or(u16::MAX))
 }

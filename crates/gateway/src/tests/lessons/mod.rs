@@ -13,6 +13,7 @@ mod names;
 mod outages;
 mod repeats;
 mod setups;
+mod same_request;
 mod streams;
 mod wire;
 

@@ -58,8 +58,11 @@ async fn streams_that_break_open_the_circuit_whatever_their_status_was() {
                 let case = format!("{fault} {primary} {path}");
                 let house = Plan::of(config).build();
                 house.provider(host).fail(fault.clone());
-                for _ in 0..TRIP {
-                    let broken = house.post(path, &[], &hello(true)).await;
+                for number in 0..TRIP {
+                    // Each is another request: a repeat of the same one begins at the other tier.
+                    let mut request = hello(true);
+                    request["messages"][0]["content"] = format!("hello {number}").into();
+                    let broken = house.post(path, &[], &request).await;
                     assert_eq!((broken.status, broken.is_whole()), (200, false), "{case}");
                     assert_eq!(house.record()["outcome"], "broken", "{case}");
                 }
