@@ -18,6 +18,7 @@ pub struct TimeoutLayer {
 pub(super) struct Limits {
     pub(super) total: Duration,
     pub(super) first_token: Option<Duration>,
+    pub(super) thinking: Option<Duration>,
     pub(super) idle: IdleLimits,
 }
 
@@ -34,13 +35,21 @@ impl TimeoutLayer {
     /// `Duration::ZERO` refuses a call that is not ready at once; `Duration::MAX` is no limit.
     pub fn new(total: Duration) -> Self {
         let idle = IdleLimits { bytes: Some(IDLE), progress: Some(IDLE), ceiling: Some(CEILING) };
-        Self { limits: Limits { total, first_token: None, idle }, silence: None }
+        Self { limits: Limits { total, first_token: None, thinking: None, idle }, silence: None }
     }
 
     /// Sets the limit for the first token of a streaming request. Other requests ignore it. Default: the total.
     #[must_use]
     pub fn first_token(mut self, limit: Duration) -> Self {
         self.limits.first_token = Some(limit);
+        self
+    }
+
+    /// Sets the limit for the first token of a stream whose request asks the model to reason, in place of the others. It
+    /// may be longer than the total. Default: as for other streams.
+    #[must_use]
+    pub fn thinking(mut self, limit: Duration) -> Self {
+        self.limits.thinking = Some(limit);
         self
     }
 

@@ -33,7 +33,7 @@ pub struct Timeout<S> {
 
 impl<S> Timeout<S> {
     pub(super) fn new(inner: S, limits: Limits, silence: Option<Arc<Silence>>) -> Self {
-        let is_plain = limits.first_token.is_none() && silence.is_none();
+        let is_plain = limits.first_token.is_none() && limits.thinking.is_none() && silence.is_none();
         Self { inner, limits, silence, is_plain }
     }
 }
@@ -83,9 +83,11 @@ impl<S> Timeout<S> {
     /// Returns the limit of a request, and its watch if it may be left before.
     #[cold]
     fn limit_for(&self, request: LlmRequest, now: Instant) -> (TimeoutLimit, Duration, Option<Box<Watch>>) {
-        let (limit, after) = match self.limits.first_token {
-            Some(first) if first < self.limits.total && request.is_stream() => (TimeoutLimit::FirstToken, first),
-            _ => (TimeoutLimit::Total, self.limits.total),
+        let Limits { total, first_token, thinking, .. } = self.limits;
+        let (limit, after) = match (thinking, first_token) {
+            (Some(first), _) if request.is_stream() && request.asks_to_reason() => (TimeoutLimit::FirstToken, first),
+            (_, Some(first)) if first < total && request.is_stream() => (TimeoutLimit::FirstToken, first),
+            _ => (TimeoutLimit::Total, total),
         };
         // A model's silence matters only if the request can go to another model.
         let silence = self.silence.as_ref().filter(|_| request.context().prospects.can_go_on());

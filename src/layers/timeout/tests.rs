@@ -14,6 +14,7 @@ use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt as _, limit::Co
 use super::*;
 use crate::{
     ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
+    chat::{Chat, Effort, Message, Thinking},
     error::{Phase, TimeoutLimit},
     layers::testing::Strict,
     provider_fn,
@@ -117,6 +118,29 @@ async fn a_first_token_limit_beyond_the_total_changes_nothing() {
     let service = TimeoutLayer::new(secs(5)).first_token(secs(60)).layer(Strict::new().takes(secs(30)));
     let error = service.oneshot(asked().with_stream(true)).await.unwrap_err();
     assert_eq!(fired(&error), (TimeoutLimit::Total, Phase::Answer, secs(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_asks_to_reason_has_a_limit_of_its_own() {
+    let thoughtful = || asked_to_reason(true).with_stream(true);
+    let layer = TimeoutLayer::new(secs(30)).first_token(secs(10)).thinking(secs(50));
+    let service = layer.layer(Strict::new().takes(secs(40)));
+    assert!(service.clone().oneshot(thoughtful()).await.is_ok());
+    for (request, limit, after) in [
+        (asked_to_reason(false).with_stream(true), TimeoutLimit::FirstToken, 10),
+        (asked_to_reason(true), TimeoutLimit::Total, 30),
+    ] {
+        let error = service.clone().oneshot(request).await.unwrap_err();
+        assert_eq!(fired(&error), (limit, Phase::Answer, secs(after)));
+    }
+    let error = layer.layer(Strict::new().takes(secs(60))).oneshot(thoughtful()).await.unwrap_err();
+    assert_eq!(fired(&error), (TimeoutLimit::FirstToken, Phase::Answer, secs(50)));
+}
+
+fn asked_to_reason(asks: bool) -> LlmRequest {
+    let mut chat = Chat::new([Message::user("hello")]);
+    chat.thinking = Some(if asks { Thinking::Effort(Effort::High) } else { Thinking::Off });
+    LlmRequest::from(chat)
 }
 
 #[tokio::test(start_paused = true)]

@@ -331,7 +331,7 @@ impl DeploymentRuntime {
             .layer(CommitOnFirstTokenLayer::new().inner_commits().at(settings.commit.unwrap_or_default()))
             .layer(&self.breaker)
             // Inside the circuit breaker, so that a timeout counts as a failure.
-            .layer(settings::adaptive_attempt(settings.timeout, &self.silence))
+            .layer(settings::adaptive_attempt(settings.timeout, self.plan.thinks(), &self.silence))
             .layer(ResumeLayer::new(self.plan.account()))
             .service(self.leaf.clone());
         let deployment = Deployment::new(self.name.clone(), service).circuit(self.breaker.handle());

@@ -246,6 +246,12 @@ impl LeafPlan {
         self
     }
 
+    /// Returns whether the model reasons without being asked to.
+    pub(super) fn thinks(&self) -> bool {
+        let model = self.settings.model.as_deref();
+        model.is_some_and(|model| self.settings.families.family(model).reasons_by_default())
+    }
+
     /// Returns the tier's place in the configuration, for errors.
     pub(super) fn place(&self) -> &str {
         &self.settings.place

@@ -31,6 +31,11 @@ const BASE: Duration = Duration::from_millis(500);
 /// The layer's own limits on a stream's silences, for a pair of which only one is set.
 const SILENCE: Duration = Duration::from_secs(60);
 const CEILING: Duration = Duration::from_secs(300);
+/// The default limit for the first token of a model's stream, where the attempt's is longer: as long as a stream may be
+/// silent later.
+const FIRST_TOKEN: Duration = SILENCE;
+/// The same where the model thinks before: as long as it may later.
+const THINKING: Duration = CEILING;
 
 /// Limits a whole request. Each tier limits a stream's silences itself.
 pub(super) fn total(limit: Option<Span>) -> TimeoutLayer {
@@ -64,11 +69,16 @@ pub(super) fn idempotency(
     Some(((keys, layer.handle()), layer))
 }
 
-/// Limits one attempt of a tier, adaptively if the settings allow it. An explicit first-token limit replaces the
-/// adaptive one.
-pub(super) fn adaptive_attempt(timeout: Option<TierTimeout>, silence: &Arc<Silence>) -> TimeoutLayer {
+/// Limits one attempt of a model, adaptively if the settings allow it. An explicit first-token limit replaces the
+/// adaptive one and the default. `thinks` is true for a model that reasons without being asked to.
+pub(super) fn adaptive_attempt(timeout: Option<TierTimeout>, thinks: bool, silence: &Arc<Silence>) -> TimeoutLayer {
     let limits = limits_of(timeout);
-    let layer = attempt(timeout);
+    let mut layer = attempt(timeout);
+    if limits.first_token.is_none() {
+        // The attempt's own limit holds for thought too if somebody has set it.
+        let thinking = limits.attempt.map_or(THINKING, |attempt| attempt.0.min(THINKING));
+        layer = layer.first_token(if thinks { THINKING } else { FIRST_TOKEN }).thinking(thinking);
+    }
     if limits.adaptive.unwrap_or_else(|| limits.first_token.is_none()) { layer.leaving(silence.clone()) } else { layer }
 }
 

@@ -246,7 +246,7 @@ impl TierRuntime {
                 let none = Duration::MAX;
                 TimeoutLayer::new(none).idle(none).progress(none, none)
             }
-            Source::Leaf(..) if is_model => settings::adaptive_attempt(limits, &self.silence),
+            Source::Leaf(plan, _) if is_model => settings::adaptive_attempt(limits, plan.thinks(), &self.silence),
             Source::Leaf(..) => settings::attempt(limits),
         }
     }

@@ -10,6 +10,7 @@ use steadfast::{
 };
 
 use super::{house::*, wire::*, *};
+use crate::tests::harness::RESPONSES;
 
 /// The provider behind a path that speaks its dialect: (stack, host, whole stream).
 fn own(path: &str) -> (&'static str, &'static str, Vec<String>) {
@@ -348,6 +349,40 @@ async fn an_end_without_the_providers_end_mark_is_never_a_clean_end() {
                 assert_eq!(house.record()["outcome"], "broken", "{case}");
                 let tier = if host == ANTHROPIC { "sonnet" } else { "backup" };
                 assert_eq!(house.stack.circuit(tier).unwrap().state(), CircuitState::Closed, "one is not enough");
+            }
+        }
+    }
+}
+
+// Issue 53: an imported file's limit of minutes was the limit of the first token too.
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_is_left_after_its_own_limit_and_one_that_thinks_after_a_longer_one() {
+    let limits: [(&str, &str, [u64; 3]); 6] = [
+        // The limit of the file, the model; the seconds of a whole answer, of a stream, and of one that is to think.
+        ("", "gpt-4o", [30, 30, 300]),
+        (", timeout: 20s", "gpt-4o", [20, 20, 20]),
+        (", timeout: 45s", "o3", [45, 45, 45]),
+        (", timeout: 600s", "gpt-4o", [600, 60, 300]),
+        (", timeout: 600s", "o3", [600, 300, 300]),
+        (", timeout: { attempt: 600s, first_token: 10s }", "o3", [600, 10, 10]),
+    ];
+    for (limit, model, seconds) in limits {
+        for path in [CHAT, RESPONSES] {
+            let tier =
+                format!("{{ name: only, provider: openai, model: {model}{limit}, retry: {{ max_attempts: 1 }} }}");
+            let config = format!("timeout: 1000s\ntiers: [{tier}]\n");
+            for (asked, seconds) in [(false, false), (true, false), (true, true)].into_iter().zip(seconds) {
+                let (stream, thinks) = asked;
+                let house = Plan::of(&config).build();
+                house.provider(OPENAI).fail(Fault::Hang);
+                let mut request = hello(stream);
+                if thinks && path == CHAT {
+                    request["reasoning_effort"] = "high".into();
+                } else if thinks {
+                    request["reasoning"] = json!({"effort": "high"});
+                }
+                let answer = house.post(path, &[], &request).await;
+                assert_eq!(answer.took, Duration::from_secs(seconds), "{model}{limit} {path} {asked:?}: {answer:?}");
             }
         }
     }
