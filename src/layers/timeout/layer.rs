@@ -45,8 +45,8 @@ impl TimeoutLayer {
         self
     }
 
-    /// Sets the limit for the first token of a stream whose request asks the model to reason, in place of the others. It
-    /// may be longer than the total. Default: as for other streams.
+    /// Sets the limit for the first token of a stream whose request asks the model to reason, in place of the others.
+    /// It may be longer than the total. Default: as for other streams.
     #[must_use]
     pub fn thinking(mut self, limit: Duration) -> Self {
         self.limits.thinking = Some(limit);

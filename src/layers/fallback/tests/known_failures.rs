@@ -105,11 +105,12 @@ async fn a_stream_is_impatient_where_its_caller_was_left_waiting_and_another_mod
 #[tokio::test(start_paused = true)]
 async fn a_tier_has_no_more_calls_than_are_left_for_the_request() {
     let retrying = || RetryWithJitterLayer::new().budget(RetryBudget::unlimited()).layer(failing(ErrorKind::Server));
-    let left = |tiers: &[(&'static str, u16)]| {
+    type Left<'a> = &'a [(&'static str, u16)];
+    let left = |tiers: Left<'_>| {
         let known = KnownFailures::new();
         tiers.iter().fold(known, |known, (tier, calls)| known.calls_left_at(*tier, *calls))
     };
-    let cases: [(&[(&'static str, u16)], [usize; 2]); 7] = [
+    let cases: [(Left<'_>, [usize; 2]); 7] = [
         (&[], [3, 3]),
         (&[("a", 3), ("b", 9)], [3, 3]),
         (&[("a", 1), ("b", 2)], [1, 2]),
