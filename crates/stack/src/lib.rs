@@ -89,8 +89,8 @@ pub use self::{
     load::{Format, Loader, document, document_of},
     schema::*,
     stack::{
-        Continuation, HandoffTask, LanePool, ObjectPlaces, ObjectTier, RecoveryCheckTask, Reload, ResponseArchive,
-        Stack, StackBuilder, StackHandle, TierDeployment, TierInfo,
+        AskedTier, Continuation, HandoffTask, LanePool, ObjectPlaces, ObjectTier, RecoveryCheckTask, Reload,
+        ResponseArchive, Stack, StackBuilder, StackHandle, TierDeployment, TierInfo,
     },
     suggest::nearest,
     tree::Step,

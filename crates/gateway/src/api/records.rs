@@ -499,6 +499,12 @@ impl Drop for Entry {
             }
             false => Outcome::Abandoned,
         };
+        if let Some(repeat) = &self.repeat
+            && state.outcome == Outcome::Running
+            && state.first_token.is_none()
+        {
+            repeat.left();
+        }
         self.end(&mut state, outcome);
     }
 }

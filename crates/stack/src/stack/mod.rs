@@ -22,6 +22,7 @@
 mod alert_rules;
 #[cfg(feature = "alerts")]
 mod alerts;
+mod asked;
 mod cache;
 mod chain;
 mod context;
@@ -69,6 +70,7 @@ use tower::{BoxError, Service, ServiceExt as _};
 
 #[cfg(feature = "alerts")]
 pub use self::alerts::AlertTask;
+pub use self::asked::AskedTier;
 use self::{context::StackContext, generation::Generation, plan::Plan, service::ReloadingService};
 pub use self::{
     handle::{Reload, StackHandle, TierDeployment, TierInfo},

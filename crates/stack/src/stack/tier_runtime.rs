@@ -11,6 +11,7 @@ use tower::{Layer, ServiceBuilder, util::Either};
 
 use super::{
     StackContext,
+    asked::Asked,
     cache::CacheState,
     deployments::{self, BalancePlan, BalancedTier},
     generation::Generation,
@@ -31,7 +32,7 @@ use steadfast::{
 };
 
 /// A tier's service, boxed if more layers surround it, so that a plain tier takes no more room.
-pub(super) type TierService = Either<BoxLlmService, BudgetService>;
+pub(super) type TierService = Either<BoxLlmService, Asked<BudgetService>>;
 /// With or without its own caps.
 type BudgetService = Either<Budget<RetryService>, RetryService>;
 type RetryService = RetryWithJitter<CommitOnFirstToken<CircuitBreaker<Timeout<Resume<Leaf>>>>>;
@@ -281,7 +282,8 @@ impl TierRuntime {
         if let Source::Balance(balance) = &self.source {
             // Each deployment has the other layers, so that another one answers whatever happens in them.
             let service = ServiceBuilder::new().option_layer(caps).layer(retry).layer(&self.breaker);
-            return Either::Left(BoxLlmService::new(service.service(balance.leaf())));
+            let service = Asked::new(service.service(balance.leaf()), self.name.clone());
+            return Either::Left(BoxLlmService::new(service));
         }
         let service = ServiceBuilder::new()
             // This tier's own caps: their refusal moves on to the next tier at once.
@@ -297,7 +299,7 @@ impl TierRuntime {
             // Just outside the leaf: each attempt decides again which form of a conversation its account gets.
             .layer(ResumeLayer::new(self.account()))
             .service(self.leaf());
-        Either::Right(service)
+        Either::Right(Asked::new(service, self.name.clone()))
     }
 }
 

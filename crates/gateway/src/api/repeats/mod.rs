@@ -5,7 +5,7 @@
 //!
 //! - **The order.** The tier whose stream broke or fell silent is asked after the other models: for the same body, and
 //!   for the other requests of its session.
-//! - **Patience.** Where a tier has left a caller waiting for 10 s or more, the caller's next streams wait 10 s there.
+//! - **Patience.** Where a tier has left a caller waiting for 10 s or more, until it left or longer, the caller's next streams wait 10 s there.
 //! - **The calls.** The official SDKs number their repeats (`x-stainless-retry-count`). By its second repeat an SDK
 //!   alone has made three calls, so that each tier sees three at most for that request, the gateway's own repeats
 //!   included. With none left, the gateway answers with the failure that it remembers, for ten seconds at most after
@@ -34,6 +34,7 @@ use steadfast::{
     ledger::{Next, Stop},
     request::KnownFailures,
 };
+use steadfast_stack::AskedTier;
 use tokio::time::Instant;
 
 use self::memory::{Failure, Memory, Subject};
@@ -70,6 +71,7 @@ pub(crate) struct Repeat {
     body: Subject,
     session: Option<Subject>,
     begun: Instant,
+    asked: AskedTier,
     /// The number that the client gives its repeats; 0 is a first request.
     number: Option<u16>,
 }
@@ -89,6 +91,7 @@ impl Repeats {
             body: Subject::Body(self.seed.hash_one((path, body.len(), head, tail))),
             session: session.map(|session| Subject::Session(self.seed.hash_one(session))),
             begun: Instant::now(),
+            asked: AskedTier::default(),
             number: number(headers),
         }
     }
@@ -120,7 +123,7 @@ impl Repeat {
     /// The client's repeats have no call left: the failure that is remembered.
     pub(crate) fn inform(&self, request: LlmRequest) -> Result<LlmRequest, LlmError> {
         if self.repeats.kept.load(Relaxed) == 0 {
-            return Ok(request);
+            return Ok(request.with_extension(self.asked.clone()));
         }
         let now = Instant::now();
         let mut known = KnownFailures::new();
@@ -154,7 +157,7 @@ impl Repeat {
         });
         match remembered {
             Some(failure) => Err(failure.error(now)),
-            None => Ok(request.with_known_failures(known)),
+            None => Ok(request.with_known_failures(known).with_extension(self.asked.clone())),
         }
     }
 
@@ -209,6 +212,16 @@ impl Repeat {
         });
     }
 
+    /// Remembers the tier for which the caller has waited in vain until it left.
+    pub(crate) fn left(&self) {
+        let now = Instant::now();
+        if let Some((tier, begun)) = self.asked.last()
+            && now.saturating_duration_since(begun) >= PATIENCE
+        {
+            self.repeats.change(|memory| self.note_silence(memory, &tier, ErrorKind::Timeout, now));
+        }
+    }
+
     /// Forgets what this answer disproves: its tier's failures from before the request began, and the calls in vain.
     pub(crate) fn answered(&self, tier: Option<&Arc<str>>) {
         if self.repeats.kept.load(Relaxed) == 0 {
@@ -223,11 +236,15 @@ impl Repeat {
     fn note_silences(&self, memory: &mut Memory, steps: &[Attempt], now: Instant) {
         for step in steps.iter().filter(|step| is_silence(step)) {
             let (Some(name), Some(kind)) = (&step.tier, step.failure) else { continue };
-            let tier = memory.note(self.caller, self.body, now).tier(name);
-            (tier.failed, tier.is_silent) = (Some(kind), true);
-            if self.is_named {
-                memory.note(self.caller, Subject::Caller, now).tier(name).is_silent = true;
-            }
+            self.note_silence(memory, name, kind, now);
+        }
+    }
+
+    fn note_silence(&self, memory: &mut Memory, name: &Arc<str>, kind: ErrorKind, now: Instant) {
+        let tier = memory.note(self.caller, self.body, now).tier(name);
+        (tier.failed, tier.is_silent) = (Some(kind), true);
+        if self.is_named {
+            memory.note(self.caller, Subject::Caller, now).tier(name).is_silent = true;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde_json::Value;
 use steadfast::providers::simulated::Fault;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{house::*, *};
 use crate::{
@@ -245,6 +245,29 @@ async fn nobody_waits_twice_for_a_tier_that_is_silent() {
                         next.assert_clean(&case);
                         assert!(next.took < Duration::from_secs(11), "{case}: {:?}", next.took);
                     }
+                }
+            }
+        }
+    }
+}
+
+// A caller that gives up before our own limit does was sent to the same silent tier for ever.
+#[tokio::test(start_paused = true)]
+async fn who_has_left_a_silent_tier_is_answered_by_another_when_it_comes_back() {
+    for (config, host) in [(TWO, ANTHROPIC), (TURNED, OPENAI)] {
+        for path in PATHS {
+            for caller in CALLERS {
+                for (stream, patience) in [(false, 12), (true, 12), (true, 25), (true, 5)] {
+                    let case = format!("{host} {path} {caller:?} {stream} {patience}");
+                    let house = Plan::of(config).keys(caller.keys()).build();
+                    house.provider(host).fail(Fault::Hang);
+                    let (headers, request) = (caller.headers(), hello(stream));
+                    let first = house.post(path, &headers, &request);
+                    assert!(timeout(Duration::from_secs(patience), first).await.is_err(), "{case}");
+                    let again = house.post(path, &headers, &request).await;
+                    again.assert_clean(&case);
+                    // Five seconds say nothing.
+                    assert_eq!(again.took < Duration::from_secs(1), patience > 10, "{case}: {:?}", again.took);
                 }
             }
         }
