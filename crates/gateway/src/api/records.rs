@@ -115,7 +115,7 @@ impl Records {
         let before = lock(self.slot(number)).replace(record.clone());
         // Dropped outside the lock.
         drop(before);
-        Entry { record, called: None, has_cache: false, repeat: None }
+        Entry { record, called: None, has_cache: false, repeat: None, quiet: Duration::ZERO }
     }
 
     /// Returns the record with this id, if it is still kept.
@@ -293,6 +293,8 @@ pub(crate) struct Entry {
     has_cache: bool,
     /// Remembers the request's failures for its next repeat.
     repeat: Option<Repeat>,
+    /// The time for which its stream has been silent.
+    quiet: Duration,
 }
 
 impl Entry {
@@ -345,6 +347,11 @@ impl Entry {
     /// Sets the memory of the request's failures.
     pub(crate) fn set_repeat(&mut self, repeat: Repeat) {
         self.repeat = Some(repeat);
+    }
+
+    /// Records for how long the stream has been silent.
+    pub(crate) fn set_quiet(&mut self, quiet: Duration) {
+        self.quiet = quiet;
     }
 
     /// Records whether the stack has a cache.
@@ -500,10 +507,10 @@ impl Drop for Entry {
             false => Outcome::Abandoned,
         };
         if let Some(repeat) = &self.repeat
+            && outcome == Outcome::Abandoned
             && state.outcome == Outcome::Running
-            && state.first_token.is_none()
         {
-            repeat.left();
+            repeat.left(state.tier.as_ref().map(|tier| (tier, self.quiet)));
         }
         self.end(&mut state, outcome);
     }

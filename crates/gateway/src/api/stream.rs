@@ -53,6 +53,8 @@ pub(crate) struct EventStream {
     /// True once a part of the answer has been sent.
     content_sent: bool,
     keep_alive: Duration,
+    /// The time without a frame, in whole signs of life.
+    quiet: Duration,
     /// The time of the last sent bytes.
     last_sent: Instant,
     #[pin]
@@ -117,6 +119,7 @@ impl EventStream {
             recorder: None,
             content_sent: false,
             keep_alive: limits.keep_alive,
+            quiet: Duration::ZERO,
             last_sent: Instant::now(),
             silence: sleep(limits.keep_alive),
             cut: limits.cut.clone().cancelled_owned(),
@@ -331,6 +334,10 @@ impl Projected<'_> {
     /// Adds a frame's events to the batch. The answer's end goes into the record.
     #[inline]
     fn add(&mut self, frame: &Frame) {
+        if !self.quiet.is_zero() {
+            *self.quiet = Duration::ZERO;
+            self.entry.set_quiet(Duration::ZERO);
+        }
         let mut bytes = self.encoder.frame(frame);
         if let Some(mark) = self.mark.as_deref()
             && let Some(marked) = marked_events(&bytes, mark)
@@ -406,6 +413,8 @@ impl Projected<'_> {
             return Poll::Ready(false);
         }
         *self.last_sent = now;
+        *self.quiet = self.quiet.saturating_add(*self.keep_alive);
+        self.entry.set_quiet(*self.quiet);
         self.silence.as_mut().reset(now + *self.keep_alive);
         Poll::Ready(true)
     }

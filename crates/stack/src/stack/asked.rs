@@ -14,8 +14,11 @@ use tower::Service;
 /// has left was waiting. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct AskedTier {
-    last: Arc<Mutex<Option<(Arc<str>, Instant)>>>,
+    last: Arc<Mutex<Option<Call>>>,
 }
+
+/// A tier's name, and the moment at which it was asked.
+type Call = (Arc<str>, Instant);
 
 impl AskedTier {
     /// Returns the name of the tier and the moment at which it was asked; `None` before any was.

@@ -5,7 +5,8 @@
 //!
 //! - **The order.** The tier whose stream broke or fell silent is asked after the other models: for the same body, and
 //!   for the other requests of its session.
-//! - **Patience.** Where a tier has left a caller waiting for 10 s or more, until it left or longer, the caller's next streams wait 10 s there.
+//! - **Patience.** Where a tier has left a caller waiting for 10 s or more, until it left or longer, the caller's next
+//!   streams wait 10 s there.
 //! - **The calls.** The official SDKs number their repeats (`x-stainless-retry-count`). By its second repeat an SDK
 //!   alone has made three calls, so that each tier sees three at most for that request, the gateway's own repeats
 //!   included. With none left, the gateway answers with the failure that it remembers, for ten seconds at most after
@@ -212,12 +213,13 @@ impl Repeat {
         });
     }
 
-    /// Remembers the tier for which the caller has waited in vain until it left.
-    pub(crate) fn left(&self) {
+    /// Remembers the tier for which the caller has waited in vain until it left: for an answer's beginning, or for the
+    /// rest of one that has been silent for so long.
+    pub(crate) fn left(&self, served: Option<(&Arc<str>, Duration)>) {
         let now = Instant::now();
-        if let Some((tier, begun)) = self.asked.last()
-            && now.saturating_duration_since(begun) >= PATIENCE
-        {
+        let asked = || self.asked.last().map(|(tier, at)| (tier, now.saturating_duration_since(at)));
+        let waited = served.map(|(tier, quiet)| (tier.clone(), quiet)).or_else(asked);
+        if let Some((tier, _)) = waited.filter(|(_, waited)| *waited >= PATIENCE) {
             self.repeats.change(|memory| self.note_silence(memory, &tier, ErrorKind::Timeout, now));
         }
     }

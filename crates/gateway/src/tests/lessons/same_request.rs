@@ -257,10 +257,12 @@ async fn who_has_left_a_silent_tier_is_answered_by_another_when_it_comes_back() 
     for (config, host) in [(TWO, ANTHROPIC), (TURNED, OPENAI)] {
         for path in PATHS {
             for caller in CALLERS {
-                for (stream, patience) in [(false, 12), (true, 12), (true, 25), (true, 5)] {
-                    let case = format!("{host} {path} {caller:?} {stream} {patience}");
+                let silent = [(false, 12), (true, 12), (true, 25), (true, 5)].map(|case| (case, Fault::Hang));
+                let stalled = [(true, 12), (true, 25)].map(|case| (case, Fault::StallAfter(2)));
+                for ((stream, patience), fault) in silent.into_iter().chain(stalled) {
+                    let case = format!("{fault} {host} {path} {caller:?} {stream} {patience}");
                     let house = Plan::of(config).keys(caller.keys()).build();
-                    house.provider(host).fail(Fault::Hang);
+                    house.provider(host).fail(fault);
                     let (headers, request) = (caller.headers(), hello(stream));
                     let first = house.post(path, &headers, &request);
                     assert!(timeout(Duration::from_secs(patience), first).await.is_err(), "{case}");
