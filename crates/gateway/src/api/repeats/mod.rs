@@ -10,7 +10,8 @@
 //! - **The calls.** The official SDKs number their repeats (`x-stainless-retry-count`). By its second repeat an SDK
 //!   alone has made three calls, so that each tier sees three at most for that request, the gateway's own repeats
 //!   included. With none left, the gateway answers with the failure that it remembers, for ten seconds at most after
-//!   the last call or the wait that the provider asked for. A request without that header is never answered so.
+//!   the last call or the wait that the provider asked for. A request without such a number is never answered so; for
+//!   that time each tier is asked once for it, as its client alone would.
 //!
 //! A tier that has answered the caller since is forgotten. A thousand failures are kept at most, in memory alone; where
 //! there is no room, the caller with the most of them loses its oldest.
@@ -137,8 +138,12 @@ impl Repeat {
                 let has_lapsed = note.failure.is_none_or(|failure| failure.until <= now);
                 for tier in &note.tiers {
                     // A client alone would by now have made this call too.
-                    let left = number.saturating_add(1).saturating_sub(tier.calls).max(has_lapsed.into());
-                    if number > 0 && tier.calls > 0 {
+                    let left = match number {
+                        0 => 1,
+                        _ => number.saturating_add(1).saturating_sub(tier.calls).max(has_lapsed.into()),
+                    };
+                    let is_limited = number > 0 || !has_lapsed;
+                    if is_limited && tier.calls > 0 {
                         known = std::mem::take(&mut known).calls_left_at(tier.name.clone(), left);
                     }
                     remembered = remembered.filter(|_| tier.calls == 0 || left == 0);

@@ -276,6 +276,30 @@ async fn who_has_left_a_silent_tier_is_answered_by_another_when_it_comes_back() 
     }
 }
 
+// A client that numbers nothing pays one call for each repeat, as alone.
+#[tokio::test(start_paused = true)]
+async fn a_repeat_without_a_number_is_one_call_and_is_made() {
+    for fault in [limited(1), Fault::Unavailable, Fault::Overloaded] {
+        for path in [MESSAGES, CHAT, GEMINI] {
+            for caller in CALLERS {
+                for headers in [vec![], vec![("x-stainless-retry-count", "0")]] {
+                    let case = format!("{fault} {path} {caller:?} {headers:?}");
+                    let house = Plan::of(ONE).keys(caller.keys()).build();
+                    house.provider(ANTHROPIC).fail(fault.clone());
+                    let headers = [caller.headers(), headers].concat();
+                    for calls in [3, 4] {
+                        assert!(house.post(path, &headers, &hello(false)).await.status >= 429, "{case}");
+                        assert_eq!(house.calls(ANTHROPIC), calls, "{case}");
+                        sleep(Duration::from_secs(1)).await;
+                    }
+                    house.provider(ANTHROPIC).heal();
+                    house.post(path, &headers, &hello(false)).await.assert_clean(&case);
+                }
+            }
+        }
+    }
+}
+
 // Bad input: one request a hundred times, without a word of it.
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_repeats_one_request_a_hundred_times_is_served_once_the_provider_is_back() {
