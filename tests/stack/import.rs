@@ -153,7 +153,8 @@ async fn a_listed_status_goes_to_the_next_model_and_no_other_does() {
             let llm = if form == "settings" { world.settings() } else { world.providers() }.service();
             world.handle(SONNET).fail(status(code));
             let result = ask(&llm).await;
-            // A refused key is this provider's, a page is not the API's word, and one failure of a server stands for all.
+            // A refused key is this provider's, a page is not the API's word, and one failure of a server stands for
+            // all.
             match listed.contains(&code) || matches!(code, 401 | 404 | 413 | 501 | 504) {
                 true => {
                     let answer = result.unwrap_or_else(|error| panic!("{form}, {code}: {error}"));

@@ -12,8 +12,8 @@ mod house;
 mod names;
 mod outages;
 mod repeats;
-mod setups;
 mod same_request;
+mod setups;
 mod streams;
 mod wire;
 

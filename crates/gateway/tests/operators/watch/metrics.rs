@@ -56,10 +56,11 @@ fn what_dashboard_and_rules_use_is_in_a_scrape_after_an_outage() {
     // cheaper chain, a file that is loaded again.
     watched.primary().fail_next(1, &Fault::ServerError);
     assert_eq!(watched.tier("chat", false), "sonnet");
+    // Before a stream breaks: its repeat would begin at the next tier.
+    mirrored(&watched);
     watched.primary().fail_next(1, &Fault::CutAfter(3));
     assert!(watched.ask("chat", true).body.contains("event: error"));
     assert_eq!(watched.tier("small", false), "gpt");
-    mirrored(&watched);
     watched.primary().fail(Fault::Unavailable);
     watched.backup().fail(Fault::Unavailable);
     assert!(watched.ask("strict", false).status >= 500);
