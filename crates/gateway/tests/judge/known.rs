@@ -9,7 +9,8 @@ pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
     ("silent-before-the-first-token", "plain", SILENCE),
     ("silent-before-the-first-token-streamed", "", SILENCE),
     ("silent-in-the-stream", "plain", SILENCE),
-    ("calls-429", "", REPEATS),
+    ("calls-429", "plain", REPEATS),
+    ("calls-429", "gemini", REPEATS),
     ("calls-503", "plain", REPEATS),
     ("calls-503", "gemini", REPEATS),
     ("calls-529", "plain", REPEATS),
@@ -44,7 +45,8 @@ pub(crate) const BY_CHANCE: &[(&str, &str, &str)] = &[
 const DEAD: &str =
     "all calls of ten seconds go out on a dead HTTP/2 connection before it is left; HTTP/1.1 leaves none";
 const SILENCE: &str = "by default nothing limits a silence within the patience of its caller";
-const REPEATS: &str = "our attempts multiply with the client's repeats: neither knows of the other";
+const REPEATS: &str =
+    "our attempts come on top of a client's repeats, where it does not number them: the first has three";
 const WAIT: &str = "who obeys two of our `Retry-After` hears too late: up to 10 s each, and the attempts before";
 const PROBE: &str =
     "one more probe is due up to a second after the provider is back, and the others are refused until then";
