@@ -89,9 +89,8 @@ where
             return self.call_in_time(request.clone()).unwrap_or_else(ResponseFuture::rejected);
         }
         let time = Time::of(&request);
-        let permit = match self.shared.free_permit() {
-            Some(permit) => permit,
-            None => return self.call_with_care(request.clone()).unwrap_or_else(ResponseFuture::rejected),
+        let Some(permit) = self.shared.free_permit() else {
+            return self.call_with_care(request.clone()).unwrap_or_else(ResponseFuture::rejected);
         };
         ResponseFuture::new(Call::first(&mut self.inner, request), permit, time)
     }

@@ -478,7 +478,7 @@ impl Circuit {
         }
     }
 
-    /// Returns the admission of a call to a closed circuit.
+    /// Returns the admission of a call to a closed circuit in this state.
     #[inline]
     fn admission(&self, word: Word, way: Way) -> Admission {
         let known = if word.tag() == Tag::Closed { word.failures() } else { 0 };
@@ -694,8 +694,6 @@ impl Core {
         transition
     }
 }
-
-/// Returns the admission of a call to a closed circuit in this state.
 
 fn admitted(admission: Admission, transition: Option<Transition>) -> Decision {
     match transition {

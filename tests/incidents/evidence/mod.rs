@@ -1,9 +1,9 @@
 //! When is a provider sick? A simulated world whose oracle knows, and two rules that have to find out.
 //!
 //! Each run is one trouble of one kind, at one load, from one seed: either the provider is sick (it answers with
-//! errors, or not at all), or it is well and something else is not (one connection ends, a moment of errors, this
-//! machine's network, one caller's prompts). A rule is measured by two figures: how long the sick is not noticed, and how long
-//! the well is shut out. [`former`] has the rule of before: five failed calls in a row, one look a minute.
+//! errors, or not at all), or it is well and something else is not: one connection ends, a moment of errors, this
+//! machine's network, one caller's prompts. A rule is measured by two figures: how long the sick is not noticed, and
+//! how long the well is shut out. [`former`] has the rule of before: five failed calls in a row, one look a minute.
 
 mod former;
 mod world;

@@ -206,7 +206,7 @@ impl World {
     async fn ask(&self, stack: BoxLlmService, caller: u64, number: usize) {
         let request = LlmRequest::prompt(format!("request {number}"))
             .with_session(format!("caller {caller}"))
-            .with_stream(number % 2 == 0);
+            .with_stream(number.is_multiple_of(2));
         let begun = Instant::now();
         let is_served = !self.fails(caller, begun);
         let answer = stack.oneshot(request).await.expect("the backup is well");
