@@ -10,11 +10,14 @@
 //! | an error of the provider's, a break | a call that began after the last fact | one | it met the provider as it is now |
 //! | the same | a call that began before, within 60 ms of the last fact | nothing | the same moment |
 //! | the same | a call that began before, 60 ms later or more | one | the trouble lasts |
+//! | nothing: a success | a call that began before the first fact | no end of the row | others began before it too: at 200 requests a second they would hide an outage for as long as their answers take |
 //! | any | with a connection that is on record | nothing | one connection is one proof (RFC 9113, 6.8) |
 //! | no answer within a limit of this stack, of 10 s or more | any call | half of what opens the circuit | no moment: the caller paid for it |
 //! | all facts but the first | of one caller, or of one prompt | until another's call, which is the next probe | others may be served (one caller's facts decide for that caller) |
 //!
-//! The first fact of a row names no caller: a healthy circuit looks at no request.
+//! After such a success one fact more opens the circuit, and half of all calls since the first fact must have failed:
+//! a provider that fails a few answers the others later than it fails these. The first fact of a row names no caller: a
+//! healthy circuit looks at no request.
 
 use std::{num::NonZeroU64, time::Duration};
 

@@ -24,7 +24,9 @@
 //!
 //! Causes count, not calls. Calls that were under way together and fail within 60 ms tell of one fact, as do all that
 //! fail with one connection. A call that waits ten seconds or more in vain weighs as half of what opens the circuit.
-//! Where all facts are of one caller or of one prompt, the next call of another is the probe.
+//! Where all facts are of one caller or of one prompt, the next call of another is the probe. A success ends the row
+//! if its call began after the first failure was known. Any other one does not, but then half of all calls since must
+//! have failed.
 //!
 //! The [`Classifier`](crate::Classifier) decides. Failures of the provider count; callers' mistakes, local refusals
 //! and dropped calls do not. For a stream the verdict falls at its end: one that breaks is a failure although it

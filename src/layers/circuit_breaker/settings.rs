@@ -159,10 +159,17 @@ fn share(down: Duration) -> Duration {
     (down / SHARE).min(LONGEST_REST)
 }
 
+/// Returns the pause before the next call that has nowhere else to go. To try a connection costs the provider nothing,
+/// and alone its caller would.
+pub(super) fn pause_of_only_way(failed: u32, last: Cause) -> Duration {
+    if last.is_connection { PAUSE_TO_CONNECT } else { pause(failed, false) }
+}
+
 /// The pauses of the SDKs of OpenAI and Anthropic begin with half a second, and end with eight.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 const LONGEST_PAUSE_TO_CONNECT: Duration = Duration::from_secs(2);
+const PAUSE_TO_CONNECT: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// A provider that is back is seen to be within a fiftieth of the time that it was away.
 const SHARE: u32 = 50;

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use super::{
     evidence::{Author, Cause, Evidence, SHORT_WAIT},
-    settings::{Rule, Settings, pause},
+    settings::{Rule, Settings, pause_of_only_way},
     storm::Storm,
     window::History,
     word::{Reason, Tag, Word},
@@ -530,7 +530,12 @@ impl Circuit {
     }
 
     fn add_probe(&self, core: &mut Core, way: Way, at: u64) -> Option<Admission> {
-        if core.probes.len() >= self.room(core) {
+        let room = match way {
+            // Each caller would try alone too, and the provider sees none of it.
+            Way::Only if core.last.is_connection => self.room(core).max(MOST_TO_CONNECT),
+            _ => self.room(core),
+        };
+        if core.probes.len() >= room {
             // One that waits longer than others would does not keep them from looking themselves.
             let is_long = |probe: &Probe| probe.begun.saturating_add(nanos(SHORT_WAIT)) <= at;
             let may_pass = way == Way::Short && core.last.is_silence();
@@ -574,7 +579,7 @@ impl Circuit {
             Reason::Forced => FOREVER,
             _ => at.saturating_add(nanos(pause)).max(throttled),
         };
-        self.single_at.store(after(pause(core.relapses, core.last.is_connection)), Ordering::Release);
+        self.single_at.store(after(pause_of_only_way(core.relapses, core.last)), Ordering::Release);
         self.short_at.store(after(self.settings.rest_of_short(core.last, core.down(at))), Ordering::Release);
         core.cause = reason;
         self.publish(core, Tag::Open, reason)
@@ -727,5 +732,7 @@ const FOREVER: u64 = u64::MAX;
 const PROBE_HINT: Duration = Duration::from_secs(1);
 /// The time within which a circuit that trips again was closed too soon.
 const SOON: Duration = Duration::from_secs(3600);
+/// The calls that may try at once whether a connection can be made, where there is nowhere else to go.
+const MOST_TO_CONNECT: usize = 100;
 /// The number of doublings after which there is room for all.
 const MOST_DOUBLED: u32 = 16;

@@ -66,7 +66,12 @@ fn ours(fault: Fault, length: Duration) -> Drilling {
         })
     };
     let primary = Provider::primary(fault, length);
-    // The defaults, a hundred times as fast.
+    // The defaults, a hundred times as fast. After a silence the default cooldown is twice the wait.
+    let circuit = CircuitBreakerLayer::new("primary");
+    let circuit = match fault {
+        Fault::Errors => circuit.cooldown(scaled(1_000)).cooldown_growth(2.0, scaled(8_000)),
+        Fault::Silence => circuit.cooldown(ATTEMPT * 2),
+    };
     let budget = RetryBudget::with_limits(0.1, f64::from(super::SCALE), 100).expect("a valid budget");
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(TOTAL))
@@ -82,7 +87,7 @@ fn ours(fault: Fault, length: Duration) -> Drilling {
                 .budget(budget)
                 .schedule(ErrorKind::Overloaded, Backoff::new(BACKOFF).factor(1.5)),
         )
-        .layer(CircuitBreakerLayer::new("primary").cooldown(COOLDOWN))
+        .layer(circuit)
         .layer(TimeoutLayer::new(ATTEMPT))
         .service(leaf(primary.clone()));
     fn by(answer: &LlmResponse) -> Side {
