@@ -85,7 +85,6 @@ impl LlmBody {
     }
 
     /// Creates the whole answer to a call that is no conversation: bytes, and what was billed.
-    #[cfg(feature = "http")]
     pub(crate) fn opaque(dialect: Dialect, raw: Bytes, usage: Option<Usage>) -> Self {
         let mut message = Message::new(crate::chat::Role::Assistant, Vec::new());
         message.usage = usage;

@@ -97,8 +97,8 @@ impl CircuitBreakerLayer {
     /// provider costs a caller its time. Streams that can go on to another model probe it after 10 s, and wait no
     /// longer than 10 s there.
     ///
-    /// Where a [`Fallback`](crate::Fallback) has nowhere else to go, the circuit lets single calls through after 1, 2, 4
-    /// and then 8 s, whatever was set. If no connection could be made, it lets a hundred at once through after half a
+    /// Where a [`Fallback`](crate::Fallback) has nowhere else to go, the circuit lets single calls through after 1, 2,
+    /// 4 and then 8 s, whatever was set. If no connection could be made, it lets a hundred at once through after half a
     /// second: alone, each of their callers would try too.
     #[must_use]
     pub fn cooldown(mut self, cooldown: Duration) -> Self {
