@@ -181,9 +181,11 @@ impl Repeat {
         let steps = error.attempts();
         let sent = steps.iter().filter(|step| step.is_wasted());
         let is_unrecorded = steps.is_empty() && was_called && !kind.is_local();
-        let names: Vec<Arc<str>> = match is_unrecorded {
-            true => vec![Arc::from("")],
-            false => sent.map(|step| step.tier.clone().unwrap_or_default()).collect(),
+        // A tier that calls the request wrong would say so again: it has no call left.
+        let cost = |step: &Attempt| if step.failure.is_some_and(ErrorKind::is_callers_own) { u16::MAX } else { 1 };
+        let names: Vec<(Arc<str>, u16)> = match is_unrecorded {
+            true => vec![(Arc::from(""), 1)],
+            false => sent.map(|step| (step.tier.clone().unwrap_or_default(), cost(step))).collect(),
         };
         if names.is_empty() || kind.is_callers_own() {
             return;
@@ -195,9 +197,9 @@ impl Repeat {
         self.repeats.change(|memory| {
             let note = memory.note(self.caller, self.body, now);
             note.failure = Some(failure);
-            for name in &names {
+            for (name, cost) in &names {
                 let tier = note.tier(name);
-                tier.calls = tier.calls.saturating_add(1);
+                tier.calls = tier.calls.saturating_add(*cost);
             }
             self.note_silences(memory, steps, now);
         });

@@ -149,8 +149,8 @@ async fn gemini_cli_goes_on_when_its_provider_fails_within_a_turn() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gemini_cli_takes_no_broken_stream_for_an_answer() {
     let Some((answer, _)) = breaks(Upstream::Gemini, "").await else { return };
-    // It asks again by itself, and may be answered then.
-    assert!(answer.as_deref().map_or_else(|said| said.contains("error"), |said| said == SAID), "{answer:?}");
+    // It asks again by itself, and is answered then, at the next tier. What it has printed before stays.
+    assert!(answer.as_deref().map_or_else(|said| said.contains("error"), |said| said.ends_with(SAID)), "{answer:?}");
 }
 
 /// The sixteen faults, one turn or more for each, at a primary and a fallback of its own protocol; those that differ
