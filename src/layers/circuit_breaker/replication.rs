@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     CircuitBreakerHandle,
+    evidence::Cause,
     settings::Settings,
     state::{Circuit, Core, Phase, Transition, nanos, phase},
     word::{Reason, Tag},
@@ -113,7 +114,8 @@ impl Circuit {
                 None
             }
             (CircuitUpdate::Open { reason, left }, _) => {
-                core.relapses = 0;
+                // The other's last fact is not told.
+                (core.relapses, core.last) = (0, Cause::default());
                 Some(self.open(&mut core, reason, at, after(left)))
             }
             (CircuitUpdate::Throttled { left }, _) => self.throttle_until(&mut core, after(left)),

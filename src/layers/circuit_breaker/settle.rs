@@ -396,6 +396,7 @@ impl Circuit {
         if reason != Reason::ConsecutiveFailures || !core.evidence.is_one_authors() {
             core.trips(at);
         }
+        core.opens_for(reason);
         let until = at.saturating_add(nanos(self.settings.cooldown(0, core.last, Duration::ZERO, 0.0)));
         Ok(Some(self.open(&mut core, reason, at, until)))
     }

@@ -133,7 +133,7 @@ impl Admission {
     }
 }
 
-/// What a call may do if it is not admitted.
+/// The way of a call that is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// It goes elsewhere, or fails.
@@ -570,6 +570,7 @@ impl Circuit {
     /// Opens the circuit at `at`, until this time. A time that the provider has named before counts as well, for all
     /// calls.
     pub(super) fn open(&self, core: &mut Core, reason: Reason, at: u64, until: u64) -> Transition {
+        core.opens_for(reason);
         if core.relapses == 0 {
             core.opened_at = at;
         }
@@ -679,6 +680,13 @@ impl Core {
     }
 
     /// Records a trip of a circuit that was closed since it was last open.
+    /// Forgets the last fact where the circuit opens for something else: it tells nothing about the next call then.
+    pub(super) fn opens_for(&mut self, reason: Reason) {
+        if matches!(reason, Reason::SlowCalls | Reason::Quota | Reason::Auth | Reason::Forced) {
+            self.last = Cause::default();
+        }
+    }
+
     /// Returns how long it has not been closed.
     pub(super) fn down(&self, at: u64) -> Duration {
         Duration::from_nanos(at.saturating_sub(self.opened_at))

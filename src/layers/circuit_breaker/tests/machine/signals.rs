@@ -384,3 +384,28 @@ fn extreme_times_do_not_panic() {
     }
     bench.rejected();
 }
+
+/// A lost connection of before says nothing about how soon an account may be asked again, nor about slow calls.
+#[test]
+fn what_did_not_open_the_circuit_shortens_no_pause() {
+    let connect = Cause { is_connection: true, ..CAUSE };
+    let failed = Outcome::Failure { slow: false, throttle: None, cause: connect };
+    let slow = Rule::new(0.5, Window::last_calls(2).minimum_calls(2));
+    for (latch, settings) in [
+        (Outcome::Quota { until: None }, minute()),
+        (Outcome::Auth, minute()),
+        (Outcome::Success { slow: true }, Settings { cooldown: None, slow_rate: Some(slow), ..minute() }),
+    ] {
+        let bench = Bench::new(settings);
+        bench.call(Outcome::Success { slow: false });
+        bench.call(failed);
+        bench.call(latch);
+        assert_eq!(bench.phase(), Phase::Open, "{latch:?}");
+        bench.wait(Duration::from_millis(600));
+        let only = || bench.circuit.admit(Way::Only, || bench.now.get());
+        assert!(matches!(only(), Decision::Rejected(_)), "{latch:?}: as soon as after a lost connection");
+        bench.wait(Duration::from_millis(600));
+        assert!(matches!(only(), Decision::AdmittedAfter(..)), "{latch:?}");
+        assert!(matches!(only(), Decision::Rejected(_)), "{latch:?}: one at once");
+    }
+}
