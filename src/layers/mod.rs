@@ -99,6 +99,7 @@ pub(crate) mod hedge_loss;
 pub mod idempotency;
 pub mod mirror;
 pub mod observe;
+pub(crate) mod patience;
 mod ready_call;
 pub(crate) mod recent;
 pub(crate) mod recent_times;

@@ -13,7 +13,7 @@ use http::StatusCode;
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    evidence::{Author, Cause, SHORT_WAIT},
+    evidence::{Author, Cause},
     fingerprint::fingerprint,
     probe::{LONGEST_PROBE, ask},
     settings::Settings,
@@ -26,7 +26,11 @@ use crate::{
     classify::Count,
     error::{Evidence, Rest, TimeoutLimit},
     events::{CircuitReason, CircuitState},
-    layers::{caller::caller, clock},
+    layers::{
+        caller::caller,
+        clock,
+        patience::{SHORT_WAIT, begins_soon},
+    },
 };
 
 /// The settings that all circuits of a layer share.
@@ -470,13 +474,12 @@ impl Drop for VerdictGuard<'_> {
 }
 
 /// Returns what a request may do if it is not admitted. A probe of a silent provider waits no longer than a healthy
-/// one needs, if there is another model to go on to. A model that is asked to reason, or for a whole answer, may be at
-/// work.
+/// one needs, if there is another model to go on to.
 fn way(request: &LlmRequest) -> Way {
     let prospects = request.context().prospects;
     match prospects.is_nothing_left() {
         true => Way::Only,
-        false if prospects.can_go_on() && request.is_stream() && !request.asks_to_reason() => Way::Short,
+        false if prospects.can_go_on() && begins_soon(request) => Way::Short,
         false => Way::Any,
     }
 }

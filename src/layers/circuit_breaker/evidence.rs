@@ -21,6 +21,8 @@
 
 use std::{num::NonZeroU64, time::Duration};
 
+use crate::layers::patience::SHORT_WAIT;
+
 /// What is known of a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cause {
@@ -35,13 +37,9 @@ pub(super) struct Cause {
 impl Cause {
     /// Returns true if nothing came within a limit of time in which a healthy model has nearly always begun.
     pub(super) fn is_silence(self) -> bool {
-        // A shorter silence is paid for by nobody, and many a model thinks as long.
         self.waited >= SHORT_WAIT
     }
 }
-
-/// The time within which a healthy model has nearly always begun to answer.
-pub(super) const SHORT_WAIT: Duration = Duration::from_secs(10);
 
 /// The author of a call: the caller and the prompt, as numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -108,7 +108,7 @@ impl CircuitBreakerLayer {
 
     /// Sets the factor from one cooldown to the next while probes fail, and the longest cooldown (not less than the
     /// first). A factor below 1 counts as 1. It starts again after a recovery. Default: no growth of a
-    /// [`cooldown`](Self::cooldown) that was set.
+    /// [`cooldown`](Self::cooldown) that was set. The first is a second if none was.
     #[must_use]
     pub fn cooldown_growth(mut self, factor: f64, longest: Duration) -> Self {
         self.changed().growth = Some((factor.max(1.0), longest));

@@ -3,9 +3,10 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use super::{
-    evidence::{Cause, SHORT_WAIT},
+    evidence::Cause,
     window::{MOST_CALLS, SHORTEST, Span},
 };
+use crate::layers::patience::SHORT_WAIT;
 
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -148,7 +149,7 @@ pub(super) fn pause(failed: u32, is_connection: bool) -> Duration {
 /// Returns the cooldown after so many that were in vain, if none was set: the [`pause`], but at least twice as long as
 /// the last call waited in vain, up to a minute. So for two thirds of the time nobody waits for a silent provider.
 ///
-/// Who has been down for long need not be seen to be back as soon: the cooldown is a share of that time too.
+/// The cooldown is a share of the outage too: a provider that was away for long need not be seen to be back as soon.
 fn rest(failed: u32, last: Cause, down: Duration) -> Duration {
     let waited = last.waited.saturating_mul(2).min(LONGEST_REST);
     pause(failed, last.is_connection).max(waited).max(share(down))

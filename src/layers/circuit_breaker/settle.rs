@@ -5,13 +5,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    evidence::{Author, Cause, Place, SHORT_WAIT},
+    evidence::{Author, Cause, Place},
     state::{Admission, Circuit, Core, Outcome, Phase, Settlement, Transition, nanos, phase},
     storm::CALM,
     window::Sample,
     word::{Reason, Tag, Word},
 };
-use crate::internal::sync::{MutexGuard, atomic::Ordering};
+use crate::{
+    internal::sync::{MutexGuard, atomic::Ordering},
+    layers::patience::SHORT_WAIT,
+};
 
 impl Circuit {
     /// Returns whether a success of this generation changes nothing at all.

@@ -24,16 +24,19 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    evidence::{Author, Cause, Evidence, SHORT_WAIT},
+    evidence::{Author, Cause, Evidence},
     settings::{Rule, Settings, pause_of_only_way},
     storm::Storm,
     window::History,
     word::{Reason, Tag, Word},
 };
-use crate::internal::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicU32, AtomicU64, Ordering},
-    lock,
+use crate::{
+    internal::sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+        lock,
+    },
+    layers::patience::SHORT_WAIT,
 };
 
 // On a cache line of its own: each call writes the counts of the `Arc` around it, but hardly any call writes the word.

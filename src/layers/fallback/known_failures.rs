@@ -1,18 +1,14 @@
 //! The order, the patience and the attempts of a request whose tiers have failed its caller a moment ago.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::{chain::Chain, progress::Plan, shared::Shared};
 use crate::{
     ErrorKind, LlmRequest,
+    layers::patience::{SHORT_WAIT, begins_soon},
     ledger::{self, Attempt, Next},
     request::KnownFailures,
 };
-
-/// The longest wait for a tier that has left the same caller waiting before.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Chain {
     /// Returns the tiers with those that have failed the request before behind the other models, and the steps that
@@ -57,14 +53,10 @@ impl Plan {
     /// Returns the time limit of a tier begun now, while other models are left.
     pub(super) fn patience(&self, tier: usize, begun: Instant, limit: Option<Instant>) -> Option<Instant> {
         let Some(known) = self.request.known_failures() else { return limit };
-        // The silence of a whole answer, or of thought, may be work.
-        if !self.request.is_stream()
-            || self.request.asks_to_reason()
-            || !known.is_silent(self.shared.facts(tier).name())
-        {
+        if !begins_soon(&self.request) || !known.is_silent(self.shared.facts(tier).name()) {
             return limit;
         }
-        limit.into_iter().chain(begun.checked_add(PATIENCE)).min()
+        limit.into_iter().chain(begun.checked_add(SHORT_WAIT)).min()
     }
 
     /// Returns the failure of a tier of a better level than this one that is asked last for it.
@@ -73,6 +65,7 @@ impl Plan {
         let better = self.tiers().filter(|tier| self.shared.settings(*tier).level < level);
         better.filter_map(|tier| known.kind_at(self.shared.facts(tier).name())).next()
     }
+
     /// Returns the most attempts at a tier, of those that the request has left.
     pub(super) fn most_attempts(&self, tier: usize, left: u16) -> u16 {
         let known = self.request.known_failures();
