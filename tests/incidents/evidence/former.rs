@@ -1,15 +1,13 @@
 //! The rule of before: calls count, whatever ended them.
 
 use std::{
-    pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use steadfast::{BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse};
 use tokio::time::Instant;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 const FAILURES: u32 = 5;
 const COOLDOWN: Duration = Duration::from_secs(60);
@@ -35,6 +33,14 @@ impl Former {
 
     pub(super) fn is_open(&self) -> bool {
         !matches!(self.state.lock().unwrap().0, State::Closed { .. })
+    }
+
+    /// Sends a request to the provider, unless the circuit is open.
+    pub(super) async fn call(self, request: LlmRequest) -> Result<LlmResponse, LlmError> {
+        let generation = self.admit().ok_or_else(|| LlmError::new(ErrorKind::CircuitOpen, "open"))?;
+        let answer = self.inner.clone().oneshot(request).await;
+        self.settle(generation, answer.is_ok());
+        answer
     }
 
     /// Returns the generation that the call belongs to, if it is admitted.
@@ -64,27 +70,5 @@ impl Former {
             }
             _ => open,
         };
-    }
-}
-
-impl Service<LlmRequest> for Former {
-    type Response = LlmResponse;
-    type Error = LlmError;
-    type Future = Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LlmError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: LlmRequest) -> Self::Future {
-        let Some(generation) = self.admit() else {
-            return Box::pin(async { Err(LlmError::new(ErrorKind::CircuitOpen, "open")) });
-        };
-        let (this, inner) = (self.clone(), self.inner.clone());
-        Box::pin(async move {
-            let answer = inner.oneshot(request).await;
-            this.settle(generation, answer.is_ok());
-            answer
-        })
     }
 }

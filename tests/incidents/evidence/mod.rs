@@ -1,4 +1,4 @@
-//! When is a provider sick? A simulated world whose oracle knows, and two rules that have to find out.
+//! A simulated world whose oracle knows when a provider is sick, and two rules that have to find out.
 //!
 //! Each run is one trouble of one kind, at one load, from one seed: either the provider is sick (it answers with
 //! errors, or not at all), or it is well and something else is not: one connection ends, a moment of errors, this

@@ -73,7 +73,7 @@ pub(super) enum Rule {
     Causes,
 }
 
-/// What a rule costs, in sum over its runs.
+/// The costs of a rule, in sum over its runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Figures {
     /// The seconds for which requests were refused that the provider would have served.
@@ -190,7 +190,9 @@ impl World {
             Rule::Former => {
                 let former = Former::new(BoxLlmService::new(provider));
                 let watched = former.clone();
-                let stack = ServiceBuilder::new().layer(fallback).service(former);
+                let stack = ServiceBuilder::new()
+                    .layer(fallback)
+                    .service(provider_fn(move |request| former.clone().call(request)));
                 (BoxLlmService::new(stack), Arc::new(move || watched.is_open()))
             }
             Rule::Causes => {
