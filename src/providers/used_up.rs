@@ -119,7 +119,7 @@ const MESSAGE: KnownMessage = KnownMessage {
     ],
 };
 
-/// What a request asks for is more than the rest of a balance covers. The account serves smaller ones.
+/// A request for more than the rest of a balance covers. The account serves smaller ones.
 pub(super) const MORE_THAN_IS_LEFT: KnownMessage = KnownMessage {
     first: &[
         "this request requires more credits or fewer max_tokens you requested up to # tokens but can only afford #",

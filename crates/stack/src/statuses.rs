@@ -18,7 +18,7 @@ use tower::ServiceExt;
 
 use super::{Config, Format, Stack};
 
-/// What a list of statuses is: none, one of our own form, an imported one.
+/// The form of a list of statuses: none, one of our own, an imported one.
 const LISTS: [(&str, &str); 3] = [
     ("none", "{}"),
     ("own", "{ on_error: [429, 500, 502, 503, 529] }"),

@@ -1,6 +1,6 @@
 //! A provider of all protocols on one port: HTTP/1.1 without TLS, as clients alone ask it; HTTP/2 or HTTP/1.1 with TLS.
 //!
-//! What it says is the simulator's; what happens to its port and its connections is here.
+//! The simulator has its words; its port and its connections are here.
 
 use std::{
     convert::Infallible,

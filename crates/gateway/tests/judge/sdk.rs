@@ -42,7 +42,7 @@ const ALWAYS: &[&str] = &[
     "lasting-503",
 ];
 
-/// Those that need too much of a processor, or of time, for what all runs.
+/// The situations that need too much of a processor, or of time, for every run.
 const MORE: &[&str] = &[
     "network-refused-1s",
     "network-reset-6s",

@@ -33,7 +33,7 @@ pub(crate) enum Promise {
 
 type Happening = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What happens to the providers while a client follows its plan.
+/// The providers' trouble while a client follows its plan.
 pub(crate) struct Situation {
     pub(crate) name: String,
     pub(crate) stage: Stage,

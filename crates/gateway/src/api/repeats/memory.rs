@@ -28,15 +28,15 @@ pub(super) struct Memory {
 /// The requests that a note is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// Those with this body.
+    /// The requests with this body.
     Body(u64),
-    /// Those of this session.
+    /// The requests of this session.
     Session(u64),
-    /// All of the caller's.
+    /// All requests of the caller.
     Caller,
 }
 
-/// What is remembered of some requests of a caller.
+/// The failures of some requests of a caller.
 #[derive(Debug)]
 pub(super) struct Note {
     subject: Subject,
