@@ -46,11 +46,11 @@ impl Complete {
         }
     }
 
-    /// The finish reason, if the message has nothing in it that a reader could use.
-    pub(super) fn finish_of_empty(&self) -> Option<Option<&FinishReason>> {
+    /// Returns true if the message has nothing in it that a reader could use.
+    pub(super) fn is_empty(&self) -> bool {
         match self {
-            Self::Text(text) => text.is_empty().then_some(None),
-            Self::Message(whole) => whole.message.is_empty().then_some(whole.message.finish.as_ref()),
+            Self::Text(text) => text.is_empty(),
+            Self::Message(whole) => whole.message.is_empty(),
         }
     }
 

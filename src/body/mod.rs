@@ -5,6 +5,7 @@ pub(crate) mod admission;
 mod commit_point;
 mod complete;
 mod delivery;
+mod failed;
 mod frame;
 mod hold;
 mod idle;
@@ -21,6 +22,7 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 
+pub(crate) use self::failed::FailedAnswer;
 pub use self::{
     accumulate::Accumulator,
     commit_point::CommitPoint,
@@ -135,12 +137,9 @@ impl LlmBody {
         self.arrives_in_frames()
     }
 
-    /// The finish reason of a complete answer without content; `None` for any other body.
-    pub(crate) fn finish_of_empty(&self) -> Option<Option<&crate::chat::FinishReason>> {
-        match &self.0 {
-            Repr::Complete { answer, .. } => answer.finish_of_empty(),
-            Repr::Stream(_) => None,
-        }
+    /// Returns true for a complete answer with nothing in it that a reader could use.
+    pub(crate) fn is_empty_message(&self) -> bool {
+        matches!(&self.0, Repr::Complete { answer, .. } if answer.is_empty())
     }
 
     /// The provider's own bytes of a complete answer, with their dialect.

@@ -3,6 +3,8 @@
 //! A failure before it is a service error, handled by timeouts, retries, breakers and fallbacks like any other. A
 //! failure after it reaches the caller, in the body.
 
+mod empty;
+
 use std::{
     collections::VecDeque,
     pin::Pin,
@@ -12,10 +14,13 @@ use std::{
 use bytes::BytesMut;
 use futures_core::Stream;
 
+pub(crate) use self::empty::EmptyTurn;
 pub use crate::body::CommitPoint;
 use crate::{
-    Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, Progress, body::StreamEvent,
-    chat::FinishReason, ledger,
+    Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, Progress,
+    body::{FailedAnswer, StreamEvent},
+    chat::FinishReason,
+    ledger,
 };
 
 /// Bytes of frames held back before a commit point short of `Complete`. Reasoning beyond them commits all the same;
@@ -44,6 +49,8 @@ pub(crate) struct Commit {
     /// Bytes of the keep-alives that are not held.
     alive_missing: usize,
     content: bool,
+    /// True if the model thought, or the provider counts its tokens.
+    has_tokens: bool,
     finish: Option<FinishReason>,
 }
 
@@ -59,6 +66,7 @@ impl Commit {
             alive_held: 0,
             alive_missing: 0,
             content: false,
+            has_tokens: false,
             finish: None,
         }
     }
@@ -98,37 +106,15 @@ impl Commit {
 
     /// Returns the error for an answer without content.
     fn empty(&self) -> Option<LlmError> {
-        let error = empty_answer(self.finish.as_ref(), self.request.as_ref())?;
+        let turn = EmptyTurn { finish: self.finish.as_ref(), has_tokens: self.has_tokens };
+        let error = turn.failure(self.request.as_ref())?;
         let raw: Vec<u8> = self.held.iter().filter_map(Frame::raw).flat_map(|(_, raw)| raw.iter().copied()).collect();
-        Some(if raw.is_empty() { error } else { error.with_raw(raw.into()) })
+        let error = if raw.is_empty() { error } else { error.with_raw(raw.into()) };
+        Some(match self.finish {
+            Some(_) => error.with_answer(FailedAnswer::Streamed(self.held.iter().cloned().collect())),
+            None => error,
+        })
     }
-}
-
-/// Returns the error for an answer without content, streamed or whole, by its finish reason. Returns `None` where the
-/// caller brought the emptiness about and is the one to read it.
-pub(crate) fn empty_answer(finish: Option<&FinishReason>, request: Option<&LlmRequest>) -> Option<LlmError> {
-    let (kind, message) = match finish {
-        // The tokens went into reasoning, or the turn goes on: another attempt would end the same way.
-        Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,
-        // The model began with a stop text.
-        Some(FinishReason::Stop) if request.is_some_and(LlmRequest::names_stops) => return None,
-        // A refusal without text is an answer, unless it sends the request to another tier or attempt.
-        Some(FinishReason::Refusal)
-            if !request.is_some_and(|request| request.context().prospects.acts_on_refusals()) =>
-        {
-            return None;
-        }
-        Some(FinishReason::Filtered) => (ErrorKind::ContentPolicy, "the whole answer was filtered"),
-        Some(FinishReason::Refusal) => (ErrorKind::Refusal, "the model declined without an answer"),
-        Some(FinishReason::ContextFull) => (ErrorKind::ContextLength, "the context window is full"),
-        Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before any answer"),
-        _ => (ErrorKind::EmptyAnswer, "the answer has no content"),
-    };
-    let error = LlmError::new(kind, message);
-    Some(match finish {
-        Some(FinishReason::ModelError(reason) | FinishReason::Other(reason)) => error.with_code(reason.as_str()),
-        _ => error,
-    })
 }
 
 impl Future for Commit {
@@ -153,7 +139,9 @@ impl Future for Commit {
                 this.content |= event.is_content();
                 match event {
                     StreamEvent::Finish(reason) => this.finish = Some(reason.clone()),
-                    StreamEvent::Restarted { .. } => (this.content, this.finish) = (false, None),
+                    StreamEvent::Restarted { .. } => {
+                        (this.content, this.has_tokens, this.finish) = (false, false, None);
+                    }
                     _ => {}
                 }
             }
@@ -162,6 +150,10 @@ impl Future for Commit {
             if full && frame.events().iter().all(StreamEvent::is_idle) && progress == Progress::Lifecycle {
                 continue;
             }
+            // Anthropic's streams begin with a count of their own, which is none of the answer's.
+            let counts = this.finish.is_some();
+            let counted = |event: &StreamEvent| matches!(event, StreamEvent::Usage(usage) if usage.output > 0);
+            this.has_tokens |= progress == Progress::Reasoning || (counts && frame.events().iter().any(counted));
             if progress == Progress::KeepAlive {
                 this.keep_alive(&frame);
                 continue;
@@ -210,14 +202,16 @@ impl Stream for ResumedStream {
     }
 }
 
-/// Returns the error for a complete answer without content; see [`empty_answer`].
+/// Returns the error for a complete answer without content; see [`EmptyTurn`].
 pub(crate) fn empty_whole(response: &LlmResponse, request: &LlmRequest) -> Option<LlmError> {
-    if request.opaque().is_some() {
-        // Its answer is bytes, and has no message.
+    // An opaque call's answer is bytes, and has no message.
+    if !response.body().is_empty_message() || request.opaque().is_some() {
         return None;
     }
-    let error = empty_answer(response.body().finish_of_empty()?, Some(request))?;
-    Some(broken(error, response))
+    let message = response.body().message()?;
+    let error = EmptyTurn::of(&message)?.failure(Some(request))?;
+    let wire = response.body().wire().map(|(dialect, raw)| (dialect, raw.clone()));
+    Some(broken(error.with_answer(FailedAnswer::Whole(message.into_owned(), wire)), response))
 }
 
 /// An answer whose stream is held back until its commit point.

@@ -14,7 +14,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 use tower::BoxError;
 
-use crate::Dialect;
+use crate::{Dialect, body::FailedAnswer};
 
 pub(crate) use self::message::Rest;
 pub(crate) use self::network::NetworkFacts;
@@ -139,6 +139,7 @@ struct Inner {
     key_has_worked: bool,
     refused: Option<OmittedParameter>,
     raw: Option<Bytes>,
+    answer: Option<Arc<FailedAnswer>>,
     dialect: Option<Dialect>,
     network: NetworkFacts,
     record: Record,
@@ -439,6 +440,19 @@ impl LlmError {
     pub fn with_raw(mut self, raw: Bytes) -> Self {
         self.0.raw = Some(raw);
         self
+    }
+
+    /// Keeps the provider's answer, which counts as this failure, if it ended by a reason of the provider's.
+    pub(crate) fn with_answer(mut self, answer: FailedAnswer) -> Self {
+        if matches!(self.kind(), ErrorKind::EmptyAnswer | ErrorKind::ContentPolicy | ErrorKind::Refusal) {
+            self.0.answer = Some(Arc::new(answer));
+        }
+        self
+    }
+
+    /// Takes the provider's answer that counts as this failure.
+    pub(crate) fn take_answer(&mut self) -> Option<FailedAnswer> {
+        self.0.answer.take().map(Arc::unwrap_or_clone)
     }
 
     /// Sets the dialect of the provider that failed.

@@ -66,6 +66,37 @@ impl LlmResponse {
         Self::new(LlmBody::from_message(message))
     }
 
+    /// Returns the provider's own answer, which counts as this failure: it has no content, or a filter took all of it.
+    /// A layer that asks no other model can give it to its caller, as the gateway does; the attempts on record are
+    /// those before it.
+    ///
+    /// # Errors
+    ///
+    /// The error itself, if it stands for no such answer.
+    pub fn from_failed_answer(mut error: LlmError) -> Result<Self, LlmError> {
+        let Some(answer) = error.take_answer() else { return Err(error) };
+        let mut response = Self::new(answer.into_body());
+        let mut attempts = error.take_attempts();
+        let is_own =
+            |step: &Attempt| step.failure == Some(error.kind()) && step.provider.as_deref() == error.provider();
+        if let Some(place) = attempts.iter().rposition(is_own) {
+            let own = attempts.remove(place);
+            if let Some(tier) = own.tier {
+                response.name_tier(&ShardedName::new(tier));
+            }
+        }
+        if let (Some(provider), Some(model)) = error.names() {
+            response = response.with_model(provider, model);
+        }
+        if let Some(id) = error.request_id() {
+            response = response.with_request_id(id);
+        }
+        if !attempts.is_empty() {
+            response.prepend_attempts(attempts);
+        }
+        Ok(response)
+    }
+
     /// The provider, model and tier that answered, and the number of attempts.
     pub fn served_by(&self) -> AnswerSource<'_> {
         let (provider, model) = self.names_ref();

@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     ErrorKind, Event, Events, LlmBody, LlmError, LlmRequest, Wire,
-    commit::empty_answer,
+    body::FailedAnswer,
+    commit::EmptyTurn,
     error::OmittedParameter,
     models::{Family, FamilyTable, UNKNOWN},
     providers::splice,
@@ -391,11 +392,19 @@ impl<P: Protocol> Coder<P> {
         if raw.iter().all(u8::is_ascii_whitespace) {
             return Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty"));
         }
-        let mut message = protocol.decode(&raw).map_err(|fault| failure::of_fault(protocol, origin, fault, &raw))?;
-        if message.is_empty()
-            && let Some(error) = empty_answer(message.finish.as_ref(), Some(request))
-        {
-            return Err(error.with_raw(origin.secret.redact(&raw)));
+        let mut message = protocol.decode(&raw).map_err(|fault| {
+            let filtered = fault.filtered_turn();
+            let error = failure::of_fault(protocol, origin, fault, &raw);
+            match filtered {
+                Some(turn) => error.with_answer(FailedAnswer::Whole(turn, Some((protocol.dialect(), raw.clone())))),
+                None => error,
+            }
+        })?;
+        if let Some(error) = EmptyTurn::of(&message).and_then(|turn| turn.failure(Some(request))) {
+            let told = origin.secret.redact(&raw);
+            return Err(error
+                .with_raw(told)
+                .with_answer(FailedAnswer::Whole(message, Some((protocol.dialect(), raw)))));
         }
         if let Some(seals) = &origin.seals {
             seals.remember_message(&message);

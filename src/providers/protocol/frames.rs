@@ -13,7 +13,7 @@ use super::{
     failure::{self, Origin},
 };
 use crate::{
-    ErrorKind, Frame, LlmError, Progress, StreamEvent, chat::FinishReason, commit::empty_answer,
+    ErrorKind, Frame, LlmError, Progress, StreamEvent, body::FailedAnswer, chat::FinishReason, commit::EmptyTurn,
     providers::sse::SseEvent, translate::Names,
 };
 
@@ -90,7 +90,15 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
             if self.source.is_drained() && cut {
                 return Err(cut_off());
             }
-            return Err(self.fault(fault, &event.data_bytes()));
+            let is_filtered = !self.said && fault.filtered_turn().is_some();
+            let error = self.fault(fault, &event.data_bytes());
+            return Err(match is_filtered {
+                true => error.with_answer(FailedAnswer::Streamed(vec![
+                    Frame::event(StreamEvent::Finish(FinishReason::Filtered)).with_raw(self.origin.dialect, event.raw),
+                    Frame::event(StreamEvent::End),
+                ])),
+                false => error,
+            });
         }
         for event in &mut self.events {
             if let Some(seals) = &self.origin.seals {
@@ -125,7 +133,8 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
     /// and no answer follows them.
     fn check_thoughts_alone(&self) -> Result<(), LlmError> {
         let failed = self.failed.as_ref().filter(|_| self.said && !self.content);
-        failed.and_then(|reason| empty_answer(Some(reason), None)).map_or(Ok(()), Err)
+        let turn = failed.map(|reason| EmptyTurn { finish: Some(reason), has_tokens: true });
+        turn.and_then(|turn| turn.failure(None)).map_or(Ok(()), Err)
     }
 
     /// Returns an event's bytes, behind those that came outside of events.

@@ -38,7 +38,7 @@ pub(crate) use self::{
 };
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
-    chat::{Chat, Message},
+    chat::{Chat, FinishReason, Message},
     models::Family,
     providers::{splice::MaxTokens, sse::SseEvent},
     translate::{Report, Target},
@@ -198,6 +198,18 @@ pub(crate) enum Fault {
     Malformed(serde_json::Error),
     /// It follows the format and means this failure.
     Failed(LlmError),
+}
+
+impl Fault {
+    /// Returns the turn of an answer of which a filter of the provider's left nothing: a finish reason is all of it.
+    fn filtered_turn(&self) -> Option<Message> {
+        let Self::Failed(error) = self else { return None };
+        (error.kind() == ErrorKind::ContentPolicy).then(|| {
+            let mut message = Message::assistant("");
+            message.finish = Some(FinishReason::Filtered);
+            message
+        })
+    }
 }
 
 impl From<serde_json::Error> for Fault {

@@ -14,6 +14,7 @@ mod outage;
 mod permits;
 mod probes;
 mod replay;
+mod silent_turns;
 mod streams;
 mod table;
 

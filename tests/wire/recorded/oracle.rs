@@ -162,7 +162,11 @@ pub(crate) fn compare(exchange: &Exchange, reading: &Reading, came: Result<&Mess
         (None, Err(error)) if reading.is_silent() || reading.block_reason.is_some() => {
             let expected = match reading.block_reason {
                 Some(_) => Some(ErrorKind::ContentPolicy),
-                None => expected::silence(reading.finish(exchange.dialect).as_ref(), exchange),
+                None => {
+                    let counted = reading.counted().and_then(|counted| counted.output);
+                    let has_tokens = counted.is_some_and(|output| output > 0) || !reading.reasoning.is_empty();
+                    expected::silence(reading.finish(exchange.dialect).as_ref(), has_tokens, exchange)
+                }
             };
             differ(&mut differences, "silence", &expected, &Some(error.kind()));
         }

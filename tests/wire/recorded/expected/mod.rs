@@ -307,7 +307,8 @@ pub(crate) fn of(exchange: &Exchange) -> Expected {
         }
     }
     let said = walk.said();
-    match said.is_silent().then(|| silence(said.stop.as_ref(), exchange)).flatten() {
+    let has_tokens = said.has_begun() || said.usage.is_some_and(|[_, output, ..]| output > 0);
+    match said.is_silent().then(|| silence(said.stop.as_ref(), has_tokens, exchange)).flatten() {
         // The caller of a stream has seen its thoughts, and nothing but the model's own failure makes them none.
         Some(ErrorKind::Malformed) if exchange.is_sse && said.has_begun() => {
             Expected::Failure { kind: ErrorKind::Malformed, raw: None }
@@ -318,8 +319,8 @@ pub(crate) fn of(exchange: &Exchange) -> Expected {
     }
 }
 
-/// Returns the kind of an answer without content.
-pub(crate) fn silence(stop: Option<&FinishReason>, exchange: &Exchange) -> Option<ErrorKind> {
+/// Returns the kind of an answer without content. `has_tokens` says whether it has thoughts, or tokens were counted.
+pub(crate) fn silence(stop: Option<&FinishReason>, has_tokens: bool, exchange: &Exchange) -> Option<ErrorKind> {
     let asked: Value =
         exchange.request.body.as_deref().map_or(Value::Null, |body| serde_json::from_slice(body).unwrap());
     let texts = [&asked["stop"], &asked["stop_sequences"], &asked["generationConfig"]["stopSequences"]];
@@ -328,6 +329,8 @@ pub(crate) fn silence(stop: Option<&FinishReason>, exchange: &Exchange) -> Optio
     Some(match stop {
         // One of the texts at which it was to stop came first.
         Some(FinishReason::Stop) if names_stops => return None,
+        // The model had nothing to say: Anthropic's documentation of stop reasons tells of such turns.
+        Some(FinishReason::Stop) if has_tokens || is_after_tool_result(&asked) => return None,
         // An answer may be empty because the model would not say more.
         Some(FinishReason::Refusal | FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => {
             return None;
@@ -337,6 +340,18 @@ pub(crate) fn silence(stop: Option<&FinishReason>, exchange: &Exchange) -> Optio
         Some(FinishReason::ModelError(_)) => ErrorKind::Malformed,
         _ => ErrorKind::EmptyAnswer,
     })
+}
+
+/// Returns whether the last turn of a request, in any dialect, brings a tool's result.
+fn is_after_tool_result(asked: &Value) -> bool {
+    let turns = ["messages", "input", "contents"].iter().find_map(|name| asked[name].as_array());
+    let Some(last) = turns.and_then(|turns| turns.last()) else { return false };
+    let parts = last["content"].as_array().or_else(|| last["parts"].as_array());
+    last["role"] == "tool"
+        || last["type"].as_str().is_some_and(|kind| kind.ends_with("_output"))
+        || parts.is_some_and(|parts| {
+            parts.iter().any(|part| part["type"] == "tool_result" || part["functionResponse"].is_object())
+        })
 }
 
 /// The places in the stream, in bytes, where its first token is whole, thoughts included, and where its first text or

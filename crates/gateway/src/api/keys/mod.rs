@@ -305,7 +305,8 @@ impl Key {
     }
 }
 
-/// Calls the service within a key's limits, and under its name for caps by key.
+/// Calls the service within a key's limits, and under its name for caps by key. An answer without content that no tier
+/// bettered is the caller's all the same: the provider sent it under a good status.
 pub(crate) async fn call(
     key: Option<Arc<Key>>,
     service: &Mutex<BoxLlmService>,
@@ -324,7 +325,7 @@ pub(crate) async fn call(
         let request = request.take().expect("polled after it was ready");
         Poll::Ready(Ok::<_, LlmError>(service.call(request)))
     });
-    calling.await?.await
+    calling.await?.await.or_else(LlmResponse::from_failed_answer)
 }
 
 /// The headers that hold a key alone: Anthropic's, Google's and Azure's.

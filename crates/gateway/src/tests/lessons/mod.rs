@@ -14,6 +14,7 @@ mod outages;
 mod repeats;
 mod same_request;
 mod setups;
+mod silent_turns;
 mod streams;
 mod wire;
 
@@ -23,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::harness::{CHAT, GEMINI, MESSAGES, PATHS, hello, mistake};
+use super::harness::{CHAT, GEMINI, MESSAGES, PATHS, RESPONSES, hello, mistake};
 
 /// The protocols of lessons that spell requests or providers' answers of their own.
 const TWO_PATHS: [&str; 2] = [MESSAGES, CHAT];

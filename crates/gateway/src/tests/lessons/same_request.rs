@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{house::*, *};
 use crate::{
     api::Keys,
-    tests::harness::{RESPONSES, entry, keys_of},
+    tests::harness::{entry, keys_of},
 };
 
 /// One tier with the settings of no file, and two.
