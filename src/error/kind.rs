@@ -24,8 +24,8 @@ pub enum ErrorKind {
     StreamBroken,
     /// An answer that does not follow the provider's format: HTML, broken JSON, over a size limit.
     Malformed,
-    /// A well-formed answer with nothing in it, not even a token of the model's: a server failed in silence. A turn that
-    /// a model ended without a word, after a tool's result or at the price of tokens, is an answer.
+    /// A well-formed answer with nothing in it, not even a token of the model's: a server failed in silence. A turn
+    /// that a model ended without a word, after a tool's result or at the price of tokens, is an answer.
     EmptyAnswer,
     /// The circuit breaker refused: the provider is known to be down. Nothing was sent.
     CircuitOpen,

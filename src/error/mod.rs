@@ -7,14 +7,14 @@ mod message;
 mod network;
 mod record;
 
-use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{any::Any, borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::Instant;
 use tower::BoxError;
 
-use crate::{Dialect, body::FailedAnswer};
+use crate::Dialect;
 
 pub(crate) use self::message::Rest;
 pub(crate) use self::network::NetworkFacts;
@@ -139,7 +139,8 @@ struct Inner {
     key_has_worked: bool,
     refused: Option<OmittedParameter>,
     raw: Option<Bytes>,
-    answer: Option<Arc<FailedAnswer>>,
+    /// The provider's answer, of a type of a room above.
+    answer: Option<Arc<dyn Any + Send + Sync>>,
     dialect: Option<Dialect>,
     network: NetworkFacts,
     record: Record,
@@ -443,7 +444,7 @@ impl LlmError {
     }
 
     /// Keeps the provider's answer, which counts as this failure, if it ended by a reason of the provider's.
-    pub(crate) fn with_answer(mut self, answer: FailedAnswer) -> Self {
+    pub(crate) fn with_answer(mut self, answer: impl Any + Send + Sync) -> Self {
         if matches!(self.kind(), ErrorKind::EmptyAnswer | ErrorKind::ContentPolicy | ErrorKind::Refusal) {
             self.0.answer = Some(Arc::new(answer));
         }
@@ -451,8 +452,8 @@ impl LlmError {
     }
 
     /// Takes the provider's answer that counts as this failure.
-    pub(crate) fn take_answer(&mut self) -> Option<FailedAnswer> {
-        self.0.answer.take().map(Arc::unwrap_or_clone)
+    pub(crate) fn take_answer<A: Any + Clone + Send + Sync>(&mut self) -> Option<A> {
+        self.0.answer.take()?.downcast().ok().map(Arc::unwrap_or_clone)
     }
 
     /// Sets the dialect of the provider that failed.

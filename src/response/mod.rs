@@ -11,7 +11,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use self::extra::{Extra, Extras, RouteChoice};
 use crate::{
     LlmBody, LlmError,
-    body::{AnswerEnd, IdleLimits, admission::Permit},
+    body::{AnswerEnd, FailedAnswer, IdleLimits, admission::Permit},
     chat::{Message, Usage},
     error::Attempt,
     internal::sharded::{Shard, ShardedArc},
@@ -74,7 +74,7 @@ impl LlmResponse {
     ///
     /// The error itself, if it stands for no such answer.
     pub fn from_failed_answer(mut error: LlmError) -> Result<Self, LlmError> {
-        let Some(answer) = error.take_answer() else { return Err(error) };
+        let Some(answer) = error.take_answer::<FailedAnswer>() else { return Err(error) };
         let mut response = Self::new(answer.into_body());
         let mut attempts = error.take_attempts();
         let is_own =
