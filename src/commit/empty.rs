@@ -50,8 +50,8 @@ impl<'a> EmptyTurn<'a> {
         })
     }
 
-    /// Returns whether a turn that ended by itself was to end so: its tokens are told, or nothing is left to say after a
-    /// tool's result ("Empty responses with end_turn" in Anthropic's documentation of stop reasons), or a stop text
+    /// Returns whether a turn that ended by itself was to end so: its tokens are told, or nothing is left to say after
+    /// a tool's result ("Empty responses with end_turn" in Anthropic's documentation of stop reasons), or a stop text
     /// came first. A server that fails in silence has none of these.
     fn is_meant(self, request: Option<&LlmRequest>) -> bool {
         let Some(request) = request.filter(|request| !request.is_compaction()) else { return false };
