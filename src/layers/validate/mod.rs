@@ -35,6 +35,10 @@
 //! Each answer of a wrong shape is in the [record](crate::Attempt), with the tokens that it took. After the first
 //! response this layer enforces the request's deadline, also for the rest of a stream that is held back.
 //!
+//! A check's cost is bounded. A schema whose alternatives and references come to more than 100,000 looks at one value
+//! is refused with [`InvalidRequest`](crate::ErrorKind::InvalidRequest); an answer with more parts than such a schema
+//! can be checked against is of a wrong shape. A set of alternatives that a value misses is one error, at its place.
+//!
 //! A request may end with a turn of the assistant (a prefill). Its answer is checked together with the prefill, and
 //! never repaired: the caller joins the two.
 //!
@@ -60,9 +64,11 @@
 //! ```
 
 mod check;
+mod cost;
 mod future;
 mod held;
 mod layer;
+mod problems;
 mod repair;
 mod schema;
 mod service;

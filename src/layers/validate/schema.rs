@@ -1,11 +1,14 @@
 //! A compiled schema, and its verdict on an answer.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::{PatternOptions, ValidationOptions, Validator};
 use serde_json::Value;
 
-use super::repair;
+use super::{cost, problems, repair};
 use crate::{
     ErrorKind, LlmError,
     chat::OutputSchema,
@@ -16,7 +19,16 @@ use crate::{
 /// The compiled schema of an answer.
 pub(super) struct Schema {
     /// `None` if any JSON will do.
-    validator: Option<Validator>,
+    shape: Option<Shape>,
+}
+
+struct Shape {
+    validator: Validator,
+    /// The most looks at one value.
+    looks: u64,
+    whole: Arc<Value>,
+    /// Compiled at the first wrong answer.
+    problems: OnceLock<Option<Validator>>,
 }
 
 /// A schema's verdict on an answer.
@@ -45,19 +57,23 @@ const CHARACTERS: usize = 2000;
 /// The steps that a pattern with look-around may take: about a millisecond. Patterns without take linear time.
 const BACKTRACKS: usize = 100_000;
 
+/// Returns the options of every schema. Nothing is fetched: one that refers to another document is invalid here.
+pub(super) fn options() -> ValidationOptions<'static> {
+    let patterns = PatternOptions::fancy_regex().backtrack_limit(BACKTRACKS);
+    jsonschema::options().offline().with_pattern_options(patterns)
+}
+
 impl Schema {
     fn compile(schema: Option<&Value>) -> Result<Self, LlmError> {
-        let Some(schema) = schema else { return Ok(Self { validator: None }) };
-        let patterns = PatternOptions::fancy_regex().backtrack_limit(BACKTRACKS);
-        // Nothing is fetched: a schema that refers to another document is invalid here.
-        let compiled = jsonschema::options().offline().with_pattern_options(patterns).build(schema);
-        match compiled {
-            Ok(validator) => Ok(Self { validator: Some(validator) }),
-            Err(error) => {
-                let message = format!("the output schema cannot be checked: {}", shortened(error.masked().to_string()));
-                Err(LlmError::new(ErrorKind::InvalidRequest, message))
-            }
-        }
+        let Some(schema) = schema else { return Ok(Self { shape: None }) };
+        let wrong = |problem| {
+            let message = format!("the output schema cannot be checked: {}", shortened(problem));
+            LlmError::new(ErrorKind::InvalidRequest, message)
+        };
+        let looks = cost::of(schema).map_err(wrong)?;
+        let validator = options().build(schema).map_err(|error| wrong(error.masked().to_string()))?;
+        let shape = Shape { validator, looks, whole: Arc::new(schema.clone()), problems: OnceLock::new() };
+        Ok(Self { shape: Some(shape) })
     }
 
     /// Returns whether the answer has the shape, or has it once repaired.
@@ -81,10 +97,21 @@ impl Schema {
     }
 
     fn wrong(&self, value: &Value) -> Option<Mismatch> {
-        let validator = self.validator.as_ref().filter(|validator| !validator.is_valid(value))?;
+        let shape = self.shape.as_ref()?;
+        if cost::is_too_dear(shape.looks, value) {
+            return Some(Mismatch {
+                for_model: "It has too many parts to be checked against the JSON Schema: give fewer.".to_owned(),
+                for_operator: "the answer has too many parts for a check of a schema with so many alternatives"
+                    .to_owned(),
+            });
+        }
+        if shape.validator.is_valid(value) {
+            return None;
+        }
         let mut told = String::from("It does not match the JSON Schema:");
         let mut said = None;
-        for error in validator.iter_errors(value).take(PROBLEMS) {
+        let problems = shape.problems.get_or_init(|| problems::validator(&shape.whole)).as_ref();
+        for error in problems.into_iter().flat_map(|problems| problems.iter_errors(value)).take(PROBLEMS) {
             let (at, problem) = (error.instance_path().to_string(), error.masked_with("the value").to_string());
             let at = if at.is_empty() { "the top" } else { &at };
             told.push_str(&format!("\n- at {at}: {problem}"));
@@ -111,7 +138,7 @@ pub(super) struct Schemas {
 
 impl Schemas {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { compiled: Mutex::new(Recent::new(capacity)), any: Arc::new(Schema { validator: None }) }
+        Self { compiled: Mutex::new(Recent::new(capacity)), any: Arc::new(Schema { shape: None }) }
     }
 
     /// Returns the schema, compiled now if it is not cached.
@@ -256,5 +283,119 @@ mod tests {
         let schema = schema(json!({ "type": "string", "pattern": "^(?=(a+)+$)b" }));
         let answer = json!("a".repeat(60) + "!").to_string();
         assert!(matches!(schema.check(&answer, true), Verdict::Mismatch(_)));
+    }
+
+    /// A page as page builders have it: blocks of eight kinds within each other, and texts.
+    fn page() -> Value {
+        let block = |kind: &str| {
+            let children = json!({ "type": "array", "items": { "$ref": "#/$defs/block" } });
+            json!({ "type": "object", "properties": { "type": { "const": kind }, "children": children },
+                "required": ["type", "children"] })
+        };
+        let mut kinds: Vec<Value> = "abcdefgh".chars().map(|kind| block(&kind.to_string())).collect();
+        kinds.push(
+            json!({ "type": "object", "properties": { "type": { "const": "text" }, "text": { "type": "string" } },
+            "required": ["type", "text"] }),
+        );
+        json!({ "$defs": { "block": { "anyOf": kinds } }, "type": "object",
+            "properties": { "title": { "type": "string" }, "body": { "$ref": "#/$defs/block" } }, "required": ["body"] })
+    }
+
+    fn nested(depth: usize, text: &Value) -> Value {
+        (0..depth).fold(json!({ "type": "text", "text": text }), |inner, _| json!({ "type": "h", "children": [inner] }))
+    }
+
+    // A wrong leaf six deep took 8 GB, and ended the process.
+    #[test]
+    fn a_wrong_leaf_in_nested_alternatives_costs_what_a_right_one_does() {
+        let schema = schema(page());
+        for depth in [0, 3, 6, 12, 40] {
+            let answer = |text: Value| json!({ "title": 7, "body": nested(depth, &text) }).to_string();
+            let Verdict::Mismatch(wrong) = schema.check(&answer(json!(1)), true) else { panic!("it is wrong") };
+            assert!(
+                wrong.for_model.contains("- at /title: the value is not of type \"string\""),
+                "{}",
+                wrong.for_model
+            );
+            let place = "- at /body: the value does not match any of the 9 schemas in \"anyOf\"";
+            assert!(wrong.for_model.contains(place), "{}", wrong.for_model);
+            let right = json!({ "title": "t", "body": nested(depth, &json!("x")) }).to_string();
+            assert!(matches!(schema.check(&right, true), Verdict::Fits));
+        }
+        // The schema of networknt/json-schema-validator#1276.
+        let lists = json!({ "$ref": "#/$defs/a", "$defs": { "a": { "anyOf": [
+            { "type": "array", "items": { "$ref": "#/$defs/a" } }, { "type": "array", "items": { "$ref": "#/$defs/a" } },
+            { "type": "integer" } ] } } });
+        let deep = "[".repeat(60) + "\"x\"" + &"]".repeat(60);
+        assert!(matches!(Schema::compile(Some(&lists)).unwrap().check(&deep, true), Verdict::Mismatch(_)));
+    }
+
+    #[test]
+    fn alternatives_are_told_where_they_fail_and_nowhere_else() {
+        let optional = |kind: &str| json!({ "anyOf": [{ "type": kind }, { "type": "null" }] });
+        let schema = schema(json!({ "$defs": { "a b/c%": optional("integer") }, "properties": {
+            "name": optional("string"), "age": { "$ref": "#/$defs/a%20b~1c%25" }, "one": { "oneOf": [{ "minimum": 1 }, { "minimum": 2 }] } } }));
+        for (answer, at) in [
+            (json!({ "name": 1, "age": 3 }), vec!["/name"]),
+            (json!({ "name": null, "age": "x" }), vec!["/age"]),
+            (json!({ "name": "x", "age": null, "one": 3 }), vec!["/one"]),
+            (json!({ "name": 1, "age": "x", "one": 0 }), vec!["/age", "/name", "/one"]),
+        ] {
+            let Verdict::Mismatch(wrong) = schema.check(&answer.to_string(), true) else { panic!("{answer} is wrong") };
+            let mut told: Vec<&str> =
+                wrong.for_model.lines().filter_map(|line| line.strip_prefix("- at ")?.split(':').next()).collect();
+            told.sort_unstable();
+            assert_eq!(told, at, "{}", wrong.for_model);
+        }
+    }
+
+    /// Thirty definitions, each with twice the one before, by every way to name one.
+    fn doubled(keyword: &str, name: &dyn Fn(usize) -> (Value, String)) -> Value {
+        let mut defs = serde_json::Map::new();
+        for n in 0..=30 {
+            let mut def = if n == 0 {
+                json!({ "type": "string" })
+            } else {
+                let before = json!({ "$ref": name(n - 1).1 });
+                json!({ keyword: [before.clone(), before] })
+            };
+            if let (Value::Object(own), Some(def)) = (name(n).0, def.as_object_mut()) {
+                def.extend(own);
+            }
+            defs.insert(format!("d{n}"), def);
+        }
+        json!({ "$defs": defs, "$ref": name(30).1 })
+    }
+
+    #[test]
+    fn a_schema_that_asks_for_a_billion_looks_is_refused_by_name() {
+        let by_pointer = |n: usize| (json!({}), format!("#/$defs/d{n}"));
+        let by_anchor = |n: usize| (json!({ "$anchor": format!("at{n}") }), format!("#at{n}"));
+        let by_id =
+            |n: usize| (json!({ "$id": format!("https://example.com/d{n}") }), format!("https://example.com/d{n}"));
+        let ways: [&dyn Fn(usize) -> (Value, String); 3] = [&by_pointer, &by_anchor, &by_id];
+        for way in ways {
+            for keyword in ["anyOf", "allOf", "oneOf"] {
+                let error = Schema::compile(Some(&doubled(keyword, way))).map(|_| ()).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+                assert!(error.message().contains("checks of one value"), "{error}");
+            }
+        }
+        // A chain of references as long as a stack.
+        let mut defs: serde_json::Map<String, Value> =
+            (1..20_000).map(|n| (format!("d{n}"), json!({ "$ref": format!("#/$defs/d{}", n - 1) }))).collect();
+        defs.insert("d0".into(), json!({}));
+        let chain = json!({ "$defs": defs, "$ref": "#/$defs/d19999" });
+        assert!(Schema::compile(Some(&chain)).is_err());
+    }
+
+    #[test]
+    fn an_answer_with_too_many_parts_for_its_schema_is_refused_and_not_checked() {
+        let some = (0..400).map(|n| json!({ "const": n })).collect::<Vec<_>>();
+        let schema = schema(json!({ "type": "array", "items": { "anyOf": some } }));
+        let fits = json!(vec![399; 1_000]).to_string();
+        assert!(matches!(schema.check(&fits, true), Verdict::Fits));
+        let Verdict::Mismatch(wrong) = schema.check(&json!(vec![399; 100_000]).to_string(), true) else { panic!() };
+        assert!(wrong.for_operator.contains("too many parts"), "{}", wrong.for_operator);
     }
 }
