@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     error::TransportError,
-    http2::{self, Place, SUSPICIOUS, Way},
+    http2::{self, Place, Way},
     pool::{DirectServer, Link, Pool},
 };
 use crate::providers::http::RequestBody;
@@ -49,7 +50,7 @@ async fn ask_securely(
             answered => return answered,
         }
     }
-    match http2::way(&pool, &server, None).await? {
+    match http2::any_way(&pool, &server).await? {
         Way::Link(link) => ask_on_new(pool, server, link, request).await,
         // Boxed: a new HTTP/1.1 connection would reserve its room.
         Way::Stream(place) => Box::pin(http2::ask(place, request)).await,
@@ -302,3 +303,6 @@ impl fmt::Debug for ResponseBody {
         f.debug_struct("ResponseBody").field("size", &self.size_hint()).finish_non_exhaustive()
     }
 }
+
+/// The silence after which a call that is dropped leaves the connections of its server.
+const SUSPICIOUS: Duration = Duration::from_secs(3);

@@ -2,6 +2,8 @@
 
 mod call;
 mod connection;
+mod question;
+mod watch;
 
 use std::{
     collections::VecDeque,
@@ -20,7 +22,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-pub(super) use self::call::{SUSPICIOUS, ask};
+pub(super) use self::call::ask;
 use self::connection::Connection;
 use super::{
     error::{ConnectTimedOut, TransportError, next_connection},
@@ -50,8 +52,27 @@ struct HostState {
 /// A call that waits for a way.
 struct Waiting {
     tell: oneshot::Sender<Result<Way, TransportError>>,
-    /// The connection that has refused it.
-    refused_by: Option<u64>,
+    except: Except,
+}
+
+/// The connections that are no way for a call.
+#[derive(Clone, Copy)]
+enum Except {
+    None,
+    /// The one that has refused it.
+    Number(u64),
+    /// Those that were open at this time: one of them is silent, and they may have died together.
+    OpenBy(Instant),
+}
+
+impl Except {
+    fn allows(self, connection: &Connection) -> bool {
+        match self {
+            Self::None => true,
+            Self::Number(number) => connection.number != number,
+            Self::OpenBy(time) => connection.opened > time,
+        }
+    }
 }
 
 /// The protocol that the server agreed on last.
@@ -99,6 +120,15 @@ impl Host {
         drop(left);
     }
 
+    /// Lets no further call onto the connections that were open at this time.
+    fn leave_open_by(&self, time: Instant) {
+        let mut state = lock(&self.state);
+        let (left, kept) = mem::take(&mut state.connections).into_iter().partition(|it| it.opened <= time);
+        state.connections = kept;
+        drop(state);
+        drop::<Vec<_>>(left);
+    }
+
     /// Learns that the server has not taken a call, while `others` were under way on its connection.
     fn refused(&self, others: usize) {
         self.expected.fetch_min(others.max(1), Relaxed);
@@ -113,9 +143,8 @@ impl Host {
 }
 
 impl HostState {
-    /// Returns a connection with room for a call that another has refused, or none has.
-    fn with_room(&self, refused_by: Option<u64>) -> Option<Arc<Connection>> {
-        let mut others = self.connections.iter().filter(|connection| Some(connection.number) != refused_by);
+    fn with_room(&self, except: Except) -> Option<Arc<Connection>> {
+        let mut others = self.connections.iter().filter(|connection| except.allows(connection));
         others.find(|connection| connection.has_room()).cloned()
     }
 
@@ -134,20 +163,20 @@ impl HostState {
     }
 }
 
-/// Returns a way to the server: on a connection with room, or on a new one, but not on the one that refused the call.
-pub(super) async fn way(
-    pool: &Arc<Pool>,
-    server: &Arc<DirectServer>,
-    refused_by: Option<u64>,
-) -> Result<Way, TransportError> {
+/// Returns a way to the server: on a connection with room, or on a new one.
+pub(super) async fn any_way(pool: &Arc<Pool>, server: &Arc<DirectServer>) -> Result<Way, TransportError> {
+    way(pool, server, Except::None).await
+}
+
+async fn way(pool: &Arc<Pool>, server: &Arc<DirectServer>, except: Except) -> Result<Way, TransportError> {
     let Some(host) = &server.http2 else { return pool.connect(server).await.map(Way::Link) };
     let told = {
         let mut state = lock(&host.state);
-        if let Some(connection) = state.with_room(refused_by) {
+        if let Some(connection) = state.with_room(except) {
             return Ok(Way::Stream(Place::on(connection, pool, server)));
         }
         let (tell, told) = oneshot::channel();
-        state.waiting.push_back(Waiting { tell, refused_by });
+        state.waiting.push_back(Waiting { tell, except });
         told
     };
     settle(pool, server);
@@ -162,8 +191,8 @@ fn settle(pool: &Arc<Pool>, server: &Arc<DirectServer>) {
     let mut state = lock(&host.state);
     state.forget_gone();
     let mut at = 0;
-    while at < state.waiting.len() && state.with_room(None).is_some() {
-        let Some(connection) = state.with_room(state.waiting[at].refused_by) else {
+    while at < state.waiting.len() && state.with_room(Except::None).is_some() {
+        let Some(connection) = state.with_room(state.waiting[at].except) else {
             at += 1;
             continue;
         };

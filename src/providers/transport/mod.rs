@@ -18,9 +18,9 @@
 //! GOAWAY's last stream) goes out again at once, three times at most. An unread answer holds 1 MiB at most, 100 MiB a
 //! connection, and stops no other: the window of a connection is larger than those of all its streams.
 //!
-//! A connection with calls on it that says nothing for five seconds is asked if it lives, and ends after 15 more
-//! without an answer. A waiting call leaves a silent one after ten seconds, and goes out once more on a new one. A
-//! call that is dropped after three silent seconds takes care that the next ones get a new one.
+//! A connection with calls on it that says nothing for a second is asked if it lives (`http2/question.rs`), and ends
+//! after 19 more without an answer. After one such second its calls make a new connection, and go out once more there
+//! if the old one is still silent by then. Where no connection can be made, they wait for the old one.
 //!
 //! `http://` through a proxy, and bodies in pieces, use hyper-util's client.
 //!

@@ -1,4 +1,5 @@
 mod kept;
+mod silent;
 mod streams;
 mod tls_server;
 

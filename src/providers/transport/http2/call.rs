@@ -1,11 +1,17 @@
 //! One call on an HTTP/2 connection, and once more where the server has not processed it.
 
-use std::{error::Error, future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{
+    error::Error,
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use http::{Request, Response};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Place, Way, way};
+use super::{Except, Place, Way, way};
 use crate::providers::{
     http::RequestBody,
     transport::{
@@ -23,29 +29,32 @@ pub(in crate::providers::transport) async fn ask(
     let mut was_silent = false;
     loop {
         let (pool, server, number) = (place.pool.clone(), place.server.clone(), place.number());
-        let failure = match exchange(place, request.clone(), was_silent).await {
+        let next = match exchange(place, request.clone(), was_silent).await {
             Ok(response) => return Ok(response),
-            Err(failure) => failure,
+            Err(Failure::Silence(next)) => {
+                was_silent = true;
+                next?
+            }
+            Err(Failure::Unprocessed(_)) if left > 0 => {
+                left -= 1;
+                way(&pool, &server, Except::Number(number)).await?
+            }
+            Err(Failure::Broken(error) | Failure::Unprocessed(error)) => return Err(error),
         };
-        was_silent |= failure.is_silence;
-        left = match failure.error {
-            Some(error) if !failure.is_unprocessed || left == 0 => return Err(error),
-            _ => left.saturating_sub(1),
-        };
-        place = match way(&pool, &server, Some(number)).await? {
+        place = match next {
             Way::Stream(place) => place,
             Way::Link(link) => return ask_on_new(pool, server, link, request).await,
         };
     }
 }
 
-/// A call that got no answer.
-struct Failure {
-    /// `None`: it was given up in silence.
-    error: Option<TransportError>,
-    /// True if the server has certainly not processed it.
-    is_unprocessed: bool,
-    is_silence: bool,
+/// The end of a call without an answer.
+enum Failure {
+    Broken(TransportError),
+    /// The server has certainly not processed it.
+    Unprocessed(TransportError),
+    /// Its connection answers no question, while a new one is there, or cannot be made.
+    Silence(Result<Way, TransportError>),
 }
 
 async fn exchange(
@@ -54,28 +63,31 @@ async fn exchange(
     was_silent: bool,
 ) -> Result<Response<ResponseBody>, Failure> {
     let mut answering = pin!(place.connection.sender.clone().try_send_request(request));
-    let mut silence = Silence::new(place);
+    let waiting = Pending { place, begun: Instant::now() };
     let mut tick = pin!(sleep(TICK));
+    // One that was silent twice waits for the end of the second.
+    let mut another = None;
     let answered = poll_fn(|cx| {
         if let Poll::Ready(answered) = answering.as_mut().poll(cx) {
-            return Poll::Ready(Some(answered));
+            return Poll::Ready(Ok(answered));
         }
-        while tick.as_mut().poll(cx).is_ready() {
-            tick.set(sleep(TICK));
-            // One that was silent twice waits for the end of the second.
-            if silence.lasts() && !was_silent {
-                return Poll::Ready(None);
+        while !was_silent && tick.as_mut().poll(cx).is_ready() {
+            tick.set(sleep_until(waiting.next_look()));
+            if waiting.is_unanswered() {
+                another.get_or_insert_with(|| waiting.another_way());
             }
         }
-        Poll::Pending
+        let Some(Poll::Ready(way)) = another.as_mut().map(|way| way.as_mut().poll(cx)) else { return Poll::Pending };
+        another = None;
+        // What it was told meanwhile is a sign that it lives, and a network that is away may come back.
+        if waiting.is_unanswered() && (way.is_ok() || waiting.lasts()) { Poll::Ready(Err(way)) } else { Poll::Pending }
     })
     .await;
-    let Some(answered) = answered else {
-        // The pings were not answered either.
-        silence.place().leave();
-        return Err(Failure { error: None, is_unprocessed: false, is_silence: true });
-    };
-    let Some(place) = silence.place.take() else { unreachable!("it is taken once") };
+    let answered = answered.map_err(|way| {
+        waiting.leave();
+        Failure::Silence(way)
+    })?;
+    let place = waiting.place;
     let host = place.host();
     match answered {
         Ok(response) => {
@@ -97,9 +109,9 @@ async fn exchange(
             if refusal.is_some() {
                 host.inspect(|host| host.refused(others));
             }
+            let error = TransportError::broken(error, place.number());
             let is_unprocessed = is_unsent || refusal.is_some();
-            let error = Some(TransportError::broken(error, place.number()));
-            Err(Failure { error, is_unprocessed, is_silence: false })
+            Err(if is_unprocessed { Failure::Unprocessed(error) } else { Failure::Broken(error) })
         }
     }
 }
@@ -123,50 +135,49 @@ impl Refusal {
     }
 }
 
-/// Watches for silence of the connection while a call waits on it. A call that is dropped in a silence of three
-/// seconds leaves the connection, so that the next ones try a new one.
-struct Silence {
-    place: Option<Place>,
+/// A call that waits on a connection, which may be silent.
+struct Pending {
+    place: Place,
     begun: Instant,
-    reads: usize,
-    /// The reads at the last tick, and the ticks since they changed.
-    seen: (usize, u32),
 }
 
-impl Silence {
-    fn new(place: Place) -> Self {
-        let reads = place.connection.watch.reads();
-        Self { place: Some(place), begun: Instant::now(), reads, seen: (reads, 0) }
+impl Pending {
+    /// Returns the time at which the connection may have left a question unanswered.
+    fn next_look(&self) -> Instant {
+        let now = Instant::now();
+        let due = self.place.connection.watch.unanswered().map(|asked| asked + ANSWERED).filter(|due| *due > now);
+        due.unwrap_or(now + TICK)
     }
 
-    fn place(&self) -> &Place {
-        self.place.as_ref().expect("it is taken at the end")
+    /// Returns true if the connection has been asked if it lives, and has had the time to say so.
+    fn is_unanswered(&self) -> bool {
+        self.place.connection.watch.unanswered().is_some_and(|asked| asked.elapsed() >= ANSWERED)
     }
 
-    /// Counts a tick. Returns true once the connection has been silent for so long that a ping was not answered.
-    fn lasts(&mut self) -> bool {
-        let reads = self.place().connection.watch.reads();
-        let ticks = if reads == self.seen.0 { self.seen.1 + 1 } else { 0 };
-        self.seen = (reads, ticks);
-        ticks >= TICKS
+    /// Returns true if the call has waited in silence for as long as a network that is away for a moment gets.
+    fn lasts(&self) -> bool {
+        self.begun.elapsed() >= LONGEST
     }
-}
 
-impl Drop for Silence {
-    fn drop(&mut self) {
-        if let Some(place) = &self.place
-            && place.connection.watch.reads() == self.reads
-            && self.begun.elapsed() >= SUSPICIOUS
-        {
-            place.leave();
-        }
+    /// Returns a way on a connection that was not there as the call began.
+    fn another_way(&self) -> Pin<Box<dyn Future<Output = Result<Way, TransportError>> + Send>> {
+        let (pool, server, begun) = (self.place.pool.clone(), self.place.server.clone(), self.begun);
+        Box::pin(async move { way(&pool, &server, Except::OpenBy(begun)).await })
+    }
+
+    /// Leaves the connections that were there as the call began.
+    fn leave(&self) {
+        self.place.leave();
+        self.place.host().inspect(|host| host.leave_open_by(self.begun));
     }
 }
 
 /// The times that a call is sent again.
 const REPEATS: u32 = 3;
-const TICK: Duration = Duration::from_secs(2);
-/// The ticks of silence: one ping interval and five seconds for its answer.
-const TICKS: u32 = 5;
-/// The silence after which a call that is dropped leaves its connection.
-pub(in crate::providers::transport) const SUSPICIOUS: Duration = Duration::from_secs(3);
+/// The time between two looks at a waiting call's connection.
+const TICK: Duration = Duration::from_secs(1);
+/// The wait for a sign of life before another connection is made. Should the way there be longer than that, making one
+/// takes three times as long, and the sign comes first.
+const ANSWERED: Duration = Duration::from_secs(1);
+/// The silence for which a call waits where no other connection can be made.
+const LONGEST: Duration = Duration::from_secs(10);

@@ -2,30 +2,25 @@
 
 use std::{
     future::poll_fn,
-    io,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
-use hyper::{
-    client::conn::http2::{self, SendRequest},
-    rt::{Read, ReadBufCursor, Write},
-};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep, timeout_at},
-};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::TokioExecutor;
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::MOST;
+use super::{
+    MOST,
+    question::{ANSWERED_IN, ASKED_AFTER, Questions},
+    watch::{UNKNOWN, Watch, Watched},
+};
 use crate::{
-    internal::sync::{Mutex, lock},
+    internal::sync::lock,
     providers::{
         http::RequestBody,
         transport::{
@@ -40,25 +35,11 @@ use crate::{
 /// An HTTP/2 connection.
 pub(super) struct Connection {
     pub(super) number: u64,
+    pub(super) opened: Instant,
     pub(super) sender: SendRequest<RequestBody>,
     pub(super) watch: Arc<Watch>,
     /// The most calls that it gets: fewer once the server refused some.
     cap: AtomicUsize,
-}
-
-/// The facts of a connection that its task, its socket and its calls share.
-pub(super) struct Watch {
-    /// The times that something was read.
-    reads: AtomicUsize,
-    /// The streams that the server allows, or [`UNKNOWN`].
-    streams: AtomicUsize,
-    in_flight: AtomicUsize,
-    has_ended: AtomicBool,
-    end: Mutex<Option<hyper::Error>>,
-    /// Wakes the connection's task.
-    task: AtomicWaker,
-    /// Wakes the one who waits for the settings.
-    changed: Notify,
 }
 
 impl Connection {
@@ -70,24 +51,16 @@ impl Connection {
         expected: usize,
         (end, limit): (Instant, Duration),
     ) -> Result<Arc<Self>, NoStream> {
-        let watch = Arc::new(Watch {
-            reads: AtomicUsize::new(0),
-            streams: AtomicUsize::new(UNKNOWN),
-            in_flight: AtomicUsize::new(0),
-            has_ended: AtomicBool::new(false),
-            end: Mutex::default(),
-            task: AtomicWaker::new(),
-            changed: Notify::new(),
-        });
-        let stream = Watched { stream, watch: watch.clone(), is_fresh: false };
+        let watch = Watch::new();
+        let stream = Watched::new(stream, watch.clone());
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
-            .timer(TokioTimer::new())
+            .timer(Questions(watch.clone()))
             .initial_max_send_streams(UNKNOWN)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT);
+            .keep_alive_interval(ASKED_AFTER)
+            .keep_alive_timeout(ANSWERED_IN);
         let opening = timeout_at(end, builder.handshake(stream)).await;
         let (sender, connection) =
             opening.map_err(|_| NoStream::NoSettings(limit))?.map_err(|error| NoStream::Ended(Some(error)))?;
@@ -105,7 +78,10 @@ impl Connection {
         match watch.streams.load(Relaxed) {
             UNKNOWN => Err(NoStream::NoSettings(limit)),
             0 if !in_time => Err(NoStream::Zero(limit)),
-            _ => Ok(Arc::new(Self { number, sender, watch, cap: AtomicUsize::new(expected) })),
+            _ => {
+                let (opened, cap) = (Instant::now(), AtomicUsize::new(expected));
+                Ok(Arc::new(Self { number, opened, sender, watch, cap }))
+            }
         }
     }
 
@@ -128,7 +104,7 @@ impl Connection {
     }
 
     pub(super) fn enter(&self) {
-        self.watch.in_flight.fetch_add(1, Relaxed);
+        self.watch.enter();
     }
 
     pub(super) fn exit(&self) {
@@ -149,18 +125,6 @@ impl Connection {
         let cap = self.cap.load(Relaxed);
         if cap > 0 && cap < MOST {
             let _raised = self.cap.compare_exchange(cap, cap + 1, Relaxed, Relaxed);
-        }
-    }
-}
-
-impl Watch {
-    pub(super) fn reads(&self) -> usize {
-        self.reads.load(Relaxed)
-    }
-
-    fn learn(&self, streams: usize) {
-        if self.streams.swap(streams, Relaxed) != streams {
-            self.changed.notify_one();
         }
     }
 }
@@ -202,8 +166,8 @@ async fn drive(connection: http2::Connection<Watched, RequestBody, TokioExecutor
         watch.learn(connection.current_max_send_streams());
         while ended.is_pending() && sweep.as_mut().poll(cx).is_ready() {
             sweep.set(sleep(SWEEP));
-            let is_quiet = watch.in_flight.load(Relaxed) == 0 && watch.reads() == seen;
-            (seen, idle) = (watch.reads(), if is_quiet { idle + 1 } else { 0 });
+            let is_quiet = watch.in_flight.load(Relaxed) == 0 && watch.signs() == seen;
+            (seen, idle) = (watch.signs(), if is_quiet { idle + 1 } else { 0 });
             if idle == SWEEPS {
                 task.leave();
             }
@@ -213,61 +177,7 @@ async fn drive(connection: http2::Connection<Watched, RequestBody, TokioExecutor
     *lock(&watch.end) = ended.await.err();
 }
 
-/// A stream that counts what is read.
-struct Watched {
-    stream: MaybeTls<RoutedStream>,
-    watch: Arc<Watch>,
-    /// True if something was read that the task has not looked at.
-    is_fresh: bool,
-}
-
-impl Read for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if read.is_ready() {
-            self.watch.reads.fetch_add(1, Relaxed);
-            self.is_fresh = true;
-        } else if std::mem::take(&mut self.is_fresh) {
-            // Only now hyper has processed what was read before.
-            self.watch.task.wake();
-        }
-        read
-    }
-}
-
-impl Write for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
-    }
-}
-
-/// Stands for a limit of streams before the server's settings. No server's limit: theirs have 32 bits.
-const UNKNOWN: usize = usize::MAX - 1;
 /// What one unread answer may hold: 10 MB a second at 100 ms.
 const STREAM_WINDOW: u32 = 1 << 20;
 /// More than all streams of a connection together, so that no reader stops another.
 const CONNECTION_WINDOW: u32 = 2 * STREAM_WINDOW * MOST as u32;
-/// The silence of a connection with calls on it after which it is asked if it lives.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// The wait for that answer. With the interval it is the 20 s that such a network gets.
-const PING_TIMEOUT: Duration = Duration::from_secs(15);

@@ -15,11 +15,9 @@ use h2::Reason;
 use http::Response;
 use http_body_util::BodyExt;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
-    net::{TcpListener, TcpStream},
-    sync::{Barrier, watch},
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Barrier,
+    time::{sleep, timeout},
 };
 use tower::ServiceExt;
 
@@ -279,109 +277,3 @@ async fn who_connects_may_leave() {
 
 /// An empty frame of settings.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-
-/// A forwarder that stops forwarding what was connected before.
-struct Forwarder {
-    address: std::net::SocketAddr,
-    is_stopped: watch::Sender<bool>,
-}
-
-impl Forwarder {
-    async fn to(server: std::net::SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (is_stopped, stopped) = watch::channel(false);
-        tokio::spawn(async move {
-            let mut forwarded = JoinSet::new();
-            while let Ok((mut from, _)) = listener.accept().await {
-                let (mut stopped, is_old) = (stopped.clone(), !*stopped.borrow());
-                forwarded.spawn(async move {
-                    let mut to = TcpStream::connect(server).await.unwrap();
-                    tokio::select! {
-                        _ = copy_bidirectional(&mut from, &mut to) => {}
-                        () = async { let _ = stopped.wait_for(|is| *is && is_old).await.map(drop); } => pending().await,
-                    }
-                });
-            }
-        });
-        Self { address, is_stopped }
-    }
-}
-
-#[tokio::test]
-async fn a_connection_that_died_without_a_word_is_left() {
-    let server = Server::http2(100, |_, connection| async move {
-        serve_all(connection, |_, respond| async { say_hi(respond) }).await;
-    })
-    .await;
-    let forwarder = Forwarder::to(server.address).await;
-    let client = client();
-    let url = format!("https://{}/", forwarder.address);
-    assert!(client.clone().oneshot(get(&url)).await.is_ok());
-    forwarder.is_stopped.send(true).unwrap();
-    // One call gives up by itself; the next ones are served on a new connection.
-    let impatient = timeout(Duration::from_millis(3500), client.clone().oneshot(get(&url))).await;
-    assert!(impatient.is_err());
-    let begun = Instant::now();
-    assert!(client.clone().oneshot(get(&url)).await.is_ok());
-    assert!(begun.elapsed() < Duration::from_secs(3));
-    assert_eq!(server.connections(), 2);
-}
-
-#[tokio::test]
-async fn a_silent_call_is_sent_again_where_pings_are_unanswered() {
-    let server = Server::http2(100, |_, connection| async move {
-        serve_all(connection, |_, respond| async { say_hi(respond) }).await;
-    })
-    .await;
-    let forwarder = Forwarder::to(server.address).await;
-    let client = client();
-    let url = format!("https://{}/", forwarder.address);
-    assert!(client.clone().oneshot(get(&url)).await.is_ok());
-    forwarder.is_stopped.send(true).unwrap();
-    let answer = timeout(Duration::from_secs(25), client.clone().oneshot(get(&url))).await;
-    assert!(answer.expect("sent again in time").is_ok());
-}
-
-#[tokio::test]
-async fn a_call_that_only_takes_long_is_left_alone() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
-    let server = Server::http2(100, move |_, connection| {
-        let count = count.clone();
-        serve_all(connection, move |_, respond| {
-            count.fetch_add(1, SeqCst);
-            async move {
-                sleep(Duration::from_secs(14)).await;
-                say_hi(respond);
-            }
-        })
-    })
-    .await;
-    assert_eq!(server.ask(&client()).await.unwrap(), "hi");
-    assert_eq!((asked.load(SeqCst), server.connections()), (1, 1), "its pings were answered");
-}
-
-#[tokio::test]
-async fn kept_http1_connections_that_died_together_cost_one_call() {
-    let server = Server::with(b"http/1.1", |_, mut stream| async move {
-        let mut read = vec![0; 4096];
-        while stream.read(&mut read).await.is_ok_and(|read| read > 0) {
-            // Several at once are on a connection each.
-            sleep(Duration::from_millis(100)).await;
-            let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
-        }
-    })
-    .await;
-    let forwarder = Forwarder::to(server.address).await;
-    let client = client();
-    let url = format!("https://{}/", forwarder.address);
-    let asked = futures_util::future::join_all((0..4).map(|_| client.clone().oneshot(get(&url)))).await;
-    assert!(asked.iter().all(Result::is_ok));
-    drop(asked);
-    forwarder.is_stopped.send(true).unwrap();
-    let impatient = timeout(Duration::from_millis(3500), client.clone().oneshot(get(&url))).await;
-    assert!(impatient.is_err());
-    let next = timeout(Duration::from_secs(3), client.oneshot(get(&url))).await;
-    assert!(next.expect("on a new connection").is_ok());
-}
