@@ -4,13 +4,16 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
     vec,
 };
 
-use http::Uri;
+use http::{Extensions, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
@@ -21,6 +24,8 @@ use hyper_util::{
     rt::TokioIo,
 };
 use pin_project::pin_project;
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tower::{Service, ServiceExt};
 
@@ -140,22 +145,18 @@ impl Service<Uri> for Route {
     fn call(&mut self, to: Uri) -> Self::Future {
         let Some(proxy) = self.proxies.intercept(&to) else {
             let connecting = self.tcp.call(to);
-            return Box::pin(async move {
-                Ok(RoutedStream { stream: MaybeTls::Plain(connecting.await?), asks_proxy: false })
-            });
+            return Box::pin(async move { Ok(RoutedStream::new(MaybeTls::Plain(connecting.await?), false)) });
         };
         let to_proxy = self.to_proxy.clone().map_err(unreachable_proxy);
         let address = proxy.uri().clone();
         if to.scheme_str() == Some("http") {
-            return Box::pin(async move {
-                Ok(RoutedStream { stream: to_proxy.oneshot(address).await?.into(), asks_proxy: true })
-            });
+            return Box::pin(async move { Ok(RoutedStream::new(to_proxy.oneshot(address).await?.into(), true)) });
         }
         let mut tunnel = Tunnel::new(address, to_proxy);
         if let Some(authorization) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(authorization.clone());
         }
-        Box::pin(async move { Ok(RoutedStream { stream: tunnel.oneshot(to).await?.into(), asks_proxy: false }) })
+        Box::pin(async move { Ok(RoutedStream::new(tunnel.oneshot(to).await?.into(), false)) })
     }
 }
 
@@ -169,13 +170,58 @@ pub(super) struct RoutedStream {
     #[pin]
     stream: MaybeTls<TokioIo<TcpStream>>,
     asks_proxy: bool,
+    patience: Patience,
+}
+
+impl RoutedStream {
+    fn new(stream: MaybeTls<TokioIo<TcpStream>>, asks_proxy: bool) -> Self {
+        Self { stream, asks_proxy, patience: Patience::default() }
+    }
 }
 
 impl Connection for RoutedStream {
     fn connected(&self) -> Connected {
-        self.stream.connected().proxy(self.asks_proxy)
+        self.stream.connected().proxy(self.asks_proxy).extra(self.patience.clone())
     }
 }
+
+/// The longest time for which what was sent on a connection may stay unconfirmed, for its socket.
+#[derive(Clone, Default)]
+pub(super) struct Patience(Arc<AtomicU8>);
+
+impl Patience {
+    /// Returns the one of a connection.
+    pub(super) fn of(connection: &impl Connection) -> Self {
+        let mut extras = Extensions::new();
+        connection.connected().get_extras(&mut extras);
+        extras.remove().unwrap_or_default()
+    }
+
+    /// Sets it, short or as usual, for what is sent from now on.
+    pub(super) fn set(&self, is_short: bool) {
+        self.0.store(if is_short { SHORT } else { USUAL }, Relaxed);
+    }
+
+    /// Tells the socket before it is written to.
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    fn apply(&self, stream: &MaybeTls<TokioIo<TcpStream>>) {
+        if self.0.load(Relaxed) != TOLD
+            && let MaybeTls::Plain(stream) = stream
+        {
+            let is_short = self.0.swap(TOLD, Relaxed) == SHORT;
+            let limit = if is_short { SHORT_USER_TIMEOUT } else { TCP_USER_TIMEOUT };
+            // A system that cannot do it keeps the longer limit.
+            let _set = SockRef::from(stream.inner()).set_tcp_user_timeout(Some(limit));
+        }
+    }
+
+    #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
+    fn apply(&self, _: &MaybeTls<TokioIo<TcpStream>>) {}
+}
+
+const TOLD: u8 = 0;
+const SHORT: u8 = 1;
+const USUAL: u8 = 2;
 
 impl Read for RoutedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
@@ -185,6 +231,7 @@ impl Read for RoutedStream {
 
 impl Write for RoutedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.patience.apply(&self.stream);
         self.project().stream.poll_write(cx, bytes)
     }
 
@@ -205,6 +252,7 @@ impl Write for RoutedStream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.patience.apply(&self.stream);
         self.project().stream.poll_write_vectored(cx, parts)
     }
 }
@@ -226,3 +274,6 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// The longest time for which what was sent may stay unconfirmed: what a silent HTTP/2 connection gets.
 #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// The same for a request that can go out on another connection: the system has repeated it after 0.2, 0.6 and 1.4 s.
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+const SHORT_USER_TIMEOUT: Duration = Duration::from_secs(2);

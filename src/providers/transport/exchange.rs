@@ -27,25 +27,30 @@ pub(super) type ExchangeFuture = Pin<Box<dyn Future<Output = Result<Response<Res
 
 /// Sends a request directly to a server. Resolves with the head of the answer.
 pub(super) fn ask(pool: Arc<Pool>, server: Arc<DirectServer>, request: Request<RequestBody>) -> ExchangeFuture {
-    if server.http2.is_some() {
-        return Box::pin(ask_securely(pool, server, request));
+    match (pool.take(&server), server.http2.is_some()) {
+        (Some(link), false) if !link.has_rested => {
+            let request = of_http1(&server, request);
+            Box::pin(PooledConnection { link, pool, server }.ask(request, false))
+        }
+        (None, false) => on_new(pool, server.clone(), of_http1(&server, request)),
+        (kept, _) => Box::pin(ask_again(pool, server, kept, request)),
     }
-    on_any(pool, server.clone(), of_http1(&server, request))
 }
 
-/// Sends a request to a server that may speak HTTP/2.
-async fn ask_securely(
+/// Sends a request on a kept connection, if there is one, and once more on a new one if the kept one was dead.
+async fn ask_again(
     pool: Arc<Pool>,
     server: Arc<DirectServer>,
+    kept: Option<Box<Link>>,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, TransportError> {
-    if let Some(link) = pool.take(&server) {
+    if let Some(link) = kept {
         let mut idle = IdleLinks { pool: &pool, server: &server, begun: Some(Instant::now()) };
         let kept = PooledConnection { link, pool: pool.clone(), server: server.clone() };
         let answered = kept.ask(of_http1(&server, request.clone()), false).await;
         idle.begun = None;
         match answered {
-            // The kept connection had died without a word: nothing that was sent on it arrived anywhere.
+            // Nothing that was sent on it arrived anywhere.
             Err(error) if error.is_unconfirmed() => pool.forget(&server),
             answered => return answered,
         }
@@ -96,13 +101,18 @@ fn of_http1(server: &DirectServer, mut request: Request<RequestBody>) -> Request
 /// Sends it on a kept connection, or else on a new one.
 fn on_any(pool: Arc<Pool>, server: Arc<DirectServer>, request: Request<RequestBody>) -> ExchangeFuture {
     match pool.take(&server) {
-        Some(link) => Box::pin(PooledConnection { link, pool, server }.ask(request, false)),
-        None if server.http2.is_some() => Box::pin(ask_securely(pool, server.clone(), with_address(&server, request))),
-        None => Box::pin(async move {
-            let link = pool.connect(&server).await?;
-            PooledConnection { link, pool, server }.ask(request, true).await
-        }),
+        Some(link) if !link.has_rested => Box::pin(PooledConnection { link, pool, server }.ask(request, false)),
+        None if server.http2.is_none() => on_new(pool, server, request),
+        kept => Box::pin(ask_again(pool, server.clone(), kept, with_address(&server, request))),
     }
+}
+
+/// Sends it on a new connection without TLS.
+fn on_new(pool: Arc<Pool>, server: Arc<DirectServer>, request: Request<RequestBody>) -> ExchangeFuture {
+    Box::pin(async move {
+        let link = pool.connect(&server).await?;
+        PooledConnection { link, pool, server }.ask(request, true).await
+    })
 }
 
 /// Returns the request with its whole address, as HTTP/2 needs it.

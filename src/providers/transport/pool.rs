@@ -14,14 +14,15 @@ use http::{
     uri::{Authority, Scheme},
 };
 use hyper::client::conn::http1::{self, SendRequest};
-use tokio::{runtime::Handle, time::sleep};
+use tokio::runtime::Handle;
 use tower::ServiceExt;
 
 use super::{
-    connect::{Connector, RoutedStream},
+    connect::{Connector, Patience, RoutedStream},
     error::{TransportError, next_connection},
     http2::Host,
     maybe_tls::MaybeTls,
+    rest::{SWEEP, rest},
 };
 use crate::{
     internal::sync::{Mutex, lock},
@@ -32,7 +33,7 @@ use crate::{
 ///
 /// No task drives them: the request that uses a connection polls it. So a request costs neither a task nor a channel,
 /// and its answer is there in the poll that reads it. An idle connection is not polled: its close by the server is
-/// noticed when it is taken, and by [`sweep`], which runs every few seconds while there is one.
+/// noticed when it is taken, and by [`sweep`], which runs every second while there is one.
 pub(super) struct Pool {
     pub(super) connector: Connector,
     state: Mutex<PoolState>,
@@ -95,6 +96,9 @@ pub(super) struct Link {
     connection: Option<http1::Connection<MaybeTls<RoutedStream>, RequestBody>>,
     /// True if no task waits for it.
     is_parked: bool,
+    /// True if it was idle for so long that it may be dead.
+    pub(super) has_rested: bool,
+    patience: Patience,
 }
 
 impl Pool {
@@ -133,7 +137,12 @@ impl Pool {
 
     /// Takes the most recently used connection to this server.
     pub(super) fn take(&self, server: &DirectServer) -> Option<Box<Link>> {
-        lock(&self.state).server(server)?.idle.pop_back().map(|(_, link)| link)
+        let (sweeps, mut link) = lock(&self.state).server(server)?.idle.pop_back()?;
+        let has_rested = sweeps > 0;
+        if mem::replace(&mut link.has_rested, has_rested) != has_rested {
+            link.patience.set(has_rested);
+        }
+        Some(link)
     }
 
     /// Closes the idle connections to this server.
@@ -177,16 +186,16 @@ impl Pool {
         }
     }
 
-    /// Closes connections that were idle for too long, and those that their servers have closed. Returns false if none
-    /// is left.
-    fn sweep(&self) -> bool {
+    /// Closes connections that were idle for too long or while the machine was asleep, and those that their servers
+    /// have closed. Returns false if none is left.
+    fn sweep(&self, was_asleep: bool) -> bool {
         let servers = mem::take(&mut lock(&self.state).servers);
         // Outside of the lock, because this polls and closes connections.
         for mut server in servers {
             server.idle.retain_mut(|(sweeps, link)| {
                 *sweeps += 1;
                 link.drive_for_nobody();
-                *sweeps <= SWEEPS && link.is_idle()
+                *sweeps <= SWEEPS && link.is_idle() && !was_asleep
             });
             if server.idle.is_empty() {
                 continue;
@@ -216,9 +225,17 @@ impl PoolState {
 
 impl Link {
     pub(super) async fn new(stream: MaybeTls<RoutedStream>, number: u64) -> Result<Box<Self>, TransportError> {
+        let patience = Patience::of(&stream);
         let (sender, connection) =
             http1::handshake(stream).await.map_err(|error| TransportError::broken(error, number))?;
-        Ok(Box::new(Self { number, sender, connection: Some(connection), is_parked: true }))
+        Ok(Box::new(Self {
+            number,
+            sender,
+            connection: Some(connection),
+            is_parked: true,
+            has_rested: false,
+            patience,
+        }))
     }
 
     /// Reads and writes as far as possible. If the connection ends, it reports that to its waiters.
@@ -244,9 +261,9 @@ impl Link {
 /// Sweeps the idle connections of a pool until there are none.
 async fn sweep(mut sweeping: SweepGuard) {
     loop {
-        sleep(SWEEP).await;
+        let was_asleep = rest().await;
         let Some(pool) = sweeping.0.upgrade() else { return };
-        if !pool.sweep() {
+        if !pool.sweep(was_asleep) {
             // Another sweep may run already.
             sweeping.0 = Weak::new();
             return;
@@ -271,7 +288,5 @@ const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 /// Below the 60 s after which common load balancers close an idle connection; hyper-util has 90 s.
 pub(super) const IDLE: Duration = Duration::from_secs(50);
-/// The longest time for which a connection that its server has closed is held.
-pub(super) const SWEEP: Duration = Duration::from_secs(5);
 /// The number of sweeps that an idle connection outlives: the clock need not be read for each request.
 pub(super) const SWEEPS: u32 = (IDLE.as_secs() / SWEEP.as_secs()) as u32;

@@ -7,12 +7,13 @@ use std::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioExecutor;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     MOST,
@@ -27,7 +28,8 @@ use crate::{
             connect::RoutedStream,
             error::NoStream,
             maybe_tls::MaybeTls,
-            pool::{DirectServer, SWEEP, SWEEPS},
+            pool::{DirectServer, SWEEPS},
+            rest::rest,
         },
     },
 };
@@ -158,17 +160,19 @@ impl Drop for Task {
 async fn drive(connection: http2::Connection<Watched, RequestBody, TokioExecutor>, task: Task) {
     let watch = &task.watch;
     let mut connection = pin!(connection);
-    let mut sweep = pin!(sleep(SWEEP));
+    let mut sweep = pin!(rest());
     let (mut seen, mut idle) = (0, 0);
     let ended = poll_fn(|cx| {
         watch.task.register(cx.waker());
         let ended = connection.as_mut().poll(cx);
         watch.learn(connection.current_max_send_streams());
-        while ended.is_pending() && sweep.as_mut().poll(cx).is_ready() {
-            sweep.set(sleep(SWEEP));
+        while ended.is_pending()
+            && let Poll::Ready(was_asleep) = sweep.as_mut().poll(cx)
+        {
+            sweep.set(rest());
             let is_quiet = watch.in_flight.load(Relaxed) == 0 && watch.signs() == seen;
             (seen, idle) = (watch.signs(), if is_quiet { idle + 1 } else { 0 });
-            if idle == SWEEPS {
+            if was_asleep || idle == SWEEPS {
                 task.leave();
             }
         }

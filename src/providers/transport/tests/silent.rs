@@ -12,7 +12,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -185,3 +185,110 @@ async fn a_silence_is_a_question_after_a_second_and_then_every_five() {
 
 /// An empty frame of settings.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+/// Drops all that comes to a connection from now on, so that nobody confirms it.
+#[cfg(target_os = "linux")]
+fn cut_off(stream: &TcpStream) {
+    // BPF_RET with no byte to keep.
+    socket2::SockRef::from(stream).attach_filter(&[socket2::SockFilter::new(6, 0, 0, 0)]).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_kept_http1_connection_that_nobody_confirms_is_left_after_two_seconds() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (cut, is_cut) = watch::channel(false);
+    let server = tokio::spawn(async move {
+        let mut served = JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (mut is_cut, is_old) = (is_cut.clone(), !*is_cut.borrow());
+            served.spawn(async move {
+                let serving = async {
+                    let mut read = [0; 4096];
+                    while stream.read(&mut read).await.is_ok_and(|read| read > 0) {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                    }
+                };
+                tokio::select! {
+                    () = serving => return,
+                    () = async { let _ = is_cut.wait_for(|is| *is && is_old).await.map(drop); } => {}
+                }
+                cut_off(&stream);
+                pending().await
+            });
+        }
+    });
+    let client = crate::providers::transport::HttpClient::new().no_proxy();
+    let asked = futures_util::future::join_all((0..3).map(|_| client.clone().oneshot(get(&url)))).await;
+    assert!(asked.iter().all(Result::is_ok));
+    drop(asked);
+    cut.send(true).unwrap();
+    sleep(Duration::from_millis(2500)).await;
+    let begun = Instant::now();
+    for _ in 0..2 {
+        assert!(client.clone().oneshot(get(&url)).await.is_ok());
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    server.abort();
+}
+
+/// Lets the clock jump by an hour, as in a sleep. A clock that stands still does not wait for a socket.
+async fn jump() {
+    sleep(Duration::from_millis(100)).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    tokio::time::resume();
+    sleep(Duration::from_millis(100)).await;
+}
+
+#[tokio::test]
+async fn connections_that_were_idle_in_a_sleep_are_left_and_calls_under_way_are_not() {
+    let rows = [(&b"h2"[..], true, 2), (b"h2", false, 1), (b"http/1.1", true, 2), (b"http/1.1", false, 1)];
+    for (protocol, is_idle, connections) in rows {
+        let (asked, answer) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(usize::from(is_idle) * 2)));
+        let both = (asked.clone(), answer.clone());
+        let server = Server::with(protocol, move |_, mut stream| {
+            let (asked, answer) = both.clone();
+            let turn = move || {
+                asked.add_permits(1);
+                let answer = answer.clone();
+                async move { answer.acquire().await.unwrap().forget() }
+            };
+            async move {
+                if protocol == b"h2" {
+                    let connection = h2::server::handshake(stream).await.unwrap();
+                    let answers = |_, respond| {
+                        let turn = turn();
+                        async move {
+                            turn.await;
+                            say_hi(respond);
+                        }
+                    };
+                    return serve_all(connection, answers).await;
+                }
+                let mut read = [0; 4096];
+                while stream.read(&mut read).await.is_ok_and(|read| read > 0) {
+                    turn().await;
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").await.unwrap();
+                }
+            }
+        })
+        .await;
+        let client = client();
+        let sleeps = async {
+            if !is_idle {
+                asked.acquire().await.unwrap().forget();
+                jump().await;
+                answer.add_permits(1);
+            }
+        };
+        let (first, ()) = tokio::join!(server.ask_on(&client), sleeps);
+        assert_eq!(first.unwrap(), "hi");
+        if is_idle {
+            jump().await;
+            assert_eq!(server.ask_on(&client).await.unwrap(), "hi");
+        }
+        assert_eq!(server.connections(), connections, "{}, idle: {is_idle}", protocol.escape_ascii());
+    }
+}

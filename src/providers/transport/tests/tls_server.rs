@@ -91,11 +91,13 @@ impl Server {
     }
 
     pub(super) async fn ask(&self, client: &HttpClient) -> Result<Bytes, TransportError> {
-        let asked = async {
-            let response = client.clone().oneshot(get(&self.url())).await?;
-            Ok(response.into_body().collect().await?.to_bytes())
-        };
-        timeout(Duration::from_secs(60), asked).await.expect("an answer or an error in time")
+        timeout(Duration::from_secs(60), self.ask_on(client)).await.expect("an answer or an error in time")
+    }
+
+    /// Asks, for as long as it takes.
+    pub(super) async fn ask_on(&self, client: &HttpClient) -> Result<Bytes, TransportError> {
+        let response = client.clone().oneshot(get(&self.url())).await?;
+        Ok(response.into_body().collect().await?.to_bytes())
     }
 
     /// Asks so many times at once.
