@@ -43,6 +43,7 @@ type ConnectFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>
 #[derive(Clone)]
 pub(super) struct Connector {
     inner: HttpsConnector<Route>,
+    http1: HttpsConnector<Route>,
     timeout: Duration,
 }
 
@@ -62,7 +63,13 @@ impl Connector {
         // A proxy has an address of its own.
         let to_proxy = (connector(None), tls.proxy.clone()).into();
         let route = Route { to_proxy, tcp: connector(address), proxies };
-        Self { inner: (route, tls.provider.clone()).into(), timeout }
+        let (inner, http1) = ((route.clone(), tls.provider.clone()), (route, tls.http1.clone()));
+        Self { inner: inner.into(), http1: http1.into(), timeout }
+    }
+
+    /// Returns one that offers HTTP/1.1 alone.
+    pub(super) fn of_http1(self) -> Self {
+        Self { inner: self.http1.clone(), ..self }
     }
 
     /// Returns the longest time to connect.

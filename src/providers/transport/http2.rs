@@ -12,6 +12,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use hyper_util::client::legacy::connect::Connection as _;
@@ -25,7 +26,9 @@ use tower::ServiceExt;
 pub(super) use self::call::ask;
 use self::connection::Connection;
 use super::{
-    error::{ConnectTimedOut, TransportError, next_connection},
+    connect::{Connector, RoutedStream},
+    error::{ConnectTimedOut, NoStream, TransportError, next_connection},
+    maybe_tls::MaybeTls,
     pool::{DirectServer, Link, Pool},
 };
 use crate::internal::sync::{Mutex, lock};
@@ -47,6 +50,8 @@ struct HostState {
     /// The attempts to connect that are under way.
     connecting: usize,
     waiting: VecDeque<Waiting>,
+    /// The time until which the server's HTTP/2 is of no use: it allowed no stream.
+    http1_until: Option<Instant>,
 }
 
 /// A call that waits for a way.
@@ -132,6 +137,16 @@ impl Host {
     /// Learns that the server has not taken a call, while `others` were under way on its connection.
     fn refused(&self, others: usize) {
         self.expected.fetch_min(others.max(1), Relaxed);
+    }
+
+    /// Returns true if the server's HTTP/2 is of no use.
+    fn is_http1(&self) -> bool {
+        lock(&self.state).http1_until.is_some_and(|end| Instant::now() < end)
+    }
+
+    /// Learns so.
+    fn allows_no_stream(&self) {
+        lock(&self.state).http1_until = Some(Instant::now() + HTTP1_FOR);
     }
 
     fn answered(&self) {
@@ -231,7 +246,7 @@ async fn connect(pool: Weak<Pool>, mut attempt: Attempt) {
     let Some(connector) = pool.upgrade().map(|pool| pool.connector.clone()) else { return };
     let Some(host) = &server.http2 else { return };
     let expected = host.expected.load(Relaxed);
-    let made = open(connector, &server, number, expected).await;
+    let made = open(connector, &server, host, number, expected).await;
     let Some(pool) = pool.upgrade() else { return };
     let mut undelivered = None;
     let mut failed = Vec::new();
@@ -280,23 +295,58 @@ enum Made {
 
 /// Connects within the limit, which includes the server's first settings.
 async fn open(
-    connector: super::connect::Connector,
+    connector: Connector,
     server: &Arc<DirectServer>,
+    host: &Host,
     number: u64,
     expected: usize,
 ) -> Result<Made, TransportError> {
     let limit = connector.limit();
-    let end = Instant::now() + limit;
-    let to = server.uri().map_err(|error| TransportError::connect(error, number))?;
-    let stream = timeout_at(end, connector.oneshot(to)).await;
-    let stream = stream
-        .map_err(|_| TransportError::connect(ConnectTimedOut(limit), number))?
-        .map_err(|error| TransportError::connect(error, number))?;
+    let limit = (Instant::now() + limit, limit);
+    if host.is_http1() {
+        return open_http1(connector, server, limit, number).await;
+    }
+    let stream = connect_by(connector.clone(), server, limit, number).await?;
     if !stream.connected().is_negotiated_h2() {
         return Link::new(stream, number).await.map(Made::Link);
     }
-    let connection = Connection::open(stream, server, number, expected, (end, limit)).await;
-    connection.map(Made::Connection).map_err(|error| TransportError::connect(error, number))
+    let no_stream = |error| TransportError::connect(error, number);
+    let connection = Connection::open(stream, server, number, expected, limit).await.map_err(no_stream)?;
+    match connection.settle(limit, ZERO_FOR).await {
+        Err(NoStream::Zero(_)) if !connection.has_ended() => {
+            if let Ok(made) = open_http1(connector, server, limit, number).await {
+                tracing::warn!(server = %server.name(), "HTTP/2 without a stream; HTTP/1.1 is used");
+                host.allows_no_stream();
+                return Ok(made);
+            }
+            connection.settle(limit, limit.1).await.map_err(no_stream)?;
+        }
+        settled => settled.map_err(no_stream)?,
+    }
+    Ok(Made::Connection(connection))
+}
+
+async fn open_http1(
+    connector: Connector,
+    server: &DirectServer,
+    limit: (Instant, Duration),
+    number: u64,
+) -> Result<Made, TransportError> {
+    let stream = connect_by(connector.of_http1(), server, limit, number).await?;
+    Link::new(stream, number).await.map(Made::Link)
+}
+
+async fn connect_by(
+    connector: Connector,
+    server: &DirectServer,
+    (end, limit): (Instant, Duration),
+    number: u64,
+) -> Result<MaybeTls<RoutedStream>, TransportError> {
+    let to = server.uri().map_err(|error| TransportError::connect(error, number))?;
+    let stream = timeout_at(end, connector.oneshot(to)).await;
+    stream
+        .map_err(|_| TransportError::connect(ConnectTimedOut(limit), number))?
+        .map_err(|error| TransportError::connect(error, number))
 }
 
 impl Place {
@@ -339,3 +389,7 @@ impl Drop for Place {
 /// The most calls on one connection, whatever the server allows: the usual number, so that the end of one connection
 /// ends no more than these, and unread answers hold no more than 100 MiB.
 const MOST: usize = 100;
+/// The time that a server which allows no stream gets to change its mind. Without it, no connection is ready.
+const ZERO_FOR: Duration = Duration::from_secs(1);
+/// The time for which its HTTP/1.1 is used then.
+const HTTP1_FOR: Duration = Duration::from_secs(600);

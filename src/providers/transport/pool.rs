@@ -80,6 +80,11 @@ impl DirectServer {
         self.http2.is_some() == is_tls && self.authority == *authority
     }
 
+    /// Returns its name, with its port if it is unusual.
+    pub(super) fn name(&self) -> &str {
+        self.host.to_str().unwrap_or_default()
+    }
+
     /// Returns its address.
     pub(super) fn uri(&self) -> Result<Uri, http::Error> {
         let scheme = if self.http2.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
@@ -130,7 +135,7 @@ impl Pool {
         let hosts = lock(&self.hosts).clone();
         let figures = |host: &Arc<DirectServer>| {
             let (streams, connections) = host.http2.as_ref()?.figures();
-            Some((host.authority.to_string(), streams, connections))
+            Some((host.name().to_owned(), streams, connections))
         };
         hosts.iter().filter_map(figures).collect()
     }

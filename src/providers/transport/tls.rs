@@ -8,12 +8,14 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use super::error::InvalidTransport;
 
-/// The trusted certificates, and the two configurations made of them.
+/// The trusted certificates, and the configurations made of them.
 #[derive(Clone)]
 pub(crate) struct Tls {
     roots: Arc<RootCertStore>,
     /// For a provider: offers HTTP/2 and HTTP/1.1.
     pub(super) provider: Arc<ClientConfig>,
+    /// For a provider whose HTTP/2 is of no use: offers HTTP/1.1.
+    pub(super) http1: Arc<ClientConfig>,
     /// For a peer of one protocol only: a proxy, which speaks HTTP/1.1, or a store.
     pub(crate) proxy: Arc<ClientConfig>,
 }
@@ -44,8 +46,10 @@ impl Tls {
             .with_root_certificates(roots.clone())
             .with_no_client_auth();
         let proxy = Arc::new(config.clone());
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Self { roots, provider: Arc::new(config), proxy }
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let http1 = Arc::new(config.clone());
+        config.alpn_protocols.insert(0, b"h2".to_vec());
+        Self { roots, provider: Arc::new(config), http1, proxy }
     }
 
     pub(super) fn with_ca_file(&self, path: &Path) -> Result<Self, InvalidTransport> {

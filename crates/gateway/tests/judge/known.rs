@@ -2,9 +2,6 @@
 
 /// Each as the situation, the end of the clients' names, and why. A row that is well leaves the list.
 pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
-    ("sleep-and-wake", "plain", DEAD),
-    ("sleep-and-wake-http1", "plain", DEAD),
-    ("sleep-and-wake-readme", "", DEAD),
     ("streams-130", "plain", "by default a gateway has 100 places: the others are refused"),
     ("silent-before-the-first-token", "plain", SILENCE),
     ("silent-before-the-first-token-streamed", "", SILENCE),
@@ -42,8 +39,6 @@ pub(crate) const BY_CHANCE: &[(&str, &str, &str)] = &[
     ("lasting-503-readme", "", WAIT),
 ];
 
-const DEAD: &str =
-    "all calls of ten seconds go out on a dead HTTP/2 connection before it is left; HTTP/1.1 leaves none";
 const SILENCE: &str = "by default nothing limits a silence within the patience of its caller";
 const REPEATS: &str =
     "our attempts come on top of a client's repeats, where it does not number them: the first has three";

@@ -7,6 +7,7 @@ use std::{
     future::{pending, poll_fn},
     io,
     net::{Ipv4Addr, SocketAddr},
+    os::fd::{AsFd as _, OwnedFd},
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -20,6 +21,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::{Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+#[cfg(target_os = "linux")]
+use socket2::{SockFilter, SockRef};
 use steadfast::providers::simulated::{Simulated, SimulatedHandle};
 use steadfast_simulator::InProcess;
 use tokio::{
@@ -74,7 +77,7 @@ enum Order {
     Refuse,
     /// The connection's end.
     Cut,
-    /// Silence: nothing is read or written again, and nobody is told.
+    /// Silence: nothing arrives or is sent again, and nobody is told.
     Freeze,
 }
 
@@ -280,16 +283,17 @@ async fn serve(
 /// Serves a connection. The first byte of TLS is no letter.
 async fn connection(stream: TcpStream, shared: Arc<Shared>, orders: watch::Receiver<Order>) {
     let manners = Manners::of(*shared.manner.lock().unwrap(), shared.connections.fetch_add(1, Relaxed));
+    let Ok(socket) = stream.as_fd().try_clone_to_owned() else { return };
     let mut first = [0];
     if !matches!(stream.peek(&mut first).await, Ok(1)) {
         return;
     }
     if first[0] != 0x16 {
-        return http1(stream, shared, manners, orders).await;
+        return http1(stream, &socket, shared, manners, orders).await;
     }
     let Ok(stream) = shared.tls.accept(stream).await else { return };
     if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-        return http1(stream, shared, manners, orders).await;
+        return http1(stream, &socket, shared, manners, orders).await;
     }
     let refused = Arc::new(AtomicUsize::new(0));
     let io = Goaway { stream, sent: 0, is_due: refused.clone() };
@@ -302,7 +306,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>, orders: watch::Recei
         Some(Order::Cut) => return,
         Some(Order::Leave) => serving.as_mut().graceful_shutdown(),
         Some(Order::Refuse) => refused.store(1, Relaxed),
-        Some(Order::Freeze) => return pending().await,
+        Some(Order::Freeze) => return silence(&socket).await,
         Some(Order::Serve) | None => return sleep(READ).await,
     }
     let _ = serving.await;
@@ -327,6 +331,7 @@ const READ: Duration = Duration::from_millis(200);
 
 async fn http1(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    socket: &OwnedFd,
     shared: Arc<Shared>,
     manners: Manners,
     orders: watch::Receiver<Order>,
@@ -340,10 +345,20 @@ async fn http1(
             serving.as_mut().graceful_shutdown();
             let _ = serving.await;
         }
-        Some(Order::Freeze) => return pending().await,
+        Some(Order::Freeze) => return silence(socket).await,
         Some(Order::Serve) | None => {}
     }
     sleep(READ).await;
+}
+
+/// Drops all that comes to a connection, without a word: not even the system confirms it.
+async fn silence(socket: &OwnedFd) {
+    // A BPF program of one instruction: return no byte.
+    #[cfg(target_os = "linux")]
+    SockRef::from(socket).attach_filter(&[SockFilter::new(6, 0, 0, 0)]).unwrap();
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+    pending().await
 }
 
 /// Serves until an order comes; `None` if the connection has ended before.

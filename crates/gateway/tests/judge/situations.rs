@@ -189,17 +189,17 @@ fn connections() -> Vec<Situation> {
         Situation::new("one-of-three-replicas-stops", Plan::new(every(0.1, 0.0, 5.0), 20), happens).replicas(3)
     };
     // A laptop that wakes, or whose VPN changes: what is connected is dead, and what connects is served.
-    let wakes = || {
-        let mut calls = at_once(3, 0.5, "hello");
-        calls.extend(every(1.0, 2.0, 15.0));
+    let wakes = |asleep: f64| {
+        let mut calls = at_once(3, asleep, "hello");
+        calls.extend(every(1.0, asleep + 1.5, asleep + 14.5));
         Situation::new("sleep-and-wake", Plan::new(calls, 30), |world| async move {
             world.providers.iter().for_each(Provider::freeze);
         })
     };
     vec![
-        wakes(),
-        named(wakes().http1(), "-http1"),
-        named(wakes().file(File::Readme), "-readme"),
+        wakes(0.5),
+        named(wakes(2.5).http1(), "-http1"),
+        named(wakes(0.5).file(File::Readme), "-readme"),
         under_way("connection-ends", cut),
         named(under_way("connection-ends", cut).http1(), "-http1"),
         named(under_way("connection-ends", cut).file(File::Readme), "-readme"),

@@ -45,7 +45,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens a connection, up to the server's settings: without them nothing is known of its streams.
+    /// Opens a connection. Nothing is known of its streams until it has [settled](Self::settle).
     pub(super) async fn open(
         stream: MaybeTls<RoutedStream>,
         server: &Arc<DirectServer>,
@@ -66,24 +66,26 @@ impl Connection {
         let opening = timeout_at(end, builder.handshake(stream)).await;
         let (sender, connection) =
             opening.map_err(|_| NoStream::NoSettings(limit))?.map_err(|error| NoStream::Ended(Some(error)))?;
-        let task = Task { watch: watch.clone(), server: Arc::downgrade(server), number };
-        tokio::spawn(drive(connection, task));
-        let settled = async {
-            while matches!(watch.streams.load(Relaxed), 0 | UNKNOWN) && !watch.has_ended.load(Relaxed) {
-                watch.changed.notified().await;
+        tokio::spawn(drive(connection, Task { watch: watch.clone(), server: Arc::downgrade(server), number }));
+        let (opened, cap) = (Instant::now(), AtomicUsize::new(expected));
+        Ok(Arc::new(Self { number, opened, sender, watch, cap }))
+    }
+
+    /// Waits for the server's settings, up to the end of the limit. A server that allows no stream gets that long to
+    /// change its mind.
+    pub(super) async fn settle(&self, (end, limit): (Instant, Duration), zero: Duration) -> Result<(), NoStream> {
+        let is_known = |none| async move {
+            while none == self.watch.streams.load(Relaxed) && !self.has_ended() {
+                self.watch.changed.notified().await;
             }
         };
-        let in_time = timeout_at(end, settled).await.is_ok();
-        if watch.has_ended.load(Relaxed) {
-            return Err(NoStream::Ended(lock(&watch.end).take()));
-        }
-        match watch.streams.load(Relaxed) {
+        let _in_time = timeout_at(end, is_known(UNKNOWN)).await;
+        let _in_time = timeout_at(end.min(Instant::now() + zero), is_known(0)).await;
+        match self.watch.streams.load(Relaxed) {
+            _ if self.has_ended() => Err(NoStream::Ended(lock(&self.watch.end).take())),
             UNKNOWN => Err(NoStream::NoSettings(limit)),
-            0 if !in_time => Err(NoStream::Zero(limit)),
-            _ => {
-                let (opened, cap) = (Instant::now(), AtomicUsize::new(expected));
-                Ok(Arc::new(Self { number, opened, sender, watch, cap }))
-            }
+            0 => Err(NoStream::Zero(limit)),
+            _ => Ok(()),
         }
     }
 

@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::Barrier,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tower::ServiceExt;
 
@@ -64,7 +64,34 @@ async fn a_server_without_streams_is_named_within_the_limit_to_connect() {
         assert!(sources(&error).contains("SETTINGS_MAX_CONCURRENT_STREAMS was 0"), "{}", sources(&error));
         numbers.insert(error.connection());
     }
-    assert_eq!((numbers.len(), server.connections()), (1, 1), "one attempt for all");
+    assert_eq!((numbers.len(), server.connections()), (1, 2), "one attempt for all, and one at HTTP/1.1");
+}
+
+#[tokio::test]
+async fn a_server_without_streams_is_asked_by_http1_from_then_on() {
+    let h2 = Arc::new(AtomicUsize::new(0));
+    let count = h2.clone();
+    let server = Server::with_any(&[b"h2", b"http/1.1"], move |_, mut stream| {
+        let count = count.clone();
+        async move {
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                count.fetch_add(1, SeqCst);
+                let connection = h2::server::Builder::new().max_concurrent_streams(0).handshake(stream).await.unwrap();
+                return serve_all(connection, |_, respond| async { say_hi(respond) }).await;
+            }
+            let mut read = [0; 4096];
+            while stream.read(&mut read).await.is_ok_and(|read| read > 0) {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi").await.unwrap();
+            }
+        }
+    })
+    .await;
+    let client = client();
+    let begun = Instant::now();
+    assert!(server.ask_all(&client, 5).await.iter().all(|answer| answer.as_ref().is_ok_and(|it| it == "hi")));
+    assert!(server.ask_all(&client, 5).await.iter().all(Result::is_ok));
+    assert!(begun.elapsed() < Duration::from_millis(1900), "{:?}", begun.elapsed());
+    assert_eq!(h2.load(SeqCst), 1, "and HTTP/2 only once");
 }
 
 #[tokio::test]

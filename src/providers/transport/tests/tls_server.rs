@@ -42,9 +42,20 @@ impl Server {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        Self::with_any(&[protocol], serve).await
+    }
+
+    /// Does so for a server of several protocols.
+    pub(super) async fn with_any<F>(
+        protocols: &[&[u8]],
+        serve: impl Fn(usize, Tls) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, accepted) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let acceptor = acceptor(protocol);
+        let acceptor = acceptor(protocols);
         let count = accepted.clone();
         tokio::spawn(async move {
             let serve = Arc::new(serve);
@@ -132,7 +143,7 @@ pub(super) fn client() -> HttpClient {
     HttpClient::new().no_proxy().connect_timeout(Duration::from_secs(2)).ca_file(&file.0).unwrap()
 }
 
-fn acceptor(protocol: &[u8]) -> TlsAcceptor {
+fn acceptor(protocols: &[&[u8]]) -> TlsAcceptor {
     let chain = vec![CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -142,7 +153,7 @@ fn acceptor(protocol: &[u8]) -> TlsAcceptor {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .unwrap();
-    config.alpn_protocols = vec![protocol.to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Arc::new(config).into()
 }
 
