@@ -283,4 +283,4 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// The same for a request that can go out on another connection: the system has repeated it after 0.2, 0.6 and 1.4 s.
 #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-const SHORT_USER_TIMEOUT: Duration = Duration::from_secs(2);
+const SHORT_USER_TIMEOUT: Duration = Duration::from_millis(1500);

@@ -12,7 +12,7 @@
 //! request two changes of task, a channel and a task that waits for the connection's return. hyper speaks the
 //! protocol. The pool checks an idle connection when it takes it and every second; a request that met a closed
 //! one goes out on another, as long as nothing of it was written. On one that was idle for a second and more, the
-//! system confirms within two seconds that what was sent has arrived (on Linux), or the request goes out on a new one.
+//! system confirms within 1.5 seconds that what was sent has arrived (on Linux), or the request goes out on a new one.
 //! Connections that were idle while the machine was asleep are left (`rest.rs`).
 //!
 //! An HTTP/2 connection has a task (`http2.rs`). A server gets as many connections as its calls need: each carries

@@ -9,7 +9,6 @@ pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
     ("calls-429", "plain", REPEATS),
     ("calls-503", "plain", REPEATS),
     ("calls-529", "plain", REPEATS),
-    ("server-no-streams", "plain", "HTTP/1.1 would do: a client alone speaks nothing else"),
 ];
 
 /// The rows that are well on some days only.
