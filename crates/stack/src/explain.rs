@@ -3,7 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use super::{
-    Config, FeatureCache, Provider, Span, Tier,
+    Config, Feature, FeatureCache, Provider, Span, Tier,
     classifier::{classifier, samples, status_notes},
     schema::Retry as Retries,
 };
@@ -37,6 +37,7 @@ impl Config {
             let _ = writeln!(text, "statuses: {sentence}");
         }
         self.explain_chains(&mut text);
+        self.explain_places(&mut text);
         self.explain_cache(&mut text);
         self.explain_mirror(&mut text);
         text
@@ -109,6 +110,23 @@ impl Config {
             let chain = route.tiers.join(" -> ");
             let _ = writeln!(text, "route {} ({}): {chain}, then as without it", route.name, route.when.in_words());
         }
+    }
+
+    /// Explains how many requests of each feature may be under way, if the file limits any.
+    fn explain_places(&self, text: &mut String) {
+        let named = self.features.iter().filter_map(|(name, feature)| Some((name.as_str(), feature.concurrency?)));
+        let others = self.default_feature.as_ref().and_then(|others| others.concurrency);
+        let limited = named.chain(others.map(|places| ("others", places)));
+        let limited: Vec<String> = limited.map(|(name, places)| format!("{name} {places}")).collect();
+        if limited.is_empty() {
+            return;
+        }
+        let _ = write!(text, "requests at once: {}", limited.join(", "));
+        let is_open = |feature: &Feature| feature.concurrency.is_none();
+        if others.is_none() || self.features.values().any(is_open) {
+            let _ = write!(text, "; else as many as connections, {}", self.gateway.most_connections());
+        }
+        text.push('\n');
     }
 
     /// Explains how long answers are kept, and for which features.

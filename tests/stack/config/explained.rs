@@ -82,6 +82,27 @@ cache: answers are given again for 600s, and 3600s longer when all tiers fail; c
 }
 
 #[test]
+fn how_many_requests_of_each_feature_may_be_under_way_is_told() {
+    for (features, told) in [
+        ("features: { chat: { tiers: [one] } }", None),
+        ("features: { chat: { concurrency: 7 } }", Some("chat 7; else as many as connections, 20000")),
+        (
+            "features: { chat: { concurrency: 7 } }\ngateway: { connections: 50 }",
+            Some("chat 7; else as many as connections, 50"),
+        ),
+        ("features: { chat: { concurrency: 7 } }\ndefault_feature: { concurrency: 3 }", Some("chat 7, others 3")),
+        (
+            "features: { chat: {} }\ndefault_feature: { concurrency: 3 }",
+            Some("others 3; else as many as connections, 20000"),
+        ),
+    ] {
+        let text = format!("tiers: [{{ name: one, provider: canned, text: a }}]\n{features}\n");
+        let explained = Config::from_str(&text, Format::Yaml).unwrap().explain();
+        assert_eq!(explained.lines().find_map(|line| line.strip_prefix("requests at once: ")), told, "{explained}");
+    }
+}
+
+#[test]
 fn what_is_mirrored_and_to_whom_is_told() {
     let tiers = "tiers: [{ name: one, provider: canned, text: a }, { name: two, provider: simulated }]";
     for (mirror, told) in [

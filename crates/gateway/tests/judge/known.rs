@@ -2,7 +2,6 @@
 
 /// Each as the situation, the end of the clients' names, and why. A row that is well leaves the list.
 pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
-    ("streams-130", "plain", "by default a gateway has 100 places: the others are refused"),
     ("silent-before-the-first-token", "plain", SILENCE),
     ("silent-before-the-first-token-streamed", "", SILENCE),
     ("silent-in-the-stream", "plain", SILENCE),

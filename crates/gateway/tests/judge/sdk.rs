@@ -53,7 +53,7 @@ const MORE: &[&str] = &[
     "network-refused-6s-one-tier",
     "connection-ends",
     "goaway-unprocessed",
-    "streams-130-wide",
+    "streams-130",
     "lasting-429",
     "lasting-503-readme",
 ];

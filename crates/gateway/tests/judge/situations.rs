@@ -211,11 +211,8 @@ fn connections() -> Vec<Situation> {
 }
 
 fn streams() -> Vec<Situation> {
-    let many = || {
-        let mut many = at_once(130, 0.1, TAKE_YOUR_TIME);
-        many.extend(every(1.0, 1.0, 4.0));
-        Situation::new("streams-130", Plan::new(many, 25), |_| async {}).streamed()
-    };
+    let mut many = at_once(130, 0.1, TAKE_YOUR_TIME);
+    many.extend(every(1.0, 1.0, 4.0));
     let readers = |world: Arc<World>| async move {
         let mut readers = Vec::new();
         for _ in 0..8 {
@@ -224,8 +221,7 @@ fn streams() -> Vec<Situation> {
         sleep(seconds(30)).await;
     };
     vec![
-        many(),
-        named(many().file(File::Wide), "-wide"),
+        Situation::new("streams-130", Plan::new(many, 25), |_| async {}).streamed(),
         Situation::new("slow-readers", Plan::new(every(1.0, 6.0, 10.0), 15), readers),
     ]
 }

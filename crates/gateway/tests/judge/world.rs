@@ -51,8 +51,6 @@ impl fmt::Display for Dialect {
 pub(crate) enum File {
     /// One tier of the client's dialect, and nothing else: every default.
     One,
-    /// One tier, and places for any number of requests.
-    Wide,
     /// The README's.
     Readme,
     /// The README's, with these failures as the only ones that go to the next tier, as an imported list says.
@@ -181,7 +179,6 @@ fn config(stage: Stage, dialect: Dialect, providers: &[Provider; 3]) -> String {
     };
     match stage.file {
         File::One => format!("tiers:\n{}", tier("sonnet", &first)),
-        File::Wide => format!("tiers:\n{}default_feature: {{ concurrency: 1000 }}\n", tier("sonnet", &first)),
         File::TwoModels => format!("tiers:\n{}{}", tier("sonnet", &first), tier("opus", &first)),
         File::Three => {
             format!("tiers:\n{}{}{}", tier("sonnet", &first), tier("opus", &second), tier("haiku", &third))

@@ -25,7 +25,7 @@ pub struct Gateway {
     #[schemars(extend("default" = "30s"))]
     pub grace: Option<Span>,
     /// The most open connections; further ones are refused with 503. Default: 20,000.
-    #[schemars(extend("default" = 20_000), range(min = 1))]
+    #[schemars(extend("default" = Gateway::CONNECTIONS), range(min = 1))]
     pub connections: Option<u32>,
     /// The largest request body, up to 1 GiB; a body announced as larger is not read. A reload changes it. Default: 32
     /// MiB, like Anthropic's.
@@ -140,6 +140,16 @@ pub struct GatewayLimits {
     /// JSON values of one schema that is rewritten for another provider. Default: 20,000.
     #[schemars(extend("default" = 20_000), range(min = 1))]
     pub schema_nodes: Option<u32>,
+}
+
+impl Gateway {
+    /// The default of `connections`.
+    const CONNECTIONS: u32 = 20_000;
+
+    /// Returns the most open connections.
+    pub(crate) fn most_connections(&self) -> usize {
+        self.connections.unwrap_or(Self::CONNECTIONS) as usize
+    }
 }
 
 impl GatewayLimits {

@@ -80,7 +80,7 @@ pub struct Config {
     pub models: BTreeMap<String, ModelName>,
     /// The resources of each product feature.
     pub features: BTreeMap<String, Feature>,
-    /// The limits of unnamed features. Default: 100 concurrent requests.
+    /// The limits of unnamed features. Default: those of a feature that sets none.
     pub default_feature: Option<Feature>,
     /// The longest time to an answer's first token, over all tiers. Default: 90 s.
     #[schemars(extend("default" = "90s"))]

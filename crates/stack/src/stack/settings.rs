@@ -24,8 +24,6 @@ use steadfast::{
 
 /// The default of the file's `timeout`.
 const TOTAL: Duration = Duration::from_secs(90);
-/// The default of a feature's `concurrency`.
-const CONCURRENCY: usize = 100;
 /// The default first wait if only the factor is set.
 const BASE: Duration = Duration::from_millis(500);
 /// The layer's own limits on a stream's silences, for a pair of which only one is set.
@@ -296,6 +294,8 @@ fn window(
 /// Builds the limits of all features.
 pub(super) fn bulkhead(config: &schema::Config) -> Result<BulkheadLayer, InvalidConfig> {
     let default = config.default_feature.clone().unwrap_or_default();
+    let most = config.gateway.most_connections();
+    let limits = |field: &str, feature| limits(field, feature, most);
     let mut layer = BulkheadLayer::new().max_wait(Duration::MAX).default_limit(limits("default_feature", &default)?);
     for (name, feature) in &config.features {
         layer = layer.feature(name.as_str(), limits(&format!("features.{name}"), feature)?);
@@ -303,8 +303,10 @@ pub(super) fn bulkhead(config: &schema::Config) -> Result<BulkheadLayer, Invalid
     Ok(layer)
 }
 
-fn limits(field: &str, feature: &Feature) -> Result<Limits, InvalidConfig> {
-    let mut limits = Limits::new(feature.concurrency.unwrap_or(CONCURRENCY));
+/// Returns a feature's limits. `most` is the number of its places if the file names none: a limit that nobody asked for
+/// refuses only callers who could not connect.
+fn limits(field: &str, feature: &Feature, most: usize) -> Result<Limits, InvalidConfig> {
+    let mut limits = Limits::new(feature.concurrency.unwrap_or(most));
     if let Some(queue) = feature.queue {
         limits = limits.queue(queue);
     }

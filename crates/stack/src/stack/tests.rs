@@ -193,6 +193,19 @@ async fn a_feature_has_its_own_time() {
     }
 }
 
+#[test]
+fn a_feature_without_a_limit_has_as_many_places_as_there_may_be_connections() {
+    let mut config = config([simulated("a")]);
+    let own = |concurrency| crate::Feature { concurrency, ..Default::default() };
+    config.features = [("few".into(), own(Some(7))), ("open".into(), own(None))].into();
+    for (connections, places) in [(None, 20_000), (Some(30_000), 30_000)] {
+        config.gateway.connections = connections;
+        let bulkhead = Stack::builder().build(config.clone()).unwrap().handle().bulkhead();
+        let limits = ["few", "open", "other"].map(|feature| bulkhead.limit(feature));
+        assert_eq!(limits, [7, places, places]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_healthy_call_allocates_the_one_box_that_gives_the_service_a_name() {
     use std::{future::Future as _, pin::pin, task::Waker};
