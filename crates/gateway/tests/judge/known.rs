@@ -2,9 +2,6 @@
 
 /// Each as the situation, the end of the clients' names, and why. A row that is well leaves the list.
 pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
-    ("silent-before-the-first-token", "plain", SILENCE),
-    ("silent-before-the-first-token-streamed", "", SILENCE),
-    ("silent-in-the-stream", "plain", SILENCE),
     ("calls-429", "plain", REPEATS),
     ("calls-503", "plain", REPEATS),
     ("calls-529", "plain", REPEATS),
@@ -37,7 +34,6 @@ pub(crate) const BY_CHANCE: &[(&str, &str, &str)] = &[
     ("lasting-503-readme", "", WAIT),
 ];
 
-const SILENCE: &str = "by default nothing limits a silence within the patience of its caller";
 const REPEATS: &str =
     "our attempts come on top of a client's repeats, where it does not number them: the first has three";
 const WAIT: &str = "who obeys two of our `Retry-After` hears too late: up to 10 s each, and the attempts before";

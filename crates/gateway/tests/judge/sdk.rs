@@ -35,7 +35,7 @@ const ALWAYS: &[&str] = &[
     "key-revoked-then-restart",
     "retired-fallback",
     "usage-limit-as-400-imported",
-    "silent-before-the-first-token-streamed",
+    "silent-before-the-first-token-streamed-impatient",
     "calls-429",
     "calls-503",
     "calls-529",
@@ -44,6 +44,8 @@ const ALWAYS: &[&str] = &[
 
 /// The situations that need too much of a processor, or of time, for every run.
 const MORE: &[&str] = &[
+    "silent-before-the-first-token",
+    "silent-before-the-first-token-streamed",
     "network-refused-1s",
     "network-reset-6s",
     "network-refused-15s",

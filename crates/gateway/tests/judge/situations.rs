@@ -29,6 +29,8 @@ pub(crate) enum Promise {
     SameWords,
     /// Every call is served, though the client alone is lost; at most one waits for more than ten seconds.
     Served,
+    /// The same of every call but the first, whose caller is impatient.
+    ServedNext,
 }
 
 type Happening = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -296,20 +298,21 @@ fn stalls() -> Vec<Situation> {
             async move { world.first().script().fail(fault) }
         }
     };
-    let before = Plan::new(every(12.0, 0.2, 24.2), 12);
-    let within = Plan::new(every(14.0, 0.2, 28.2), 14);
+    let stall = |name, plan, fault| Situation::new(name, plan, silent(fault)).file(File::Readme);
+    // The README's limits are 30 s for an answer's beginning and 60 s within a stream. Whoever waits longer, as all SDKs
+    // do by default, is served; whoever leaves earlier is lost at the provider alone too, but once.
+    let patient = |first| Plan::new([every(1.0, 0.2, 0.2), every(1.0, first, first + 2.0)].concat(), first as u64);
+    let impatient = |patience| Plan::new(every(1.5 * patience, 0.2, 0.2 + 3.0 * patience), patience as u64);
+    let before = "silent-before-the-first-token";
+    let within = "silent-in-the-stream";
+    let left = |situation: Situation| named(situation, "-impatient").promise(Promise::ServedNext);
     vec![
-        Situation::new("silent-before-the-first-token", before.clone(), silent(Fault::Hang))
-            .file(File::Readme)
-            .promise(Promise::Served),
-        Situation::new("silent-before-the-first-token-streamed", before, silent(Fault::Hang))
-            .streamed()
-            .file(File::Readme)
-            .promise(Promise::Served),
-        Situation::new("silent-in-the-stream", within, silent(Fault::StallAfter(3)))
-            .streamed()
-            .file(File::Readme)
-            .promise(Promise::Served),
+        stall(before, patient(40.0), Fault::Hang).promise(Promise::Served).long(),
+        named(stall(before, patient(40.0), Fault::Hang), "-streamed").streamed().promise(Promise::Served).long(),
+        stall(within, patient(70.0), Fault::StallAfter(3)).streamed().promise(Promise::Served).long(),
+        left(stall(before, impatient(12.0), Fault::Hang)),
+        left(named(stall(before, impatient(12.0), Fault::Hang), "-streamed").streamed()),
+        left(stall(within, impatient(14.0), Fault::StallAfter(3)).streamed()),
     ]
 }
 

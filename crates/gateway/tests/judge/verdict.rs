@@ -111,19 +111,25 @@ impl Row {
                     broken.push(format!("{:.300} in place of {:.300}", through.error, alone.error));
                 }
             }
-            Promise::Served => {
-                if let Some(lost) = self.through.outcomes.iter().find(|outcome| !outcome.served) {
-                    let count = self.through.outcomes.len() - self.through.served();
-                    broken.push(format!("{count} lost beside a provider that serves: {:.300}", lost.error));
-                }
-                let waited = self.through.outcomes.iter().filter(|outcome| outcome.seconds > HEARD + SLACK).count();
-                if waited > 1 {
-                    broken.push(format!("{waited} waited for more than {HEARD} s"));
-                }
-            }
+            Promise::Served => broken.extend(unserved(&self.through.outcomes, 1)),
+            Promise::ServedNext => broken.extend(unserved(&self.through.outcomes[1..], 0)),
         }
         broken
     }
+}
+
+/// Returns the problems of calls of which each is to be served, and no more than so many after a long wait.
+fn unserved(outcomes: &[Outcome], long: usize) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut lost = outcomes.iter().filter(|outcome| !outcome.served);
+    if let Some(first) = lost.next() {
+        broken.push(format!("{} lost beside a provider that serves: {:.300}", lost.count() + 1, first.error));
+    }
+    let waited = outcomes.iter().filter(|outcome| outcome.seconds > HEARD + SLACK).count();
+    if waited > long {
+        broken.push(format!("{waited} waited for more than {HEARD} s"));
+    }
+    broken
 }
 
 impl fmt::Display for Row {
