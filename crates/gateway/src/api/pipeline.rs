@@ -35,6 +35,7 @@ use super::{
     panic::{self, Panic},
     records::{Entry, Outcome, REQUEST_ID, Record},
     refusal::{self, refuse},
+    repeats::ConnectionFailures,
     request_options::RequestOptions,
     stored_responses,
     stream::{EventStream, PendingCall, ResponseStart, StreamLimits, stopping},
@@ -55,11 +56,16 @@ pub(crate) struct ConnectionContext {
     pub(super) service: Mutex<BoxLlmService>,
     /// A child of the gateway's token, which has its own lock.
     pub(super) cut: CancellationToken,
+    failures: Arc<ConnectionFailures>,
 }
 
 impl ConnectionContext {
     pub(crate) fn of(gateway: &GatewayState) -> Self {
-        Self { service: Mutex::new(gateway.service.clone()), cut: gateway.lifecycle.cut.child_token() }
+        Self {
+            service: Mutex::new(gateway.service.clone()),
+            cut: gateway.lifecycle.cut.child_token(),
+            failures: Arc::default(),
+        }
     }
 
     /// Replaces the service after a panic in it. A clone carries no readiness, and nothing that the panic cut short.
@@ -139,7 +145,8 @@ pub(crate) fn answer<'a>(
                 None => fail(&entry, options.explain, &stored_responses::no_background(), dialect),
             };
         }
-        let repeat = gateway.repeats.mark(&headers, key.as_ref().map(|key| &*key.name), &request);
+        let name = key.as_ref().map(|key| &*key.name);
+        let repeat = gateway.repeats.mark(&headers, name, &request, &connection.failures);
         let request = match repeat.inform(request) {
             Ok(request) => request,
             Err(remembered) => {

@@ -298,7 +298,10 @@ fn stalls() -> Vec<Situation> {
             async move { world.first().script().fail(fault) }
         }
     };
-    let stall = |name, plan, fault| Situation::new(name, plan, silent(fault)).file(File::Readme);
+    let stall = |name, mut plan: Plan, fault| {
+        plan.calls.iter_mut().enumerate().for_each(|(number, call)| call.prompt = format!("question {number}"));
+        Situation::new(name, plan, silent(fault)).file(File::Readme)
+    };
     // The README's limits are 30 s for an answer's beginning and 60 s within a stream. Whoever waits longer, as all SDKs
     // do by default, is served; whoever leaves earlier is lost at the provider alone too, but once.
     let patient = |first| Plan::new([every(1.0, 0.2, 0.2), every(1.0, first, first + 2.0)].concat(), first as u64);

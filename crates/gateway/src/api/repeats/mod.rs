@@ -10,12 +10,14 @@
 //! - **The calls.** The official SDKs number their repeats (`x-stainless-retry-count`). By its second repeat an SDK
 //!   alone has made three calls, so that each tier sees three at most for that request, the gateway's own repeats
 //!   included. With none left, the gateway answers with the failure that it remembers, for ten seconds at most after
-//!   the last call or the wait that the provider asked for. A request without such a number is never answered so; for
-//!   that time each tier is asked once for it, as its client alone would.
+//!   the last call or the wait that the provider asked for. Other clients number nothing: the same request on the same
+//!   connection within five seconds of its failure is such a repeat. Any other request without a number is never
+//!   answered so; for that time each tier is asked once for it, as its client alone would.
 //!
 //! A tier that has answered the caller since is forgotten. A thousand failures are kept at most, in memory alone; where
 //! there is no room, the caller with the most of them loses its oldest.
 
+mod connection;
 mod memory;
 #[cfg(test)]
 mod tests;
@@ -39,7 +41,11 @@ use steadfast::{
 use steadfast_stack::AskedTier;
 use tokio::time::Instant;
 
-use self::memory::{Failure, Memory, Subject};
+pub(crate) use self::connection::ConnectionFailures;
+use self::{
+    connection::Failures,
+    memory::{Failure, Memory, Subject},
+};
 use crate::lock::lock;
 
 /// The wait from which on a failed call has left its caller waiting.
@@ -76,25 +82,38 @@ pub(crate) struct Repeat {
     asked: AskedTier,
     /// The number that the client gives its repeats; 0 is a first request.
     number: Option<u16>,
+    connection: Arc<ConnectionFailures>,
+    /// The failures that this request repeats, of a client that gives no number.
+    row: Option<Failures>,
 }
 
 impl Repeats {
     /// Returns a request's mark. `key` is the name of the caller's key.
-    pub(crate) fn mark(self: &Arc<Self>, headers: &HeaderMap, key: Option<&str>, request: &LlmRequest) -> Repeat {
+    pub(crate) fn mark(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        key: Option<&str>,
+        request: &LlmRequest,
+        connection: &Arc<ConnectionFailures>,
+    ) -> Repeat {
         let session = request.session();
         let caller = self.seed.hash_one((key, session.filter(|_| key.is_none())));
         let body: &[u8] = request.wire().map_or(&[], |wire| wire.body());
         let (head, tail) = (&body[..body.len().min(HEAD)], &body[body.len().saturating_sub(TAIL)..]);
         let path = (request.wire().map(|wire| wire.dialect().to_string()), request.model(), request.is_stream());
+        let body = Subject::Body(self.seed.hash_one((path, body.len(), head, tail)));
+        let (number, begun) = (number(headers), Instant::now());
         Repeat {
             repeats: self.clone(),
             caller,
             is_named: key.is_some() || session.is_some(),
-            body: Subject::Body(self.seed.hash_one((path, body.len(), head, tail))),
+            body,
             session: session.map(|session| Subject::Session(self.seed.hash_one(session))),
-            begun: Instant::now(),
+            begun,
             asked: AskedTier::default(),
-            number: number(headers),
+            number,
+            connection: connection.clone(),
+            row: connection.of(body, begun).filter(|_| number.is_none()),
         }
     }
 
@@ -130,19 +149,15 @@ impl Repeat {
         let now = Instant::now();
         let mut known = KnownFailures::new();
         let mut remembered = None;
-        let number = self.number.unwrap_or_default();
+        let is_repeat = self.number.is_some_and(|number| number > 0) || self.row.is_some();
         self.repeats.change(|memory| {
             memory.forget_old(self.caller, now);
             if let Some(note) = memory.find(self.caller, self.body) {
-                remembered = note.failure.filter(|failure| number > 0 && failure.is_final && now < failure.until);
+                remembered = note.failure.filter(|failure| is_repeat && failure.is_final && now < failure.until);
                 let has_lapsed = note.failure.is_none_or(|failure| failure.until <= now);
                 for tier in &note.tiers {
-                    // A client alone would by now have made this call too.
-                    let left = match number {
-                        0 => 1,
-                        _ => number.saturating_add(1).saturating_sub(tier.calls).max(has_lapsed.into()),
-                    };
-                    let is_limited = number > 0 || !has_lapsed;
+                    let left = self.calls_left(tier.calls).max(has_lapsed.into());
+                    let is_limited = is_repeat || !has_lapsed;
                     if is_limited && tier.calls > 0 {
                         known = std::mem::take(&mut known).calls_left_at(tier.name.clone(), left);
                     }
@@ -162,9 +177,22 @@ impl Repeat {
             }
         });
         match remembered {
-            Some(failure) => Err(failure.error(now)),
+            Some(failure) => {
+                self.connection.add(self.body, 0, now);
+                Err(failure.error(now))
+            }
             None => Ok(request.with_known_failures(known).with_extension(self.asked.clone())),
         }
+    }
+
+    /// Returns the calls that a client alone would by now have made beside these.
+    fn calls_left(&self, calls: u16) -> u16 {
+        let (number, calls) = match (self.number, self.row) {
+            (None | Some(0), None) => return 1,
+            (None, Some(row)) => (row.requests, row.calls),
+            (Some(number), _) => (number, calls),
+        };
+        number.saturating_add(1).saturating_sub(calls)
     }
 
     /// Remembers the steps that failed before an answer.
@@ -187,10 +215,18 @@ impl Repeat {
             true => vec![(Arc::from(""), 1)],
             false => sent.map(|step| (step.tier.clone().unwrap_or_default(), cost(step))).collect(),
         };
-        if names.is_empty() || kind.is_callers_own() {
+        if kind.is_callers_own() {
             return;
         }
         let now = Instant::now();
+        let calls_at = |name: &Arc<str>| {
+            names.iter().filter(|(other, _)| other == name).fold(0, |sum: u16, (_, cost)| sum.saturating_add(*cost))
+        };
+        let calls = names.iter().map(|(name, _)| calls_at(name));
+        self.connection.add(self.body, calls.max().unwrap_or_default(), now);
+        if names.is_empty() {
+            return;
+        }
         let rests_until = error.retry_at().map_or(now, |at| at.clamp(now, now + memory::LIFE));
         let failure =
             Failure { kind, status, is_final: is_final(steps), rests_until, until: rests_until + ANSWERS_FOR };
@@ -236,6 +272,7 @@ impl Repeat {
         if self.repeats.kept.load(Relaxed) == 0 {
             return;
         }
+        self.connection.clear();
         let subjects = [Some(self.body), self.session, Some(Subject::Caller)];
         self.repeats.change(|memory| {
             subjects.into_iter().flatten().for_each(|subject| memory.answered(self.caller, subject, tier, self.begun));

@@ -4,7 +4,7 @@ use super::{
 };
 
 fn broke(repeats: &Arc<Repeats>, key: &str, prompt: &str) -> Repeat {
-    let repeat = repeats.mark(&HeaderMap::new(), Some(key), &request(prompt));
+    let repeat = repeats.mark(&HeaderMap::new(), Some(key), &request(prompt), &Arc::default());
     repeat.broke(&"sonnet".into(), ErrorKind::StreamBroken);
     repeat
 }
@@ -45,7 +45,7 @@ async fn of_two_thousand_callers_the_last_thousand_are_known() {
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_forgotten_after_its_minute_and_an_old_memory_costs_nobody_a_lock() {
     let repeats = Arc::new(Repeats::default());
-    let other = repeats.mark(&HeaderMap::new(), Some("other"), &request("hello"));
+    let other = repeats.mark(&HeaderMap::new(), Some("other"), &request("hello"), &Arc::default());
     let repeat = broke(&repeats, "one", "hello");
     tokio::time::advance(LIFE - Duration::from_secs(1)).await;
     let _ = repeat.inform(request("hello"));
@@ -64,6 +64,6 @@ async fn requests_that_differ_in_the_middle_of_their_length_alone_are_two() {
     let repeats = Arc::new(Repeats::default());
     let long = |middle: &str| format!("{}{middle}{}", "a".repeat(20_000), "b".repeat(20_000));
     let one = broke(&repeats, "one", &long("x"));
-    let other = repeats.mark(&HeaderMap::new(), Some("one"), &request(&long("y")));
+    let other = repeats.mark(&HeaderMap::new(), Some("one"), &request(&long("y")), &Arc::default());
     assert!(is_known(&one) && !is_known(&other));
 }

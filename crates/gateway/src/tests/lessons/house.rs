@@ -21,7 +21,8 @@ use tokio::time::{Instant, sleep};
 use tower::{BoxError, Service, ServiceExt, service_fn};
 
 use crate::{
-    api::{Catalog, GatewayState, Keys, router},
+    api::{Catalog, GatewayState, Keys, Routes, router},
+    http::Handler,
     limits::Settings,
     tests::harness::{Answer, MESSAGES, addressed, spelled},
 };
@@ -164,6 +165,8 @@ impl Scripted {
 /// The gateway and the providers behind it.
 pub(super) struct House {
     router: Router,
+    /// The connection of all requests, if they have one in common.
+    connection: Option<(Routes, <Routes as Handler>::Connection)>,
     pub(super) gateway: Arc<GatewayState>,
     pub(super) stack: StackHandle,
     simulated: HashMap<&'static str, SimulatedHandle>,
@@ -226,7 +229,8 @@ impl Plan {
         let handle = stack.handle();
         let catalog = Catalog::Stack(handle.clone());
         let gateway = Arc::new(GatewayState::new(stack.service(), catalog, self.keys, self.settings));
-        House { router: router(gateway.clone()), gateway, stack: handle, simulated: self.simulated }
+        let connection = None;
+        House { router: router(gateway.clone()), connection, gateway, stack: handle, simulated: self.simulated }
     }
 }
 
@@ -241,6 +245,14 @@ impl House {
     }
 
     /// A request to one of the protocols, in its own spelling, and its answer to the end.
+    /// Sends all requests on one connection, as a client does that keeps it.
+    pub(super) fn on_one_connection(mut self) -> Self {
+        let routes = Routes::new(self.gateway.clone(), self.router.clone());
+        let connection = routes.connection();
+        self.connection = Some((routes, connection));
+        self
+    }
+
     pub(super) async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answered {
         self.send("POST", &addressed(path, body), headers, spelled(path, body).to_string()).await
     }
@@ -278,7 +290,11 @@ impl House {
         for (name, value) in headers {
             request = request.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        self.router.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap()
+        let request = request.body(Body::from(body)).unwrap();
+        match &self.connection {
+            Some((routes, connection)) => routes.answer(connection, request).await,
+            None => self.router.clone().oneshot(request).await.unwrap(),
+        }
     }
 
     /// Returns the gateway's record of its last request.

@@ -300,6 +300,57 @@ async fn a_repeat_without_a_number_is_one_call_and_is_made() {
     }
 }
 
+// Google's SDK numbers nothing and repeats four times on its connection: three calls of the gateway's for the first and
+// one for each of the others were seven in place of five.
+#[tokio::test(start_paused = true)]
+async fn a_repeat_on_the_same_connection_is_known_without_a_number() {
+    for fault in [limited(1), Fault::Unavailable, Fault::Overloaded] {
+        for path in [MESSAGES, CHAT, GEMINI] {
+            for caller in CALLERS {
+                for config in [ONE, PAIR] {
+                    let case = format!("{fault} {path} {caller:?} {config}");
+                    let house = Plan::of(config).keys(caller.keys()).build().on_one_connection();
+                    for host in [ANTHROPIC, OPENAI] {
+                        house.provider(host).fail(fault.clone());
+                    }
+                    let headers = caller.headers();
+                    for repeat in 0..5 {
+                        let answer = house.post(path, &headers, &hello(false)).await;
+                        assert!(answer.status >= 429, "{case}: {answer:?}");
+                        for host in [ANTHROPIC, OPENAI] {
+                            let most = u64::max(repeat + 1, 3);
+                            assert!(house.calls(host) <= most, "{case} {repeat}: {}", house.calls(host));
+                        }
+                        sleep(Duration::from_secs(1 << repeat)).await;
+                    }
+                    // It is another request after an answer, and another one needs none.
+                    house.provider(ANTHROPIC).heal();
+                    house.provider(OPENAI).heal();
+                    house.post(path, &headers, &asking("bye", false)).await.assert_clean(&case);
+                    house.post(path, &headers, &hello(false)).await.assert_clean(&case);
+                }
+            }
+        }
+    }
+}
+
+// Somebody who asks the same thing every six seconds repeats nothing, nor does another connection.
+#[tokio::test(start_paused = true)]
+async fn the_same_request_later_or_from_elsewhere_is_always_a_call() {
+    for path in PATHS {
+        for is_kept in [false, true] {
+            let case = format!("{path} {is_kept}");
+            let house = Plan::of(ONE).build();
+            let house = if is_kept { house.on_one_connection() } else { house };
+            house.provider(ANTHROPIC).fail(Fault::Unavailable);
+            assert!(house.post(path, &[], &hello(false)).await.status >= 500, "{case}");
+            house.provider(ANTHROPIC).heal();
+            sleep(Duration::from_secs(if is_kept { 6 } else { 1 })).await;
+            house.post(path, &[], &hello(false)).await.assert_clean(&case);
+        }
+    }
+}
+
 // Bad input: one request a hundred times, without a word of it.
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_repeats_one_request_a_hundred_times_is_served_once_the_provider_is_back() {
