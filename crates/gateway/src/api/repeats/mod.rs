@@ -12,7 +12,7 @@
 //!   included. With none left, the gateway answers with the failure that it remembers, for ten seconds at most after
 //!   the last call or the wait that the provider asked for. Other clients number nothing: the same request on the same
 //!   connection within five seconds of its failure is such a repeat. Any other request without a number is never
-//!   answered so; for that time each tier is asked once for it, as its client alone would.
+//!   answered so; each tier is asked once for it, as its client alone would.
 //!
 //! A tier that has answered the caller since is forgotten. A thousand failures are kept at most, in memory alone; where
 //! there is no room, the caller with the most of them loses its oldest.
@@ -157,7 +157,8 @@ impl Repeat {
                 let has_lapsed = note.failure.is_none_or(|failure| failure.until <= now);
                 for tier in &note.tiers {
                     let left = self.calls_left(tier.calls).max(has_lapsed.into());
-                    let is_limited = is_repeat || !has_lapsed;
+                    // A request that a client calls its first is one again by then.
+                    let is_limited = is_repeat || self.number.is_none() || !has_lapsed;
                     if is_limited && tier.calls > 0 {
                         known = std::mem::take(&mut known).calls_left_at(tier.name.clone(), left);
                     }

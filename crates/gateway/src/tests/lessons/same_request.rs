@@ -321,7 +321,7 @@ async fn a_repeat_on_the_same_connection_is_known_without_a_number() {
                             let most = u64::max(repeat + 1, 3);
                             assert!(house.calls(host) <= most, "{case} {repeat}: {}", house.calls(host));
                         }
-                        sleep(Duration::from_secs(1 << repeat)).await;
+                        sleep(Duration::from_secs(2 << repeat)).await;
                     }
                     // It is another request after an answer, and another one needs none.
                     house.provider(ANTHROPIC).heal();
