@@ -226,14 +226,8 @@ impl Keys {
     /// Returns the caller's key, from `Authorization: Bearer` or a protocol's own header, or `in_query`, where the
     /// caller's protocol has a key there. Claude Code may send the first two.
     pub(crate) fn authenticate(&self, headers: &HeaderMap, in_query: Option<&str>) -> Result<Arc<Key>, Denial> {
-        let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
-            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        let own = OWN_HEADERS.into_iter().flat_map(|name| headers.get_all(name));
-        let own = own.filter_map(|value| Some(value.to_str().ok()?.trim()));
         let mut denied = Denial::NoKey;
-        for shown in bearer.chain(own).chain(in_query).filter(|shown| !shown.is_empty()) {
+        for shown in shown(headers).chain(in_query.filter(|shown| !shown.is_empty())) {
             match self.find(shown) {
                 Some(key) if key.is_expired(wall_clock::since_1970()) => denied = Denial::Expired,
                 Some(key) => return Ok(key),
@@ -326,6 +320,16 @@ pub(crate) async fn call(
         Poll::Ready(Ok::<_, LlmError>(service.call(request)))
     });
     calling.await?.await.or_else(LlmResponse::from_failed_answer)
+}
+
+/// Iterates over the keys that a caller shows, whoever's they are.
+pub(crate) fn shown(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let own = OWN_HEADERS.into_iter().flat_map(|name| headers.get_all(name));
+    bearer.chain(own.filter_map(|value| Some(value.to_str().ok()?.trim()))).filter(|shown| !shown.is_empty())
 }
 
 /// The headers that hold a key alone: Anthropic's, Google's and Azure's.

@@ -46,7 +46,7 @@ use self::{
     connection::Failures,
     memory::{Failure, Memory, Subject},
 };
-use crate::lock::lock;
+use crate::{api::keys, lock::lock};
 
 /// The wait from which on a failed call has left its caller waiting.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -74,7 +74,7 @@ pub(crate) struct Repeats {
 pub(crate) struct Repeat {
     repeats: Arc<Repeats>,
     caller: u64,
-    /// True if the caller has a key or a session.
+    /// True if the caller has a key of anybody's, or a session.
     is_named: bool,
     body: Subject,
     session: Option<Subject>,
@@ -97,7 +97,10 @@ impl Repeats {
         connection: &Arc<ConnectionFailures>,
     ) -> Repeat {
         let session = request.session();
-        let caller = self.seed.hash_one((key, session.filter(|_| key.is_none())));
+        // Where the gateway has no keys, callers that show the same one are nearly always one program.
+        let session_alone = session.filter(|_| key.is_none());
+        let shown = keys::shown(headers).next().filter(|_| key.is_none() && session.is_none());
+        let caller = self.seed.hash_one((key, session_alone, shown));
         let body: &[u8] = request.wire().map_or(&[], |wire| wire.body());
         let (head, tail) = (&body[..body.len().min(HEAD)], &body[body.len().saturating_sub(TAIL)..]);
         let path = (request.wire().map(|wire| wire.dialect().to_string()), request.model(), request.is_stream());
@@ -106,7 +109,7 @@ impl Repeats {
         Repeat {
             repeats: self.clone(),
             caller,
-            is_named: key.is_some() || session.is_some(),
+            is_named: key.is_some() || session.is_some() || shown.is_some(),
             body,
             session: session.map(|session| Subject::Session(self.seed.hash_one(session))),
             begun,

@@ -27,16 +27,18 @@ enum Caller {
     Key,
     /// It names its session.
     Session,
+    /// It shows a key, as all SDKs do, to a gateway without keys.
+    Shown,
     /// It cannot be told from others.
     Nobody,
 }
 
-const CALLERS: [Caller; 3] = [Caller::Key, Caller::Session, Caller::Nobody];
+const CALLERS: [Caller; 4] = [Caller::Key, Caller::Session, Caller::Shown, Caller::Nobody];
 
 impl Caller {
     fn headers(self) -> Vec<(&'static str, &'static str)> {
         match self {
-            Self::Key => vec![("authorization", "Bearer sf-one")],
+            Self::Key | Self::Shown => vec![("authorization", "Bearer sf-one")],
             Self::Session => vec![("x-claude-code-session-id", "session-1")],
             Self::Nobody => vec![],
         }
@@ -45,7 +47,7 @@ impl Caller {
     /// Returns the headers of somebody else of the kind.
     fn others(self) -> Vec<(&'static str, &'static str)> {
         match self {
-            Self::Key => vec![("authorization", "Bearer sf-two")],
+            Self::Key | Self::Shown => vec![("authorization", "Bearer sf-two")],
             Self::Session => vec![("x-claude-code-session-id", "session-2")],
             Self::Nobody => vec![],
         }
