@@ -298,23 +298,28 @@ fn stalls() -> Vec<Situation> {
             async move { world.first().script().fail(fault) }
         }
     };
-    let stall = |name, mut plan: Plan, fault| {
-        plan.calls.iter_mut().enumerate().for_each(|(number, call)| call.prompt = format!("question {number}"));
-        Situation::new(name, plan, silent(fault)).file(File::Readme)
+    let stall = |name, plan, fault| Situation::new(name, plan, silent(fault)).file(File::Readme);
+    let all_different = |mut situation: Situation| {
+        let calls = situation.plan.calls.iter_mut().enumerate();
+        calls.for_each(|(number, call)| call.prompt = format!("question {number}"));
+        named(situation, "-streamed").streamed()
     };
     // The README's limits are 30 s for an answer's beginning and 60 s within a stream. Whoever waits longer, as all SDKs
     // do by default, is served; whoever leaves earlier is lost at the provider alone too, but once.
-    let patient = |first| Plan::new([every(1.0, 0.2, 0.2), every(1.0, first, first + 2.0)].concat(), first as u64);
+    let patient = Plan::new([every(1.0, 0.2, 0.2), every(1.0, 40.0, 42.0)].concat(), 40);
     let impatient = |patience| Plan::new(every(1.5 * patience, 0.2, 0.2 + 3.0 * patience), patience as u64);
     let before = "silent-before-the-first-token";
     let within = "silent-in-the-stream";
     let left = |situation: Situation| named(situation, "-impatient").promise(Promise::ServedNext);
     vec![
-        stall(before, patient(40.0), Fault::Hang).promise(Promise::Served).long(),
-        named(stall(before, patient(40.0), Fault::Hang), "-streamed").streamed().promise(Promise::Served).long(),
-        stall(within, patient(70.0), Fault::StallAfter(3)).streamed().promise(Promise::Served).long(),
+        stall(before, patient.clone(), Fault::Hang).promise(Promise::Served).long(),
+        all_different(stall(before, patient, Fault::Hang)).promise(Promise::Served).long(),
+        stall(within, Plan::new(every(1.0, 0.2, 0.2), 70), Fault::StallAfter(3))
+            .streamed()
+            .promise(Promise::Served)
+            .long(),
         left(stall(before, impatient(12.0), Fault::Hang)),
-        left(named(stall(before, impatient(12.0), Fault::Hang), "-streamed").streamed()),
+        left(all_different(stall(before, impatient(12.0), Fault::Hang))),
         left(stall(within, impatient(14.0), Fault::StallAfter(3)).streamed()),
     ]
 }
