@@ -4,7 +4,7 @@
 //! `STEADFAST_JUDGE=all` adds them, and more others, for the SDKs, which takes a quarter of an hour.
 //!
 //! `STEADFAST_JUDGE_ONLY` names a part of a row's name, and `STEADFAST_JUDGE_LOG` shows the gateways' logs. The SDKs
-//! take part where they are ([`common::sdk`]).
+//! take part where they are ([`common::sdk`]), and so do agents ([`agents`]).
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 #![cfg(unix)]
@@ -12,6 +12,7 @@
 #[path = "../common/mod.rs"]
 pub mod common;
 
+mod agents;
 mod known;
 mod manner;
 mod names;
@@ -32,6 +33,7 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
 
 use self::{
+    agents::Agent,
     known::{BY_CHANCE, KNOWN},
     names::NameServer,
     plain::Plain,
@@ -124,7 +126,7 @@ impl Pair {
         let (Self { client, situation }, places) = (self.clone(), places.clone());
         let name = verdict::name(&situation.name, &client.name());
         tokio::spawn(async move {
-            let _place = places.acquire().await.unwrap();
+            let _places = places.acquire_many(situation.weight()).await.unwrap();
             let limit = Duration::from_secs_f64(situation.plan.lasts()) + Duration::from_secs(120);
             let both = async { tokio::join!(run(&*client, &situation, false), run(&*client, &situation, true)) };
             let (alone, through) = timeout(limit, both).await.expect(&name);
@@ -168,6 +170,7 @@ async fn no_client_is_worse_off() {
     let only = std::env::var("STEADFAST_JUDGE_ONLY").unwrap_or_default();
     let mut clients: Vec<Arc<dyn Client>> = vec![Arc::new(Plain)];
     clients.extend(Sdk::all().into_iter().map(|sdk| Arc::new(sdk) as _));
+    clients.extend(Agent::all().into_iter().map(|agent| Arc::new(agent) as _));
     let has_names = NameServer::is_possible();
     if !has_names {
         eprintln!("skipped: the situations of names: only root may give a gateway a name server of its own");

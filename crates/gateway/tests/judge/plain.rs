@@ -28,7 +28,7 @@ impl Client for Plain {
     }
 
     fn takes(&self, situation: &Situation, extent: Extent) -> bool {
-        !situation.is_long || extent >= Extent::Full
+        !situation.is_for_agents && (!situation.is_long || extent >= Extent::Full)
     }
 
     fn follow<'a>(&'a self, world: &'a Arc<World>, situation: &'a Situation, begun: Begun) -> Following<'a> {

@@ -43,6 +43,8 @@ pub(crate) struct Situation {
     pub(crate) promise: Promise,
     /// True if it takes longer than a test that everybody runs may take.
     pub(crate) is_long: bool,
+    /// True if its clients are agents, whose calls take seconds.
+    pub(crate) is_for_agents: bool,
     happens: Box<dyn Fn(Arc<World>) -> Happening + Send + Sync>,
 }
 
@@ -57,6 +59,7 @@ impl Situation {
             plan,
             promise: Promise::NoWorse,
             is_long: false,
+            is_for_agents: false,
             happens: Box::new(move |world| Box::pin(happens(world))),
         }
     }
@@ -91,6 +94,11 @@ impl Situation {
         self
     }
 
+    /// Returns the number of other rows whose part of a processor it takes. A turn of an agent begins with a second of it.
+    pub(crate) fn weight(&self) -> u32 {
+        if self.is_for_agents { 5 } else { 1 }
+    }
+
     /// Lets it happen.
     pub(crate) fn happens(&self, world: Arc<World>) -> Happening {
         (self.happens)(world)
@@ -100,7 +108,7 @@ impl Situation {
     pub(crate) fn all() -> Vec<Self> {
         let all =
             [networks(), names(), connections(), streams(), keys_and_limits(), bad_requests(), stalls(), lasting()];
-        all.into_iter().chain([bad_servers(), repeats()]).flatten().collect()
+        all.into_iter().chain([bad_servers(), repeats(), agents()]).flatten().collect()
     }
 }
 
@@ -395,6 +403,58 @@ fn bad_requests() -> Vec<Situation> {
             .file(File::Readme)
             .promise(Promise::SameWords),
     ]
+}
+
+/// Turns of agents, which repeat much and long by themselves.
+fn agents() -> Vec<Situation> {
+    let away = |away: u64, step: f64| {
+        let plan = Plan::new(every(step, 0.2, 0.2 + step), 60);
+        let happens = move |world: Arc<World>| async move {
+            let all = |network| world.providers.iter().for_each(|provider| provider.network(network));
+            all(Network::Reset);
+            sleep(seconds(away)).await;
+            all(Network::Here);
+        };
+        Situation::new(format!("agent-network-reset-{away}s"), plan, happens).file(File::Readme)
+    };
+    // An agent takes its time to begin: the connection ends once the turns are under way, or soon.
+    let cut = |world: Arc<World>| async move {
+        let before = world.first().calls();
+        world.first().script().latency(seconds(5));
+        for _ in 0..100 {
+            sleep(Duration::from_millis(100)).await;
+            if world.first().calls() >= before + 2 {
+                break;
+            }
+        }
+        world.first().cut();
+        world.first().script().latency(Duration::ZERO);
+    };
+    let fails = |fault: Fault| {
+        move |world: Arc<World>| {
+            let fault = fault.clone();
+            async move { world.first().script().fail(fault) }
+        }
+    };
+    let refuse = |world: Arc<World>| async move {
+        let (_, body) = LIMITS[0];
+        world.first().refuse(Refusal { status: 400, body });
+    };
+    let few = || Plan::new(every(2.0, 0.2, 2.2), 40);
+    let all = [
+        away(6, 3.0),
+        away(15, 8.0),
+        Situation::new("agent-connection-ends", Plan::new(at_once(2, 0.1, "hello"), 40), cut),
+        Situation::new("agent-key-revoked", few(), fails(Fault::Unauthorized))
+            .file(File::Readme)
+            .promise(Promise::Served),
+        Situation::new("agent-usage-limit-as-400", few(), refuse).file(File::Readme).promise(Promise::Served),
+        Situation::new("agent-stall", Plan::new(every(1.0, 0.2, 0.2), 100), fails(Fault::StallAfter(3)))
+            .file(File::Readme)
+            .promise(Promise::Served)
+            .long(),
+    ];
+    all.into_iter().map(|situation| Situation { is_for_agents: true, ..situation }).collect()
 }
 
 /// A bad request that has a word of a limit.
