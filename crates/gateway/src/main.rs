@@ -1,5 +1,8 @@
 //! The `steadfast` command.
 
+// They panic where nobody reads: `steadfast .. | head`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 
 use std::process::ExitCode;

@@ -1,6 +1,10 @@
 //! The command's failures and exit codes.
 
-use std::{fmt, io, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use steadfast::LlmError;
 use steadfast_gateway::ServeError;
@@ -24,11 +28,16 @@ pub(crate) enum Failure {
     Output(io::Error),
 }
 
+/// Prints to standard error. `2>&1 | head` leaves nobody to read it, which is no reason to panic, as `eprint!` does.
+pub(crate) fn say(words: fmt::Arguments<'_>) {
+    let _ = io::stderr().lock().write_fmt(words);
+}
+
 impl Failure {
     /// Prints the failure to standard error.
     pub(crate) fn report(self) -> ExitCode {
         if let Some(message) = self.message() {
-            eprintln!("{message}");
+            say(format_args!("{message}\n"));
         }
         match self {
             Self::Config(_) => ExitCode::from(2),
@@ -47,6 +56,18 @@ impl Failure {
             // `steadfast ask .. | head -1` is not a failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
             Self::Output(error) => Some(format!("cannot write the output: {error}")),
+        }
+    }
+
+    /// Returns the failure with its message in another form.
+    pub(crate) fn with_message(self, form: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Config(message) => Self::Config(form(message)),
+            Self::Models(message) => Self::Models(form(message)),
+            Self::Unready(message) => Self::Unready(form(message)),
+            Self::Refused(message) => Self::Refused(form(message)),
+            Self::Missed(message) => Self::Missed(form(message)),
+            Self::Output(error) => Self::Output(error),
         }
     }
 

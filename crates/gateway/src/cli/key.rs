@@ -1,5 +1,7 @@
 //! `steadfast key`: a new key for a caller.
 
+use std::io::Write as _;
+
 use clap::Args;
 use steadfast_gateway::VirtualKey;
 
@@ -23,14 +25,13 @@ impl Key {
         // A JSON string is a YAML string.
         let name = serde_json::Value::from(self.name);
         let key = VirtualKey::generate().map_err(|error| Failure::Config(format!("error: no randomness: {error}")))?;
-        println!("The key, which is not shown again:\n\n  {}\n", key.secret());
-        println!(
-            "Its entry in the file for `serve --keys FILE`. It may have more: features, models, requests_per_minute,"
-        );
-        println!(
-            "tokens_per_minute, concurrency, budget: {{ usd: 50, period: day }}, expires: 2027-01-01, admin: true,\nhandoff: true.\n"
-        );
-        println!("keys:\n  - name: {name}\n    hash: {}", key.hash());
+        let (secret, hash) = (key.secret(), key.hash());
+        write!(
+            std::io::stdout().lock(),
+            "The key, which is not shown again:\n\n  {secret}\n\nIts entry in the file for `serve --keys FILE`. It may have \
+             more: features, models, requests_per_minute,\ntokens_per_minute, concurrency, budget: {{ usd: 50, period: day }}, \
+             expires: 2027-01-01, admin: true,\nhandoff: true.\n\nkeys:\n  - name: {name}\n    hash: {hash}\n"
+        )?;
         Ok(())
     }
 }

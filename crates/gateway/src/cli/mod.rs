@@ -19,7 +19,12 @@ mod serve;
 mod table;
 mod terminal;
 
-use std::{io, process::ExitCode, thread, time::Duration};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
@@ -88,6 +93,13 @@ fn runtime() -> io::Result<Runtime> {
     builder.enable_all().build()
 }
 
+/// Prints a shell's completions. The generator itself would panic where nobody reads them.
+fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Command::command(), "steadfast", &mut text);
+    Ok(io::stdout().lock().write_all(&text)?)
+}
+
 async fn run() -> ExitCode {
     let done = match Command::parse().action {
         Action::Check(check) => check.run().await,
@@ -100,10 +112,7 @@ async fn run() -> ExitCode {
         Action::Health(health) => health.run().await,
         Action::Config(Config::Schema) => schema::print(),
         Action::Man(manual) => manual.run(Command::command()),
-        Action::Completions { shell } => {
-            clap_complete::generate(shell, &mut Command::command(), "steadfast", &mut io::stdout());
-            Ok(())
-        }
+        Action::Completions { shell } => completions(shell),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

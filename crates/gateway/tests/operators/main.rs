@@ -8,5 +8,6 @@ mod ask;
 mod check;
 mod handoff;
 mod packaging;
+mod pipes;
 mod serve;
 mod watch;

@@ -16,6 +16,7 @@ use tower::ServiceExt as _;
 
 use crate::cli::{
     Failure,
+    exit::say,
     terminal::{self, printable},
 };
 
@@ -118,7 +119,7 @@ impl Ask {
             Some(path) => Stack::from_path(path)?,
             None => {
                 if !self.json && io::stderr().is_terminal() {
-                    eprintln!("no --config: simulated providers answer");
+                    say(format_args!("no --config: simulated providers answer\n"));
                 }
                 Stack::from_config(Config::from_str(SIMULATED, Format::Yaml)?)?
             }
@@ -168,7 +169,7 @@ impl Ask {
             Ok(response) => response,
             Err(error) => {
                 if self.explain {
-                    eprint!("{}", printable(&record::text(error.attempts())));
+                    say(format_args!("{}", printable(&record::text(error.attempts()))));
                 }
                 return Err(error.into());
             }
@@ -197,8 +198,8 @@ impl Ask {
         writeln!(out)?;
         drop(out);
         if self.explain {
-            eprint!("{}", printable(&record::text(response.attempts())));
-            eprintln!("{}", printable(&record::summary(&response)));
+            let (steps, summary) = (record::text(response.attempts()), record::summary(&response));
+            say(format_args!("{}{}\n", printable(&steps), printable(&summary)));
         }
         match broken {
             Some(error) => Err(error.into()),
