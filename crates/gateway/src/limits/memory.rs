@@ -181,27 +181,38 @@ pub(crate) fn connections(all: u64, wanted: usize) -> usize {
 /// Returns the default memory: a quarter of the machine's or the container's, and always enough for bodies of this size
 /// and for the kept answers and records.
 pub(crate) fn default(largest_body: u64, kept: u64) -> u64 {
-    machine().map_or(ASSUMED_MEMORY, |bytes| bytes / 4).max(largest_body.saturating_mul(8)).max(kept.saturating_mul(4))
+    let groups = limit_of_groups(|path| fs::read_to_string(path).ok());
+    let there = groups.into_iter().chain(physical()).min().unwrap_or(ASSUMED_MEMORY);
+    (there / 4).max(largest_body.saturating_mul(8)).max(kept.saturating_mul(4))
 }
 
-/// The assumed memory of a machine that does not report its own.
+/// The assumed memory of a machine that does not report its own, in bytes: small ones have as much.
 const ASSUMED_MEMORY: u64 = 1 << 30;
 
-/// Returns the memory of the machine, or of the process's control group, in bytes.
-fn machine() -> Option<u64> {
-    let read = |path: &str| fs::read_to_string(path).ok();
-    let total = read("/proc/meminfo").and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
-    });
+/// Returns the memory of the machine, in bytes. The kernel tells it to those too who may not read `/proc/meminfo`, as
+/// under a unit with `ProcSubset=pid`.
+#[cfg(target_os = "linux")]
+#[allow(clippy::useless_conversion, reason = "some targets have narrower fields")]
+fn physical() -> Option<u64> {
+    let known = rustix::system::sysinfo();
+    u64::from(known.totalram).checked_mul(known.mem_unit.into()).filter(|bytes| *bytes > 0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn physical() -> Option<u64> {
+    None
+}
+
+/// Returns the smallest limit of the process's control group and those around it, in bytes. A group without one says
+/// `max`, or a number beyond any machine.
+fn limit_of_groups(read: impl Fn(&str) -> Option<String>) -> Option<u64> {
     let limit = |path: String| read(&path).and_then(|text| text.trim().parse::<u64>().ok());
     let groups = read("/proc/self/cgroup").unwrap_or_default();
     let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
     let group = group.trim_end_matches('/');
     let within = group.match_indices('/').map(|(end, _)| &group[..end]).chain([group]);
     let limits = within.filter_map(|group| limit(format!("/sys/fs/cgroup{group}/memory.max")));
-    let of_old = limit("/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned());
-    limits.chain(of_old).chain(total).min()
+    limits.chain(limit("/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned())).min()
 }
 
 #[cfg(test)]
@@ -290,6 +301,32 @@ mod tests {
             (Err(OutOfMemory::Always), Err(OutOfMemory::Always))
         );
         assert_eq!(memory.check(8 * MIB, None), Ok(()));
+    }
+
+    #[test]
+    fn the_smallest_limit_of_the_groups_around_the_process_holds() {
+        let of = |files: &[(&str, &str)]| {
+            limit_of_groups(|path| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned()))
+        };
+        let unit = ("/proc/self/cgroup", "0::/system.slice/steadfast.service\n");
+        let at = |group: &'static str| ["/sys/fs/cgroup", group, "/memory.max"].concat();
+        let (slice, service) = (at("/system.slice"), at("/system.slice/steadfast.service"));
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[unit, (&slice, "max\n"), (&service, "max\n")]), None, "no limit is none");
+        assert_eq!(of(&[unit, (&slice, "4096\n"), (&service, "max\n")]), Some(4096));
+        assert_eq!(of(&[unit, (&slice, "4096\n"), (&service, "1024\n")]), Some(1024));
+        // A container sees its own group as the root.
+        assert_eq!(of(&[("/proc/self/cgroup", "0::/\n"), (&at(""), "2048\n")]), Some(2048));
+        assert_eq!(of(&[("/sys/fs/cgroup/memory/memory.limit_in_bytes", "512\n")]), Some(512));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_machines_memory_is_that_of_its_own_list() {
+        // The kernel's own other account of the same number.
+        let list = fs::read_to_string("/proc/meminfo").unwrap();
+        let total = list.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+        assert_eq!(physical(), total.map(|kilobytes| kilobytes.parse::<u64>().unwrap() << 10));
     }
 
     #[test]

@@ -101,6 +101,15 @@ impl Serve {
         self.runs(&run)
     }
 
+    /// With a `/proc` that has processes alone, as under a unit with `ProcSubset=pid`; only root may give it.
+    pub fn proc_of_processes(self) -> Self {
+        let run = format!(
+            "#!/bin/sh\nexec unshare -m sh -c \"mount -t proc -o subset=pid proc /proc && exec '{}' \\\"\\$@\\\"\" sh \"$@\"\n",
+            self.program.to_str().unwrap()
+        );
+        self.runs(&run)
+    }
+
     /// With at most so many open files.
     pub fn open_files(self, most: u32) -> Self {
         let run = format!("#!/bin/sh\nulimit -n {most}\nexec '{}' \"$@\"\n", self.program.to_str().unwrap());
@@ -149,7 +158,20 @@ impl Serve {
 
     /// Returns the output of a server that ends before it serves.
     fn begin(&mut self) -> Result<Process, Ran> {
+        let before = self.listening().len();
         let mut process = self.spawn();
+        if self.arguments.iter().any(|argument| argument == "json") {
+            // It says so in its log alone.
+            let listens = comes(PATIENCE, "it does not listen", || {
+                let listens = self.listening().into_iter().nth(before);
+                if listens.is_none() && process.ended().is_some() { Some(None) } else { listens.map(Some) }
+            });
+            match listens {
+                Some(address) => self.listen = address,
+                None => return Err(process.ran(self)),
+            }
+            return Ok(process);
+        }
         // The last line of the greeting.
         while !process.greeting.contains("OPENAI_BASE_URL") {
             if process.stdout.read_line(&mut process.greeting).unwrap() == 0 {
@@ -160,6 +182,15 @@ impl Serve {
         // It is started again where it was.
         address.clone_into(&mut self.listen);
         Ok(process)
+    }
+
+    /// Returns the addresses where it listened, by its log in JSON.
+    fn listening(&self) -> Vec<String> {
+        let log = self.log();
+        // The last line may be half written.
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let listening = lines.filter(|line| line["event"] == "listening");
+        listening.filter_map(|line| Some(line["address"].as_str()?.to_owned())).collect()
     }
 
     /// Returns the log so far, of all its processes.

@@ -106,3 +106,28 @@ fn the_time_to_finish_is_the_files_and_the_option_is_stronger() {
         assert_eq!(rest.contains("event: message_stop"), whole, "{rest}");
     }
 }
+
+#[test]
+fn the_memory_follows_the_machine_where_only_processes_are_shown() {
+    // What the shipped unit says.
+    let unit = include_str!("../../../../../packaging/systemd/steadfast.service");
+    assert!(unit.contains("\nProcSubset=pid\n"));
+    let allowed = std::process::Command::new("unshare")
+        .args(["-m", "sh", "-c", "mount -t proc -o subset=pid proc /proc && ! test -e /proc/meminfo"])
+        .status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no right to mount a /proc");
+        return;
+    }
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let machine = text("/proc/meminfo")
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    // As many connections as a quarter of the machine holds, with 32 KiB each in a quarter of that.
+    let room = machine.unwrap() * 1024 / 4 / 4 / (32 << 10);
+    let config = format!("{}gateway: {{ connections: {} }}\n", saying("word"), room * 2);
+    let said = Serve::with(&config).proc_of_processes().start().stop().err;
+    let line = said.lines().find(|line| line.contains("`gateway.memory` has room for no more")).unwrap_or_default();
+    let connections: u64 = line.split("connections=").nth(1).unwrap_or_default().trim().parse().unwrap_or_default();
+    assert!(connections.abs_diff(room) <= 1, "{room} wanted: {said}");
+}
