@@ -31,7 +31,6 @@ use crate::error::ServeError;
 pub(crate) struct Options<'a> {
     pub(crate) log: LogOptions<'a>,
     /// The OpenTelemetry collector that takes a trace of each request.
-    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only traces read it"))]
     pub(crate) otlp_endpoint: Option<&'a str>,
 }
 
@@ -54,6 +53,10 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 impl Observer {
     /// Starts to follow this stack.
     pub(crate) fn begin(stack: &StackHandle, options: Options<'_>) -> Result<Self, ServeError> {
+        #[cfg(not(feature = "otlp"))]
+        if options.otlp_endpoint.is_some_and(|url| !url.trim().is_empty()) {
+            tracing::warn!("no traces: this build lacks the feature `otlp`; `cargo build --features otlp` has it");
+        }
         let (metrics, page) = metrics::of(stack)?;
         // The first look starts the status board.
         let _ = stack.status();
