@@ -10,11 +10,16 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use steadfast_gateway::{LogFormat, ServeOptions};
+use tracing_subscriber::fmt::{
+    format::Writer,
+    time::{FormatTime as _, SystemTime},
+};
 
-use super::Failure;
+use super::{Failure, exit::say};
 
-/// Serve the models to every client of Anthropic's or OpenAI's API
+/// Serve the models to every client of Anthropic's, OpenAI's or Google's API
 ///
 /// Without a configuration the gateway serves simulated models on loopback, for a first look.
 #[derive(Args, Debug)]
@@ -45,12 +50,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     log: String,
 
-    /// The log's format. JSON has a line for each request; text has those at the level `debug`
+    /// The log's format. JSON has a line for each request, and no greeting; text has those lines at the level `debug`
     #[arg(long, value_enum, value_name = "FORMAT", env = "STEADFAST_LOG_FORMAT", default_value_t = Format::Text)]
     log_format: Format,
 
     /// The OpenTelemetry collector for a trace of each request, by OTLP over HTTP: <ENDPOINT>/v1/traces
-    #[cfg(feature = "otlp")]
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     otlp_endpoint: Option<String>,
 }
@@ -78,13 +82,25 @@ impl Serve {
             Format::Text => LogFormat::Text,
             Format::Json => LogFormat::Json,
         };
-        #[cfg(feature = "otlp")]
-        {
-            options.otlp_endpoint = self.otlp_endpoint;
-        }
+        options.otlp_endpoint = self.otlp_endpoint;
         panic::set_hook(Box::new(log_panic));
-        Ok(options.serve().await?)
+        let failure = match options.serve().await {
+            Ok(()) => return Ok(()),
+            Err(error) => Failure::from(error),
+        };
+        match self.log_format {
+            Format::Text => Err(failure),
+            Format::Json => Err(failure.with_message(|message| not_serving(&message))),
+        }
     }
+}
+
+/// Returns the line of a server that ends with an error, for those who read JSON.
+fn not_serving(message: &str) -> String {
+    let mut timestamp = String::new();
+    // Writing to a string cannot fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    json!({ "timestamp": timestamp, "level": "ERROR", "event": "not_serving", "message": message }).to_string()
 }
 
 /// Logs a panic by its place. Its message may repeat a prompt, and is left out unless it is a literal of the program.
@@ -97,6 +113,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         tracing::error!(place, panic = literal, thread = thread::current().name(), backtrace, "panicked");
     } else {
         // The log has not begun.
-        eprintln!("panicked at {}: {}", place.unwrap_or_default(), literal.copied().unwrap_or("(message left out)"));
+        let place = place.unwrap_or_default();
+        say(format_args!("panicked at {place}: {}\n", literal.copied().unwrap_or("(message left out)")));
     }
 }

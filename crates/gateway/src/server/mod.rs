@@ -55,14 +55,16 @@ pub struct ServeOptions {
     pub log: String,
     /// The log's format.
     pub log_format: LogFormat,
-    /// An OpenTelemetry collector that takes a trace of each request, by OTLP over HTTP. Needs the feature `otlp`.
+    /// An OpenTelemetry collector that takes a trace of each request, by OTLP over HTTP. A build without the feature
+    /// `otlp` logs that it has no traces.
     pub otlp_endpoint: Option<String>,
 }
 
 impl ServeOptions {
     /// Serves until SIGTERM or Ctrl-C.
     ///
-    /// The greeting goes to standard output and the log to standard error. A second signal ends the process at once.
+    /// The greeting goes to standard output and the log to standard error. A log in JSON has the event `listening` in
+    /// place of the greeting. A second signal ends the process at once.
     ///
     /// # Errors
     ///
@@ -104,8 +106,7 @@ impl ServeOptions {
         let configuration = self.config.as_ref().map(|_| handle.watch());
         let watched = [("configuration", configuration), ("keys", gateway.keys.as_ref().map(Keys::watch))];
         let _watching = watched.map(|(what, watching)| watching.and_then(|watching| watch(what, watching)));
-        // A failed write of the greeting must not stop the server.
-        let _ = io::stdout().write_all(greeting(address, &handle, self.config.as_deref()).as_bytes());
+        self.greet(address, &handle, gateway.keys.is_some());
         let read_again = {
             let (stack, keys) = (self.config.is_some().then(|| handle.clone()), gateway.keys.clone());
             move || reload(stack.as_ref(), keys.as_deref())
@@ -146,6 +147,22 @@ impl ServeOptions {
     fn load_keys(&self, configured: &config::Gateway, stack: &StackHandle) -> Result<Option<Keys>, ServeError> {
         let load = |path: PathBuf| Keys::load(&path)?.with_budgets_in(stack.clone());
         self.keys_file(configured).map(load).transpose()
+    }
+
+    /// Tells where the server listens: people by a greeting, those who read JSON by a line of the log.
+    fn greet(&self, address: SocketAddr, handle: &StackHandle, has_keys: bool) {
+        let config = self.config.as_deref();
+        match self.log_format {
+            LogFormat::Text => {
+                // A failed write must not stop the server.
+                let _ = io::stdout().write_all(greeting(address, handle, config, has_keys).as_bytes());
+            }
+            LogFormat::Json => {
+                let tiers = tier_names(handle);
+                let config = config.map(|path| path.display().to_string());
+                tracing::info!(event = "listening", address = address.to_string(), tiers, config);
+            }
+        }
     }
 
     /// Refuses an address beyond loopback if callers need no key, unless the options allow it.
@@ -241,21 +258,23 @@ fn watch(what: &str, watching: Result<FileWatch, ConfigError>) -> Option<FileWat
     watching.ok()
 }
 
+fn tier_names(handle: &StackHandle) -> String {
+    handle.tiers().iter().map(|tier| &*tier.name).collect::<Vec<_>>().join(", ")
+}
+
 /// Returns the greeting: the models, the address, and a command to try.
-fn greeting(address: SocketAddr, handle: &StackHandle, config: Option<&Path>) -> String {
+fn greeting(address: SocketAddr, handle: &StackHandle, config: Option<&Path>, has_keys: bool) -> String {
     let tiers = handle.tiers();
     let model = tiers.first().map_or(demo::MODEL, |tier| tier.model.as_ref().unwrap_or(&tier.name));
     let served = match config {
-        Some(path) => {
-            let names: Vec<&str> = tiers.iter().map(|tier| &*tier.name).collect();
-            format!("Its tiers, in order: {} ({})", names.join(", "), path.display())
-        }
+        Some(path) => format!("Its tiers, in order: {} ({})", tier_names(handle), path.display()),
         None => "Its models are simulated: nothing leaves this machine, and no answer means anything.".to_owned(),
     };
+    let key = if has_keys { " -H \"authorization: Bearer $KEY\"" } else { "" };
     let body = json!({ "model": model, "stream": true, "messages": [{ "role": "user", "content": "hello" }] });
     format!(
         "steadfast listens on http://{address}\n{served}\nIts page, for a browser: http://{address}/\n\n  \
-         curl -N http://{address}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{body}'\n\n  \
+         curl -N http://{address}/v1/chat/completions{key} -H 'content-type: application/json' \\\n    -d '{body}'\n\n  \
          ANTHROPIC_BASE_URL=http://{address}    OPENAI_BASE_URL=http://{address}/v1\n"
     )
 }

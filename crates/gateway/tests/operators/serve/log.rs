@@ -55,3 +55,32 @@ fn a_low_limit_of_open_files_is_logged_only_with_real_providers() {
     let said = Serve::with(config).env("KEY", "k").open_files(512).start().stop().err;
     assert!(said.contains("ulimit"), "each call of a provider takes a file: {said}");
 }
+
+#[test]
+fn a_log_in_json_has_nothing_beside_it() {
+    let served = Serve::simulated().args(["--log-format", "json"]).start();
+    breaks(&served, 1);
+    let said = served.stop();
+    assert_eq!(said.out, "");
+    let lines: Vec<serde_json::Value> = said.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let event = |name: &str| lines.iter().find(|line| line["event"] == name);
+    let listening = event("listening").unwrap_or_else(|| panic!("{lines:?}"));
+    assert!(listening["tiers"].as_str().unwrap().starts_with("simulated-primary, "), "{listening}");
+    assert!(listening["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{listening}");
+    // So it is where it cannot serve: one line, with all that is wrong.
+    let refused =
+        Serve::with("tiers: [{ name: a, provider: nobody }]\nnonsense: 1").args(["--log-format", "json"]).refused();
+    assert_eq!((refused.code, refused.out.as_str()), (Some(2), ""));
+    let line: serde_json::Value = serde_json::from_str(&refused.err).unwrap();
+    assert_eq!((&line["level"], &line["event"]), (&"ERROR".into(), &"not_serving".into()));
+    let message = line["message"].as_str().unwrap();
+    assert!(message.contains("nobody") && message.contains("nonsense") && line["timestamp"].is_string(), "{line}");
+}
+
+#[test]
+fn the_command_to_try_has_a_key_where_callers_need_one() {
+    let (_, entry) = crate::common::key("ana");
+    let keyed = Serve::simulated().keys(&entry).start();
+    assert!(keyed.greeting().contains("-H \"authorization: Bearer $KEY\""), "{}", keyed.greeting());
+    assert!(!Serve::simulated().start().greeting().contains("authorization"));
+}
