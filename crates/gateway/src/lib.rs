@@ -1,5 +1,5 @@
-//! The steadfast gateway: a stack of the `steadfast` library, served over HTTP to every client of Anthropic's or
-//! OpenAI's API.
+//! The steadfast gateway: a stack of the `steadfast` library, served over HTTP to every client of Anthropic's, OpenAI's
+//! or Google's API.
 //!
 //! The command `steadfast serve` is [`ServeOptions::serve`]:
 //!
@@ -31,5 +31,5 @@ pub use self::{
         VirtualKey,
     },
     error::ServeError,
-    server::{ServeOptions, check_self_calls, listen_address},
+    server::{ServeOptions, check_keys, check_self_calls, listen_address},
 };

@@ -54,6 +54,50 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("bulkhead", "features"),
 ];
 
+/// Other servers that speak OpenAI's protocol, with the addresses that their own documentation names.
+const OTHER_SERVERS: &[(&str, &str)] = &[
+    ("cerebras", "https://api.cerebras.ai/v1"),
+    ("deepseek", "https://api.deepseek.com/v1"),
+    ("fireworks", "https://api.fireworks.ai/inference/v1"),
+    ("groq", "https://api.groq.com/openai/v1"),
+    ("llama_cpp", "http://127.0.0.1:8080/v1"),
+    ("lm_studio", "http://127.0.0.1:1234/v1"),
+    ("lmstudio", "http://127.0.0.1:1234/v1"),
+    ("mistral", "https://api.mistral.ai/v1"),
+    ("ollama", "http://127.0.0.1:11434/v1"),
+    ("openrouter", "https://openrouter.ai/api/v1"),
+    ("together", "https://api.together.xyz/v1"),
+    ("together_ai", "https://api.together.xyz/v1"),
+    ("vllm", "http://127.0.0.1:8000/v1"),
+    ("xai", "https://api.x.ai/v1"),
+];
+
+/// Clouds, which stand beside a provider and are none.
+const CLOUDS: &[(&str, &str)] = &[
+    ("aws", "aws"),
+    ("azure", "azure"),
+    ("azure_openai", "azure"),
+    ("bedrock", "aws"),
+    ("foundry", "azure"),
+    ("vertex", "vertex"),
+    ("vertex_ai", "vertex"),
+];
+
+/// Returns how to write a provider that other programs have and the schema has not.
+pub(super) fn provider_advice(written: &str) -> String {
+    let normalized = normalized(written);
+    let found = |list: &[(&str, &'static str)]| list.iter().find(|(name, _)| *name == normalized).map(|(_, how)| *how);
+    if let Some(url) = found(OTHER_SERVERS) {
+        return format!(": it speaks OpenAI's protocol; write `openai` here, and `base_url: {url}` beside it");
+    }
+    if let Some(cloud) = found(CLOUDS) {
+        return format!(": a cloud is no provider; write the model's maker here, and `at: {cloud}` beside it");
+    }
+    "; there are anthropic, openai, gemini, simulated, cached, canned, handoff. A server that speaks OpenAI's protocol is \
+     `openai`, with its `base_url`"
+        .to_owned()
+}
+
 /// Suggests a key among these: the one that other programs call by the written name, or else the nearest. A key in a
 /// block of its own comes with its path, such as `retry.max_attempts`.
 pub(super) fn suggest_key<'a>(written: &str, keys: &[&'a str]) -> Option<&'a str> {
@@ -148,6 +192,18 @@ mod tests {
             ("", "model", 5),
         ] {
             assert_eq!((distance(a, b), distance(b, a)), (steps, steps), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn another_programs_provider_is_written_in_ours() {
+        for (written, how) in [
+            ("ollama", "`openai` here, and `base_url: http://127.0.0.1:11434/v1`"),
+            ("Groq", "`base_url: https://api.groq.com/openai/v1`"),
+            ("bedrock", "`at: aws`"),
+            ("my-server", "`openai`, with its `base_url`"),
+        ] {
+            assert!(provider_advice(written).contains(how), "{written}");
         }
     }
 

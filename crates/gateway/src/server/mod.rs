@@ -101,7 +101,7 @@ impl ServeOptions {
         let address = listener.local_addr()?;
         // Receive signals from here on: the greeting names the process, and signals may follow it.
         let signals = control.make(Signals::new)?;
-        let reloads = Reloads::of(gateway.lifecycle.clone(), handle.clone(), begun, overrides);
+        let reloads = Reloads::of(gateway.lifecycle.clone(), handle.clone(), begun, overrides, gateway.keys.clone());
         let _subscription = handle.events().follow_only(Reloads::wanted, reloads);
         let configuration = self.config.as_ref().map(|_| handle.watch());
         let watched = [("configuration", configuration), ("keys", gateway.keys.as_ref().map(Keys::watch))];
@@ -145,7 +145,11 @@ impl ServeOptions {
 
     /// Loads the callers' keys, if there is a file of them.
     fn load_keys(&self, configured: &config::Gateway, stack: &StackHandle) -> Result<Option<Keys>, ServeError> {
-        let load = |path: PathBuf| Keys::load(&path)?.with_budgets_in(stack.clone());
+        let load = |path: PathBuf| {
+            let keys = Keys::load(&path)?;
+            keys.check_names(&stack.config())?;
+            keys.with_budgets_in(stack.clone())
+        };
         self.keys_file(configured).map(load).transpose()
     }
 
@@ -178,9 +182,29 @@ impl ServeOptions {
 
     /// Returns the file of keys: the option's, or the configuration's, relative to that file's folder.
     fn keys_file(&self, said: &config::Gateway) -> Option<PathBuf> {
-        let configured = || Some(self.config.as_ref()?.parent()?.join(said.keys.as_ref()?));
+        let configured = || configured_keys(self.config.as_ref()?, said);
         self.keys.clone().or_else(configured)
     }
+}
+
+/// Returns the file of keys that a configuration names, relative to its own folder.
+fn configured_keys(config: &Path, said: &config::Gateway) -> Option<PathBuf> {
+    Some(config.parent()?.join(said.keys.as_ref()?))
+}
+
+/// Checks the file of callers' keys against the configuration in this file: that it can be read, and that it names what
+/// there is. `keys` takes precedence over the file that the configuration names; without either there is nothing to
+/// check. Returns the keys' budgets, for [`check_with_budgets`](steadfast_stack::StackBuilder::check_with_budgets).
+///
+/// # Errors
+///
+/// The file is wrong; the error has each place.
+pub fn check_keys(config_file: &Path, config: &Config, keys: Option<&Path>) -> Result<Vec<config::Budget>, ServeError> {
+    let configured = configured_keys(config_file, &config.gateway);
+    let Some(path) = keys.map(Path::to_owned).or(configured) else { return Ok(Vec::new()) };
+    let keys = Keys::load(&path)?;
+    keys.check_names(config)?;
+    Ok(keys.budgets())
 }
 
 /// Checks that the stores answer. The gateway starts without a store that is only unreachable.

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use steadfast::{Event, events::Subscriber};
 use steadfast_stack::{Config, StackHandle};
 
-use crate::{lifecycle::Lifecycle, limits::Settings};
+use crate::{api::Keys, lifecycle::Lifecycle, limits::Settings};
 
 /// Follows the reloads of a configuration: applies the settings that can change while the server runs, and logs the
 /// others.
@@ -14,6 +14,8 @@ pub(crate) struct Reloads {
     started_with: Arc<Config>,
     /// The command line's settings.
     overrides: Overrides,
+    /// The callers' keys, which may name what a reload has removed.
+    keys: Option<Arc<Keys>>,
     /// The settings that were last reported to need a restart.
     reported: Vec<&'static str>,
 }
@@ -33,8 +35,9 @@ impl Reloads {
         stack: StackHandle,
         started_with: Arc<Config>,
         overrides: Overrides,
+        keys: Option<Arc<Keys>>,
     ) -> Self {
-        let mut reloads = Self { lifecycle, stack, started_with, overrides, reported: Vec::new() };
+        let mut reloads = Self { lifecycle, stack, started_with, overrides, keys, reported: Vec::new() };
         // A reload may have come between the start and this.
         reloads.follow();
         reloads
@@ -60,6 +63,9 @@ impl Reloads {
 impl Subscriber for Reloads {
     fn event(&mut self, _: &Event) {
         self.follow();
+        if let Some(keys) = &self.keys {
+            keys.warn_of_names();
+        }
     }
 
     fn lost(&mut self, _: u64) {

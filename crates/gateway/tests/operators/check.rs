@@ -1,5 +1,7 @@
 //! `steadfast check` says what is wrong and where, and what a right file would do.
 
+use std::path::PathBuf;
+
 use crate::common::{Folder, steadfast};
 
 const RIGHT: &str = "\
@@ -29,6 +31,10 @@ fn a_model_whose_name_is_nearly_a_known_one_is_told_without_a_call() {
     assert_eq!(ran.code, Some(0), "it may be a model of tomorrow: {}{}", ran.out, ran.err);
     let said = "tier sonnet: no model `claude-sonet-4-5` is known; did you mean `claude-sonnet-4-5`?";
     assert!(ran.out.contains(said), "{}", ran.out);
+    let text = "tiers: [{ name: sonnet, provider: simulated }]\nmodels: { 'claude-sonet-*': { tiers: [sonnet] } }";
+    let ran = steadfast(["check", "--offline", folder.file("steadfast.yaml", text).to_str().unwrap()], &[]);
+    let said = "models: no model `claude-sonet-*` is known; did you mean `claude-sonnet-*`?";
+    assert!(ran.code == Some(0) && ran.out.contains(said), "{}{}", ran.out, ran.err);
 }
 
 #[test]
@@ -140,6 +146,11 @@ fn check_misses_a_key_that_serve_needs_unless_it_is_offline() {
         let ran = steadfast(["check", file], blank.as_slice());
         assert_eq!(ran.code, Some(2), "{}{}", ran.out, ran.err);
         assert!(ran.out.contains("ANTHROPIC_API_KEY, NOT SET") && ran.out.contains("overloaded"), "{}", ran.out);
+        let first = ran.out.lines().next().unwrap_or_default();
+        assert!(
+            first.contains("2 tiers, but `serve` would refuse to start") && !ran.out.contains("no mistake"),
+            "{first}"
+        );
         for said in ["tiers.sonnet.api_key", "ANTHROPIC_API_KEY", "--offline"] {
             assert!(ran.err.contains(said), "{said} is missing:\n{}", ran.err);
         }
@@ -276,4 +287,94 @@ fn a_shell_gets_its_completions() {
         assert_eq!(ran.code, Some(0));
         assert!(ran.out.contains("explain") && ran.out.contains("max-tokens"), "{shell}");
     }
+}
+
+/// A configuration whose callers have keys, and the entry of one of them with these lines more.
+fn keyed(folder: &Folder, more: &str) -> (PathBuf, PathBuf) {
+    let config = folder.file(
+        "steadfast.yaml",
+        "tiers: [{ name: sonnet, provider: simulated, model: claude-sonnet-4-5 }]\n\
+         features: { chat: {}, search: {} }\ngateway: { keys: callers.yaml }\n",
+    );
+    let entry = crate::common::key("ana").1;
+    (config, folder.file("callers.yaml", &format!("keys:\n{entry}{more}")))
+}
+
+#[test]
+fn check_opens_the_file_of_keys_and_knows_what_it_names() {
+    let folder = Folder::new("keys");
+    for (more, line, said) in [
+        ("    features: [chat, chatt]\n", "callers.yaml:4:22", "no feature `chatt`; did you mean `chat`?"),
+        ("    features: [other]\n", "callers.yaml:4:16", "no feature `other`; there are chat, search"),
+        ("    models: [sonet]\n", "callers.yaml:4:14", "no model `sonet`; did you mean `sonnet`?"),
+        ("    models: ['claud-*']\n", "callers.yaml:4:14", "no model `claud-*`; did you mean `claude-*`?"),
+        ("    model: [sonnet]\n", "line 4, column 5", "unknown field `model`"),
+        ("  - { name: ana, hash: x }\n", "callers.yaml", "the hash of `ana` must be"),
+        ("    budget: { usd: 1, period: day, at_cap: { step_down: 4 } }\n", "key ana.at_cap", "no tier has level 4"),
+    ] {
+        let (config, _) = keyed(&folder, more);
+        let ran = steadfast(["check", config.to_str().unwrap()], &[]);
+        assert_eq!(ran.code, Some(2), "{more}: {}{}", ran.out, ran.err);
+        assert!(ran.err.contains(line) && ran.err.contains(said), "{more}: {}", ran.err);
+        assert!(!ran.out.contains("no mistake"), "{}", ran.out);
+        // `serve` says the same.
+        let served = steadfast(["serve", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()], &[]);
+        assert_eq!(served.code, Some(2), "{more}");
+        assert!(served.err.contains(said), "{more}: {}", served.err);
+    }
+    let (config, keys) = keyed(&folder, "    features: [chat]\n    models: [sonnet, 'claude-*', gpt-4o]\n");
+    let config = config.to_str().unwrap();
+    let ran = steadfast(["check", config], &[]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    std::fs::remove_file(keys).unwrap();
+    for offline in [&[][..], &["--offline"]] {
+        let ran = steadfast(["check", config].into_iter().chain(offline.iter().copied()), &[]);
+        assert_eq!(ran.code, Some(2), "{}{}", ran.out, ran.err);
+        assert!(ran.err.contains("callers.yaml: the file of keys cannot be read: No such file"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn check_takes_another_file_of_keys_as_serve_does() {
+    let folder = Folder::new("keys-elsewhere");
+    let (config, _) = keyed(&folder, "");
+    let (config, wrong) = (config.to_str().unwrap(), folder.file("wrong.yaml", "keys: []"));
+    let wrong = wrong.to_str().unwrap();
+    assert_eq!(steadfast(["check", config], &[]).code, Some(0));
+    assert_eq!(steadfast(["check", config, "--keys", wrong], &[]).code, Some(2));
+    assert_eq!(steadfast(["check", config], &[("STEADFAST_KEYS", wrong)]).code, Some(2));
+    // The examples belong together.
+    let example = |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
+    let (config, keys) = (example("steadfast.yaml"), example("keys.yaml"));
+    let ran = steadfast(["check", "--offline", config.to_str().unwrap(), "--keys", keys.to_str().unwrap()], &[]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+}
+
+#[test]
+fn a_provider_of_another_program_is_told_in_our_words() {
+    let folder = Folder::new("providers");
+    for (text, said) in [
+        (
+            "providers: [{ name: ollama, model: llama3 }]",
+            "write `openai` here, and `base_url: http://127.0.0.1:11434/v1`",
+        ),
+        (
+            "tiers: [{ name: a, provider: groq, model: b }]",
+            "write `openai` here, and `base_url: https://api.groq.com/openai/v1`",
+        ),
+        ("tiers: [{ name: a, provider: bedrock, model: b }]", "`at: aws` beside it"),
+        ("tiers: [{ name: a, provider: acme, model: b }]", "is `openai`, with its `base_url`"),
+    ] {
+        let ran = steadfast(["check", folder.file("steadfast.yaml", text).to_str().unwrap()], &[]);
+        assert_eq!(ran.code, Some(2));
+        assert!(ran.err.contains(said), "{text}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_key_in_quotes_is_told() {
+    let folder = Folder::new("quotes");
+    let file = folder.file("steadfast.yaml", RIGHT);
+    let ran = steadfast(["check", file.to_str().unwrap()], &[("ANTHROPIC_API_KEY", "\"sk-hidden\"")]);
+    assert!(ran.out.contains("ANTHROPIC_API_KEY, set, IN QUOTES") && !ran.out.contains("hidden"), "{}", ran.out);
 }

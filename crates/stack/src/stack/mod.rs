@@ -325,7 +325,16 @@ impl StackBuilder {
     ///
     /// Everything that is missing or wrong, as [`build`](Self::build) reports it before it opens stores.
     pub fn check(&self, config: &Config) -> Result<(), ConfigError> {
-        Plan::new(config.clone(), &self.context, &[]).map(drop)
+        self.check_with_budgets(config, &[])
+    }
+
+    /// Checks a configuration as [`check`](Self::check) does, with caps [beside](StackHandle::set_budgets) its own.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`check`](Self::check) and of [`set_budgets`](StackHandle::set_budgets).
+    pub fn check_with_budgets(&self, config: &Config, budgets: &[Budget]) -> Result<(), ConfigError> {
+        Plan::new(config.clone(), &self.context, budgets).map(drop)
     }
 
     /// Ends a broken stream with its error even if the configuration sets `on_break: restart`. Use it for callers who

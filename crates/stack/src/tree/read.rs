@@ -12,7 +12,10 @@ use serde::{
 };
 
 use super::{Entry, Node, Place, Value, yaml};
-use crate::{source::REDACTED, suggest::suggest_key};
+use crate::{
+    source::REDACTED,
+    suggest::{provider_advice, suggest_key},
+};
 
 /// An error in a value of the tree.
 #[derive(Debug)]
@@ -91,7 +94,12 @@ impl Error for Fault {
     }
 
     fn unknown_variant(name: &str, expected: &'static [&'static str]) -> Self {
-        Self::no_such("value", name, expected)
+        let mut fault = Self::no_such("value", name, expected);
+        // The names of the providers.
+        if fault.suggestion.is_none() && ["anthropic", "canned"].iter().all(|name| expected.contains(name)) {
+            fault.after = provider_advice(name).into();
+        }
+        fault
     }
 
     fn unknown_field(name: &str, expected: &'static [&'static str]) -> Self {

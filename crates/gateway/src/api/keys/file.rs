@@ -1,7 +1,8 @@
 use std::{collections::HashSet, fmt, fs, num::NonZeroU32, path::Path, sync::Arc};
 
 use serde::Deserialize;
-use steadfast_stack::{self as config, AtCap, Period, Share};
+use serde_saphyr::Spanned;
+use steadfast_stack::{self as config, AtCap, Config, Period, Share};
 
 use super::{Expiry, Key, KeyLimits, cap_name, rate::Rate};
 
@@ -17,8 +18,8 @@ struct File {
 struct Entry {
     name: Box<str>,
     hash: String,
-    features: Option<Vec<Box<str>>>,
-    models: Option<Vec<Box<str>>>,
+    features: Option<Vec<Spanned<Box<str>>>>,
+    models: Option<Vec<Spanned<Box<str>>>>,
     requests_per_minute: Option<NonZeroU32>,
     tokens_per_minute: Option<NonZeroU32>,
     concurrency: Option<NonZeroU32>,
@@ -77,10 +78,7 @@ pub(super) fn budgets(keys: &[Arc<Key>]) -> Vec<config::Budget> {
 /// The file is wrong; the error has the place.
 pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<Vec<Arc<Key>>, KeyFileError> {
     let wrong = |problem: String| KeyFileError::new(path, problem);
-    let text = text.as_ref().map_err(|problem| wrong(problem.clone()))?;
-    // Without the surrounding lines: a key may stand there by mistake, and the log gets this error.
-    let file: File =
-        serde_saphyr::from_str(text).map_err(|error| wrong(concealed(&error.without_snippet().to_string())))?;
+    let file = parsed(path, text)?;
     if file.keys.is_empty() {
         return Err(wrong("the file has no key, so no one could call".to_owned()));
     }
@@ -114,6 +112,8 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
         let memory = before.map(|key| key.memory.clone()).unwrap_or_default();
         let Entry { name, features, models, budget, expires, admin, handoff, .. } = entry;
         let name = name.into();
+        let [features, models] =
+            [features, models].map(|list| list.map(|list| list.into_iter().map(|name| name.value).collect()));
         keys.push(Arc::new(Key {
             name,
             hash,
@@ -129,6 +129,33 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
         }));
     }
     Ok(keys)
+}
+
+fn parsed(path: &Path, text: &Contents) -> Result<File, KeyFileError> {
+    let wrong = |problem: String| KeyFileError::new(path, problem);
+    let text = text.as_ref().map_err(|problem| wrong(format!("the file of keys cannot be read: {problem}")))?;
+    // Without the surrounding lines: a key may stand there by mistake, and the log gets this error.
+    serde_saphyr::from_str(text).map_err(|error| wrong(concealed(&error.without_snippet().to_string())))
+}
+
+/// Returns each name of a key's features and models that the configuration does not have, with its place. A file that
+/// cannot be read has none.
+pub(super) fn unknown_names(path: &Path, text: &Contents, config: &Config) -> Vec<KeyFileError> {
+    let mut problems = Vec::new();
+    for entry in parsed(path, text).map(|file| file.keys).unwrap_or_default() {
+        type Problem = fn(&Config, &str) -> Option<String>;
+        let lists: [(_, Problem); 2] =
+            [(&entry.features, Config::feature_name_problem), (&entry.models, Config::model_name_problem)];
+        for (names, problem) in lists {
+            for name in names.iter().flatten() {
+                let Some(problem) = problem(config, &name.value) else { continue };
+                let (line, column) = (name.referenced.line(), name.referenced.column());
+                let place = format!("{}:{line}:{column}", path.display());
+                problems.push(KeyFileError(format!("{place}: the key `{}`: {problem}", entry.name)));
+            }
+        }
+    }
+    problems
 }
 
 /// An error in a file of keys.

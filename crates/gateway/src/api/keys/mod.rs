@@ -8,7 +8,7 @@
 //! keys:
 //!   - name: team-search
 //!     hash: sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
-//!     features: [search, background]     # the first where a request names none; left out: any
+//!     features: [chat, summary]          # the first where a request names none; left out: any
 //!     models: [gpt-4o, 'claude-*']       # left out: any
 //!     requests_per_minute: 600           # this and the next four left out: no limit
 //!     tokens_per_minute: 200000          # of prompts and answers together
@@ -33,6 +33,9 @@
 //! it, so that a call which outlives its caller keeps its permit. A budget is a cap of the stack beside those of its
 //! file, with the same events, metrics and alerts. All of them survive a reload that leaves them unchanged; a restart
 //! resets them, since the spending is in the process's memory.
+//!
+//! A server does not start with a key for a feature or model that its configuration does not have, and `steadfast check`
+//! says so before. At a reload such a name is logged, and the file counts all the same.
 
 mod admin;
 mod expiry;
@@ -59,7 +62,7 @@ use steadfast::{
     BoxLlmService, LlmError, LlmRequest, LlmResponse,
     layers::{budget::BudgetKey, bulkhead::CallerLimitReached},
 };
-use steadfast_stack::{ConfigError, FileWatch, StackHandle};
+use steadfast_stack::{Budget, Config, ConfigError, FileWatch, StackHandle};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 use tower::Service;
@@ -175,6 +178,39 @@ impl Keys {
         Ok(self)
     }
 
+    /// Checks that the configuration has the features and models that the keys name.
+    ///
+    /// # Errors
+    ///
+    /// A name is unknown; the error has all of them, with their places.
+    pub(crate) fn check_names(&self, config: &Config) -> Result<(), ServeError> {
+        let problems = file::unknown_names(&self.path, &lock(&self.seen), config);
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Err(ServeError::Invalid(problems.join("\n")))
+    }
+
+    /// Logs the names that the configuration does not have: while the server runs, one caller's wrong name must not
+    /// keep another's key from being revoked.
+    pub(crate) fn warn_of_names(&self) {
+        if let Some(stack) = &self.stack {
+            self.warn_of(&lock(&self.seen), stack);
+        }
+    }
+
+    fn warn_of(&self, text: &Contents, stack: &StackHandle) {
+        for problem in file::unknown_names(&self.path, text, &stack.config()) {
+            tracing::warn!(%problem, "a key names what the configuration does not have");
+        }
+    }
+
+    /// Returns the caps of the keys, for the stack.
+    pub(crate) fn budgets(&self) -> Vec<Budget> {
+        file::budgets(&self.current.load())
+    }
+
     fn file_error(&self, error: &ConfigError) -> file::KeyFileError {
         file::KeyFileError::new(&self.path, error)
     }
@@ -207,7 +243,12 @@ impl Keys {
         }
         *seen = now;
         match self.replace(&seen) {
-            Ok(count) => tracing::info!(count, "keys reloaded"),
+            Ok(count) => {
+                tracing::info!(count, "keys reloaded");
+                if let Some(stack) = &self.stack {
+                    self.warn_of(&seen, stack);
+                }
+            }
             Err(problem) => tracing::warn!(%problem, "keys not reloaded; the previous ones stay"),
         }
     }

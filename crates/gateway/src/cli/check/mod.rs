@@ -5,14 +5,14 @@ mod live;
 use std::{io::Write as _, path::PathBuf};
 
 use clap::Args;
-use steadfast_gateway::{check_self_calls, listen_address};
+use steadfast_gateway::{check_keys, check_self_calls, listen_address};
 use steadfast_stack::{Config, Deployment, Environment, Loader, MissingKey, Stack, Tier, TierDoor};
 
 use crate::cli::{Failure, table::Table, terminal::on_a_line};
 
 /// Checks a configuration and explains its effects
 ///
-/// Exit code: 0; 1 if --live finds a tier that does not answer; 2 if the file is wrong, or if `serve` would refuse to
+/// Exit code: 0; 1 if --live finds a tier that does not answer; 2 if a file is wrong, or if `serve` would refuse to
 /// start because a key is not set.
 #[derive(Args)]
 pub(crate) struct Check {
@@ -21,18 +21,27 @@ pub(crate) struct Check {
     /// Make one tiny call to each provider to check its key, its model and its latency
     #[arg(long)]
     live: bool,
-    /// Check the file alone, without keys
+    /// Check the files alone, without the providers' keys
     #[arg(long, conflicts_with = "live")]
     offline: bool,
+    /// The file of the callers' keys, checked too [default: the configuration's]
+    #[arg(long, value_name = "FILE", env = "STEADFAST_KEYS")]
+    keys: Option<PathBuf>,
 }
 
 impl Check {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let loader = if self.offline { Loader::new().without_secrets() } else { Loader::new() };
         let config = loader.path(&self.file)?;
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{}: {} tiers, no mistake found\n", self.file.display(), config.tiers.len())?;
         let environment = Environment::process();
+        let problem = self.problem(&config, &environment).err();
+        let mut out = std::io::stdout().lock();
+        let found = match &problem {
+            None => "no mistake found",
+            // The last lines say it: the error alone is on standard error.
+            Some(_) => "but `serve` would refuse to start; the last lines say why",
+        };
+        writeln!(out, "{}: {} tiers, {found}\n", self.file.display(), config.tiers.len())?;
         let missing = config.missing_keys(&environment);
         let mut tiers = Table::new(["tier", "provider", "model", "server", "key"]);
         for tier in config.tiers.iter().flat_map(Tier::endpoints) {
@@ -60,13 +69,8 @@ impl Check {
         if let Some(checked) = &checked {
             writeln!(out, "\n{}", live::table(checked))?;
         }
-        if !self.offline {
-            // The error with which `serve` would end.
-            if let Err(error) = Stack::builder().check(&config) {
-                let hint = "`steadfast check --offline` checks a file without its keys";
-                return Err(Failure::Config(format!("{error}\n\n{hint}")));
-            }
-            check_self_calls(&config, &environment, listen_address(&config))?;
+        if let Some(problem) = problem {
+            return Err(problem);
         }
         if let Some(checked) = checked {
             let failed = checked.iter().filter(|tier| !tier.works()).count();
@@ -76,6 +80,23 @@ impl Check {
             }
         }
         Ok(())
+    }
+
+    /// Checks what `serve` needs beside a right file: the callers' keys, and what the environment has.
+    ///
+    /// # Errors
+    ///
+    /// The error with which `serve` would end.
+    fn problem(&self, config: &Config, environment: &Environment) -> Result<(), Failure> {
+        let budgets = check_keys(&self.file, config, self.keys.as_deref())?;
+        if self.offline {
+            return Ok(());
+        }
+        if let Err(error) = Stack::builder().check_with_budgets(config, &budgets) {
+            let hint = "`steadfast check --offline` checks a file without its keys";
+            return Err(Failure::Config(format!("{error}\n\n{hint}")));
+        }
+        Ok(check_self_calls(config, environment, listen_address(config))?)
     }
 }
 
@@ -140,8 +161,16 @@ fn key(tier: &Tier, environment: &Environment, missing: &[MissingKey]) -> String
     match (variables.iter().find(set), variables.as_slice(), tier.provider.host()) {
         (_, [], Some(own)) => format!("none sent: the server is not {own}; `api_key` names one"),
         (_, [], None) => "none needed".to_owned(),
+        (Some(name), ..) if environment.get(name).is_some_and(in_quotes) => format!("{name}, set, IN QUOTES"),
         (Some(name), ..) => format!("{name}, set"),
         (None, names, _) if is_missing => format!("{}, NOT SET", names.join(" or ")),
         (None, names, _) => format!("{}, not set: none is sent", names.join(" or ")),
     }
+}
+
+/// Returns whether a value has quotes of its own: a file of variables without a shell keeps them, and providers refuse
+/// the key.
+fn in_quotes(value: impl AsRef<str>) -> bool {
+    let value = value.as_ref().trim();
+    ['"', '\''].into_iter().any(|quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote))
 }

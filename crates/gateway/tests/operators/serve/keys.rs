@@ -39,6 +39,23 @@ fn a_file_of_keys_that_changes_is_read_again_and_a_wrong_one_is_said_once() {
 }
 
 #[test]
+fn a_wrong_name_is_said_at_a_reload_and_keeps_nobody_in() {
+    let ((one, first), (two, second)) = (key("one"), key("two"));
+    let config = format!("{}features: {{ chat: {{}}, search: {{}} }}\n", saying("word"));
+    let served = Serve::with(&config).keys(&format!("{first}    features: [search]\n{second}")).start();
+    assert_eq!((status(&served, &one), status(&served, &two)), (200, 200));
+    // Another key's revocation counts although this one has a wrong name.
+    served.folder().file("keys.yaml", &format!("keys:\n{first}    features: [serch]\n"));
+    within(SOON, "the key is not revoked", || status(&served, &two) == 401);
+    within(SOON, "the name is not said", || served.log().contains("no feature `serch`; did you mean `search`?"));
+    served.folder().file("keys.yaml", &format!("keys:\n{first}    features: [search]\n"));
+    within(SOON, "the change was not seen", || status(&served, &one) == 200);
+    // So it is where the configuration no longer has what a key names.
+    served.configure(&config.replace(", search: {}", ""));
+    within(SOON, "the name is not said", || served.log().contains("no feature `search`; there are chat"));
+}
+
+#[test]
 fn the_entry_of_a_new_key_is_yaml_whatever_its_name() {
     for name in ["bell\u{7}", "", " "] {
         assert_eq!(steadfast(["key", name], &[]).code, Some(2));
