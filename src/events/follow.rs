@@ -272,7 +272,7 @@ mod tests {
     async fn who_waits_for_what_is_rare_hears_that_and_loses_nothing_by_the_rest() {
         let (events, all, rare) = (Events::new(), Recorder::default(), Recorder::default());
         let is_reload = |event: &Event| matches!(event, Event::Reloaded { .. });
-        let reloaded = || Event::Reloaded { kept: 1, changed: 0, at: Instant::now() };
+        let reloaded = || Event::Reloaded { kept: 1, changed: 0, settings: Arc::default(), at: Instant::now() };
         // These two receive clones, and the one between them the event itself.
         let first = events.follow_only(is_reload, rare.clone());
         let _all = events.follow(all.clone());

@@ -314,7 +314,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_queue_that_is_full_loses_the_oldest_and_keeps_the_order() {
         let mut batch = Batch::new();
-        let numbered = |kept| Event::Reloaded { kept, changed: 0, at: Instant::now() };
+        let numbered = |kept| Event::Reloaded { kept, changed: 0, settings: Arc::default(), at: Instant::now() };
         for (sent, lost) in [(CAPACITY, 0), (CAPACITY + 3, 3), (CAPACITY * 2 + 1, CAPACITY + 1), (2, 0)] {
             for number in 0..sent {
                 batch.put(numbered(number));
@@ -332,7 +332,7 @@ mod tests {
         let events = Events::new();
         let followers = [(); 3].map(|()| Eager::follow(&events, None));
         for sent in 1..=3 {
-            events.send(Event::Reloaded { kept: 1, changed: 0, at: Instant::now() });
+            events.send(Event::Reloaded { kept: 1, changed: 0, settings: Arc::default(), at: Instant::now() });
             for follower in &followers {
                 assert_eq!((follower.woken.load(Relaxed), follower.read.load(Relaxed)), (sent, sent));
             }
@@ -342,7 +342,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_event_made_in_its_place_reaches_all_who_want_it() {
         let events = Events::new();
-        let event = || Event::Reloaded { kept: 1, changed: 0, at: Instant::now() };
+        let event = || Event::Reloaded { kept: 1, changed: 0, settings: Arc::default(), at: Instant::now() };
         let is_reload: fn(&Event) -> bool = |event| matches!(event, Event::Reloaded { .. });
         assert!(events.place().is_none(), "nobody listens");
         let before = Eager::follow(&events, Some(is_reload));

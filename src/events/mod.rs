@@ -202,6 +202,8 @@ pub enum Event {
         kept: usize,
         /// The number of tiers that are new or changed.
         changed: usize,
+        /// The paths of all settings that changed, such as `features.chat`.
+        settings: Arc<[Box<str>]>,
         /// The time of the reload.
         at: Instant,
     },

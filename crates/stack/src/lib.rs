@@ -48,6 +48,7 @@
 //!
 //! Two forms that users already have are read unchanged: see [`import`].
 
+mod changes;
 mod check;
 mod classifier;
 mod doors;

@@ -31,7 +31,7 @@ use steadfast::{
 /// | `handed_over` | WARN if something did not arrive, else INFO | `step`, `task`, `feature`, `reason`, `by`, `after_seconds` |
 /// | `mirrored` | as `request` | `feature`, `agrees`, `similarity`, `same_tools`, `candidate_kind`, and of `primary` and `candidate` each how it ended, `.._model`, `.._first_token_ms`, `.._latency_ms`, `.._cost_usd` |
 /// | `not_compared` | DEBUG | `feature`, `reason` (why a request that was chosen to be mirrored was not) |
-/// | `reloaded` | INFO | `kept`, `changed` |
+/// | `reloaded` | INFO | `kept` (tiers), `changed` (settings, by their paths) |
 /// | `reload_refused` | WARN | `reason` |
 /// | `events_lost` | WARN | `count` |
 ///
@@ -314,8 +314,8 @@ impl Subscriber for Logs {
             }
             // Each of these requests has had its line.
             Event::HandoffWaiting { .. } => {}
-            Event::Reloaded { kept, changed, .. } => {
-                line!(Level::INFO, event = "reloaded", kept = *kept, changed = *changed);
+            Event::Reloaded { kept, settings, .. } => {
+                line!(Level::INFO, event = "reloaded", kept = *kept, changed = listed(settings));
                 self.read_stack();
                 self.setups.forget_refusals();
             }
@@ -414,6 +414,16 @@ fn handoff(HandedOver { task, feature, step, .. }: &HandedOver) {
         by = step.by(),
         after_seconds = step.after().map(|after| after.as_secs_f64()),
     );
+}
+
+/// Returns the changed settings in one text: the first of many, and the number of the others.
+fn listed(settings: &[Box<str>]) -> String {
+    const MOST: usize = 20;
+    match settings {
+        [] => "none".to_owned(),
+        few if few.len() <= MOST => few.join(", "),
+        many => format!("{}, and {} more", many[..MOST].join(", "), many.len() - MOST),
+    }
 }
 
 /// Rounds to a tenth.

@@ -170,7 +170,12 @@ impl Order {
             }
             Self::Forget { .. } => format!("forgotten: {}\nstill kept: {}\n", answer["forgotten"], answer["kept"]),
             Self::Reload => {
-                format!("kept: {}\nchanged: {}\nremoved: {}\n", list("kept"), list("changed"), list("removed"))
+                format!(
+                    "tiers kept: {}\ntiers removed: {}\nchanged: {}\n",
+                    list("kept"),
+                    list("removed"),
+                    list("settings")
+                )
             }
             _ => unchanged(answer).to_owned() + &table(std::slice::from_ref(&answer["tier"])),
         }

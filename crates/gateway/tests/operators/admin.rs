@@ -53,7 +53,7 @@ fn an_operator_orders_from_the_command_line() {
     assert_eq!(served.done(&["level", "none"]), "pinned: no level for all, 1 for chat\n");
     assert_eq!(served.done(&["forget"]), "forgotten: 0\nstill kept: 0\n");
     assert_eq!(served.done(&["forget", "--feature", "chat"]), "forgotten: 0\nstill kept: 0\n");
-    assert_eq!(served.done(&["reload"]), "kept: a/b, small\nchanged: none\nremoved: none\n");
+    assert_eq!(served.done(&["reload"]), "tiers kept: a/b, small\ntiers removed: none\nchanged: none\n");
     let json: serde_json::Value = serde_json::from_str(&served.admin(&["tiers", "--json"]).out).unwrap();
     assert_eq!((&json["tiers"][0]["name"], &json["pinnedFeatures"]["chat"]), (&"a/b".into(), &1.into()));
 }

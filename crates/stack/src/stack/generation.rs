@@ -245,6 +245,7 @@ impl Generation {
             kept: kept.into_iter().map(name).collect(),
             changed: changed.into_iter().map(name).collect(),
             removed: before.all_runtimes().filter(gone).map(name).collect(),
+            settings: self.config.changes_since(&before.config).into_iter().map(String::into_boxed_str).collect(),
         }
     }
 

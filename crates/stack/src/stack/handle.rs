@@ -254,7 +254,7 @@ impl TierDeployment {
     }
 }
 
-/// A reload's effect on the tiers.
+/// A reload's effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reload {
@@ -264,4 +264,7 @@ pub struct Reload {
     pub changed: Vec<Arc<str>>,
     /// Tiers that are removed once their requests in flight have ended.
     pub removed: Vec<Arc<str>>,
+    /// The paths of all settings that differ from those before, such as `tiers.sonnet` and `features.chat`: see
+    /// [`Config::changes_since`].
+    pub settings: Vec<Box<str>>,
 }

@@ -408,7 +408,12 @@ impl Shared {
         let reloaded = config.and_then(|config| self.swap(config)).map_err(|error| error.of(file));
         let at = Instant::now();
         self.context.events.send(match &reloaded {
-            Ok(reload) => Event::Reloaded { kept: reload.kept.len(), changed: reload.changed.len(), at },
+            Ok(reload) => Event::Reloaded {
+                kept: reload.kept.len(),
+                changed: reload.changed.len(),
+                settings: reload.settings.as_slice().into(),
+                at,
+            },
             Err(error) => Event::ReloadRefused { problem: error.to_string().into(), at },
         });
         reloaded

@@ -269,7 +269,7 @@ async fn an_outage_goes_on_over_a_reload_that_leaves_the_primary_and_who_serves(
     let mut board = Board::new();
     board.switch("a", "b", 10);
     board.request("b", 11, |_| {});
-    board.machine.event(&Event::Reloaded { kept: 2, changed: 0, at: board.at(20) });
+    board.machine.event(&Event::Reloaded { kept: 2, changed: 0, settings: Arc::default(), at: board.at(20) });
     let now = board.at(20);
     board.machine.change_tiers("a".into(), vec!["e".into(), "b".into()], now);
     assert_eq!(board.who(25), (ServingState::Fallback, "b".into(), 15.0));

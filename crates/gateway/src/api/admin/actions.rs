@@ -244,10 +244,10 @@ pub(super) async fn reload(Extension(stack): Operator) -> Response<Body> {
     tracing::info!(by = stack.actor(), action = "reload", "an operator has the configuration loaded again");
     // Read the file on a blocking thread. An event reports the outcome too.
     match tokio::task::spawn_blocking(move || stack.reload_from_path()).await {
-        Ok(Ok(Reload { kept, changed, removed, .. })) => {
+        Ok(Ok(Reload { kept, changed, removed, settings, .. })) => {
             let [kept, changed, removed] =
                 [kept, changed, removed].map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>());
-            ok(&json!({ "kept": kept, "changed": changed, "removed": removed }))
+            ok(&json!({ "kept": kept, "changed": changed, "removed": removed, "settings": settings }))
         }
         Ok(Err(refused)) => error(StatusCode::UNPROCESSABLE_ENTITY, "invalid_configuration", &refused.to_string()),
         Err(panicked) => error(StatusCode::INTERNAL_SERVER_ERROR, "api_error", &panicked.to_string()),

@@ -32,7 +32,7 @@ struct Entry {
 }
 
 /// A key's budget, in the words of the configuration's `budgets`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Budget {
     usd: f64,

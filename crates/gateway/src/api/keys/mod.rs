@@ -47,6 +47,7 @@ mod tests;
 mod virtual_key;
 
 use std::{
+    collections::{HashMap, HashSet},
     error, fmt,
     future::poll_fn,
     path::{Path, PathBuf},
@@ -243,8 +244,9 @@ impl Keys {
         }
         *seen = now;
         match self.replace(&seen) {
-            Ok(count) => {
-                tracing::info!(count, "keys reloaded");
+            Ok((count, changes)) => {
+                let [added, changed, removed] = changes.map(|names| (!names.is_empty()).then(|| names.join(", ")));
+                tracing::info!(count, added, changed, removed, "keys reloaded");
                 if let Some(stack) = &self.stack {
                     self.warn_of(&seen, stack);
                 }
@@ -253,15 +255,17 @@ impl Keys {
         }
     }
 
-    fn replace(&self, text: &Contents) -> Result<usize, file::KeyFileError> {
-        let keys = file::read(&self.path, text, &self.current.load())?;
+    /// Returns the number of keys, and the names of those that are new, changed and gone.
+    fn replace(&self, text: &Contents) -> Result<(usize, [Vec<String>; 3]), file::KeyFileError> {
+        let before = self.current.load_full();
+        let keys = file::read(&self.path, text, &before)?;
         // First, so that no key spends without a cap.
         if let Some(stack) = &self.stack {
             stack.set_budgets(file::budgets(&keys)).map_err(|error| self.file_error(&error))?;
         }
-        let count = keys.len();
+        let (count, changes) = (keys.len(), changes(&before, &keys));
         self.current.store(Arc::new(keys));
-        Ok(count)
+        Ok((count, changes))
     }
 
     /// Returns the caller's key, from `Authorization: Bearer` or a protocol's own header, or `in_query`, where the
@@ -293,7 +297,35 @@ impl Keys {
     }
 }
 
+/// Returns the names of the keys that are new, changed and gone.
+fn changes(before: &[Arc<Key>], now: &[Arc<Key>]) -> [Vec<String>; 3] {
+    let before: HashMap<&str, &Key> = before.iter().map(|key| (&*key.name, &**key)).collect();
+    let names: HashSet<&str> = now.iter().map(|key| &*key.name).collect();
+    let [mut added, mut changed] = [Vec::new(), Vec::new()];
+    for key in now {
+        match before.get(&*key.name) {
+            None => added.push(key.name.to_string()),
+            Some(before) if !key.is_as(before) => changed.push(key.name.to_string()),
+            Some(_) => {}
+        }
+    }
+    let mut removed: Vec<String> =
+        before.keys().filter(|name| !names.contains(*name)).map(|&name| name.into()).collect();
+    removed.sort_unstable();
+    [added, changed, removed]
+}
+
 impl Key {
+    /// Returns whether it has the same hash, permissions and limits as another.
+    fn is_as(&self, other: &Self) -> bool {
+        let limits = |key: &Self| {
+            let own = key.limits.as_ref().map(|limits| (limits.concurrency, limits.tokens_per_minute));
+            (key.rate.as_ref().map(|rate| rate.per_minute), own, key.budget.clone(), key.expires)
+        };
+        let may = |key: &Self| (key.features.clone(), key.models.clone(), key.admin, key.handoff);
+        self.hash == other.hash && may(self) == may(other) && limits(self) == limits(other)
+    }
+
     /// Returns whether its limits need the content of a request.
     pub(crate) fn reads_requests(&self) -> bool {
         self.limits.is_some() || self.budget.is_some()

@@ -34,6 +34,8 @@ fn a_file_of_keys_that_changes_is_read_again_and_a_wrong_one_is_said_once() {
     let said = served.stop().err;
     assert_eq!(said.matches("keys not reloaded").count(), 1, "{said}");
     assert_eq!(said.matches("keys reloaded").count(), 2, "{said}");
+    assert!(said.contains("keys reloaded count=2 added=\"two\"\n"), "{said}");
+    assert!(said.contains("keys reloaded count=1 changed=\"two\" removed=\"one\"\n"), "{said}");
     assert!(said.contains("key=\"two\"") && said.contains("cap=\"key two\""), "{said}");
     assert!(!said.contains(&one) && !said.contains(&two), "{said}");
 }

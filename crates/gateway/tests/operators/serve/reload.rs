@@ -8,7 +8,7 @@ use std::{
 use super::{HELLO, SOON};
 use crate::common::{
     serve::{Serve, Served},
-    within,
+    steadfast, within,
 };
 
 const WHOLE: &str = r#"{"model":"m","messages":[{"role":"user","content":"a secret"}]}"#;
@@ -41,6 +41,32 @@ fn the_gateway_serves_the_file_and_follows_its_changes() {
     assert!(says("second"));
     let said = served.stop().err;
     assert!(said.contains("event=\"reloaded\""), "{said}");
+}
+
+#[test]
+fn a_reload_says_what_has_changed_beside_tiers() {
+    let text = |more: &str| format!("{}{more}", saying("word"));
+    let (key, entry) = crate::common::key("ana");
+    let served = Serve::with(&text("")).keys(&format!("{entry}    admin: true\n")).start();
+    let says = |words: &str| within(SOON, words, || served.log().contains(&format!("kept=1 changed=\"{words}\"")));
+    served.configure(&text("features: { chat: { concurrency: 3 } }\ntimeout: 50s\n"));
+    says("features.chat, timeout");
+    let budget = "features: { chat: { concurrency: 3 } }\nalerts: { rules: { failover: off } }\n\
+                  budgets: [{ name: all, usd: 5, period: day }]\n";
+    served.configure(&text(budget));
+    says("budgets.all, alerts.rules.failover, timeout");
+    // What the operator who asks for it gets, in words and in JSON.
+    let admin = |more: &[&str]| {
+        let environment = [("STEADFAST_URL", &*served.url()), ("STEADFAST_ADMIN_KEY", &key)];
+        steadfast(["admin", "reload"].into_iter().chain(more.iter().copied()), &environment).out
+    };
+    assert_eq!(admin(&[]), "tiers kept: only\ntiers removed: none\nchanged: none\n");
+    // The watch may be the first to see the file: then the order changes nothing more.
+    served.configure(&text(&budget.replace("usd: 5", "usd: 6")));
+    let answer: serde_json::Value = serde_json::from_str(&admin(&["--json"])).unwrap();
+    let changed = answer["settings"].as_array().unwrap();
+    assert!(changed.is_empty() || *changed == ["budgets.all"], "{answer}");
+    says("budgets.all");
 }
 
 #[test]

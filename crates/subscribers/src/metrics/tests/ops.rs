@@ -67,7 +67,7 @@ fn full_page() -> Page {
         Event::Mirrored(mirrored(RequestOutcome::Answered)),
         Event::NotCompared { feature: None, why: ComparisonSkipReason::Full, at },
         Event::Hedged { tier: "sonnet".into(), to: "gpt".into(), won: true, after: SECOND, at },
-        Event::Reloaded { kept: 1, changed: 1, at },
+        Event::Reloaded { kept: 1, changed: 1, settings: Arc::default(), at },
         Event::StoreChanged { store: "idempotency".into(), available: false, at },
         Event::CredentialsFailed { source: "the AWS profile".into(), problem: "".into(), usable: true, at },
         Event::ReloadRefused { problem: "".into(), at },
