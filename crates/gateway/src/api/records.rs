@@ -3,6 +3,10 @@
 //! A record has no word of a request or an answer. A ring keeps them, so that memory is bounded and a lookup by id is
 //! one step: the id has the slot's number.
 
+mod filter;
+#[cfg(test)]
+mod tests;
+
 use std::{
     borrow::Cow,
     sync::{
@@ -18,6 +22,7 @@ use serde_json::{Value, json};
 use steadfast::{Attempt, Degradation, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
 use tokio::time::Instant;
 
+pub(crate) use self::filter::RecordFilter;
 use super::{cache::CacheOutcome, refusal, repeats::Repeat};
 use crate::{lock::lock, wall_clock};
 
@@ -88,6 +93,9 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// Each of them.
+    const ALL: [Self; 5] = [Self::Running, Self::Answered, Self::Failed, Self::Broken, Self::Abandoned];
+
     fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -209,6 +217,11 @@ impl Record {
     /// Returns whether the request came with the key of this name.
     pub(crate) fn is_by(&self, key: &str) -> bool {
         lock(&self.state).key.as_deref() == Some(key)
+    }
+
+    /// Returns whether the filter wants it.
+    pub(crate) fn matches(&self, filter: &RecordFilter) -> bool {
+        filter.wants(&lock(&self.state))
     }
 
     fn step(&self, step: &Attempt, words: bool) -> Value {
@@ -569,72 +582,3 @@ const TASK_ID: HeaderName = HeaderName::from_static("x-steadfast-task-id");
 const NOTES: HeaderName = HeaderName::from_static("x-steadfast-notes");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-steadfast-overhead-ms");
 const DECISION: HeaderName = HeaderName::from_static("x-steadfast-decision");
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_makes_room_and_is_found_no_more() {
-        let records = Records::new(2);
-        let ids: Vec<String> = (0..3).map(|_| records.begin(Dialect::OpenAi).id().to_owned()).collect();
-        assert!(records.find(&ids[0]).is_none());
-        assert!(ids[1..].iter().all(|id| records.find(id).is_some()));
-        assert_eq!(records.newest(9, |_| true).len(), 2);
-        assert_eq!(*records.newest(1, |_| true)[0].id, *ids[2]);
-        for nonsense in ["", "sf-", "sf-1", "sf-1-", "sf-zz-0", "sf-ffffffffffffffffff-0"] {
-            assert!(records.find(nonsense).is_none(), "{nonsense}");
-        }
-    }
-
-    #[test]
-    fn an_id_is_the_number_and_sixteen_digits() {
-        for (number, random) in [(0, 0), (1, u64::MAX), (0x10, 1), (u64::MAX, 0xfeed)] {
-            assert_eq!(*id(number, random), format!("sf-{number:x}-{random:016x}"));
-        }
-    }
-
-    #[test]
-    fn a_fine_time_reads_as_the_number() {
-        for nanos in [0, 499, 500, 1_000, 120_000, 123_456, 999_999, 1_000_000, 10_000_000, 12_345_678_901] {
-            let time = Duration::from_nanos(nanos);
-            assert_eq!(fine_text(time), fine(time).to_string());
-        }
-    }
-
-    #[test]
-    fn a_request_whose_caller_leaves_is_abandoned() {
-        let records = Records::new(2);
-        let entry = records.begin(Dialect::OpenAi);
-        let record = records.find(entry.id()).unwrap();
-        assert_eq!(record.json(true)["outcome"], "running");
-        drop(entry);
-        assert_eq!(record.json(true)["outcome"], "abandoned");
-    }
-
-    #[tokio::test]
-    async fn of_a_message_without_end_the_beginning_is_kept() {
-        use steadfast::{FallbackLayer, LlmRequest};
-        use tower::{Layer, ServiceExt, service_fn};
-
-        let message = format!("x{}", "é".repeat(40_000));
-        let failing = service_fn(move |_: LlmRequest| {
-            let failed = LlmError::new(ErrorKind::Server, message.clone());
-            async { Err::<LlmResponse, _>(failed) }
-        });
-        let stack = FallbackLayer::new("one").tier("two", failing.clone()).layer(failing);
-        let error = stack.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
-        let steps = truncated(error.attempts().to_vec());
-        assert_eq!(steps.len(), 2);
-        for step in steps {
-            let message = step.message.as_str();
-            assert!((100..=MAX_MESSAGE + '…'.len_utf8()).contains(&message.len()), "{}", message.len());
-            assert!(message.starts_with("xé") && message.ends_with("é…"), "{message}");
-        }
-    }
-
-    #[test]
-    fn a_header_is_ascii_whatever_the_words() {
-        assert_eq!(ascii("{\"é\":\"𝄞\"}"), "{\"\\u00e9\":\"\\ud834\\udd1e\"}");
-    }
-}

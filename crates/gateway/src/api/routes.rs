@@ -1,4 +1,5 @@
-//! The paths. They ignore queries: Claude Code calls `/v1/messages?beta=true`, and Azure's clients send `api-version`.
+//! The paths. Those of models ignore queries: Claude Code calls `/v1/messages?beta=true`, Azure's clients send
+//! `api-version`. A list's filter is a query that is read.
 //! Other addresses of the same paths become these in [`addresses`].
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
@@ -18,7 +19,9 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::{
-    GatewayState, addresses, catalog, conversation, cors,
+    GatewayState, addresses,
+    admin::wrong,
+    catalog, conversation, cors,
     gemini::{self, PathCall},
     handoff,
     inbound::BodyError,
@@ -29,7 +32,7 @@ use super::{
     observe::page,
     panic::{self, Panic},
     pipeline::{self, Compaction, ConnectionContext, immediate},
-    records::Record,
+    records::{Record, RecordFilter},
     refusal, stored_responses,
 };
 use crate::http::{Answering, Handler};
@@ -420,11 +423,22 @@ async fn ready(State(gateway): State<Arc<GatewayState>>) -> (StatusCode, Cow<'st
     }
 }
 
-/// The number of requests in the list.
-const MAX_LISTED: usize = 100;
-
-async fn requests(State(gateway): State<Arc<GatewayState>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
-    let records = gateway.records.newest(MAX_LISTED, |record| may_see(record, key.as_deref()));
+async fn requests(
+    State(gateway): State<Arc<GatewayState>>,
+    key: Option<Extension<Arc<Key>>>,
+    uri: Uri,
+) -> Response<Body> {
+    let filter = match RecordFilter::of(&uri) {
+        Ok(filter) => filter,
+        Err(problem) => return wrong(problem),
+    };
+    // An empty list would say that the other key has made no request.
+    let is_others = |key: &Key| !key.admin && filter.key.as_deref().is_some_and(|name| *name != *key.name);
+    if key.as_deref().is_some_and(|key| is_others(key)) {
+        return refusal::deny(Denial::NotAdmin, Dialect::OpenAi);
+    }
+    let wanted = |record: &Record| may_see(record, key.as_deref()) && record.matches(&filter);
+    let records = gateway.records.newest(filter.limit, wanted);
     let records: Vec<Value> = records.iter().map(|record| record.json(true)).collect();
     refusal::json(StatusCode::OK, json!({ "requests": records }).to_string())
 }

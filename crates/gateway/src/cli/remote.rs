@@ -14,7 +14,7 @@ use crate::cli::Failure;
 
 pub(crate) struct Remote {
     url: Uri,
-    key: String,
+    key: Option<String>,
 }
 
 /// The time for an answer: a reload reads files.
@@ -26,10 +26,17 @@ impl Remote {
     /// Creates a client for the gateway at this address, with the key in an environment variable: other users can see a
     /// command line.
     pub(crate) fn of(url: Uri, key_env: &str, needed: &str) -> Result<Self, Failure> {
+        let remote = Self::reading(url, key_env)?;
+        if remote.key.is_none() {
+            let message = format_args!("the variable {key_env} is not set; it must have a key with {needed}");
+            return Err(Failure::usage(message));
+        }
+        Ok(remote)
+    }
+
+    /// Creates a client for what a caller of any key may read, and anyone where the gateway has no keys.
+    pub(crate) fn reading(url: Uri, key_env: &str) -> Result<Self, Failure> {
         let key = std::env::var(key_env).ok().filter(|key| !key.is_empty());
-        let none =
-            || Failure::usage(format_args!("the variable {key_env} is not set; it must have a key with {needed}"));
-        let key = key.ok_or_else(none)?;
         if url.scheme().is_none() || url.authority().is_none() {
             return Err(Failure::usage(format_args!("{url}: the URL must begin with http:// or https://")));
         }
@@ -42,7 +49,9 @@ impl Remote {
         let asking = timeout(ANSWER_TIMEOUT, self.send(path, body));
         let (status, body) = asking.await.map_err(|_| failed("no answer in time"))?.map_err(|what| failed(&what))?;
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status != StatusCode::OK || !answer.is_object() {
+        // A status may come with one that tells a load balancer that nothing serves.
+        let is_answer = status == StatusCode::OK || answer.get("state").is_some();
+        if !is_answer || !answer.is_object() {
             let message = answer["error"]["message"].as_str().map_or_else(
                 || format!("the server is not a steadfast gateway (status {})", status.as_u16()),
                 str::to_owned,
@@ -54,20 +63,22 @@ impl Remote {
 
     async fn send(&self, path: &str, body: Option<Value>) -> Result<(StatusCode, Bytes), String> {
         let url = format!("{}{path}", self.url.to_string().trim_end_matches('/'));
-        let mut bearer =
-            HeaderValue::from_str(&format!("Bearer {}", self.key)).map_err(|_| "the key is no header's value")?;
-        bearer.set_sensitive(true);
         let (method, body) = match body {
             None => (Method::GET, Bytes::new()),
             Some(body) => (Method::POST, body.to_string().into()),
         };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(url)
-            .header(header::AUTHORIZATION, bearer)
             .header(header::CONTENT_TYPE, "application/json")
             .body(RequestBody::from(body))
             .map_err(|error| error.to_string())?;
+        if let Some(key) = &self.key {
+            let bearer = HeaderValue::from_str(&format!("Bearer {key}"));
+            let mut bearer = bearer.map_err(|_| "the key is no header's value")?;
+            bearer.set_sensitive(true);
+            request.headers_mut().insert(header::AUTHORIZATION, bearer);
+        }
         let response = HttpClient::new().oneshot(request).await.map_err(|error| error.to_string())?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| error.to_string())?;

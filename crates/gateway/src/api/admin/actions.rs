@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::{
     Operator,
-    answer::{error, not_read, ok, pins, tier, wrong},
+    answer::{Done, OfTier, Reach, error, not_read, ok, pins, tier, wrong},
 };
 use crate::{api::GatewayState, limits::Settings};
 
@@ -97,7 +97,7 @@ async fn tier_response(
         true => wait_for_status(stack, name).await,
         false => tracing::info!(by = stack.actor(), tier = name, action, "order without effect"),
     }
-    ok(&json!({ "changed": changed, "tier": tier(stack, name) }))
+    ok(&Done { changed, now: OfTier { tier: tier(stack, name) }, reach: Reach::of(stack) })
 }
 
 /// Waits a moment until the status has the change of a circuit, so that the answer can say since when it holds.
@@ -160,9 +160,7 @@ pub(super) async fn level(
     if !changed {
         tracing::info!(by = stack.actor(), feature, level, action = "level", "order without effect");
     }
-    let mut answer = json!(pins(&stack));
-    answer["changed"] = changed.into();
-    ok(&answer)
+    ok(&Done { changed, now: pins(&stack), reach: Reach::of(&stack) })
 }
 
 #[derive(Deserialize)]

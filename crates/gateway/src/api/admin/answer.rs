@@ -22,6 +22,34 @@ pub(super) struct Tiers {
     tiers: Vec<Tier>,
     #[serde(flatten)]
     pins: Pins,
+    #[serde(flatten)]
+    reach: Reach,
+}
+
+/// The processes in which an order by hand holds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Reach {
+    /// `process`: the one that answers, and no replica beside it.
+    scope: &'static str,
+    /// The same in words for the operator.
+    scope_note: String,
+}
+
+impl Reach {
+    /// Returns the reach of an order to this stack.
+    pub(super) fn of(stack: &StackHandle) -> Self {
+        let shared = match stack.config().stores.shared {
+            Some(_) => "; the shared store carries circuits and no orders",
+            None => "",
+        };
+        let scope_note = format!(
+            "Orders hold in this process only (id {}), until they are taken back or it restarts; replicas need their \
+             own{shared}.",
+            std::process::id()
+        );
+        Self { scope: "process", scope_note }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -48,6 +76,22 @@ pub(super) struct Tier {
     deployments: Vec<DeploymentStatus>,
 }
 
+/// An order's outcome, and its reach.
+#[derive(Debug, Serialize)]
+pub(super) struct Done<T> {
+    pub(super) changed: bool,
+    #[serde(flatten)]
+    pub(super) now: T,
+    #[serde(flatten)]
+    pub(super) reach: Reach,
+}
+
+/// The tier of an order.
+#[derive(Debug, Serialize)]
+pub(super) struct OfTier {
+    pub(super) tier: Option<Tier>,
+}
+
 /// The levels that are pinned.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,7 +103,7 @@ pub(super) struct Pins {
 pub(super) fn tiers(stack: &StackHandle) -> Tiers {
     let status = stack.status();
     let tiers = stack.tiers().into_iter().filter_map(|info| tier_of(stack, info, &status)).collect();
-    Tiers { tiers, pins: pins(stack) }
+    Tiers { tiers, pins: pins(stack), reach: Reach::of(stack) }
 }
 
 pub(super) fn tier(stack: &StackHandle, name: &str) -> Option<Tier> {

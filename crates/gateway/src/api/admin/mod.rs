@@ -11,8 +11,8 @@
 //! | `POST /admin/reload` | loads the configuration's file again |
 //!
 //! Answers are JSON with the state afterwards; errors are `{"error": {"message", "type"}}` and say how to fix the
-//! request. An order holds until it is taken back. It survives reloads (see
-//! [`StackHandle`](steadfast_stack::StackHandle#by-hand)) but not a restart.
+//! request. An order holds until it is taken back, in the process that got it: its answer says so in `scope` and
+//! `scopeNote`. It survives reloads (see [`StackHandle`](steadfast_stack::StackHandle#by-hand)) but not a restart.
 //!
 //! **Authorization.** A server without keys refuses all of these paths, on loopback too: any web page can make a
 //! browser there send a request, but the browser has no key to add. The log has each order under the name of the key,

@@ -101,7 +101,7 @@ impl Check {
 }
 
 /// Returns a table of the doors: the cloud of each tier, the model's id there, and the source of the credentials.
-fn doors(config: &Config, environment: &Environment) -> Table<5> {
+fn doors(config: &Config, environment: &Environment) -> Table {
     let mut table = Table::new(["tier", "door", "id", "the same model as", "credential"]);
     for TierDoor { tier, door, id, model, credential, .. } in config.doors(environment) {
         let model = model.unwrap_or_else(|| "not known".to_owned());
@@ -111,7 +111,7 @@ fn doors(config: &Config, environment: &Environment) -> Table<5> {
 }
 
 /// Returns a table of how the load of each tier would spread over its deployments, while all of them serve.
-fn deployments(config: &Config) -> Table<6> {
+fn deployments(config: &Config) -> Table {
     let mut table =
         Table::new(["deployment", "of the requests", "zone", "requests a minute", "tokens a minute", "in flight"]);
     for tier in &config.tiers {

@@ -45,8 +45,8 @@ async function act(question, consequence, path, body) {
   await new Promise((closed) => $("sure").addEventListener("close", closed, { once: true }));
   if ($("sure").returnValue !== "yes") return;
   try {
-    await asked(path, body);
-    operated(`Done: ${question.replace(/\?$/, ".")}`);
+    const { scopeNote } = await asked(path, body);
+    operated(`Done: ${question.replace(/\?$/, ".")} ${scopeNote ?? ""}`.trim());
     await refresh();
   } catch (error) {
     operated(error.message, true);

@@ -1,4 +1,6 @@
-//! `steadfast admin`: an operator's orders to a running gateway, over its `/admin` paths.
+//! `steadfast admin`: an operator's orders to a running gateway, over its `/admin` paths, and what it tells of itself.
+
+mod show;
 
 use std::{fmt::Write as _, io::Write as _};
 
@@ -13,10 +15,11 @@ use crate::cli::{
     terminal,
 };
 
-/// Operate a running gateway: list tiers, force circuits, drain tiers, pin a level of service, forget kept answers
+/// Operate a running gateway: its status and requests, forced circuits, drained tiers, a pinned level of service
 ///
-/// Needs a key with `admin: true` in an environment variable, since other users can see a command line. An order holds
-/// until it is taken back or the gateway restarts.
+/// Needs a key with `admin: true` in an environment variable, since other users can see a command line. The status needs
+/// no key; another key sees the requests that it made. An order holds in one process, the one that answers, until it is
+/// taken back or the process restarts: replicas need their own.
 #[derive(Args)]
 pub(crate) struct Admin {
     /// The gateway
@@ -40,6 +43,31 @@ const NAME: &str = "TIER[/DEPLOYMENT]";
 
 #[derive(Subcommand)]
 enum Order {
+    /// Show who serves: the state, each tier, and the last switches
+    Status,
+    /// List the last requests, the newest first: an administrator's key sees all, another its own
+    Requests {
+        /// Only requests of this key, by its name
+        #[arg(long, value_name = "NAME")]
+        key: Option<String>,
+        /// Only requests of this feature
+        #[arg(long, value_name = "NAME")]
+        feature: Option<String>,
+        /// Only requests that this tier answered, or failed before another did
+        #[arg(long, value_name = "NAME")]
+        tier: Option<String>,
+        /// Only requests with this outcome: running, answered, failed, broken, abandoned
+        #[arg(long, value_name = "OUTCOME")]
+        outcome: Option<String>,
+        /// The largest number of requests, from 1 to 1000
+        #[arg(long, value_name = "REQUESTS", default_value_t = 20)]
+        limit: u16,
+    },
+    /// Explain a request: its outcome, and each attempt with its reason
+    Explain {
+        /// The request's id, as its answer has it in x-steadfast-request-id
+        id: String,
+    },
     /// List the tiers: circuits with time, reason and next probe; forced and drained tiers; pinned levels
     Tiers,
     /// Force a tier's circuit open: the gateway sends it nothing
@@ -105,7 +133,10 @@ fn level(text: &str) -> Result<Pin, String> {
 
 impl Admin {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let gateway = Remote::of(self.url, &self.key_env, "`admin: true`")?;
+        let gateway = match self.order.is_query_of_callers() {
+            true => Remote::reading(self.url, &self.key_env)?,
+            false => Remote::of(self.url, &self.key_env, "`admin: true`")?,
+        };
         let (path, body) = self.order.request();
         let answer = gateway.ask(&path, body).await?;
         let text = if self.json { terminal::json(&answer) } else { self.order.text(&answer) };
@@ -115,11 +146,27 @@ impl Admin {
 }
 
 impl Order {
+    /// Returns whether a caller may ask this too, without an administrator's key.
+    fn is_query_of_callers(&self) -> bool {
+        matches!(self, Self::Status | Self::Requests { .. } | Self::Explain { .. })
+    }
+
     /// Returns the path and the body; no body for a query.
     fn request(&self) -> (String, Option<Value>) {
         let circuit = |tier: &str, action| (tier_path(tier, "circuit"), Some(json!({ "action": action })));
         let drain = |tier: &str, drained: bool| (tier_path(tier, "drain"), Some(json!({ "drained": drained })));
         match self {
+            Self::Status => ("/status".to_owned(), None),
+            Self::Requests { key, feature, tier, outcome, limit } => {
+                let mut path = format!("/requests?limit={limit}");
+                for (name, value) in [("key", key), ("feature", feature), ("tier", tier), ("outcome", outcome)] {
+                    if let Some(value) = value {
+                        path += &format!("&{name}={}", escaped(value));
+                    }
+                }
+                (path, None)
+            }
+            Self::Explain { id } => (format!("/requests/{}", escaped(id)), None),
             Self::Tiers => ("/admin/tiers".to_owned(), None),
             Self::Open { tier } => circuit(tier, "open"),
             Self::Close { tier } => circuit(tier, "close"),
@@ -160,8 +207,18 @@ impl Order {
             if names.is_empty() { "none".to_owned() } else { names.join(", ") }
         };
         match self {
-            Self::Tiers => table(answer["tiers"].as_array().map_or(&[][..], Vec::as_slice)) + &pins(answer),
-            Self::Level { .. } => unchanged(answer).to_owned() + &pins(answer),
+            Self::Status => show::status(answer),
+            Self::Requests { .. } => show::requests(answer),
+            Self::Explain { .. } => show::request(answer),
+            Self::Tiers => {
+                let tiers = answer["tiers"].as_array().map_or(&[][..], Vec::as_slice);
+                let by_hand = |tier: &Value| tier["drained"] == true || tier["forced"].is_string();
+                let pinned = answer["pinnedLevel"].is_u64()
+                    || answer["pinnedFeatures"].as_object().is_some_and(|pins| !pins.is_empty());
+                let note = if pinned || tiers.iter().any(by_hand) { reach(answer) } else { String::new() };
+                table(tiers) + &pins(answer) + &note
+            }
+            Self::Level { .. } => unchanged(answer).to_owned() + &pins(answer) + &reach(answer),
             Self::Forget { tenant, session, .. } if tenant.is_some() || session.is_some() => {
                 format!(
                     "answers forgotten: {}, besides the cache's\ntasks forgotten: {}\n",
@@ -177,13 +234,18 @@ impl Order {
                     list("settings")
                 )
             }
-            _ => unchanged(answer).to_owned() + &table(std::slice::from_ref(&answer["tier"])),
+            _ => unchanged(answer).to_owned() + &table(std::slice::from_ref(&answer["tier"])) + &reach(answer),
         }
     }
 }
 
 fn unchanged(answer: &Value) -> &'static str {
     if answer["changed"] == false { "Nothing changed.\n" } else { "" }
+}
+
+/// Returns the processes in which an order holds, in the gateway's own words.
+fn reach(answer: &Value) -> String {
+    answer["scopeNote"].as_str().map(|note| format!("{note}\n")).unwrap_or_default()
 }
 
 fn table(tiers: &[Value]) -> String {
