@@ -1,11 +1,8 @@
 //! The rows that are known to be worse than nothing.
 
 /// Each as the situation, the end of the clients' names, and why. A row that is well leaves the list.
-pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
-    ("calls-429", "plain", REPEATS),
-    ("calls-503", "plain", REPEATS),
-    ("calls-529", "plain", REPEATS),
-];
+pub(crate) const KNOWN: &[(&str, &str, &str)] =
+    &[("calls-429", "plain", REPEATS), ("calls-503", "plain", REPEATS), ("calls-529", "plain", REPEATS)];
 
 /// The rows that are well on some days only.
 pub(crate) const BY_CHANCE: &[(&str, &str, &str)] = &[
@@ -36,6 +33,8 @@ pub(crate) const BY_CHANCE: &[(&str, &str, &str)] = &[
     ("lasting-503-readme", "", WAIT),
 ];
 
+const REPEATS: &str = "it numbers no repeat and comes on a new connection, as somebody else may: one call more than the \
+                       three of its first request";
 const WAIT: &str = "who obeys two of our `Retry-After` hears too late: up to 10 s each, and the attempts before";
 const PROBE: &str =
     "one more probe is due up to a second after the provider is back, and the others are refused until then";

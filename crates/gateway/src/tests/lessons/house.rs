@@ -244,7 +244,6 @@ impl House {
         self.provider(host).stats().calls
     }
 
-    /// A request to one of the protocols, in its own spelling, and its answer to the end.
     /// Sends all requests on one connection, as a client does that keeps it.
     pub(super) fn on_one_connection(mut self) -> Self {
         let routes = Routes::new(self.gateway.clone(), self.router.clone());
@@ -253,6 +252,7 @@ impl House {
         self
     }
 
+    /// A request to one of the protocols, in its own spelling, and its answer to the end.
     pub(super) async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answered {
         self.send("POST", &addressed(path, body), headers, spelled(path, body).to_string()).await
     }
