@@ -12,6 +12,8 @@ pub(crate) struct Framing {
     at: Position,
     /// The start of a line that has not ended yet.
     line: Vec<u8>,
+    /// The line's length, as far as it has come.
+    come: usize,
     /// Its last byte.
     last: u8,
     /// The head has its first line.
@@ -37,7 +39,8 @@ enum Position {
     Trailers,
 }
 
-/// The part of a line that is parsed, in bytes: every relevant field is at its beginning.
+/// The part of a line that is parsed, in bytes: every relevant field is at its beginning. A length that ends behind it is
+/// refused.
 const MAX_BUFFERED_LINE: usize = 128;
 
 impl Framing {
@@ -46,7 +49,8 @@ impl Framing {
         self.head
     }
 
-    /// Follows the next bytes. Each LF in a head that has no CR before it becomes a NUL.
+    /// Follows the next bytes. Each LF in a head that has no CR before it becomes a NUL, and so does the end of a line
+    /// whose length cannot be parsed here.
     pub(crate) fn follow(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             let used = match self.at {
@@ -83,25 +87,40 @@ impl Framing {
         if !ends_well && self.at != Position::Size {
             bytes[end] = 0;
         }
-        if self.line.is_empty() {
-            self.take_line(&bytes[..end]);
+        let is_long = self.come + end > MAX_BUFFERED_LINE;
+        let is_refused = if self.line.is_empty() {
+            self.take_line(&bytes[..end], is_long)
         } else {
             self.buffer(&bytes[..end]);
             let line = std::mem::take(&mut self.line);
-            self.take_line(&line);
+            self.take_line(&line, is_long)
+        };
+        if is_refused {
+            bytes[end] = 0;
         }
-        self.last = 0;
+        (self.last, self.come) = (0, 0);
         end + 1
     }
 
     fn buffer(&mut self, bytes: &[u8]) {
         let room = MAX_BUFFERED_LINE.saturating_sub(self.line.len()).min(bytes.len());
         self.line.extend_from_slice(&bytes[..room]);
+        self.come += bytes.len();
         self.last = bytes.last().copied().unwrap_or(self.last);
     }
 
-    /// Takes a line, up to its LF, and goes on behind it.
-    fn take_line(&mut self, line: &[u8]) {
+    /// Takes a line, up to its LF, and goes on behind it. Returns true for a length that may lie behind the parsed part of
+    /// a long line.
+    fn take_line(&mut self, line: &[u8], is_long: bool) -> bool {
+        let start = &line[..line.len().min(MAX_BUFFERED_LINE)];
+        let is_refused = is_long
+            && match self.at {
+                Position::Head => {
+                    [&b"content-length:"[..], b"transfer-encoding:"].iter().any(|name| field(line, name).is_some())
+                }
+                Position::Size => start.iter().all(|byte| byte.is_ascii_hexdigit() || byte.is_ascii_whitespace()),
+                _ => false,
+            };
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match self.at {
             // Empty lines before a request are passed over.
@@ -132,6 +151,7 @@ impl Framing {
             Position::Trailers if line.is_empty() => self.at = Position::Head,
             Position::Trailers | Position::Body(_) | Position::Chunk(_) => {}
         }
+        is_refused
     }
 }
 
@@ -182,6 +202,29 @@ mod tests {
                 let got = followed(&bad, piece);
                 assert_eq!(got[..=at], wanted[..=at], "{piece}");
             }
+        }
+    }
+
+    // Spaces before a number, or zeros, longer than what is kept of a line: in two pieces the length was read as 0, and the
+    // body as heads.
+    #[test]
+    fn a_length_behind_the_parsed_part_of_a_line_is_refused_in_whatever_pieces_it_comes() {
+        for line in [
+            format!("content-length:{}3", " ".repeat(150)),
+            format!("Content-Length: {}3", "0".repeat(150)),
+            format!("transfer-encoding:{}chunked", " ".repeat(150)),
+        ] {
+            let request = format!("POST / HTTP/1.1\r\n{line}\r\n\r\na\nb");
+            for piece in [1, 7, 100, request.len()] {
+                assert!(followed(&request, piece).contains('\0'), "{line} {piece}");
+            }
+        }
+        let chunked =
+            |line: &str| format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{line}\r\na\nb\r\n0\r\n\r\n");
+        let (bad, good) = (chunked(&format!("{}3", "0".repeat(130))), chunked(&format!("3;x={}", "y".repeat(200))));
+        for piece in [1, 7, 100, bad.len()] {
+            assert!(followed(&bad, piece).contains('\0'), "{piece}");
+            assert_eq!(followed(&good, piece), good, "{piece}");
         }
     }
 
