@@ -18,7 +18,11 @@ pub(super) fn of_transport(error: BoxError) -> LlmError {
     };
     match transport_error(&*error) {
         Some(transport) => {
-            let (what, facts): (Cow<'static, str>, _) = (innermost(transport).into(), transport.facts());
+            let (what, facts) = (innermost(transport), transport.facts());
+            let what: Cow<'static, str> = match facts.is_local {
+                true => format!("this machine's network: {what}").into(),
+                false => what.into(),
+            };
             LlmError::new(ErrorKind::Connect, what).with_source(error).with_network(facts)
         }
         None => no_answer(error),

@@ -27,6 +27,7 @@ use super::{
     error::{InvalidTransport, TransportError},
     exchange::{self, ExchangeFuture, ResponseBody},
     pool::{self, DirectServer, Pool},
+    reach::Reach,
     tls::{self, Tls},
 };
 use crate::providers::http::RequestBody;
@@ -73,6 +74,7 @@ struct Settings {
     proxies: Arc<Matcher>,
     connect_timeout: Duration,
     address: Option<IpAddr>,
+    reach: Arc<Reach>,
 }
 
 impl HttpClient {
@@ -84,6 +86,7 @@ impl HttpClient {
             proxies: Arc::new(Matcher::from_env()),
             connect_timeout: CONNECT_TIMEOUT,
             address: None,
+            reach: Reach::of_process(),
         })
     }
 
@@ -151,9 +154,15 @@ impl HttpClient {
         Self::build(settings)
     }
 
+    /// Returns a client that knows of no other's failures.
+    #[cfg(test)]
+    pub(super) fn reach(self, reach: Arc<Reach>) -> Self {
+        self.with(|settings| settings.reach = reach)
+    }
+
     fn build(settings: Settings) -> Self {
-        let connector =
-            Connector::new(&settings.tls, settings.proxies.clone(), settings.connect_timeout, settings.address);
+        let Settings { tls, proxies, connect_timeout, address, reach } = &settings;
+        let connector = Connector::new(tls, proxies.clone(), *connect_timeout, *address, reach.clone());
         let mut builder = legacy::Client::builder(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())

@@ -26,13 +26,17 @@ use hyper_util::{
 use pin_project::pin_project;
 #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
 use tower::{Service, ServiceExt};
 
 use super::{
     error::{ConnectTimedOut, InvalidTransport, LocalFailure},
     maybe_tls::MaybeTls,
     names::Names,
+    reach::Reach,
     tls::Tls,
 };
 
@@ -45,10 +49,19 @@ pub(super) struct Connector {
     inner: HttpsConnector<Route>,
     http1: HttpsConnector<Route>,
     timeout: Duration,
+    /// `None`: the limit of time begins as it connects.
+    end: Option<Instant>,
+    reach: Arc<Reach>,
 }
 
 impl Connector {
-    pub(super) fn new(tls: &Tls, proxies: Arc<Matcher>, timeout: Duration, address: Option<IpAddr>) -> Self {
+    pub(super) fn new(
+        tls: &Tls,
+        proxies: Arc<Matcher>,
+        timeout: Duration,
+        address: Option<IpAddr>,
+        reach: Arc<Reach>,
+    ) -> Self {
         let connector = |address| {
             let mut tcp = HttpConnector::new_with_resolver(Resolver::of(address, timeout));
             tcp.enforce_http(false);
@@ -64,7 +77,7 @@ impl Connector {
         let to_proxy = (connector(None), tls.proxy.clone()).into();
         let route = Route { to_proxy, tcp: connector(address), proxies };
         let (inner, http1) = ((route.clone(), tls.provider.clone()), (route, tls.http1.clone()));
-        Self { inner: inner.into(), http1: http1.into(), timeout }
+        Self { inner: inner.into(), http1: http1.into(), timeout, end: None, reach }
     }
 
     /// Returns one that offers HTTP/1.1 alone.
@@ -72,9 +85,15 @@ impl Connector {
         Self { inner: self.http1.clone(), ..self }
     }
 
-    /// Returns the longest time to connect.
-    pub(super) fn limit(&self) -> Duration {
-        self.timeout
+    /// Returns one that ends with the longest time to connect from now on, with both.
+    pub(super) fn limited(self) -> (Self, Instant, Duration) {
+        let (end, limit) = (Instant::now() + self.timeout, self.timeout);
+        (Self { end: Some(end), ..self }, end, limit)
+    }
+
+    /// Learns that a server has answered.
+    pub(super) fn heard(&self, host: &str) {
+        self.reach.heard(host);
     }
 }
 
@@ -88,10 +107,20 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let (connecting, limit) = (self.inner.call(to), self.timeout);
+        let (limit, reach) = (self.timeout, self.reach.clone());
+        let end = self.end.unwrap_or_else(|| Instant::now() + limit);
+        let host: Box<str> = to.host().unwrap_or_default().into();
+        let connecting = self.inner.call(to);
         Box::pin(async move {
-            let connected = tokio::time::timeout(limit, connecting).await;
-            Ok(connected.map_err(|_| ConnectTimedOut(limit))??.into())
+            let connected = timeout_at(end, connecting).await.unwrap_or_else(|_| Err(ConnectTimedOut(limit).into()));
+            match connected {
+                Ok(stream) => {
+                    reach.reached(&host);
+                    Ok(stream.into())
+                }
+                Err(error) if reach.failed(&host) => Err(LocalFailure::network(error).into()),
+                Err(error) => Err(error),
+            }
         })
     }
 }

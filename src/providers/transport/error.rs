@@ -75,7 +75,7 @@ impl TransportError {
     }
 
     /// Returns true if this machine's network failed, and not the provider: no name lookup, no route, no address of
-    /// its own, no proxy.
+    /// its own, no proxy, or no way to several hosts at once.
     #[must_use]
     pub fn is_local_network(&self) -> bool {
         let mut next = error::Error::source(self);
@@ -122,7 +122,7 @@ fn is_local_kind(kind: io::ErrorKind) -> bool {
     matches!(kind, AddrNotAvailable | HostUnreachable | NetworkDown | NetworkUnreachable)
 }
 
-/// The failure of something between this machine and the provider: the name lookup or the proxy.
+/// The failure of something between this machine and the provider: the name lookup, the proxy, the network.
 #[derive(Debug)]
 pub(super) struct LocalFailure {
     what: &'static str,
@@ -132,6 +132,10 @@ pub(super) struct LocalFailure {
 impl LocalFailure {
     pub(super) fn lookup(source: impl Into<BoxError>) -> Self {
         Self { what: "the name lookup failed", source: source.into() }
+    }
+
+    pub(super) fn network(source: impl Into<BoxError>) -> Self {
+        Self { what: "several providers cannot be reached at once", source: source.into() }
     }
 
     pub(super) fn proxy(source: impl Into<BoxError>) -> Self {

@@ -179,6 +179,9 @@ where
             let held = this.held.take();
             match answered {
                 Ok(response) => {
+                    if let Some(PooledConnection { pool, server, .. }) = &held {
+                        pool.heard(server);
+                    }
                     return Poll::Ready(Ok(response.map(|body| {
                         ResponseBody { body, held, place: None, number: Some(number) }.released_at_end()
                     })));

@@ -16,18 +16,14 @@ use std::{
 };
 
 use hyper_util::client::legacy::connect::Connection as _;
-use tokio::{
-    runtime::Handle,
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::{runtime::Handle, sync::oneshot, time::Instant};
 use tower::ServiceExt;
 
 pub(super) use self::call::ask;
 use self::connection::Connection;
 use super::{
     connect::{Connector, RoutedStream},
-    error::{ConnectTimedOut, NoStream, TransportError, next_connection},
+    error::{NoStream, TransportError, next_connection},
     maybe_tls::MaybeTls,
     pool::{DirectServer, Link, Pool},
 };
@@ -301,12 +297,12 @@ async fn open(
     number: u64,
     expected: usize,
 ) -> Result<Made, TransportError> {
-    let limit = connector.limit();
-    let limit = (Instant::now() + limit, limit);
+    let (connector, end, limit) = connector.limited();
+    let limit = (end, limit);
     if host.is_http1() {
-        return open_http1(connector, server, limit, number).await;
+        return open_http1(connector, server, number).await;
     }
-    let stream = connect_by(connector.clone(), server, limit, number).await?;
+    let stream = connect_by(connector.clone(), server, number).await?;
     if !stream.connected().is_negotiated_h2() {
         return Link::new(stream, number).await.map(Made::Link);
     }
@@ -314,7 +310,7 @@ async fn open(
     let connection = Connection::open(stream, server, number, expected, limit).await.map_err(no_stream)?;
     match connection.settle(limit, ZERO_FOR).await {
         Err(NoStream::Zero(_)) if !connection.has_ended() => {
-            if let Ok(made) = open_http1(connector, server, limit, number).await {
+            if let Ok(made) = open_http1(connector, server, number).await {
                 tracing::warn!(server = %server.name(), "HTTP/2 without a stream; HTTP/1.1 is used");
                 host.allows_no_stream();
                 return Ok(made);
@@ -326,27 +322,19 @@ async fn open(
     Ok(Made::Connection(connection))
 }
 
-async fn open_http1(
-    connector: Connector,
-    server: &DirectServer,
-    limit: (Instant, Duration),
-    number: u64,
-) -> Result<Made, TransportError> {
-    let stream = connect_by(connector.of_http1(), server, limit, number).await?;
+async fn open_http1(connector: Connector, server: &DirectServer, number: u64) -> Result<Made, TransportError> {
+    let stream = connect_by(connector.of_http1(), server, number).await?;
     Link::new(stream, number).await.map(Made::Link)
 }
 
-async fn connect_by(
+/// Connects by a connector.
+pub(super) async fn connect_by(
     connector: Connector,
     server: &DirectServer,
-    (end, limit): (Instant, Duration),
     number: u64,
 ) -> Result<MaybeTls<RoutedStream>, TransportError> {
     let to = server.uri().map_err(|error| TransportError::connect(error, number))?;
-    let stream = timeout_at(end, connector.oneshot(to)).await;
-    stream
-        .map_err(|_| TransportError::connect(ConnectTimedOut(limit), number))?
-        .map_err(|error| TransportError::connect(error, number))
+    connector.oneshot(to).await.map_err(|error| TransportError::connect(error, number))
 }
 
 impl Place {

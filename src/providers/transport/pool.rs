@@ -15,12 +15,11 @@ use http::{
 };
 use hyper::client::conn::http1::{self, SendRequest};
 use tokio::runtime::Handle;
-use tower::ServiceExt;
 
 use super::{
     connect::{Connector, Patience, RoutedStream},
     error::{TransportError, next_connection},
-    http2::Host,
+    http2::{Host, connect_by},
     maybe_tls::MaybeTls,
     rest::{SWEEP, rest},
 };
@@ -140,6 +139,11 @@ impl Pool {
         hosts.iter().filter_map(figures).collect()
     }
 
+    /// Learns that a server has answered.
+    pub(super) fn heard(&self, server: &DirectServer) {
+        self.connector.heard(server.authority.host());
+    }
+
     /// Takes the most recently used connection to this server.
     pub(super) fn take(&self, server: &DirectServer) -> Option<Box<Link>> {
         let (sweeps, mut link) = lock(&self.state).server(server)?.idle.pop_back()?;
@@ -159,9 +163,7 @@ impl Pool {
 
     pub(super) async fn connect(&self, server: &DirectServer) -> Result<Box<Link>, TransportError> {
         let number = next_connection();
-        let to = server.uri().map_err(|error| TransportError::connect(error, number))?;
-        let stream =
-            self.connector.clone().oneshot(to).await.map_err(|error| TransportError::connect(error, number))?;
+        let stream = connect_by(self.connector.clone(), server, number).await?;
         Link::new(stream, number).await
     }
 

@@ -3,7 +3,7 @@ mod silent;
 mod streams;
 mod tls_server;
 
-use std::{error::Error, io::Write as _, path::PathBuf, time::Duration};
+use std::{error::Error, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
@@ -14,7 +14,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::{HttpClient, TransportError};
+use super::{HttpClient, TransportError, reach::Reach};
 use crate::providers::http::RequestBody;
 
 /// A server for one connection: gives back what it read up to the end of the head, and sends `answer`.
@@ -143,6 +143,33 @@ async fn a_failed_name_lookup_and_an_absent_proxy_are_this_machines_network() {
         let client = HttpClient::new().proxy(&format!("http://{nobody}")).unwrap();
         let error = client.oneshot(get(url)).await.unwrap_err();
         assert!(error.is_connect() && error.is_local_network(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn several_hosts_that_refuse_at_once_are_this_machines_network() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let reach = Arc::new(Reach::default());
+    // Each leaf has a client of its own, and both protocols connect by the same.
+    for (url, is_local) in [
+        ("http://one.test", false),
+        ("https://one.test", false),
+        ("https://two.test", true),
+        ("http://one.test", true),
+        ("http://two.test", true),
+    ] {
+        let client = HttpClient::new().no_proxy().address(nobody.ip()).reach(reach.clone());
+        let error = client.oneshot(get(&format!("{url}:{}/", nobody.port()))).await.unwrap_err();
+        assert!(error.is_connect(), "{error:?}");
+        assert_eq!(error.is_local_network(), is_local, "{url}: {error:?}");
+    }
+    let (address, _served) = serve_once(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let (ip, port) = address.rsplit_once(':').unwrap();
+    let client = HttpClient::new().no_proxy().address(ip.parse().unwrap()).reach(reach);
+    assert!(client.clone().oneshot(get(&format!("http://three.test:{port}/"))).await.is_ok());
+    for host in ["one.test", "two.test"] {
+        let error = client.clone().oneshot(get(&format!("http://{host}:{}/", nobody.port()))).await.unwrap_err();
+        assert!(!error.is_local_network(), "{host}: another one answers");
     }
 }
 

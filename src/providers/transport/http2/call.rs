@@ -93,6 +93,7 @@ async fn exchange(
         Ok(response) => {
             place.connection.answered();
             host.inspect(|host| host.answered());
+            place.pool.heard(&place.server);
             Ok(response.map(|body| ResponseBody::of_stream(body, place)))
         }
         Err(mut failed) => {
