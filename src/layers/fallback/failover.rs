@@ -12,6 +12,7 @@ use super::{
     feature_policy::Policy,
     progress::{Doubt, Failures, Plan, Progress},
     shared::Shared,
+    state::ShortWait,
 };
 use crate::{
     Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
@@ -446,6 +447,11 @@ impl Failover {
         let mut asked = error.attempts().iter();
         let was_refused = self.again || asked.any(|attempt| attempt.failure == Some(ErrorKind::CircuitOpen));
         self.earliest_probe(error).or_else(|| if was_refused { self.next_try(error, now) } else { None })
+    }
+
+    /// Takes a place among those that wait for a probe that is due, if there is one.
+    pub(super) fn wait_shortly(&self) -> Option<ShortWait> {
+        self.plan.shared.state.wait_shortly()
     }
 
     /// Starts over at the first tier, after a wait; earlier attempts stay on record. Returns whether there is a

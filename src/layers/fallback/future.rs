@@ -16,6 +16,7 @@ use super::{
     failover::{Failover, Step},
     restart::Restart,
     service::Core,
+    state::ShortWait,
 };
 use crate::{
     CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse, LlmService,
@@ -73,6 +74,8 @@ struct Rest<S> {
     /// The primary, which may have to be called later than first.
     primary: Primary<S>,
     waits_since: Option<Instant>,
+    /// Held by a request that waits although it need not.
+    short_wait: Option<ShortWait>,
     /// The timer of the tier's limit, if no timer further out can be asked, and of the wait until a probe.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -125,7 +128,7 @@ where
             Some(tier) => State::LaterStage(LaterStage::Tier(BoxedCall::elsewhere(tier.fresh(), request))),
             None => State::Primary(Call::further(primary.clone(), request)),
         };
-        let rest = Rest { failover, primary: Primary::Own(primary), waits_since: None, timer: None };
+        let rest = Rest { failover, primary: Primary::Own(primary), waits_since: None, short_wait: None, timer: None };
         Self { state, tier_deadline, first: None, rest: Some(Box::new(rest)) }
     }
 }
@@ -284,7 +287,7 @@ where
         let rest = failing_over(this.first, this.rest);
         match rest.failover.failed(error) {
             Step::Ask => *this.tier_deadline = rest.ask(this.state),
-            Step::GiveUp(error) => match try_again_at(&rest.failover, &error, rest.waits_since) {
+            Step::GiveUp(error) => match rest.try_again_at(&error) {
                 Some(at) => {
                     rest.waits_since.get_or_insert_with(Instant::now);
                     rest.timer = Some(Box::pin(sleep_until(at)));
@@ -316,6 +319,38 @@ where
             None => state.set(State::Primary(Call::further(self.primary.fresh(), request))),
         }
         tier_deadline
+    }
+
+    /// Returns when to try again if no tier works and the request may wait.
+    fn try_again_at(&mut self, error: &LlmError) -> Option<Instant> {
+        let now = Instant::now();
+        let Self { failover, waits_since, .. } = self;
+        if let Some(at) = failover.after_rate_limit(error, now) {
+            return failover.deadline().is_some_and(|deadline| at < deadline).then_some(at);
+        }
+        let within = |longest| waits_since.unwrap_or(now).checked_add(longest);
+        let (at, latest) = match failover.all_open() {
+            AllOpen::Fail => {
+                let at = failover.next_probe(error, now)?.max(now.checked_add(SHORT_PAUSE)?);
+                (at, failover.deadline().into_iter().chain(within(SHORT_WAIT)).min())
+            }
+            AllOpen::Wait(longest) => {
+                // Again while another request's probe is under way: waiting requests follow the first that succeeds.
+                let at = failover.next_probe(error, now)?.max(now.checked_add(LEAST_PAUSE)?);
+                (at, failover.deadline().or_else(|| within(longest)))
+            }
+            AllOpen::Queue(longest) => {
+                let latest = failover.deadline().into_iter().chain(within(longest)).min();
+                (failover.next_try(error, now)?, latest)
+            }
+        };
+        if at >= latest? {
+            return None;
+        }
+        if failover.all_open() == AllOpen::Fail && self.short_wait.is_none() {
+            self.short_wait = Some(self.failover.wait_shortly()?);
+        }
+        Some(at)
     }
 
     /// Waits until a tier may work again, and starts over at the first tier. `error` is the failure of the round
@@ -363,33 +398,19 @@ fn failing_over<'a, S: Clone>(first: &mut Option<First<S>>, rest: &'a mut Option
         let place = Box::new_uninit();
         let First { core, request } = first.take().expect("polled after it was ready");
         let failover = Failover::from_primary(core.shared.shard(), request);
-        Box::write(place, Rest { failover, primary: Primary::Spare(core), waits_since: None, timer: None })
+        Box::write(
+            place,
+            Rest { failover, primary: Primary::Spare(core), waits_since: None, short_wait: None, timer: None },
+        )
     })
 }
 
 /// The least time for which a request that waits for a probe leaves the circuits alone.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
-
-/// Returns when to try again if no tier works and the request may wait.
-fn try_again_at(failover: &Failover, error: &LlmError, waits_since: Option<Instant>) -> Option<Instant> {
-    let now = Instant::now();
-    if let Some(at) = failover.after_rate_limit(error, now) {
-        return failover.deadline().is_some_and(|deadline| at < deadline).then_some(at);
-    }
-    let (at, latest) = match failover.all_open() {
-        AllOpen::Fail => return None,
-        AllOpen::Wait(longest) => {
-            // Again while another request's probe is under way: waiting requests follow the first that succeeds.
-            let at = failover.next_probe(error, now)?.max(now.checked_add(LEAST_PAUSE)?);
-            (at, failover.deadline().or_else(|| waits_since.unwrap_or(now).checked_add(longest)))
-        }
-        AllOpen::Queue(longest) => {
-            let latest = waits_since.unwrap_or(now).checked_add(longest);
-            (failover.next_try(error, now)?, failover.deadline().into_iter().chain(latest).min())
-        }
-    };
-    (at < latest?).then_some(at)
-}
+/// The wait for a probe of a request that would fail otherwise: shorter than any client's own before it repeats.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+/// The least time for which such a request leaves the circuits alone.
+const SHORT_PAUSE: Duration = Duration::from_millis(50);
 
 impl<S: Service<LlmRequest>> fmt::Debug for ResponseFuture<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -83,7 +83,8 @@ pub enum StreamBreak {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AllOpen {
-    /// The request fails at once; the error's `retry_after` is the earliest probe.
+    /// The request fails at once; the error's `retry_after` is the earliest probe. It waits for a probe that is due
+    /// within a second, as long as no more than 1,000 others do.
     #[default]
     Fail,
     /// The request waits for the earliest probe, and follows the first that succeeds, if its deadline allows; a

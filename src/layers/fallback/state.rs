@@ -30,7 +30,21 @@ pub(super) struct State {
     sessions: Mutex<Recent<Arc<str>, Arc<str>>>,
     /// The place of the last request that waited for a rate limit, as a fraction of [`SPREAD`].
     spread: AtomicU32,
+    /// The requests that wait for a probe that is due.
+    waiting: AtomicU32,
 }
+
+/// A place among the requests that wait for a probe that is due.
+pub(super) struct ShortWait(Arc<State>);
+
+impl Drop for ShortWait {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The most requests that wait for a probe that is due. The others fail at once, as all did before.
+const MOST_WAITING: u32 = 1000;
 
 /// The time over which requests come back that wait for the end of one rate limit.
 const SPREAD: Duration = Duration::from_secs(1);
@@ -65,7 +79,14 @@ impl State {
             serving: Mutex::default(),
             sessions: Mutex::new(Recent::new(0)),
             spread: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
         }
+    }
+
+    /// Takes a place among those that wait for a probe that is due, if there is one.
+    pub(super) fn wait_shortly(self: &Arc<Self>) -> Option<ShortWait> {
+        let place = ShortWait(self.clone());
+        (self.waiting.fetch_add(1, Relaxed) < MOST_WAITING).then_some(place)
     }
 
     /// Returns how long a request waits behind the end of a rate limit, so that not all come back at once.

@@ -479,6 +479,53 @@ async fn when_every_circuit_is_open_a_request_may_wait_for_the_first_probe() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_waits_for_a_probe_that_is_due_within_a_second() {
+    let in_ms = Duration::from_millis;
+    // The times of the probes that the refusals name.
+    let rows: [(&[u64], u64, Result<u64, u64>); 6] = [
+        (&[800], 9000, Ok(800)),
+        // Another request's probe is under way, and ends.
+        (&[0, 0], 9000, Ok(100)),
+        (&[700, 900], 9000, Ok(900)),
+        // In all, no longer than a second.
+        (&[700, 1100], 9000, Err(700)),
+        (&[1100], 9000, Err(0)),
+        (&[800], 500, Err(0)),
+    ];
+    for (probes, deadline, expected) in rows {
+        let begun = Instant::now();
+        let refusal = |after: &u64| Err(error(ErrorKind::CircuitOpen).with_retry_after(in_ms(*after)));
+        let llm = FallbackLayer::new("a").layer(Strict::new().script(probes.iter().map(refusal).collect::<Vec<_>>()));
+        let mut request = prompt();
+        request.context_mut().deadline = Some(begun + in_ms(deadline));
+        let ended = llm.oneshot(request).await.map(|_| begun.elapsed()).map_err(|_| begun.elapsed());
+        assert_eq!(ended, expected.map(in_ms).map_err(in_ms), "{probes:?}, {deadline}");
+    }
+    let begun = Instant::now();
+    assert!(FallbackLayer::new("a").layer(failing(ErrorKind::Server)).oneshot(prompt()).await.is_err());
+    assert!(begun.elapsed().is_zero(), "what is no refusal is not waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_requests_wait_for_a_probe_and_the_others_fail_at_once() {
+    let refusals = (0..1010).map(|_| Err(error(ErrorKind::CircuitOpen).with_retry_after(Duration::from_millis(800))));
+    let llm = FallbackLayer::new("a").layer(Strict::new().script(refusals.collect::<Vec<_>>()));
+    let begun = Instant::now();
+    let calls = (0..1010).map(|_| llm.clone().oneshot(prompt()));
+    let ended = futures_util::future::join_all(calls.map(|call| async {
+        let answer = call.await;
+        (answer.is_ok(), begun.elapsed())
+    }))
+    .await;
+    let refused = ended.iter().filter(|(is_served, after)| !is_served && after.is_zero()).count();
+    let served = ended.iter().filter(|(is_served, _)| *is_served).count();
+    assert_eq!((served, refused), (1000, 10));
+    // Their places are free again.
+    let llm = llm.clone();
+    assert!(llm.oneshot(prompt()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_future_dropped_anywhere_leaves_nothing_running() {
     let second = Duration::from_secs(1);
     for seconds in 0..4 {
