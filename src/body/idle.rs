@@ -127,7 +127,8 @@ impl IdleClock {
             None => this.timer.set(Some(sleep_until(at))),
         }
         match this.timer.as_pin_mut() {
-            Some(timer) => timer::poll(timer, cx).map(|()| LlmError::timed_out(which, Phase::Body, limit)),
+            Some(timer) => timer::poll(timer, cx)
+                .map(|()| LlmError::timed_out(which, Phase::Body, limit).noticed_at(at, Instant::now())),
             None => Poll::Pending,
         }
     }

@@ -1,5 +1,9 @@
 //! Whose network failure it was.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::LlmError;
 
 /// The facts of a failed connection that a circuit's evidence needs.
@@ -18,7 +22,8 @@ impl LlmError {
         self.0.network.connection
     }
 
-    /// Returns true if this machine's network failed: no name lookup, no route, no address or no proxy.
+    /// Returns true if this machine's network failed: no name lookup, no route, no address, no proxy, no
+    /// way to several hosts at once, or a sleep.
     pub fn is_local_network(&self) -> bool {
         self.0.network.is_local
     }
@@ -38,6 +43,11 @@ impl LlmError {
         self
     }
 
+    /// Says so of a limit that was noticed long after its time: the machine was asleep, or its clock has jumped.
+    pub(crate) fn noticed_at(self, due: Instant, now: Instant) -> Self {
+        if now.saturating_duration_since(due) > ASLEEP { self.with_local_network() } else { self }
+    }
+
     /// Sets the facts of the connection.
     #[cfg(feature = "http")]
     pub(crate) fn with_network(mut self, facts: NetworkFacts) -> Self {
@@ -45,3 +55,6 @@ impl LlmError {
         self
     }
 }
+
+/// The lateness that only a sleep explains.
+const ASLEEP: Duration = Duration::from_secs(5);

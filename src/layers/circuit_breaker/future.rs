@@ -123,7 +123,11 @@ fn leave(permit: &mut Permit, phase: Phase, time: Time) {
     let silent = || hedge_loss::is_silent().then(|| time.begun.map_or(Duration::MAX, |begun| begun.elapsed()));
     let limit = time.ran_out().map(|had| (TimeoutLimit::Deadline, had));
     match limit.or_else(|| silent().map(|had| (TimeoutLimit::Total, had))) {
-        Some((limit, had)) => permit.settle(Outcome::Failed(&LlmError::timed_out(limit, phase, had))),
+        Some((limit, had)) => {
+            let now = Instant::now();
+            let error = LlmError::timed_out(limit, phase, had).noticed_at(time.deadline.unwrap_or(now), now);
+            permit.settle(Outcome::Failed(&error));
+        }
         // Nothing was sent, whichever side left.
         None if phase == Phase::Readiness => {
             permit.settle(Outcome::Failed(&LlmError::deadline_passed(phase, Duration::ZERO)))

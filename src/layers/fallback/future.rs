@@ -266,7 +266,7 @@ where
         let rest = failing_over(this.first, this.rest);
         ready!(alarm::poll_at(tier_deadline, &mut rest.timer, cx));
         let had = tier_deadline.saturating_duration_since(rest.failover.begun());
-        Poll::Ready(LlmError::deadline_passed(phase, had))
+        Poll::Ready(LlmError::deadline_passed(phase, had).noticed_at(tier_deadline, Instant::now()))
     }
 
     /// Takes the current tier's failure. Asks the next tier, or waits until one may work again.

@@ -147,6 +147,9 @@ where
         let after = this.deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(*this.begun));
         let mut error = LlmError::timed_out(*this.limit, this.call.phase(), after);
         this.call.abandon();
+        if let Some(deadline) = *this.deadline {
+            error = error.noticed_at(deadline, Instant::now());
+        }
         ledger::note(&mut error, *this.begun);
         error
     }
