@@ -1,3 +1,4 @@
+mod asleep;
 mod silence;
 
 use std::{
