@@ -188,7 +188,7 @@ pub enum Session {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AllOpen {
-    /// The request fails at once.
+    /// The request fails at once, or waits for a probe that is due within a second.
     Fail,
     /// The request waits for the earliest probe, at most this long.
     Wait(Span),
