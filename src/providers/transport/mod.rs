@@ -24,7 +24,8 @@
 //! after 19 more without an answer. After one such second its calls make a new connection, and go out once more there
 //! if the old one is still silent by then. Where no connection can be made, they wait for the old one.
 //!
-//! Several hosts that cannot be reached within a second, with a word from none, are this machine's network (`reach.rs`).
+//! Several hosts that cannot be reached within a second, with a word from none, are this machine's network
+//! (`reach.rs`).
 //!
 //! `http://` through a proxy, and bodies in pieces, use hyper-util's client.
 //!
