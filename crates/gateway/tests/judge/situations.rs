@@ -94,7 +94,7 @@ impl Situation {
         self
     }
 
-    /// Returns the number of other rows whose part of a processor it takes. A turn of an agent begins with a second of it.
+    /// Returns the number of other rows whose part of a processor it takes: each turn of an agent begins with a second.
     pub(crate) fn weight(&self) -> u32 {
         if self.is_for_agents { 5 } else { 1 }
     }
@@ -312,8 +312,8 @@ fn stalls() -> Vec<Situation> {
         calls.for_each(|(number, call)| call.prompt = format!("question {number}"));
         named(situation, "-streamed").streamed()
     };
-    // The README's limits are 30 s for an answer's beginning and 60 s within a stream. Whoever waits longer, as all SDKs
-    // do by default, is served; whoever leaves earlier is lost at the provider alone too, but once.
+    // The README's limits are 30 s for an answer's beginning and 60 s within a stream. Whoever waits longer is served,
+    // as all SDKs are by default; whoever leaves earlier is lost at the provider alone too, but only once.
     let patient = Plan::new([every(1.0, 0.2, 0.2), every(1.0, 40.0, 42.0)].concat(), 40);
     let impatient = |patience| Plan::new(every(1.5 * patience, 0.2, 0.2 + 3.0 * patience), patience as u64);
     let before = "silent-before-the-first-token";

@@ -16,8 +16,8 @@ use steadfast::{CommitPoint, ErrorKind};
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Feature {
-    /// The most concurrent requests; 0 closes the feature. Default: as many as `gateway.connections`, so that memory and
-    /// connections are the only limits.
+    /// The most concurrent requests; 0 closes the feature. Default: as many as `gateway.connections`, so that these and
+    /// memory are the only limits.
     pub concurrency: Option<usize>,
     /// The most requests that may wait. Default: none.
     #[schemars(extend("default" = 0))]
