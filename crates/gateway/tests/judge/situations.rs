@@ -327,7 +327,7 @@ fn stalls() -> Vec<Situation> {
             .promise(Promise::Served)
             .long(),
         left(stall(before, impatient(12.0), Fault::Hang)),
-        left(all_different(stall(before, impatient(12.0), Fault::Hang))),
+        left(all_different(stall(before, impatient(16.0), Fault::Hang))),
         left(stall(within, impatient(14.0), Fault::StallAfter(3)).streamed()),
     ]
 }
