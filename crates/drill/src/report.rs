@@ -53,6 +53,10 @@ pub struct ScenarioReport {
     pub refused: u64,
     /// Requests with any other error, and those whose stream broke.
     pub lost: u64,
+    /// The part of [`lost`](Self::lost) that a model which the request may use could have answered: without a fault of
+    /// the scenario from its arrival on, for two minutes. A gateway's promise is that it is none.
+    #[serde(default)]
+    pub lost_while_well: u64,
     /// The part of [`lost`](Self::lost) whose stream broke after its first token: an honest error, but no answer.
     pub cut: u64,
     /// Attempts per request on the sick provider, over the whole scenario: its attempts, divided by the requests that

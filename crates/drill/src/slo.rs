@@ -18,6 +18,7 @@ use steadfast_stack::Span;
 /// | `answered=99.9%` | at least so many of the requests have a whole answer of full service |
 /// | `served=100%` | at least so many are answered, degraded or handed off |
 /// | `lost=0`, `lost=0.1%` | at most so many are lost; likewise `cut`, `degraded`, `handed_off`, `refused` |
+/// | `lost_while_well=0` | the same of those that are lost although a model was well: what a configuration can promise |
 /// | `p99=30s`, `p50=2s` | the time to the first token, at most |
 /// | `amplification=1.1` | attempts for each request on the sick provider, at most |
 /// | `switches=6` | the switches to another tier, excluding the primary's returns, at most |
@@ -47,6 +48,7 @@ enum Measure {
     Answered,
     Served,
     Lost,
+    LostWhileWell,
     Cut,
     Degraded,
     HandedOff,
@@ -59,10 +61,11 @@ enum Measure {
     Cost,
 }
 
-const MEASURES: [(&str, Measure); 13] = [
+const MEASURES: [(&str, Measure); 14] = [
     ("answered", Measure::Answered),
     ("served", Measure::Served),
     ("lost", Measure::Lost),
+    ("lost_while_well", Measure::LostWhileWell),
     ("cut", Measure::Cut),
     ("degraded", Measure::Degraded),
     ("handed_off", Measure::HandedOff),
@@ -94,6 +97,7 @@ impl Slo {
             (Measure::Answered, bound) => at_least(report.answered, counted, bound),
             (Measure::Served, bound) => at_least(served, counted, bound),
             (Measure::Lost, bound) => at_most(report.lost, counted, bound),
+            (Measure::LostWhileWell, bound) => at_most(report.lost_while_well, counted, bound),
             (Measure::Cut, bound) => at_most(report.cut, counted, bound),
             (Measure::Degraded, bound) => at_most(report.degraded, counted, bound),
             (Measure::HandedOff, bound) => at_most(report.handed_off, counted, bound),
@@ -231,6 +235,7 @@ mod tests {
             handed_off: 3,
             refused: 0,
             lost: 2,
+            lost_while_well: 1,
             amplification: 1.05,
             switches: 4,
             recovery_s: Some(61.5),
@@ -249,6 +254,8 @@ mod tests {
             ("answered=990", None),
             ("served=99.9%", Some("99.8% (998)")),
             ("lost=2", None),
+            ("lost_while_well=1", None),
+            ("lost_while_well=0", Some("1")),
             ("lost=0", Some("2")),
             ("lost=0.2%", None),
             ("lost=0.1%", Some("0.2% (2)")),

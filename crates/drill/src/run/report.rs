@@ -6,10 +6,16 @@ use super::{
     BaselineKind, BaselineOutcome, PIECES, ProviderStats, RunResult, level,
     outcome::{End, Outcome},
     piece, primary,
+    traffic::DrillRequest,
 };
-use crate::report::{Baseline, Bucket, DeploymentReport, ScenarioReport, TierReport};
+use crate::{
+    report::{Baseline, Bucket, DeploymentReport, ScenarioReport, TierReport},
+    scenario::file::Window,
+};
 use steadfast_stack::{Session, Tier};
 
+/// The time that a request may take: of a fault that begins meanwhile it is a victim too.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The share of a feature's requests on a good day from which on they are the primary's own.
 const ITS_OWN: f64 = 0.5;
 
@@ -30,6 +36,7 @@ impl RunResult<'_> {
             handed_off: count(|end| matches!(end, End::HandedOff { .. })),
             refused: count(|end| *end == End::Refused),
             lost: count(|end| matches!(end, End::Lost { .. })),
+            lost_while_well: self.lost_while_well(),
             cut: count(|end| *end == End::Lost { cut: true }),
             amplification: self.amplification(),
             switches: self.timeline.switches(),
@@ -43,6 +50,36 @@ impl RunResult<'_> {
             events: self.timeline.with_faults(&self.hits),
             baselines: self.baselines(),
         }
+    }
+
+    /// Returns the number of lost requests that a tier could have answered.
+    fn lost_while_well(&self) -> u64 {
+        let lost = self.asks.iter().zip(&self.outcomes).filter(|(_, outcome)| matches!(outcome.end, End::Lost { .. }));
+        lost.filter(|(ask, _)| self.models_of(ask).any(|place| self.is_well(place, ask.at))).count() as u64
+    }
+
+    /// Returns the models that a request may use, by its feature.
+    fn models_of(&self, ask: &DrillRequest) -> impl Iterator<Item = usize> {
+        let feature = self.config.features.get(&*ask.feature).or(self.config.default_feature.as_ref());
+        let (listed, worst) = feature.map_or((None, None), |own| (own.tiers.as_ref(), own.worst_level));
+        let tiers = self.config.tiers.iter().enumerate();
+        let may = tiers.filter(move |(_, tier)| {
+            tier.provider.is_model()
+                && listed.is_none_or(|listed| listed.contains(&tier.name))
+                && worst.is_none_or(|worst| tier.service_level() <= worst)
+        });
+        may.map(|(place, _)| place)
+    }
+
+    /// Returns whether nothing is wrong with a tier from this moment on, as long as a request may take.
+    fn is_well(&self, place: usize, at: Duration) -> bool {
+        let is_wrong = |window: &Window| window.from.0 < at + PATIENCE && at < window.to.0;
+        let wrong = || self.hits.iter().filter(|hit| is_wrong(hit.window));
+        // Another deployment of the tier takes the place of one that is hit.
+        let is_hit = |number: usize| wrong().any(|hit| hit.deployments.contains(&(place, number)));
+        let deployments = self.config.tiers[place].deployments.as_ref().map_or(0, Vec::len);
+        let all_hit = deployments > 0 && (0..deployments).all(is_hit);
+        !all_hit && !wrong().any(|hit| hit.tiers.contains(&place))
     }
 
     /// Returns the worst amplification among the providers with faults.

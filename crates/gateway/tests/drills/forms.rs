@@ -65,6 +65,8 @@ fn lost(scenario: &Value) -> Lost {
         *if nothing_up { &mut of_necessity } else { &mut in_vain } += lost;
     }
     assert_eq!(in_vain + of_necessity, scenario["lost"].as_u64().unwrap(), "{}", scenario["name"]);
+    // The report judges each request by itself, and so no less severely.
+    assert!(scenario["lost_while_well"].as_u64().unwrap() >= in_vain, "{}", scenario["name"]);
     Lost { requests, in_vain, of_necessity }
 }
 

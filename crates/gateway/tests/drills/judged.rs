@@ -94,3 +94,29 @@ fn a_wrong_drill_command_exits_with_2_and_names_the_mistake() {
         assert_eq!(ran.out, "", "{arguments:?}");
     }
 }
+
+#[test]
+fn what_is_lost_while_a_model_was_well_is_counted_by_itself() {
+    let folder = Folder::new("drill-well");
+    let config = folder.file("steadfast.yaml", &CONFIG.replace(", headers: { x-team: '${TEAM}' }", ""));
+    let judged = |fault: &str, config: &str| {
+        let text = SCENARIO.replace("fault: overloaded", fault);
+        let scenario = folder.file("short.yaml", &text);
+        let arguments = ["drill", scenario.to_str().unwrap(), "--config", config];
+        let ran = steadfast(arguments.into_iter().chain(["--slo", "lost_while_well=0", "--json"]), &[]);
+        let report: Value = serde_json::from_str(&ran.out).unwrap();
+        let count = |field: &str| report["scenarios"][0][field].as_u64().unwrap();
+        (ran.code, count("lost"), count("lost_while_well"))
+    };
+    let path = config.to_str().unwrap();
+    // Nobody could have answered.
+    let (code, lost, in_vain) = judged("at: all, fault: overloaded", path);
+    assert!(code == Some(0) && lost > 50 && in_vain == 0, "{code:?}, {lost}, {in_vain}");
+    // The backup could have, and a stream that is cut was not held back for it.
+    let (code, lost, in_vain) = judged("fault: { cut_after: 4 }", path);
+    assert!(code == Some(1) && lost > 0 && in_vain == lost, "{code:?}, {lost}, {in_vain}");
+    // A feature that may not go to the backup has no model that is well, but for the time until its circuit closes.
+    let text = std::fs::read_to_string(&config).unwrap() + "default_feature: { tiers: [sonnet] }\n";
+    let (_, lost, in_vain) = judged("fault: overloaded", folder.file("alone.yaml", &text).to_str().unwrap());
+    assert!(lost > 50 && in_vain * 20 < lost, "{lost}, {in_vain}");
+}

@@ -40,7 +40,8 @@ pub(crate) struct Drill {
     /// Random seed for arrivals, latencies and faults
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// A target, such as lost=0, answered=99.9%, p99=30s, amplification=1.1, switches=6, recovery=60s; repeatable
+    /// A target, such as lost_while_well=0, lost=0, answered=99.9%, p99=30s, amplification=1.1, switches=6,
+    /// recovery=60s; repeatable
     #[arg(long, value_name = "TARGET")]
     slo: Vec<String>,
     /// Print one JSON object instead of tables

@@ -35,12 +35,12 @@ pub(super) fn report(report: &Report, took: Duration) -> String {
     for scenario in &report.scenarios {
         one(scenario, &mut text);
     }
-    let (requests, lost) =
-        report.scenarios.iter().fold((0, 0), |(all, lost), one| (all + one.requests, lost + one.lost));
+    let sum = |of: fn(&ScenarioReport) -> u64| report.scenarios.iter().map(of).sum::<u64>();
+    let (requests, lost, while_well) = (sum(|one| one.requests), sum(|one| one.lost), sum(|one| one.lost_while_well));
     let hours: f64 = report.scenarios.iter().map(|scenario| scenario.lasts_s).sum();
     let _ = writeln!(
         text,
-        "{}, {} in {:.1} s; {requests} requests, {lost} lost; seed {}",
+        "{}, {} in {:.1} s; {requests} requests, {lost} lost, {while_well} of them while a model was well; seed {}",
         match report.scenarios.len() {
             1 => "1 scenario".to_owned(),
             several => format!("{several} scenarios"),
@@ -63,6 +63,7 @@ fn one(scenario: &ScenarioReport, text: &mut String) {
         "handed off",
         "refused",
         "lost",
+        "while well",
         "p50",
         "p99",
         "amplification",
@@ -77,6 +78,7 @@ fn one(scenario: &ScenarioReport, text: &mut String) {
         scenario.handed_off.to_string(),
         scenario.refused.to_string(),
         scenario.lost.to_string(),
+        scenario.lost_while_well.to_string(),
         time(scenario.p50_ms),
         time(scenario.p99_ms),
         format!("{:.2}", scenario.amplification),
@@ -93,6 +95,7 @@ fn one(scenario: &ScenarioReport, text: &mut String) {
             none(),
             none(),
             baseline.lost.to_string(),
+            none(),
             time(baseline.p50_ms),
             time(baseline.p99_ms),
             format!("{:.2}", baseline.amplification),
