@@ -13,6 +13,7 @@
 //! | [`testing`] | an outage of hours in your own tests, in milliseconds |
 //! | [`rehearsing_an_outage`] | drills: an outage replayed against your own configuration |
 //! | [`operating_the_gateway`] | from a first look to a service that others rely on |
+//! | [`gateway_reference`] | every header, path, line of the log, metric and field of the status |
 //! | [`other_clients`] | clients with a base URL and nothing else: a port or a socket of the same program |
 //! | [`what_failover_cannot_fix`] | the limits of a second provider, and its worth |
 //! | [`comparison`] | incidents replayed, other libraries and gateways, costs |
@@ -44,6 +45,9 @@ pub mod from_litellm {
 }
 pub mod from_tower_resilience {
     #![doc = include_str!("from_tower_resilience.md")]
+}
+pub mod gateway_reference {
+    #![doc = include_str!("gateway_reference.md")]
 }
 pub mod getting_started {
     #![doc = include_str!("getting_started.md")]

@@ -27,7 +27,7 @@ pub(crate) fn requested(headers: &HeaderMap) -> Option<CacheControl> {
     if says("x-portkey-cache-force-refresh", "true") { Some(CacheControl::NoCache) } else { requested }
 }
 
-/// The names of the headers above.
+/// Ask for a new answer in place of a kept one: `no-cache`, `no-store`, or the words of other gateways.
 #[cfg(test)]
 pub(crate) const NAMES: [&str; 4] =
     ["cache-control", "cf-aig-skip-cache", "helicone-cache-enabled", "x-portkey-cache-force-refresh"];
@@ -91,9 +91,12 @@ impl CacheOutcome {
     }
 }
 
+/// The cache's part in the answer: `hit`, `similar`, `stale`, `shared`, `miss`, `bypass`. An answer of the cache has
+/// its age in `age`.
 const CACHE: HeaderName = HeaderName::from_static("x-steadfast-cache");
+/// The likeness of the question for which a similar answer was made, up to 1.
 const SIMILARITY: HeaderName = HeaderName::from_static("x-steadfast-similarity");
-/// The name that other services use.
+/// `true` for the answer of an earlier request with the same idempotency key, in the words of other services.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 #[cfg(test)]

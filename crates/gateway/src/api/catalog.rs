@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use axum::{Extension, body::Body, extract::State};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, chat::Part, store::StoreTrouble};
 use steadfast_stack::{CallKind, Config, LanePool, OtherPaths, StackHandle};
@@ -311,7 +311,7 @@ async fn counted(
         Ok(tokens) => {
             let mut response = refusal::json(StatusCode::OK, answer(tokens).to_string());
             response.headers_mut().insert(
-                HeaderName::from_static("x-steadfast-notes"),
+                super::records::NOTES,
                 HeaderValue::from_static("count_tokens: an estimate, within a third or so"),
             );
             response

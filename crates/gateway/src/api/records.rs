@@ -568,17 +568,28 @@ const MAX_MESSAGE: usize = 500;
 /// The longest header of ours, in bytes: some proxies take 8 KB of headers in all.
 const MAX_HEADER: usize = 4096;
 
-/// The id of a request, on each response.
+/// The id of the request's record, for `GET /requests/{id}`, on each response.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-steadfast-request-id");
+/// The tier that answered.
 const TIER: HeaderName = HeaderName::from_static("x-steadfast-tier");
+/// The model that answered.
 const MODEL: HeaderName = HeaderName::from_static("x-steadfast-model");
+/// The number of calls that were sent for the request.
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-steadfast-attempts");
+/// The kind of failure for which the first tier did not answer.
 const FALLBACK_REASON: HeaderName = HeaderName::from_static("x-steadfast-fallback-reason");
+/// The level of a lesser answer, from 2 (a lesser model) to 5 (a fixed sentence), and its reason:
+/// `2;reason=circuit_open`.
 const DEGRADED: HeaderName = HeaderName::from_static("x-steadfast-degraded");
+/// `possible` where the call under the request's idempotency key may have been made before.
 const REPEATED: HeaderName = HeaderName::from_static("x-steadfast-repeated");
 /// The value for a call that may have been made twice.
 const POSSIBLE: &str = "possible";
+/// The task of a request that was handed to people, for `GET /handoff/answers/{id}`.
 const TASK_ID: HeaderName = HeaderName::from_static("x-steadfast-task-id");
-const NOTES: HeaderName = HeaderName::from_static("x-steadfast-notes");
+/// What was left out or taken otherwise on the way, in sentences.
+pub(super) const NOTES: HeaderName = HeaderName::from_static("x-steadfast-notes");
+/// The gateway's own share of the time to the first token, in milliseconds.
 const OVERHEAD: HeaderName = HeaderName::from_static("x-steadfast-overhead-ms");
+/// The whole decision record in JSON, for a request with `x-steadfast-explain`.
 const DECISION: HeaderName = HeaderName::from_static("x-steadfast-decision");

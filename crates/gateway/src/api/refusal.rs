@@ -14,6 +14,7 @@ use steadfast::{
 use super::{inbound::BodyError, keys::Denial};
 use crate::limits::Settings;
 
+/// `false` on an error that no repeat helps, so that official clients make none.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The longest wait that the official clients keep; after a longer one they repeat at will.
 const MAX_CLIENT_WAIT: Duration = Duration::from_secs(60);
@@ -294,7 +295,9 @@ fn provider_error(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
 
 /// Returns the header of a request's id in the dialect's own API.
 pub(crate) fn request_id_header(dialect: Dialect) -> HeaderName {
+    /// The request's id in Anthropic's protocol.
     const ANTHROPIC: HeaderName = HeaderName::from_static("request-id");
+    /// The request's id in OpenAI's protocols.
     const OPENAI: HeaderName = HeaderName::from_static("x-request-id");
     if dialect == Dialect::Anthropic { ANTHROPIC } else { OPENAI }
 }

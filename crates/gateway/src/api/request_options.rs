@@ -40,11 +40,11 @@ impl RequestOptions {
             idempotency_key: text(headers, IDEMPOTENCY_KEYS),
             key_is_too_long: first(headers, IDEMPOTENCY_KEYS).is_some_and(|key| key.len() > MAX_NAME),
             timeout,
-            no_fallback: flag(headers, "x-steadfast-no-fallback"),
+            no_fallback: flag(headers, NO_FALLBACK),
             human: HumanOptions::from_headers(headers),
             commit: headers.get(COMMIT).cloned(),
             cache: cache::requested(headers),
-            explain: flag(headers, "x-steadfast-explain"),
+            explain: flag(headers, EXPLAIN),
         }
     }
 
@@ -160,22 +160,30 @@ fn sets_option(name: &str) -> bool {
         || name.starts_with("x-server-timeout")
 }
 
-/// The header names of each option, in order of precedence.
+/// The feature whose places, rates, tiers and budgets apply.
 const FEATURES: &[&str] = &["x-steadfast-feature"];
-/// Codex's is the bare name, with an underscore in older versions.
+/// The conversation: its requests stay at a tier, and what is kept of it can be forgotten. Codex's is the bare name,
+/// with an underscore in older versions.
 const SESSIONS: &[&str] =
     &["x-steadfast-session", "x-claude-code-session-id", "x-litellm-session-id", "session-id", "session_id"];
+/// The name of a call that is made once: a request that repeats it gets the same answer.
 const IDEMPOTENCY_KEYS: &[&str] = &["idempotency-key", "x-steadfast-idempotency-key"];
-/// Portkey's and Cloudflare's are in milliseconds too.
+/// The longest time to the first token, in milliseconds. Portkey's and Cloudflare's are in milliseconds too.
 const TIMEOUTS_MS: &[&str] =
     &["x-steadfast-deadline-ms", "x-steadfast-timeout-ms", "x-portkey-request-timeout", "cf-aig-request-timeout"];
-/// The second is of Google's SDKs, which give up after it themselves.
+/// The same in seconds. The second is of Google's SDKs, which give up after it themselves.
 const TIMEOUTS_S: &[&str] = &["x-litellm-timeout", "x-server-timeout"];
 
-/// The commit point of a stream, before which its caller sees nothing.
+/// Asks the first tier alone, with `1`.
+const NO_FALLBACK: &str = "x-steadfast-no-fallback";
+/// Asks for the decision record in the answer's `x-steadfast-decision`, with `1`.
+const EXPLAIN: &str = "x-steadfast-explain";
+
+/// The commit point of a stream, before which its caller sees nothing: `first_event`, `first_token`, `first_text` or
+/// `complete`.
 const COMMIT: &str = "x-steadfast-commit";
 
-/// True if a person must answer, and no model.
+/// True (`1`) if a person must answer, and no model.
 const REQUIRES_HUMAN: &str = "x-steadfast-requires-human";
 
 /// The address to call when a person has answered.

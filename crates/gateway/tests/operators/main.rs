@@ -9,5 +9,6 @@ mod check;
 mod handoff;
 mod packaging;
 mod pipes;
+mod reference;
 mod serve;
 mod watch;

@@ -39,7 +39,8 @@
 //! let metrics = Metrics::with_recorder(recorder).tier("sonnet").tier("gpt-4o");
 //! let handle = metrics.handle();
 //! let _subscription = events.follow(metrics);
-//! # events.send(Event::Reloaded { kept: 2, changed: 0, settings: Default::default(), at: tokio::time::Instant::now() });
+//! # let at = tokio::time::Instant::now();
+//! # events.send(Event::Reloaded { kept: 2, changed: 0, settings: Default::default(), at });
 //! # tokio::task::yield_now().await;
 //!
 //! // for each scrape:

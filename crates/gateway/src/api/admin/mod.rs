@@ -3,12 +3,13 @@
 //! | path | what |
 //! |---|---|
 //! | `GET /admin/tiers`, `GET /admin/targets` | each tier: its circuit, since when, why and until when, whether it is forced or drained, its failures and what is in flight; and the pinned levels |
+//! | `GET /admin/keys` | each of the callers' keys: its permissions and limits, what is in flight, and what it has spent |
 //! | `POST /admin/tiers/{tier}/circuit` `{"action": "open" \| "close" \| "auto"}` | forces its circuit, or lets it judge by itself again |
 //! | `POST /admin/tiers/{tier}/drain` `{"drained": true \| false}` | takes it out of service, or back: what is under way there ends as it would |
 //! | `POST /admin/level` `{"level": 1..5 \| null, "feature": "chat"}` | serves that level or a worse one, for a feature or (without one) for all |
 //! | `POST /admin/cache/forget` `{"feature": "chat"}` | forgets the kept answers of a feature or (without one) all |
 //! | `POST /admin/forget` `{"tenant": "key", "session": "s-1"}` (or one of the two) | deletes all that is kept of a key's requests, or a session's: answers of the cache and under idempotency keys, and tasks for people |
-//! | `POST /admin/reload` | loads the configuration's file again |
+//! | `POST /admin/reload` | loads the configuration's file again, and says which tiers go on and which settings changed |
 //!
 //! Answers are JSON with the state afterwards; errors are `{"error": {"message", "type"}}` and say how to fix the
 //! request. An order holds until it is taken back, in the process that got it: its answer says so in `scope` and

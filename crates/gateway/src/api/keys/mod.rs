@@ -34,8 +34,8 @@
 //! file, with the same events, metrics and alerts. All of them survive a reload that leaves them unchanged; a restart
 //! resets them, since the spending is in the process's memory.
 //!
-//! A server does not start with a key for a feature or model that its configuration does not have, and `steadfast check`
-//! says so before. At a reload such a name is logged, and the file counts all the same.
+//! A server does not start with a key for a feature or model that its configuration does not have, and
+//! `steadfast check` says so before. At a reload such a name is logged, and the file counts all the same.
 
 mod admin;
 mod expiry;

@@ -17,9 +17,9 @@ use crate::cli::{
 
 /// Operate a running gateway: its status and requests, forced circuits, drained tiers, a pinned level of service
 ///
-/// Needs a key with `admin: true` in an environment variable, since other users can see a command line. The status needs
-/// no key; another key sees the requests that it made. An order holds in one process, the one that answers, until it is
-/// taken back or the process restarts: replicas need their own.
+/// Needs a key with `admin: true` in an environment variable, since other users can see a command line. The status
+/// needs no key; another key sees the requests that it made. An order holds in one process, the one that answers, until
+/// it is taken back or the process restarts: replicas need their own.
 #[derive(Args)]
 pub(crate) struct Admin {
     /// The gateway
