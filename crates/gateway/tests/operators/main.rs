@@ -9,6 +9,7 @@ mod check;
 mod handoff;
 mod packaging;
 mod pipes;
+mod readmes;
 mod reference;
 mod serve;
 mod watch;

@@ -325,6 +325,10 @@ fn the_deployments_command_line_times_and_names_fit() {
     for listed in kubernetes("kustomization")["resources"].as_array().unwrap() {
         assert!(!file(&format!("kubernetes/{}", listed.as_str().unwrap())).1.is_empty());
     }
+    // The image to replace is the deployment's.
+    let image = &kubernetes("kustomization")["images"][0];
+    let named = format!("{}:{}", image["name"].as_str().unwrap(), image["newTag"].as_str().unwrap());
+    assert_eq!(container["image"], named);
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     assert!(!container["image"].as_str().unwrap().ends_with(":latest"));
