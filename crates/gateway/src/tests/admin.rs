@@ -355,8 +355,8 @@ async fn a_reload_says_what_it_kept_and_what_is_wrong() {
 
     std::fs::write(&path, file.replace("name: b,", "name: b, model: other,")).unwrap();
     let answer = order("/admin/reload", json!({})).await;
-    let said = json!({"kept": ["a"], "changed": ["b"], "removed": [], "settings": ["tiers.b"]});
-    assert_eq!(answer.json(), said, "{answer:?}");
+    let outcome = json!({"kept": ["a"], "changed": ["b"], "removed": [], "settings": ["tiers.b"]});
+    assert_eq!(answer.json(), outcome, "{answer:?}");
     let tiers = server.get("/admin/tiers", &[ADMIN]).await.json();
     assert_eq!((&tiers["tiers"][0]["forced"], &tiers["tiers"][1]["drained"]), (&"open".into(), &true.into()));
     assert_eq!(tiers["tiers"][1]["model"], "other");
