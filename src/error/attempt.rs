@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::{ErrorKind, ErrorMessage, ExpiredLimit, Phase};
+use super::{ErrorKind, ErrorMessage, ExpiredLimit, Phase, known_words};
 use crate::usage::Usage;
 
 /// One step in the life of a request: a call to a tier, or a refusal on this side.
@@ -54,14 +54,23 @@ impl Attempt {
         !self.is_local() && (self.failure.is_some() || self.next == Next::Cancelled)
     }
 
-    /// Returns a copy without the message, which may quote the request.
-    pub(crate) fn without_message(&self) -> Self {
+    /// The words of the message that anybody may read, as in [`LlmError::public_message`](super::LlmError::public_message).
+    /// Empty for a step that was not sent.
+    pub fn public_message(&self) -> ErrorMessage {
+        match self.failure {
+            Some(kind) if !self.is_local() => known_words::excerpt(kind, &self.message),
+            _ => ErrorMessage::default(),
+        }
+    }
+
+    /// Returns a copy with the [public message](Self::public_message) alone: the whole one may quote the request.
+    pub(crate) fn to_public(&self) -> Self {
         Self {
             tier: self.tier.clone(),
             deployment: self.deployment.clone(),
             provider: self.provider.clone(),
             model: self.model.clone(),
-            message: ErrorMessage::default(),
+            message: self.public_message(),
             ..*self
         }
     }

@@ -3,6 +3,7 @@
 mod attempt;
 mod chain;
 mod kind;
+mod known_words;
 mod message;
 mod network;
 mod record;
@@ -200,6 +201,12 @@ impl LlmError {
     /// The failure in the provider's words, if it sent any.
     pub fn message(&self) -> &str {
         self.0.message.as_str()
+    }
+
+    /// The words of the [message](Self::message) that providers and networks use of themselves, with `…` for each gap: no
+    /// prompt, no key. At most 200 bytes; empty if most words are others, or if the failure is about the request.
+    pub fn public_message(&self) -> ErrorMessage {
+        known_words::excerpt(self.kind(), &self.0.message)
     }
 
     /// The provider that failed.

@@ -13,6 +13,7 @@
 //! reader holds no request up.
 
 mod comparison;
+mod failure;
 mod follow;
 mod handed_over;
 mod inbox;
@@ -36,6 +37,7 @@ use tokio::{sync::broadcast, time::Instant};
 use self::inbox::{Filter, Inbox, Inboxes, Place};
 pub use self::{
     comparison::{ComparedTexts, Comparison, ComparisonSide, ComparisonSkipReason},
+    failure::Failure,
     follow::{Subscriber, Subscription},
     handed_over::{HandedOver, HandoffStep},
     operation::Operation,
@@ -57,6 +59,9 @@ pub enum Event {
         to: Arc<str>,
         /// The reason for which the tier before did not serve.
         reason: ErrorKind,
+        /// The failure behind the reason: where circuits refused, the last one that a call met; `None` for an order by
+        /// hand.
+        failure: Option<Failure>,
         /// The time of the switch.
         at: Instant,
     },
@@ -83,6 +88,8 @@ pub enum Event {
         to: CircuitState,
         /// The reason.
         reason: CircuitReason,
+        /// The failure that opened it; `None` for any other change, and for an order by hand.
+        failure: Option<Failure>,
         /// The time of the change.
         at: Instant,
     },
@@ -473,7 +480,7 @@ mod tests {
 
     fn switched(to: &str) -> Event {
         let (from, to) = ("sonnet".into(), to.into());
-        Event::ModelSwitched { from, to, reason: ErrorKind::Timeout, at: Instant::now() }
+        Event::ModelSwitched { from, to, reason: ErrorKind::Timeout, failure: None, at: Instant::now() }
     }
 
     #[test]

@@ -256,6 +256,7 @@ impl NamedCircuit {
                 from,
                 to,
                 reason: why(transition.reason),
+                failure: None,
                 at: Instant::now(),
             });
         }

@@ -246,7 +246,7 @@ impl ServingTier {
         }
         self.at = to;
         self.reports.away_since.get_or_insert(at);
-        Some(Event::ModelSwitched { from: self.name(from), to: self.name(to), reason, at })
+        Some(Event::ModelSwitched { from: self.name(from), to: self.name(to), reason, failure: None, at })
     }
 }
 

@@ -377,7 +377,13 @@ async fn a_switch_and_the_recovery_are_told_once() {
     let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
     assert_eq!(
         heard.try_recv().unwrap(),
-        Event::ModelSwitched { from: a.clone(), to: b.clone(), reason: ErrorKind::Overloaded, at: switched }
+        Event::ModelSwitched {
+            from: a.clone(),
+            to: b.clone(),
+            reason: ErrorKind::Overloaded,
+            failure: None,
+            at: switched
+        }
     );
     assert_eq!(
         heard.try_recv().unwrap(),

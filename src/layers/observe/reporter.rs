@@ -245,7 +245,7 @@ fn came_to_nothing(attempt: &Attempt) -> bool {
 #[cold]
 fn copied(attempts: &[Attempt], served: Option<&Arc<str>>) -> Arc<[Attempt]> {
     let described =
-        |attempt: &Attempt| Attempt { tier: attempt.tier.as_ref().or(served).cloned(), ..attempt.without_message() };
+        |attempt: &Attempt| Attempt { tier: attempt.tier.as_ref().or(served).cloned(), ..attempt.to_public() };
     let first = attempts.iter().take_while(|attempt| came_to_nothing(attempt)).count();
     let (failed, rest) = attempts.split_at(first);
     match rest.iter().any(came_to_nothing) {

@@ -84,7 +84,7 @@ async fn when_a_model_works_again_the_oldest_are_answered_first_and_slowly() {
     model.works.store(true, SeqCst);
     let (from, to) = (CircuitState::HalfOpen, CircuitState::Closed);
     let reason = CircuitReason::Recovered;
-    events.send(Event::CircuitChanged { circuit: "gpt".into(), from, to, reason, at: Instant::now() });
+    events.send(Event::CircuitChanged { circuit: "gpt".into(), from, to, reason, failure: None, at: Instant::now() });
     sleep(Duration::from_secs(60)).await;
     assert_eq!(desk.stats().await.unwrap().answered, 20);
     let after: Vec<String> = model.asked()[probes.len()..].to_vec();

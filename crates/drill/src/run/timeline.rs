@@ -120,7 +120,7 @@ impl Subscriber for Listener {
             lock(&self.log).switches += 1;
         }
         match event {
-            Event::ModelSwitched { from, to, reason, at } => {
+            Event::ModelSwitched { from, to, reason, at, .. } => {
                 self.record(*at, format!("{to} serves in place of {from} ({})", reason.name()));
             }
             Event::ModelRecovered { from, to, at, .. } => self.record(*at, format!("{to} serves again; {from} idle")),

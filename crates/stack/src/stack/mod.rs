@@ -395,7 +395,7 @@ impl Shared {
                 let (to, at) = (handle.state(), Instant::now());
                 if to != CircuitState::Closed {
                     let (from, reason) = (CircuitState::Closed, CircuitReason::Failures);
-                    board.clone().event(&Event::CircuitChanged { circuit, from, to, reason, at });
+                    board.clone().event(&Event::CircuitChanged { circuit, from, to, reason, failure: None, at });
                 }
             }
             (board, subscription)

@@ -48,7 +48,7 @@ impl Desk {
 
     fn switched(&mut self, from: &str, to: &str) {
         let (from, to) = (from.into(), to.into());
-        self.on(Event::ModelSwitched { from, to, reason: ErrorKind::Server, at: self.now });
+        self.on(Event::ModelSwitched { from, to, reason: ErrorKind::Server, failure: None, at: self.now });
     }
 
     fn recovered(&mut self, from: &str, to: &str) {
@@ -90,10 +90,10 @@ async fn a_switch_past_an_open_circuit_says_why_it_is_open() {
     let mut desk = Desk::new(Rules::new());
     for reason in [CircuitReason::Quota, CircuitReason::ProbeFailed] {
         let (circuit, from, to) = ("sonnet".into(), CircuitState::Closed, CircuitState::Open);
-        desk.on(Event::CircuitChanged { circuit, from, to, reason, at: desk.now });
+        desk.on(Event::CircuitChanged { circuit, from, to, reason, failure: None, at: desk.now });
     }
     let (from, to) = ("sonnet".into(), "gpt".into());
-    desk.on(Event::ModelSwitched { from, to, reason: ErrorKind::CircuitOpen, at: desk.now });
+    desk.on(Event::ModelSwitched { from, to, reason: ErrorKind::CircuitOpen, failure: None, at: desk.now });
     assert_eq!(desk.said[0].summary, "gpt serves in place of sonnet (circuit_open: quota used up)");
 }
 
@@ -259,7 +259,7 @@ async fn a_refused_key_is_over_when_its_tier_answers_a_later_request() {
     // A circuit's own reason counts too.
     for (to, reason) in [(CircuitState::Open, CircuitReason::Auth), (CircuitState::Closed, CircuitReason::Recovered)] {
         let (circuit, from) = ("sonnet".into(), CircuitState::HalfOpen);
-        desk.on(Event::CircuitChanged { circuit, from, to, reason, at: desk.now });
+        desk.on(Event::CircuitChanged { circuit, from, to, reason, failure: None, at: desk.now });
     }
     assert_eq!(desk.said(), ["key_refused sonnet firing", "key_refused sonnet resolved"]);
 }

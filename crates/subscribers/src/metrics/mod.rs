@@ -253,7 +253,7 @@ impl Metrics {
     fn record(&mut self, event: &Event) {
         match event {
             Event::RequestEnded(request) => self.request_ended(request),
-            Event::ModelSwitched { from, to, reason, at } => self.switches.record_switch(from, to, *reason, *at),
+            Event::ModelSwitched { from, to, reason, at, .. } => self.switches.record_switch(from, to, *reason, *at),
             Event::ModelRecovered { from, to, after, at } => self.switches.record_recovery(from, to, *after, *at),
             Event::CircuitChanged { circuit, to, reason, .. } => self.circuits.record_change(circuit, *to, *reason),
             Event::AllTiersFailed { feature, reason, .. } => self.requests.record_all_failed(feature.as_ref(), *reason),

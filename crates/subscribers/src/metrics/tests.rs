@@ -72,7 +72,7 @@ fn recorded() -> (Metrics, PrometheusHandle) {
 
 fn switched(from: &str, to: &str) -> Event {
     let (from, to) = (from.into(), to.into());
-    Event::ModelSwitched { from, to, reason: ErrorKind::Server, at: Instant::now() }
+    Event::ModelSwitched { from, to, reason: ErrorKind::Server, failure: None, at: Instant::now() }
 }
 
 fn recovered(from: &str, to: &str, after: Duration) -> Event {
@@ -81,7 +81,7 @@ fn recovered(from: &str, to: &str, after: Duration) -> Event {
 
 fn circuit(name: &str, to: CircuitState) -> Event {
     let (from, reason) = (CircuitState::Closed, CircuitReason::Failures);
-    Event::CircuitChanged { circuit: name.into(), from, to, reason, at: Instant::now() }
+    Event::CircuitChanged { circuit: name.into(), from, to, reason, failure: None, at: Instant::now() }
 }
 
 /// A request that sonnet failed twice before gpt answered it.

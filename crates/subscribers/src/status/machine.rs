@@ -156,7 +156,7 @@ impl Machine {
     #[inline(never)]
     fn change(&mut self, event: &Event) {
         match event {
-            Event::ModelSwitched { from, to, reason, at } => {
+            Event::ModelSwitched { from, to, reason, at, .. } => {
                 self.remember(from, to, Some(*reason), *at);
                 // Switches of another chain do not count.
                 if *from == self.active || self.may_have_missed_recovery {

@@ -30,8 +30,13 @@ impl Board {
     }
 
     fn switch(&mut self, from: &str, to: &str, at: u64) {
-        let event =
-            Event::ModelSwitched { from: from.into(), to: to.into(), reason: ErrorKind::Server, at: self.at(at) };
+        let event = Event::ModelSwitched {
+            from: from.into(),
+            to: to.into(),
+            reason: ErrorKind::Server,
+            failure: None,
+            at: self.at(at),
+        };
         self.machine.event(&event);
     }
 
@@ -154,6 +159,7 @@ async fn the_failovers_of_the_last_hour_are_counted_and_memory_is_bounded() {
             from: CircuitState::Closed,
             to: CircuitState::Open,
             reason: CircuitReason::Failures,
+            failure: None,
             at: board.at(at),
         });
     }
@@ -193,6 +199,7 @@ async fn a_tier_is_shown_with_its_circuit_and_its_rates() {
         from: CircuitState::Closed,
         to: CircuitState::Open,
         reason: CircuitReason::Throttled,
+        failure: None,
         at: board.at(5),
     });
     let status = board.status(10);
@@ -373,7 +380,7 @@ fn some_event(random: &mut fastrand::Rng, names: &[Arc<str>; 2], at: Instant) ->
         0 => return Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at },
         1 => {
             let [from, to] = names.clone();
-            return Event::ModelSwitched { from, to, reason: ErrorKind::Server, at };
+            return Event::ModelSwitched { from, to, reason: ErrorKind::Server, failure: None, at };
         }
         2 => {
             let [to, from] = names.clone();
@@ -381,7 +388,7 @@ fn some_event(random: &mut fastrand::Rng, names: &[Arc<str>; 2], at: Instant) ->
         }
         3 => {
             let [from, to] = [CircuitState::HalfOpen, CircuitState::Closed];
-            return Event::CircuitChanged { circuit, from, to, reason: CircuitReason::Recovered, at };
+            return Event::CircuitChanged { circuit, from, to, reason: CircuitReason::Recovered, failure: None, at };
         }
         _ => {}
     }
@@ -437,7 +444,7 @@ async fn a_tier_that_fails_calls_is_not_ok_though_others_answer_for_it_and_is_on
     assert_eq!(board.who(15).0, ServingState::Primary, "callers have their answers");
     let change = |board: &mut Board, to, reason, at| {
         let (circuit, from, at) = ("a".into(), CircuitState::HalfOpen, board.at(at));
-        board.machine.event(&Event::CircuitChanged { circuit, from, to, reason, at });
+        board.machine.event(&Event::CircuitChanged { circuit, from, to, reason, failure: None, at });
     };
     change(&mut board, CircuitState::Open, CircuitReason::Failures, 15);
     assert_eq!(health(&board, 16), [TierHealth::Down, TierHealth::Ok]);
