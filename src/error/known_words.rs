@@ -67,9 +67,10 @@ fn is_in_list(part: &str) -> bool {
 
 /// Words in which services speak of themselves.
 const WORDS: &str = "\
-    a abandoned access account after again allowed an and answer api are at authentication authorization available bad \
-    balance be been before began beyond billing body broke broken busy by call came capacity certificate check chunk \
-    circuit closed connect connection content could credit credits current currently data deadline denied details disabled dns does due during empty encountered end ended eof error errors exceeded exhausted exist \
+    a abandoned access account after again allowed an and answer api are at authentication authorization available \
+    bad balance be been before began beyond billing body broke broken busy by call came capacity certificate check \
+    chunk circuit closed connect connection content could credit credits current currently data deadline denied \
+    details disabled dns does due during empty encountered end ended eof error errors exceeded exhausted exist \
     expired failed failure far first for forbidden format found from gateway handshake has have high host http if in \
     incomplete incorrect insufficient internal invalid io is it json key later limit limits line load long lookup \
     low made many message middle minute model name network no not nothing occurred of on or our out over overload \
