@@ -49,10 +49,13 @@ use crate::{ErrorKind, prices::Usd};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Another tier than before, further from the primary, serves requests. The fallback reports the first failed
-    /// request at once. If the primary has been back and fails again, it waits for ten failures in a row, and for
-    /// twenty after two such relapses: a single failure now and then is no switch.
+    /// Another tier than before serves the requests whose chain begins at `first`: those for all tiers, for a model, of
+    /// a feature, or for a tier that the caller named. The fallback reports the first failed request at once. If the
+    /// first tier has been back and fails again, it waits for ten failures in a row, and for twenty after two such
+    /// relapses: a single failure now and then is no switch.
     ModelSwitched {
+        /// The first tier of the chain.
+        first: Arc<str>,
         /// The tier that served before.
         from: Arc<str>,
         /// The tier that serves now.
@@ -65,15 +68,15 @@ pub enum Event {
         /// The time of the switch.
         at: Instant,
     },
-    /// The primary serves again; or a reload has replaced it, or removed the tier that served in its place. The
-    /// fallback reports the first answer at once. If the primary has failed again after that, it waits for five answers
-    /// in a row over at least a minute, and after two such relapses for twenty over at least 20 minutes.
+    /// A chain's first tier serves again; or a reload has replaced it, or removed the tier that served in its place. The
+    /// fallback reports the first answer at once. If the first tier has failed again after that, it waits for five
+    /// answers in a row over at least a minute, and after two such relapses for twenty over at least 20 minutes.
     ModelRecovered {
         /// The tier that served meanwhile.
         from: Arc<str>,
-        /// The primary.
+        /// The first tier of the chain.
         to: Arc<str>,
-        /// The time for which the primary did not serve, until the first of these answers.
+        /// The time for which the first tier did not serve, until the first of these answers.
         after: Duration,
         /// The time of the recovery.
         at: Instant,
@@ -479,8 +482,8 @@ mod tests {
     use super::*;
 
     fn switched(to: &str) -> Event {
-        let (from, to) = ("sonnet".into(), to.into());
-        Event::ModelSwitched { from, to, reason: ErrorKind::Timeout, failure: None, at: Instant::now() }
+        let (first, from, to) = ("sonnet".into(), "sonnet".into(), to.into());
+        Event::ModelSwitched { first, from, to, reason: ErrorKind::Timeout, failure: None, at: Instant::now() }
     }
 
     #[test]

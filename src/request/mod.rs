@@ -362,6 +362,11 @@ impl LlmRequest {
         self.caller.id.as_deref()
     }
 
+    /// The same, shared.
+    pub(crate) fn shared_id(&self) -> Option<Arc<str>> {
+        self.caller.id.clone()
+    }
+
     /// The caller's part by itself, for a report.
     #[inline]
     pub(crate) fn caller_part(&self) -> Arc<CallerPart> {

@@ -38,13 +38,13 @@ impl Eligibility {
         self.shared.upgrade()?.away_since()
     }
 
-    /// Records that a tier has answered a check that was sent at this time and was no caller's request. If it is
-    /// the primary, it serves again.
+    /// Records that a tier has answered a check that was sent at this time and was no caller's request. Requests that
+    /// begin at it are served there again.
     pub fn works(&self, tier: &str, asked: Instant) {
         if let Some(shared) = self.shared.upgrade()
-            && shared.place(tier) == Some(0)
+            && let Some(tier) = shared.place(tier)
         {
-            shared.primary_works(asked);
+            shared.works(tier, asked);
         }
     }
 }

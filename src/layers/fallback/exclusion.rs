@@ -20,9 +20,9 @@ pub(super) struct ExcludedTier {
 }
 
 impl ExcludedTier {
-    /// Returns whether it is the primary, out of service for all requests.
-    pub(super) fn is_out_primary(&self) -> bool {
-        self.tier == 0 && self.reason.is_out()
+    /// Returns whether it is this tier, out of service for all requests.
+    pub(super) fn is_out(&self, tier: usize) -> bool {
+        self.tier == tier && self.reason.is_out()
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     feature_policy::Policy,
     progress::{Doubt, Failures, Plan, Progress},
     shared::Shared,
-    state::ShortWait,
+    state::{Passage, ShortWait},
 };
 use crate::{
     Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
@@ -69,6 +69,8 @@ impl Failover {
             true => Chain::Listed(shared.human()),
             false => shared.chain(request, policy),
         };
+        // A session's tier is not the chain's.
+        let first = chain.iter(shared).next().filter(|_| !request.is_human_required());
         if !request.is_human_required()
             && let Some(tier) = shared.session_tier(request)
         {
@@ -104,14 +106,14 @@ impl Failover {
         {
             at = next;
         }
-        (failover.at, failover.plan.from_primary) = (at, at == 0);
-        if at != 0
-            && failover.plan.tiers().next() == Some(0)
-            && failover.excluded.iter().any(ExcludedTier::is_out_primary)
+        (failover.at, failover.plan.first) = (at, first.filter(|first| *first == at));
+        if let Some(first) = first.filter(|first| *first != at)
+            && failover.plan.tiers().next() == Some(first)
+            && failover.excluded.iter().any(|excluded| excluded.is_out(first))
         {
             // All requests go elsewhere: a switch like any other.
-            failover.plan.from_primary = true;
-            failover.progress = Progress::First { passes_primary: true };
+            failover.plan.first = Some(first);
+            failover.progress = Progress::First { passes_first: true };
         }
         failover.record_skipped(None, Some(at));
         Ok(failover)
@@ -351,8 +353,19 @@ impl Failover {
             self.plan.shared.hedge_answered(tier, response);
         } else {
             response.degrade(facts.settings.level, || self.reason_for(facts.settings.level));
-            let switched = self.progress.reason().filter(|_| self.plan.from_primary);
-            self.plan.shared.answered(self.at, &self.plan.request, self.started, switched);
+            let shared = &self.plan.shared;
+            let first = self.plan.first.filter(|first| *first != self.at);
+            // A failure of the request's own shows nothing of the tier for others.
+            let reason = self.progress.reason().filter(|reason| !reason.is_about_the_request());
+            let position = |name: &str| self.plan.tiers().position(|tier| **shared.facts(tier).name() == *name);
+            let passage = first.zip(reason).map(|(first, reason)| Passage {
+                first: shared.facts(first).name(),
+                reason,
+                steps: self.ledger.record(),
+                request: &self.plan.request,
+                position: &position,
+            });
+            shared.answered(self.at, &self.plan.request, self.started, passage.as_ref());
         }
         let ledger = std::mem::take(&mut self.ledger);
         if self.plan.request.is_explained() {

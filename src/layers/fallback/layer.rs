@@ -1,9 +1,4 @@
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use tower::Layer;
 
@@ -26,7 +21,7 @@ use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmService, RetryBudge
 pub struct FallbackLayer {
     config: Config,
     /// The state of another layer, and the tiers that are the same in both.
-    state: Option<(Arc<State>, HashSet<Arc<str>>)>,
+    state: Option<Arc<State>>,
     /// Created on first use, so that settings can still be changed before.
     shared: Arc<std::sync::OnceLock<Arc<Shared>>>,
 }
@@ -237,25 +232,21 @@ impl FallbackLayer {
     /// Shares the state of another layer: each learns what the other's requests detect. This layer's settings are in
     /// force from its first use. Default: a state of its own, in which nothing is known.
     ///
-    /// The state is the serving tier and the start of the primary's outage, so that one outage is reported as one
-    /// switch and one recovery; the tier of each session; the steps of a gradual return, if they are the same; and
-    /// for the tiers in `unchanged`, whether they have ever answered. Tiers are matched by their names. Orders by
-    /// hand are shared only if both are [steered by](Self::steered_by) one handle. An outage of a primary that is
-    /// not the primary here is reported as over.
+    /// The state is, for each first tier of a chain, the serving tier and the start of the outage, so that one outage is reported as one
+    /// switch and one recovery; the tier of each session; and the steps of a gradual return, if they are the same.
+    /// Tiers are matched by their names. Orders by hand are shared only if both are [steered by](Self::steered_by) one
+    /// handle. An outage of a primary that is not the primary here is reported as over, and so is that of another tier
+    /// at which no request begins here.
     #[must_use]
-    pub fn state<'a>(mut self, of: &Self, unchanged: impl IntoIterator<Item = &'a str>) -> Self {
-        self.state = Some((of.shared().state.clone(), unchanged.into_iter().map(Arc::from).collect()));
+    pub fn state(mut self, of: &Self) -> Self {
+        self.state = Some(of.shared().state.clone());
         self.changed()
     }
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| {
-            let (state, unchanged) = match &self.state {
-                Some((state, unchanged)) => (state.clone(), Some(unchanged)),
-                None => (Arc::new(State::new()), None),
-            };
-            let is_unchanged = |tier: &str| unchanged.is_some_and(|unchanged| unchanged.contains(tier));
-            Arc::new(Shared::new(self.config.clone(), state, is_unchanged))
+            let state = self.state.clone().unwrap_or_else(|| Arc::new(State::new()));
+            Arc::new(Shared::new(self.config.clone(), state))
         })
     }
 

@@ -23,6 +23,11 @@ impl Models {
         self.0.is_empty()
     }
 
+    /// Returns whether a chain begins at this tier.
+    pub(super) fn begin_at(&self, tier: usize) -> bool {
+        self.0.iter().any(|named| named.tiers.first() == Some(&tier))
+    }
+
     /// Returns the entry that fits a model best.
     pub(super) fn of(&self, model: &str) -> Option<&NamedModel> {
         let fitting = self.0.iter().filter_map(|named| Some((model_fit(&named.pattern, model)?, named)));

@@ -15,8 +15,8 @@ pub(super) struct Plan {
     /// The terms of the request's policy.
     pub(super) terms: PolicyTerms,
     pub(super) chain: Chain,
-    /// True if the primary comes first: then another tier's answer is a switch.
-    pub(super) from_primary: bool,
+    /// The first tier of the request's own chain, if the request asks it first: then another tier's answer is a switch.
+    pub(super) first: Option<usize>,
     /// True if the primary can still be called from the current holder.
     pub(super) primary_at_hand: bool,
 }
@@ -24,7 +24,7 @@ pub(super) struct Plan {
 impl Plan {
     /// Creates the plan of a request to this chain, the primary first.
     pub(super) fn new(shared: Arc<Shard<Shared>>, request: LlmRequest, terms: PolicyTerms, chain: Chain) -> Self {
-        Self { shared, request, terms, chain, from_primary: true, primary_at_hand: true }
+        Self { shared, request, terms, chain, first: Some(0), primary_at_hand: true }
     }
 
     /// Returns the tiers that the request may go to, in order.
@@ -37,8 +37,8 @@ impl Plan {
 pub(super) enum Progress {
     /// No tier has failed so far.
     First {
-        /// True if the request passes a primary that an operator has taken out of service for all requests.
-        passes_primary: bool,
+        /// True if the request passes a first tier that an operator has taken out of service for all requests.
+        passes_first: bool,
     },
     /// A further tier was chosen after failures.
     Further(Failures),
@@ -57,7 +57,7 @@ pub(super) enum Progress {
 
 impl Default for Progress {
     fn default() -> Self {
-        Self::First { passes_primary: false }
+        Self::First { passes_first: false }
     }
 }
 
@@ -65,7 +65,7 @@ impl Progress {
     /// Returns the reason why the previous tier did not answer, if there was one.
     pub(super) fn reason(&self) -> Option<ErrorKind> {
         match self {
-            Self::First { passes_primary } => passes_primary.then_some(ErrorKind::OutOfService),
+            Self::First { passes_first } => passes_first.then_some(ErrorKind::OutOfService),
             Self::Further(failures) => Some(failures.reason),
             Self::Over { .. } => None,
         }

@@ -1,9 +1,6 @@
 use std::{
     borrow::Cow,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -16,7 +13,7 @@ use super::{
     handle::OrderSnapshot,
     layer::Config,
     models::NamedModel,
-    state::State,
+    state::{Passage, Settled, State},
     tier::TierFacts,
 };
 use crate::{
@@ -46,13 +43,13 @@ pub(super) struct Shared {
     /// True if one model's refusal can go to another tier.
     pub(super) acts_on_refusals: bool,
     pub(super) state: Arc<State>,
-    /// For each tier, true if it has ever answered.
-    worked: Box<[Arc<AtomicBool>]>,
+    /// For each tier, true if its answers change nothing.
+    settled: Box<[Settled]>,
 }
 
 impl Shared {
-    /// Creates a fallback of this state, which knows what unchanged tiers have done.
-    pub(super) fn new(mut config: Config, state: Arc<State>, is_unchanged: impl Fn(&str) -> bool) -> Self {
+    /// Creates a fallback of this state.
+    pub(super) fn new(mut config: Config, state: Arc<State>) -> Self {
         config.policies.complete();
         let policies = &config.policies;
         let limits_levels = policies.any(|policy| policy.terms.accepts().is_some());
@@ -75,7 +72,7 @@ impl Shared {
             only_models_divert,
             plain: only_models_divert && !has_models,
             acts_on_refusals: config.routes.contains_key(&ErrorKind::Refusal) || config.classifier.acts_on_refusals(),
-            worked: state.apply(&config, is_unchanged),
+            settled: state.apply(&config, |tier| begins(&config, tier)),
             state,
             config,
         }
@@ -197,7 +194,7 @@ impl Shared {
         if !self.as_is && primary.settings.level > BEST_LEVEL {
             response.degrade(primary.settings.level, DegradedReason::default);
         }
-        if !self.state.is_settled() {
+        if !self.is_settled(0) {
             self.answered(0, request, request.context().begun.unwrap_or_else(Instant::now), None);
         }
     }
@@ -244,7 +241,6 @@ impl Shared {
         response.degrade(self.settings(tier).level, || {
             failed.map_or_else(DegradedReason::default, DegradedReason::Failure)
         });
-        self.worked[tier].store(true, Relaxed);
     }
 
     /// Returns whether a request simply goes to the primary, with all tiers after it.
@@ -270,12 +266,17 @@ impl Shared {
         self.config.orders.given()
     }
 
-    /// Returns whether the primary is out of service for all requests: then an answer of it is no return.
-    fn is_primary_out(&self) -> bool {
-        let primary = &self.config.primary;
+    /// Returns whether an answer of a tier changes nothing.
+    #[inline]
+    fn is_settled(&self, tier: usize) -> bool {
+        self.settled[tier].load(Relaxed)
+    }
+
+    /// Returns whether a tier is out of service for all requests: then an answer of it is no return.
+    fn is_out(&self, tier: usize) -> bool {
+        let facts = self.facts(tier);
         self.orders().is_some_and(|orders| {
-            orders.is_drained(primary.name())
-                || orders.level(None).is_some_and(|(level, _)| primary.settings.level < level)
+            orders.is_drained(facts.name()) || orders.level(None).is_some_and(|(level, _)| facts.settings.level < level)
         })
     }
 
@@ -320,13 +321,9 @@ impl Shared {
         self.place(&self.state.session(&self.session_key(request)?)?)
     }
 
-    /// Records that a tier has answered a request that began at `begun`. `switched` is the reason why the primary,
-    /// which was asked first, did not.
-    pub(super) fn answered(&self, tier: usize, request: &LlmRequest, begun: Instant, switched: Option<ErrorKind>) {
-        // Write the flag once: a cache line that threads only read costs nothing.
-        if !self.worked[tier].load(Relaxed) {
-            self.worked[tier].store(true, Relaxed);
-        }
+    /// Records that a tier has answered a request that began at `begun`. The passage leads from the chain's first tier,
+    /// if that is another one and was to answer.
+    pub(super) fn answered(&self, tier: usize, request: &LlmRequest, begun: Instant, passage: Option<&Passage<'_>>) {
         // A session stays with a model; it goes to people for one answer.
         if self.config.sessions.policy != SessionPolicy::Free
             && !self.settings(tier).human
@@ -336,22 +333,24 @@ impl Shared {
             let moves = |known: &str| self.config.sessions.policy != SessionPolicy::Pin || self.place(known).is_none();
             self.state.remember(&session, self.facts(tier).name(), moves);
         }
-        let is_news = if tier == 0 { !self.state.is_settled() } else { switched.is_some() };
-        if is_news {
-            let is_out = tier == 0 && self.is_primary_out();
-            self.state.answered(self.facts(tier).name(), begun, switched, is_out);
+        let name = self.facts(tier).name();
+        if !self.is_settled(tier) {
+            self.state.answered(name, begun, self.is_out(tier));
+        }
+        if let Some(passage) = passage {
+            self.state.answered_for(name, begun, passage);
         }
     }
 
     /// Returns when the last request found that the primary does not serve, if it is not out of service by hand.
     pub(super) fn away_since(&self) -> Option<Instant> {
-        self.state.away_since().filter(|_| !self.is_primary_out())
+        self.state.away_since().filter(|_| !self.is_out(0))
     }
 
-    /// Records that the primary has answered a check that was sent at this time and was no caller's request.
-    pub(super) fn primary_works(&self, asked: Instant) {
-        if !self.is_primary_out() {
-            self.state.primary_works(asked);
+    /// Records that a tier has answered a check that was sent at this time and was no caller's request.
+    pub(super) fn works(&self, tier: usize, asked: Instant) {
+        if !self.is_out(tier) {
+            self.state.works(self.facts(tier).name(), asked);
         }
     }
 
@@ -376,4 +375,12 @@ impl Shared {
             events.send_with(event);
         }
     }
+}
+
+/// Returns whether requests may begin at a tier: the primary, the first of a feature's or a model's chain, or a tier
+/// that callers may name.
+fn begins(config: &Config, tier: usize) -> bool {
+    let is_named = || tier.checked_sub(1).is_none_or(|place| config.tiers[place].facts.settings.model.is_some());
+    let is_first = |policy: &Policy| policy.tiers.as_ref().is_some_and(|tiers| tiers.first() == Some(&tier));
+    is_named() || config.models.begin_at(tier) || config.policies.any(is_first)
 }

@@ -14,18 +14,17 @@ use super::{
     switch_reports::{Direction, SwitchReports},
 };
 use crate::{
-    ErrorKind, Event, Events,
+    ErrorKind, Event, Events, LlmRequest,
+    events::Failure,
     internal::sync::{Mutex, MutexGuard, lock},
     layers::recent::Recent,
+    ledger::Attempt,
 };
 
 /// A fallback's state.
 pub(super) struct State {
     pub(super) ramp: Ramp,
-    /// True if the primary has ever answered, serves, and answered the last request. Every request reads it in place of
-    /// the state behind the lock.
-    settled: AtomicBool,
-    serving: Mutex<ServingTier>,
+    serving: Mutex<Serving>,
     /// The tier of each session.
     sessions: Mutex<Recent<Arc<str>, Arc<str>>>,
     /// The place of the last request that waited for a rate limit, as a fraction of [`SPREAD`].
@@ -52,30 +51,47 @@ const SPREAD: Duration = Duration::from_secs(1);
 /// The golden ratio's fraction of all values: each further step falls into the widest gap between those before it.
 const GOLDEN_STEP: u32 = 0x9E37_79B9;
 
-/// The serving tier, as the events report it.
+/// The tiers that serve, as the events report them.
 #[derive(Default)]
-struct ServingTier {
+struct Serving {
     /// The tiers in force, in order; the first is the primary.
     tiers: Vec<KnownTier>,
     events: Option<Events>,
-    /// The index of the tier that serves.
-    at: usize,
-    reports: SwitchReports,
 }
 
-/// A tier as the state knows it.
+/// A tier as the state knows it, and the requests that begin at it.
 struct KnownTier {
     name: Arc<str>,
     asks_a_model: bool,
-    /// True if it has ever answered.
-    worked: Arc<AtomicBool>,
+    /// True if an answer of it changes nothing. Every request reads this in place of the state behind the lock.
+    settled: Settled,
+    /// The index of the tier that serves the requests whose chain begins at this one.
+    at: usize,
+    reports: SwitchReports,
+    /// The last failure of a call to it.
+    failure: Option<Failure>,
+}
+
+/// True if an answer of a tier changes nothing: it serves the requests that begin there.
+pub(super) type Settled = Arc<AtomicBool>;
+
+/// A request that did not come to an answer of the tier that it asked first.
+pub(super) struct Passage<'a> {
+    /// The first tier of the request's chain.
+    pub(super) first: &'a str,
+    /// The reason why the tier before did not answer.
+    pub(super) reason: ErrorKind,
+    /// The steps so far.
+    pub(super) steps: &'a [Attempt],
+    pub(super) request: &'a LlmRequest,
+    /// Returns a tier's position in the request's chain.
+    pub(super) position: &'a dyn Fn(&str) -> Option<usize>,
 }
 
 impl State {
     pub(super) fn new() -> Self {
         Self {
             ramp: Ramp::new(),
-            settled: AtomicBool::new(false),
             serving: Mutex::default(),
             sessions: Mutex::new(Recent::new(0)),
             spread: AtomicU32::new(0),
@@ -95,34 +111,22 @@ impl State {
         SPREAD.mul_f64(f64::from(place) / f64::from(u32::MAX))
     }
 
-    /// Puts the tiers of these settings in force. Returns for each of them whether it has ever answered; that is known
-    /// of unchanged tiers alone.
-    pub(super) fn apply(&self, config: &Config, is_unchanged: impl Fn(&str) -> bool) -> Box<[Arc<AtomicBool>]> {
+    /// Puts the tiers of these settings in force. Returns for each of them whether its answers change nothing.
+    /// `begins` returns whether requests may begin at a tier.
+    pub(super) fn apply(&self, config: &Config, begins: impl Fn(usize) -> bool) -> Box<[Settled]> {
         let mut serving = self.serving();
         let facts = std::iter::once(&config.primary).chain(config.tiers.iter().map(|tier| &tier.facts));
-        let tiers = facts.map(|facts| {
-            let known = serving.place(facts.name()).filter(|_| is_unchanged(facts.name()));
-            let worked = known.map_or_else(Arc::default, |place| serving.tiers[place].worked.clone());
-            KnownTier { name: facts.name().clone(), asks_a_model: facts.asks_a_model(), worked }
-        });
-        let tiers: Vec<KnownTier> = tiers.collect();
-        let worked = tiers.iter().map(|tier| tier.worked.clone()).collect();
-        let before = std::mem::replace(&mut serving.tiers, tiers);
+        let before = std::mem::take(&mut serving.tiers);
+        serving.tiers = facts.map(|facts| KnownTier::new(facts.name().clone(), facts.asks_a_model())).collect();
         serving.events.clone_from(&config.events);
         self.ramp.set_steps(&config.ramp);
         let mut sessions = lock(&self.sessions);
         *sessions = sessions.mapped(config.sessions.capacity, |tier| serving.place(tier).map(|_| tier.clone()));
         drop(sessions);
-        let recovered = serving.restart(&before);
-        self.settle(&serving);
-        drop_then_send(serving, recovered);
-        worked
-    }
-
-    /// Returns whether an answer of the primary changes nothing.
-    #[inline]
-    pub(super) fn is_settled(&self) -> bool {
-        self.settled.load(Relaxed)
+        let changes = serving.restart(&before, begins);
+        let settled = serving.tiers.iter().map(|tier| tier.settled.clone()).collect();
+        drop_then_send(serving, changes);
+        settled
     }
 
     /// Returns the tier of a session.
@@ -138,70 +142,93 @@ impl State {
         }
     }
 
-    /// Records that a tier has answered a request that began at `begun`. `switched` is the reason why the primary,
-    /// which was asked first, did not. An answer of a tier that is out of service is no return to it.
-    pub(super) fn answered(&self, tier: &str, begun: Instant, switched: Option<ErrorKind>, is_out: bool) {
+    /// Records that a tier has answered a request that began at `begun`. An answer of a tier that is out of service is
+    /// no return to it.
+    pub(super) fn answered(&self, tier: &str, begun: Instant, is_out: bool) {
         let mut serving = self.serving();
         // The settings in force may have no such tier.
         let Some(place) = serving.place(tier) else { return };
-        let change = match (place, switched) {
-            // A request that began elsewhere shows nothing about the primary.
-            (1.., None) => None,
-            _ if place == serving.at => {
-                serving.reports.goes_on();
+        let change = match () {
+            () if serving.tiers[place].at == place => {
+                serving.tiers[place].reports.goes_on();
                 None
             }
-            (0, _) if is_out => None,
-            (0, _) => self.recover(&mut serving, begun, Instant::now()),
-            (to, Some(reason)) => serving.switch(to, reason, begun, Instant::now()),
+            () if is_out => None,
+            () => self.recover(&mut serving, place, begun, Instant::now()),
         };
-        self.settle(&serving);
+        serving.tiers[place].settle();
+        drop_then_send(serving, change);
+    }
+
+    /// Records that a tier has answered a request that began at `begun`, in place of its chain's first.
+    pub(super) fn answered_for(&self, tier: &str, begun: Instant, passage: &Passage<'_>) {
+        let mut serving = self.serving();
+        if serving.events.is_some() {
+            serving.note_failures(passage);
+        }
+        let (Some(first), Some(to)) = (serving.place(passage.first), serving.place(tier)) else { return };
+        let change = match serving.tiers[first].at == to {
+            true => {
+                serving.tiers[first].reports.goes_on();
+                None
+            }
+            false => serving.switch(first, to, passage, begun, Instant::now()),
+        };
+        serving.tiers[first].settle();
         drop_then_send(serving, change);
     }
 
     /// Returns when the last request found that the primary does not serve; `None` while it does.
     pub(super) fn away_since(&self) -> Option<Instant> {
         let serving = self.serving();
-        serving.reports.last.filter(|_| serving.at != 0)
+        let primary = serving.tiers.first()?;
+        primary.reports.last.filter(|_| primary.at != 0)
     }
 
-    /// Records that the primary has answered a check that was sent at this time and was no caller's request.
-    pub(super) fn primary_works(&self, asked: Instant) {
+    /// Records that a tier has answered a check that was sent at this time and was no caller's request.
+    pub(super) fn works(&self, tier: &str, asked: Instant) {
         let mut serving = self.serving();
-        if serving.at != 0 {
-            let change = self.recover(&mut serving, asked, Instant::now());
-            self.settle(&serving);
-            drop_then_send(serving, change);
-        }
+        let Some(place) = serving.place(tier).filter(|place| serving.tiers[*place].at != *place) else { return };
+        let change = self.recover(&mut serving, place, asked, Instant::now());
+        serving.tiers[place].settle();
+        drop_then_send(serving, change);
     }
 
-    /// Records an answer of the primary while it does not serve. Returns the event if it serves again.
-    fn recover(&self, serving: &mut ServingTier, begun: Instant, at: Instant) -> Option<Event> {
-        let away = serving.reports.away_since?;
-        if serving.reports.last.is_some_and(|last| begun < last) {
+    /// Records an answer of a tier that does not serve the requests that begin at it. Returns the event if it serves
+    /// again.
+    fn recover(&self, serving: &mut Serving, first: usize, begun: Instant, at: Instant) -> Option<Event> {
+        let KnownTier { reports, at: serves, .. } = &mut serving.tiers[first];
+        let away = reports.away_since?;
+        if reports.last.is_some_and(|last| begun < last) {
             return None;
         }
-        if !serving.reports.is_returning() {
+        if first == 0 && !reports.is_returning() {
             self.ramp.begin(at);
         }
-        let since = serving.reports.shows(Direction::Home, at)?;
-        let from = std::mem::take(&mut serving.at);
-        serving.reports.away_since = None;
+        let since = reports.shows(Direction::Home, at)?;
+        reports.away_since = None;
+        let from = std::mem::replace(serves, first);
         let after = since.saturating_duration_since(away);
-        Some(Event::ModelRecovered { from: serving.name(from), to: serving.name(0), after, at })
+        Some(Event::ModelRecovered { from: serving.name(from), to: serving.name(first), after, at })
     }
 
-    fn settle(&self, serving: &ServingTier) {
-        let worked = serving.tiers.first().is_some_and(|primary| primary.worked.load(Relaxed));
-        self.settled.store(worked && serving.reports.is_settled(), Relaxed);
-    }
-
-    fn serving(&self) -> MutexGuard<'_, ServingTier> {
+    fn serving(&self) -> MutexGuard<'_, Serving> {
         lock(&self.serving)
     }
 }
 
-impl ServingTier {
+impl KnownTier {
+    fn new(name: Arc<str>, asks_a_model: bool) -> Self {
+        let settled = Settled::new(AtomicBool::new(true));
+        Self { name, asks_a_model, settled, at: 0, reports: SwitchReports::default(), failure: None }
+    }
+
+    fn settle(&self) {
+        self.settled.store(self.reports.is_settled(), Relaxed);
+    }
+}
+
+impl Serving {
     /// Returns the index of the tier of this name.
     fn place(&self, name: &str) -> Option<usize> {
         self.tiers.iter().position(|tier| *tier.name == *name)
@@ -211,51 +238,82 @@ impl ServingTier {
         self.tiers[place].name.clone()
     }
 
-    /// Looks at the outage under way with the tiers in force. It goes on if its primary is the primary still and its
-    /// serving tier is another one. Otherwise it is over, and the event reports it to those who know it by its primary.
-    fn restart(&mut self, before: &[KnownTier]) -> Option<Event> {
-        let known = std::mem::take(&mut self.reports);
-        let (since, from) = (known.away_since?, before[std::mem::take(&mut self.at)].name.clone());
-        let to = before[0].name.clone();
-        match self.place(&from) {
-            Some(place) if place != 0 && self.name(0) == to => {
-                (self.at, self.reports) = (place, known);
-                None
+    /// Looks at the outages under way with the tiers in force. One goes on if requests still begin at its tier and
+    /// its serving tier is another one: for the primary, if it is the primary still. Otherwise it is over, and the
+    /// event reports it to those who know it by its first tier.
+    fn restart(&mut self, before: &[KnownTier], begins: impl Fn(usize) -> bool) -> Vec<Event> {
+        let mut over = Vec::new();
+        for place in 0..self.tiers.len() {
+            self.tiers[place].at = place;
+        }
+        for (place_before, known) in before.iter().enumerate() {
+            let place = self.place(&known.name).filter(|place| *place == 0 || place_before != 0 && begins(*place));
+            let at = self.place(&before[known.at].name);
+            if let Some(place) = self.place(&known.name) {
+                // Requests under way in the former settings read it too.
+                self.tiers[place].settled = known.settled.clone();
+                self.tiers[place].failure.clone_from(&known.failure);
             }
-            _ => {
-                let at = Instant::now();
-                Some(Event::ModelRecovered { from, to, after: at.saturating_duration_since(since), at })
+            match (place, at) {
+                (Some(place), Some(at)) if place != at => {
+                    (self.tiers[place].at, self.tiers[place].reports) = (at, known.reports);
+                }
+                _ => {
+                    let Some(since) = known.reports.away_since else { continue };
+                    let at = Instant::now();
+                    let (from, to) = (before[known.at].name.clone(), known.name.clone());
+                    over.push(Event::ModelRecovered { from, to, after: at.saturating_duration_since(since), at });
+                }
+            }
+        }
+        self.tiers.iter().for_each(KnownTier::settle);
+        over
+    }
+
+    /// Keeps the failures of calls for those who ask why a tier no longer serves.
+    fn note_failures(&mut self, passage: &Passage<'_>) {
+        for step in passage.steps.iter().filter(|step| !step.is_local()) {
+            if let Some(tier) = self.tiers.iter_mut().find(|tier| step.tier.as_ref() == Some(&tier.name)) {
+                tier.failure = Failure::of_attempt(step, passage.request.shared_id()).or(tier.failure.take());
             }
         }
     }
 
     /// Records that another tier has answered in place of the serving one. Returns the event if it serves from now on.
-    fn switch(&mut self, to: usize, reason: ErrorKind, begun: Instant, at: Instant) -> Option<Event> {
-        let from = self.at;
-        if self.reports.last.is_some_and(|last| begun < last) {
+    fn switch(&mut self, first: usize, to: usize, passage: &Passage<'_>, begun: Instant, at: Instant) -> Option<Event> {
+        let reason = passage.reason;
+        let from = self.tiers[first].at;
+        let asks = [from, to].map(|tier| self.tiers[tier].asks_a_model);
+        let reports = &self.tiers[first].reports;
+        if reports.last.is_some_and(|last| begun < last) {
             return None;
         }
+        // The request's chain may begin at the same tier and not have the serving one.
+        let before = (passage.position)(&self.tiers[from].name)?;
+        let is_up = (passage.position)(&self.tiers[to].name).is_some_and(|place| place < before);
+        let reports = &mut self.tiers[first].reports;
         if reason == ErrorKind::OutOfService {
-            self.reports.is_ordered(at);
+            reports.is_ordered(at);
         } else {
-            if to < from && !self.tiers[to].asks_a_model && !self.tiers[from].asks_a_model {
+            if is_up && asks == [false; 2] {
                 // Among cached answers and fixed texts, the request decides which of them answers.
                 return None;
             }
-            self.reports.shows(if to < from { Direction::Up } else { Direction::Down }, at)?;
+            reports.shows(if is_up { Direction::Up } else { Direction::Down }, at)?;
         }
-        self.at = to;
-        self.reports.away_since.get_or_insert(at);
-        Some(Event::ModelSwitched { from: self.name(from), to: self.name(to), reason, failure: None, at })
+        reports.away_since.get_or_insert(at);
+        self.tiers[first].at = to;
+        let failure = self.tiers[from].failure.clone().filter(|_| reason != ErrorKind::OutOfService);
+        let (first, from, to) = (self.name(first), self.name(from), self.name(to));
+        Some(Event::ModelSwitched { first, from, to, reason, failure, at })
     }
 }
 
-/// Sends an event without the lock, since its receivers run here.
-fn drop_then_send(serving: MutexGuard<'_, ServingTier>, event: Option<Event>) {
-    let Some(event) = event else { return };
+/// Sends events without the lock, since their receivers run here.
+fn drop_then_send(serving: MutexGuard<'_, Serving>, changes: impl IntoIterator<Item = Event>) {
     let events = serving.events.clone();
     drop(serving);
     if let Some(events) = events {
-        events.send(event);
+        changes.into_iter().for_each(|change| events.send(change));
     }
 }

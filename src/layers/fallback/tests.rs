@@ -8,6 +8,7 @@ mod models;
 mod queue;
 mod rate_limits;
 mod shared_state;
+mod switches;
 
 use std::{
     sync::{
@@ -27,6 +28,7 @@ use crate::{
     Classifier, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     StreamEvent, TimeoutLayer,
     chat::FinishReason,
+    events::Failure,
     layers::{
         retry::{Backoff, Jitter},
         testing::Strict,
@@ -378,11 +380,12 @@ async fn a_switch_and_the_recovery_are_told_once() {
     assert_eq!(
         heard.try_recv().unwrap(),
         Event::ModelSwitched {
+            first: a.clone(),
             from: a.clone(),
             to: b.clone(),
             reason: ErrorKind::Overloaded,
-            failure: None,
-            at: switched
+            failure: Failure::of_error(&error(ErrorKind::Overloaded), None, switched).into(),
+            at: switched,
         }
     );
     assert_eq!(

@@ -380,8 +380,7 @@ impl Tiers {
         let (mut fallback, primary) =
             chain::chain(&config, &services, context).expect("the plan has checked the chain");
         if let Some(before) = before {
-            let kept = self.runtimes.iter().filter(|runtime| runtime.is_unchanged_since(before));
-            fallback = fallback.state(&before.fallback, kept.map(|runtime| &*runtime.name));
+            fallback = fallback.state(&before.fallback);
         }
         hedges.set_outlook(&fallback);
         let chain = ServiceBuilder::new()

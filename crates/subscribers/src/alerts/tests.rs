@@ -47,8 +47,8 @@ impl Desk {
     }
 
     fn switched(&mut self, from: &str, to: &str) {
-        let (from, to) = (from.into(), to.into());
-        self.on(Event::ModelSwitched { from, to, reason: ErrorKind::Server, failure: None, at: self.now });
+        let (first, from, to) = (from.into(), from.into(), to.into());
+        self.on(Event::ModelSwitched { first, from, to, reason: ErrorKind::Server, failure: None, at: self.now });
     }
 
     fn recovered(&mut self, from: &str, to: &str) {
@@ -92,8 +92,8 @@ async fn a_switch_past_an_open_circuit_says_why_it_is_open() {
         let (circuit, from, to) = ("sonnet".into(), CircuitState::Closed, CircuitState::Open);
         desk.on(Event::CircuitChanged { circuit, from, to, reason, failure: None, at: desk.now });
     }
-    let (from, to) = ("sonnet".into(), "gpt".into());
-    desk.on(Event::ModelSwitched { from, to, reason: ErrorKind::CircuitOpen, failure: None, at: desk.now });
+    let (first, from, to) = ("sonnet".into(), "sonnet".into(), "gpt".into());
+    desk.on(Event::ModelSwitched { first, from, to, reason: ErrorKind::CircuitOpen, failure: None, at: desk.now });
     assert_eq!(desk.said[0].summary, "gpt serves in place of sonnet (circuit_open: quota used up)");
 }
 

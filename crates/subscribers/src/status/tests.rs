@@ -31,6 +31,7 @@ impl Board {
 
     fn switch(&mut self, from: &str, to: &str, at: u64) {
         let event = Event::ModelSwitched {
+            first: "a".into(),
             from: from.into(),
             to: to.into(),
             reason: ErrorKind::Server,
@@ -379,8 +380,8 @@ fn some_event(random: &mut fastrand::Rng, names: &[Arc<str>; 2], at: Instant) ->
     match random.u32(0..60) {
         0 => return Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at },
         1 => {
-            let [from, to] = names.clone();
-            return Event::ModelSwitched { from, to, reason: ErrorKind::Server, failure: None, at };
+            let ([from, to], first) = (names.clone(), names[0].clone());
+            return Event::ModelSwitched { first, from, to, reason: ErrorKind::Server, failure: None, at };
         }
         2 => {
             let [to, from] = names.clone();

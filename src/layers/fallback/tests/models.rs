@@ -225,7 +225,7 @@ async fn a_named_tier_that_is_drained_or_cannot_carry_it_is_passed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_named_tier_is_no_switch_and_a_session_of_its_own() {
+async fn a_named_tier_is_a_session_of_its_own_and_its_failover_no_switch_of_the_primary() {
     for policy in [SessionPolicy::Pin, SessionPolicy::Sticky] {
         let events = Events::default();
         let mut seen = events.subscribe();
@@ -239,6 +239,8 @@ async fn a_named_tier_is_no_switch_and_a_session_of_its_own() {
             let response = llm.clone().oneshot(naming("haiku").with_session(session)).await.unwrap();
             assert_eq!(tier_of(&response), tier, "{policy:?} {session}");
         }
+        assert!(matches!(seen.try_recv(), Ok(Event::ModelSwitched { first, .. }) if *first == *"small"), "{policy:?}");
+        assert!(matches!(seen.try_recv(), Ok(Event::ModelRecovered { to, .. }) if *to == *"small"), "{policy:?}");
         assert!(seen.try_recv().is_err());
     }
 }

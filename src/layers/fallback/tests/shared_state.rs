@@ -45,7 +45,7 @@ async fn an_outage_goes_on_and_ends_in_the_one_that_follows() {
     a.handle().fail(Fault::ServerError);
     assert_eq!(served(&old).await, "b");
     tokio::time::sleep(Duration::from_secs(9)).await;
-    let second = fallback(&events, ["a", "b"], &b).state(&first, ["a", "b"]);
+    let second = fallback(&events, ["a", "b"], &b).state(&first);
     let new = boxed(&second, &a);
     assert_eq!(served(&new).await, "b");
     a.handle().heal();
@@ -62,7 +62,7 @@ async fn what_the_last_requests_of_the_old_one_find_out_is_told_once_and_known_t
     a.handle().fail(Fault::ServerError);
     let [one, two] = [(), ()].map(|()| tokio::spawn(old.clone().oneshot(prompt())));
     tokio::task::yield_now().await;
-    let second = fallback(&events, ["a", "b"], &b).state(&first, ["a", "b"]);
+    let second = fallback(&events, ["a", "b"], &b).state(&first);
     let new = boxed(&second, &a);
     assert_eq!(served(&new).await, "b");
     assert!(one.await.unwrap().is_ok() && two.await.unwrap().is_ok());
@@ -81,7 +81,7 @@ async fn an_outage_of_what_is_no_longer_the_primary_is_over() {
     let first = fallback(&events, ["a", "b"], &b);
     a.handle().fail(Fault::ServerError);
     assert_eq!(served(&boxed(&first, &a)).await, "b");
-    let second = fallback(&events, ["b", "a"], &a).state(&first, ["a", "b"]);
+    let second = fallback(&events, ["b", "a"], &a).state(&first);
     assert_eq!(served(&boxed(&second, &b)).await, "b");
     assert_eq!(switches(&mut heard), ["a > b", "b > a after 0ns"]);
 }
@@ -95,7 +95,7 @@ async fn sessions_stay_with_their_tier_whatever_its_place() {
     assert_eq!(tier_of(&old.clone().oneshot(mine()).await.unwrap()), "a");
     let slow = tokio::spawn(old.clone().oneshot(prompt().with_session("slow")));
     tokio::task::yield_now().await;
-    let second = fallback(&events, ["b", "a"], &a).session(SessionPolicy::Pin).state(&first, ["a", "b"]);
+    let second = fallback(&events, ["b", "a"], &a).session(SessionPolicy::Pin).state(&first);
     let new = boxed(&second, &b);
     assert_eq!(tier_of(&new.clone().oneshot(mine()).await.unwrap()), "a");
     slow.await.unwrap().unwrap();
@@ -116,7 +116,7 @@ async fn a_gradual_return_goes_on_where_it_was() {
     assert_eq!(served(&old).await, "b");
     a.handle().heal();
     assert_eq!(served(&old).await, "a");
-    let second = fallback(&events, ["a", "b"], &b).gradually(steps()).state(&first, ["a", "b"]);
+    let second = fallback(&events, ["a", "b"], &b).gradually(steps()).state(&first);
     let new = boxed(&second, &a);
     let mut to_the_primary = 0;
     for _ in 0..20 {
@@ -134,7 +134,7 @@ async fn an_answer_of_a_tier_that_the_settings_in_force_lack_is_no_switch() {
     let old = tokio::spawn(boxed(&first, &a).oneshot(prompt()));
     tokio::task::yield_now().await;
     let c = Simulated::new("c");
-    let second = fallback(&events, ["a", "c"], &c).state(&first, ["a"]);
+    let second = fallback(&events, ["a", "c"], &c).state(&first);
     let new = boxed(&second, &a);
     assert_eq!(tier_of(&old.await.unwrap().unwrap()), "b");
     assert_eq!(switches(&mut heard), Vec::<String>::new());
@@ -151,7 +151,7 @@ async fn a_session_whose_tier_is_gone_is_pinned_to_another() {
     let old = tokio::spawn(boxed(&first, &a).oneshot(mine()));
     tokio::task::yield_now().await;
     let c = Simulated::new("c");
-    let second = fallback(&events, ["a", "c"], &c).session(SessionPolicy::Pin).state(&first, ["a"]);
+    let second = fallback(&events, ["a", "c"], &c).session(SessionPolicy::Pin).state(&first);
     let new = boxed(&second, &a);
     assert_eq!(tier_of(&old.await.unwrap().unwrap()), "b");
     assert_eq!(tier_of(&new.clone().oneshot(mine()).await.unwrap()), "c");
@@ -170,7 +170,7 @@ async fn a_gradual_return_with_other_steps_is_over() {
     assert_eq!(served(&old).await, "b");
     a.handle().heal();
     assert_eq!([served(&old).await, served(&old).await], ["a", "b"]);
-    let second = fallback(&events, ["a", "b"], &b).gradually(steps(2)).state(&first, ["a", "b"]);
+    let second = fallback(&events, ["a", "b"], &b).gradually(steps(2)).state(&first);
     let new = boxed(&second, &a);
     for _ in 0..10 {
         assert_eq!(served(&new).await, "a");
