@@ -1,13 +1,13 @@
 //! Subscribers of [events](steadfast::events): logs, metrics, spans, alerts, a status page.
 
 pub mod alerts;
+mod chains;
 #[cfg(any(feature = "metrics", feature = "otel"))]
 mod conventions;
 mod line_limit;
 mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
-mod primary_outages;
 mod setup;
 mod stack;
 mod status;
@@ -22,7 +22,7 @@ pub use self::{
     logs::Logs,
     stack::StackView,
     status::{
-        CacheStatus, DeploymentStatus, Latency, RecentRequests, ServingState, Status, StatusBoard, Switch, TierHealth,
-        TierSetup, TierStatus, TimeOnFallback,
+        CacheStatus, ChainSetup, ChainStatus, DeploymentStatus, LastFailure, Latency, RecentRequests, ServingState,
+        Status, StatusBoard, Switch, TierHealth, TierSetup, TierStatus, TimeOnFallback,
     },
 };

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::status::DeploymentStatus;
+use crate::status::{ChainSetup, DeploymentStatus};
 use steadfast::{BudgetHandle, BulkheadHandle, CacheHandle, CircuitBreakerHandle, prices::PriceTable};
 
 /// A stack that a subscriber looks at when it starts, and again after each reload.
@@ -11,6 +11,12 @@ use steadfast::{BudgetHandle, BulkheadHandle, CacheHandle, CircuitBreakerHandle,
 pub trait StackView: fmt::Debug + Send + Sync + 'static {
     /// Returns each tier's name and, where it has one, its model, in order of preference.
     fn tiers(&self) -> Vec<(Arc<str>, Option<Arc<str>>)>;
+
+    /// Returns the chains, that of most requests first. Default: one, of all tiers.
+    fn chains(&self) -> Vec<ChainSetup> {
+        let first = self.tiers().into_iter().next();
+        first.map(|(first, _)| ChainSetup { first, names: vec!["default".into()] }).into_iter().collect()
+    }
 
     /// Returns each tier's circuit.
     fn circuits(&self) -> Vec<CircuitBreakerHandle>;

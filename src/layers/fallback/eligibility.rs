@@ -32,10 +32,11 @@ impl Eligibility {
             && exclusions(&shared, request, &policy.terms).iter().all(|excluded| excluded.tier != tier)
     }
 
-    /// Returns when requests last found that the primary does not serve them; `None` while it does, and while it is
-    /// drained by hand.
-    pub fn away_since(&self) -> Option<Instant> {
-        self.shared.upgrade()?.away_since()
+    /// Returns when requests that begin at this tier last found that it does not serve them; `None` while it does, and
+    /// while it is drained by hand.
+    pub fn away_since(&self, tier: &str) -> Option<Instant> {
+        let shared = self.shared.upgrade()?;
+        shared.away_since(shared.place(tier)?)
     }
 
     /// Records that a tier has answered a check that was sent at this time and was no caller's request. Requests that

@@ -342,9 +342,10 @@ impl Shared {
         }
     }
 
-    /// Returns when the last request found that the primary does not serve, if it is not out of service by hand.
-    pub(super) fn away_since(&self) -> Option<Instant> {
-        self.state.away_since().filter(|_| !self.is_out(0))
+    /// Returns when the last request that begins at a tier found that it does not serve, if it is not out of service by
+    /// hand.
+    pub(super) fn away_since(&self, tier: usize) -> Option<Instant> {
+        self.state.away_since(self.facts(tier).name()).filter(|_| !self.is_out(tier))
     }
 
     /// Records that a tier has answered a check that was sent at this time and was no caller's request.

@@ -178,11 +178,11 @@ impl State {
         drop_then_send(serving, change);
     }
 
-    /// Returns when the last request found that the primary does not serve; `None` while it does.
-    pub(super) fn away_since(&self) -> Option<Instant> {
+    /// Returns when the last request that begins at a tier found that it does not serve; `None` while it does.
+    pub(super) fn away_since(&self, tier: &str) -> Option<Instant> {
         let serving = self.serving();
-        let primary = serving.tiers.first()?;
-        primary.reports.last.filter(|_| primary.at != 0)
+        let place = serving.place(tier)?;
+        serving.tiers[place].reports.last.filter(|_| serving.tiers[place].at != place)
     }
 
     /// Records that a tier has answered a check that was sent at this time and was no caller's request.

@@ -10,6 +10,7 @@ use steadfast::{
     models::FamilyTable,
     providers::Canned,
 };
+use steadfast_subscribers::ChainSetup;
 
 /// Returns the total attempts for all tiers, if the file sets the number for any tier and the total exceeds a
 /// request's usual bound, which would otherwise override the file. A fallback reserves the usual number for each tier
@@ -98,6 +99,33 @@ pub(super) fn chain<S: TierLike>(
         layer = layer.route(kind, tiers.iter().map(String::as_str))?;
     }
     Ok((layer, primary))
+}
+
+/// Returns the chains that the file names, by their first tiers, each with the requests that begin there.
+pub(super) fn setups(config: &Config) -> Vec<ChainSetup> {
+    let mut chains: Vec<ChainSetup> = Vec::new();
+    let mut add = |first: Option<&str>, name: String| {
+        let Some(first) = first else { return };
+        match chains.iter_mut().find(|chain| *chain.first == *first) {
+            Some(chain) => chain.names.push(name),
+            None => chains.push(ChainSetup { first: first.into(), names: vec![name] }),
+        }
+    };
+    let of_list = |tiers: &'_ [String]| tiers.first().cloned();
+    let of_feature = |feature: &config::Feature| feature.tiers.as_deref().and_then(of_list);
+    let primary = config.default_feature.as_ref().and_then(of_feature);
+    let primary = primary.or_else(|| Some(config.tiers.first()?.name.clone()));
+    add(primary.as_deref(), "default".to_owned());
+    for (name, model) in &config.models {
+        add(of_list(&model.tiers).as_deref(), format!("model {name}"));
+    }
+    for (name, feature) in &config.features {
+        add(of_feature(feature).or_else(|| primary.clone()).as_deref(), format!("feature {name}"));
+    }
+    for route in &config.routes {
+        add(of_list(&route.tiers).as_deref(), format!("route {}", route.name));
+    }
+    chains
 }
 
 /// Returns the policy of a feature, with the file's own settings for those that the feature omits.

@@ -39,6 +39,7 @@ use steadfast::{
     request::WORST_LEVEL,
     store::StoreTrouble,
 };
+use steadfast_subscribers::ChainSetup;
 
 /// The service for all requests.
 pub(super) type RequestService = Observe<Timeout<Either<Idempotency<CacheService>, CacheService>>>;
@@ -272,6 +273,11 @@ impl Generation {
         let mut names = self.all_runtimes().map(|runtime| runtime.name.clone());
         let primary = names.next().expect("a plan has at least one tier");
         (primary, names.collect())
+    }
+
+    /// Returns the chains that the file names.
+    pub(super) fn chains(&self) -> Vec<ChainSetup> {
+        chain::setups(&self.config)
     }
 
     /// Returns the outlook on the chain of tiers.

@@ -388,6 +388,7 @@ impl Shared {
         let begin = || {
             let (primary, others) = self.current.load().names();
             let board = StatusBoard::new(primary).tiers(others);
+            board.set_chains(self.current.load().chains());
             board.set_deployments(self.current.load().deployment_names());
             let subscription = self.context.events.follow(board.clone());
             // States learned from other replicas before the board existed.
@@ -435,6 +436,7 @@ impl Shared {
         if let Some((board, _)) = self.status.get() {
             let (primary, others) = self.current.load().names();
             board.set_tiers(primary, others);
+            board.set_chains(self.current.load().chains());
             // Requests under way may still open a removed one's circuit.
             board.set_deployments(before.deployment_names().into_iter().chain(self.current.load().deployment_names()));
             board.renew(&reload.changed);

@@ -275,9 +275,10 @@ impl StackHandle {
         let drained = orders.drained();
         for tier in self.tiers() {
             let Some(model) = tier.model else { continue };
-            for (of, id) in
-                [(&status.active_tier, &mut status.active_model), (&status.primary_tier, &mut status.primary_model)]
-            {
+            let whole =
+                [(&status.active_tier, &mut status.active_model), (&status.primary_tier, &mut status.primary_model)];
+            let chains = status.chains.iter_mut().map(|chain| (&chain.active_tier, &mut chain.active_model));
+            for (of, id) in whole.into_iter().chain(chains) {
                 if *of == *tier.name {
                     *id = model.as_ref().into();
                 }

@@ -44,7 +44,6 @@ pub(super) struct RecoveryChecks {
 /// A tier whose model is probed.
 struct ProbeTarget {
     name: Arc<str>,
-    is_primary: bool,
     circuit: CircuitBreakerHandle,
     service: BoxLlmService,
 }
@@ -70,7 +69,7 @@ impl RecoveryChecks {
                 .layer(runtime.attempt(tier.timeout, false))
                 .service(runtime.leaf());
             let (name, circuit) = (runtime.name.clone(), runtime.breaker.handle());
-            ProbeTarget { name, is_primary: place == 0, circuit, service: BoxLlmService::new(service) }
+            ProbeTarget { name, circuit, service: BoxLlmService::new(service) }
         };
         Some(Self {
             every: settings.interval(config.circuit_breaker.cooldown),
@@ -87,15 +86,15 @@ impl RecoveryChecks {
         if tier.circuit.awaits_call() {
             return tier.circuit.earliest_probe();
         }
-        let since = stack.away_since.filter(|_| tier.is_primary).or(stack.failed_since)?;
+        let since = stack.eligibility.away_since(&tier.name).or(stack.failed_since)?;
         since.checked_add(self.every)
     }
 }
 
 /// The current problems of a stack, apart from its circuits.
 struct OutageState {
-    /// The last time that a request found the primary out of service.
-    away_since: Option<Instant>,
+    /// It knows when a request last found a chain's first tier out of service.
+    eligibility: Eligibility,
     /// The start of the current period in which requests fail.
     failed_since: Option<Instant>,
     drained: Vec<Arc<str>>,
@@ -106,7 +105,7 @@ impl Shared {
         let status = self.status().snapshot();
         let since = || Instant::now().checked_sub(Duration::try_from_secs_f64(status.since_seconds).ok()?);
         OutageState {
-            away_since: generation.eligibility().away_since(),
+            eligibility: generation.eligibility(),
             failed_since: matches!(status.state, ServingState::Failing | ServingState::Unavailable)
                 .then(since)
                 .flatten(),
@@ -274,8 +273,8 @@ impl StackHandle {
     ///
     /// A small request goes to each model tier whose circuit is not closed, as that circuit's awaited probe. It goes
     /// out after the circuit's cooldown or the provider's requested wait, one at a time, never beside another
-    /// replica's probe, and at most once per interval. If no circuit opened, the primary is probed one interval after
-    /// requests went elsewhere, and each tier one interval after all have failed. Probes count against the caps like
+    /// replica's probe, and at most once per interval. If no circuit opened, a chain's first tier is probed one interval
+    /// after its requests went elsewhere, and each tier one interval after all have failed. Probes count against the caps like
     /// other calls, and report their result by [`Event::RecoveryChecked`]. Tiers that work, are drained, or are forced
     /// open or closed are not probed.
     ///

@@ -2,11 +2,15 @@ use std::sync::Arc;
 
 use super::StackHandle;
 use steadfast::{BudgetHandle, BulkheadHandle, CacheHandle, CircuitBreakerHandle, prices::PriceTable};
-use steadfast_subscribers::{DeploymentStatus, StackView};
+use steadfast_subscribers::{ChainSetup, DeploymentStatus, StackView};
 
 impl StackView for StackHandle {
     fn tiers(&self) -> Vec<(Arc<str>, Option<Arc<str>>)> {
         self.tiers().into_iter().map(|tier| (tier.name, tier.model)).collect()
+    }
+
+    fn chains(&self) -> Vec<ChainSetup> {
+        self.shared.current.load().chains()
     }
 
     fn circuits(&self) -> Vec<CircuitBreakerHandle> {

@@ -6,7 +6,7 @@ use super::{
     Alert, Rule, Rules, Severity,
     board::{AlertContent, Board, Span},
 };
-use crate::{primary_outages::PrimaryOutages, window::Window};
+use crate::{chains::Chains, window::Window};
 use steadfast::{
     ErrorKind,
     events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome},
@@ -32,7 +32,7 @@ use steadfast::{
 #[derive(Debug)]
 pub struct AlertEngine {
     rules: Rules,
-    outages: PrimaryOutages<()>,
+    chains: Chains,
     failovers: Option<Window>,
     requests: Option<Window>,
     tiers: Vec<(Arc<str>, Window)>,
@@ -51,7 +51,7 @@ impl AlertEngine {
         let mut board = Board::default();
         board.set_severities(rules.severities.clone());
         Self {
-            outages: PrimaryOutages::new(),
+            chains: Chains::default(),
             failovers: rules.failovers.map(|often| Window::new(often.within)),
             requests: rules.failure_rate.map(|rate| Window::new(rate.within)),
             tiers: Vec::new(),
@@ -91,9 +91,11 @@ impl AlertEngine {
         let mut alerts = Vec::new();
         match event {
             Event::RequestEnded(request) => self.request_ended(request, now, &mut alerts),
-            Event::ModelSwitched { from, to, reason, .. } => self.model_switched(from, to, *reason, now, &mut alerts),
+            Event::ModelSwitched { first, from, to, reason, .. } => {
+                self.model_switched([first, from, to], *reason, now, &mut alerts);
+            }
             Event::ModelRecovered { from, to, after, .. } => {
-                self.outages.end(to);
+                self.chains.recovered(to);
                 let summary = || format!("{to} serves again in place of {from}, after {}", Span(*after));
                 alerts.extend(self.board.resolve(Rule::Failover, to, now, summary));
             }
@@ -230,22 +232,21 @@ impl AlertEngine {
 
     fn model_switched(
         &mut self,
-        from: &Arc<str>,
-        to: &Arc<str>,
+        [first, from, to]: [&Arc<str>; 3],
         reason: ErrorKind,
         now: Instant,
         alerts: &mut Vec<Alert>,
     ) {
-        if let Some(outage) = self.outages.find_by_serving(from) {
-            outage.serving = to.clone();
-        } else if self.outages.begin(from, to, now, ()).is_some() && self.rules.failover {
+        let is_new = self.chains.away(first).is_none();
+        self.chains.switched(first, to, now);
+        if is_new && self.rules.failover {
             let why = self.reason_text(from, reason);
             let content = || AlertContent {
                 severity: Severity::Warning,
                 summary: format!("{to} serves in place of {from} ({why})"),
                 fields: vec![("from", from.to_string()), ("to", to.to_string()), ("reason", why.clone())],
             };
-            alerts.extend(self.board.fire(Rule::Failover, from, 0, now, content));
+            alerts.extend(self.board.fire(Rule::Failover, first, 0, now, content));
         }
         if let (Some(window), Some(often)) = (&mut self.failovers, self.rules.failovers) {
             window.add(now, [1, 0]);
@@ -302,7 +303,7 @@ impl AlertEngine {
         let (Some(tier), Some(share)) = (&request.tier, self.rules.fallback_share) else { return };
         let first = request.failures.as_deref().and_then(|steps| steps.first());
         let by_fallback = first.is_some_and(|first| first.tier.is_some() && first.tier != request.tier)
-            || self.outages.find_by_serving(tier).is_some();
+            || self.chains.stands_in(tier);
         if let Some(window) = &mut self.answers {
             window.add(now, [1, u64::from(by_fallback)]);
         }
@@ -335,7 +336,7 @@ impl AlertEngine {
             && let Some(tier) = &request.tier
             && self.board.find(Rule::Failover, tier).is_some_and(|away| away.alert.since <= begun)
         {
-            self.outages.end(tier);
+            self.chains.recovered(tier);
             alerts.extend(self.board.resolve(Rule::Failover, tier, now, || format!("{tier} serves again")));
         }
     }

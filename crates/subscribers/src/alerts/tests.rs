@@ -47,7 +47,9 @@ impl Desk {
     }
 
     fn switched(&mut self, from: &str, to: &str) {
-        let (first, from, to) = (from.into(), from.into(), to.into());
+        // One chain: it begins at sonnet, or where a test begins.
+        let first = if from == "gpt" { "sonnet" } else { from };
+        let (first, from, to) = (first.into(), from.into(), to.into());
         self.on(Event::ModelSwitched { first, from, to, reason: ErrorKind::Server, failure: None, at: self.now });
     }
 

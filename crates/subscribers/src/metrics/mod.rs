@@ -80,6 +80,7 @@ pub use self::{
     sample::MetricsHandle,
     table::{METRICS, Metric, MetricKind},
 };
+use crate::chains::{Chains, Change};
 use steadfast::{
     BudgetHandle, BulkheadHandle, CacheHandle, CircuitBreakerHandle,
     events::{CircuitState, Event, RequestEnded, Subscriber},
@@ -102,8 +103,7 @@ pub struct Metrics {
     lost: Counter,
     /// Read again after each reload.
     stack: Option<Arc<dyn crate::StackView>>,
-    /// True if events were lost while a primary was away, among them possibly its return.
-    may_have_missed_return: bool,
+    chains: Chains,
 }
 
 impl Metrics {
@@ -133,7 +133,7 @@ impl Metrics {
             mirroring: Mirroring::new(registry.clone(), MOST_FEATURES),
             lost,
             stack: None,
-            may_have_missed_return: false,
+            chains: Chains::default(),
             registry,
         }
     }
@@ -144,7 +144,7 @@ impl Metrics {
     pub fn tier(mut self, name: impl Into<Arc<str>>) -> Self {
         let name = name.into();
         self.circuits.set(&name, CircuitState::Closed);
-        self.switches.add_primary(&name);
+        self.switches.add_first(&name);
         self
     }
 
@@ -201,18 +201,17 @@ impl Metrics {
     #[inline]
     fn request_ended(&mut self, request: &RequestEnded) {
         self.requests.record(request);
-        if self.may_have_missed_return {
-            self.detect_missed_return(request);
+        if let Some(change) = self.chains.ended(request) {
+            self.record_change(change);
         }
     }
 
-    /// Detects a return that was among lost events: a primary that serves a request is back.
+    /// Records a change that requests show before an event does, or in place of a lost one.
     #[cold]
-    fn detect_missed_return(&mut self, request: &RequestEnded) {
-        if let Some(tier) = &request.tier
-            && let Some(begun) = request.at.checked_sub(request.took)
-        {
-            self.may_have_missed_return = !self.switches.record_served(tier, begun);
+    fn record_change(&self, change: Change) {
+        match change {
+            Change::Away { first, to, since } => self.switches.record_away(&first, &to, since),
+            Change::Home { first, began, .. } => drop(self.switches.record_home(&first, began)),
         }
     }
 
@@ -240,7 +239,7 @@ impl Subscriber for Metrics {
 
     fn lost(&mut self, events: u64) {
         self.lost.increment(events);
-        self.may_have_missed_return = true;
+        self.chains.lost();
         for circuit in &self.circuit_handles {
             self.circuits.read(circuit);
         }
@@ -253,8 +252,15 @@ impl Metrics {
     fn record(&mut self, event: &Event) {
         match event {
             Event::RequestEnded(request) => self.request_ended(request),
-            Event::ModelSwitched { from, to, reason, at, .. } => self.switches.record_switch(from, to, *reason, *at),
-            Event::ModelRecovered { from, to, after, at } => self.switches.record_recovery(from, to, *after, *at),
+            Event::ModelSwitched { first, from, to, reason, at, .. } => {
+                self.chains.switched(first, to, *at);
+                self.switches.count_switch(from, to, *reason);
+                self.switches.record_away(first, to, *at);
+            }
+            Event::ModelRecovered { from, to: first, after, at } => {
+                self.chains.recovered(first);
+                self.switches.record_recovery(from, first, *after, *at);
+            }
             Event::CircuitChanged { circuit, to, reason, .. } => self.circuits.record_change(circuit, *to, *reason),
             Event::AllTiersFailed { feature, reason, .. } => self.requests.record_all_failed(feature.as_ref(), *reason),
             Event::Hedged { tier, to, won, .. } => {

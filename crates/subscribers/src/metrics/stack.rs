@@ -51,8 +51,8 @@ impl Metrics {
             self.operations.set_drained(&tier, drained.contains(&tier));
         }
         self.operations.set_pinned(stack.pinned_level());
-        if let Some((primary, _)) = stack.tiers().first() {
-            self.switches.ensure_primary(primary);
+        for chain in stack.chains() {
+            self.switches.ensure_first(&chain.first);
         }
     }
 }

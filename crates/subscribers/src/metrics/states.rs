@@ -9,7 +9,6 @@ use super::{
     series::{Name, Names, Registry, SeriesOf},
     table,
 };
-use crate::primary_outages::{Outage, PrimaryOutages};
 use steadfast::{
     CircuitBreakerHandle, ErrorKind,
     events::{CircuitReason, CircuitState},
@@ -86,12 +85,13 @@ fn state_name(state: CircuitState) -> &'static str {
     }
 }
 
-/// The tier that serves for each primary. Shared with the sampler, because the time on a fallback grows without events.
+/// The time for which other tiers serve in place of chains' first ones. Shared with the sampler, because it grows
+/// without events.
 #[derive(Debug)]
 pub(super) struct Switches {
     registry: Registry,
-    outages: Mutex<PrimaryOutages<Meter>>,
-    /// The fraction of a second left over from each primary's past stays on a fallback. It counts with the next stay,
+    stays: Mutex<HashMap<Arc<str>, Meter>>,
+    /// The fraction of a second left over from each first tier's past stays on a fallback. It counts with the next stay,
     /// so that many short stays add up.
     remainders: Mutex<HashMap<Arc<str>, Duration>>,
 }
@@ -128,101 +128,99 @@ impl PendingSeconds {
 
 impl Switches {
     pub(super) fn new(registry: Registry) -> Self {
-        Self { registry, outages: Mutex::new(PrimaryOutages::new()), remainders: Mutex::default() }
+        Self { registry, stays: Mutex::default(), remainders: Mutex::default() }
     }
 
-    /// Adds a primary that serves, as far as is known.
-    pub(super) fn add_primary(&self, name: &Arc<str>) {
+    /// Adds a first tier that serves, as far as is known.
+    pub(super) fn add_first(&self, name: &Arc<str>) {
         self.registry.gauge(&table::ON_FALLBACK, [name.clone().into()]).set(0.0);
     }
 
-    /// Adds a primary that may be away already. See [`add_primary`](Self::add_primary).
-    pub(super) fn ensure_primary(&self, name: &Arc<str>) {
-        let is_away = self.outages().iter_mut().any(|outage| outage.primary == *name);
+    /// Adds a first tier that may be away already. See [`add_first`](Self::add_first).
+    pub(super) fn ensure_first(&self, name: &Arc<str>) {
+        let is_away = self.stays().contains_key(name);
         if !is_away {
-            self.add_primary(name);
+            self.add_first(name);
         }
     }
 
-    pub(super) fn record_switch(&self, from: &Arc<str>, to: &Arc<str>, reason: ErrorKind, at: Instant) {
+    /// Counts a reported switch.
+    pub(super) fn count_switch(&self, from: &Arc<str>, to: &Arc<str>, reason: ErrorKind) {
         let labels = [from.clone().into(), to.clone().into(), reason.name().into()];
         self.registry.counter(&table::FALLBACK_ACTIVATIONS, labels).increment(1);
+    }
+
+    /// Records that another tier serves in place of a first one.
+    pub(super) fn record_away(&self, first: &Arc<str>, to: &Arc<str>, at: Instant) {
         // The recorder is foreign code: its series is requested before the lock is taken.
-        let primary = self.outages().find_by_serving(from).map(|outage| outage.primary.clone());
-        let primary = primary.unwrap_or_else(|| from.clone());
-        let seconds = self.registry.counter(&table::FALLBACK_SECONDS, [primary.clone().into(), to.clone().into()]);
-        let on = self.registry.gauge(&table::ON_FALLBACK, [primary.clone().into()]);
-        let mut outages = self.outages();
-        let mut due = None;
-        if let Some(outage) = outages.find_by_serving(from) {
-            due = Some(outage.data.take_pending(at));
-            outage.serving = to.clone();
-            outage.data.seconds = seconds;
-        } else {
-            let counted = at.checked_sub(self.take_remainder(&primary)).unwrap_or(at);
-            outages.begin(&primary, to, at, Meter { seconds, counted, on: on.clone() });
-        }
-        drop(outages);
+        let seconds = self.registry.counter(&table::FALLBACK_SECONDS, [first.clone().into(), to.clone().into()]);
+        let on = self.registry.gauge(&table::ON_FALLBACK, [first.clone().into()]);
+        let mut stays = self.stays();
+        let is_full = stays.len() == MOST_FIRSTS;
+        let due = match stays.get_mut(first) {
+            Some(meter) => {
+                let due = meter.take_pending(at);
+                meter.seconds = seconds;
+                Some(due)
+            }
+            None if is_full => return,
+            None => {
+                let counted = at.checked_sub(self.take_remainder(first)).unwrap_or(at);
+                stays.insert(first.clone(), Meter { seconds, counted, on: on.clone() });
+                None
+            }
+        };
+        drop(stays);
         on.set(1.0);
         if let Some(due) = due {
             due.count();
         }
     }
 
-    /// Records that the primary serves again after this time.
-    pub(super) fn record_recovery(&self, from: &Arc<str>, primary: &Arc<str>, after: Duration, at: Instant) {
-        let left = self.outages().end(primary);
-        self.registry.histogram(&table::RECOVERY, [primary.clone().into()]).record(after);
-        match left {
-            Some(Outage { data: meter, .. }) => self.record_end(primary, meter, at),
-            // The switch's event was lost.
-            None => {
-                let labels = [primary.clone().into(), from.clone().into()];
-                let seconds = self.registry.counter(&table::FALLBACK_SECONDS, labels);
-                let on = self.registry.gauge(&table::ON_FALLBACK, [primary.clone().into()]);
-                let stay = after.saturating_add(self.take_remainder(primary));
-                self.record_end(primary, Meter { seconds, counted: at.checked_sub(stay).unwrap_or(at), on }, at);
-            }
+    /// Records a reported recovery after this time. If the switch's event was lost, the time counts all the same.
+    pub(super) fn record_recovery(&self, from: &Arc<str>, first: &Arc<str>, after: Duration, at: Instant) {
+        self.registry.histogram(&table::RECOVERY, [first.clone().into()]).record(after);
+        if !self.record_home(first, at) {
+            let labels = [first.clone().into(), from.clone().into()];
+            let seconds = self.registry.counter(&table::FALLBACK_SECONDS, labels);
+            let on = self.registry.gauge(&table::ON_FALLBACK, [first.clone().into()]);
+            let stay = after.saturating_add(self.take_remainder(first));
+            self.record_end(first, Meter { seconds, counted: at.checked_sub(stay).unwrap_or(at), on }, at);
         }
+    }
+
+    /// Records that a first tier serves again. Returns whether it was away.
+    pub(super) fn record_home(&self, first: &Arc<str>, at: Instant) -> bool {
+        let meter = self.stays().remove(first);
+        meter.is_some_and(|meter| {
+            self.record_end(first, meter, at);
+            true
+        })
     }
 
     /// Records the end of a stay on a fallback.
-    fn record_end(&self, primary: &Arc<str>, mut meter: Meter, at: Instant) {
+    fn record_end(&self, first: &Arc<str>, mut meter: Meter, at: Instant) {
         meter.take_pending(at).count();
         meter.on.set(0.0);
         let mut left = lock(&self.remainders);
-        if left.len() < MOST_PRIMARIES {
-            left.insert(primary.clone(), at.saturating_duration_since(meter.counted));
+        if left.len() < MOST_FIRSTS {
+            left.insert(first.clone(), at.saturating_duration_since(meter.counted));
         }
     }
 
-    /// Removes and returns the fraction left over from a primary's stays.
-    fn take_remainder(&self, primary: &Arc<str>) -> Duration {
-        lock(&self.remainders).remove(primary).unwrap_or_default()
+    /// Removes and returns the fraction left over from a first tier's stays.
+    fn take_remainder(&self, first: &Arc<str>) -> Duration {
+        lock(&self.remainders).remove(first).unwrap_or_default()
     }
 
     /// Counts the time up to now.
     pub(super) fn sample(&self, now: Instant) {
-        let due: Vec<PendingSeconds> = self.outages().iter_mut().map(|outage| outage.data.take_pending(now)).collect();
+        let due: Vec<PendingSeconds> = self.stays().values_mut().map(|meter| meter.take_pending(now)).collect();
         due.into_iter().for_each(PendingSeconds::count);
     }
 
-    /// Records that the primary served a request that began at `begun`. If it was away since before, the event of its
-    /// return was lost. Returns whether all primaries serve now.
-    pub(super) fn record_served(&self, tier: &Arc<str>, begun: Instant) -> bool {
-        let mut outages = self.outages();
-        let missed = outages.iter_mut().any(|outage| outage.primary == *tier && outage.since < begun);
-        let outage = missed.then(|| outages.end(tier)).flatten();
-        let all_serve = outages.is_empty();
-        drop(outages);
-        if let Some(Outage { data: meter, .. }) = outage {
-            self.record_end(tier, meter, begun);
-        }
-        all_serve
-    }
-
-    fn outages(&self) -> MutexGuard<'_, PrimaryOutages<Meter>> {
-        lock(&self.outages)
+    fn stays(&self) -> MutexGuard<'_, HashMap<Arc<str>, Meter>> {
+        lock(&self.stays)
     }
 }
 
@@ -291,6 +289,6 @@ impl Budgets {
 /// After a reload another reading of the clock determines a period's end.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 const MOST_CIRCUITS: u16 = 256;
-/// More primaries than are away at once.
-const MOST_PRIMARIES: usize = 256;
+/// More first tiers than are away at once.
+const MOST_FIRSTS: usize = 256;
 const MOST_CAPS: u16 = 256;

@@ -72,7 +72,14 @@ fn recorded() -> (Metrics, PrometheusHandle) {
 
 fn switched(from: &str, to: &str) -> Event {
     let (from, to) = (from.into(), to.into());
-    Event::ModelSwitched { first: "a".into(), from, to, reason: ErrorKind::Server, failure: None, at: Instant::now() }
+    Event::ModelSwitched {
+        first: "sonnet".into(),
+        from,
+        to,
+        reason: ErrorKind::Server,
+        failure: None,
+        at: Instant::now(),
+    }
 }
 
 fn recovered(from: &str, to: &str, after: Duration) -> Event {

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{Status, machine::Machine};
+use super::{ChainSetup, Status, machine::Machine};
 use steadfast::events::{Event, Subscriber};
 use steadfast_internal::{
     sync::{Mutex, MutexGuard, lock},
@@ -11,8 +11,8 @@ use steadfast_internal::{
 
 /// A [`Subscriber`] that maintains a [`Status`], and the handle to read it. Clones are the same board.
 ///
-/// It follows one chain, that of its primary. From other chains on the same channel it only lists the switches. It
-/// shows only tiers that events name.
+/// It follows each chain by its first tier, and says of the whole what is true of the worst. It shows only tiers that
+/// events name.
 ///
 /// It needs the events of `Fallback` and of the circuit breakers, and for the rates those of an `ObserveLayer`. Its
 /// memory is bounded.
@@ -63,6 +63,12 @@ impl StatusBoard {
         // Foreign code runs outside of the lock.
         let (primary, others) = (primary.into(), others.into_iter().map(Into::into).collect());
         self.lock().change_tiers(primary, others, Instant::now());
+    }
+
+    /// Names the chains, after [`set_tiers`](Self::set_tiers): the one of most requests first. Chains that remain keep
+    /// their data. Default: one, of all tiers.
+    pub fn set_chains(&self, chains: Vec<ChainSetup>) {
+        self.lock().configure(chains, Instant::now());
     }
 
     /// Names the circuits of deployments, `TIER/DEPLOYMENT`, in place of those named before: the board does not take

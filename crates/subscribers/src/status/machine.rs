@@ -9,13 +9,13 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Latency, RecentRequests, ServingState, Status, Switch, TierHealth, TierSetup, TierStatus, TimeOnFallback,
-    rates::Rates, recent::Recent,
+    ChainSetup, LastFailure, Latency, RecentRequests, Status, Switch, TierHealth, TierSetup, TierStatus,
+    TimeOnFallback, chains::ChainRecords, rates::Rates, recent::Recent,
 };
-use crate::setup::Setup;
+use crate::{chains::first_asked, setup::Setup};
 use steadfast::{
     Attempt, ErrorKind,
-    events::{CircuitReason, CircuitState, Event, Operation, RequestEnded, RequestOutcome},
+    events::{CircuitReason, CircuitState, Event, Failure, Operation, RequestEnded, RequestOutcome},
 };
 use steadfast_internal::wall_clock::rfc3339;
 
@@ -25,8 +25,6 @@ const SWITCHES: usize = 20;
 const TIERS: usize = 64;
 /// The primary's index among the tiers.
 const PRIMARY: usize = 0;
-/// An answer within this time shows that at least one tier works.
-const RECENT: Duration = Duration::from_secs(10);
 /// The time after which a refusal of the setup is tried again: that of a circuit that a refused key has opened. Without
 /// it, a gateway that gets no requests while it is not ready would never be.
 const REFUSED: Duration = Duration::from_secs(60);
@@ -34,36 +32,31 @@ const REFUSED: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Machine {
     start: Instant,
-    primary: Arc<str>,
-    active: Arc<str>,
-    /// The time from which the active tier serves.
-    since: Instant,
-    /// The time from which the primary does not serve.
-    away: Option<Instant>,
-    was_away: Duration,
+    chains: ChainRecords,
+    /// True if a request's outcome was ever seen.
+    is_observed: bool,
     last_recovery: Option<Duration>,
-    last_answer: Option<Instant>,
-    /// The first failure of all tiers since the last answer.
-    all_failed: Option<Instant>,
     requests: Recent,
     switches: VecDeque<SwitchRecord>,
     failovers: Hour,
     pinned_level: Option<u8>,
     /// The primary first.
     tiers: Vec<Tier>,
+    /// The number of tiers that the file names.
+    configured: usize,
     lost: u64,
-    /// True if a recovery may be among lost events.
-    may_have_missed_recovery: bool,
     /// The names of deployments' circuits, which are no tiers.
     deployments: HashSet<Arc<str>>,
 }
 
 #[derive(Debug)]
 struct SwitchRecord {
+    first: Arc<str>,
     from: Arc<str>,
     to: Arc<str>,
-    /// `None` means that the primary recovered.
+    /// `None` means that the first tier recovered.
     reason: Option<ErrorKind>,
+    failure: Option<Failure>,
     at: Instant,
 }
 
@@ -82,32 +75,29 @@ struct Tier {
     setup: Setup,
     rates: Rates,
     recent: Recent,
+    failure: Option<Failure>,
 }
 
 impl Machine {
     pub(super) fn new(primary: Arc<str>, now: Instant) -> Self {
         Self {
             start: now,
-            tiers: vec![Tier::new(primary.clone(), now)],
-            active: primary.clone(),
-            primary,
-            since: now,
-            away: None,
-            was_away: Duration::ZERO,
+            chains: ChainRecords::new(&primary, now),
+            is_observed: false,
+            tiers: vec![Tier::new(primary, now)],
+            configured: 1,
             last_recovery: None,
-            last_answer: None,
-            all_failed: None,
             requests: Recent::new(),
             switches: VecDeque::with_capacity(SWITCHES),
             failovers: Hour::new(now),
             pinned_level: None,
             lost: 0,
-            may_have_missed_recovery: false,
             deployments: HashSet::new(),
         }
     }
 
     pub(super) fn name_tiers(&mut self, names: Vec<Arc<str>>) {
+        self.configured += names.len();
         for name in names {
             self.tier(&name);
         }
@@ -117,19 +107,22 @@ impl Machine {
         self.deployments = names;
     }
 
+    /// Replaces the tiers, and the chains by the one of all of them.
     pub(super) fn change_tiers(&mut self, primary: Arc<str>, others: Vec<Arc<str>>, now: Instant) {
         let mut before = std::mem::take(&mut self.tiers);
+        self.configured = others.len() + 1;
         for name in std::iter::once(&primary).chain(&others) {
             match before.iter().position(|tier| tier.name == *name) {
                 Some(place) => self.tiers.push(before.swap_remove(place)),
                 None => drop(self.tier(name)),
             }
         }
-        let goes_on = self.primary == primary && self.tiers.iter().any(|tier| tier.name == self.active);
-        self.primary = primary;
-        if !goes_on && self.active != self.primary {
-            self.set_active(self.primary.clone(), now);
-        }
+        self.configure(vec![ChainSetup { first: primary, names: vec!["default".into()] }], now);
+    }
+
+    pub(super) fn configure(&mut self, chains: Vec<ChainSetup>, now: Instant) {
+        let tiers = &self.tiers;
+        self.chains.configure(chains, |name| tiers.iter().any(|tier| *tier.name == *name), now);
     }
 
     /// Takes events, in their order.
@@ -156,42 +149,43 @@ impl Machine {
     #[inline(never)]
     fn change(&mut self, event: &Event) {
         match event {
-            Event::ModelSwitched { from, to, reason, at, .. } => {
-                self.remember(from, to, Some(*reason), *at);
-                // Switches of another chain do not count.
-                if *from == self.active || self.may_have_missed_recovery {
-                    self.set_active(to.clone(), *at);
-                }
+            Event::ModelSwitched { first, from, to, reason, failure, at } => {
+                let (reason, failure) = (Some(*reason), failure.clone());
+                self.remember(SwitchRecord {
+                    first: first.clone(),
+                    from: from.clone(),
+                    to: to.clone(),
+                    reason,
+                    failure,
+                    at: *at,
+                });
+                self.chains.switched(first, to, *at);
             }
             Event::ModelRecovered { from, to, after, at } => {
-                self.remember(from, to, None, *at);
-                if *to == self.primary {
-                    if self.may_have_missed_recovery && self.away.is_none() {
-                        // The switch's event was lost.
-                        self.away = at.checked_sub(*after);
-                    }
-                    self.last_recovery = Some(*after);
-                    self.clear_failures();
-                    self.set_active(to.clone(), *at);
-                }
+                let (first, from, to) = (to.clone(), from.clone(), to.clone());
+                self.chains.recovered(&first, *after, *at);
+                self.remember(SwitchRecord { first, from, to, reason: None, failure: None, at: *at });
+                self.last_recovery = Some(*after);
             }
             Event::CircuitChanged { circuit, .. } if self.deployments.contains(circuit) => {}
-            Event::CircuitChanged { circuit, to, reason, at, .. } => {
-                let serves = *circuit == self.active || *circuit == self.primary;
+            Event::CircuitChanged { circuit, to, reason, failure, at, .. } => {
                 let works = *to == CircuitState::Closed;
                 if let Some(tier) = self.tier(circuit) {
                     (tier.circuit, tier.changed) = (*to, Some((*at, *reason)));
                     if works {
                         tier.recent.clear_failures();
+                    } else if failure.is_some() {
+                        tier.failure.clone_from(failure);
                     }
                 }
-                if works && serves {
-                    self.clear_failures();
+                if works {
+                    self.chains.clear_failures(circuit);
                 }
             }
             Event::Operated { operation, .. } => self.operated(operation),
             // At least one tier works, as the next request would find.
             Event::RecoveryChecked { tier, failure: None, .. } => {
+                self.chains.clear_failures(tier);
                 if let Some(tier) = self.tier(tier) {
                     tier.recent.clear_failures();
                     // A check may be of the key alone.
@@ -199,9 +193,8 @@ impl Machine {
                         tier.setup = Setup::Untried;
                     }
                 }
-                self.clear_failures();
             }
-            Event::AllTiersFailed { at, .. } => self.all_failed = self.all_failed.or(Some(*at)),
+            Event::AllTiersFailed { at, .. } if !self.is_observed => self.chains.all_failed(*at),
             // Others leave the state as it is. The active tier continues over a reload; if it cannot, a recovery
             // reports that.
             _ => {}
@@ -247,72 +240,48 @@ impl Machine {
 
     pub(super) fn lost(&mut self, events: u64) {
         self.lost = self.lost.saturating_add(events);
-        self.may_have_missed_recovery = true;
+        self.chains.lost();
     }
 
-    fn remember(&mut self, from: &Arc<str>, to: &Arc<str>, reason: Option<ErrorKind>, at: Instant) {
+    fn remember(&mut self, switch: SwitchRecord) {
+        if switch.reason.is_some() {
+            self.failovers.count(switch.at);
+        }
+        self.tier(&switch.to);
         if self.switches.len() == SWITCHES {
             self.switches.pop_back();
         }
-        self.switches.push_front(SwitchRecord { from: from.clone(), to: to.clone(), reason, at });
-        if reason.is_some() {
-            self.failovers.count(at);
-        }
-        self.tier(to);
-    }
-
-    /// Clears earlier failures, because a probe has shown that requests succeed again.
-    fn clear_failures(&mut self) {
-        self.all_failed = None;
-        self.requests.clear_failures();
-    }
-
-    /// Records that this tier serves from now on.
-    fn set_active(&mut self, tier: Arc<str>, at: Instant) {
-        if tier == self.primary {
-            let away = self.away.take().map(|since| at.saturating_duration_since(since));
-            self.was_away = self.was_away.saturating_add(away.unwrap_or_default());
-        } else {
-            self.away.get_or_insert(at);
-        }
-        (self.active, self.since, self.may_have_missed_recovery) = (tier, at, false);
+        self.switches.push_front(switch);
     }
 
     #[inline]
     fn request(&mut self, ended: &RequestEnded) {
+        self.is_observed = true;
         if let Some(failures) = &ended.failures {
-            failures.iter().for_each(|failure| self.count_failure(failure, ended.at));
+            failures.iter().for_each(|failure| self.count_failure(failure, ended));
         }
-        match ended.outcome {
-            RequestOutcome::Answered => self.served(ended, false),
-            outcome => self.not_answered(ended, outcome),
+        let failed = match ended.outcome {
+            RequestOutcome::Answered => Some(false),
+            outcome => outcome.kind().filter(|kind| shows_trouble(*kind)).map(|_| true),
+        };
+        match failed {
+            Some(true) => self.requests.record_failure(ended.at),
+            Some(false) => self.requests.record_answers(ended.at, 1),
+            None => {}
         }
-    }
-
-    /// Takes a request that failed, broke or was left.
-    #[cold]
-    fn not_answered(&mut self, ended: &RequestEnded, outcome: RequestOutcome) {
-        if outcome.kind().is_some_and(shows_trouble) {
-            self.requests.record_failure(ended.at);
-        }
+        // Without a fallback there is one tier, without a name.
+        let first = first_asked(ended).unwrap_or(&self.tiers[PRIMARY].name);
+        self.chains.ended(first, ended, failed);
         // Before a response it is unknown which tier would have served.
         if ended.is_served() {
-            self.served(ended, matches!(outcome, RequestOutcome::Broken(_)));
+            self.served(ended, matches!(ended.outcome, RequestOutcome::Broken(_)));
         }
     }
 
     /// Takes an answer, or its beginning if it `failed` after that.
     #[inline(always)]
     fn served(&mut self, ended: &RequestEnded, failed: bool) {
-        if !failed {
-            self.requests.record_answers(ended.at, 1);
-            self.last_answer = Some(ended.at);
-            self.all_failed = None;
-        }
         let Some(place) = self.place_served(ended) else { return };
-        if self.may_have_missed_recovery && place == PRIMARY {
-            self.look_for_missed_recovery(ended);
-        }
         let tier = &mut self.tiers[place];
         tier.degraded = ended.degraded.is_some();
         tier.setup.answered(ended);
@@ -334,12 +303,10 @@ impl Machine {
     /// nothing but counts. Returns their number.
     #[inline]
     fn answers_like(&mut self, first: &RequestEnded, others: &[Event]) -> usize {
-        if self.may_have_missed_recovery {
-            return 0;
-        }
         let Some(place) = self.place_served(first) else { return 0 };
         let tier = &mut self.tiers[place];
-        let windows = [self.requests.until(), tier.recent.until(), Some(tier.rates.until())];
+        let of_chain = self.chains.until(&tier.name);
+        let windows = [self.requests.until(), of_chain, tier.recent.until(), Some(tier.rates.until())];
         let Some(until) = windows.into_iter().min().flatten() else { return 0 };
         let rates = tier.rates.counts(first.at);
         let (mut alike, mut last) = (0, first.at);
@@ -356,29 +323,24 @@ impl Machine {
             return 0;
         }
         self.requests.record_answers(last, alike as u64);
+        self.chains.answers(&tier.name, last, alike as u64);
         tier.recent.record_answers(last, alike as u64);
-        self.last_answer = Some(last);
         alike
-    }
-
-    /// Finds a recovery among lost events: the primary answered a request that began after the last change.
-    #[cold]
-    fn look_for_missed_recovery(&mut self, ended: &RequestEnded) {
-        let begun = ended.at.checked_sub(ended.took);
-        if self.active != self.primary && begun.is_some_and(|begun| begun > self.since) {
-            self.set_active(self.primary.clone(), ended.at);
-        }
     }
 
     /// Counts a failed call, unless nothing was sent.
     #[inline(never)]
-    fn count_failure(&mut self, failure: &Attempt, now: Instant) {
+    fn count_failure(&mut self, failure: &Attempt, ended: &RequestEnded) {
         if failure.failure.is_none() || failure.is_local() {
             return;
         }
-        let name = failure.tier.clone().unwrap_or_else(|| self.active.clone());
+        let now = ended.at;
+        let name = failure.tier.clone().unwrap_or_else(|| self.tiers[PRIMARY].name.clone());
         if let Some(tier) = self.tier(&name) {
             let failed = failure.is_tiers_failure();
+            if failed {
+                tier.failure = Failure::of_attempt(failure, ended.request_id.clone());
+            }
             tier.setup.failed(failure, now);
             tier.rates.record(now, failed, None);
             if failed {
@@ -396,7 +358,6 @@ impl Machine {
     /// Returns the place of the tier that served.
     #[inline]
     fn place_served(&mut self, ended: &RequestEnded) -> Option<usize> {
-        // Without a fallback there is one tier, without a name.
         ended.tier.as_ref().map_or(Some(PRIMARY), |name| self.place(name))
     }
 
@@ -418,7 +379,7 @@ impl Machine {
 
     #[cold]
     fn add(&mut self, name: &Arc<str>) -> Option<usize> {
-        if self.tiers.len() >= TIERS {
+        if self.tiers.len() >= self.configured + TIERS {
             return None;
         }
         self.tiers.push(Tier::new(name.clone(), self.start));
@@ -428,15 +389,18 @@ impl Machine {
     /// Returns the status now, a moment that is `since_1970` by the wall clock.
     pub(super) fn status(&self, now: Instant, since_1970: Duration) -> Status {
         let dates = Dates { now, since_1970 };
-        let (state, since) = self.state(now);
-        let away = self.away.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let (state, since, first) = self.chains.state(now, |tier| self.is_degraded(tier));
+        let active = self.chains.active(first);
+        let [was_away, away] = self.chains.longest_away(now);
+        let tiers = |name: &Arc<str>| self.model_of(name);
         Status {
             state,
             ready: self.is_ready(now),
-            active_model: self.model_of(&self.active),
-            active_tier: self.active.as_ref().into(),
-            primary_model: self.model_of(&self.primary),
-            primary_tier: self.primary.as_ref().into(),
+            active_model: self.model_of(active),
+            active_tier: active.as_ref().into(),
+            primary_model: self.model_of(first),
+            primary_tier: first.as_ref().into(),
+            chains: self.chains.statuses(now, |tier| self.is_degraded(tier), tiers, |at| dates.date(at)),
             since: dates.date(since),
             since_seconds: dates.seconds_ago(since),
             tiers: self.tiers.iter().map(|tier| tier.status(&dates)).collect(),
@@ -448,7 +412,7 @@ impl Machine {
             failovers_last_hour: self.failovers.sum(now),
             pinned_level: self.pinned_level,
             time_on_fallback: TimeOnFallback {
-                total_seconds: self.was_away.saturating_add(away).as_secs_f64(),
+                total_seconds: was_away.saturating_add(away).as_secs_f64(),
                 current_seconds: away.as_secs_f64(),
             },
             last_recovery_seconds: self.last_recovery.map(|took| took.as_secs_f64()),
@@ -473,22 +437,8 @@ impl Machine {
         }
     }
 
-    fn state(&self, now: Instant) -> (ServingState, Instant) {
-        let answers = self.last_answer.is_some_and(|last| now.saturating_duration_since(last) < RECENT);
-        let unanswered = self.all_failed.into_iter().chain(self.requests.unanswered()).min();
-        if let Some(since) = unanswered.filter(|_| !answers) {
-            return (ServingState::Unavailable, since);
-        }
-        if let Some(since) = self.requests.failing(now) {
-            return (ServingState::Failing, since);
-        }
-        let degraded = place(&self.tiers, &self.active).is_some_and(|place| self.tiers[place].degraded);
-        let state = match () {
-            () if degraded => ServingState::Degraded,
-            () if self.active != self.primary => ServingState::Fallback,
-            () => ServingState::Primary,
-        };
-        (state, self.since)
+    fn is_degraded(&self, tier: &str) -> bool {
+        self.tiers.iter().any(|known| known.degraded && *known.name == *tier)
     }
 }
 
@@ -534,6 +484,7 @@ impl Tier {
             setup: Setup::Untried,
             rates: Rates::new(start),
             recent: Recent::new(),
+            failure: None,
         }
     }
 
@@ -565,6 +516,7 @@ impl Tier {
             failures: sum.failures,
             failure_rate: sum.failure_rate(),
             latency,
+            last_failure: self.failure.as_ref().map(|failure| LastFailure::new(failure, dates)),
             deployments: Vec::new(),
         }
     }
@@ -573,11 +525,26 @@ impl Tier {
 impl SwitchRecord {
     fn status(&self, dates: &Dates) -> Switch {
         Switch {
+            first: self.first.as_ref().into(),
             from: self.from.as_ref().into(),
             to: self.to.as_ref().into(),
             reason: self.reason.map_or("recovered", ErrorKind::name),
+            failure: self.failure.as_ref().map(|failure| LastFailure::new(failure, dates)),
             at: dates.date(self.at),
             seconds_ago: dates.seconds_ago(self.at),
+        }
+    }
+}
+
+impl LastFailure {
+    fn new(failure: &Failure, dates: &Dates) -> Self {
+        Self {
+            kind: failure.kind.name(),
+            status: failure.status,
+            message: failure.message.as_deref().map(Into::into),
+            request_id: failure.request_id.as_deref().map(Into::into),
+            at: dates.date(failure.at),
+            seconds_ago: dates.seconds_ago(failure.at),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A page on who serves now and how requests have fared, derived from events.
 
 mod board;
+mod chains;
 mod deployment;
 mod machine;
 mod rates;
@@ -9,7 +10,11 @@ mod recent;
 use serde::Serialize;
 use steadfast::{CacheHandle, layers::cache::CacheStats};
 
-pub use self::{board::StatusBoard, deployment::DeploymentStatus};
+pub use self::{
+    board::StatusBoard,
+    chains::{ChainSetup, ChainStatus},
+    deployment::DeploymentStatus,
+};
 
 /// The contents of a [`StatusBoard`]. As JSON its fields are in camelCase: `activeModel`, `activeTier`.
 ///
@@ -22,23 +27,27 @@ pub use self::{board::StatusBoard, deployment::DeploymentStatus};
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Status {
-    /// The state in one word.
+    /// The state in one word: the worst of the chains that were asked within the last five minutes, or else of the one
+    /// asked last. No chain is `unavailable` for all while another one was served.
     pub state: ServingState,
     /// False while the primary's key or model is refused and has never worked, and no other tier has ever answered. It
     /// is true again a minute after the last such refusal: a provider may have been wrong, so a request may try.
     pub ready: bool,
-    /// The id of the model that serves now.
+    /// The id of the model that serves the requests of the chain with this state. While nothing does, of the one that
+    /// did so last.
     pub active_model: String,
-    /// The name of the tier that serves now.
+    /// The name of its tier.
     pub active_tier: String,
-    /// The id of the preferred model.
+    /// The id of the model that these requests ask first.
     pub primary_model: String,
-    /// The name of the preferred tier.
+    /// The name of its tier: the file's first, while the first tiers of all chains serve.
     pub primary_tier: String,
     /// The time of the last change of the state.
     pub since: String,
     /// The same in seconds before now.
     pub since_seconds: f64,
+    /// The requests that begin at each tier: those that the file names, and those that were asked.
+    pub chains: Vec<ChainStatus>,
     /// Each tier, the primary first.
     pub tiers: Vec<TierStatus>,
     /// The outcomes of the callers' requests within the last minute.
@@ -49,9 +58,9 @@ pub struct Status {
     pub failovers_last_hour: u32,
     /// The level of service, from 1 (full) to 5 (static), that an operator has pinned for all requests.
     pub pinned_level: Option<u8>,
-    /// The time for which a tier other than the primary has served.
+    /// The time for which other tiers than the first have served the chain where that took longest.
     pub time_on_fallback: TimeOnFallback,
-    /// The duration of the last recovery: from the switch away from the primary until it served again.
+    /// The duration of the last recovery: from the switch away from a first tier until it served again.
     pub last_recovery_seconds: Option<f64>,
     /// The cache's counts; absent without a cache, and for a board that follows no
     /// stack (`StackHandle::status`).
@@ -66,12 +75,16 @@ pub struct Status {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ServingState {
-    /// The primary serves.
+    /// No request has ended since the start, so that nothing is known.
+    Untried,
+    /// The first tier serves.
     Primary,
     /// Another tier serves.
     Fallback,
     /// A tier serves whose answers are [degraded](steadfast::LlmResponse::degraded).
     Degraded,
+    /// People take the requests in the place of models: callers get a task, and no answer of a model.
+    People,
     /// Callers' requests fail, whatever the circuits' states: the last one did, or more than 5 % and at least 3 of
     /// those within the last minute. Requests that are the caller's own mistake, over a budget or without a place do
     /// not count.
@@ -155,9 +168,31 @@ pub struct TierStatus {
     pub failure_rate: f64,
     /// The latency of its answers (for a stream, to its first token) within the last five minutes; `None` without any.
     pub latency: Option<Latency>,
+    /// The last failure of a call to it, other than by the request itself; `None` without one.
+    pub last_failure: Option<LastFailure>,
     /// Its deployments, in order: only for a stack's tier that has some (`StackHandle::status`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deployments: Vec<DeploymentStatus>,
+}
+
+/// A failure of a call, without any word of the request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct LastFailure {
+    /// The [name](steadfast::ErrorKind::name) of its kind.
+    pub kind: &'static str,
+    /// The HTTP status, where there was one.
+    pub status: Option<u16>,
+    /// The words in which the provider or the network speaks of itself, with `…` for each gap. The whole message is in
+    /// the request's record.
+    pub message: Option<String>,
+    /// The id of the request that met it, if it has one.
+    pub request_id: Option<String>,
+    /// The time of the failure.
+    pub at: String,
+    /// The same in seconds before now.
+    pub seconds_ago: f64,
 }
 
 /// The latency of answers, in milliseconds. Quantiles are exact to an eighth.
@@ -208,6 +243,8 @@ impl From<&CacheHandle> for CacheStatus {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Switch {
+    /// The first tier of the chain.
+    pub first: String,
     /// The tier that served before.
     pub from: String,
     /// The tier that served from then on.
@@ -215,20 +252,29 @@ pub struct Switch {
     /// The reason for which the tier before did not serve: an error kind's [name](steadfast::ErrorKind::name), or
     /// `recovered`.
     pub reason: &'static str,
+    /// The failure behind the reason, where a call met one.
+    pub failure: Option<LastFailure>,
     /// The time of the switch.
     pub at: String,
     /// The same in seconds before now.
     pub seconds_ago: f64,
 }
 
-/// The time for which a tier other than the primary has served.
+impl ServingState {
+    /// Returns the state's weight: of several chains the heaviest counts.
+    fn severity(self) -> u8 {
+        self as u8
+    }
+}
+
+/// The time for which other tiers than a chain's first have served it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct TimeOnFallback {
     /// The total, the current time included.
     pub total_seconds: f64,
-    /// The time since the primary stopped serving; 0 while it serves.
+    /// The time since the first tier stopped serving; 0 while it serves.
     pub current_seconds: f64,
 }
 

@@ -50,6 +50,7 @@ impl Board {
     fn all_failed(&mut self, at: u64) {
         let event = Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at: self.at(at) };
         self.machine.event(&event);
+        self.request("a", at, |ended| refused(ended, ErrorKind::CircuitOpen));
     }
 
     fn request(&mut self, tier: &str, at: u64, change: impl FnOnce(&mut RequestEnded)) {
@@ -115,11 +116,11 @@ fn failure(tier: Option<&str>, kind: ErrorKind) -> Attempt {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_begins_with_the_primary_and_all_is_well() {
+async fn it_begins_with_the_primary_and_knows_nothing() {
     let board = Board::new();
     let status = board.status(90);
     assert_eq!((status.state, status.since_seconds, status.since.as_str()), {
-        (ServingState::Primary, 90.0, "2026-06-15T06:00:00Z")
+        (ServingState::Untried, 90.0, "2026-06-15T06:00:00Z")
     });
     assert_eq!((status.active_tier.as_str(), status.primary_tier.as_str()), ("a", "a"));
     assert_eq!((status.failovers_last_hour, status.lost_events, status.last_recovery_seconds), (0, 0, None));
@@ -166,7 +167,7 @@ async fn the_failovers_of_the_last_hour_are_counted_and_memory_is_bounded() {
     }
     let status = board.status(9_999);
     assert!((3540..=3600).contains(&status.failovers_last_hour), "{}", status.failovers_last_hour);
-    assert_eq!((status.recent_switches.len(), status.tiers.len()), (20, 64));
+    assert_eq!((status.recent_switches.len(), status.tiers.len()), (20, 65));
     assert_eq!(board.status(9_999 + 3_660).failovers_last_hour, 0);
 }
 
@@ -218,20 +219,26 @@ async fn a_tier_is_shown_with_its_circuit_and_its_rates() {
 #[tokio::test(start_paused = true)]
 async fn the_state_says_when_answers_are_less_than_asked_for_and_when_there_are_none() {
     let mut board = Board::new();
+    let canned = |ended: &mut RequestEnded| {
+        ended.degraded = Some(Degradation::new(5, DegradedReason::Order));
+        ended.failures = Some(Arc::new([failure(Some("a"), ErrorKind::CircuitOpen)]));
+    };
     board.request("a", 10, |_| {});
     board.switch("a", "canned", 20);
-    board.request("canned", 21, |ended| ended.degraded = Some(Degradation::new(5, DegradedReason::Order)));
+    board.request("canned", 21, canned);
     assert_eq!(board.who(25), (ServingState::Degraded, "canned".into(), 5.0));
     // One feature has no tier left, but others are answered.
     board.all_failed(26);
-    assert_eq!(board.who(27).0, ServingState::Degraded);
-    board.request("canned", 28, |ended| ended.degraded = Some(Degradation::new(5, DegradedReason::Order)));
+    assert_eq!(board.who(27).0, ServingState::Failing);
+    board.request("canned", 28, canned);
     assert_eq!(board.who(60).0, ServingState::Degraded, "an answer came after it");
     board.all_failed(61);
     board.all_failed(62);
     assert_eq!(board.who(65), (ServingState::Unavailable, "canned".into(), 4.0));
     board.request("b", 70, |_| {});
-    assert_eq!(board.who(71).0, ServingState::Degraded);
+    assert_eq!(board.who(71).0, ServingState::Failing, "another chain is served");
+    board.request("canned", 72, canned);
+    assert_eq!(board.who(100).0, ServingState::Degraded);
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,15 +268,17 @@ async fn a_recovery_whose_switch_was_lost_still_adds_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_chain_that_switches_is_told_but_serves_nobody_here() {
+async fn another_chain_that_switches_counts_until_it_is_back() {
     let mut board = Board::new();
-    board.switch("small", "smaller", 10);
-    assert_eq!(board.who(15), (ServingState::Primary, "a".into(), 15.0));
+    let (first, from, to) = ("small".into(), "small".into(), "smaller".into());
+    let (reason, at) = (ErrorKind::Server, board.at(10));
+    board.machine.event(&Event::ModelSwitched { first, from, to, reason, failure: None, at });
+    assert_eq!(board.who(15), (ServingState::Fallback, "smaller".into(), 5.0));
     board.switch("a", "b", 20);
     let event = Event::ModelRecovered { from: "smaller".into(), to: "small".into(), after: SECOND, at: board.at(25) };
     board.machine.event(&event);
     assert_eq!(board.who(30), (ServingState::Fallback, "b".into(), 10.0));
-    assert_eq!((board.status(30).recent_switches.len(), board.status(30).last_recovery_seconds), (3, None));
+    assert_eq!((board.status(30).recent_switches.len(), board.status(30).last_recovery_seconds), (3, Some(1.0)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,7 +299,7 @@ async fn an_outage_goes_on_over_a_reload_that_leaves_the_primary_and_who_serves(
     let names: Vec<_> = status.tiers.iter().map(|tier| (tier.name.as_str(), tier.calls)).collect();
     assert_eq!(names, [("c", 0), ("b", 1), ("d", 0)]);
     assert_eq!((status.active_tier.as_str(), status.primary_tier.as_str()), ("c", "c"));
-    assert_eq!(status.time_on_fallback.total_seconds, 20.0);
+    assert_eq!(status.time_on_fallback.total_seconds, 0.0, "that of a chain that is no more went with it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -369,7 +378,7 @@ async fn what_is_the_callers_own_turns_nothing() {
                 ended.failures = Some(Arc::new([failure(Some("a"), kind)]));
             });
         }
-        assert_eq!((board.who(30).0, board.status(30).requests.ended), (ServingState::Primary, 0), "{kind}");
+        assert_eq!((board.who(30).0, board.status(30).requests.ended), (ServingState::Untried, 0), "{kind}");
         assert_eq!(board.status(30).tiers[0].health, TierHealth::Ok, "{kind}");
     }
 }
@@ -442,7 +451,7 @@ async fn a_tier_that_fails_calls_is_not_ok_though_others_answer_for_it_and_is_on
     }
     let health = |board: &Board, at| board.status(at).tiers.iter().map(|tier| tier.health).collect::<Vec<_>>();
     assert_eq!(health(&board, 15), [TierHealth::Failing, TierHealth::Ok]);
-    assert_eq!(board.who(15).0, ServingState::Primary, "callers have their answers");
+    assert_eq!(board.who(15).0, ServingState::Fallback, "three in a row came past the first tier");
     let change = |board: &mut Board, to, reason, at| {
         let (circuit, from, at) = ("a".into(), CircuitState::HalfOpen, board.at(at));
         board.machine.event(&Event::CircuitChanged { circuit, from, to, reason, failure: None, at });
@@ -453,7 +462,11 @@ async fn a_tier_that_fails_calls_is_not_ok_though_others_answer_for_it_and_is_on
     assert_eq!(board.who(40).0, ServingState::Unavailable);
     // A probe is no request.
     change(&mut board, CircuitState::Closed, CircuitReason::Recovered, 50);
-    assert_eq!((health(&board, 51), board.who(51).0), (vec![TierHealth::Ok; 2], ServingState::Primary));
+    assert_eq!((health(&board, 51), board.who(51).0), (vec![TierHealth::Ok; 2], ServingState::Fallback));
+    for at in 52..55 {
+        board.request("a", at, |_| {});
+    }
+    assert_eq!(board.who(55).0, ServingState::Primary);
 }
 
 #[tokio::test(start_paused = true)]
