@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 pub use crate::error::{Attempt, Next, Stop};
-use crate::{Context, DegradedReason, ErrorKind, LlmError, LlmResponse, classify::Count};
+use crate::{Context, DegradedReason, ErrorKind, LlmError, LlmResponse, classify::Count, error::TimeoutLimit};
 
 impl Attempt {
     /// Returns true if the failure counts as the tier's, for example in its error rate. The request was sent, and the
@@ -17,7 +17,12 @@ impl Attempt {
     /// may say.
     pub fn is_tiers_failure(&self) -> bool {
         let of_request = |kind: ErrorKind| matches!(kind.circuit_counts(), Count::Success | Count::FailureInStorm);
-        !self.is_local() && self.failure.is_some_and(|kind| !of_request(kind))
+        !self.is_local() && !self.is_by_callers_deadline() && self.failure.is_some_and(|kind| !of_request(kind))
+    }
+
+    /// Returns true if the caller's own limit ended it: the tier is not at fault.
+    pub fn is_by_callers_deadline(&self) -> bool {
+        self.timeout.is_some_and(|out| out.is_callers_own())
     }
 }
 
@@ -74,6 +79,13 @@ impl Ledger {
     pub(crate) fn name_tier(&mut self, from: usize, tier: &Arc<str>) {
         for attempt in self.record.iter_mut().skip(from) {
             attempt.tier.get_or_insert_with(|| tier.clone());
+        }
+    }
+
+    /// Notes that the caller set the deadline that ended the entries from `from` on.
+    pub(crate) fn note_callers_deadline(&mut self, from: usize) {
+        for out in self.record.iter_mut().skip(from).filter_map(|attempt| attempt.timeout.as_mut()) {
+            out.by_caller |= out.limit == TimeoutLimit::Deadline;
         }
     }
 

@@ -76,6 +76,19 @@ pub struct ExpiredLimit {
     pub phase: Phase,
     /// The length of the limit.
     pub after: Duration,
+    /// True if the request's caller set the deadline, nearer than any limit of the stack's own, or this is a share of it.
+    pub by_caller: bool,
+}
+
+/// The time within which a healthy model has nearly always begun to answer. A shorter silence is paid for by nobody, and
+/// many a model thinks as long.
+pub(crate) const SHORT_WAIT: Duration = Duration::from_secs(10);
+
+impl ExpiredLimit {
+    /// Returns true if the caller left too little time for a healthy model: nobody else is at fault.
+    pub fn is_callers_own(&self) -> bool {
+        self.by_caller && self.after < SHORT_WAIT
+    }
 }
 
 impl fmt::Display for ExpiredLimit {
@@ -178,7 +191,7 @@ impl LlmError {
 
     /// Creates an error for a limit of time that ran out.
     pub(crate) fn timed_out(limit: TimeoutLimit, phase: Phase, after: Duration) -> Self {
-        let timed_out = ExpiredLimit { limit, phase, after };
+        let timed_out = ExpiredLimit { limit, phase, after, by_caller: false };
         let mut error = Self::new(ErrorKind::Timeout, "");
         error.0.timed_out = Some(timed_out);
         error
@@ -254,6 +267,19 @@ impl LlmError {
     /// [record](Self::attempts) of steps.
     pub fn timeout(&self) -> Option<ExpiredLimit> {
         self.0.timed_out.or_else(|| self.attempts().iter().rev().find_map(|attempt| attempt.timeout))
+    }
+
+    /// Notes that the caller set the deadline, if the error is about that.
+    pub(crate) fn note_callers_deadline(&mut self) {
+        if let Some(out) = self.0.timed_out.as_mut() {
+            out.by_caller = out.limit == TimeoutLimit::Deadline;
+        }
+    }
+
+    /// Returns true if the caller's own limit ended the request or a step of it: another caller may be answered.
+    pub fn is_by_callers_deadline(&self) -> bool {
+        let own = self.0.timed_out.into_iter();
+        own.chain(self.attempts().iter().filter_map(|step| step.timeout)).any(|out| out.is_callers_own())
     }
 
     /// Returns the limit that this error itself is about, whatever other steps failed.

@@ -135,7 +135,8 @@ pub enum Event {
     },
     /// Every tier that may serve a request, by its feature's policy and its needs, failed or refused it. Sent once for
     /// each such request. Not sent for a request that stopped before the last tier (out of time or attempts, its
-    /// session pinned) or because of itself (wrong, too long, against the content policy).
+    /// session pinned) or because of itself (wrong, too long, against the content policy),
+    /// or by its caller's own short limit.
     AllTiersFailed {
         /// The feature that made the request.
         feature: Option<Arc<str>>,

@@ -75,6 +75,13 @@ impl RequestEnded {
         sent + usize::from(!matches!(self.outcome, RequestOutcome::Failed(_)))
     }
 
+    /// Returns true if the request failed or broke, and its caller's own limit ended it or a step of it: another caller
+    /// may be answered.
+    pub fn is_by_callers_deadline(&self) -> bool {
+        let steps = self.failures.as_deref().unwrap_or_default();
+        self.outcome.kind().is_some() && steps.iter().any(Attempt::is_by_callers_deadline)
+    }
+
     /// Returns the time from the start of the attempt that served to the end of its answer.
     pub fn took_there(&self) -> Duration {
         self.served_in.saturating_add(self.took.saturating_sub(self.first_token))

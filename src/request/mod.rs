@@ -239,7 +239,11 @@ impl LlmRequest {
     /// [`CircuitBreaker`](crate::CircuitBreaker) ends the request then. A stack with none of them does not.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        let before = self.context.deadline;
         self.context.limit_deadline(Instant::now().checked_add(timeout));
+        if self.context.deadline != before {
+            self.context.prospects.note_callers_deadline(true);
+        }
         self
     }
 
@@ -590,6 +594,17 @@ impl Prospects {
 
     /// A `Fallback` has nowhere else to go: an open circuit lets single calls through.
     const NOTHING_LEFT: u16 = 16;
+    /// The deadline, or that of which it is a share, is the caller's, and no limit of the stack's is nearer.
+    const CALLERS_DEADLINE: u16 = 32;
+
+    pub(crate) fn is_callers_deadline(self) -> bool {
+        self.0 & Self::CALLERS_DEADLINE != 0
+    }
+
+    /// Notes whether the caller set the deadline.
+    pub(crate) fn note_callers_deadline(&mut self, is: bool) {
+        self.0 = (self.0 & !Self::CALLERS_DEADLINE) | u16::from(is) * Self::CALLERS_DEADLINE;
+    }
 
     pub(crate) fn is_nothing_left(self) -> bool {
         self.0 & (Self::NOTHING_LEFT | Self::CAN_GO_ON) == Self::NOTHING_LEFT

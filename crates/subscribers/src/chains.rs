@@ -183,6 +183,8 @@ fn first_step(steps: &[Attempt]) -> Option<&Arc<str>> {
 fn is_evidence(ended: &RequestEnded) -> bool {
     let steps = ended.failures.as_deref().unwrap_or_default();
     steps.iter().all(|step| {
-        !matches!(step.next, Next::Hedged | Next::Cancelled) && !step.failure.is_some_and(ErrorKind::is_callers_own)
+        !matches!(step.next, Next::Hedged | Next::Cancelled)
+            && !step.failure.is_some_and(ErrorKind::is_callers_own)
+            && !step.is_by_callers_deadline()
     })
 }

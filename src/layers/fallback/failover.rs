@@ -307,7 +307,13 @@ impl Failover {
     /// sent.
     fn record_failure(&mut self, error: &mut LlmError, now: Instant) -> (u16, bool) {
         let (before, spent_before) = (self.ledger.len(), self.ledger.spent());
+        if self.plan.request.context().prospects.is_callers_deadline() {
+            error.note_callers_deadline();
+        }
         self.ledger.failed(error, self.begun, now);
+        if self.plan.request.context().prospects.is_callers_deadline() {
+            self.ledger.note_callers_deadline(before);
+        }
         self.ledger.name_tier(before, self.plan.shared.facts(self.at).name());
         let spent = self.ledger.spent();
         let was_sent = spent > spent_before;
@@ -356,7 +362,8 @@ impl Failover {
             let shared = &self.plan.shared;
             let first = self.plan.first.filter(|first| *first != self.at);
             // A failure of the request's own shows nothing of the tier for others.
-            let reason = self.progress.reason().filter(|reason| !reason.is_about_the_request());
+            let is_own = self.ledger.record().iter().any(Attempt::is_by_callers_deadline);
+            let reason = self.progress.reason().filter(|reason| !is_own && !reason.is_about_the_request());
             let position = |name: &str| self.plan.tiers().position(|tier| **shared.facts(tier).name() == *name);
             let passage = first.zip(reason).map(|(first, reason)| Passage {
                 first: shared.facts(first).name(),
@@ -397,7 +404,9 @@ impl Failover {
 
     /// Reports the failure if no tier is left.
     pub(super) fn report_all_failed(&self, error: &LlmError) {
-        if let Progress::Over { all_failed: true, .. } = self.progress {
+        if let Progress::Over { all_failed: true, .. } = self.progress
+            && !error.is_by_callers_deadline()
+        {
             self.plan.shared.all_failed(&self.plan.request, error.kind());
         }
     }

@@ -274,7 +274,7 @@ impl Serving {
     fn note_failures(&mut self, passage: &Passage<'_>) {
         for step in passage.steps.iter().filter(|step| !step.is_local()) {
             if let Some(tier) = self.tiers.iter_mut().find(|tier| step.tier.as_ref() == Some(&tier.name)) {
-                tier.failure = Failure::of_attempt(step, passage.request.shared_id()).or(tier.failure.take());
+                tier.failure = Failure::of_attempt(step, passage.request.shared_id()).or_else(|| tier.failure.take());
             }
         }
     }

@@ -35,6 +35,8 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     deadline: Option<Instant>,
     begun: Instant,
     limit: TimeoutLimit,
+    /// True if it is the caller's.
+    by_caller: bool,
     idle: IdleLimits,
     /// Of a call that may be left before its limit.
     watch: Option<Box<Watch>>,
@@ -46,11 +48,11 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
         call: Call<S, S::Future>,
         deadline: Option<Instant>,
         begun: Instant,
-        limit: TimeoutLimit,
+        (limit, by_caller): (TimeoutLimit, bool),
         idle: IdleLimits,
         watch: Option<Box<Watch>>,
     ) -> Self {
-        Self { call, timer: None, deadline, begun, limit, idle, watch }
+        Self { call, timer: None, deadline, begun, limit, by_caller, idle, watch }
     }
 }
 
@@ -146,6 +148,9 @@ where
         let this = self.project();
         let after = this.deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(*this.begun));
         let mut error = LlmError::timed_out(*this.limit, this.call.phase(), after);
+        if *this.by_caller {
+            error.note_callers_deadline();
+        }
         this.call.abandon();
         if let Some(deadline) = *this.deadline {
             error = error.noticed_at(deadline, Instant::now());

@@ -70,12 +70,22 @@ where
         };
         context.deadline = deadline;
         context.prospects.note_leaves_deadline(false);
+        let by_caller = limit == TimeoutLimit::Deadline && context.prospects.is_callers_deadline();
+        context.prospects.note_callers_deadline(by_caller);
         context.begun.get_or_insert(now);
         if limit == TimeoutLimit::Deadline && deadline.is_some_and(|at| at < now) {
             let passed = LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call");
-            return ResponseFuture::new(Call::failed(passed), deadline, now, limit, self.limits.idle, None);
+            return ResponseFuture::new(
+                Call::failed(passed),
+                deadline,
+                now,
+                (limit, by_caller),
+                self.limits.idle,
+                None,
+            );
         }
-        ResponseFuture::new(Call::first(&mut self.inner, request), deadline, now, limit, self.limits.idle, watch)
+        let call = Call::first(&mut self.inner, request);
+        ResponseFuture::new(call, deadline, now, (limit, by_caller), self.limits.idle, watch)
     }
 }
 

@@ -67,6 +67,8 @@ pub(super) struct ChainRecord {
     asked: Option<Instant>,
     requests: Recent,
     last_answer: Option<Instant>,
+    /// Requests since the last answer that only their callers' own limits ended.
+    impatient: u32,
     /// True if people took the last request in the place of a model.
     by_people: bool,
     was_away: Duration,
@@ -78,6 +80,8 @@ const MOST: usize = 64;
 const NAMES: usize = 32;
 /// Chains asked within this time count for the state of the whole.
 const LATELY: Duration = Duration::from_secs(5 * 60);
+/// The number of requests in a row, ended by their callers' own limits, that shows trouble.
+const IMPATIENT: u32 = 5;
 /// An answer within this time shows that at least one tier works.
 const RECENT: Duration = Duration::from_secs(10);
 
@@ -151,6 +155,7 @@ impl ChainRecords {
         }
         record.requests.record_answers(ended.at, 1);
         record.last_answer = Some(ended.at);
+        record.impatient = 0;
         record.by_people = ended.task.is_some() && ended.tier.as_ref() != Some(first);
     }
 
@@ -167,7 +172,8 @@ impl ChainRecords {
     /// Takes so many plain answers of a first tier, the last of them at this time.
     pub(super) fn answers(&mut self, first: &Arc<str>, last: Instant, number: u64) {
         if let Some(record) = self.record(first) {
-            (record.asked, record.last_answer, record.by_people) = (Some(last), Some(last), false);
+            (record.asked, record.last_answer) = (Some(last), Some(last));
+            (record.impatient, record.by_people) = (0, false);
             record.requests.record_answers(last, number);
         }
     }
@@ -178,6 +184,15 @@ impl ChainRecords {
             return None;
         }
         self.record(first)?.requests.until()
+    }
+
+    /// Counts a request that its caller's own limit ended. Returns whether there were so many in a row that it shows
+    /// trouble.
+    pub(super) fn count_impatient(&mut self, first: &Arc<str>) -> bool {
+        self.record(first).is_some_and(|record| {
+            record.impatient += 1;
+            record.impatient >= IMPATIENT
+        })
     }
 
     /// Takes the report that every tier failed a request, where no other tells of requests.
@@ -331,6 +346,7 @@ impl ChainRecord {
             asked: None,
             requests: Recent::new(),
             last_answer: None,
+            impatient: 0,
             by_people: false,
             was_away: Duration::ZERO,
         }

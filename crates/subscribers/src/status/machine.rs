@@ -23,6 +23,8 @@ use steadfast_internal::wall_clock::rfc3339;
 const SWITCHES: usize = 20;
 /// The number of tiers and circuits. Circuits named after keys that callers choose cannot fill the memory.
 const TIERS: usize = 64;
+/// The usual time of a healthy model to its first token: who waits for less learns nothing of it.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 /// The primary's index among the tiers.
 const PRIMARY: usize = 0;
 /// The time after which a refusal of the setup is tried again: that of a circuit that a refused key has opened. Without
@@ -262,6 +264,7 @@ impl Machine {
         }
         let failed = match ended.outcome {
             RequestOutcome::Answered => Some(false),
+            _ if ended.is_by_callers_deadline() => self.was_impatient(ended).then_some(true),
             outcome => outcome.kind().filter(|kind| shows_trouble(*kind)).map(|_| true),
         };
         match failed {
@@ -276,6 +279,18 @@ impl Machine {
         if ended.is_served() {
             self.served(ended, matches!(ended.outcome, RequestOutcome::Broken(_)));
         }
+    }
+
+    /// Takes a request that its caller's own limit ended. Returns whether it shows trouble all the same: not if answers
+    /// of the tier usually take as long, nor unless several such requests in a row had no answer between them.
+    #[cold]
+    fn was_impatient(&mut self, ended: &RequestEnded) -> bool {
+        let limits = ended.failures.iter().flat_map(|steps| steps.iter()).filter_map(|step| step.timeout);
+        let waited = limits.map(|out| out.after).max().unwrap_or_default();
+        let first = first_asked(ended).unwrap_or(&self.tiers[PRIMARY].name).clone();
+        let usual = place(&self.tiers, &first).and_then(|place| self.tiers[place].rates.sum(ended.at).latency());
+        let usual = usual.map_or(LEAST_WAIT, |usual| Duration::from_secs_f64(usual.p95_ms / 1e3).max(LEAST_WAIT));
+        waited >= usual && self.chains.count_impatient(&first)
     }
 
     /// Takes an answer, or its beginning if it `failed` after that.

@@ -1,14 +1,15 @@
-//! `GET /status`: the tier that serves, and recent failures. `GET /overview`: the page's other figures.
+//! `GET /status`: the tier that serves each chain, and recent failures. It has the code 503 while nothing serves.
+//! `GET /overview`: the page's other figures.
 //!
 //! Foreign pages may read the status for their badge, but not the overview, which has features, costs and caps.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, body::Body, extract::State, routing::get};
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use steadfast_stack::StackHandle;
-use steadfast_subscribers::Status;
+use steadfast_subscribers::{ServingState, Status};
 
 use super::{
     ledger::{Ledger, TierHistory},
@@ -90,7 +91,12 @@ struct StatusReport {
 }
 
 async fn status(State((stack, waiting)): State<(StackHandle, TaskGauges)>) -> Response<Body> {
-    let mut response = ok(&StatusReport { status: stack.status(), handoff: waiting.tasks() });
+    let report = StatusReport { status: stack.status(), handoff: waiting.tasks() };
+    let mut response = ok(&report);
+    // A reader that looks at the model alone takes no total outage for service.
+    if report.status.state == ServingState::Unavailable {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
     // A badge runs on a foreign page.
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
