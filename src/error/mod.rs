@@ -4,6 +4,7 @@ mod attempt;
 mod chain;
 mod kind;
 mod known_words;
+mod limit;
 mod message;
 mod network;
 mod record;
@@ -22,6 +23,7 @@ pub(crate) use self::network::NetworkFacts;
 pub use self::{
     attempt::{Attempt, Next, Stop},
     kind::ErrorKind,
+    limit::ReachedLimit,
     message::ErrorMessage,
 };
 use self::{chain::Chain, record::Record};
@@ -139,6 +141,8 @@ struct Inner {
     retry_at: Option<Instant>,
     should_retry: Option<bool>,
     timed_out: Option<ExpiredLimit>,
+    /// The limit on this side that refused the request.
+    limit: Option<ReachedLimit>,
     doubted: bool,
     /// True if no API wrote the answer.
     page: bool,

@@ -10,11 +10,13 @@ use tokio::time::Instant;
 use super::{
     AtCap, Cap, CapSpend,
     calendar::{Anchor, Moment},
+    cap::Keys,
     meter::Meter,
 };
 use crate::{
     ErrorKind, Event, Events, LlmError,
     body::admission::{Gate, Outcome, SoFar, Ticket},
+    error::ReachedLimit,
     internal::sync::{Mutex, lock},
     layers::recent::Recent,
     ledger,
@@ -226,6 +228,11 @@ impl Account {
             (message, Some(self.resets_at()))
         };
         let mut error = LlmError::new(ErrorKind::Budget, message).with_retry_at(retry_at);
+        error.reach(ReachedLimit::Spending {
+            cap: self.name.clone(),
+            of_key: self.rule.cap.key != Keys::All,
+            of_feature: self.rule.cap.feature.is_some(),
+        });
         ledger::note(&mut error, now);
         error
     }

@@ -37,7 +37,10 @@ impl CallerLimits {
             service.clone().oneshot(request)
         });
         let answered = self.0.layer(inner).oneshot(request).await;
-        answered.map_err(|error| if passed.load(Relaxed) { error } else { error.with_source(CallerLimitReached) })
+        answered.map_err(|error| {
+            let passed = passed.load(Relaxed);
+            if passed { error } else { error.of_callers_limit().with_source(CallerLimitReached) }
+        })
     }
 }
 

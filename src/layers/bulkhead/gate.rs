@@ -14,7 +14,7 @@ use super::{
 use crate::{
     ErrorKind, LlmError, LlmRequest,
     body::admission::{Charge, Gate, Outcome, Permit, SoFar, Ticket},
-    error::Rest,
+    error::{ReachedLimit, Rest},
     layers::clock,
     ledger,
 };
@@ -262,6 +262,7 @@ impl FeatureGate {
             None => (self.title.clone(), |title, load| format!("{title}{}", Load(load))),
         };
         let mut error = LlmError::with_parts(ErrorKind::BulkheadFull, subject, Rest::Numbers(self.load().0, write));
+        error.reach(ReachedLimit::Concurrency);
         error.note(now, || now);
         error
     }
@@ -285,7 +286,10 @@ impl FeatureGate {
 
     /// Returns the refusal of a request that found no place since then.
     pub(super) fn no_place(&self, request: &LlmRequest, since: Instant) -> LlmError {
-        self.refusal(ErrorKind::BulkheadFull, request, format_args!("no place within {:?}, ", since.elapsed()), since)
+        let reason = format_args!("no place within {:?}, ", since.elapsed());
+        let mut error = self.refusal(ErrorKind::BulkheadFull, request, reason, since);
+        error.reach(ReachedLimit::Concurrency);
+        error
     }
 
     pub(super) fn too_late(&self, request: &LlmRequest, since: Instant) -> LlmError {
@@ -296,7 +300,9 @@ impl FeatureGate {
     fn over_rate(&self, request: &LlmRequest, now: Instant, over: &Over) -> LlmError {
         let retry_at = over.retry_after.and_then(|after| now.checked_add(after));
         let reason = format_args!("over its rate of {}, ", over.what);
-        self.refusal(ErrorKind::BulkheadFull, request, reason, now).with_retry_at(retry_at)
+        let mut error = self.refusal(ErrorKind::BulkheadFull, request, reason, now).with_retry_at(retry_at);
+        error.reach(if over.of_tokens { ReachedLimit::Tokens } else { ReachedLimit::Requests });
+        error
     }
 }
 

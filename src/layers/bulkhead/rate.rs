@@ -162,6 +162,8 @@ pub(super) struct Rates {
 #[derive(Debug, PartialEq)]
 pub(super) struct Over {
     pub(super) what: &'static str,
+    /// True if the tokens are over theirs.
+    pub(super) of_tokens: bool,
     pub(super) retry_after: Option<Duration>,
 }
 
@@ -191,15 +193,15 @@ impl Rates {
             (Ok(first), Ok(second)) => Ok((Duration::from_nanos(first.max(second)), charged)),
             (Err(retry_after), Ok(wait)) => {
                 self.settle_tokens(now, charged, 0);
-                Err(Over { what: "requests", retry_after: later(retry_after, wait) })
+                Err(Over { what: "requests", of_tokens: false, retry_after: later(retry_after, wait) })
             }
             (Ok(wait), Err(retry_after)) => {
                 self.refund_request();
-                Err(Over { what: "tokens", retry_after: later(retry_after, wait) })
+                Err(Over { what: "tokens", of_tokens: true, retry_after: later(retry_after, wait) })
             }
             (Err(first), Err(second)) => {
                 let retry_after = first.zip(second).map(|(first, second)| first.max(second));
-                Err(Over { what: "requests and tokens", retry_after })
+                Err(Over { what: "requests and tokens", of_tokens: true, retry_after })
             }
         }
     }
@@ -340,13 +342,13 @@ mod tests {
         assert_eq!(rates.take(now, 60, Duration::ZERO), Ok((Duration::ZERO, 60)));
         for _ in 0..10 {
             let over = rates.take(now, 10, Duration::ZERO).unwrap_err();
-            assert_eq!(over, Over { what: "requests", retry_after: Some(Duration::from_secs(60)) });
+            assert_eq!(over, Over { what: "requests", of_tokens: false, retry_after: Some(Duration::from_secs(60)) });
         }
         rates.refund(60);
         assert_eq!(rates.take(now, 100, Duration::ZERO), Ok((Duration::ZERO, 100)), "both are as they were");
         rates.refund_request();
         let over = rates.take(now, 50, Duration::ZERO).unwrap_err();
-        assert_eq!(over, Over { what: "tokens", retry_after: Some(Duration::from_secs(30)) });
+        assert_eq!(over, Over { what: "tokens", of_tokens: true, retry_after: Some(Duration::from_secs(30)) });
         assert_eq!(rates.take(now, 0, Duration::ZERO), Ok((Duration::ZERO, 0)), "the request was given back");
     }
 

@@ -1,0 +1,46 @@
+//! The limit on this side that refused a request.
+
+use std::sync::Arc;
+
+use super::LlmError;
+
+/// A limit on this side that refused a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReachedLimit {
+    /// The requests in flight, and the queue behind them.
+    Concurrency,
+    /// The rate of requests.
+    Requests,
+    /// The rate of tokens.
+    Tokens,
+    /// A [cap](crate::layers::budget::Cap) on spending.
+    Spending {
+        /// The cap's name.
+        cap: Arc<str>,
+        /// True if the cap counts a single key's requests.
+        of_key: bool,
+        /// True if the cap counts a single feature's requests.
+        of_feature: bool,
+    },
+}
+
+impl LlmError {
+    /// Returns the limit on this side that refused the request, if one did.
+    pub fn reached_limit(&self) -> Option<&ReachedLimit> {
+        self.0.limit.as_ref()
+    }
+
+    /// Sets the limit that refused the request.
+    #[inline]
+    pub(crate) fn reach(&mut self, limit: ReachedLimit) {
+        self.0.limit = Some(limit);
+    }
+
+    /// Replaces the beginning of a bulkhead's message, which names a feature, by the caller.
+    pub(crate) fn of_callers_limit(mut self) -> Self {
+        let load = self.message().rsplit_once(": ").map_or(self.message(), |(_, load)| load);
+        self.0.message = format!("the caller's own limit: {load}").into();
+        self
+    }
+}
