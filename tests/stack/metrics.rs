@@ -85,7 +85,7 @@ async fn the_incident_of_2026_06_15_is_measured_right() {
     assert_eq!(is("steadfast_dead_attempts_total", &[r#"tier="sonnet""#]), failures);
     // Five to trip, those under way, and the probes: of each eighth second at first, and of each minute at last.
     assert!((150.0..300.0).contains(&failures), "{failures}");
-    assert!(is("steadfast_refusals_total", &[r#"kind="circuit_open""#]) >= by_gpt - failures);
+    assert!(is("steadfast_refused_calls_total", &[r#"kind="circuit_open""#]) >= by_gpt - failures);
     assert!(is("steadfast_circuit_transitions_total", &[r#"state="open""#]) >= 150.0);
     assert_eq!(is("steadfast_circuit_state", &[r#"tier="sonnet""#, r#"state="closed""#]), 1.0);
     assert_eq!(is("steadfast_first_token_seconds_count", &[]), all);

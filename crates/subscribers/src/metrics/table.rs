@@ -169,7 +169,7 @@ pub(super) const FAILURES: Metric = Metric::counter(
     "Calls sent to a provider that failed, by kind.",
 );
 pub(super) const REFUSALS: Metric = Metric::counter(
-    "steadfast_refusals_total",
+    "steadfast_refused_calls_total",
     &["tier", "kind"],
     "Calls refused before sending, for example by an open circuit.",
 );

@@ -180,7 +180,7 @@ async fn a_refusal_on_this_side_is_no_attempt_but_the_request_was_rescued() {
     metrics.event(&Event::RequestEnded(request));
     let page = Page::of(&page);
     assert_eq!(page.sum("steadfast_attempts_total", &[]), 2.0);
-    assert_eq!(page.sum("steadfast_refusals_total", &[r#"tier="sonnet""#, r#"kind="circuit_open""#]), 1.0);
+    assert_eq!(page.sum("steadfast_refused_calls_total", &[r#"tier="sonnet""#, r#"kind="circuit_open""#]), 1.0);
     assert_eq!(page.sum("steadfast_dead_attempts_total", &[]), 0.0);
     assert_eq!(
         page.sum("steadfast_rescued_requests_total", &[]),
