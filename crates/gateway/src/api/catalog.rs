@@ -13,6 +13,7 @@ use super::{
     gemini::{self, PathCall},
     inbound,
     keys::Key,
+    pipeline::deny_at_door,
     query::decoded_path,
     refusal,
     request_options::RequestOptions,
@@ -280,7 +281,7 @@ async fn counted(
     });
     let _permit = match permit {
         Ok(permit) => permit,
-        Err(denied) => return refusal::deny(denied, dialect),
+        Err(denied) => return deny_at_door(&gateway, &denied, key.as_ref(), dialect),
     };
     let body = match gateway.reader(&settings, key.as_ref()).read(&head.headers, body).await {
         Ok(body) => body,
@@ -296,7 +297,7 @@ async fn counted(
         Err(error) => return refusal::refuse(&error, dialect),
     };
     if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
-        return refusal::deny(denied, dialect);
+        return deny_at_door(&gateway, &denied, key.as_ref(), dialect);
     }
     let request = match gateway.archive().filter(|_| dialect == Dialect::Responses) {
         // The count is of the whole conversation.

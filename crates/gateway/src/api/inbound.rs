@@ -1,6 +1,6 @@
 //! The bodies of HTTP requests, and the [`LlmRequest`]s that they are.
 
-use std::{error, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{error, fmt, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -41,7 +41,7 @@ pub(crate) enum BodyError {
 
 impl BodyError {
     pub(crate) fn error(self, settings: &Settings) -> LlmError {
-        match self {
+        let error = match self {
             Self::TooLarge => {
                 let message =
                     format!("the body is over the gateway's limit of {} bytes (`gateway.max_body`)", settings.body);
@@ -58,7 +58,8 @@ impl BodyError {
             Self::TooSlow => LlmError::new(ErrorKind::InvalidRequest, "the body did not arrive in time"),
             Self::Broken => LlmError::new(ErrorKind::InvalidRequest, "the body broke off"),
             Self::Stopping => stopping(),
-        }
+        };
+        error.with_source(self)
     }
 
     /// Returns the status, if it differs from the error's own in some dialect.
@@ -70,6 +71,20 @@ impl BodyError {
         }
     }
 }
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "body over the limit",
+            Self::OutOfMemory(_) => "no memory for the body",
+            Self::TooSlow => "body too slow",
+            Self::Broken => "body broken off",
+            Self::Stopping => "stopped while the body came",
+        })
+    }
+}
+
+impl error::Error for BodyError {}
 
 /// The time after which there may be memory again.
 const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);

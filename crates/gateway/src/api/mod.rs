@@ -32,6 +32,7 @@ mod pipeline;
 mod query;
 mod records;
 mod refusal;
+mod refusals;
 mod repeats;
 mod request_options;
 mod routes;

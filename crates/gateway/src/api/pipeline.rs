@@ -104,12 +104,15 @@ pub(crate) fn answer<'a>(
     let (Parts { headers, extensions, .. }, body) = request.into_parts();
     let key = extensions.get::<Arc<Key>>().cloned();
     let mut options = RequestOptions::from_headers(&headers);
+    if let Some(key) = &key
+        && let Err(denied) = admit(key, &mut options)
+    {
+        return immediate(deny_at_door(gateway, &denied, Some(key), dialect));
+    }
     let mut entry = gateway.records.begin(dialect);
+    entry.set_own_time(options.timeout);
     if let Some(key) = &key {
         entry.set_key(&key.name);
-        if let Err(denied) = admit(key, &mut options) {
-            return immediate(deny(&entry, denied, dialect));
-        }
     }
     let (gateway, record) = (gateway.clone(), entry.record());
     let answering = async move {
@@ -136,7 +139,7 @@ pub(crate) fn answer<'a>(
                 Err(error) => return fail(&entry, options.explain, &error, dialect),
             };
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
-            return deny(&entry, denied, dialect);
+            return deny(&entry, &denied, dialect);
         }
         if let Some(wire) = request.wire().filter(|wire| wire.is_background()) {
             // The program's own client talks to the provider that keeps the response.
@@ -447,12 +450,15 @@ fn events_response(head: HeaderMap, events: EventStream, is_array: bool) -> Resp
 
 /// Returns the response to a failure.
 pub(super) fn fail(entry: &Entry, explain: bool, error: &LlmError, dialect: Dialect) -> Response<Body> {
-    entry.failed(Outcome::Failed, error);
+    let is_refused = entry.failed(Outcome::Failed, error);
     let mut response = match Denial::of(error) {
-        Some(denied) => refusal::deny(denied, dialect),
+        Some(denied) => refusal::deny(&denied, dialect),
         None => refuse(error, dialect),
     };
-    log_failure(entry, error, response.status());
+    // A refusal has a line of its own.
+    if !is_refused {
+        log_failure(entry, error, response.status());
+    }
     entry.write_headers(explain, response.headers_mut());
     set_request_id(dialect, response.headers_mut());
     response
@@ -470,10 +476,23 @@ pub(super) fn body_failure(
     refusal::close_connection(error, response)
 }
 
-/// Returns the response to a denial.
-pub(super) fn deny(entry: &Entry, denied: Denial, dialect: Dialect) -> Response<Body> {
-    let error = LlmError::new(ErrorKind::Auth, "the key does not allow it");
-    entry.failed(Outcome::Failed, &error);
+/// Returns the response to a denial of a request that has its record.
+pub(super) fn deny(entry: &Entry, denied: &Denial, dialect: Dialect) -> Response<Body> {
+    entry.denied(denied);
+    denial(entry, denied, dialect)
+}
+
+/// Returns the response to a denial at the door.
+pub(super) fn deny_at_door(
+    gateway: &GatewayState,
+    denied: &Denial,
+    key: Option<&Arc<Key>>,
+    dialect: Dialect,
+) -> Response<Body> {
+    denial(&gateway.denied(denied, key, dialect), denied, dialect)
+}
+
+fn denial(entry: &Entry, denied: &Denial, dialect: Dialect) -> Response<Body> {
     let mut response = refusal::deny(denied, dialect);
     entry.write_headers(false, response.headers_mut());
     set_request_id(dialect, response.headers_mut());

@@ -1,37 +1,33 @@
 //! Decision records: the outcome of the last requests, and the reasons.
 //!
-//! A record has no word of a request or an answer. A ring keeps them, so that memory is bounded and a lookup by id is
-//! one step: the id has the slot's number.
+//! A record has no word of a request or an answer. [`Records`] keeps the last ones.
 
 mod filter;
+mod ring;
 #[cfg(test)]
 mod tests;
 
 use std::{
     borrow::Cow,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use steadfast::{Attempt, Degradation, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
 use tokio::time::Instant;
 
-pub(crate) use self::filter::RecordFilter;
-use super::{cache::CacheOutcome, refusal, repeats::Repeat};
-use crate::{lock::lock, wall_clock};
-
-/// The records of the last requests.
-#[derive(Debug)]
-pub(crate) struct Records {
-    slots: Box<[Mutex<Option<Arc<Record>>>]>,
-    next: AtomicU64,
-}
+pub(crate) use self::{filter::RecordFilter, ring::Records};
+use super::{
+    cache::CacheOutcome,
+    keys::Denial,
+    refusal,
+    refusals::{OwnTime, Refusal, Refusals},
+    repeats::Repeat,
+};
+use crate::lock::lock;
 
 /// The record of one request.
 #[derive(Debug)]
@@ -56,6 +52,8 @@ struct RecordState {
     stream: bool,
     outcome: Outcome,
     failure: Option<ErrorKind>,
+    /// The limit that refused the request, which is no failure of a provider. Boxed: few requests have one.
+    refusal: Option<Box<Refusal>>,
     // Shared with the step that answered: each new record drops the oldest, whose own memory has left the processor's
     // cache by then.
     tier: Option<Arc<str>>,
@@ -107,61 +105,6 @@ impl Outcome {
     }
 }
 
-impl Records {
-    /// Creates a ring of this many records, at least one.
-    pub(crate) fn new(room: usize) -> Self {
-        let slots = (0..room.max(1)).map(|_| Mutex::default()).collect();
-        Self { slots, next: AtomicU64::new(0) }
-    }
-
-    /// Starts the record of a request, in place of the oldest.
-    pub(crate) fn begin(&self, dialect: Dialect) -> Entry {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let id = id(number, fastrand::u64(..));
-        let (at, begun) = (wall_clock::since_1970(), Instant::now());
-        let record = Arc::new(Record { number, id, at, begun, dialect, state: Mutex::default() });
-        let before = lock(self.slot(number)).replace(record.clone());
-        // Dropped outside the lock.
-        drop(before);
-        Entry { record, called: None, has_cache: false, repeat: None, quiet: Duration::ZERO }
-    }
-
-    /// Returns the record with this id, if it is still kept.
-    pub(crate) fn find(&self, id: &str) -> Option<Arc<Record>> {
-        let number = id.strip_prefix("sf-")?.split_once('-')?.0;
-        let number = u64::from_str_radix(number, 16).ok()?;
-        lock(self.slot(number)).clone().filter(|record| *record.id == *id)
-    }
-
-    /// Returns the last records that match, the newest first.
-    pub(crate) fn newest(&self, count: usize, wanted: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
-        let next = self.next.load(Ordering::Relaxed);
-        let numbers = (0..next).rev().take(self.slots.len());
-        let kept = numbers.filter_map(|number| lock(self.slot(number)).clone().filter(|kept| kept.number == number));
-        kept.filter(|record| wanted(record)).take(count).collect()
-    }
-
-    fn slot(&self, number: u64) -> &Mutex<Option<Arc<Record>>> {
-        let place = number % self.slots.len() as u64;
-        &self.slots[usize::try_from(place).unwrap_or_default()]
-    }
-}
-
-/// Returns an id: `sf-`, the number, `-`, and 16 random digits; both in base 16.
-fn id(number: u64, random: u64) -> Arc<str> {
-    let digits = |of: u64| -> [u8; 16] {
-        std::array::from_fn(|place| b"0123456789abcdef"[(of >> (60 - 4 * place) & 15) as usize])
-    };
-    let zeros = (number.leading_zeros() / 4).min(15) as usize;
-    let mut bytes = [0; 3 + 16 + 1 + 16];
-    let mut end = 0;
-    for part in [b"sf-", &digits(number)[zeros..], b"-", &digits(random)] {
-        bytes[end..end + part.len()].copy_from_slice(part);
-        end += part.len();
-    }
-    str::from_utf8(&bytes[..end]).expect("digits are ASCII").into()
-}
-
 impl Record {
     pub(crate) fn id(&self) -> &str {
         &self.id
@@ -185,7 +128,7 @@ impl Record {
             "asked_model": state.asked_model.as_deref(),
             "stream": state.stream,
             "outcome": state.outcome.name(),
-            "failure": state.failure.map(ErrorKind::name),
+            "failure": state.failure(),
             "tier": state.tier.as_deref(),
             "provider": state.provider.as_deref(),
             "model": state.model.as_deref(),
@@ -210,6 +153,12 @@ impl Record {
         }
         if let Some(call) = state.call {
             value["call"] = call.into();
+        }
+        if let Some(Refusal { reason, scope, limit, shown }) = state.refusal.as_deref() {
+            value["refusal"] = json!({"reason": reason.name(), "scope": scope.name(), "limit": limit});
+            if let Some(hash) = shown {
+                value["refusal"]["key_hash"] = hash.to_string().into();
+            }
         }
         value
     }
@@ -251,6 +200,12 @@ impl Record {
 }
 
 impl RecordState {
+    /// Returns the name of the limit that refused the request, or of the failure.
+    fn failure(&self) -> Option<&'static str> {
+        let refused = self.refusal.as_ref().map(|refusal| refusal.reason.name());
+        refused.or_else(|| self.failure.map(ErrorKind::name))
+    }
+
     /// Returns the reason for which the first tier did not serve.
     fn reason(&self) -> Option<ErrorKind> {
         let away = self.steps.iter().find(|step| matches!(step.next, Next::FailedOver | Next::Skipped))?;
@@ -300,6 +255,10 @@ fn count_sent(steps: &[Attempt]) -> usize {
 #[derive(Debug)]
 pub(crate) struct Entry {
     record: Arc<Record>,
+    /// The counter and the log of refusals.
+    refusals: Arc<Refusals>,
+    /// The time that the caller gives its request, from its begin.
+    own_time: Option<Duration>,
     /// The time at which the request went to the models.
     called: Option<Instant>,
     /// True if the stack has a cache.
@@ -311,6 +270,10 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    fn new(record: Arc<Record>, refusals: Arc<Refusals>) -> Self {
+        Self { record, refusals, own_time: None, called: None, has_cache: false, repeat: None, quiet: Duration::ZERO }
+    }
+
     pub(crate) fn id(&self) -> &str {
         &self.record.id
     }
@@ -345,6 +308,11 @@ impl Entry {
         let mut state = lock(&self.record.state);
         state.asked_model = model;
         (state.feature, state.stream) = (feature, stream);
+    }
+
+    /// Sets the time that the caller gives its request.
+    pub(crate) fn set_own_time(&mut self, own_time: Option<Duration>) {
+        self.own_time = own_time;
     }
 
     /// Records the tier that alone may answer.
@@ -416,12 +384,41 @@ impl Entry {
         }
     }
 
-    /// Records a failure, or the end of a broken answer.
-    pub(crate) fn failed(&self, outcome: Outcome, error: &LlmError) {
+    /// Records that the caller is denied the request, and reports it.
+    pub(crate) fn denied(&self, denied: &Denial) {
+        let refusal = Refusal::of_denial(denied);
+        self.report(&refusal, refusal::status_of_denial(denied));
+        let mut state = lock(&self.record.state);
+        state.refusal = Some(Box::new(refusal));
+        self.end(&mut state, Outcome::Failed);
+    }
+
+    /// Counts and logs a refusal.
+    fn report(&self, refusal: &Refusal, status: StatusCode) {
+        self.refusals.report(refusal, self.key(), self.id(), status);
+    }
+
+    /// Returns the state of the time that the caller gives its request.
+    fn own_time(&self) -> OwnTime {
+        match self.own_time {
+            None => OwnTime::Unset,
+            Some(time) if self.record.begun.elapsed() >= time => OwnTime::Over,
+            Some(_) => OwnTime::Running,
+        }
+    }
+
+    /// Records a failure, or the end of a broken answer. Returns true for a refusal on this side, which it reports.
+    pub(crate) fn failed(&self, outcome: Outcome, error: &LlmError) -> bool {
         let tier = lock(&self.record.state).tier.clone();
+        let refusal = Refusal::of(error, self.own_time());
+        let is_refused = refusal.is_some();
+        let status = || refusal::status_of(self.record.dialect)(error);
+        if let Some(refusal) = &refusal {
+            self.report(refusal, status());
+        }
         match (&self.repeat, tier) {
             (Some(repeat), _) if outcome == Outcome::Failed => {
-                repeat.failed(error, self.called.is_some(), refusal::status_of(self.record.dialect)(error));
+                repeat.failed(error, self.called.is_some(), status());
             }
             (Some(repeat), Some(tier)) if outcome == Outcome::Broken => repeat.broke(&tier, error.kind()),
             _ => {}
@@ -429,6 +426,7 @@ impl Entry {
         let steps = (outcome == Outcome::Failed).then(|| truncated(error.attempts().to_vec()));
         let mut state = lock(&self.record.state);
         state.failure = Some(error.kind());
+        state.refusal = refusal.map(Box::new);
         state.repeated |= error.is_possible_repeat();
         if let Some(steps) = steps {
             let unrecorded = steps.is_empty() && self.called.is_some() && !error.kind().is_local();
@@ -436,6 +434,7 @@ impl Entry {
             state.steps = steps;
         }
         self.end(&mut state, outcome);
+        is_refused
     }
 
     /// Records that the answer is complete.

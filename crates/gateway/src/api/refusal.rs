@@ -15,7 +15,7 @@ use super::{inbound::BodyError, keys::Denial};
 use crate::limits::Settings;
 
 /// `false` on an error that no repeat helps, so that official clients make none.
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The longest wait that the official clients keep; after a longer one they repeat at will.
 const MAX_CLIENT_WAIT: Duration = Duration::from_secs(60);
 /// The longest wait that a refusal of the gateway's own names. The official SDKs obey up to a minute, twice: their
@@ -90,7 +90,7 @@ impl std::error::Error for ToldBefore {}
 /// Returns a function from a failure to its status in this dialect, for events and metrics.
 pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
     fn of(error: &LlmError, dialect: Dialect) -> StatusCode {
-        Denial::of(error).map_or_else(|| status_and_body(error, dialect).0, |denied| denial_codes(&denied).0)
+        Denial::of(error).map_or_else(|| status_and_body(error, dialect).0, |denied| status_of_denial(&denied))
     }
     match dialect {
         Dialect::Anthropic => |error| of(error, Dialect::Anthropic),
@@ -152,13 +152,15 @@ pub(crate) fn close_connection(error: BodyError, mut response: Response<Body>) -
     response
 }
 
+/// Returns the status of a denial.
+pub(crate) fn status_of_denial(denied: &Denial) -> StatusCode {
+    denial_codes(denied).0
+}
+
 /// Returns the response to a denial.
-pub(crate) fn deny(denied: Denial, dialect: Dialect) -> Response<Body> {
-    let (status, anthropic, openai, code) = denial_codes(&denied);
-    let wait = match denied {
-        Denial::Rate(wait) | Denial::Tokens(wait) => Some(wait),
-        _ => None,
-    };
+pub(crate) fn deny(denied: &Denial, dialect: Dialect) -> Response<Body> {
+    let (status, anthropic, openai, code) = denial_codes(denied);
+    let wait = denied.wait();
     let message = match wait {
         // Clients of Responses read the wait in the message.
         Some(wait) if dialect == Dialect::Responses => format!("{denied}. Please try again in {}s.", precise(wait)),
@@ -176,22 +178,26 @@ pub(crate) fn deny(denied: Denial, dialect: Dialect) -> Response<Body> {
     if let Some(wait) = wait {
         response.headers_mut().insert(header::RETRY_AFTER, seconds(wait.min(MAX_OWN_WAIT)));
     }
+    if status != StatusCode::TOO_MANY_REQUESTS || matches!(denied, Denial::Tokens(None, _)) {
+        // Another key or another request may pass; Claude Code would repeat this one for more than a minute.
+        response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
     response
 }
 
 /// Returns the status, Anthropic's type, and OpenAI's type and code.
 fn denial_codes(denied: &Denial) -> (StatusCode, &'static str, &'static str, &'static str) {
     match denied {
-        Denial::NoKey | Denial::UnknownKey | Denial::Expired => {
+        Denial::NoKey | Denial::UnknownKey(_) | Denial::Expired(_) => {
             (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_request_error", "invalid_api_key")
         }
-        Denial::Feature | Denial::Model | Denial::Origin | Denial::NotAdmin => {
+        Denial::Feature(_) | Denial::Model(_) | Denial::Origin | Denial::NotAdmin(_) | Denial::NotReviewer(_) => {
             (StatusCode::FORBIDDEN, "permission_error", "invalid_request_error", "permission_denied")
         }
-        Denial::Rate(_) | Denial::InFlight => {
+        Denial::Rate(..) | Denial::InFlight(_) => {
             (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "requests", "rate_limit_exceeded")
         }
-        Denial::Tokens(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "tokens", "rate_limit_exceeded"),
+        Denial::Tokens(..) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "tokens", "rate_limit_exceeded"),
     }
 }
 
@@ -312,6 +318,8 @@ pub(crate) fn json(status: StatusCode, body: impl Into<Body>) -> Response<Body> 
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use http_body_util::BodyExt;
 
     use super::*;
@@ -389,29 +397,36 @@ mod tests {
     #[tokio::test]
     async fn a_key_over_its_rate_is_told_the_wait_in_the_words_that_codex_reads() {
         let wait = Duration::from_millis(1200);
-        for denied in [Denial::Rate(wait), Denial::Tokens(wait)] {
-            let response = deny(denied, Dialect::Responses);
+        for denied in [Denial::Rate(wait, NonZeroU32::MIN), Denial::Tokens(Some(wait), None)] {
+            let response = deny(&denied, Dialect::Responses);
             assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (429, &"2".parse().unwrap()));
             let body: Value = serde_json::from_str(&text(response).await).unwrap();
             assert_eq!(body["error"]["code"], "rate_limit_exceeded");
             let message = body["error"]["message"].as_str().unwrap();
             assert!(message.ends_with("are used up. Please try again in 1.2s."), "{message}");
-            let other: Value = serde_json::from_str(&text(deny(denied, Dialect::OpenAi)).await).unwrap();
+            let other: Value = serde_json::from_str(&text(deny(&denied, Dialect::OpenAi)).await).unwrap();
             assert_eq!(other["error"]["message"], denied.to_string());
         }
-        let body: Value = serde_json::from_str(&text(deny(Denial::InFlight, Dialect::Responses)).await).unwrap();
-        assert_eq!(body["error"]["message"], Denial::InFlight.to_string());
+        let in_flight = Denial::InFlight(None);
+        let body: Value = serde_json::from_str(&text(deny(&in_flight, Dialect::Responses)).await).unwrap();
+        assert_eq!(body["error"]["message"], in_flight.to_string());
     }
 
     #[tokio::test]
     async fn a_caller_of_gemini_is_refused_in_googles_words() {
         let cases = [
-            (Denial::UnknownKey, 401, "UNAUTHENTICATED", "reason", "API_KEY_INVALID"),
-            (Denial::Model, 403, "PERMISSION_DENIED", "", ""),
-            (Denial::Rate(Duration::from_millis(1200)), 429, "RESOURCE_EXHAUSTED", "retryDelay", "1.2s"),
+            (Denial::Expired("one".into()), 401, "UNAUTHENTICATED", "reason", "API_KEY_INVALID"),
+            (Denial::Model(Vec::new().into()), 403, "PERMISSION_DENIED", "", ""),
+            (
+                Denial::Rate(Duration::from_millis(1200), NonZeroU32::MIN),
+                429,
+                "RESOURCE_EXHAUSTED",
+                "retryDelay",
+                "1.2s",
+            ),
         ];
         for (denied, status, name, field, value) in cases {
-            let response = deny(denied, Dialect::Gemini);
+            let response = deny(&denied, Dialect::Gemini);
             assert_eq!(response.status(), status);
             let body: Value = serde_json::from_str(&text(response).await).unwrap();
             let error = &body["error"];

@@ -17,7 +17,8 @@ pub(crate) struct RequestOptions {
     idempotency_key: Option<Box<str>>,
     /// True for a key that is too long to keep. It must not pass for none: the repeat would be a second call.
     key_is_too_long: bool,
-    timeout: Option<Duration>,
+    /// The time that the caller gives its request.
+    pub(crate) timeout: Option<Duration>,
     no_fallback: bool,
     human: Option<Box<HumanOptions>>,
     /// The header's value: an invalid commit point must not pass for none.

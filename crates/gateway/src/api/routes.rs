@@ -8,7 +8,7 @@ use axum::{
     Extension, Router,
     body::Body,
     extract::{Path, State},
-    middleware::{Next, from_fn, from_fn_with_state},
+    middleware::{Next, from_fn_with_state},
     routing::{get, post},
 };
 use futures_util::FutureExt;
@@ -243,7 +243,7 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
         .route("/requests", get(requests))
         .route("/admin/keys", get(keys::list))
         .route("/handoff/answers/{id}", get(handoff::answer))
-        .route_layer(from_fn(with_rate_limit))
+        .route_layer(from_fn_with_state(gateway.clone(), with_rate_limit))
         // A lookup of one record does not count, so that a caller can see why it was refused.
         .route("/requests/{id}", get(request))
         .route_layer(from_fn_with_state(gateway.clone(), with_key));
@@ -286,16 +286,24 @@ pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
 async fn with_key(State(gateway): State<Arc<GatewayState>>, mut request: Request<Body>, next: Next) -> Response<Body> {
     match authorize(&gateway, &mut request) {
         Ok(()) => next.run(request).await,
-        Err(denied) => refusal::deny(denied, dialect_of(request.uri().path(), request.headers())),
+        Err(denied) => {
+            pipeline::deny_at_door(&gateway, &denied, None, dialect_of(request.uri().path(), request.headers()))
+        }
     }
 }
 
 /// Counts a request against its key's rate, like a call of a model.
-async fn with_rate_limit(request: Request<Body>, next: Next) -> Response<Body> {
-    let admitted = request.extensions().get::<Arc<Key>>().map_or(Ok(()), |key| key.admit(Instant::now()));
-    match admitted {
+async fn with_rate_limit(
+    State(gateway): State<Arc<GatewayState>>,
+    request: Request<Body>,
+    next: Next,
+) -> Response<Body> {
+    let key = request.extensions().get::<Arc<Key>>();
+    match key.map_or(Ok(()), |key| key.admit(Instant::now())) {
         Ok(()) => next.run(request).await,
-        Err(denied) => refusal::deny(denied, dialect_of(request.uri().path(), request.headers())),
+        Err(denied) => {
+            pipeline::deny_at_door(&gateway, &denied, key, dialect_of(request.uri().path(), request.headers()))
+        }
     }
 }
 
@@ -356,7 +364,7 @@ fn call<'a>(
     }
     let begun = panic::catch(|| match authorize(gateway, &mut request) {
         Ok(()) => pipeline::answer(gateway, connection, dialect, request),
-        Err(denied) => immediate(refusal::deny(denied, dialect)),
+        Err(denied) => immediate(pipeline::deny_at_door(gateway, &denied, None, dialect)),
     });
     let answering = begun.unwrap_or_else(|panic| {
         panic.log(None);
@@ -374,7 +382,7 @@ fn beside<'a>(
 ) -> Answering<'a> {
     let begun = panic::catch(|| match authorize(gateway, &mut request) {
         Ok(()) => answer(request),
-        Err(denied) => immediate(refusal::deny(denied, dialect)),
+        Err(denied) => immediate(pipeline::deny_at_door(gateway, &denied, None, dialect)),
     });
     begun.unwrap_or_else(|panic| {
         panic.log(None);
@@ -391,7 +399,7 @@ async fn model_method(State(gateway): State<Arc<GatewayState>>, mut request: Req
             let rate = || key.as_ref().map_or(Ok(()), |key| key.admit(Instant::now()));
             match admitted.and_then(|()| rate()) {
                 Ok(()) => catalog::gemini_tokens(&gateway, key, request).await,
-                Err(denied) => refusal::deny(denied, Dialect::Gemini),
+                Err(denied) => pipeline::deny_at_door(&gateway, &denied, key.as_ref(), Dialect::Gemini),
             }
         }
         Some(_) => {

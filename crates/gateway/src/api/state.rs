@@ -1,9 +1,16 @@
 use std::sync::Arc;
 
-use steadfast::BoxLlmService;
+use steadfast::{BoxLlmService, Dialect};
 use steadfast_handoff::Desk;
 
-use super::{catalog::Catalog, keys::Keys, records::Records, repeats::Repeats, unknown_paths::UnknownPaths};
+use super::{
+    catalog::Catalog,
+    keys::{Denial, Key, Keys},
+    records::{Entry, Records},
+    refusals::Refusals,
+    repeats::Repeats,
+    unknown_paths::UnknownPaths,
+};
 use crate::{
     lifecycle::Lifecycle,
     limits::{Memory, Settings},
@@ -19,6 +26,7 @@ pub(crate) struct GatewayState {
     pub(crate) memory: Arc<Memory>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) records: Records,
+    pub(crate) refusals: Arc<Refusals>,
     /// The last failures of each caller.
     pub(crate) repeats: Arc<Repeats>,
     pub(crate) unknown_paths: UnknownPaths,
@@ -32,11 +40,13 @@ pub(crate) struct GatewayState {
 impl GatewayState {
     /// Creates the state of a gateway to this service.
     pub(crate) fn new(service: BoxLlmService, catalog: Catalog, keys: Option<Keys>, settings: Settings) -> Self {
+        let refusals = Arc::<Refusals>::default();
         Self {
             service,
             catalog,
             keys: keys.map(Arc::new),
-            records: Records::new(settings.records),
+            records: Records::new(settings.records, refusals.clone()),
+            refusals,
             repeats: Arc::default(),
             unknown_paths: UnknownPaths::default(),
             any_origin: false,
@@ -45,6 +55,23 @@ impl GatewayState {
             #[cfg(test)]
             desk: None,
         }
+    }
+
+    /// Records, counts and logs that a caller is denied a request at the door.
+    pub(crate) fn denied(&self, denied: &Denial, key: Option<&Arc<Key>>, dialect: Dialect) -> Entry {
+        let entry = self.records.begin_refused(dialect);
+        if let Some(key) = key {
+            entry.set_key(&key.name);
+        } else if let Denial::Expired(name) = denied {
+            entry.set_key(name);
+        }
+        entry.denied(denied);
+        entry
+    }
+
+    /// Returns the gateway's own counters in Prometheus' format.
+    pub(crate) fn counters(&self) -> String {
+        self.unknown_paths.metrics() + &self.refusals.metrics(self.lifecycle.turned_away.count())
     }
 
     /// Returns the desk for tasks, if the stack hands requests to people.

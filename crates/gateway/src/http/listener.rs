@@ -83,6 +83,7 @@ pub(crate) async fn serve<H: Handler>(
         } else if let Ok(permit) = spare.clone().try_acquire_owned() {
             server.connections.spawn(server.clone().serve_probe(stream, permit));
         } else {
+            lifecycle.turned_away.report();
             reject(stream).await;
         }
     }
@@ -129,7 +130,10 @@ impl<H: Handler> Server<H> {
     async fn serve_probe(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit) {
         match self.is_probe(&stream, PROBE_TIMEOUT).await {
             Some(true) => self.probe(stream).await,
-            _ => reject(stream).await,
+            _ => {
+                self.lifecycle.turned_away.report();
+                reject(stream).await;
+            }
         }
         drop(permit);
     }

@@ -118,7 +118,7 @@ impl ServeOptions {
             log: log.clone(),
             reload: read_again,
         };
-        let router = router(gateway.clone()).merge(observer.router(&gateway.unknown_paths));
+        let router = router(gateway.clone()).merge(observer.router(gateway.clone()));
         let (lifecycle, calls_out) = (gateway.lifecycle.clone(), gateway.catalog.calls_out());
         let routes = Routes::new(gateway, router);
         let serving = http::serve(listener, routes, lifecycle, calls_out, requests);

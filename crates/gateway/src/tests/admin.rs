@@ -404,6 +404,10 @@ async fn each_order_is_in_the_log_once_with_the_keys_name_and_no_key_is() {
     assert_eq!(lines(&["operation=\"pin_level\" feature=\"chat\" level=3 by=\"ana\""]), 1, "{log}");
     assert_eq!(lines(&["operation=\"force_close\" tier=\"sonnet\" by=\"ana\""]), 1, "{log}");
     assert_eq!(lines(&["action=\"reload\"", "by=\"ana\""]), 1, "{log}");
-    assert_eq!(lines(&["key without `admin: true`", "key=\"caller\"", path]), 1, "{log}");
+    assert_eq!(
+        lines(&["event=\"request_refused\" reason=\"permission\" scope=\"key\" key=\"caller\"", path]),
+        1,
+        "{log}"
+    );
     assert!(!log.contains("sk-of"), "{log}");
 }

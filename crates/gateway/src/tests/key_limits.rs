@@ -201,7 +201,7 @@ async fn a_key_has_so_many_requests_in_flight_and_no_more() {
     assert_eq!((status, &*kind), (429, "rate_limit_error"), "{message}");
     assert!(message.contains("in flight"), "{message}");
     let record = &limited.server.get("/requests", &[ONE]).await.json()["requests"][0];
-    assert_eq!((&record["failure"], &record["attempts"]), (&"bulkhead_full".into(), &0.into()), "{record}");
+    assert_eq!((&record["failure"], &record["attempts"]), (&"concurrency".into(), &0.into()), "{record}");
     assert_eq!(limited.seen("one").await["inFlight"], 2);
     let mut other = limited.server.connect().await;
     other.post(MESSAGES, &[TWO], &hello(true)).await;

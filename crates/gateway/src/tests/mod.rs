@@ -24,6 +24,7 @@ mod memory;
 mod nesting;
 mod panics;
 mod protocols;
+mod refusals;
 mod repeats;
 mod responses;
 mod responses_input;

@@ -31,7 +31,7 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     routing::{get, post},
 };
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use steadfast::Dialect;
 use steadfast_stack::StackHandle;
 use tokio::time::Instant;
@@ -42,7 +42,9 @@ use super::{
     GatewayState,
     catalog::Catalog,
     keys::{Denial, Key},
-    refusal,
+    pipeline::deny_at_door,
+    records::Entry,
+    refusal::SHOULD_RETRY,
 };
 
 /// Returns the operators' paths, if there is a stack to operate.
@@ -78,13 +80,8 @@ async fn only_administrators(
         Err(refused) => return *refused,
     };
     if !key.admin {
-        tracing::warn!(
-            key = &*key.name,
-            path = request.uri().path(),
-            "key without `admin: true` on an administrator's path"
-        );
         let message = "this key is not an administrator's; use one with `admin: true` in the file of keys";
-        return error(StatusCode::FORBIDDEN, "permission_error", message);
+        return forbid(&gateway, &Denial::NotAdmin(request.uri().path().into()), &key, message);
     }
     request.extensions_mut().insert(stack.acting_as(&*key.name));
     next.run(request).await
@@ -105,13 +102,26 @@ pub(crate) fn key_of(
             Denial::NoKey => &*format!("no key: send one with {needed} in `Authorization: Bearer` or `x-api-key`"),
             _ => "the gateway does not know this key, or it has expired",
         };
-        error(StatusCode::UNAUTHORIZED, "authentication_error", message)
+        let response = error(StatusCode::UNAUTHORIZED, "authentication_error", message);
+        final_denial(&gateway.denied(&denied, None, Dialect::OpenAi), response)
     })?;
     // Requests here count against the key's rate, as calls of models do.
     match key.admit(Instant::now()) {
         Ok(()) => Ok(key),
-        Err(denied) => Err(refusal::deny(denied, Dialect::OpenAi).into()),
+        Err(denied) => Err(deny_at_door(gateway, &denied, Some(&key), Dialect::OpenAi).into()),
     }
+}
+
+/// Returns the response to a key that may not give this order.
+pub(crate) fn forbid(gateway: &GatewayState, denied: &Denial, key: &Arc<Key>, message: &str) -> Response<Body> {
+    let entry = gateway.denied(denied, Some(key), Dialect::OpenAi);
+    final_denial(&entry, error(StatusCode::FORBIDDEN, "permission_error", message))
+}
+
+fn final_denial(entry: &Entry, mut response: Response<Body>) -> Response<Body> {
+    entry.write_headers(false, response.headers_mut());
+    response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    response
 }
 
 async fn list(Extension(stack): Operator) -> Response<Body> {

@@ -41,8 +41,8 @@ use steadfast_handoff::Desk;
 use self::outcome::no_desk;
 use super::{
     GatewayState,
-    admin::{error, key_of},
-    keys::Key,
+    admin::{forbid, key_of},
+    keys::{Denial, Key},
 };
 pub(crate) use answers::answer;
 
@@ -84,13 +84,8 @@ async fn only_reviewers(
         Err(refused) => return *refused,
     };
     if !key.is_reviewer() {
-        tracing::warn!(
-            key = &*key.name,
-            path = request.uri().path(),
-            "key without `handoff: true` on a reviewer's path"
-        );
         let message = "this key is not a reviewer's; use one with `handoff: true` or `admin: true` in the file of keys";
-        return error(http::StatusCode::FORBIDDEN, "permission_error", message);
+        return forbid(&gateway, &Denial::NotReviewer(request.uri().path().into()), &key, message);
     }
     let Some(desk) = gateway.desk() else { return no_desk() };
     request.extensions_mut().insert(Reviewer { key, desk });

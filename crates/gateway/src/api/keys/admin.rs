@@ -11,13 +11,14 @@ use tokio::time::Instant;
 
 use super::{Denial, Key, cap_name};
 use crate::{
-    api::{GatewayState, admin::ok, refusal},
+    api::{GatewayState, admin::ok, pipeline::deny_at_door},
     wall_clock,
 };
 
 pub(crate) async fn list(State(gateway): State<Arc<GatewayState>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
-    let Some(keys) = gateway.keys.as_ref().filter(|_| key.is_some_and(|key| key.admin)) else {
-        return refusal::deny(Denial::NotAdmin, Dialect::OpenAi);
+    let key = key.map(|Extension(key)| key);
+    let Some(keys) = gateway.keys.as_ref().filter(|_| key.as_ref().is_some_and(|key| key.admin)) else {
+        return deny_at_door(&gateway, &Denial::NotAdmin("/admin/keys".into()), key.as_ref(), Dialect::OpenAi);
     };
     let spent = keys.stack.as_ref().map(Spending::of).unwrap_or_default();
     let keys: Vec<Value> = keys.current.load().iter().map(|key| entry(key, &spent)).collect();
@@ -52,8 +53,8 @@ fn entry(key: &Key, spent: &Spending) -> Value {
         "name": &*key.name,
         "admin": key.admin,
         "handoff": key.is_reviewer(),
-        "features": key.features,
-        "models": key.models,
+        "features": key.features.as_deref(),
+        "models": key.models.as_deref(),
         "expired": key.is_expired(wall_clock::since_1970()),
         "expiresAtMs": key.expires.map(|expiry| expiry.at.as_secs() * 1000),
         "requestsPerMinute": key.rate.as_ref().map(|rate| rate.per_minute),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use steadfast::{
-    BulkheadHandle, BulkheadLayer,
+    BulkheadHandle, BulkheadLayer, LlmError,
     layers::bulkhead::{self, CallerLimits},
 };
 
@@ -67,6 +67,15 @@ impl KeyLimits {
         self.handle.snapshot().iter().map(|load| load.in_flight).sum()
     }
 
+    /// Returns the denial that an error of a call is, with the limit that was reached.
+    pub(super) fn denial(&self, error: &LlmError) -> Option<Denial> {
+        match Denial::of(error)? {
+            Denial::Tokens(wait, _) => Some(Denial::Tokens(wait, self.tokens_per_minute)),
+            Denial::InFlight(_) => Some(Denial::InFlight(self.concurrency)),
+            _ => None,
+        }
+    }
+
     /// Takes a permit for work that calls no model.
     pub(super) fn permit(&self) -> Result<Option<ConcurrencyPermit>, Denial> {
         let Some(limit) = self.concurrency else { return Ok(None) };
@@ -74,7 +83,7 @@ impl KeyLimits {
         let permit = ConcurrencyPermit(self.other_work.clone());
         let taken = other_work.saturating_add(self.in_flight());
         if usize::try_from(limit.get()).is_ok_and(|limit| taken >= limit) {
-            return Err(Denial::InFlight);
+            return Err(Denial::InFlight(Some(limit)));
         }
         Ok(Some(permit))
     }

@@ -50,6 +50,7 @@ use std::{
     collections::{HashMap, HashSet},
     error, fmt,
     future::poll_fn,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     task::{Poll, ready},
@@ -61,6 +62,7 @@ use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use steadfast::{
     BoxLlmService, LlmError, LlmRequest, LlmResponse,
+    error::ReachedLimit,
     layers::{budget::BudgetKey, bulkhead::CallerLimitReached},
 };
 use steadfast_stack::{Budget, Config, ConfigError, FileWatch, StackHandle};
@@ -87,8 +89,8 @@ pub(crate) struct Keys {
 pub(crate) struct Key {
     pub(crate) name: Arc<str>,
     hash: [u8; 32],
-    features: Option<Vec<Box<str>>>,
-    models: Option<Vec<Box<str>>>,
+    features: Option<Arc<[Box<str>]>>,
+    models: Option<Arc<[Box<str>]>>,
     rate: Option<Arc<Rate>>,
     limits: Option<KeyLimits>,
     budget: Option<file::Budget>,
@@ -100,28 +102,47 @@ pub(crate) struct Key {
 }
 
 /// The reason for which a caller is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Denial {
     /// No key was shown.
     NoKey,
     /// The key is unknown.
-    UnknownKey,
-    /// The key has expired.
-    Expired,
-    /// The key is not for this feature.
-    Feature,
-    /// The key is not for this model.
-    Model,
+    UnknownKey(KeyHash),
+    /// The key of this name has expired.
+    Expired(Arc<str>),
+    /// The key is for these features alone.
+    Feature(Arc<[Box<str>]>),
+    /// The key is for these models alone.
+    Model(Arc<[Box<str>]>),
     /// The gateway has no keys, and the request comes from a foreign web page.
     Origin,
-    /// Only an administrator's key would do.
-    NotAdmin,
-    /// The key's rate is used up for this long.
-    Rate(Duration),
-    /// The key's tokens are used up for this long.
-    Tokens(Duration),
-    /// The key has as many requests in flight as it may.
-    InFlight,
+    /// Only an administrator's key would do for this path.
+    NotAdmin(Box<str>),
+    /// Only a reviewer's key would do for this path.
+    NotReviewer(Box<str>),
+    /// The key's rate is used up for this long; the number is its limit.
+    Rate(Duration, NonZeroU32),
+    /// The key's tokens are used up for this long, or are always too few; the number is their limit, if it is known.
+    Tokens(Option<Duration>, Option<NonZeroU32>),
+    /// The key has as many requests in flight as it may: this number, if it is known.
+    InFlight(Option<NonZeroU32>),
+}
+
+/// The beginning of a key's hash. It finds the key's entry in a file, and does not give the key away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct KeyHash([u8; 4]);
+
+impl KeyHash {
+    pub(crate) fn of(shown: &str) -> Self {
+        let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(shown).into();
+        Self([a, b, c, d])
+    }
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{:08x}", u32::from_be_bytes(self.0))
+    }
 }
 
 impl Denial {
@@ -129,8 +150,34 @@ impl Denial {
     pub(crate) fn of(error: &LlmError) -> Option<Self> {
         let source = error::Error::source(error)?;
         match source.downcast_ref::<CallerLimitReached>() {
-            None => source.downcast_ref().copied(),
-            Some(_) => Some(error.retry_after().map_or(Self::InFlight, Self::Tokens)),
+            None => source.downcast_ref().cloned(),
+            Some(_) => Some(match error.reached_limit() {
+                Some(ReachedLimit::Tokens) => Self::Tokens(error.retry_after(), None),
+                _ => Self::InFlight(None),
+            }),
+        }
+    }
+
+    /// Returns the time after which the key may ask again, if it is known.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Rate(wait, _) => Some(*wait),
+            Self::Tokens(wait, _) => *wait,
+            _ => None,
+        }
+    }
+
+    /// Returns the key's limit and its value, as the file of keys spells them.
+    pub(crate) fn limit(&self) -> Option<String> {
+        match self {
+            Self::Feature(allowed) => Some(format!("features: {}", allowed.join(", "))),
+            Self::Model(allowed) => Some(format!("models: {}", allowed.join(", "))),
+            Self::Rate(_, limit) => Some(format!("requests_per_minute: {limit}")),
+            Self::Tokens(_, limit) => Some(format!("tokens_per_minute: {}", (*limit)?)),
+            Self::InFlight(limit) => Some(format!("concurrency: {}", (*limit)?)),
+            Self::NotAdmin(path) => Some(format!("admin: true, for {path}")),
+            Self::NotReviewer(path) => Some(format!("handoff: true, for {path}")),
+            Self::NoKey | Self::UnknownKey(_) | Self::Expired(_) | Self::Origin => None,
         }
     }
 }
@@ -141,17 +188,19 @@ impl fmt::Display for Denial {
             Self::NoKey => {
                 "no key: send one of the gateway's in `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or `api-key`"
             }
-            Self::UnknownKey => "the gateway does not know this key",
-            Self::Expired => "this key has expired",
-            Self::Feature => "this key is not for this feature",
-            Self::Model => "this key is not for this model",
+            Self::UnknownKey(_) => "the gateway does not know this key",
+            Self::Expired(_) => "this key has expired",
+            Self::Feature(_) => "this key is not for this feature",
+            Self::Model(_) => "this key is not for this model",
             Self::Origin => {
                 "web pages may only call a gateway that has keys, or that lists their origin under `gateway.cors`"
             }
-            Self::NotAdmin => "only an administrator's key may see this",
-            Self::Rate(_) => "this key's requests per minute are used up",
-            Self::Tokens(_) => "this key's tokens per minute are used up",
-            Self::InFlight => "this key has reached its limit of requests in flight",
+            Self::NotAdmin(_) => "only an administrator's key may see this",
+            Self::NotReviewer(_) => "only a reviewer's key may see this",
+            Self::Rate(..) => "this key's requests per minute are used up",
+            Self::Tokens(None, _) => "the request alone is over this key's tokens per minute",
+            Self::Tokens(..) => "this key's tokens per minute are used up",
+            Self::InFlight(_) => "this key has reached its limit of requests in flight",
         })
     }
 }
@@ -274,9 +323,9 @@ impl Keys {
         let mut denied = Denial::NoKey;
         for shown in shown(headers).chain(in_query.filter(|shown| !shown.is_empty())) {
             match self.find(shown) {
-                Some(key) if key.is_expired(wall_clock::since_1970()) => denied = Denial::Expired,
+                Some(key) if key.is_expired(wall_clock::since_1970()) => denied = Denial::Expired(key.name.clone()),
                 Some(key) => return Ok(key),
-                None if denied == Denial::NoKey => denied = Denial::UnknownKey,
+                None if denied == Denial::NoKey => denied = Denial::UnknownKey(KeyHash::of(shown)),
                 None => {}
             }
         }
@@ -337,7 +386,7 @@ impl Key {
             (None, named) => Ok(named),
             (Some(allowed), None) => Ok(allowed.first().cloned()),
             (Some(allowed), Some(named)) if allowed.contains(&named) => Ok(Some(named)),
-            _ => Err(Denial::Feature),
+            (Some(allowed), Some(_)) => Err(Denial::Feature(allowed.clone())),
         }
     }
 
@@ -349,7 +398,7 @@ impl Key {
             (Some(start), Some(named)) => named.starts_with(start),
             (None, Some(named)) => named == pattern,
         };
-        if allowed.iter().any(|pattern| fits(pattern)) { Ok(()) } else { Err(Denial::Model) }
+        if allowed.iter().any(|pattern| fits(pattern)) { Ok(()) } else { Err(Denial::Model(allowed.clone())) }
     }
 
     /// Takes a permit for work that calls no model, within the key's concurrency.
@@ -359,7 +408,7 @@ impl Key {
 
     /// Counts a request against the key's rate.
     pub(crate) fn admit(&self, now: Instant) -> Result<(), Denial> {
-        self.rate.as_ref().map_or(Ok(()), |rate| rate.take(now).map_err(Denial::Rate))
+        self.rate.as_ref().map_or(Ok(()), |rate| rate.take(now).map_err(|wait| Denial::Rate(wait, rate.per_minute)))
     }
 
     /// Returns whether the key may see and answer tasks.
@@ -392,7 +441,11 @@ pub(crate) async fn call(
         let request = request.take().expect("polled after it was ready");
         Poll::Ready(Ok::<_, LlmError>(service.call(request)))
     });
-    calling.await?.await.or_else(LlmResponse::from_failed_answer)
+    let answered = calling.await?.await.or_else(LlmResponse::from_failed_answer);
+    answered.map_err(|error| match key.and_then(|key| key.limits.as_ref()?.denial(&error)) {
+        Some(denied) => error.with_source(denied),
+        None => error,
+    })
 }
 
 /// Iterates over the keys that a caller shows, whoever's they are.

@@ -48,10 +48,13 @@ fn a_caller_is_known_by_either_header() {
     assert_eq!(name(&[("x-goog-api-key", "sk-two")]), Ok("two".to_owned()));
     assert_eq!(name(&[("api-key", "sk-two")]), Ok("two".to_owned()));
     let in_query = |key| keys.authenticate(&HeaderMap::new(), Some(key)).map(|key| key.name.to_string());
-    assert_eq!((in_query("sk-one"), in_query("sk-")), (Ok("one".to_owned()), Err(Denial::UnknownKey)));
+    assert_eq!(
+        (in_query("sk-one"), in_query("sk-")),
+        (Ok("one".to_owned()), Err(Denial::UnknownKey(KeyHash::of("sk-"))))
+    );
     assert_eq!(name(&[]), Err(Denial::NoKey));
     assert_eq!(name(&[("authorization", "Bearer ")]), Err(Denial::NoKey));
-    assert_eq!(name(&[("x-api-key", "sk-on")]), Err(Denial::UnknownKey));
+    assert_eq!(name(&[("x-api-key", "sk-on")]), Err(Denial::UnknownKey(KeyHash::of("sk-on"))));
     assert_eq!(name(&[("authorization", "Basic sk-one")]), Err(Denial::NoKey));
     // The hash is no key.
     assert_eq!(keys.find(&hash("sk-one")).map(|key| key.name.to_string()), None);
@@ -65,11 +68,11 @@ fn a_key_is_for_its_features_and_models() {
     let key = Keys::load(&file.0).ok().unwrap().find("sk-one").unwrap();
     assert_eq!(key.feature(None), Ok(Some("search".into())));
     assert_eq!(key.feature(Some("chat".into())), Ok(Some("chat".into())));
-    assert_eq!(key.feature(Some("other".into())), Err(Denial::Feature));
+    assert_eq!(key.feature(Some("other".into())), Err(Denial::Feature(["search".into(), "chat".into()].into())));
     for (model, may) in [("gpt-4o", true), ("claude-x", true), ("gpt-4o-mini", false), ("claude", false)] {
         assert_eq!(key.model(Some(model)).is_ok(), may, "{model}");
     }
-    assert_eq!(key.model(None), Err(Denial::Model));
+    assert_eq!(key.model(None), Err(Denial::Model(["gpt-4o".into(), "claude-*".into()].into())));
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +84,8 @@ async fn a_reload_brings_new_keys_and_keeps_rates_and_a_wrong_file_changes_nothi
     std::fs::write(&file.0, format!("keys:\n{limited}{}", entry("two", "sk-two", ""))).unwrap();
     keys.reload();
     assert!(keys.find("sk-two").is_some());
-    assert_eq!(keys.find("sk-one").unwrap().admit(Instant::now()), Err(Denial::Rate(Duration::from_secs(60))));
+    let denied = Err(Denial::Rate(Duration::from_secs(60), NonZeroU32::MIN));
+    assert_eq!(keys.find("sk-one").unwrap().admit(Instant::now()), denied);
     std::fs::write(&file.0, "keys: [").unwrap();
     keys.reload();
     assert!(keys.find("sk-two").is_some());
@@ -95,9 +99,12 @@ fn an_expired_key_is_refused_and_another_beside_it_is_not() {
     let keys = Keys::load(&file.0).ok().unwrap();
     let caller =
         |pairs: &[(&'static str, &'static str)]| keys.authenticate(&shown(pairs), None).map(|key| key.name.to_string());
-    assert_eq!(caller(&[("x-api-key", "sk-one")]), Err(Denial::Expired));
+    assert_eq!(caller(&[("x-api-key", "sk-one")]), Err(Denial::Expired("one".into())));
     assert_eq!(caller(&[("x-api-key", "sk-two")]), Ok("two".to_owned()));
-    assert_eq!(caller(&[("authorization", "Bearer sk-one"), ("x-api-key", "another")]), Err(Denial::Expired));
+    assert_eq!(
+        caller(&[("authorization", "Bearer sk-one"), ("x-api-key", "another")]),
+        Err(Denial::Expired("one".into()))
+    );
     assert_eq!(caller(&[("authorization", "Bearer sk-one"), ("x-api-key", "sk-two")]), Ok("two".to_owned()));
 }
 

@@ -25,7 +25,10 @@ use super::{
     addresses::Deployment,
     keys::{self, Key},
     panic,
-    pipeline::{ConnectionContext, admit, body_failure, copy_headers, deny, fail, immediate, panicked, set_request_id},
+    pipeline::{
+        ConnectionContext, admit, body_failure, copy_headers, deny, deny_at_door, fail, immediate, panicked,
+        set_request_id,
+    },
     records::{Entry, Outcome},
     refusal,
     request_options::{RequestOptions, forwarded},
@@ -44,13 +47,16 @@ pub(crate) fn answer<'a>(
     let (Parts { headers, extensions, .. }, body) = request.into_parts();
     let (key, dialect) = (extensions.get::<Arc<Key>>().cloned(), call.dialect());
     let mut options = RequestOptions::from_headers(&headers);
+    if let Some(key) = &key
+        && let Err(denied) = admit(key, &mut options)
+    {
+        return immediate(deny_at_door(gateway, &denied, Some(key), dialect));
+    }
     let mut entry = gateway.records.begin(dialect);
     entry.set_call(call.kind.name());
+    entry.set_own_time(options.timeout);
     if let Some(key) = &key {
         entry.set_key(&key.name);
-        if let Err(denied) = admit(key, &mut options) {
-            return immediate(deny(&entry, denied, dialect));
-        }
     }
     let (gateway, record, is_coheres) = (gateway.clone(), entry.record(), call.is_coheres());
     let answering = async move {
@@ -80,7 +86,7 @@ pub(crate) fn answer<'a>(
             Err(error) => return fail(&entry, options.explain, &error, dialect),
         };
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
-            return deny(&entry, denied, dialect);
+            return deny(&entry, &denied, dialect);
         }
         let model: Option<Arc<str>> = request.model().map(Into::into);
         entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());

@@ -32,7 +32,10 @@ use super::{
     inbound::BodyError,
     keys::Key,
     panic,
-    pipeline::{ConnectionContext, admit, body_failure, copy_headers, deny, fail, immediate, panicked, set_request_id},
+    pipeline::{
+        ConnectionContext, admit, body_failure, copy_headers, deny, deny_at_door, fail, immediate, panicked,
+        set_request_id,
+    },
     records::Entry,
     refusal,
     request_options::{RequestOptions, forwarded},
@@ -68,12 +71,14 @@ pub(crate) fn answer<'a>(
         return immediate(refusal::wrong_method(super::routes::shortened(&method), &allowed, dialect));
     }
     let mut options = RequestOptions::from_headers(&headers);
+    if let Some(key) = &key
+        && let Err(denied) = admit(key, &mut options)
+    {
+        return immediate(deny_at_door(gateway, &denied, Some(key), dialect));
+    }
     let mut entry = gateway.records.begin(dialect);
     if let Some(key) = &key {
         entry.set_key(&key.name);
-        if let Err(denied) = admit(key, &mut options) {
-            return immediate(deny(&entry, denied, dialect));
-        }
     }
     let (feature, explain) = (options.feature.take(), options.explain);
     entry.set_request(None, feature.clone(), false);
@@ -83,7 +88,7 @@ pub(crate) fn answer<'a>(
         let permit = key.as_ref().map_or(Ok(None), |key| key.permit());
         let _permit = match permit {
             Ok(permit) => permit,
-            Err(denied) => return deny(&entry, denied, dialect),
+            Err(denied) => return deny(&entry, &denied, dialect),
         };
         let failed = |error: &LlmError| fail(&entry, explain, error, dialect);
         let Catalog::Stack(stack) = &gateway.catalog else {
@@ -105,7 +110,7 @@ pub(crate) fn answer<'a>(
         if let Some((key, model)) = key.as_ref().zip(named.model.as_deref())
             && let Err(denied) = key.model(Some(model))
         {
-            return deny(&entry, denied, dialect);
+            return deny(&entry, &denied, dialect);
         }
         let tier = match exchange.tier(&named, feature.as_deref()).await {
             Ok(tier) => tier,

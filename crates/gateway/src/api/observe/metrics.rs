@@ -1,5 +1,7 @@
 //! `GET /metrics`, as Prometheus reads it.
 
+use std::sync::Arc;
+
 use axum::{Router, extract::State, routing::get};
 use http::{HeaderName, HeaderValue, header};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -7,7 +9,7 @@ use steadfast_stack::StackHandle;
 use steadfast_subscribers::metrics::{METRICS, Metrics, MetricsHandle};
 
 use super::task_gauges::TaskGauges;
-use crate::{api::unknown_paths::UnknownPaths, error::ServeError};
+use crate::{api::GatewayState, error::ServeError};
 
 /// Creates the metrics of a stack, and their page. The recorder is private: the process's own stays untouched.
 pub(super) fn of(stack: &StackHandle) -> Result<(Metrics, MetricsPage), ServeError> {
@@ -46,14 +48,14 @@ impl MetricsPage {
     }
 }
 
-pub(super) fn router(page: MetricsPage, waiting: TaskGauges, unknown: UnknownPaths) -> Router {
-    Router::new().route("/metrics", get(scrape)).with_state((page, waiting, unknown))
+pub(super) fn router(page: MetricsPage, waiting: TaskGauges, gateway: Arc<GatewayState>) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state((page, waiting, gateway))
 }
 
 async fn scrape(
-    State((page, waiting, unknown)): State<(MetricsPage, TaskGauges, UnknownPaths)>,
+    State((page, waiting, gateway)): State<(MetricsPage, TaskGauges, Arc<GatewayState>)>,
 ) -> ([(HeaderName, HeaderValue); 1], String) {
     page.sample();
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, text)], page.text.render() + &waiting.metrics() + &unknown.metrics())
+    ([(header::CONTENT_TYPE, text)], page.text.render() + &waiting.metrics() + &gateway.counters())
 }

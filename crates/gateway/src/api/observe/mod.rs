@@ -13,7 +13,7 @@ mod task_gauges;
 #[cfg(feature = "otlp")]
 mod traces;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::Router;
 use steadfast::events::Subscription;
@@ -23,7 +23,7 @@ use tokio::{task::AbortHandle, time::sleep};
 pub use self::logs::LogFormat;
 pub(crate) use self::logs::{Log, LogOptions};
 use self::{ledger::Ledger, metrics::MetricsPage, task_gauges::TaskGauges};
-use super::unknown_paths::UnknownPaths;
+use super::GatewayState;
 use crate::error::ServeError;
 
 /// The options of the log and the traces.
@@ -87,9 +87,9 @@ impl Observer {
     }
 
     /// Returns the paths of the metrics, the status and the page.
-    pub(crate) fn router(&self, unknown: &UnknownPaths) -> Router {
+    pub(crate) fn router(&self, gateway: Arc<GatewayState>) -> Router {
         let status = status::router(self.stack.clone(), self.ledger.clone(), self.waiting.clone());
-        metrics::router(self.page.clone(), self.waiting.clone(), unknown.clone()).merge(status).merge(page::router())
+        metrics::router(self.page.clone(), self.waiting.clone(), gateway).merge(status).merge(page::router())
     }
 }
 

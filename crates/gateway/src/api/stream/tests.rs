@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use futures_core::Stream;
 use futures_util::StreamExt as _;
 use http_body_util::BodyExt;
@@ -17,7 +19,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self { records: Records::new(4), cut: CancellationToken::new() }
+        Self { records: Records::new(4, Arc::default()), cut: CancellationToken::new() }
     }
 
     async fn reading(&self, dialect: Dialect, body: LlmBody) -> EventStream {

@@ -1,0 +1,193 @@
+//! Refusals: requests that a limit or a missing permission ends, and no failure of a provider.
+//!
+//! [`Refusal::of`] and [`Refusal::of_denial`] alone say what a refusal is. A counter, a line of the log and the
+//! request's record tell it. The reason and the scope are the counter's labels, so that their number is fixed; the log
+//! and the record name the key and its limit. Of each reason and key the log has one line in ten seconds.
+
+mod reason;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    array,
+    collections::HashMap,
+    fmt::Write as _,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use http::StatusCode;
+use steadfast_subscribers::LineLimit;
+use tokio::time::Instant;
+
+pub(crate) use self::reason::{OwnTime, Refusal, RefusalReason, RefusalScope};
+use super::keys::KeyHash;
+use crate::lock::lock;
+
+/// The counter's name.
+pub(crate) const REFUSALS_METRIC: &str = "steadfast_refusals_total";
+/// The value of `event` in the log's lines.
+pub(crate) const REFUSED_EVENT: &str = "request_refused";
+
+/// The counter and the log of refusals.
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    counts: [AtomicU64; SERIES.len()],
+    lines: Mutex<Lines>,
+}
+
+/// The counter's series, all of which exist from the start.
+const SERIES: [(RefusalReason, RefusalScope); 24] = {
+    use RefusalReason::*;
+    use RefusalScope as Of;
+    [
+        (KeyMissing, Of::Key),
+        (KeyUnknown, Of::Key),
+        (KeyExpired, Of::Key),
+        (Origin, Of::Gateway),
+        (Permission, Of::Key),
+        (Feature, Of::Key),
+        (Model, Of::Key),
+        (RequestsPerMinute, Of::Key),
+        (RequestsPerMinute, Of::Feature),
+        (RequestsPerMinute, Of::Tier),
+        (TokensPerMinute, Of::Key),
+        (TokensPerMinute, Of::Feature),
+        (TokensPerMinute, Of::Tier),
+        (Concurrency, Of::Key),
+        (Concurrency, Of::Feature),
+        (Concurrency, Of::Tier),
+        (Budget, Of::Key),
+        (Budget, Of::Feature),
+        (Budget, Of::Gateway),
+        (Budget, Of::Tier),
+        (Deadline, Of::Caller),
+        (Memory, Of::Gateway),
+        (BodySize, Of::Gateway),
+        (Connections, Of::Gateway),
+    ]
+};
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self { counts: array::from_fn(|_| AtomicU64::new(0)), lines: Mutex::default() }
+    }
+}
+
+impl Refusals {
+    /// Counts a refusal, and logs it unless a line of the same reason and key is younger than [`SPAN`].
+    pub(crate) fn report(&self, refusal: &Refusal, key: Option<Arc<str>>, request: &str, status: StatusCode) {
+        let Refusal { reason, scope, .. } = *refusal;
+        if let Some(place) = SERIES.iter().position(|series| *series == (reason, scope)) {
+            self.counts[place].fetch_add(1, Relaxed);
+        }
+        let who = match (key, refusal.shown) {
+            (Some(name), _) => Who::Key(name),
+            (None, Some(hash)) => Who::Unknown(hash),
+            (None, None) => Who::Nobody,
+        };
+        let Some(unsaid) = lock(&self.lines).next((reason, scope, who.clone()), Instant::now()) else { return };
+        tracing::warn!(
+            event = REFUSED_EVENT,
+            reason = reason.name(),
+            scope = scope.name(),
+            key = who.name(),
+            key_hash = refusal.shown.map(tracing::field::display),
+            limit = refusal.limit.as_deref(),
+            request,
+            http_status = status.as_u16(),
+            unsaid = (unsaid > 0).then_some(unsaid),
+            "request refused"
+        );
+    }
+
+    /// Returns the counter in Prometheus' format. The listener counts the `connections` that it refused.
+    pub(crate) fn metrics(&self, connections: u64) -> String {
+        let name = REFUSALS_METRIC;
+        let mut text = format!(
+            "# HELP {name} Requests refused on this side, by the reason and by whose limit it is.\n# TYPE {name} counter\n"
+        );
+        for ((reason, scope), count) in SERIES.iter().zip(&self.counts) {
+            let count = if *reason == RefusalReason::Connections { connections } else { count.load(Relaxed) };
+            let (reason, scope) = (reason.name(), scope.name());
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{name}{{reason=\"{reason}\",scope=\"{scope}\"}} {count}");
+        }
+        text
+    }
+}
+
+/// The refused caller.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Who {
+    /// The key of this name.
+    Key(Arc<str>),
+    Unknown(KeyHash),
+    /// A caller without a key.
+    Nobody,
+}
+
+impl Who {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Key(name) => Some(name),
+            Self::Unknown(_) | Self::Nobody => None,
+        }
+    }
+}
+
+type Subject = (RefusalReason, RefusalScope, Who);
+
+/// The limits of the log's lines, one for each reason and key, with the time of its last refusal.
+#[derive(Debug)]
+struct Lines {
+    limits: HashMap<Subject, (LineLimit, Instant)>,
+    /// The limit of all unknown keys together: a caller may invent as many as it likes.
+    unknown: LineLimit,
+    /// The limit of what has no room.
+    rest: LineLimit,
+    swept: Option<Instant>,
+}
+
+/// The time in which a reason and a key have one line.
+const SPAN: Duration = Duration::from_secs(10);
+/// The lines that all unknown keys have in a [`SPAN`].
+const UNKNOWN_LINES: u32 = 10;
+/// The most limits that are kept.
+const MOST_LIMITS: usize = 1024;
+
+impl Default for Lines {
+    fn default() -> Self {
+        let (unknown, rest) = (LineLimit::new(UNKNOWN_LINES, SPAN), LineLimit::new(UNKNOWN_LINES, SPAN));
+        Self { limits: HashMap::new(), unknown, rest, swept: None }
+    }
+}
+
+impl Lines {
+    /// Returns the number of refusals without a line since the last one, if this one may have a line.
+    fn next(&mut self, subject: Subject, now: Instant) -> Option<u64> {
+        if !self.limits.contains_key(&subject) && self.limits.len() >= MOST_LIMITS {
+            self.sweep(now);
+            if self.limits.len() >= MOST_LIMITS {
+                return self.rest.next(now);
+            }
+        }
+        let is_unknown = matches!(subject.2, Who::Unknown(_));
+        let (limit, last) = self.limits.entry(subject).or_insert_with(|| (LineLimit::new(1, SPAN), now));
+        *last = now;
+        let unsaid = limit.next(now)?;
+        let more = if is_unknown { self.unknown.next(now)? } else { 0 };
+        Some(unsaid + more)
+    }
+
+    /// Forgets the limits that nobody has met for a [`SPAN`], at most once in one: a flood must not pay for it each time.
+    fn sweep(&mut self, now: Instant) {
+        if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SPAN) {
+            self.swept = Some(now);
+            self.limits.retain(|_, (_, last)| now.saturating_duration_since(*last) < SPAN);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+use steadfast::{ErrorKind, LlmError, error::ReachedLimit};
+
+use crate::api::{
+    inbound::BodyError,
+    keys::{Denial, KeyHash},
+};
+
+/// The limit or the permission for which the gateway refuses a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum RefusalReason {
+    KeyMissing,
+    KeyUnknown,
+    KeyExpired,
+    /// A page of a foreign web site calls a gateway without keys.
+    Origin,
+    /// The path is for administrators or reviewers.
+    Permission,
+    Feature,
+    Model,
+    RequestsPerMinute,
+    TokensPerMinute,
+    Concurrency,
+    Budget,
+    /// The caller's own time is over.
+    Deadline,
+    Memory,
+    BodySize,
+    Connections,
+}
+
+impl RefusalReason {
+    /// Returns the name in metrics, logs and records.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::KeyMissing => "key_missing",
+            Self::KeyUnknown => "key_unknown",
+            Self::KeyExpired => "key_expired",
+            Self::Origin => "origin",
+            Self::Permission => "permission",
+            Self::Feature => "feature",
+            Self::Model => "model",
+            Self::RequestsPerMinute => "requests_per_minute",
+            Self::TokensPerMinute => "tokens_per_minute",
+            Self::Concurrency => "concurrency",
+            Self::Budget => "budget",
+            Self::Deadline => "deadline",
+            Self::Memory => "memory",
+            Self::BodySize => "body_size",
+            Self::Connections => "connections",
+        }
+    }
+}
+
+/// The owner of the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum RefusalScope {
+    /// The caller's key.
+    Key,
+    /// The request's feature.
+    Feature,
+    /// A tier of the chain; no other could serve.
+    Tier,
+    /// The caller: the time that its headers give.
+    Caller,
+    /// The gateway as a whole.
+    Gateway,
+}
+
+impl RefusalScope {
+    /// Returns the name in metrics, logs and records.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Feature => "feature",
+            Self::Tier => "tier",
+            Self::Caller => "caller",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// A refusal of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) reason: RefusalReason,
+    pub(crate) scope: RefusalScope,
+    /// The limit with its value, as the operator's file spells it.
+    pub(crate) limit: Option<Box<str>>,
+    /// The beginning of the hash of a key that is unknown.
+    pub(crate) shown: Option<KeyHash>,
+}
+
+impl Refusal {
+    fn new(reason: RefusalReason, scope: RefusalScope) -> Self {
+        Self { reason, scope, limit: None, shown: None }
+    }
+
+    fn limit(mut self, limit: &str) -> Self {
+        let end = limit.char_indices().map(|(at, _)| at).find(|at| *at >= MAX_LIMIT).unwrap_or(limit.len());
+        self.limit = Some(limit[..end].into());
+        self
+    }
+
+    /// Returns the refusal of a denied caller.
+    pub(crate) fn of_denial(denied: &Denial) -> Self {
+        let (reason, scope) = match denied {
+            Denial::NoKey => (RefusalReason::KeyMissing, RefusalScope::Key),
+            Denial::UnknownKey(_) => (RefusalReason::KeyUnknown, RefusalScope::Key),
+            Denial::Expired(_) => (RefusalReason::KeyExpired, RefusalScope::Key),
+            Denial::Feature(_) => (RefusalReason::Feature, RefusalScope::Key),
+            Denial::Model(_) => (RefusalReason::Model, RefusalScope::Key),
+            Denial::Origin => (RefusalReason::Origin, RefusalScope::Gateway),
+            Denial::NotAdmin(_) | Denial::NotReviewer(_) => (RefusalReason::Permission, RefusalScope::Key),
+            Denial::Rate(..) => (RefusalReason::RequestsPerMinute, RefusalScope::Key),
+            Denial::Tokens(..) => (RefusalReason::TokensPerMinute, RefusalScope::Key),
+            Denial::InFlight(_) => (RefusalReason::Concurrency, RefusalScope::Key),
+        };
+        let refusal = Self::new(reason, scope);
+        let refusal = match denied.limit() {
+            Some(limit) => refusal.limit(&limit),
+            None => refusal,
+        };
+        match denied {
+            Denial::UnknownKey(hash) => Self { shown: Some(*hash), ..refusal },
+            _ => refusal,
+        }
+    }
+
+    /// Returns the refusal that an error is; `None` for a failure. `own_time_is_over`: the caller's own time has passed.
+    pub(crate) fn of(error: &LlmError, own_time: OwnTime) -> Option<Self> {
+        if let Some(denied) = Denial::of(error) {
+            return Some(Self::of_denial(&denied));
+        }
+        let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+        if let Some(body) = cause {
+            let reason = match body {
+                BodyError::TooLarge => RefusalReason::BodySize,
+                BodyError::OutOfMemory(_) => RefusalReason::Memory,
+                BodyError::TooSlow | BodyError::Broken | BodyError::Stopping => return None,
+            };
+            return Some(Self::new(reason, RefusalScope::Gateway).limit(error.message()));
+        }
+        let by_caller = match error.kind() {
+            ErrorKind::Deadline => own_time != OwnTime::Unset,
+            ErrorKind::Timeout => own_time == OwnTime::Over,
+            _ => false,
+        };
+        if by_caller {
+            return Some(Self::new(RefusalReason::Deadline, RefusalScope::Caller).limit(error.message()));
+        }
+        // Where several tiers refused or failed, the chain failed, and no single limit.
+        if !matches!(error.kind(), ErrorKind::BulkheadFull | ErrorKind::Budget)
+            || error.attempts().iter().any(|step| !step.is_local())
+        {
+            return None;
+        }
+        let (reason, scope) = match error.reached_limit()? {
+            ReachedLimit::Concurrency => (RefusalReason::Concurrency, RefusalScope::Feature),
+            ReachedLimit::Requests => (RefusalReason::RequestsPerMinute, RefusalScope::Feature),
+            ReachedLimit::Tokens => (RefusalReason::TokensPerMinute, RefusalScope::Feature),
+            ReachedLimit::Spending { of_key: true, .. } => (RefusalReason::Budget, RefusalScope::Key),
+            ReachedLimit::Spending { of_feature: true, .. } => (RefusalReason::Budget, RefusalScope::Feature),
+            ReachedLimit::Spending { .. } => (RefusalReason::Budget, RefusalScope::Gateway),
+            _ => return None,
+        };
+        let of_tier = error.attempts().last().is_some_and(|step| step.tier.is_some());
+        let scope = if of_tier { RefusalScope::Tier } else { scope };
+        Some(Self::new(reason, scope).limit(error.message()))
+    }
+}
+
+/// The time that a caller gives its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnTime {
+    /// The caller set none.
+    Unset,
+    Running,
+    Over,
+}
+
+/// The longest text of a limit, in bytes: a key may list many models.
+const MAX_LIMIT: usize = 300;
