@@ -45,6 +45,11 @@ impl<'a> Chain<'a> {
         is_chain.then_some(Self { failed, left_out, stop })
     }
 
+    /// Returns the kind of each place's last failure.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = ErrorKind> {
+        self.failed.iter().filter_map(|step| step.failure)
+    }
+
     /// Writes each tier with its failure.
     pub(super) fn write(&self, error: &LlmError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (failed, known) = (self.failed.len(), self.failed.len() + self.left_out.len());
@@ -75,13 +80,13 @@ impl<'a> Chain<'a> {
             Some(Stop::Budget) => f.write_str("; the retry budget is empty")?,
             _ => {}
         }
-        if error.message().is_empty() {
+        if error.message().is_empty() || !error.may_quote() {
             return Ok(());
         }
         write!(f, "; the first said: {}", error.message())
     }
 
-    /// Returns the remedy, given all that was tried.
+    /// Returns the owner's remedy, given all that was tried.
     pub(super) fn advice(&self) -> String {
         let kinds: BTreeSet<ErrorKind> = self.failed.iter().filter_map(|step| step.failure).collect();
         if let (1, Some(kind)) = (kinds.len(), kinds.first()) {

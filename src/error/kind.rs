@@ -1,4 +1,4 @@
-//! The kinds of failures and their sentences.
+//! The kinds of failures.
 
 use std::fmt;
 
@@ -250,88 +250,6 @@ impl ErrorKind {
             Self::IdempotencyConflict => "idempotency conflict",
             Self::Overloaded | Self::Malformed | Self::Exhausted => self.name(),
             Self::Other => "failed for an unknown cause",
-        }
-    }
-
-    /// The operator's remedy if each of several tiers failed like this: a further tier would not help.
-    pub(super) fn advice_to_all(self) -> &'static str {
-        match self {
-            Self::RateLimited => "slow down, or raise the limits",
-            Self::Overloaded => "wait",
-            Self::Timeout => "raise the limits of time",
-            Self::Connect => "check this machine's network, DNS and proxy",
-            Self::Server | Self::StreamBroken => "see the providers' status pages",
-            Self::CircuitOpen => "wait for the next probe",
-            Self::QuotaExhausted => "add credit or raise the spending limits",
-            Self::Auth => "check the providers' API keys",
-            Self::Credentials => "check the sources of the credentials",
-            Self::NotFound => "check the models' names and the base URLs",
-            Self::Malformed => "check that the base URLs point at the providers' APIs",
-            Self::Exhausted => "raise the attempts",
-            _ => self.sentence().1,
-        }
-    }
-
-    /// The thing that an operator must repair, for a failure that names one; the tier's name follows.
-    pub(super) fn mend(self) -> Option<&'static str> {
-        match self {
-            Self::Auth => Some("check the API key"),
-            Self::Credentials => Some("check the credentials"),
-            Self::NotFound => Some("check the model's name and the base URL"),
-            Self::QuotaExhausted => Some("add credit to the account"),
-            Self::Malformed => Some("check the base URL"),
-            _ => None,
-        }
-    }
-
-    /// The failure, and an operator's remedy.
-    pub(super) fn sentence(self) -> (&'static str, &'static str) {
-        match self {
-            Self::RateLimited => ("rate limited", "slow down, raise the limit, or add a tier"),
-            Self::Overloaded => ("the provider is overloaded", "wait, or add a tier of another provider"),
-            Self::Timeout => ("timed out", "raise the limit named above, or add a tier"),
-            Self::Connect => ("could not connect", "check the base URL, DNS, proxy and network"),
-            Self::Server => ("the provider failed", "see its status page; a tier of another provider covers this"),
-            Self::StreamBroken => ("the stream broke", "ask for `Buffer` or `Restart`, or repeat the request"),
-            Self::Malformed => ("the answer is malformed", "check that the base URL points at the provider's API"),
-            Self::EmptyAnswer => ("the answer is empty", "repeat the request, or check max_tokens"),
-            Self::CircuitOpen => ("the circuit is open", "wait for its next probe, or add a tier"),
-            Self::BulkheadFull => {
-                ("the bulkhead refused the request", "raise the feature's limits, or send fewer at once")
-            }
-            Self::QuotaExhausted => ("the quota is used up", "add credit or raise the spending limit"),
-            Self::ContextLength => {
-                ("the request is longer than the context window", "shorten it, or add a tier with a larger window")
-            }
-            Self::TooLarge => ("the request is too large", "shorten it"),
-            Self::ContentPolicy => ("refused by the content policy", "change the request"),
-            Self::Refusal => ("the model declined", "change the request"),
-            Self::InvalidRequest => ("the request is invalid", "fix the field named above"),
-            Self::UnsupportedFeature => {
-                ("this provider cannot carry the request", "leave out the field named above, or use another tier")
-            }
-            Self::InvalidOutput => {
-                ("the answer does not have the requested shape", "relax the schema, or use a stronger model")
-            }
-            Self::Auth => ("the key was refused", "check the provider's API key"),
-            Self::NotFound => ("not found", "check the model's name and the base URL"),
-            Self::Blocked => (
-                "a firewall or proxy blocked the request",
-                "check the firewall or proxy in front of the provider; a tier elsewhere may take the request",
-            ),
-            Self::Budget => ("a spending cap refused the request", "raise the cap, or wait for its reset"),
-            Self::Deadline => ("no useful time is left before the deadline", "raise the deadline"),
-            Self::OutOfService => ("taken out of service by hand", "undrain a tier, or unpin the level"),
-            Self::IdempotencyConflict => {
-                ("the idempotency key belongs to another request", "send the same request, or another key")
-            }
-            Self::Store => ("a store of this service failed", "see its log; the request may be sent again later"),
-            Self::Credentials => (
-                "no valid credentials for the provider",
-                "check the source named above; a tier of another provider covers this",
-            ),
-            Self::Exhausted => ("nothing is left to try", "raise the attempts, or add a tier"),
-            Self::Other => ("the call failed", "see the cause"),
         }
     }
 }

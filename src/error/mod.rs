@@ -7,6 +7,7 @@ mod known_words;
 mod limit;
 mod message;
 mod network;
+mod reader;
 mod record;
 
 use std::{any::Any, borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
@@ -20,11 +21,13 @@ use crate::Dialect;
 
 pub(crate) use self::message::Rest;
 pub(crate) use self::network::NetworkFacts;
+pub(crate) use self::reader::Told;
 pub use self::{
     attempt::{Attempt, Next, Stop},
     kind::ErrorKind,
     limit::ReachedLimit,
     message::ErrorMessage,
+    reader::Reader,
 };
 use self::{chain::Chain, record::Record};
 
@@ -115,7 +118,7 @@ impl fmt::Display for ExpiredLimit {
 /// A failed call to a language model.
 ///
 /// The type is one pointer wide. Its methods answer every question; there is nothing to downcast. `Display` writes the
-/// failure and an operator's remedy, without prompt text or keys; [`source`](StdError::source) returns the cause.
+/// failure and what its [reader](LlmError::for_reader) can do, without prompt text or keys; [`source`](StdError::source) returns the cause.
 ///
 /// Leaves and layers of your own create one with [`LlmError::new`], or convert any error with
 /// `LlmError::from(BoxError)`, which recovers the errors of this crate and of tower.
@@ -155,6 +158,10 @@ struct Inner {
     rate_limit: bool,
     /// True if the caller's own key, which was refused, has worked before.
     key_has_worked: bool,
+    /// True if the provider refused what the caller named or brought: its model, its credentials.
+    named_by_caller: bool,
+    /// The reader of the text.
+    reader: Reader,
     refused: Option<OmittedParameter>,
     raw: Option<Bytes>,
     /// The provider's answer, of a type of a room above.
@@ -552,16 +559,15 @@ fn label(text: Box<str>) -> Box<str> {
 
 impl fmt::Display for LlmError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, advice) = self.kind().sentence();
         let chain = Chain::of(self);
         if let Some(chain) = &chain {
             chain.write(self, f)?;
         } else {
-            f.write_str(what)?;
+            f.write_str(&self.what())?;
             if let Some(timed_out) = self.0.timed_out {
                 write!(f, ": {timed_out}")?;
             }
-            if !self.message().is_empty() {
+            if !self.message().is_empty() && self.may_quote() {
                 write!(f, ": {}", self.message())?;
             }
         }
@@ -581,8 +587,8 @@ impl fmt::Display for LlmError {
             write!(f, "; worth retrying in {}", WholeSeconds(after))?;
         }
         match chain {
-            Some(chain) => write!(f, "; {}", chain.advice()),
-            None => write!(f, "; {advice}"),
+            Some(chain) => write!(f, "; {}", self.advice_for(&chain)),
+            None => write!(f, "; {}", self.advice()),
         }
     }
 }

@@ -192,7 +192,7 @@ impl Codec {
     /// The request is malformed, names no model, or has a feature that the provider has not
     /// ([`UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature)).
     pub async fn encode(&self, request: &LlmRequest) -> Result<Exchange, LlmError> {
-        let mut origin = self.0.origin(self.0.model_of(request));
+        let mut origin = self.0.origin(self.0.model_of(request)).of(request);
         origin.seals = self.0.seals(request, origin.model.as_deref());
         let seals = origin.seals.clone();
         let encoded = if self.0.is_long_work(request, &origin) {

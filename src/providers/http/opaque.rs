@@ -32,7 +32,7 @@ pub(super) fn call<P: Protocol>(
     request: LlmRequest,
 ) -> ResponseFuture {
     let settings = settings.clone();
-    let origin = settings.coder.origin(settings.coder.model_of(&request));
+    let origin = settings.coder.origin(settings.coder.model_of(&request)).of(&request);
     match prepare(&settings, &request, &origin) {
         Err(error) => ResponseFuture::new(std::future::ready(Err(origin.stamp(error)))),
         Ok(sent) => match request.opaque().and_then(OpaqueCall::rest) {

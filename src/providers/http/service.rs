@@ -58,7 +58,7 @@ pub(super) fn call<P: Protocol>(
         return super::opaque::call(settings, ready, request);
     }
     let settings = settings.clone();
-    let mut origin = settings.coder.origin(settings.coder.model_of(&request));
+    let mut origin = settings.coder.origin(settings.coder.model_of(&request)).of(&request);
     let stream = request.is_stream();
     let commit = request.context().commit.unwrap_or(settings.commit);
     let caller = CallerTransport::of(&request, settings.coder.protocol.dialect());
@@ -310,6 +310,9 @@ fn answer<P: Protocol>(
                 if settings.worked_keys.has(caller) {
                     error.note_worked_key();
                 }
+            }
+            if caller().is_some() {
+                error.note_named_by_caller();
             }
             return Err(origin.stamp(error));
         }

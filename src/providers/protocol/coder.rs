@@ -179,6 +179,7 @@ impl<P: Protocol> Coder<P> {
         Origin {
             provider: self.provider.clone(),
             model,
+            is_named_by_caller: false,
             dialect: self.protocol.dialect(),
             status: None,
             request_id: None,

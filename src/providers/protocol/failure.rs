@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::{ErrorBody, Fault, Protocol};
 use crate::{
-    Dialect, ErrorKind, LlmError, LlmResponse, providers::status::of_page, retry_after, translate::AccountSeals,
+    Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, providers::status::of_page, retry_after,
+    translate::AccountSeals,
 };
 
 type BoxError = Box<dyn error::Error + Send + Sync>;
@@ -16,6 +17,8 @@ type BoxError = Box<dyn error::Error + Send + Sync>;
 pub(crate) struct Origin {
     pub(crate) provider: Arc<str>,
     pub(crate) model: Option<Arc<str>>,
+    /// True if the request itself names the model or the path.
+    pub(crate) is_named_by_caller: bool,
     pub(crate) dialect: Dialect,
     pub(crate) status: Option<StatusCode>,
     pub(crate) request_id: Option<Box<str>>,
@@ -54,6 +57,13 @@ impl Secret {
 }
 
 impl Origin {
+    /// Notes whether the request names the model or the path that the provider is asked for.
+    pub(crate) fn of(mut self, request: &LlmRequest) -> Self {
+        let names_model = self.model.as_deref().is_none_or(|model| request.model() == Some(model));
+        self.is_named_by_caller = names_model || request.is_compaction();
+        self
+    }
+
     /// Adds the model that answered, and the provider's id of the request.
     #[inline]
     pub(crate) fn add_to(self, mut response: LlmResponse) -> LlmResponse {
@@ -71,6 +81,9 @@ impl Origin {
         let mut error = error.or_model(&self.provider, self.model.as_ref()).with_dialect(self.dialect);
         if let (None, Some(status)) = (error.status(), self.status) {
             error = error.with_status(status);
+        }
+        if self.is_named_by_caller && error.kind() == ErrorKind::NotFound && !error.is_page() {
+            error.note_named_by_caller();
         }
         match (error.request_id(), &self.request_id) {
             (None, Some(id)) => error.with_request_id(id.clone()),

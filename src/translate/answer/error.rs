@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Dialect, ErrorKind, LlmError, wire::UNSUPPORTED_PATH};
+use crate::{Dialect, ErrorKind, LlmError, error::Told, wire::UNSUPPORTED_PATH};
 
 /// Encodes an error as the status and body that a caller of `dialect` expects, in the words that its client's retry
 /// rules look for.
@@ -25,7 +25,11 @@ pub fn encode_error(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
 }
 
 pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
-    let kind = error.kind_for_caller();
+    let kind = match error.told() {
+        Told::Kind(kind) => kind,
+        Told::OwnersFault => return unavailable(502, "upstream_refused", error, dialect),
+        Told::AllFailed => return unavailable(503, "all_providers_unavailable", error, dialect),
+    };
     let status = if error.code() == Some(UNSUPPORTED_PATH) { 404 } else { status(kind) };
     let message = error.to_string();
     match dialect {
@@ -86,6 +90,22 @@ pub(super) fn value(error: &LlmError, dialect: Dialect) -> (u16, Value) {
     }
 }
 
+/// Returns the status and the error of a gateway that has no answer, for no fault of its caller's.
+fn unavailable(status: u16, code: &str, error: &LlmError, dialect: Dialect) -> (u16, Value) {
+    let message = error.to_string();
+    let body = match dialect {
+        Dialect::Anthropic => {
+            json!({"type": "error", "error": {"type": "api_error", "message": message}, "request_id": null})
+        }
+        Dialect::Gemini => {
+            let name = if status == 502 { "INTERNAL" } else { "UNAVAILABLE" };
+            json!({"error": {"code": status, "message": message, "status": name}})
+        }
+        _ => json!({"error": {"message": message, "type": "server_error", "param": null, "code": code}}),
+    };
+    (status, body)
+}
+
 /// Returns the code and message of a response that failed.
 ///
 /// Codex gives up at some codes, waits the time in the message at `rate_limit_exceeded`, and repeats at all others.
@@ -96,7 +116,7 @@ pub(super) fn code_and_message(error: &LlmError) -> (String, String) {
         _ => error.kind_for_caller(),
     };
     let waits = error.retry_after().is_some_and(|wait| !wait.is_zero());
-    let own = error.dialect() == Some(Dialect::Responses);
+    let own = error.dialect() == Some(Dialect::Responses) && matches!(error.told(), Told::Kind(_));
     let message = match error.message() {
         words if own && !words.is_empty() => words.to_owned(),
         _ => error.to_string(),

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use steadfast::{
     Dialect, ErrorKind, LlmError,
+    error::Reader,
     translate::{StreamEncoder, encode_error},
 };
 
@@ -38,7 +39,7 @@ pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
         let is_own = matches!(error.kind(), ErrorKind::BulkheadFull | ErrorKind::OutOfService | ErrorKind::Store);
         headers.insert(header::RETRY_AFTER, seconds(if is_own { wait.min(MAX_OWN_WAIT) } else { wait }));
     }
-    if !may_repeat(error) {
+    if !may_repeat(error, status) {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     if let Some(id) = error.request_id().and_then(|id| HeaderValue::from_str(id).ok()) {
@@ -47,12 +48,16 @@ pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
     response
 }
 
-/// Returns true if a client's own repeat may help.
-fn may_repeat(error: &LlmError) -> bool {
+/// Returns true if a client's own repeat may help, after this status.
+fn may_repeat(error: &LlmError, status: StatusCode) -> bool {
     let wait = error.retry_after();
     match error.kind() {
         // A full bulkhead says nothing about the next moment.
         ErrorKind::BulkheadFull => true,
+        // The first tier waits for somebody to act, and another one failed otherwise.
+        ErrorKind::Auth | ErrorKind::NotFound | ErrorKind::Blocked if status == StatusCode::SERVICE_UNAVAILABLE => {
+            wait.is_none_or(|wait| wait <= MAX_CLIENT_WAIT)
+        }
         // Callers that a cap refused would all come back at once when its period ends. The others are right to refuse
         // the same request again.
         ErrorKind::Budget
@@ -102,6 +107,7 @@ pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
 
 /// Returns the status and the body: the provider's own if it speaks the caller's dialect.
 fn status_and_body(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
+    let error = &error.for_reader(Reader::Caller);
     let (status, body) = encode_error(error, dialect);
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
     if let Some(ToldBefore(status)) = source {
@@ -125,6 +131,7 @@ pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEnco
 const UNFINISHED: &[u8] = b": incomplete";
 
 fn provider_event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEncoder) -> Bytes {
+    let error = &error.for_reader(Reader::Caller);
     let encoded = encoder.error(error);
     // An event of this dialect has the response around the error.
     let passes = dialect != Dialect::Responses;

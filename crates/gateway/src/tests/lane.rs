@@ -89,7 +89,10 @@ async fn who_asks_for_the_later_deployment_goes_on_to_the_earlier() {
 async fn where_the_whole_space_fails_the_refusal_names_what_was_passed_over() {
     let (server, sent) = served(FILE, &[(500, BUSY)], None).await;
     let answer = server.post(EMBEDDINGS, &[], &asked("small")).await;
-    assert_eq!((answer.status, &*answer.body), (500, BUSY));
+    assert_eq!(answer.status, 503);
+    let told = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(told.starts_with("2 of 3 tiers failed: first 500 failed, second 500 failed; not asked: other ("), "{told}");
+    assert!(told.contains("the first said: busy"), "{told}");
     assert_eq!(addresses(&sent).len(), 2);
     let id = answer.header("x-steadfast-request-id").unwrap();
     let record = server.get(&format!("/requests/{id}"), &[]).await.json();

@@ -29,3 +29,4 @@ mod repeats;
 mod responses;
 mod responses_input;
 mod stopping;
+mod words;

@@ -203,17 +203,19 @@ async fn with_everything_held_back_a_broken_stream_fails_over_unseen() {
 }
 
 #[tokio::test]
-async fn when_all_tiers_fail_the_first_ones_own_words_reach_a_caller_of_its_dialect() {
+async fn when_all_tiers_fail_each_protocols_caller_hears_of_all() {
     let providers = Providers::start().await;
     providers.anthropic.handle().fail(Fault::Overloaded);
     providers.openai.handle().fail(Fault::ServerError);
     let server = Server::start(providers.both(), Settings::default()).await;
-    let own = server.post(MESSAGES, &[], &hello(false)).await;
-    assert_eq!((own.status, own.header("x-steadfast-attempts")), (529, Some("2")));
-    assert_eq!(own.json()["error"], json!({"type": "overloaded_error", "message": "Overloaded"}));
-    let foreign = server.post(CHAT, &[], &hello(false)).await;
-    assert_eq!((foreign.status, foreign.json()["error"]["type"].as_str()), (503, Some("overloaded_error")));
-    assert_eq!(foreign.header("x-should-retry"), None);
+    for (path, status) in PATHS.into_iter().zip([529, 503, 503, 503]) {
+        let answer = server.post(path, &[], &hello(false)).await;
+        assert_eq!((answer.status, answer.header("x-steadfast-attempts")), (status, Some("2")), "{path}");
+        assert_eq!(answer.header("x-should-retry"), None, "{path}");
+        let told = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        let all = "all 2 tiers failed: sonnet 529 overloaded, backup 500 failed; the first said: Overloaded";
+        assert!(told.starts_with(all), "{path}: {told}");
+    }
 }
 
 #[tokio::test]

@@ -248,12 +248,15 @@ async fn its_own_words_are_told_after_failing_over_and_in_a_stream() {
         let (first, second) = (Scripted::new([reply]), Scripted::new([Reply::json(400, words)]));
         Plan::of(&config).scripted(ANTHROPIC, &first).scripted("second", &second).build()
     };
-    // Of two failures, the caller gets the first one, in its own words. A page has no error, so the words are the
-    // gateway's.
+    // Of two failures the first decides, and its words are told beside what failed. A page has no words.
     let answer = first(Reply::json(529, WORDS[5].1)).send("POST", ASK, HEADERS, BODY.to_owned()).await;
-    assert_eq!((answer.status, answer.body.as_str()), (529, WORDS[5].1));
+    let said: Value = serde_json::from_str(WORDS[5].1).unwrap();
+    let told = answer.json()["error"].clone();
+    assert_eq!((answer.status, told["type"].as_str()), (429, Some("rate_limit_error")));
+    let told = told["message"].as_str().unwrap();
+    assert!(told.contains(said["error"]["message"].as_str().unwrap()), "{told}");
     let answer = first(Reply::json(502, "<html>")).send("POST", ASK, HEADERS, BODY.to_owned()).await;
-    answer.assert_error(MESSAGES, 500, "a page");
+    answer.assert_error(MESSAGES, 503, "a page");
     assert_eq!(answer.json()["error"]["type"], "api_error");
     // A first tier that got no call has no error to show.
     let second = Scripted::new([Reply::json(400, words)]);
