@@ -442,8 +442,8 @@ async fn requests(
     };
     // An empty list would say that the other key has made no request.
     let is_others = |key: &Key| !key.admin && filter.key.as_deref().is_some_and(|name| *name != *key.name);
-    if key.as_deref().is_some_and(|key| is_others(key)) {
-        return refusal::deny(Denial::NotAdmin, Dialect::OpenAi);
+    if let Some(Extension(key)) = key.as_ref().filter(|key| is_others(key)) {
+        return pipeline::deny_at_door(&gateway, &Denial::NotAdmin("/requests".into()), Some(key), Dialect::OpenAi);
     }
     let wanted = |record: &Record| may_see(record, key.as_deref()) && record.matches(&filter);
     let records = gateway.records.newest(filter.limit, wanted);

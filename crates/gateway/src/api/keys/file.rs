@@ -117,8 +117,8 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
         keys.push(Arc::new(Key {
             name,
             hash,
-            features: features.map(Into::into),
-            models: models.map(Into::into),
+            features,
+            models,
             rate,
             limits,
             budget,
