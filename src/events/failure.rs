@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -45,6 +45,15 @@ impl Failure {
             request_id,
             at: attempt.begun.checked_add(attempt.took).unwrap_or(attempt.begun),
         })
+    }
+}
+
+impl fmt::Display for Failure {
+    /// Writes the kind, the status and the words: `server 503: Service unavailable`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kind)?;
+        self.status.map_or(Ok(()), |status| write!(f, " {status}"))?;
+        self.message.as_ref().map_or(Ok(()), |message| write!(f, ": {message}"))
     }
 }
 

@@ -35,6 +35,12 @@ pub trait Subscriber: Send + 'static {
         let _ = events;
     }
 
+    /// Returns true if it writes switches and changes of circuits to a log. The library itself then writes no lines of
+    /// these. Default: false.
+    fn is_log(&self) -> bool {
+        false
+    }
+
     /// Returns the time at which it wants to be woken without an event. Default: `None`, never.
     fn wake_at(&self) -> Option<Instant> {
         None
@@ -66,6 +72,10 @@ impl<S: Subscriber + ?Sized> Subscriber for Box<S> {
         (**self).lost(events);
     }
 
+    fn is_log(&self) -> bool {
+        (**self).is_log()
+    }
+
     fn wake_at(&self) -> Option<Instant> {
         (**self).wake_at()
     }
@@ -86,6 +96,10 @@ impl<S: Subscriber> Subscriber for Vec<S> {
 
     fn lost(&mut self, events: u64) {
         self.iter_mut().for_each(|subscriber| subscriber.lost(events));
+    }
+
+    fn is_log(&self) -> bool {
+        self.iter().any(Subscriber::is_log)
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -111,6 +125,10 @@ impl<A: Subscriber, B: Subscriber> Subscriber for (A, B) {
     fn lost(&mut self, events: u64) {
         self.0.lost(events);
         self.1.lost(events);
+    }
+
+    fn is_log(&self) -> bool {
+        self.0.is_log() || self.1.is_log()
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -140,6 +158,10 @@ impl<A: Subscriber, B: Subscriber, C: Subscriber> Subscriber for (A, B, C) {
         self.0.lost(events);
         self.1.lost(events);
         self.2.lost(events);
+    }
+
+    fn is_log(&self) -> bool {
+        self.0.is_log() || self.1.is_log() || self.2.is_log()
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -188,7 +210,9 @@ impl Events {
 
     fn follow_wanted(&self, filter: Filter, mut subscriber: impl Subscriber) -> Subscription {
         let inbox = self.inbox(filter);
+        let is_log = subscriber.is_log().then(|| self.count_log());
         let task = tokio::spawn(async move {
+            let _is_log = is_log;
             let mut batch = Batch::new();
             // One timer for all waits: many events may come before the same time.
             let mut timer: Option<Pin<Box<Sleep>>> = None;

@@ -8,6 +8,9 @@
 //! where one matters), so that tests need no clock: `StatusBoard`, `Metrics`, `AlertEngine`. After a loss they read
 //! the handles (circuits, bulkhead) again.
 //!
+//! Switches and circuits that open or close are lines of the log, through `tracing`, also where nobody follows the
+//! events; a subscriber that [writes a log](Subscriber::is_log) writes them in the library's place.
+//!
 //! The status goes by the callers' outcomes as well as by circuits (`status/recent.rs`): failing requests turn it
 //! though every circuit is closed. A thread of its own writes the log behind a bounded queue, so that a log without a
 //! reader holds no request up.
@@ -18,14 +21,15 @@ mod follow;
 mod handed_over;
 mod inbox;
 mod operation;
+mod report;
 mod request;
 
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{
-            AtomicBool,
+            AtomicBool, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -35,6 +39,7 @@ use std::{
 use tokio::{sync::broadcast, time::Instant};
 
 use self::inbox::{Filter, Inbox, Inboxes, Place};
+pub(crate) use self::report::{report, report_setup};
 pub use self::{
     comparison::{ComparedTexts, Comparison, ComparisonSide, ComparisonSkipReason},
     failure::Failure,
@@ -372,6 +377,8 @@ pub(crate) struct Channel {
     /// True if there is a subscriber, readable without a lock. It may turn false one event too late, never too early.
     is_followed: AtomicBool,
     inboxes: Inboxes,
+    /// The number of subscribers that write a log.
+    logs: AtomicUsize,
     /// Created for the first receiver that [subscribes](Events::subscribe), because its memory is not small.
     raw: OnceLock<broadcast::Sender<Event>>,
 }
@@ -382,8 +389,12 @@ const CAPACITY: usize = 4096;
 impl Events {
     /// Creates a channel. A subscriber may lag by 4,096 events.
     pub fn new() -> Self {
-        let channel =
-            Channel { is_followed: AtomicBool::new(false), inboxes: Inboxes::default(), raw: OnceLock::new() };
+        let channel = Channel {
+            is_followed: AtomicBool::new(false),
+            inboxes: Inboxes::default(),
+            logs: AtomicUsize::new(0),
+            raw: OnceLock::new(),
+        };
         Self { channel: Arc::new(channel) }
     }
 
@@ -405,6 +416,17 @@ impl Events {
     #[inline]
     pub fn has_subscribers(&self) -> bool {
         self.channel.is_followed.load(Relaxed)
+    }
+
+    /// Returns whether a subscriber writes the events to a log. The library itself then reports nothing there.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.channel.logs.load(Relaxed) > 0
+    }
+
+    /// Counts a subscriber that writes a log, until the result is dropped.
+    fn count_log(&self) -> LogCount {
+        self.channel.logs.fetch_add(1, Relaxed);
+        LogCount(Arc::downgrade(&self.channel))
     }
 
     /// Sends an event to all subscribers.
@@ -440,6 +462,17 @@ impl Events {
     pub fn send_with(&self, event: impl FnOnce() -> Event) {
         if self.has_subscribers() {
             self.send(event());
+        }
+    }
+}
+
+/// A subscriber that writes a log.
+struct LogCount(Weak<Channel>);
+
+impl Drop for LogCount {
+    fn drop(&mut self) {
+        if let Some(channel) = self.0.upgrade() {
+            channel.logs.fetch_sub(1, Relaxed);
         }
     }
 }

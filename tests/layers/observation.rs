@@ -71,6 +71,10 @@ fn of_kind<'a>(lines: &'a [Value], kinds: &[&str]) -> Vec<&'a Value> {
     lines.iter().filter(|line| kinds.contains(&line["event"].as_str().unwrap_or_default())).collect()
 }
 
+fn unavailable() -> LlmError {
+    LlmError::new(ErrorKind::Server, "service unavailable").with_status(http::StatusCode::SERVICE_UNAVAILABLE)
+}
+
 /// The stack of the first screen, watched, around two leaves.
 fn stack(
     start: Instant,
@@ -107,7 +111,7 @@ async fn incident_2026_06_15_is_one_switch_and_one_all_clear_with_the_right_time
     let counted = Arc::new(Mutex::new(Vec::new()));
     let _subscription = [events.follow((board.clone(), Logs::new())), events.follow(Switches(counted.clone()))];
     let llm = stack(start, &events, move |at, _| match (begins..ends).contains(&at) {
-        true => Behaviour::Fails(Duration::from_millis(50), LlmError::new(ErrorKind::Server, "scripted")),
+        true => Behaviour::Fails(Duration::from_millis(50), unavailable()),
         false => Behaviour::Answers(LATENCY),
     });
 
@@ -182,6 +186,8 @@ async fn incident_2026_06_15_is_one_switch_and_one_all_clear_with_the_right_time
     assert!(opened.iter().all(|line| line["circuit"] == "primary"), "{opened:?}");
     let first = (&opened[0]["from"], &opened[0]["to"], &opened[0]["level"]);
     assert_eq!(first, (&"closed".into(), &"open".into(), &"WARN".into()));
+    let cause = ["kind", "status", "error"].map(|field| opened[0][field].to_string());
+    assert_eq!(cause, ["\"server\"", "503", "\"service unavailable\""]);
 }
 
 /// The switches and recoveries, of all that is heard.
@@ -299,4 +305,75 @@ async fn no_log_at_any_level_says_a_word_of_a_prompt_an_answer_or_a_key() {
     for marked in [PROMPT, ANSWER, "MARKEDKEY"] {
         assert!(!all.contains(marked), "{marked} in {all}");
     }
+}
+
+/// A stack that nobody follows says what an operator must know, and nothing of a single request.
+#[tokio::test(start_paused = true)]
+async fn a_stack_without_a_subscriber_reports_its_outage_in_the_log() {
+    let (begins, ends) = (MINUTE, MINUTE * 20);
+    let (written, _second, _here) = Written::begin();
+    let llm = stack(Instant::now(), &Events::new(), move |at, _| match (begins..ends).contains(&at) {
+        true => Behaviour::Fails(Duration::from_millis(50), unavailable()),
+        false => Behaviour::Answers(LATENCY),
+    });
+    run(llm, Instant::now(), 2, MINUTE * 25, false).await;
+    let lines = written.lines();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let fields = ["level", "event", "circuit", "first", "to", "status", "error"].map(|field| &line[field]);
+            fields.iter().filter(|field| !field.is_null()).map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            r#""WARN" "model_switched" "primary" "backup" 503 "service unavailable""#,
+            r#""WARN" "circuit_changed" "primary" "open" 503 "service unavailable""#,
+            r#""INFO" "circuit_changed" "primary" "closed""#,
+            r#""INFO" "model_recovered" "primary""#,
+        ]
+    );
+}
+
+/// The backup would cover it for ever.
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_has_never_worked_is_an_error_once() {
+    for (kind, status, message) in
+        [(ErrorKind::NotFound, 404, "page not found"), (ErrorKind::Auth, 401, "Incorrect API key provided: sk-1")]
+    {
+        let status = http::StatusCode::from_u16(status).unwrap();
+        let wrong = LlmError::new(kind, message).with_status(status);
+        let (written, _second, _here) = Written::begin();
+        let followed = Events::new();
+        for (events, with_log) in [(Events::new(), false), (followed.clone(), true)] {
+            let _log = with_log.then(|| followed.follow(Logs::new().requests(None)));
+            let fails = wrong.clone();
+            let llm =
+                stack(Instant::now(), &events, move |_, _| Behaviour::Fails(Duration::from_millis(5), fails.clone()));
+            let report = run(llm, Instant::now(), 2, MINUTE * 5, false).await;
+            assert_eq!(report.lost, 0, "the backup answers");
+        }
+        let lines = written.lines();
+        let errors: Vec<_> = lines.iter().filter(|line| line["level"] == "ERROR").collect();
+        assert_eq!(errors.len(), 2, "the library's own line, and that of Logs, which is one: {errors:?}");
+        for line in errors {
+            assert_eq!((&line["event"], &line["status"]), (&"setup_refused".into(), &status.as_u16().into()));
+            assert!(!line.to_string().contains("sk-1") && line["advice"].is_string(), "{line}");
+        }
+    }
+    // One that has worked is the circuit's matter.
+    let (written, _second, _here) = Written::begin();
+    let llm = stack(Instant::now(), &Events::new(), |at, _| match at < MINUTE {
+        true => Behaviour::Answers(LATENCY),
+        false => {
+            let refused = LlmError::new(ErrorKind::Auth, "invalid x-api-key").with_code("authentication_error");
+            Behaviour::Fails(LATENCY, refused.with_status(http::StatusCode::UNAUTHORIZED))
+        }
+    });
+    run(llm, Instant::now(), 2, MINUTE * 5, false).await;
+    let lines = written.lines();
+    assert!(lines.iter().all(|line| line["level"] != "ERROR"), "{lines:?}");
+    let opened = of_kind(&lines, &["circuit_changed"]);
+    assert_eq!((&opened[0]["reason"], &opened[0]["status"]), (&"auth".into(), &401.into()));
 }

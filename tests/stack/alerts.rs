@@ -82,7 +82,7 @@ impl Webhooks {
 }
 
 fn environment() -> Environment {
-    [("PLACE", "T0"), ("TOKEN", "Bearer hook")].into_iter().collect()
+    [("PLACE", "T0"), ("TOKEN", "Bearer hook"), ("HOSTNAME", "pod-1")].into_iter().collect()
 }
 
 fn config(text: &str) -> steadfast_stack::Config {
@@ -144,6 +144,39 @@ async fn an_outage_is_one_alert_and_its_resolution_at_the_files_webhook() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_alert_says_where_it_comes_from_and_no_deployment_ends_anothers() {
+    let webhooks = Webhooks::default();
+    let said = async |file: &str, host: &'static str| {
+        let (builder, sonnet) = builder(&webhooks);
+        let variables = [("PLACE", "T0"), ("TOKEN", "Bearer hook"), ("HOSTNAME", host)];
+        let file = format!("listen: 127.0.0.1:9100\n{file}").replace("services/${PLACE}'", "', format: json");
+        let stack = builder.environment(variables.into_iter().collect()).build(config(&file)).unwrap();
+        let _alerting = stack.handle().alert();
+        outage(&stack.service(), &sonnet).await;
+        let messages: Vec<_> = webhooks.0.lock().unwrap().drain(..).map(|(.., message)| message).collect();
+        let all = |name: &str| messages.iter().map(|one| one[name].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        assert_eq!(all("state"), ["firing", "resolved"]);
+        let [ids, sources, instances] = ["id", "source", "instance"].map(all);
+        assert!(ids[0] == ids[1] && sources[0] == sources[1] && instances[0] == instances[1], "{messages:?}");
+        [ids[0].clone(), sources[0].clone(), instances[0].clone()]
+    };
+    let named = |source: &str| FILE.replace("alerts:", &format!("alerts:\n  source: {source}"));
+    let (production, staging) = (named("production"), named("staging"));
+    let [first, source, instance] = said(&production, "pod-1").await;
+    assert_eq!((source.as_str(), instance.as_str()), ("production", "pod-1:9100"));
+    let [second, _, instance] = said(&production, "pod-2").await;
+    assert_eq!((&second, instance.as_str()), (&first, "pod-2:9100"), "replicas report one alert");
+    assert_ne!(said(&staging, "pod-1").await[0], first);
+    let [unnamed, source, instance] = said(FILE, "pod-1").await;
+    assert_eq!((source.as_str(), instance.as_str()), ("pod-1:9100", "pod-1:9100"));
+    assert_ne!(unnamed, said(FILE, "pod-2").await[0], "what has no name is a deployment of its own");
+    for wrong in ["''", "\"a\\nb\"", &"x".repeat(65)] {
+        let refused = Loader::new().environment(environment()).text(&named(wrong), Format::Yaml).unwrap_err();
+        assert!(refused.to_string().contains("it must have 1 to 64 characters"), "{refused}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_files_rules_say_when() {
     let webhooks = Webhooks::default();
     let (builder, sonnet) = builder(&webhooks);
@@ -153,11 +186,11 @@ async fn the_files_rules_say_when() {
     let _alerting = stack.handle().alert();
     sonnet.fail(Fault::ServerError);
     traffic(&stack.service(), SECOND * 10).await;
-    assert_eq!(webhooks.at("a.example"), ["*Warning:* 100.0 % of 4 calls to sonnet failed"]);
+    assert_eq!(webhooks.at("a.example"), ["*Warning:* 100.0 % of 4 calls to sonnet failed [pod-1]"]);
     // One probe fails in half a minute: the rate stays, but there are too few.
     traffic(&stack.service(), MINUTE * 4).await;
     let last = webhooks.at("a.example").pop().unwrap();
-    assert_eq!(last, "*Resolved:* the failure rate is below its limit again");
+    assert_eq!(last, "*Resolved:* the failure rate is below its limit again [pod-1]");
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,6 +208,8 @@ async fn a_webhook_that_hangs_slows_no_answer_and_no_other_webhook() {
     let said = webhooks.at("b.example");
     assert!(said[0].starts_with("firing: gpt") && said[1].starts_with("resolved: sonnet"), "{said:?}");
     assert_eq!(said.len(), 2);
+    // The last attempts of the alert's end.
+    sleep(MINUTE * 2).await;
     let counts: Vec<_> = alerting.webhooks().iter().map(|webhook| (webhook.sent(), webhook.failed())).collect();
     assert_eq!(counts, [(0, 2), (0, 2), (2, 0)], "given up after five attempts each");
 }
@@ -201,7 +236,7 @@ async fn after_a_reload_the_new_webhook_is_told_and_what_fires_goes_on() {
     assert_eq!((alerting.webhooks()[2].sent(), kept.sent()), (1, 1), "it is the one that was there");
 
     sonnet.heal();
-    traffic(&llm, MINUTE).await;
+    traffic(&llm, MINUTE * 2).await;
     for (host, count) in [("a", 1), ("kept", 2), ("new", 1), ("first", 1)] {
         let said = webhooks.at(&format!("{host}.example"));
         assert_eq!(said.len(), count, "{host}: {said:?}");
@@ -271,14 +306,10 @@ async fn what_is_wrong_with_alerts_is_told_when_the_stack_is_built() {
         let (builder, _) = builder(&Webhooks::default());
         builder.build(config).unwrap_err().to_string()
     };
-    let share = steadfast_stack::RuleThreshold::Numbers {
-        more_than: None,
+    let share = steadfast_stack::RuleThreshold::Numbers(steadfast_stack::RuleNumbers {
         share: Some(steadfast_stack::Share(1.0)),
-        min_requests: None,
-        within: None,
-        page_share: None,
-        severity: None,
-    };
+        ..steadfast_stack::RuleNumbers::default()
+    });
     let message = refused(|alerts| {
         alerts.webhooks[0].authorization = Some(steadfast_stack::KeyRef::env("NOT_SET"));
         alerts.webhooks[0].url = steadfast_stack::Secret::new("https://b.example/x");
@@ -405,6 +436,7 @@ mod documented {
     pub(super) struct Payload {
         pub(super) summary: String,
         pub(super) source: String,
+        pub(super) component: String,
         pub(super) severity: PagerDutySeverity,
         pub(super) timestamp: String,
         pub(super) class: String,
@@ -491,8 +523,10 @@ async fn the_guides_templates_are_what_their_receivers_document() {
     let [begun, over] = &pages[..] else { panic!("{pages:?}") };
     assert_eq!((&begun.event_action, &over.event_action), (&documented::Action::Trigger, &documented::Action::Resolve));
     assert_eq!((begun.routing_key.len(), &begun.dedup_key), (32, &over.dedup_key));
+    assert!(begun.dedup_key.starts_with("steadfast/production/"), "{}", begun.dedup_key);
     let payload = &begun.payload;
-    assert_eq!((payload.class.as_str(), payload.source.as_str()), ("fallback_share", "steadfast"));
+    let told = [&*payload.class, &*payload.source, &*payload.component];
+    assert_eq!(told, ["fallback_share", "production", "steadfast"]);
     assert_eq!(payload.severity, documented::PagerDutySeverity::Critical);
     assert!(payload.summary.ends_with("answers came from fallbacks") && payload.summary.len() <= 1024, "{payload:?}");
     assert!(payload.timestamp.ends_with('Z') && payload.custom_details.contains_key("share"), "{payload:?}");

@@ -12,16 +12,16 @@ use steadfast::{
 /// A [`Subscriber`] that writes the events to the log, through [`tracing`].
 ///
 /// Each line has the target `steadfast`, and its kind in the field `event`. With a JSON formatter of
-/// `tracing-subscriber` it is a line of JSON with a `timestamp`. No line contains a word of a prompt or an answer, a
-/// provider's message (which may quote the prompt), or a key.
+/// `tracing-subscriber` it is a line of JSON with a `timestamp`. No line contains a word of a prompt or an answer, or a
+/// key. `error` has a provider's words as anybody may read them (`LlmError::public_message`).
 ///
 /// | `event` | level | fields |
 /// |---|---|---|
 /// | `request` | INFO, see [`requests`](Self::requests) | `request_id`, `status`, `task_id`, `outcome`, `kind`, `feature`, `tier`, `tier_number`, `provider`, `model`, `route`, `attempts`, `failures`, `failed_attempts`, `stream`, `degraded`, `degraded_level`, `degraded_reason`, `latency_ms`, `first_token_ms`, `latency_by_tier`, `input_tokens`, `output_tokens`, `cost_usd`, and of a stream that broke `delivered_frames`, `delivered_characters`, `delivered_bytes` |
-/// | `setup_refused` | WARN, once for a tier that has never answered | `tier`, `tier_number`, `provider`, `model`, `reason`, `advice` |
-/// | `model_switched` | WARN | `from`, `to` (tiers), `from_model`, `to_model`, `reason` |
+/// | `setup_refused` | ERROR, once for a tier that has never answered | `tier`, `tier_number`, `provider`, `model`, `reason`, `status`, `error`, `request_id`, `advice` |
+/// | `model_switched` | WARN | `from`, `to` (tiers), `from_model`, `to_model`, `reason`, and of the failure behind it `kind`, `status`, `error`, `request_id` |
 /// | `model_recovered` | INFO | `from`, `to`, `from_model`, `to_model`, `reason` (`recovered`), `after_seconds` |
-/// | `circuit_changed` | WARN if it opens, else INFO | `circuit`, `from`, `to`, `reason` |
+/// | `circuit_changed` | WARN if it opens, else INFO | `circuit`, `from`, `to`, `reason`, and of the failure that opened it `kind`, `status`, `error`, `request_id` |
 /// | `recovery_checked` | INFO | `tier`, `works`, `reason`, `took_ms` |
 /// | `hedged` | DEBUG | `tier`, `to`, `won`, `after_ms` |
 /// | `all_tiers_failed` | ERROR, one line in [`AT_MOST_EVERY`](Self::AT_MOST_EVERY) | `feature`, `reason`, `unsaid` (how many had no line since the last) |
@@ -167,13 +167,16 @@ impl Logs {
             let is_new = |setups: &mut Setups| setups.of(&tier)?.failed(attempt, ended.at).then_some(());
             let (Some(()), Some(kind)) = (is_new(&mut self.setups), attempt.failure) else { continue };
             line!(
-                Level::WARN,
+                Level::ERROR,
                 event = "setup_refused",
                 tier = &*tier,
                 tier_number = self.number(Some(&tier)),
                 provider = attempt.provider.as_deref(),
                 model = attempt.model.as_deref(),
                 reason = kind.name(),
+                status = attempt.status.map(|status| status.as_u16()),
+                error = Some(attempt.message.as_str()).filter(|words| !words.is_empty()),
+                request_id = ended.request_id.as_deref(),
                 advice = match kind {
                     ErrorKind::NotFound => "check the model's name and the base URL",
                     _ => "check the API key",
@@ -217,7 +220,8 @@ impl Logs {
     /// Writes the line of a switch to another tier.
     fn switch(&self, event: &Event) {
         match event {
-            Event::ModelSwitched { from, to, reason, .. } => {
+            Event::ModelSwitched { from, to, reason, failure, .. } => {
+                let failure = failure.as_ref();
                 line!(
                     Level::WARN,
                     event = "model_switched",
@@ -226,6 +230,10 @@ impl Logs {
                     from_model = self.model(from),
                     to_model = self.model(to),
                     reason = reason.name(),
+                    kind = failure.map(|failure| failure.kind.name()),
+                    status = failure.and_then(|failure| failure.status),
+                    error = failure.and_then(|failure| failure.message.as_deref()),
+                    request_id = failure.and_then(|failure| failure.request_id.as_deref()),
                 );
             }
             Event::ModelRecovered { from, to, after, .. } => line!(
@@ -336,6 +344,10 @@ impl Subscriber for Logs {
         }
     }
 
+    fn is_log(&self) -> bool {
+        true
+    }
+
     fn lost(&mut self, events: u64) {
         line!(Level::WARN, event = "events_lost", count = events);
         // The lost events may include a reload.
@@ -346,14 +358,21 @@ impl Subscriber for Logs {
 /// Writes the line of an event of one tier: of its circuit, a check of its recovery, or a hedge.
 fn tier(event: &Event) {
     match event {
-        Event::CircuitChanged { circuit, from, to, reason, .. } => line!(
-            if *to == CircuitState::Open { Level::WARN } else { Level::INFO },
-            event = "circuit_changed",
-            circuit = &**circuit,
-            from = from.name(),
-            to = to.name(),
-            reason = reason.to_string(),
-        ),
+        Event::CircuitChanged { circuit, from, to, reason, failure, .. } => {
+            let failure = failure.as_ref();
+            line!(
+                if *to == CircuitState::Open { Level::WARN } else { Level::INFO },
+                event = "circuit_changed",
+                circuit = &**circuit,
+                from = from.name(),
+                to = to.name(),
+                reason = reason.to_string(),
+                kind = failure.map(|failure| failure.kind.name()),
+                status = failure.and_then(|failure| failure.status),
+                error = failure.and_then(|failure| failure.message.as_deref()),
+                request_id = failure.and_then(|failure| failure.request_id.as_deref()),
+            );
+        }
         Event::RecoveryChecked { tier, failure, took, .. } => line!(
             Level::INFO,
             event = "recovery_checked",

@@ -25,7 +25,8 @@ use crate::{
     body::admission::{Gate, Outcome, Permit, Ticket},
     classify::Count,
     error::{Evidence, Rest, TimeoutLimit},
-    events::{CircuitReason, CircuitState},
+    events::{CircuitReason, CircuitState, Failure, report, report_setup},
+    internal::sync::{Mutex, lock},
     layers::{
         caller::caller,
         clock,
@@ -68,6 +69,10 @@ pub(super) struct NamedCircuit {
     is_timed: bool,
     /// True if the last wait that the provider asked for came with a rate limit.
     is_rate_limit: AtomicBool,
+    /// The failure that last changed the state, with the generation that it began.
+    opened_by: Mutex<Option<(u32, Failure)>>,
+    /// True once it was reported that the provider refuses the key or the model, and has never answered.
+    is_setup_reported: AtomicBool,
     policy: Arc<Policy>,
     me: Weak<Self>,
 }
@@ -83,6 +88,8 @@ impl NamedCircuit {
             machine,
             is_timed,
             is_rate_limit: AtomicBool::new(false),
+            opened_by: Mutex::new(None),
+            is_setup_reported: AtomicBool::new(false),
             policy,
             me: me.clone(),
         })
@@ -172,7 +179,8 @@ impl NamedCircuit {
             self.machine.meet(author.caller);
         }
         let admission = Admission { author: Some(author), ..admission };
-        Permit::new(Arc::new(MarkedCall { circuit: self.clone(), admission }), ticket)
+        let request_id = request.shared_id();
+        Permit::new(Arc::new(MarkedCall { circuit: self.clone(), admission, request_id }), ticket)
     }
 
     /// Returns the error of a call that was not admitted.
@@ -251,17 +259,35 @@ impl NamedCircuit {
             if from == to {
                 continue;
             }
-            self.policy.events.send(Event::CircuitChanged {
-                circuit: self.name.clone(),
-                from,
-                to,
-                reason: why(transition.reason),
-                failure: None,
-                at: Instant::now(),
-            });
+            let (circuit, reason, failure) =
+                (self.name.clone(), why(transition.reason), self.failure_behind(transition));
+            let change = Event::CircuitChanged { circuit, from, to, reason, failure, at: Instant::now() };
+            report(&change, Some(&self.policy.events));
+            self.policy.events.send(change);
         }
         // No change is left, and another thread may be reporting the next one.
         std::mem::forget(telling);
+    }
+
+    /// Remembers the failure that has opened the circuit, for the report of it.
+    #[cold]
+    fn note(&self, opening: Transition, error: &LlmError, request_id: Option<Arc<str>>) {
+        if outward(opening.to) == CircuitState::Open {
+            let failure = Failure::of_error(error, request_id, Instant::now());
+            *lock(&self.opened_by) = Some((opening.generation, failure));
+        }
+    }
+
+    /// Returns the failure that has opened the circuit, if this change is that. A thread that was reporting already may
+    /// come before it is known.
+    fn failure_behind(&self, opening: Transition) -> Option<Failure> {
+        let known = lock(&self.opened_by);
+        let is_its = |(generation, _): &&(u32, Failure)| *generation == opening.generation;
+        known
+            .as_ref()
+            .filter(is_its)
+            .filter(|_| outward(opening.to) == CircuitState::Open)
+            .map(|(_, failure)| failure.clone())
     }
 
     /// Sends the probe that is wanted, if any, in a task of its own, since no caller waits for it. Without a
@@ -285,7 +311,11 @@ impl NamedCircuit {
                 _ => state::Outcome::Neutral,
             },
         };
-        self.tell(self.machine.confirm(generation, outcome, Instant::now()));
+        let transition = self.machine.confirm(generation, outcome, Instant::now());
+        if let (Some(transition), Err(error)) = (transition, said) {
+            self.note(transition, error, None);
+        }
+        self.tell(transition);
     }
 
     /// Returns whether the caller may have caused a failure that would latch. A status that no request can cause
@@ -296,7 +326,13 @@ impl NamedCircuit {
             && error.status().is_some_and(|status| status.is_client_error() && !is_accounts(status))
     }
 
-    fn finish(&self, admission: Admission, begun: Option<NonZeroU64>, outcome: Outcome<'_>) {
+    fn finish(
+        &self,
+        admission: Admission,
+        begun: Option<NonZeroU64>,
+        outcome: Outcome<'_>,
+        request_id: Option<&Arc<str>>,
+    ) {
         let ended = outcome;
         let fingerprint = admission.author.map(|author| author.prompt);
         let outcome = match ended {
@@ -306,6 +342,7 @@ impl NamedCircuit {
             }
             Outcome::Dropped => state::Outcome::Abandoned,
             Outcome::Failed(error) => {
+                self.check_setup(error);
                 // The classifier is foreign code. If it panics, the call must still give its place back.
                 let unjudged = VerdictGuard { circuit: self, admission: Some(admission) };
                 let outcome = self.judge(error, fingerprint, begun);
@@ -314,12 +351,28 @@ impl NamedCircuit {
             }
         };
         let settled = self.machine.settle(admission, outcome, Instant::now);
+        if let (Some(transition), Outcome::Failed(error)) = (settled.transition, ended) {
+            self.note(transition, error, request_id.cloned());
+        }
         self.tell(settled.transition);
         if settled.late {
             self.tell_late(ended);
         }
         if matches!(outcome, state::Outcome::SuspectedLatch { .. }) {
             self.send_probe();
+        }
+    }
+
+    /// Reports once that a provider which has never answered refuses its key or its model: it would be covered by
+    /// another for ever.
+    fn check_setup(&self, error: &LlmError) {
+        let is_refusal = matches!(error.kind(), ErrorKind::Auth | ErrorKind::NotFound) && error.status().is_some();
+        if is_refusal
+            && !error.is_callers_own()
+            && !self.machine.load().worked()
+            && !self.is_setup_reported.swap(true, Relaxed)
+        {
+            report_setup(&self.name, error, &self.policy.events);
         }
     }
 
@@ -381,7 +434,7 @@ impl Gate for NamedCircuit {
         if matches!(outcome, Outcome::Answered) && ticket.begun.is_none() && self.machine.is_idle(ticket.generation) {
             return;
         }
-        self.finish(Admission::free(ticket.generation), ticket.begun, outcome);
+        self.finish(Admission::free(ticket.generation), ticket.begun, outcome, None);
     }
 
     /// Clears the start of a call whose first token came in time: the rest takes as long as the answer.
@@ -398,11 +451,12 @@ impl Gate for NamedCircuit {
 struct MarkedCall {
     circuit: Arc<NamedCircuit>,
     admission: Admission,
+    request_id: Option<Arc<str>>,
 }
 
 impl Gate for MarkedCall {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        self.circuit.finish(self.admission, ticket.begun, outcome);
+        self.circuit.finish(self.admission, ticket.begun, outcome, self.request_id.as_ref());
     }
 
     fn begins(&self, ticket: &mut Ticket) {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     ErrorKind, Event, Events, LlmRequest,
-    events::Failure,
+    events::{Failure, report},
     internal::sync::{Mutex, MutexGuard, lock},
     layers::recent::Recent,
     ledger::Attempt,
@@ -163,9 +163,7 @@ impl State {
     /// Records that a tier has answered a request that began at `begun`, in place of its chain's first.
     pub(super) fn answered_for(&self, tier: &str, begun: Instant, passage: &Passage<'_>) {
         let mut serving = self.serving();
-        if serving.events.is_some() {
-            serving.note_failures(passage);
-        }
+        serving.note_failures(passage);
         let (Some(first), Some(to)) = (serving.place(passage.first), serving.place(tier)) else { return };
         let change = match serving.tiers[first].at == to {
             true => {
@@ -313,7 +311,10 @@ impl Serving {
 fn drop_then_send(serving: MutexGuard<'_, Serving>, changes: impl IntoIterator<Item = Event>) {
     let events = serving.events.clone();
     drop(serving);
-    if let Some(events) = events {
-        changes.into_iter().for_each(|change| events.send(change));
+    for change in changes {
+        report(&change, events.as_ref());
+        if let Some(events) = &events {
+            events.send(change);
+        }
     }
 }

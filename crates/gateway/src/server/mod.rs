@@ -73,7 +73,7 @@ impl ServeOptions {
         let observe = self.observe();
         let log = observe.log.begin()?;
         let stack = match &self.config {
-            Some(path) => Stack::builder().without_restarts().load(path)?,
+            Some(path) => Stack::builder().without_restarts().listen(self.listen).load(path)?,
             None => demo::stack()?,
         };
         let handle = stack.handle();

@@ -1,12 +1,15 @@
 use serde_json::Value;
 
 use super::Findings;
-use crate::{Config, RuleThreshold, Webhook, suggest::nearest};
+use crate::{Config, RuleNumbers, RuleThreshold, Webhook, suggest::nearest};
 use steadfast_subscribers::alerts::{FALLBACK_SHARE, Flaw, PLACEHOLDERS};
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     let alerts = &config.alerts;
     findings.within("alerts", |findings| {
+        if let Some(problem) = alerts.source_problem() {
+            findings.wrong("source", problem);
+        }
         findings.within("webhooks", |findings| {
             for (at, settings) in alerts.webhooks.iter().enumerate() {
                 findings.within(at, |findings| webhook(settings, config, findings));
@@ -84,11 +87,14 @@ fn rules(config: &Config, findings: &mut Findings<'_, '_>) {
     rule("failure_rate", rules.failure_rate, RATE, findings);
     rule("tier_failure_rate", rules.tier_failure_rate, RATE, findings);
     rule("fallback_share", rules.fallback_share, &["share", "min_requests", "within", "page_share"], findings);
-    rule("all_tiers_failed", rules.all_tiers_failed, &[], findings);
+    rule("slow", rules.slow, &["first_token", "answer", "share", "min_requests", "within"], findings);
+    rule("all_tiers_failed", rules.all_tiers_failed, &["more_than", "share", "within"], findings);
     rule("key_refused", rules.key_refused, &[], findings);
     rule("credentials", rules.credentials, &[], findings);
     rule("budget", rules.budget, &["share"], findings);
     rule("handoff_waiting", rules.handoff_waiting, &[], findings);
+    rule("reload_refused", rules.reload_refused, &[], findings);
+    rule("store_away", rules.store_away, &[], findings);
     findings.nonzero_time("repeat", rules.repeat);
 }
 
@@ -96,16 +102,16 @@ const RATE: &[&str] = &["share", "min_requests", "within"];
 
 /// Checks that a rule has only numbers that apply to it.
 fn rule(name: &str, threshold: Option<RuleThreshold>, own: &[&str], findings: &mut Findings<'_, '_>) {
-    let Some(RuleThreshold::Numbers { more_than, share, min_requests, within, page_share, severity: _ }) = threshold
-    else {
-        return;
-    };
+    let Some(RuleThreshold::Numbers(numbers)) = threshold else { return };
+    let RuleNumbers { more_than, share, min_requests, within, page_share, first_token, answer, severity: _ } = numbers;
     let given = [
         ("more_than", more_than.is_some()),
         ("share", share.is_some()),
         ("min_requests", min_requests.is_some()),
         ("within", within.is_some()),
         ("page_share", page_share.is_some()),
+        ("first_token", first_token.is_some()),
+        ("answer", answer.is_some()),
     ];
     findings.within(name, |findings| {
         for (key, _) in given.into_iter().filter(|(key, given)| *given && !own.contains(key)) {
@@ -115,7 +121,9 @@ fn rule(name: &str, threshold: Option<RuleThreshold>, own: &[&str], findings: &m
             };
             findings.wrong_key(key, message);
         }
-        findings.nonzero_time("within", within);
+        for (key, time) in [("within", within), ("first_token", first_token), ("answer", answer)] {
+            findings.nonzero_time(key, time);
+        }
         // Such a rate is exceeded always, or never.
         if let Some(share) = share.filter(|share| own.contains(&"min_requests") && !(share.0 > 0.0 && share.0 < 1.0)) {
             findings.wrong("share", format!("`share` must be above 0 and below 1, not {}", share.0));

@@ -16,12 +16,26 @@ use super::{
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Alerts {
+    /// The name of this deployment in alerts, such as `production`: up to 64 characters, one name for all its
+    /// replicas and another for each other deployment. An alert's id contains it, so that replicas report one alert
+    /// and no deployment ends another one's. Default: the host's name, with the port of `listen`.
+    #[schemars(length(min = 1, max = 64))]
+    pub source: Option<String>,
     /// The webhooks that receive alerts.
     pub webhooks: Vec<Webhook>,
     /// Custom message bodies for webhooks, by name.
     pub templates: BTreeMap<String, WebhookTemplate>,
     /// The rules that raise alerts. Each has a default and can be changed or switched off.
     pub rules: Rules,
+}
+
+impl Alerts {
+    /// Returns what is wrong with the name of the deployment.
+    pub(crate) fn source_problem(&self) -> Option<&'static str> {
+        let source = self.source.as_deref()?;
+        let is_wrong = source.trim().is_empty() || source.chars().count() > 64 || source.contains(char::is_control);
+        is_wrong.then_some("it must have 1 to 64 characters, all of them on one line")
+    }
 }
 
 /// A receiver of alerts.
@@ -187,7 +201,12 @@ pub struct Rules {
     /// `page_share`. Default: off; once on, its numbers default to 5 % and 20 % of more than 20 answers in 10 min.
     #[schemars(extend("default" = "off"))]
     pub fallback_share: Option<RuleThreshold>,
-    /// All tiers failed for a request. Default: on.
+    /// More than this share of a tier's calls are slow: no `first_token` of a stream or no whole `answer` in time, or a
+    /// limit of time ran out. Default: 20 s, 2 min, and 20 % of more than 5 calls in 5 min.
+    #[schemars(extend("default" = "on"))]
+    pub slow: Option<RuleThreshold>,
+    /// All tiers failed for more than this many requests, and more than this share of them, in a time of at least 5 s;
+    /// where no request is answered between them, they count however far apart they are. Default: 1, 10 %, 1 min.
     #[schemars(extend("default" = "on"))]
     pub all_tiers_failed: Option<RuleThreshold>,
     /// A provider refused a key. Default: on.
@@ -203,6 +222,12 @@ pub struct Rules {
     /// A request waits for a person, and no person has claimed it. Default: on.
     #[schemars(extend("default" = "on"))]
     pub handoff_waiting: Option<RuleThreshold>,
+    /// A new configuration was refused. Default: on.
+    #[schemars(extend("default" = "on"))]
+    pub reload_refused: Option<RuleThreshold>,
+    /// A store does not answer. Default: on.
+    #[schemars(extend("default" = "on"))]
+    pub store_away: Option<RuleThreshold>,
     /// The interval at which a continuing alert is repeated. Default: never.
     pub repeat: Option<Span>,
 }
@@ -213,38 +238,29 @@ pub enum RuleThreshold {
     /// On with its defaults, or off.
     On(bool),
     /// Custom numbers.
-    Numbers {
-        /// The count that must be exceeded.
-        more_than: Option<u64>,
-        /// The share that must be exceeded.
-        share: Option<Share>,
-        /// The number of requests that must be exceeded.
-        min_requests: Option<u64>,
-        /// The time window.
-        within: Option<Span>,
-        /// The share above which the alert is a page.
-        page_share: Option<Share>,
-        /// The severity, in place of the rule's own.
-        severity: Option<AlertSeverity>,
-    },
+    Numbers(RuleNumbers),
 }
 
-/// A rule's numbers in the file.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+/// A rule's numbers; those that are left out have the rule's defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct RuleNumbers {
+pub struct RuleNumbers {
     /// The count that must be exceeded.
-    more_than: Option<u64>,
+    pub more_than: Option<u64>,
     /// The share that must be exceeded.
-    share: Option<Share>,
+    pub share: Option<Share>,
     /// The number of requests that must be exceeded.
-    min_requests: Option<u64>,
+    pub min_requests: Option<u64>,
     /// The time window.
-    within: Option<Span>,
+    pub within: Option<Span>,
     /// The share above which the alert is a page, for `fallback_share`.
-    page_share: Option<Share>,
+    pub page_share: Option<Share>,
+    /// The longest time to a stream's first token that is in order, for `slow`.
+    pub first_token: Option<Span>,
+    /// The longest time to a whole answer that is in order, for `slow`.
+    pub answer: Option<Span>,
     /// The severity, in place of the rule's own.
-    severity: Option<AlertSeverity>,
+    pub severity: Option<AlertSeverity>,
 }
 
 /// A rule switched on or off.
@@ -284,9 +300,7 @@ impl<'de> Deserialize<'de> for RuleThreshold {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(match short_or_block(deserializer, RULE)? {
             Either::Short(Switch(on)) => Self::On(on),
-            Either::Block(RuleNumbers { more_than, share, min_requests, within, page_share, severity }) => {
-                Self::Numbers { more_than, share, min_requests, within, page_share, severity }
-            }
+            Either::Block(numbers) => Self::Numbers(numbers),
         })
     }
 }

@@ -32,7 +32,7 @@ use serde::Deserialize;
 use steadfast::models::Facts;
 
 pub use self::{
-    alerts::{AlertSeverity, Alerts, RuleThreshold, Rules, Webhook, WebhookFormat, WebhookTemplate},
+    alerts::{AlertSeverity, Alerts, RuleNumbers, RuleThreshold, Rules, Webhook, WebhookFormat, WebhookTemplate},
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
     deployments::{Balance, Deployment},
     door::{Cloud, Credential, CredentialName, CredentialSource, ManagedIdentity, WebIdentity},

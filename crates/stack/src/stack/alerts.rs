@@ -11,12 +11,13 @@ use crate::{self as config, ConfigError, Environment, Problem, WebhookFormat, We
 use steadfast::{InvalidConfig, events::Subscription};
 use steadfast_internal::sync::{Mutex, lock};
 use steadfast_subscribers::alerts::{
-    Alert, AlertEngine, AlertSink, Alerts, Rules, Severity, Template, Webhook, WebhookHandle,
+    Alert, AlertEngine, AlertSink, Alerts, Origin, Rules, Severity, Template, Webhook, WebhookHandle,
 };
 
 /// A configuration's alerts, with their secrets resolved.
 pub(super) struct AlertPlan {
     rules: Rules,
+    origin: Origin,
     webhooks: Vec<WebhookPlan>,
 }
 
@@ -31,11 +32,20 @@ struct WebhookPlan {
 impl AlertPlan {
     /// Builds the plan, and adds its errors to the problems.
     pub(super) fn new(
-        settings: &config::Alerts,
+        config: &config::Config,
         context: &StackContext,
         environment: &Environment,
         problems: &mut Vec<Problem>,
     ) -> Self {
+        let settings = &config.alerts;
+        if let Some(problem) = settings.source_problem() {
+            problems.push(InvalidConfig::new("alerts.source", problem).into());
+        }
+        let instance = context.instance(config.listen, environment);
+        let origin = match &settings.source {
+            Some(source) => Origin::new(source.as_str(), instance),
+            None => Origin::of(instance),
+        };
         let rules = Rules::try_from(&settings.rules).unwrap_or_else(|error| {
             let field = format!("alerts.rules.{}", error.field());
             problems.push(InvalidConfig::new(field, error.problem().to_owned()).into());
@@ -48,7 +58,7 @@ impl AlertPlan {
                 Err(error) => problems.extend_from_slice(error.problems()),
             }
         }
-        Self { rules, webhooks }
+        Self { rules, origin, webhooks }
     }
 }
 
@@ -267,16 +277,17 @@ impl Alerting {
     }
 
     fn begin(&self, mut known: Arc<AlertPlan>) -> Option<Subscription> {
-        let (shared, active, rules) = (self.shared.clone(), self.active.clone(), known.rules.clone());
+        let (shared, active, first) = (self.shared.clone(), self.active.clone(), known.clone());
         let refresh = move |engine: &mut AlertEngine| {
             let plan = activate(&shared, &active);
             if !Arc::ptr_eq(&plan, &known) {
                 engine.set_rules(plan.rules.clone());
+                engine.set_origin(plan.origin.clone());
                 known = plan;
             }
         };
         let stack = self.shared.upgrade()?;
-        let alerts = Alerts::new(rules).to(WebhookSink(self.active.clone()));
+        let alerts = Alerts::new(first.rules.clone()).origin(first.origin.clone()).to(WebhookSink(self.active.clone()));
         Some(alerts.follow_with(&stack.context.events, refresh))
     }
 }

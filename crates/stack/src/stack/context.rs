@@ -5,6 +5,9 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+#[cfg(feature = "alerts")]
+use std::net::SocketAddr;
+
 use super::door::CredentialPool;
 use crate::Environment;
 use steadfast::{
@@ -29,6 +32,9 @@ pub(super) struct StackContext {
     /// Default: the process's environment, read again at each load.
     pub(super) environment: Option<Environment>,
     pub(super) seed: Option<u64>,
+    /// The address that this process listens on, in place of the configuration's.
+    #[cfg(feature = "alerts")]
+    pub(super) listen: Option<SocketAddr>,
     /// True if callers cannot be told that a stream restarts.
     pub(super) without_restarts: bool,
     pub(super) leaves: HashMap<String, BoxLlmService>,
@@ -60,6 +66,8 @@ impl Default for StackContext {
             seals: SealMemory::new(),
             environment: None,
             seed: None,
+            #[cfg(feature = "alerts")]
+            listen: None,
             without_restarts: false,
             leaves: HashMap::new(),
             answers: None,
@@ -76,6 +84,17 @@ impl Default for StackContext {
 }
 
 impl StackContext {
+    /// Returns this process's name: its host's and, where it listens, the port.
+    #[cfg(feature = "alerts")]
+    pub(super) fn instance(&self, listen: Option<SocketAddr>, environment: &Environment) -> String {
+        // A container's environment has its name.
+        let host = environment.secret("HOSTNAME").map_or_else(host_name, str::to_owned);
+        match self.listen.or(listen).map(|address| address.port()).filter(|port| *port != 0) {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        }
+    }
+
     pub(super) fn environment(&self) -> Environment {
         self.environment.clone().unwrap_or_else(Environment::process)
     }
@@ -117,4 +136,16 @@ impl StackContext {
     pub(super) fn seed(&self, name: &str) -> Option<u64> {
         self.seed.map(|seed| fnv1a(seed, name))
     }
+}
+
+/// Returns the name of this machine, as its system gives it.
+#[cfg(all(feature = "alerts", unix))]
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Returns the name of this machine, as its environment gives it.
+#[cfg(all(feature = "alerts", not(unix)))]
+fn host_name() -> String {
+    std::env::var("COMPUTERNAME").unwrap_or_else(|_| "unnamed".to_owned())
 }

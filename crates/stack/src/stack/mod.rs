@@ -56,6 +56,8 @@ mod tier_runtime;
 mod validate;
 mod view;
 
+#[cfg(feature = "alerts")]
+use std::net::SocketAddr;
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -309,6 +311,14 @@ impl StackBuilder {
     /// configuration made in the program, such as a test's; a file must name a store. Default: none.
     pub fn responses(mut self, store: impl ResponseStore) -> Self {
         self.context.responses = Some(Arc::new(store));
+        self
+    }
+
+    /// Sets the address that this process listens on. Alerts name the process by its host and this port. Default: the
+    /// configuration's `listen`.
+    #[cfg(feature = "alerts")]
+    pub fn listen(mut self, address: impl Into<Option<SocketAddr>>) -> Self {
+        self.context.listen = address.into();
         self
     }
 

@@ -151,7 +151,7 @@ impl ResolvedParts {
             None
         });
         #[cfg(feature = "alerts")]
-        let alerts = AlertPlan::new(&config.alerts, context, &environment, &mut problems);
+        let alerts = AlertPlan::new(config, context, &environment, &mut problems);
         if !problems.is_empty() {
             return Err(ConfigError::new(problems));
         }

@@ -2,6 +2,8 @@ use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 
+use super::Origin;
+
 /// A condition that a person should know about, or its end.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -25,13 +27,24 @@ pub struct Alert {
     pub at: Instant,
     /// True if this repeats an earlier message about a condition that lasts.
     pub repeated: bool,
+    /// The place that it comes from.
+    pub origin: Origin,
+}
+
+impl Alert {
+    /// Returns the name of the condition, the same from its beginning to its end and at each replica of a deployment.
+    ///
+    /// It holds the [source](Origin::source), so that no other deployment has it.
+    pub fn id(&self) -> String {
+        format!("steadfast/{}/{}/{}", self.origin.source(), self.rule, self.key)
+    }
 }
 
 /// The rule behind an alert. See [`Rules`](super::Rules) for the thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rule {
-    /// Another tier serves in place of a primary. Ends when the primary serves again.
+    /// Another tier serves in place of a primary. Ends when the primary has served again for a minute.
     Failover,
     /// The model is switched again and again.
     Failovers,
@@ -41,7 +54,9 @@ pub enum Rule {
     TierFailureRate,
     /// The share of requests that a tier other than the first answers is too large. Off by default.
     FallbackShare,
-    /// Every tier has failed a request.
+    /// Too many calls to a tier are slow.
+    Slow,
+    /// Every tier has failed requests.
     AllTiersFailed,
     /// A provider has refused a key.
     KeyRefused,
@@ -51,6 +66,10 @@ pub enum Rule {
     Budget,
     /// Requests wait for a person.
     HandoffWaiting,
+    /// A new configuration was refused.
+    ReloadRefused,
+    /// A store does not answer.
+    StoreAway,
 }
 
 impl Rule {
@@ -62,11 +81,14 @@ impl Rule {
             Self::FailureRate => "failure_rate",
             Self::TierFailureRate => "tier_failure_rate",
             Self::FallbackShare => "fallback_share",
+            Self::Slow => "slow",
             Self::AllTiersFailed => "all_tiers_failed",
             Self::KeyRefused => "key_refused",
             Self::Credentials => "credentials",
             Self::Budget => "budget",
             Self::HandoffWaiting => "handoff_waiting",
+            Self::ReloadRefused => "reload_refused",
+            Self::StoreAway => "store_away",
         }
     }
 }

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Alert, AlertState, Rule, Severity};
+use super::{Alert, AlertState, Origin, Rule, Severity};
 
 /// The alerts that fire.
 #[derive(Debug, Default)]
@@ -10,6 +10,7 @@ pub(super) struct Board {
     firing: Vec<Firing>,
     /// Severities that differ from the rule's own.
     severities: Vec<(Rule, Severity)>,
+    origin: Origin,
 }
 
 /// An alert that fires.
@@ -22,7 +23,8 @@ pub(super) struct Firing {
     reported_at: Instant,
     /// The level reached; a higher one is worth another message.
     level: u8,
-    times: u64,
+    /// The time at which the condition ended, if nothing since has shown that it holds, and the words for that.
+    ended: Option<(Instant, String)>,
 }
 
 /// The subject, summary and fields of an alert.
@@ -38,6 +40,11 @@ impl Board {
         self.severities = severities;
     }
 
+    /// Replaces the origin, for alerts that begin from now on. One that fires keeps its id to its end.
+    pub(super) fn set_origin(&mut self, origin: Origin) {
+        self.origin = origin;
+    }
+
     /// Records that the condition holds. Returns an alert if that is news.
     pub(super) fn fire(
         &mut self,
@@ -50,7 +57,6 @@ impl Board {
         let place = self.firing.iter().position(|firing| firing.is(rule, key));
         if let Some(firing) = place.map(|place| &mut self.firing[place]) {
             firing.last = now;
-            firing.times = firing.times.saturating_add(1);
             if level <= firing.level {
                 return None;
             }
@@ -62,18 +68,40 @@ impl Board {
         // The severity of this rule's second share stays critical.
         let severity = own.filter(|_| rule != Rule::FallbackShare || level == 0).map_or(severity, |own| own.1);
         let state = AlertState::Firing;
-        let alert =
-            Alert { rule, key: key.clone(), severity, state, summary, fields, since: now, at: now, repeated: false };
+        let (key, origin) = (key.clone(), self.origin.clone());
+        let alert = Alert { rule, key, severity, state, summary, fields, since: now, at: now, repeated: false, origin };
         match place.map(|place| &mut self.firing[place]) {
             Some(firing) => {
-                let alert = Alert { since: firing.alert.since, ..alert };
-                *firing = Firing { alert: alert.clone(), level, reported_at: now, ..*firing };
+                let alert = Alert { since: firing.alert.since, origin: firing.alert.origin.clone(), ..alert };
+                (firing.alert, firing.level, firing.reported_at) = (alert.clone(), level, now);
                 Some(alert)
             }
             None => {
-                self.firing.push(Firing { alert: alert.clone(), last: now, reported_at: now, level, times: 1 });
+                let (last, reported_at, ended) = (now, now, None);
+                self.firing.push(Firing { alert: alert.clone(), last, reported_at, level, ended });
                 Some(alert)
             }
+        }
+    }
+
+    /// Records that the condition has ended, unless it soon holds again.
+    pub(super) fn end_if_it_lasts(&mut self, rule: Rule, key: &str, now: Instant, summary: impl FnOnce() -> String) {
+        if let Some(firing) = self.firing.iter_mut().find(|firing| firing.is(rule, key)) {
+            firing.ended = Some((now, summary()));
+        }
+    }
+
+    /// Adds a detail to an alert that fires.
+    pub(super) fn add_field(&mut self, rule: Rule, key: &str, field: (&'static str, String)) {
+        if let Some(firing) = self.firing.iter_mut().find(|firing| firing.is(rule, key)) {
+            firing.alert.fields.push(field);
+        }
+    }
+
+    /// Records that a condition which seemed to have ended holds, if its alert fires.
+    pub(super) fn goes_on(&mut self, rule: Rule, key: &str) {
+        if let Some(firing) = self.firing.iter_mut().find(|firing| firing.is(rule, key)) {
+            firing.ended = None;
         }
     }
 
@@ -87,13 +115,12 @@ impl Board {
     ) -> Option<Alert> {
         let place = self.firing.iter().position(|firing| firing.is(rule, key))?;
         let mut firing = self.firing.remove(place);
-        let lasted = now.saturating_duration_since(firing.alert.since);
+        let ended = firing.ended.as_ref().map_or(now, |(at, _)| *at);
+        let lasted = ended.saturating_duration_since(firing.alert.since);
         firing.alert.fields.push(("lasted", Span(lasted).to_string()));
-        if rule == Rule::AllTiersFailed {
-            firing.alert.fields.push(("requests", firing.times.to_string()));
-        }
         let state = AlertState::Resolved;
-        Some(Alert { state, summary: summary(), at: now, repeated: false, ..firing.alert })
+        let summary = firing.ended.map_or_else(summary, |(_, summary)| summary);
+        Some(Alert { state, summary, at: now, repeated: false, ..firing.alert })
     }
 
     pub(super) fn find(&self, rule: Rule, key: &str) -> Option<&Firing> {
@@ -118,6 +145,11 @@ impl Board {
 impl Firing {
     fn is(&self, rule: Rule, key: &str) -> bool {
         self.alert.rule == rule && &*self.alert.key == key
+    }
+
+    /// Returns when its condition ended, if it seems to have.
+    pub(super) fn ended_at(&self) -> Option<Instant> {
+        self.ended.as_ref().map(|(at, _)| *at)
     }
 
     /// Returns one alert that is due for repetition.

@@ -3,13 +3,17 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Alert, Rule, Rules, Severity,
+    Alert, Origin, Rule, Rules, Severity,
     board::{AlertContent, Board, Span},
+    causes::{Causes, details},
+    counts::{LONGEST_GAP, TierCounts, TotalFailures},
+    rules::MAX_TIERS,
 };
 use crate::{chains::Chains, window::Window};
 use steadfast::{
-    ErrorKind,
-    events::{CircuitReason, CircuitState, Event, RequestEnded, RequestOutcome},
+    Attempt, ErrorKind,
+    error::TimeoutLimit,
+    events::{CircuitReason, CircuitState, Event, Failure, RequestEnded, RequestOutcome},
     prices::Usd,
 };
 
@@ -19,15 +23,16 @@ use steadfast::{
 /// Its memory is bounded: it keeps counts by time, not by request.
 ///
 /// ```
+/// use std::time::Duration;
 /// use steadfast::{ErrorKind, Event};
 /// use steadfast_subscribers::alerts::{AlertEngine, AlertState, Rules};
 /// use tokio::time::Instant;
 ///
 /// let (mut engine, now) = (AlertEngine::new(Rules::new()), Instant::now());
 /// let failed = Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at: now };
-/// let alerts = engine.on(&failed, now);
+/// assert!(engine.on(&failed, now).is_empty(), "one request is bad luck");
+/// let alerts = engine.on(&failed, now + Duration::from_secs(10));
 /// assert_eq!(alerts[0].state, AlertState::Firing);
-/// assert!(engine.on(&failed, now).is_empty(), "reported once");
 /// ```
 #[derive(Debug)]
 pub struct AlertEngine {
@@ -35,7 +40,11 @@ pub struct AlertEngine {
     chains: Chains,
     failovers: Option<Window>,
     requests: Option<Window>,
-    tiers: Vec<(Arc<str>, Window)>,
+    tiers: Option<TierCounts>,
+    slow: Option<TierCounts>,
+    totals: Option<TotalFailures>,
+    /// The steps of the last request that failed.
+    causes: Causes,
     /// Answers in all, and those from a tier other than the first.
     answers: Option<Window>,
     /// The reason for which each circuit last opened. A switch because of an open circuit names no cause of its own.
@@ -54,7 +63,10 @@ impl AlertEngine {
             chains: Chains::default(),
             failovers: rules.failovers.map(|often| Window::new(often.within)),
             requests: rules.failure_rate.map(|rate| Window::new(rate.within)),
-            tiers: Vec::new(),
+            tiers: rules.tier_failure_rate.map(|rate| TierCounts::new(rate.within)),
+            slow: rules.slow.map(|slow| TierCounts::new(slow.rate.within)),
+            totals: rules.all_tiers_failed.map(TotalFailures::new),
+            causes: Causes::default(),
             answers: rules.fallback_share.map(|share| Window::new(share.warn.within)),
             open_reasons: Vec::new(),
             board,
@@ -75,9 +87,17 @@ impl AlertEngine {
         if within(&before) != within(&self.rules) {
             self.requests = within(&self.rules).map(Window::new);
         }
-        let within = |rules: &Rules| rules.tier_failure_rate.map(|rate| rate.within);
-        if within(&before) != within(&self.rules) {
-            self.tiers.clear();
+        let within = self.rules.tier_failure_rate.map(|rate| rate.within);
+        if self.tiers.as_ref().map(TierCounts::within) != within {
+            self.tiers = within.map(TierCounts::new);
+        }
+        let within = self.rules.slow.map(|slow| slow.rate.within);
+        if self.slow.as_ref().map(TierCounts::within) != within {
+            self.slow = within.map(TierCounts::new);
+        }
+        match (&mut self.totals, self.rules.all_tiers_failed) {
+            (Some(totals), Some(rule)) => totals.set_rule(rule),
+            (totals, rule) => *totals = rule.map(TotalFailures::new),
         }
         let within = |rules: &Rules| rules.fallback_share.map(|share| share.warn.within);
         if within(&before) != within(&self.rules) {
@@ -86,34 +106,31 @@ impl AlertEngine {
         self.board.set_severities(self.rules.severities.clone());
     }
 
+    /// Sets the place that alerts come from. An alert that fires keeps its own to its end.
+    pub fn set_origin(&mut self, origin: Origin) {
+        self.board.set_origin(origin);
+    }
+
     /// Applies an event and returns the alerts that it causes.
     pub fn on(&mut self, event: &Event, now: Instant) -> Vec<Alert> {
         let mut alerts = Vec::new();
         match event {
             Event::RequestEnded(request) => self.request_ended(request, now, &mut alerts),
-            Event::ModelSwitched { first, from, to, reason, .. } => {
-                self.model_switched([first, from, to], *reason, now, &mut alerts);
+            Event::ModelSwitched { first, to, reason, failure, .. } => {
+                self.model_switched([first, to], *reason, failure.as_ref(), now, &mut alerts);
             }
             Event::ModelRecovered { from, to, after, .. } => {
                 self.chains.recovered(to);
                 let summary = || format!("{to} serves again in place of {from}, after {}", Span(*after));
-                alerts.extend(self.board.resolve(Rule::Failover, to, now, summary));
+                self.board.end_if_it_lasts(Rule::Failover, to, now, summary);
             }
-            Event::AllTiersFailed { feature, reason, .. } if self.rules.all_tiers_failed => {
-                let content = || AlertContent {
-                    severity: Severity::Critical,
-                    summary: format!("every tier failed a request ({reason})"),
-                    fields: vec![
-                        ("feature", feature.as_deref().unwrap_or("none").to_owned()),
-                        ("reason", reason.to_string()),
-                    ],
-                };
-                alerts.extend(self.board.fire(Rule::AllTiersFailed, &"".into(), 0, now, content));
+            Event::AllTiersFailed { feature, reason, .. } => {
+                self.all_tiers_failed(feature.as_deref(), *reason, now, &mut alerts);
             }
-            Event::CircuitChanged { circuit, to: CircuitState::Open, reason, .. } => {
+            Event::CircuitChanged { circuit, to: CircuitState::Open, reason, failure, .. } => {
                 self.record_opened(circuit, *reason);
                 if *reason == CircuitReason::Auth {
-                    self.key_refused(circuit, now, &mut alerts);
+                    self.key_refused(circuit, failure.clone(), now, &mut alerts);
                 }
             }
             Event::CircuitChanged { circuit, to: CircuitState::Closed, reason: CircuitReason::Recovered, .. } => {
@@ -142,6 +159,32 @@ impl AlertEngine {
                 let cap = cap_name(cap, key);
                 let summary = || format!("a new period of the cap {cap} has begun");
                 alerts.extend(self.board.resolve(Rule::Budget, &cap, now, summary));
+            }
+            Event::ReloadRefused { problem, .. } if self.rules.reload_refused => {
+                let content = || AlertContent {
+                    severity: Severity::Warning,
+                    summary: "a new configuration was refused, and the one before goes on".to_owned(),
+                    fields: vec![("problem", cut(problem))],
+                };
+                alerts.extend(self.board.fire(Rule::ReloadRefused, &"".into(), 0, now, content));
+            }
+            Event::Reloaded { .. } => {
+                let summary = || "a new configuration is active".to_owned();
+                alerts.extend(self.board.resolve(Rule::ReloadRefused, "", now, summary));
+            }
+            Event::StoreChanged { store, available: true, .. } => {
+                let summary = || format!("the store for {store} answers again");
+                alerts.extend(self.board.resolve(Rule::StoreAway, store, now, summary));
+            }
+            Event::StoreChanged { store, .. } if self.rules.store_away => {
+                let content = || AlertContent {
+                    severity: Severity::Warning,
+                    summary: format!(
+                        "the store for {store} does not answer: each process goes on with what it knows itself"
+                    ),
+                    fields: vec![("store", store.to_string())],
+                };
+                alerts.extend(self.board.fire(Rule::StoreAway, store, 0, now, content));
             }
             Event::HandoffWaiting { waiting: 0, .. } => {
                 let summary = || "no request waits for a person any more".to_owned();
@@ -173,14 +216,17 @@ impl AlertEngine {
                 firing.last = now;
             }
             let quiet = match rule {
+                // Silence is no answer.
+                Rule::AllTiersFailed if self.totals.as_ref().is_some_and(TotalFailures::goes_on) => LONGEST_GAP,
                 Rule::AllTiersFailed => QUIET_TIME,
-                Rule::Failovers | Rule::FailureRate | Rule::TierFailureRate | Rule::FallbackShare => SETTLING_TIME,
-                // Only an event ends these.
-                Rule::Failover | Rule::KeyRefused | Rule::Credentials | Rule::Budget | Rule::HandoffWaiting => {
-                    Duration::MAX
+                Rule::Failovers | Rule::FailureRate | Rule::TierFailureRate | Rule::FallbackShare | Rule::Slow => {
+                    SETTLING_TIME
                 }
+                // Only an event ends these.
+                _ => Duration::MAX,
             };
-            if now.saturating_duration_since(firing.last) >= quiet {
+            let ended = firing.ended_at().is_some_and(|at| now.saturating_duration_since(at) >= SETTLING_TIME);
+            if ended || now.saturating_duration_since(firing.last) >= quiet {
                 over.push((rule, key));
             } else if let Some(every) = self.rules.repeat {
                 alerts.extend(firing.repeat(every, now));
@@ -188,8 +234,15 @@ impl AlertEngine {
         }
         self.board = board;
         for (rule, key) in over {
+            let goes_on = self.totals.as_ref().is_some_and(TotalFailures::goes_on);
+            if rule == Rule::AllTiersFailed {
+                let count = self.totals.as_ref().map_or(0, TotalFailures::count);
+                self.board.add_field(rule, &key, ("requests", count.to_string()));
+            }
             let summary = match rule {
+                Rule::AllTiersFailed if goes_on => "no request has come for an hour",
                 Rule::AllTiersFailed => "requests are answered again",
+                Rule::Slow => "calls are quick again",
                 Rule::Failovers => "the model is no longer switched back and forth",
                 Rule::FallbackShare => "the share of answers by fallbacks is below its limit again",
                 _ => "the failure rate is below its limit again",
@@ -209,6 +262,22 @@ impl AlertEngine {
         self.may_have_missed_return = true;
     }
 
+    /// Counts a request that every tier failed, and fires if it is not alone.
+    fn all_tiers_failed(&mut self, feature: Option<&str>, reason: ErrorKind, now: Instant, alerts: &mut Vec<Alert>) {
+        let Some(totals) = &mut self.totals else { return };
+        if !totals.failed(now) {
+            return;
+        }
+        let (count, lasted, causes) = (totals.count(), totals.lasted(), &self.causes);
+        let content = || {
+            let mut fields = vec![("feature", feature.unwrap_or("none").to_owned()), ("reason", reason.to_string())];
+            fields.extend(causes.request_id().map(|id| ("request_id", id.to_owned())));
+            let summary = format!("every tier failed {count} requests within {} ({reason}){causes}", Span(lasted));
+            AlertContent { severity: Severity::Critical, summary, fields }
+        };
+        alerts.extend(self.board.fire(Rule::AllTiersFailed, &"".into(), 0, now, content));
+    }
+
     fn record_opened(&mut self, circuit: &Arc<str>, reason: CircuitReason) {
         // A failed probe is not the original cause.
         if reason == CircuitReason::ProbeFailed {
@@ -216,7 +285,7 @@ impl AlertEngine {
         }
         if let Some((_, last)) = self.open_reasons.iter_mut().find(|(name, _)| name == circuit) {
             *last = reason;
-        } else if self.open_reasons.len() < MOST {
+        } else if self.open_reasons.len() < MAX_TIERS {
             self.open_reasons.push((circuit.clone(), reason));
         }
     }
@@ -232,19 +301,27 @@ impl AlertEngine {
 
     fn model_switched(
         &mut self,
-        [first, from, to]: [&Arc<str>; 3],
+        [first, to]: [&Arc<str>; 2],
         reason: ErrorKind,
+        failure: Option<&Failure>,
         now: Instant,
         alerts: &mut Vec<Alert>,
     ) {
-        let is_new = self.chains.away(first).is_none();
+        self.board.goes_on(Rule::Failover, first);
         self.chains.switched(first, to, now);
-        if is_new && self.rules.failover {
-            let why = self.reason_text(from, reason);
-            let content = || AlertContent {
-                severity: Severity::Warning,
-                summary: format!("{to} serves in place of {from} ({why})"),
-                fields: vec![("from", from.to_string()), ("to", to.to_string()), ("reason", why.clone())],
+        if self.rules.failover && self.board.find(Rule::Failover, first).is_none() {
+            let why = self.reason_text(first, reason);
+            let content = || {
+                let words = match failure {
+                    // It says the same and more.
+                    Some(failure) if failure.kind == reason => failure.to_string(),
+                    Some(failure) => format!("{why}; {failure}"),
+                    None => why.clone(),
+                };
+                let mut fields = vec![("from", first.to_string()), ("to", to.to_string()), ("reason", why.clone())];
+                fields.extend(failure.into_iter().flat_map(details));
+                let summary = format!("{to} serves in place of {first} ({words})");
+                AlertContent { severity: Severity::Warning, summary, fields }
             };
             alerts.extend(self.board.fire(Rule::Failover, first, 0, now, content));
         }
@@ -274,16 +351,25 @@ impl AlertEngine {
                 self.rate_exceeded(Rule::FailureRate, &"".into(), now, alerts);
             }
         }
-        if let Some(rate) = self.rules.tier_failure_rate {
+        if let (Some(totals), false) = (&mut self.totals, request.cached.is_some()) {
+            if request.outcome != RequestOutcome::Abandoned {
+                totals.ended(request.outcome == RequestOutcome::Answered, now);
+            }
+            if matches!(request.outcome, RequestOutcome::Failed(kind) if !kind.is_callers_own()) {
+                self.causes = Causes::of(request);
+            }
+        }
+        self.count_slow(request, now, alerts);
+        if self.tiers.is_some() {
             for step in steps.iter().filter(|step| !step.is_local()) {
                 if let (Some(tier), Some(kind)) = (&step.tier, step.failure)
                     && !kind.is_callers_own()
                 {
-                    self.count_call(tier, rate.within, true, now, alerts);
+                    self.count_call(tier, true, now, alerts);
                 }
             }
             if let (Some(tier), true) = (&request.tier, request.outcome != RequestOutcome::Abandoned) {
-                self.count_call(tier, rate.within, failure.is_some(), now, alerts);
+                self.count_call(tier, failure.is_some(), now, alerts);
             }
         }
         if self.answers.is_some() && request.cached.is_none() {
@@ -291,7 +377,8 @@ impl AlertEngine {
         }
         for step in steps.iter().filter(|step| step.failure == Some(ErrorKind::Auth)) {
             let name = step.tier.as_ref().or(step.provider.as_ref()).cloned();
-            self.key_refused(&name.unwrap_or_default(), now, alerts);
+            let failure = Failure::of_attempt(step, request.request_id.clone());
+            self.key_refused(&name.unwrap_or_default(), failure, now, alerts);
         }
         if !self.board.is_empty() && request.outcome == RequestOutcome::Answered {
             self.resolve_disproved(request, now, alerts);
@@ -342,19 +429,58 @@ impl AlertEngine {
     }
 
     /// Counts a call to a tier and its outcome.
-    fn count_call(&mut self, tier: &Arc<str>, within: Duration, failed: bool, now: Instant, alerts: &mut Vec<Alert>) {
-        let place = match self.tiers.iter().position(|(name, _)| name == tier) {
-            Some(place) => place,
-            None if self.tiers.len() < MOST => {
-                self.tiers.push((tier.clone(), Window::new(within)));
-                self.tiers.len() - 1
-            }
-            None => return,
-        };
-        self.tiers[place].1.add(now, [1, u64::from(failed)]);
+    fn count_call(&mut self, tier: &Arc<str>, failed: bool, now: Instant, alerts: &mut Vec<Alert>) {
+        let Some(tiers) = &mut self.tiers else { return };
+        tiers.add(tier, failed, now);
         if self.is_exceeded(Rule::TierFailureRate, tier, now) {
             self.rate_exceeded(Rule::TierFailureRate, tier, now, alerts);
         }
+    }
+
+    /// Counts the calls of a request, and those of them that were slow.
+    fn count_slow(&mut self, request: &RequestEnded, now: Instant, alerts: &mut Vec<Alert>) {
+        let (Some(limits), false) = (self.rules.slow, request.cached.is_some()) else { return };
+        let ran_out = |step: &Attempt| step.timeout.is_some_and(|out| out.limit != TimeoutLimit::Deadline);
+        for step in request.failures.as_deref().unwrap_or_default().iter().filter(|step| !step.is_local()) {
+            if let Some(tier) = &step.tier {
+                let is_late = step.failure == Some(ErrorKind::Timeout) && ran_out(step);
+                self.count_quickness(tier, is_late, step.took, now, alerts);
+            }
+        }
+        if let (Some(tier), true) = (&request.tier, request.is_served()) {
+            let limit = if request.stream { limits.first_token } else { limits.answer };
+            self.count_quickness(tier, request.served_in > limit, request.served_in, now, alerts);
+        }
+    }
+
+    fn count_quickness(
+        &mut self,
+        tier: &Arc<str>,
+        is_slow: bool,
+        took: Duration,
+        now: Instant,
+        alerts: &mut Vec<Alert>,
+    ) {
+        let (Some(slow), Some(limits)) = (&mut self.slow, self.rules.slow) else { return };
+        slow.add(tier, is_slow, now);
+        if !is_slow || !self.is_exceeded(Rule::Slow, tier, now) {
+            return;
+        }
+        let [all, late] = self.counts(Rule::Slow, tier, now);
+        let content = || {
+            let percent = format!("{:.1} %", late as f64 * 100.0 / all.max(1) as f64);
+            let (first, answer, within) = (Span(limits.first_token), Span(limits.answer), Span(limits.rate.within));
+            AlertContent {
+                severity: Severity::Warning,
+                summary: format!(
+                    "{percent} of {all} calls to {tier} within {within} were slow: no first token after {first}, no \
+                     whole answer after {answer}, or a limit ran out; the last took {}",
+                    Span(took)
+                ),
+                fields: vec![("tier", tier.to_string()), ("slow", late.to_string()), ("of", all.to_string())],
+            }
+        };
+        alerts.extend(self.board.fire(Rule::Slow, tier, 0, now, content));
     }
 
     /// Returns whether a rule's count is over its limit now.
@@ -365,6 +491,7 @@ impl AlertEngine {
             Rule::FailureRate => self.rules.failure_rate.is_some_and(|rate| rate.is_exceeded(all, failed)),
             Rule::TierFailureRate => self.rules.tier_failure_rate.is_some_and(|rate| rate.is_exceeded(all, failed)),
             Rule::FallbackShare => self.rules.fallback_share.is_some_and(|share| share.warn.is_exceeded(all, failed)),
+            Rule::Slow => self.rules.slow.is_some_and(|slow| slow.rate.is_exceeded(all, failed)),
             _ => false,
         }
     }
@@ -374,7 +501,8 @@ impl AlertEngine {
             Rule::Failovers => self.failovers.as_mut(),
             Rule::FailureRate => self.requests.as_mut(),
             Rule::FallbackShare => self.answers.as_mut(),
-            _ => self.tiers.iter_mut().find(|(tier, _)| &**tier == key).map(|(_, window)| window),
+            Rule::Slow => return self.slow.as_mut().map_or([0; 2], |slow| slow.sums(key, now)),
+            _ => return self.tiers.as_mut().map_or([0; 2], |tiers| tiers.sums(key, now)),
         };
         window.map_or([0; 2], |window| window.sums(now))
     }
@@ -393,17 +521,21 @@ impl AlertEngine {
         alerts.extend(self.board.fire(rule, key, 0, now, content));
     }
 
-    fn key_refused(&mut self, tier: &Arc<str>, now: Instant, alerts: &mut Vec<Alert>) {
+    fn key_refused(&mut self, tier: &Arc<str>, failure: Option<Failure>, now: Instant, alerts: &mut Vec<Alert>) {
         if !self.rules.key_refused {
             return;
         }
-        let content = || AlertContent {
-            severity: Severity::Critical,
-            summary: match &**tier {
+        let content = || {
+            let mut summary = match &**tier {
                 "" => "a provider refuses its key".to_owned(),
                 tier => format!("the key of {tier} is refused"),
-            },
-            fields: vec![("tier", tier.to_string())],
+            };
+            let mut fields = vec![("tier", tier.to_string())];
+            if let Some(failure) = &failure {
+                summary.push_str(&format!(" ({failure})"));
+                fields.extend(details(failure));
+            }
+            AlertContent { severity: Severity::Critical, summary, fields }
         };
         alerts.extend(self.board.fire(Rule::KeyRefused, tier, 0, now, content));
     }
@@ -442,14 +574,23 @@ impl AlertEngine {
     }
 }
 
+/// Returns the first part of a text of any length, with a sign where it is cut.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_FIELD) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// Returns the cap's name, with the key where the cap is per key.
 fn cap_name(cap: &Arc<str>, key: &Option<Arc<str>>) -> Arc<str> {
     key.as_ref().map_or_else(|| cap.clone(), |key| format!("{cap} ({key})").into())
 }
 
-/// The time for which a rate must stay below its limit. A rate that swings around the limit is one alert.
+/// The time for which a rate must stay below its limit, and a primary must serve again. A rate that swings around the
+/// limit is one alert, and so is a primary that comes and goes: here, or at the replicas that share the alert's id.
 const SETTLING_TIME: Duration = Duration::from_secs(60);
+/// In characters: a receiver shows a few lines.
+const LONGEST_FIELD: usize = 500;
 /// The time without another total failure after which requests count as answered again.
 const QUIET_TIME: Duration = Duration::from_secs(300);
-/// More tiers than any configuration has.
-const MOST: usize = 128;

@@ -2,7 +2,7 @@ use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Alert, AlertEngine, Rules};
+use super::{Alert, AlertEngine, Origin, Rules};
 use steadfast::events::{Event, Events, Subscriber, Subscription};
 
 /// A receiver of alerts. It must not block: a sender has its own queue.
@@ -21,18 +21,27 @@ impl<F: FnMut(&Alert) + Send + 'static> AlertSink for F {
 #[must_use = "alerts are sent only once it follows events"]
 pub struct Alerts {
     rules: Rules,
+    origin: Origin,
     sinks: Vec<Box<dyn AlertSink>>,
 }
 
 impl Alerts {
     /// Creates alerts with these rules and no sink.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, sinks: Vec::new() }
+        Self { rules, origin: Origin::default(), sinks: Vec::new() }
     }
 
     /// Adds a sink. Without one, alerts go nowhere.
     pub fn to(mut self, sink: impl AlertSink) -> Self {
         self.sinks.push(Box::new(sink));
+        self
+    }
+
+    /// Sets the place that the alerts come from: the deployment and this process. Default: `steadfast`.
+    ///
+    /// Give each deployment a source of its own: the [ids](Alert::id) contain it.
+    pub fn origin(mut self, origin: Origin) -> Self {
+        self.origin = origin;
         self
     }
 
@@ -48,7 +57,8 @@ impl Alerts {
     /// Like `follow`, and calls `refresh` at the beginning, after each reload and whenever a reload may have been
     /// missed.
     pub fn follow_with(self, events: &Events, refresh: impl FnMut(&mut AlertEngine) + Send + 'static) -> Subscription {
-        let engine = AlertEngine::new(self.rules);
+        let mut engine = AlertEngine::new(self.rules);
+        engine.set_origin(self.origin);
         events.follow(Follower { engine, sinks: self.sinks, refresh, begun: false, tick: Instant::now() })
     }
 }

@@ -9,7 +9,7 @@
 //! # Example
 //!
 //! ```
-//! use steadfast::{ErrorKind, Event, Events};
+//! use steadfast::{Event, Events};
 //! use steadfast_subscribers::alerts::{Alert, Alerts, Rules};
 //! use tokio::{sync::mpsc, time::Instant};
 //!
@@ -20,15 +20,20 @@
 //!     .to(move |alert: &Alert| drop(send.send(alert.summary.clone())))
 //!     .follow(&events);
 //!
-//! events.send(Event::AllTiersFailed { feature: None, reason: ErrorKind::Timeout, at: Instant::now() });
-//! assert_eq!(received.recv().await.unwrap(), "every tier failed a request (timeout)");
+//! let source = "the AWS profile `work`".into();
+//! let problem = "AWS STS cannot be reached".into();
+//! events.send(Event::CredentialsFailed { source, problem, usable: true, at: Instant::now() });
+//! assert_eq!(received.recv().await.unwrap(), "the credentials of the AWS profile `work` are not renewed");
 //! # }
 //! ```
 
 mod alert;
 mod board;
+mod causes;
+mod counts;
 mod engine;
 mod follow;
+mod origin;
 mod rules;
 mod template;
 #[cfg(test)]
@@ -42,6 +47,10 @@ pub use self::{
     alert::{Alert, AlertState, Rule, Severity},
     engine::AlertEngine,
     follow::{AlertSink, Alerts},
-    rules::{FAILOVERS, FALLBACK_SHARE, FallbackShare, Frequency, RATE, Rate, Rules},
+    origin::Origin,
+    rules::{
+        FAILOVERS, FALLBACK_SHARE, FallbackShare, Frequency, RATE, Rate, Rules, SLOWNESS, Slowness, TOTAL_FAILURE,
+        TotalFailure,
+    },
     template::{Flaw, PLACEHOLDERS, Template},
 };

@@ -7,16 +7,19 @@ use steadfast::InvalidConfig;
 ///
 /// | rule | fires | ends |
 /// |---|---|---|
-/// | `failover` | when another tier serves in place of a primary | when the primary serves again |
+/// | `failover` | when another tier serves in place of a primary | when the primary has served again for a minute |
 /// | `failovers` | after more than 3 switches of the model in 10 min | after a minute below that |
 /// | `failure_rate` | when more than 5 % of more than 100 requests of 1 h failed or broke | after a minute below that |
 /// | `tier_failure_rate` | likewise for a tier's calls; off by default | likewise |
 /// | `fallback_share` | when more than 5 % of more than 20 answers of 10 min came from a tier other than the first: a warning, and critical above 20 %; off by default | after a minute below that |
-/// | `all_tiers_failed` | at once when every tier has failed a request | after 5 min without another |
+/// | `slow` | when more than 20 % of more than 5 calls to a tier within 5 min had no first token after 20 s (a whole answer: after 2 min), or ran into a limit of time | after a minute below that |
+/// | `all_tiers_failed` | when every tier has failed more than 1 request over at least 5 s, and more than 10 % of those of 1 min or all since the last answer | when requests are answered and 5 min pass without another |
 /// | `key_refused` | at once when a provider has refused a key | when that tier answers again |
 /// | `credentials` | when a source of credentials gives no new token: a warning, and critical once the last one has ended | when it gives one again |
 /// | `budget` | when a share of a cap is used up, as the `Budget` reports it (80 %, 100 %) | when the period ends |
 /// | `handoff_waiting` | when a request waits for a person that no person has claimed | when none does |
+/// | `reload_refused` | when a new configuration is refused | when one is active |
+/// | `store_away` | when a store does not answer | when it answers again |
 ///
 /// One switch of the model is one `failover` alert and its resolution, however long it lasts; repeated switches also
 /// fire `failovers`. A failure rate leaves out requests that are the caller's own mistake, that a spending cap refuses,
@@ -28,11 +31,14 @@ pub struct Rules {
     pub(super) failure_rate: Option<Rate>,
     pub(super) tier_failure_rate: Option<Rate>,
     pub(super) fallback_share: Option<FallbackShare>,
-    pub(super) all_tiers_failed: bool,
+    pub(super) slow: Option<Slowness>,
+    pub(super) all_tiers_failed: Option<TotalFailure>,
     pub(super) key_refused: bool,
     pub(super) credentials: bool,
     pub(super) budget_from: Option<u8>,
     pub(super) handoff_waiting: bool,
+    pub(super) reload_refused: bool,
+    pub(super) store_away: bool,
     pub(super) repeat: Option<Duration>,
     /// Severities that differ from the rule's own.
     pub(super) severities: Vec<(Rule, Severity)>,
@@ -67,6 +73,31 @@ pub struct Rate {
     pub within: Duration,
 }
 
+/// The rule on slow calls. A call is slow if its first token, or a whole answer, comes later than this, or if a limit
+/// of time other than its caller's ends it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Slowness {
+    /// The longest time to a stream's first token that is in order.
+    pub first_token: Duration,
+    /// The longest time to a whole answer that is in order.
+    pub answer: Duration,
+    /// The share of a tier's calls that may be slow.
+    pub rate: Rate,
+}
+
+/// The rule on requests that every tier has failed: an outage, and not an unlucky request.
+///
+/// They count within a time or, where no request is answered between them, however far apart they are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TotalFailure {
+    /// The number that is still in order.
+    pub more_than: u64,
+    /// The share of the requests, from 0 to 1, that is still in order.
+    pub share: f64,
+    /// The time over which they count.
+    pub within: Duration,
+}
+
 impl Rate {
     /// Returns whether this many failures exceed the rate.
     pub(super) fn is_exceeded(&self, all: u64, failed: u64) -> bool {
@@ -83,11 +114,14 @@ impl Rules {
             failure_rate: Some(RATE),
             tier_failure_rate: None,
             fallback_share: None,
-            all_tiers_failed: true,
+            slow: Some(SLOWNESS),
+            all_tiers_failed: Some(TOTAL_FAILURE),
             key_refused: true,
             credentials: true,
             budget_from: Some(0),
             handoff_waiting: true,
+            reload_refused: true,
+            store_away: true,
             repeat: None,
             severities: Vec::new(),
         }
@@ -101,11 +135,14 @@ impl Rules {
             failure_rate: None,
             tier_failure_rate: None,
             fallback_share: None,
-            all_tiers_failed: false,
+            slow: None,
+            all_tiers_failed: None,
             key_refused: false,
             credentials: false,
             budget_from: None,
             handoff_waiting: false,
+            reload_refused: false,
+            store_away: false,
             repeat: None,
             severities: Vec::new(),
         }
@@ -196,10 +233,44 @@ impl Rules {
         self
     }
 
-    /// Sets whether an alert fires when every tier fails a request. Default: yes.
+    /// Fires when more than a share of a tier's calls are slow. Default: [`SLOWNESS`].
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the share is out of range, or a time is zero.
+    pub fn slow(mut self, limits: Slowness) -> Result<Self, InvalidConfig> {
+        let Rate { share, min_requests, within } = limits.rate;
+        not_zero("slow", limits.first_token)?;
+        not_zero("slow", limits.answer)?;
+        self.slow = Some(Slowness { rate: rate("slow", share, min_requests, within)?, ..limits });
+        Ok(self)
+    }
+
+    /// Switches [`slow`](Self::slow) off.
     #[must_use]
-    pub fn all_tiers_failed(mut self, on: bool) -> Self {
-        self.all_tiers_failed = on;
+    pub fn without_slow(mut self) -> Self {
+        self.slow = None;
+        self
+    }
+
+    /// Fires when every tier fails so many requests. Default: [`TOTAL_FAILURE`].
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the share is not from 0 to below 1, or the window is zero.
+    pub fn all_tiers_failed(mut self, limits: TotalFailure) -> Result<Self, InvalidConfig> {
+        if !(limits.share >= 0.0 && limits.share < 1.0) {
+            return Err(InvalidConfig::new("all_tiers_failed", "the share must be at least 0 and below 1"));
+        }
+        not_zero("all_tiers_failed", limits.within)?;
+        self.all_tiers_failed = Some(limits);
+        Ok(self)
+    }
+
+    /// Switches [`all_tiers_failed`](Self::all_tiers_failed) off.
+    #[must_use]
+    pub fn without_all_tiers_failed(mut self) -> Self {
+        self.all_tiers_failed = None;
         self
     }
 
@@ -229,6 +300,20 @@ impl Rules {
     #[must_use]
     pub fn handoff_waiting(mut self, on: bool) -> Self {
         self.handoff_waiting = on;
+        self
+    }
+
+    /// Sets whether an alert fires when a new configuration is refused. Default: yes.
+    #[must_use]
+    pub fn reload_refused(mut self, on: bool) -> Self {
+        self.reload_refused = on;
+        self
+    }
+
+    /// Sets whether an alert fires while a store does not answer. Default: yes.
+    #[must_use]
+    pub fn store_away(mut self, on: bool) -> Self {
+        self.store_away = on;
         self
     }
 
@@ -269,3 +354,13 @@ pub const FALLBACK_SHARE: FallbackShare = FallbackShare {
     warn: Rate { share: 0.05, min_requests: 20, within: Duration::from_secs(600) },
     page_share: Some(0.2),
 };
+/// The default rule on slow calls: 20 s to the first token, 2 min for a whole answer, 20 % of more than 5 calls in 5 min.
+pub const SLOWNESS: Slowness = Slowness {
+    first_token: Duration::from_secs(20),
+    answer: Duration::from_secs(120),
+    rate: Rate { share: 0.2, min_requests: 5, within: Duration::from_secs(300) },
+};
+/// The default rule on total failures: more than one, and more than 10 % of the requests of a minute.
+pub const TOTAL_FAILURE: TotalFailure = TotalFailure { more_than: 1, share: 0.1, within: Duration::from_secs(60) };
+/// More tiers than a rule needs to tell apart.
+pub(super) const MAX_TIERS: usize = 128;

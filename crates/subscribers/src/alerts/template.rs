@@ -13,7 +13,8 @@ use steadfast::InvalidConfig;
 /// | `title` | `Warning`, `Critical` or `Resolved`, a colon and the summary: one line of at most 250 characters |
 /// | `summary` | what happened, in one sentence |
 /// | `rule`, `key` | the rule, and its subject: a tier or a cap; empty where the rule has only one subject |
-/// | `id` | the rule and the key: the same from an alert's beginning to its end |
+/// | `id` | the source, the rule and the key: the same from an alert's beginning to its end, and at each replica |
+/// | `source`, `instance` | the deployment that the alert comes from, and the process of it that speaks |
 /// | `severity` | `warning` or `critical` |
 /// | `urgency` | `warn` or `page` |
 /// | `state` | `firing` or `resolved` |
@@ -35,9 +36,9 @@ use steadfast::InvalidConfig;
 pub struct Template(Value);
 
 /// Every placeholder.
-pub const PLACEHOLDERS: [&str; 13] = [
-    "title", "summary", "rule", "key", "id", "severity", "urgency", "state", "action", "fields", "since", "at",
-    "repeated",
+pub const PLACEHOLDERS: [&str; 15] = [
+    "title", "summary", "rule", "key", "id", "source", "instance", "severity", "urgency", "state", "action", "fields",
+    "since", "at", "repeated",
 ];
 
 impl Template {

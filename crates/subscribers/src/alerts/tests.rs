@@ -1,12 +1,14 @@
 use std::{sync::Arc, time::Duration};
 
+use http::StatusCode;
 use tokio::time::Instant;
+use tower::{Layer as _, ServiceExt as _};
 
 use super::*;
 use crate::testing::{answered, failed};
 use steadfast::{
-    ErrorKind, Event,
-    events::{CircuitReason, CircuitState, RequestEnded, RequestOutcome},
+    ErrorKind, Event, LlmError, LlmRequest, LlmResponse, TimeoutLayer,
+    events::{CircuitReason, CircuitState, Failure, RequestEnded, RequestOutcome},
     ledger::Next,
     prices::Usd,
 };
@@ -77,10 +79,12 @@ async fn one_switch_is_one_alert_and_its_resolution_however_far_it_goes() {
     let mut desk = Desk::new(Rules::new());
     desk.switched("sonnet", "gpt");
     desk.pass(MINUTE * 30);
-    desk.switched("gpt", "canned");
+    let (first, from, to) = ("sonnet".into(), "gpt".into(), "canned".into());
+    desk.on(Event::ModelSwitched { first, from, to, reason: ErrorKind::Server, failure: None, at: desk.now });
     desk.pass(MINUTE * 126);
     assert_eq!(desk.said(), ["failover sonnet firing"]);
     desk.recovered("canned", "sonnet");
+    desk.pass(MINUTE);
     assert_eq!(desk.said[0].fields.last().unwrap(), &("lasted", "2 h 36 min".to_owned()));
     assert_eq!(desk.said(), ["failover sonnet resolved"]);
     desk.pass(MINUTE * 60);
@@ -97,6 +101,37 @@ async fn a_switch_past_an_open_circuit_says_why_it_is_open() {
     let (first, from, to) = ("sonnet".into(), "sonnet".into(), "gpt".into());
     desk.on(Event::ModelSwitched { first, from, to, reason: ErrorKind::CircuitOpen, failure: None, at: desk.now });
     assert_eq!(desk.said[0].summary, "gpt serves in place of sonnet (circuit_open: quota used up)");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alert_has_the_cause_in_its_first_sentence() {
+    let mut desk = Desk::new(Rules::new());
+    let unavailable =
+        LlmError::new(ErrorKind::Server, "Service unavailable").with_status(StatusCode::SERVICE_UNAVAILABLE);
+    let failure = Some(Failure::of_error(&unavailable, Some("sf-1".into()), desk.now));
+    let at = desk.now;
+    let mut switched = |first: &str, to: &str, reason| {
+        let (first, from, to, failure) = (first.into(), first.into(), to.into(), failure.clone());
+        desk.on(Event::ModelSwitched { first, from, to, reason, failure, at });
+    };
+    switched("sonnet", "gpt", ErrorKind::Server);
+    switched("opus", "gpt-5", ErrorKind::CircuitOpen);
+    let refused = LlmError::new(ErrorKind::Auth, "invalid x-api-key").with_status(StatusCode::UNAUTHORIZED);
+    let failure = Some(Failure::of_error(&refused, None, desk.now));
+    let (circuit, from, to) = ("haiku".into(), CircuitState::Closed, CircuitState::Open);
+    desk.on(Event::CircuitChanged { circuit, from, to, reason: CircuitReason::Auth, failure, at });
+    let summaries: Vec<_> = desk.said.iter().map(|alert| alert.summary.as_str()).collect();
+    assert_eq!(
+        summaries,
+        [
+            "gpt serves in place of sonnet (server 503: Service unavailable)",
+            "gpt-5 serves in place of opus (circuit_open; server 503: Service unavailable)",
+            "the key of haiku is refused (auth 401: invalid x-api-key)",
+        ]
+    );
+    for detail in [("status", "503"), ("error", "Service unavailable"), ("request_id", "sf-1")] {
+        assert!(desk.said[0].fields.contains(&(detail.0, detail.1.to_owned())), "{detail:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,6 +259,7 @@ async fn a_rule_has_the_severity_that_it_is_given() {
     desk.switched("sonnet", "gpt");
     assert_eq!(desk.said[0].severity, Severity::Critical);
     desk.recovered("gpt", "sonnet");
+    desk.pass(MINUTE);
     assert_eq!(desk.said[1].severity, Severity::Critical);
     desk.said();
     desk.engine.set_rules(Rules::new());
@@ -232,7 +268,7 @@ async fn a_rule_has_the_severity_that_it_is_given() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_all_tiers_fail_it_is_said_at_once_and_once() {
+async fn an_outage_of_all_tiers_is_said_once_and_ends_with_an_answer() {
     let mut desk = Desk::new(Rules::new());
     for _ in 0..50 {
         let at = desk.now;
@@ -240,7 +276,10 @@ async fn when_all_tiers_fail_it_is_said_at_once_and_once() {
         desk.pass(MINUTE);
     }
     assert_eq!(desk.said(), ["all_tiers_failed  firing"]);
-    desk.pass(MINUTE * 5);
+    desk.pass(MINUTE * 30);
+    assert!(desk.said().is_empty(), "that nobody asks is no answer");
+    desk.ended(Some("gpt"), RequestOutcome::Answered, &[]);
+    desk.pass(SECOND * 20);
     assert!(desk.said[0].fields.contains(&("requests", "50".to_owned())));
     assert_eq!(desk.said(), ["all_tiers_failed  resolved"]);
 }
@@ -341,6 +380,7 @@ async fn other_rules_go_on_from_what_was_counted_and_from_what_fires() {
     desk.switched("sonnet", "gpt");
     desk.engine.set_rules(Rules::none());
     desk.recovered("gpt", "sonnet");
+    desk.pass(MINUTE);
     assert_eq!(desk.said(), ["failover sonnet firing", "failover sonnet resolved"]);
 }
 
@@ -421,6 +461,21 @@ async fn a_healthy_request_costs_the_engine_no_allocation() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_reload_and_a_store_that_is_away_warn_until_they_are_mended() {
+    let mut desk = Desk::new(Rules::new());
+    let at = desk.now;
+    desk.on(Event::ReloadRefused { problem: "é".repeat(10 << 20).into(), at });
+    desk.on(Event::StoreChanged { store: "idempotency".into(), available: false, at });
+    let problem = desk.said[0].fields[0].1.clone();
+    assert!(problem.ends_with('…') && problem.chars().count() == 501, "a text of any length is cut with a sign");
+    assert_eq!(desk.said(), ["reload_refused  firing", "store_away idempotency firing"]);
+    desk.pass(MINUTE * 120);
+    desk.on(Event::Reloaded { kept: 1, changed: 1, settings: Arc::from([]), at });
+    desk.on(Event::StoreChanged { store: "idempotency".into(), available: true, at });
+    assert_eq!(desk.said(), ["reload_refused  resolved", "store_away idempotency resolved"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn credentials_that_are_not_renewed_warn_and_page_once_they_have_ended() {
     let at = Instant::now();
     let mut engine = AlertEngine::new(Rules::new());
@@ -442,4 +497,160 @@ async fn credentials_that_are_not_renewed_warn_and_page_once_they_have_ended() {
     assert_eq!(on(failed(false)), page);
     let over = of(Severity::Critical, AlertState::Resolved, "the credentials of the AWS profile `work` are renewed");
     assert_eq!(on(Event::CredentialsRenewed { source: source.clone(), at }), over);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_are_one_for_replicas_and_another_for_each_deployment() {
+    let id = |source: &str, instance: &str| {
+        let mut desk = Desk::new(Rules::new());
+        desk.engine.set_origin(Origin::new(source, instance));
+        desk.switched("sonnet", "gpt");
+        // A reload's new name is for alerts that begin then.
+        desk.engine.set_origin(Origin::of("renamed"));
+        desk.recovered("gpt", "sonnet");
+        desk.pass(MINUTE * 2);
+        let ids: Vec<_> = desk.said.iter().map(Alert::id).collect();
+        assert_eq!((ids.len(), &ids[0]), (2, &ids[1]), "the end has the beginning's id");
+        ids[0].clone()
+    };
+    assert_eq!(id("production", "pod-1"), id("production", "pod-2"));
+    assert_ne!(id("production", "pod-1"), id("staging", "pod-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_serves_again_for_a_moment_ends_nothing() {
+    let mut desk = Desk::new(Rules::new());
+    desk.switched("sonnet", "gpt");
+    desk.pass(MINUTE * 5);
+    for _ in 0..5 {
+        // Another replica may still switch: one answer here is no end.
+        desk.recovered("gpt", "sonnet");
+        desk.pass(SECOND * 30);
+        desk.switched("sonnet", "gpt");
+        desk.pass(SECOND * 30);
+    }
+    assert_eq!(desk.said(), ["failover sonnet firing", "failovers  firing"]);
+    desk.recovered("gpt", "sonnet");
+    desk.pass(SECOND * 50);
+    assert!(desk.said().is_empty());
+    desk.pass(SECOND * 10);
+    assert_eq!(desk.said[0].fields.last().unwrap(), &("lasted", "10 min".to_owned()), "until it served again");
+    assert_eq!(desk.said(), ["failover sonnet resolved"]);
+}
+
+/// Requests at a steady pace, of which the first in each `failing` come to nothing: the seconds until the page.
+fn page_after(every: Duration, seconds: std::ops::Range<u64>, share: f64, lasts: Duration) -> Option<u64> {
+    let mut desk = Desk::new(Rules::none().all_tiers_failed(TOTAL_FAILURE).unwrap());
+    let (begun, mut random) = (desk.now, fastrand::Rng::with_seed(7));
+    while desk.now < begun + lasts {
+        let second = (desk.now - begun).as_secs();
+        let outage = seconds.contains(&second) && random.f64() < share;
+        match outage {
+            true => {
+                let at = desk.now;
+                desk.on(Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at });
+                desk.ended(None, RequestOutcome::Failed(ErrorKind::Server), &[("sonnet", ErrorKind::Server)]);
+            }
+            false => desk.ended(Some("sonnet"), RequestOutcome::Answered, &[]),
+        }
+        if !desk.said.is_empty() {
+            return Some(second - seconds.start);
+        }
+        desk.now += every;
+    }
+    None
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_pages_within_seconds_and_an_unlucky_moment_does_not() {
+    let each = |milliseconds| Duration::from_millis(milliseconds);
+    // The time between requests, and the longest time until the page.
+    for (every, longest) in [(each(10), 7), (each(100), 7), (each(1000), 7), (SECOND * 10, 10), (MINUTE * 20, 1200)] {
+        let begins = every.as_secs().max(10) * 6;
+        let lasts = Duration::from_secs(begins) + every * 3 + MINUTE;
+        let after = page_after(every, begins..u64::MAX, 1.0, lasts).unwrap_or_else(|| panic!("no page: {every:?}"));
+        assert!(after <= longest, "{every:?}: {after} s");
+        // Requests that fail within a moment, and a single one however thin the traffic is.
+        assert_eq!(page_after(every, begins..begins + 2, 1.0, lasts), None, "{every:?}");
+    }
+    // A third of the requests, those of a feature, within a minute; one in a hundred, never.
+    assert!(page_after(each(100), 120..u64::MAX, 0.33, MINUTE * 4).is_some_and(|after| after < 60));
+    assert_eq!(page_after(each(100), 120..u64::MAX, 0.01, MINUTE * 60), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_of_an_outage_names_the_cause() {
+    let mut desk = Desk::new(Rules::new());
+    for _ in 0..3 {
+        let at = desk.now;
+        desk.on(Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at });
+        let mut steps = vec![failed("sonnet", ErrorKind::Server, Next::FailedOver)];
+        steps[0].status = Some(StatusCode::SERVICE_UNAVAILABLE);
+        steps[0].message = "Service unavailable".to_owned().into();
+        steps.extend((0..6).map(|n| failed(&format!("t{n}"), ErrorKind::CircuitOpen, Next::FailedOver)));
+        desk.on(Event::RequestEnded(RequestEnded {
+            request_id: Some("sf-7".into()),
+            tier: None,
+            outcome: RequestOutcome::Failed(ErrorKind::Server),
+            failures: Some(steps.into()),
+            at,
+            ..answered("", "", "")
+        }));
+        desk.pass(SECOND * 10);
+    }
+    assert_eq!(
+        desk.said[0].summary,
+        "every tier failed 2 requests within 10 s (server); for one: sonnet server 503: Service unavailable, \
+         t0 circuit_open, t1 circuit_open, t2 circuit_open, and 3 more"
+    );
+    assert!(desk.said[0].fields.contains(&("request_id", "sf-7".to_owned())));
+    assert_eq!(desk.said[0].severity, Severity::Critical);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_tier_is_a_warning_that_names_it() {
+    let mut desk = Desk::new(Rules::new());
+    let served = |desk: &mut Desk, tier: &str, stream: bool, served_in: Duration| {
+        let ended = RequestEnded { stream, served_in, took: served_in, at: desk.now, ..answered(tier, "", "") };
+        desk.on(Event::RequestEnded(ended));
+    };
+    for _ in 0..20 {
+        served(&mut desk, "sonnet", true, SECOND * 19);
+        served(&mut desk, "sonnet", false, SECOND * 119);
+        served(&mut desk, "gpt", true, SECOND * 2);
+    }
+    assert!(desk.said().is_empty(), "all are within the limits");
+    for _ in 0..11 {
+        served(&mut desk, "sonnet", true, SECOND * 21);
+    }
+    assert_eq!(
+        desk.said[0].summary,
+        "21.6 % of 51 calls to sonnet within 5 min were slow: no first token after 20 s, no whole answer after 2 min, \
+         or a limit ran out; the last took 21 s"
+    );
+    assert_eq!(desk.said[0].severity, Severity::Warning);
+    assert_eq!(desk.said(), ["slow sonnet firing"]);
+    desk.pass(MINUTE * 8);
+    assert_eq!(desk.said(), ["slow sonnet resolved"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_hang_are_slow_unless_their_callers_wait_was_short() {
+    let hangs = || tower::service_fn(|_: LlmRequest| std::future::pending::<Result<LlmResponse, LlmError>>());
+    let own = TimeoutLayer::new(SECOND * 3).layer(hangs()).oneshot(LlmRequest::prompt("?")).await;
+    let callers = LlmRequest::prompt("?").with_timeout(SECOND);
+    let callers = TimeoutLayer::new(SECOND * 3).layer(hangs()).oneshot(callers).await;
+    for (ended, slow) in [(own, true), (callers, false)] {
+        let limit = ended.unwrap_err().timeout();
+        assert!(limit.is_some());
+        let mut desk = Desk::new(Rules::none().slow(SLOWNESS).unwrap());
+        for _ in 0..6 {
+            let mut step = failed("sonnet", ErrorKind::Timeout, Next::FailedOver);
+            step.timeout = limit;
+            let at = desk.now;
+            let ended = RequestEnded { failures: Some([step].into()), at, ..answered("gpt", "", "") };
+            desk.on(Event::RequestEnded(ended));
+        }
+        assert_eq!(desk.said() == ["slow sonnet firing"], slow, "{limit:?}");
+    }
 }

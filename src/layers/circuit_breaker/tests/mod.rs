@@ -6,6 +6,7 @@ mod confirmed;
 mod doubts;
 mod layer;
 mod machine;
+mod reports;
 mod streams;
 mod traps;
 

@@ -121,6 +121,8 @@ fn the_text_log_contains_the_requested_events_and_no_more() {
     };
     let usual = log(&[], &[("RUST_LOG", "")]);
     assert!(usual.contains("event=\"model_switched\" from=\"sonnet\" to=\"gpt\""), "{usual}");
+    let opened = usual.lines().find(|line| line.contains("circuit_changed") && line.contains("to=\"open\"")).unwrap();
+    assert!(opened.contains("kind=\"server\" status=503") && opened.contains("request_id=\"sf-"), "{opened}");
     assert!(!usual.contains("event=\"request\"") && !usual.contains('{'), "{usual}");
     let asked = log(&["--log", "off,steadfast=debug"], &[("RUST_LOG", "off")]);
     let failures = "failures=\"sonnet=server sonnet=server\"";

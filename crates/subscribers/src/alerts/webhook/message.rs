@@ -36,20 +36,21 @@ fn slack(alert: &Alert) -> Value {
         (AlertState::Firing, Severity::Warning) => "warning",
         (AlertState::Firing, Severity::Critical) => "danger",
     };
-    let mut text = format!("*{}:* {}", headword(alert), escape(&alert.summary));
-    if alert.repeated {
-        text.push_str(" (still)");
-    }
+    let still = if alert.repeated { " (still)" } else { "" };
+    let text = format!("*{}:* {}{still} [{}]", headword(alert), escape(&alert.summary), escape(alert.origin.source()));
     let mut fields: Vec<Value> = Vec::new();
     for (name, value) in &alert.fields {
         fields.push(json!({ "title": name, "value": escape(value), "short": true }));
     }
-    let footer = format!("steadfast {} since {}", alert.rule, date(alert.since));
+    let footer = format!("steadfast {} at {} since {}", alert.rule, alert.origin.instance(), date(alert.since));
     json!({ "text": text, "attachments": [{ "color": color, "fields": fields, "footer": footer }] })
 }
 
 fn plain(alert: &Alert) -> Value {
     json!({
+        "id": alert.id(),
+        "source": alert.origin.source(),
+        "instance": alert.origin.instance(),
         "rule": alert.rule.name(),
         "key": &*alert.key,
         "severity": alert.severity.name(),

@@ -82,7 +82,7 @@ impl Webhook {
         Self::new(Format::Slack, url)
     }
 
-    /// Creates a webhook that takes a plain JSON object for each alert: `rule`, `key`, `severity`, `urgency`, `state`,
+    /// Creates a webhook that takes a plain JSON object for each alert: `id`, `source`, `instance`, `rule`, `key`, `severity`, `urgency`, `state`,
     /// `summary`, `fields`, `since` and `at` (RFC 3339), `repeated`.
     ///
     /// # Errors

@@ -45,7 +45,9 @@ fn value(name: &str, alert: &Alert) -> String {
         "summary" => alert.summary.clone(),
         "rule" => alert.rule.name().to_owned(),
         "key" => alert.key.as_ref().into(),
-        "id" => format!("steadfast/{}/{}", alert.rule, alert.key),
+        "id" => alert.id(),
+        "source" => alert.origin.source().to_owned(),
+        "instance" => alert.origin.instance().to_owned(),
         "severity" => alert.severity.name().to_owned(),
         "urgency" => alert.severity.urgency().to_owned(),
         "state" => alert.state.name().to_owned(),
@@ -92,7 +94,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::alerts::{Rule, Template};
+    use crate::alerts::{Origin, Rule, Template};
 
     fn alert() -> Alert {
         let now = Instant::now();
@@ -106,6 +108,7 @@ mod tests {
             since: now,
             at: now,
             repeated: true,
+            origin: Origin::new("staging", "pod-1"),
         }
     }
 
@@ -113,7 +116,7 @@ mod tests {
     async fn each_placeholder_stands_for_what_the_alert_says() {
         let body = json!({
             "title": "{{title}}", "words": "{{ rule }}/{{key}}: {{severity}} {{urgency}} {{state}} {{action}}",
-            "id": "{{id}}", "deep": [{ "details": "{{fields}}", "in words": "({{fields}})", "again": "{{repeated}}" }],
+            "id": "{{id}}", "from": "{{source}}/{{instance}}", "deep": [{ "details": "{{fields}}", "in words": "({{fields}})", "again": "{{repeated}}" }],
             "plain": [1, true, null, "}} no {placeholder}"], "since": "{{since}}{{at}}",
         });
         let rendered = fill(Template::new(body).unwrap().body(), &alert());
@@ -122,7 +125,10 @@ mod tests {
             "what it says is text"
         );
         assert_eq!(rendered["words"], "failover/sonnet: warning warn firing trigger");
-        assert_eq!(rendered["id"], "steadfast/failover/sonnet");
+        assert_eq!(
+            (&rendered["id"], &rendered["from"]),
+            (&"steadfast/staging/failover/sonnet".into(), &"staging/pod-1".into())
+        );
         let deep = &rendered["deep"][0];
         assert_eq!(deep["details"], json!({ "from": "sonnet", "reason": "\\ \u{1}" }));
         assert_eq!((&deep["in words"], &deep["again"]), (&"(from: sonnet, reason: \\ \u{1})".into(), &true.into()));

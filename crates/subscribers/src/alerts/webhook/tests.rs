@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    super::{AlertState, Rule, Severity},
+    super::{AlertState, Origin, Rule, Severity},
     *,
 };
 
@@ -76,6 +76,7 @@ fn alert(summary: &str) -> Alert {
         since: now,
         at: now,
         repeated: false,
+        origin: Origin::new("staging", "pod-1"),
     }
 }
 
@@ -109,12 +110,12 @@ async fn slack_gets_its_markup_and_json_its_object() {
     slack.alert(&Alert { state: AlertState::Resolved, ..alert("over") });
     sleep(SECOND).await;
     let message = received.json(0);
-    assert_eq!(message["text"], "*Warning:* gpt &lt;!channel&gt; &amp; co serve");
+    assert_eq!(message["text"], "*Warning:* gpt &lt;!channel&gt; &amp; co serve [staging]");
     assert_eq!(
         (&message["attachments"][0]["color"], &received.json(1)["attachments"][0]["color"]),
         (&"warning".into(), &"good".into())
     );
-    assert_eq!(received.json(1)["text"], "*Resolved:* over");
+    assert_eq!(received.json(1)["text"], "*Resolved:* over [staging]");
 
     let mut json =
         Webhook::json("https://x.example/in").unwrap().authorization("Bearer k").unwrap().transport(transport).start();
@@ -123,6 +124,10 @@ async fn slack_gets_its_markup_and_json_its_object() {
     let message = received.json(2);
     assert_eq!((message["rule"].as_str(), message["state"].as_str()), (Some("failover"), Some("firing")));
     assert_eq!((message["key"].as_str(), message["fields"]["from"].as_str()), (Some("sonnet"), Some("sonnet")));
+    assert_eq!(
+        (message["id"].as_str(), message["instance"].as_str()),
+        (Some("steadfast/staging/failover/sonnet"), Some("pod-1"))
+    );
     assert!(httpdate_like(message["since"].as_str().unwrap()), "{message}");
     let request = &received.0.lock().unwrap()[2].1;
     assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/in"));
