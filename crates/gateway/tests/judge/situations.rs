@@ -314,21 +314,23 @@ fn stalls() -> Vec<Situation> {
     };
     // The README's limits are 30 s for an answer's beginning and 60 s within a stream. Whoever waits longer is served,
     // as all SDKs are by default; whoever leaves earlier is lost at the provider alone too, but only once.
-    let patient = Plan::new([every(1.0, 0.2, 0.2), every(1.0, 40.0, 42.0)].concat(), 40);
-    let impatient = |patience| Plan::new(every(1.5 * patience, 0.2, 0.2 + 3.0 * patience), patience as u64);
+    let of = |patience: u32| {
+        let next = f64::from(patience) + 1.2;
+        Plan::new([every(1.0, 0.2, 0.2), every(1.0, next, next + 1.0)].concat(), patience.into())
+    };
     let before = "silent-before-the-first-token";
     let within = "silent-in-the-stream";
     let left = |situation: Situation| named(situation, "-impatient").promise(Promise::ServedNext);
     vec![
-        stall(before, patient.clone(), Fault::Hang).promise(Promise::Served).long(),
-        all_different(stall(before, patient, Fault::Hang)).promise(Promise::Served).long(),
+        stall(before, of(40), Fault::Hang).promise(Promise::Served).long(),
+        all_different(stall(before, of(40), Fault::Hang)).promise(Promise::Served).long(),
         stall(within, Plan::new(every(1.0, 0.2, 0.2), 70), Fault::StallAfter(3))
             .streamed()
             .promise(Promise::Served)
             .long(),
-        left(stall(before, impatient(12.0), Fault::Hang)),
-        left(all_different(stall(before, impatient(16.0), Fault::Hang))),
-        left(stall(within, impatient(14.0), Fault::StallAfter(3)).streamed()),
+        left(stall(before, of(12), Fault::Hang)),
+        left(all_different(stall(before, of(16), Fault::Hang))),
+        left(stall(within, of(14), Fault::StallAfter(3)).streamed()),
     ]
 }
 
