@@ -119,7 +119,7 @@ async fn the_minimal_file_is_built_and_serves() {
     }
     assert_eq!(tier_of(&llm, prompt("background")).await, "backup");
     let limits: Vec<_> = handle.bulkhead().snapshot().iter().map(|load| load.limit).collect();
-    assert_eq!(limits, [5, 20, 10, 100]);
+    assert_eq!(limits, [5, 20, 10, 20_000]);
     let tiers: Vec<_> = handle.tiers().iter().map(|tier| (tier.name.to_string(), tier.level)).collect();
     assert_eq!(tiers, [("sonnet".into(), 1), ("backup".into(), 1)]);
 }

@@ -229,7 +229,7 @@ async fn limits_are_followed_at_once_and_count_what_is_in_flight() {
     // A feature that goes away shares the places of all others.
     handle.reload(config(&["a"])).unwrap();
     assert!(handle.bulkhead().set_limit("chat", 1).is_err());
-    assert_eq!(handle.bulkhead().limit("chat"), 100);
+    assert_eq!(handle.bulkhead().limit("chat"), 20_000);
 }
 
 #[tokio::test(start_paused = true)]
