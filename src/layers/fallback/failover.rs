@@ -466,6 +466,8 @@ impl Failover {
     /// Returns when a request asks again that waits for the earliest probe; `None` if it does not. One that was the
     /// probe itself, in vain, waits on with the others.
     pub(super) fn next_probe(&self, error: &LlmError, now: Instant) -> Option<Instant> {
+        // One that was let through all the same may have spent its attempts.
+        let Progress::Over { none_works: true, .. } = self.progress else { return None };
         let mut asked = error.attempts().iter();
         let was_refused = self.again || asked.any(|attempt| attempt.failure == Some(ErrorKind::CircuitOpen));
         self.earliest_probe(error).or_else(|| if was_refused { self.next_try(error, now) } else { None })

@@ -510,6 +510,15 @@ async fn a_request_waits_for_a_probe_that_is_due_within_a_second() {
         let ended = llm.oneshot(request).await.map(|_| begun.elapsed()).map_err(|_| begun.elapsed());
         assert_eq!(ended, expected.map(in_ms).map_err(in_ms), "{probes:?}, {deadline}");
     }
+    // The backup refuses, is asked all the same, and fails: that was the last attempt.
+    for policy in [AllOpen::Fail, AllOpen::Wait(in_ms(9000))] {
+        let refusal = || Err(error(ErrorKind::CircuitOpen).with_retry_after(in_ms(800)));
+        let (a, b) = (failing(ErrorKind::Server), Strict::new().script([refusal(), refusal(), Ok(())]));
+        let layer = FallbackLayer::new("a").default_policy(FeaturePolicy::new().all_open(policy)).unwrap();
+        let llm = layer.tier("b", b).layer(a.clone());
+        assert!(llm.oneshot(prompt().with_max_attempts(1)).await.is_err(), "{policy:?}");
+        assert_eq!(a.calls(), 1, "{policy:?}");
+    }
     let begun = Instant::now();
     assert!(FallbackLayer::new("a").layer(failing(ErrorKind::Server)).oneshot(prompt()).await.is_err());
     assert!(begun.elapsed().is_zero(), "what is no refusal is not waited for");
