@@ -140,7 +140,7 @@ async fn an_incident_is_one_switch_and_one_recovery_and_nobody_notices() {
     let hosts = Hosts::new([SONNET, BACKUP]);
     let stack = hosts.builder().build(config(MINIMAL)).unwrap();
     let (llm, handle) = (stack.service(), stack.handle());
-    assert_eq!(handle.status().state, ServingState::Primary);
+    assert_eq!(handle.status().state, ServingState::Untried);
     let mut heard = handle.events().subscribe();
     let (begun, provider) = (Instant::now(), hosts.handle(SONNET));
     let mut switches = Vec::new();

@@ -4,6 +4,7 @@
 mod common;
 
 mod alerts;
+mod chains;
 mod clouds;
 mod config;
 mod deployment_faults;

@@ -103,10 +103,15 @@ impl Chains {
         // An answer of a tier in another chain shows that its own chain is served.
         let chain = self.chain(first, by, ended.at)?;
         (chain.by_first, chain.back) = (0, None);
-        chain.past += 1;
-        if chain.to == *by && chain.is_away || chain.past < SHOWN {
+        if chain.is_away && chain.to == *by {
+            chain.past = 0;
             return None;
         }
+        chain.past += 1;
+        if chain.past < SHOWN {
+            return None;
+        }
+        chain.past = 0;
         (chain.is_away, chain.to) = (true, by.clone());
         Some(Change::Away { first: first.clone(), to: by.clone(), since: chain.since })
     }

@@ -69,6 +69,8 @@ pub(super) struct ChainRecord {
     last_answer: Option<Instant>,
     /// Requests since the last answer that only their callers' own limits ended.
     impatient: u32,
+    /// True if a check has shown since the last request that another tier works.
+    is_checked: bool,
     /// True if people took the last request in the place of a model.
     by_people: bool,
     was_away: Duration,
@@ -150,6 +152,7 @@ impl ChainRecords {
         let Some(failed) = failed else { return };
         let Some(record) = self.record(first) else { return };
         record.asked = Some(ended.at);
+        record.is_checked = false;
         if failed {
             return record.requests.record_failure(ended.at);
         }
@@ -202,11 +205,17 @@ impl ChainRecords {
         primary.requests.record_failure(at);
     }
 
+    /// Takes a check that this tier has answered: of the chain of all tiers, that is one that works.
+    pub(super) fn checked(&mut self, tier: &str) {
+        self.records[0].is_checked = true;
+        self.clear_failures(tier);
+    }
+
     /// Forgets the failures of the requests that this tier would serve, which works again.
     pub(super) fn clear_failures(&mut self, tier: &str) {
-        for (place, record) in self.records.iter_mut().enumerate() {
+        for record in &mut self.records {
             let serves = self.serving.away(&record.first).is_some_and(|(to, _)| **to == *tier);
-            if place == 0 || serves || *record.first == *tier {
+            if serves || *record.first == *tier {
                 record.requests.clear_failures();
             }
         }
@@ -278,7 +287,7 @@ impl ChainRecords {
             return (ServingState::Untried, record.since);
         }
         let answers = record.last_answer.is_some_and(|last| now.saturating_duration_since(last) < RECENT);
-        if let Some(since) = record.requests.unanswered().filter(|_| !answers) {
+        if let Some(since) = record.requests.unanswered().filter(|_| !answers && !record.is_checked) {
             return (ServingState::Unavailable, since);
         }
         if let Some(since) = record.requests.failing(now) {
@@ -347,6 +356,7 @@ impl ChainRecord {
             requests: Recent::new(),
             last_answer: None,
             impatient: 0,
+            is_checked: false,
             by_people: false,
             was_away: Duration::ZERO,
         }

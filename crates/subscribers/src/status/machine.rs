@@ -187,7 +187,7 @@ impl Machine {
             Event::Operated { operation, .. } => self.operated(operation),
             // At least one tier works, as the next request would find.
             Event::RecoveryChecked { tier, failure: None, .. } => {
-                self.chains.clear_failures(tier);
+                self.chains.checked(tier);
                 if let Some(tier) = self.tier(tier) {
                     tier.recent.clear_failures();
                     // A check may be of the key alone.

@@ -1,0 +1,290 @@
+//! What each surface says of a chain is what its callers get: the status, the metrics, the events.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use steadfast::{
+    BoxLlmService, Chat, Event, LlmRequest,
+    chat::Message,
+    events::Subscription,
+    providers::simulated::{Fault, Simulated, SimulatedHandle},
+};
+use steadfast_stack::{Config, Format, Stack, StackHandle};
+use steadfast_subscribers::{ChainStatus, ServingState, Status, metrics::Metrics};
+use tokio::{
+    sync::broadcast::Receiver,
+    time::{Instant, advance, sleep},
+};
+use tower::ServiceExt;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const FILE: &str = "
+timeout: 60s
+tiers:
+  - { name: sonnet, provider: simulated, model: claude-sonnet-4-5 }
+  - { name: gpt, provider: simulated, model: gpt-5.2 }
+  - { name: gemini, provider: simulated, model: gemini-3-pro, level: 2 }
+models:
+  gpt-4*: { tiers: [gpt, gemini] }
+features:
+  code: { tiers: [gemini, sonnet] }
+";
+
+/// A way to a chain: its name, the feature and the model of its requests, and the tier that they ask first.
+type Way = (&'static str, Option<&'static str>, Option<&'static str>, &'static str);
+
+const WAYS: [Way; 5] = [
+    ("default", None, None, "sonnet"),
+    ("a model's rule", None, Some("gpt-4o"), "gpt"),
+    ("a tier's model", None, Some("gpt-5.2"), "gpt"),
+    ("a feature", Some("code"), None, "gemini"),
+    ("a tier's name", None, Some("gemini"), "gemini"),
+];
+const TIERS: [&str; 3] = ["sonnet", "gpt", "gemini"];
+
+struct World {
+    handle: StackHandle,
+    llm: BoxLlmService,
+    models: BTreeMap<&'static str, SimulatedHandle>,
+    page: PrometheusHandle,
+    told: Receiver<Event>,
+    _subscription: Subscription,
+}
+
+impl World {
+    fn new(file: &str, seed: u64) -> Self {
+        let models = TIERS.map(|name| (name, Simulated::new(name).latency(SECOND / 10)));
+        let handles = models.iter().map(|(name, model)| (*name, model.handle())).collect();
+        let builder =
+            models.into_iter().fold(Stack::builder().seed(seed), |stack, (name, model)| stack.leaf(name, model));
+        let stack = builder.build(Config::from_str(file, Format::Yaml).unwrap()).unwrap();
+        let handle = stack.handle();
+        let recorder = PrometheusBuilder::new().with_recommended_naming(true).build_recorder();
+        let page = recorder.handle();
+        let metrics = Metrics::with_recorder(recorder).stack(handle.clone());
+        let told = handle.events().subscribe();
+        let _subscription = handle.events().follow(metrics);
+        // The first look starts the board.
+        handle.status();
+        Self { llm: stack.service(), handle, models: handles, page, told, _subscription }
+    }
+
+    fn request((_, feature, model, _): Way) -> LlmRequest {
+        let mut chat = Chat::new([Message::user("Why?")]);
+        chat.model = model.map(Into::into);
+        let request = LlmRequest::from(chat).with_id("req-1");
+        match feature {
+            Some(feature) => request.with_feature(feature),
+            None => request,
+        }
+    }
+
+    /// Returns the tier that answered; `None` for a failure.
+    async fn ask(&self, request: LlmRequest) -> Option<String> {
+        let tier = match self.llm.clone().oneshot(request).await {
+            Ok(answer) => {
+                let tier = answer.served_by().tier.map(str::to_owned);
+                answer.collect().await.ok().and(tier)
+            }
+            Err(_) => None,
+        };
+        // The events have reached their subscribers.
+        sleep(Duration::from_millis(1)).await;
+        tier
+    }
+
+    fn status(&self) -> Status {
+        self.handle.status()
+    }
+
+    fn chain(&self, first: &str) -> ChainStatus {
+        self.status().chains.into_iter().find(|chain| chain.first == first).unwrap()
+    }
+
+    fn metric(&self, name: &str, labels: &str) -> f64 {
+        let (text, series) = (self.page.render(), format!("{name}{{{labels}}} "));
+        text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    fn told(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.told.try_recv().ok()).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_said_before_the_first_request() {
+    let world = World::new(FILE, 1);
+    advance(SECOND * 3600).await;
+    let status = world.status();
+    assert_eq!(status.state, ServingState::Untried);
+    let chains: Vec<_> = status.chains.iter().map(|chain| (chain.first.as_str(), chain.names.clone())).collect();
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        chains,
+        [("sonnet", names(&["default"])), ("gpt", names(&["model gpt-4*"])), ("gemini", names(&["feature code"])),]
+    );
+    assert!(status.chains.iter().all(|chain| chain.state == ServingState::Untried));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_switch_of_every_chain_is_told_on_every_surface_with_its_cause() {
+    for way in WAYS {
+        let mut world = World::new(FILE, 2);
+        let (name, _, _, first) = way;
+        world.models[first].fail(Fault::Unavailable);
+        for _ in 0..30 {
+            let by = world.ask(World::request(way)).await;
+            assert!(by.is_some_and(|by| by != first), "{name}");
+            let (status, chain) = (world.status(), world.chain(first));
+            assert!(matches!(status.state, ServingState::Fallback | ServingState::Degraded), "{name}");
+            assert_eq!(status.state, chain.state, "{name}");
+            assert_ne!(status.active_tier, first);
+            assert_ne!(status.active_model, status.primary_model);
+            assert_eq!(chain.active_tier, status.active_tier);
+            assert_eq!(world.metric("steadfast_on_fallback", &format!("from=\"{first}\"")), 1.0, "{name}");
+            advance(SECOND).await;
+        }
+        let status = world.status();
+        let failed = status.tiers.iter().find(|tier| tier.name == first).unwrap().last_failure.clone().unwrap();
+        assert_eq!(
+            (failed.kind, failed.status, failed.request_id.as_deref()),
+            ("overloaded", Some(503), Some("req-1"))
+        );
+        let [switch] = &status.recent_switches[..] else { panic!("{status:?}") };
+        assert_eq!(
+            (switch.first.as_str(), switch.failure.as_ref().and_then(|failure| failure.status)),
+            (first, Some(503))
+        );
+        assert!(status.time_on_fallback.current_seconds > 28.0, "{name}");
+        let told = world.told();
+        let switches = told.iter().filter_map(|event| match event {
+            Event::ModelSwitched { first, failure, .. } => Some((&**first, failure.as_ref().and_then(|it| it.status))),
+            _ => None,
+        });
+        assert_eq!(switches.collect::<Vec<_>>(), [(first, Some(503))], "{name}");
+    }
+}
+
+/// What callers of the chains that begin at one tier have got: by which tier, and when.
+#[derive(Default)]
+struct Got {
+    last: VecDeque<(Option<String>, Instant)>,
+}
+
+impl Got {
+    fn in_a_row(&self, is: impl Fn(&Option<String>) -> bool) -> usize {
+        self.last.iter().rev().take_while(|(by, _)| is(by)).count()
+    }
+}
+
+/// Compares what the surfaces say with what the callers got.
+fn compare(world: &World, all: &BTreeMap<&'static str, Got>, reported: &BTreeMap<String, String>, at: &str) {
+    let status = world.status();
+    let now = Instant::now();
+    let lately = |got: &&Got| got.last.back().is_some_and(|(_, at)| now - *at < SECOND * 300);
+    let mut unserved = true;
+    for (first, got) in all.iter().filter(|(_, got)| !got.last.is_empty()) {
+        let chain = status.chains.iter().find(|chain| chain.first == **first).unwrap();
+        let said = format!("{at}: {first}: {:?} by {}", chain.state, chain.active_tier);
+        let past = got.in_a_row(|by| by.as_deref().is_some_and(|by| by != *first));
+        // The first tier has answered another chain's request since.
+        let is_back = got.last.back().is_some_and(|(_, last)| {
+            all.values().flat_map(|got| &got.last).any(|(by, at)| by.as_deref() == Some(first) && at > last)
+        });
+        assert!(past < 3 || is_back || chain.state != ServingState::Primary, "false green, {said}");
+        let failed = got.in_a_row(Option::is_none);
+        let is_red = matches!(chain.state, ServingState::Failing | ServingState::Unavailable);
+        // The tier that would serve has answered another chain's request since.
+        let works = failed > 0
+            && got.last.back().is_some_and(|(_, failed)| {
+                let answers = all.values().flat_map(|got| &got.last);
+                answers.clone().any(|(by, at)| by.as_ref() == Some(&chain.active_tier) && at >= failed)
+            });
+        assert!(failed == 0 || works || is_red, "{failed} failed, {said}");
+        let answered = got.last.iter().rev().find(|(by, _)| by.is_some()).map(|(_, at)| *at);
+        let is_out = failed > 0 && answered.is_none_or(|answered| now - answered >= SECOND * 10);
+        assert!(works || (chain.state == ServingState::Unavailable) == is_out, "{said}");
+        if lately(&got) {
+            unserved &= chain.state == ServingState::Unavailable;
+            // The whole is never better than a chain.
+            assert!(
+                past < 3 || is_back || status.state != ServingState::Primary,
+                "{said}, but the whole is {:?}",
+                status.state
+            );
+            assert!(!is_red || matches!(status.state, ServingState::Failing | ServingState::Unavailable), "{said}");
+        }
+        // Three of the last three by one tier, and not the first: that one serves.
+        if let Some((Some(by), _)) = got.last.back()
+            && by != first
+            && got.in_a_row(|other| other.as_ref() == Some(by)) >= 3
+            && !is_back
+        {
+            assert_eq!(chain.active_tier, *by, "{said}");
+        }
+        let is_away = chain.active_tier != **first;
+        let on = world.metric("steadfast_on_fallback", &format!("from=\"{first}\""));
+        assert_eq!(on == 1.0, is_away, "the metric is {on}, {said}");
+        assert!(!reported.contains_key(*first) || is_away, "reported as away, {said}");
+        // All is well for half an hour and twenty answers: nothing says otherwise.
+        let well = got.in_a_row(|by| by.as_deref() == Some(first));
+        let since = got.last.iter().nth(got.last.len() - well).map(|(_, at)| *at);
+        if well >= 30 && since.is_some_and(|since| now - since > SECOND * 1800) {
+            // A chain that begins further down has such answers.
+            assert!(matches!(chain.state, ServingState::Primary | ServingState::Degraded), "false yellow, {said}");
+            assert_eq!(chain.active_tier, *first, "{said}");
+        }
+    }
+    let asked = all.values().any(|got| lately(&got));
+    assert!(!asked || (status.state == ServingState::Unavailable) == unserved, "{at}: the whole is {:?}", status.state);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_surface_is_green_while_callers_get_something_else() {
+    let faults = [Fault::Unavailable, Fault::ServerError, Fault::Refused, Fault::Unauthorized, Fault::Hang];
+    let mut seen = BTreeMap::<&str, usize>::new();
+    for seed in 0..24 {
+        let mut world = World::new(FILE, seed);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut got: BTreeMap<&str, Got> = TIERS.map(|tier| (tier, Got::default())).into();
+        let mut reported = BTreeMap::new();
+        for step in 0..250 {
+            if random.u8(0..12) == 0 {
+                let model = &world.models[random.choice(TIERS).unwrap()];
+                if random.bool() { model.heal() } else { model.fail(random.choice(faults.iter()).unwrap().clone()) }
+            }
+            let way = random.choice(WAYS).unwrap();
+            let by = world.ask(World::request(way)).await;
+            let outcomes = &mut got.get_mut(way.3).unwrap().last;
+            outcomes.push_back((by, Instant::now()));
+            for event in world.told() {
+                match event {
+                    Event::ModelSwitched { first, to, .. } => _ = reported.insert(first.to_string(), to.to_string()),
+                    Event::ModelRecovered { to, .. } => _ = reported.remove(&*to),
+                    _ => {}
+                }
+            }
+            compare(&world, &got, &reported, &format!("seed {seed}, step {step}, {}", way.0));
+            let state = world.status().state;
+            *seen
+                .entry(match state {
+                    ServingState::Primary => "primary",
+                    ServingState::Fallback => "fallback",
+                    ServingState::Degraded => "degraded",
+                    ServingState::Failing => "failing",
+                    ServingState::Unavailable => "unavailable",
+                    _ => "other",
+                })
+                .or_default() += 1;
+            advance(Duration::from_millis(random.u64(0..20_000))).await;
+            compare(&world, &got, &reported, &format!("seed {seed}, after step {step}"));
+        }
+    }
+    for state in ["primary", "fallback", "failing", "unavailable"] {
+        assert!(seen.get(state).is_some_and(|times| *times > 20), "{seen:?}");
+    }
+}
