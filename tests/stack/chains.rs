@@ -1,7 +1,7 @@
 //! What each surface says of a chain is what its callers get: the status, the metrics, the events.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use steadfast::{
     BoxLlmService, Chat, Event, LlmRequest,
     chat::Message,
-    events::Subscription,
+    events::{CircuitState, Subscription},
     providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
 use steadfast_stack::{Config, Format, Stack, StackHandle};
@@ -21,6 +21,8 @@ use tokio::{
 use tower::ServiceExt;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// The walks through random outages.
+const SEEDS: u64 = 40;
 
 const FILE: &str = "
 timeout: 60s
@@ -181,8 +183,15 @@ impl Got {
     }
 }
 
+/// What the events have said: the tiers that serve in place of first ones, and when a probe last closed a circuit.
+#[derive(Default)]
+struct Told {
+    away: BTreeSet<String>,
+    closed: BTreeMap<String, Instant>,
+}
+
 /// Compares what the surfaces say with what the callers got.
-fn compare(world: &World, all: &BTreeMap<&'static str, Got>, reported: &BTreeMap<String, String>, at: &str) {
+fn compare(world: &World, all: &BTreeMap<&'static str, Got>, told: &Told, at: &str) {
     let status = world.status();
     let now = Instant::now();
     let lately = |got: &&Got| got.last.back().is_some_and(|(_, at)| now - *at < SECOND * 300);
@@ -194,15 +203,17 @@ fn compare(world: &World, all: &BTreeMap<&'static str, Got>, reported: &BTreeMap
         // The first tier has answered another chain's request since.
         let is_back = got.last.back().is_some_and(|(_, last)| {
             all.values().flat_map(|got| &got.last).any(|(by, at)| by.as_deref() == Some(first) && at > last)
+                || told.closed.get(*first).is_some_and(|closed| closed > last)
         });
         assert!(past < 3 || is_back || chain.state != ServingState::Primary, "false green, {said}");
         let failed = got.in_a_row(Option::is_none);
         let is_red = matches!(chain.state, ServingState::Failing | ServingState::Unavailable);
-        // The tier that would serve has answered another chain's request since.
+        // The tier that would serve has answered another chain's request since, or a probe.
         let works = failed > 0
             && got.last.back().is_some_and(|(_, failed)| {
                 let answers = all.values().flat_map(|got| &got.last);
                 answers.clone().any(|(by, at)| by.as_ref() == Some(&chain.active_tier) && at >= failed)
+                    || told.closed.get(&chain.active_tier).is_some_and(|closed| closed >= failed)
             });
         assert!(failed == 0 || works || is_red, "{failed} failed, {said}");
         let answered = got.last.iter().rev().find(|(by, _)| by.is_some()).map(|(_, at)| *at);
@@ -229,7 +240,7 @@ fn compare(world: &World, all: &BTreeMap<&'static str, Got>, reported: &BTreeMap
         let is_away = chain.active_tier != **first;
         let on = world.metric("steadfast_on_fallback", &format!("from=\"{first}\""));
         assert_eq!(on == 1.0, is_away, "the metric is {on}, {said}");
-        assert!(!reported.contains_key(*first) || is_away, "reported as away, {said}");
+        assert!(!told.away.contains(*first) || is_away, "reported as away, {said}");
         // All is well for half an hour and twenty answers: nothing says otherwise.
         let well = got.in_a_row(|by| by.as_deref() == Some(first));
         let since = got.last.iter().nth(got.last.len() - well).map(|(_, at)| *at);
@@ -247,12 +258,12 @@ fn compare(world: &World, all: &BTreeMap<&'static str, Got>, reported: &BTreeMap
 async fn no_surface_is_green_while_callers_get_something_else() {
     let faults = [Fault::Unavailable, Fault::ServerError, Fault::Refused, Fault::Unauthorized, Fault::Hang];
     let mut seen = BTreeMap::<&str, usize>::new();
-    for seed in 0..24 {
+    for seed in 0..SEEDS {
         let mut world = World::new(FILE, seed);
         let mut random = fastrand::Rng::with_seed(seed);
         let mut got: BTreeMap<&str, Got> = TIERS.map(|tier| (tier, Got::default())).into();
-        let mut reported = BTreeMap::new();
-        for step in 0..250 {
+        let mut told = Told::default();
+        for step in 0..160 {
             if random.u8(0..12) == 0 {
                 let model = &world.models[random.choice(TIERS).unwrap()];
                 if random.bool() { model.heal() } else { model.fail(random.choice(faults.iter()).unwrap().clone()) }
@@ -263,12 +274,15 @@ async fn no_surface_is_green_while_callers_get_something_else() {
             outcomes.push_back((by, Instant::now()));
             for event in world.told() {
                 match event {
-                    Event::ModelSwitched { first, to, .. } => _ = reported.insert(first.to_string(), to.to_string()),
-                    Event::ModelRecovered { to, .. } => _ = reported.remove(&*to),
+                    Event::ModelSwitched { first, .. } => _ = told.away.insert(first.to_string()),
+                    Event::ModelRecovered { to, .. } => _ = told.away.remove(&*to),
+                    Event::CircuitChanged { circuit, to: CircuitState::Closed, at, .. } => {
+                        told.closed.insert(circuit.to_string(), at);
+                    }
                     _ => {}
                 }
             }
-            compare(&world, &got, &reported, &format!("seed {seed}, step {step}, {}", way.0));
+            compare(&world, &got, &told, &format!("seed {seed}, step {step}, {}", way.0));
             let state = world.status().state;
             *seen
                 .entry(match state {
@@ -281,10 +295,102 @@ async fn no_surface_is_green_while_callers_get_something_else() {
                 })
                 .or_default() += 1;
             advance(Duration::from_millis(random.u64(0..20_000))).await;
-            compare(&world, &got, &reported, &format!("seed {seed}, after step {step}"));
+            compare(&world, &got, &told, &format!("seed {seed}, after step {step}"));
         }
     }
     for state in ["primary", "fallback", "failing", "unavailable"] {
         assert!(seen.get(state).is_some_and(|times| *times > 20), "{seen:?}");
     }
+}
+
+/// The file's limits, a tier's, and the caller's deadline; how the provider is; and whose failure it is.
+#[derive(Debug)]
+struct Case {
+    file: &'static str,
+    tier: &'static str,
+    caller: Option<Duration>,
+    answers_in: Option<Duration>,
+    is_providers: bool,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callers_own_deadline_is_nobodys_failure() {
+    let mut cases = Vec::new();
+    for file in ["4s", "60s"] {
+        for tier in ["", ", timeout: 3s"] {
+            for caller in [None, Some(60), Some(1200), Some(15_000), Some(120_000)] {
+                for answers_in in [Some(2), None] {
+                    let caller = caller.map(Duration::from_millis);
+                    let answers_in = answers_in.map(Duration::from_secs);
+                    // A provider that answers in two seconds fails nobody. One that is silent fails all but a caller who
+                    // has left it no time that a healthy model might need, and less than the file and the tier leave.
+                    let own = if tier.is_empty() { Duration::MAX } else { SECOND * 3 };
+                    let total = if file == "4s" { SECOND * 4 } else { SECOND * 60 };
+                    let is_impatient =
+                        caller.is_some_and(|caller| caller < SECOND * 10 && caller < own && caller < total);
+                    cases.push(Case {
+                        file,
+                        tier,
+                        caller,
+                        answers_in,
+                        is_providers: answers_in.is_none() && !is_impatient,
+                    });
+                }
+            }
+        }
+    }
+    for case in cases {
+        let mut world = World::new(
+            &format!(
+                "timeout: {}\nretry: {{ max_attempts: 1 }}\ntiers:\n  - {{ name: sonnet, provider: simulated{} }}\n",
+                case.file, case.tier
+            ),
+            4,
+        );
+        match case.answers_in {
+            Some(after) => world.models["sonnet"].latency(after),
+            None => world.models["sonnet"].fail(Fault::Hang),
+        }
+        for _ in 0..3 {
+            let request = LlmRequest::prompt("Why?");
+            let request = case.caller.into_iter().fold(request, LlmRequest::with_timeout);
+            world.ask(request).await;
+        }
+        let status = world.status();
+        let is_red = matches!(status.state, ServingState::Failing | ServingState::Unavailable);
+        assert_eq!(is_red, case.is_providers, "{case:?}: {:?}", status.state);
+        let told = world.told();
+        let all_failed = told.iter().any(|event| matches!(event, Event::AllTiersFailed { .. }));
+        assert_eq!(all_failed, case.is_providers, "{case:?}");
+        assert_eq!(status.tiers[0].failures > 0, case.is_providers, "{case:?}");
+        let opened = told.iter().any(|event| matches!(event, Event::CircuitChanged { .. }));
+        assert!(!opened || case.is_providers, "{case:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_all_wait_in_vain_are_seen_though_each_sets_its_own_limit() {
+    let world = World::new(FILE, 5);
+    world.ask(LlmRequest::prompt("Why?")).await;
+    assert_eq!(world.status().state, ServingState::Primary);
+    TIERS.iter().for_each(|tier| world.models[tier].fail(Fault::Hang));
+    for _ in 0..5 {
+        world.ask(LlmRequest::prompt("Why?").with_timeout(SECOND * 5)).await;
+    }
+    sleep(SECOND * 10).await;
+    assert!(matches!(world.status().state, ServingState::Failing | ServingState::Unavailable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_callers_short_deadlines_turn_nothing_while_others_are_answered() {
+    let mut world = World::new(FILE, 6);
+    TIERS.iter().for_each(|tier| world.models[tier].latency(SECOND * 2));
+    for _ in 0..10 {
+        assert!(world.ask(LlmRequest::prompt("Why?")).await.is_some());
+    }
+    for _ in 0..30 {
+        world.ask(LlmRequest::prompt("Why?").with_timeout(Duration::from_millis(1200))).await;
+        assert_eq!(world.status().state, ServingState::Primary);
+    }
+    assert!(world.told().iter().all(|event| matches!(event, Event::RequestEnded(_))));
 }

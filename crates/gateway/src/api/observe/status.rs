@@ -3,7 +3,11 @@
 //!
 //! Foreign pages may read the status for their badge, but not the overview, which has features, costs and caps.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    env, fs, process,
+    sync::{Arc, LazyLock},
+};
 
 use axum::{Router, body::Body, extract::State, routing::get};
 use http::{HeaderValue, Response, StatusCode, header};
@@ -86,12 +90,14 @@ async fn overview(State((stack, ledger)): State<(StackHandle, Ledger)>) -> Respo
 struct StatusReport {
     #[serde(flatten)]
     status: Status,
+    /// The process that this is about: its machine's name and its id. Each replica has a status of its own.
+    instance: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     handoff: Option<TaskCounts>,
 }
 
 async fn status(State((stack, waiting)): State<(StackHandle, TaskGauges)>) -> Response<Body> {
-    let report = StatusReport { status: stack.status(), handoff: waiting.tasks() };
+    let report = StatusReport { status: stack.status(), instance: instance(), handoff: waiting.tasks() };
     let mut response = ok(&report);
     // A reader that looks at the model alone takes no total outage for service.
     if report.status.state == ServingState::Unavailable {
@@ -100,4 +106,15 @@ async fn status(State((stack, waiting)): State<(StackHandle, TaskGauges)>) -> Re
     // A badge runs on a foreign page.
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
+}
+
+/// Returns the name of this machine, or container, and the id of this process.
+fn instance() -> String {
+    static INSTANCE: LazyLock<String> = LazyLock::new(|| {
+        let told = env::var("HOSTNAME").ok();
+        let host = told.or_else(|| fs::read_to_string("/proc/sys/kernel/hostname").ok());
+        let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty()).unwrap_or("this machine");
+        format!("{host}, process {}", process::id())
+    });
+    INSTANCE.clone()
 }

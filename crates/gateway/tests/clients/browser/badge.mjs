@@ -29,6 +29,9 @@ await run(async (context, gateway) => {
   const asked = [];
   one.on("request", (request) => request.url().endsWith("/status") && asked.push({ at: Date.now(), headers: request.headers() }));
 
+  await state("untried");
+  check(await label.innerText() === "no request yet", await label.innerText());
+  await ask(gateway, "chat", 2);
   await state("primary");
   check(await label.innerText() === "claude-sonnet-4-5" && await label.getAttribute("role") === "status", "it names who serves");
   await wish("fail primary");
@@ -41,9 +44,10 @@ await run(async (context, gateway) => {
   check(await label.innerText() === "connecting", "nothing is shown that may be old");
   await wish("heal primary");
   await wish("start");
-  await state("primary");
+  await state("untried");
   const told = (await one.evaluate(() => window.told)).map(({ state, activeModel, activeTier, primaryTier, from }) => [state, activeModel, activeTier, primaryTier, from].join(" "));
-  check(told.join() === ["primary claude-sonnet-4-5 sonnet sonnet", "fallback gpt-4o gpt sonnet", "connecting   ", "primary claude-sonnet-4-5 sonnet sonnet"]
+  check(told.join() === ["untried claude-sonnet-4-5 sonnet sonnet", "primary claude-sonnet-4-5 sonnet sonnet", "fallback gpt-4o gpt sonnet", "connecting   ",
+      "untried claude-sonnet-4-5 sonnet sonnet"]
     .map((change) => `${change} steadfast-badge`).join(), `each change is told once: ${told}`);
   const waits = asked.slice(1).map(({ at }, place) => at - asked[place].at);
   check(waits.length >= 2 && waits.every((wait) => wait > 4500), `it asks every 5 s, not after ${waits} ms`);
@@ -51,7 +55,7 @@ await run(async (context, gateway) => {
   one.errors = one.errors.filter((error) => !error.includes("ERR_CONNECTION"));
   clean(one);
 
-  await sleeps(context, one, gateway, state);
+  await sleeps(context, one, gateway, state, "untried");
 
   // Taken away, it asks no more.
   await badge.evaluate((element) => element.remove());
@@ -67,11 +71,14 @@ await run(async (context, gateway) => {
     "/failing/status": { state: "failing", activeModel: "claude-sonnet", primaryModel: "claude-sonnet" },
     "/degraded/status": { state: "degraded", activeModel: "canned", primaryModel: "claude-sonnet" },
     "/unavailable/status": { state: "unavailable", activeModel: "gpt-4o", primaryModel: "claude-sonnet" },
+    "/people/status": { state: "people", activeModel: "people", primaryModel: "claude-sonnet" },
+    "/untried/status": { state: "untried", activeModel: "claude-sonnet", primaryModel: "claude-sonnet" },
     "/none/status": { error: { message: "no such thing" } },
   };
   await context.route("http://gateway.test/**", (route) => {
     const body = answers[new URL(route.request().url()).pathname];
-    return route.fulfill({ status: body ? 200 : 404, headers: { "access-control-allow-origin": "*" }, contentType: "application/json",
+    const status = !body ? 404 : body.state === "unavailable" ? 503 : 200;
+    return route.fulfill({ status, headers: { "access-control-allow-origin": "*" }, contentType: "application/json",
       body: JSON.stringify(body ?? {}) });
   });
   const all = Object.keys(answers).map((path, at) =>
@@ -79,7 +86,7 @@ await run(async (context, gateway) => {
   const other = await elsewhere(page(gateway, all));
   const many = await opened(context, other.url, [new URL(other.url).origin, gateway, "http://gateway.test"]);
   const states = () => many.locator("steadfast-badge").evaluateAll((all) => all.map((one) => one.dataset.state).join());
-  await within(`each is in its state: ${await states()}`, async () => (await states()) === "primary,fallback,failing,degraded,unavailable,connecting");
+  await within(`each is in its state: ${await states()}`, async () => (await states()) === "primary,fallback,failing,degraded,unavailable,people,untried,connecting");
   clean(many);
   await looks(many, "13-badges");
   // The attribute may change.

@@ -62,7 +62,9 @@ export async function opened(context, url, origins = [new URL(url).origin]) {
   const page = await context.newPage();
   page.errors = [];
   page.foreign = [];
-  page.on("console", (message) => message.type() === "error" && page.errors.push(`${message.text()} (${message.location().url})`));
+  // A status with this code is an answer: nothing serves.
+  const isStatus = (message) => message.text().includes("503") && message.location().url.endsWith("/status");
+  page.on("console", (message) => message.type() === "error" && !isStatus(message) && page.errors.push(`${message.text()} (${message.location().url})`));
   page.on("pageerror", (error) => page.errors.push(String(error.stack)));
   page.on("request", (request) => {
     const { origin, protocol } = new URL(request.url());
@@ -197,7 +199,7 @@ export async function keyboard(page, tries = 3) {
 }
 
 /** A page that has slept shows nothing old, while it asks how it is now. */
-export async function sleeps(context, page, gateway, state) {
+export async function sleeps(context, page, gateway, state, wanted = "primary") {
   let answer;
   await context.route(`${gateway}/status`, (route) => { answer = () => route.continue(); });
   await page.evaluate(() => {
@@ -210,5 +212,5 @@ export async function sleeps(context, page, gateway, state) {
   await within("it asks", () => answer);
   answer();
   await context.unroute(`${gateway}/status`);
-  await state("primary");
+  await state(wanted);
 }

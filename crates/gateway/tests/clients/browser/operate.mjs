@@ -49,7 +49,7 @@ await run(async (context, origin) => {
     check(done === JSON.stringify(wanted), `it asked for ${done}`);
   };
 
-  await page.waitForSelector("#badge[data-state=primary]");
+  await page.waitForSelector("#badge[data-state=untried]");
   check(!(await page.locator("#unlock").isVisible()), "it is closed");
   await page.click("#operate > summary");
   await keyboard(page);

@@ -12,11 +12,12 @@ await run(async (context, origin) => {
   const color = () => page.locator("#badge").evaluate((badge) => getComputedStyle(badge).backgroundColor);
   const colors = {};
 
-  await state("primary");
-  await has("#title", "sonnet");
+  await state("untried");
+  await has("#notice", "nothing is known");
+  check((await text("#switches")) === "No request yet.", "nothing is told of what was not asked");
+  await has("#chains", "no request yet");
   await has("#calls", "No requests yet");
   await has("#latency", "No answers yet");
-  await has("#switches", "No switches yet");
   await has("#costs", "No cost is known yet");
   clean(page);
   await looks(page, "1-empty");
@@ -30,6 +31,8 @@ await run(async (context, origin) => {
   await has("#features", "chat");
   await has("#costs", "sonnet");
   await has(`${tier("sonnet")}`, "closed");
+  await state("primary");
+  await has("#switches", "No switches yet");
   colors.primary = await color();
   clean(page);
   await looks(page, "2-primary");
@@ -40,7 +43,9 @@ await run(async (context, origin) => {
   await has("#title", "gpt");
   await has("#notice", "Running on fallback, quality may differ");
   await has("#switches li:first-child", "sonnet → gpt");
-  await has("#switches li:first-child", "server error");
+  await has("#switches li:first-child", "HTTP 503");
+  await has(tier("sonnet"), "HTTP 503");
+  await has("#chains", "fallback");
   // It is looked at again and again; most of the time it is open.
   await within("the circuit is open", async () => {
     await ask(origin, "chat", 1);
@@ -125,6 +130,6 @@ await run(async (context, origin) => {
   clean(page);
 
   await wish("start");
-  await state("primary");
+  await state("untried");
   await has("#calls", "No requests yet");
 });

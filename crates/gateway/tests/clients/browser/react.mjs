@@ -21,7 +21,7 @@ await run(async (context, gateway) => {
   const page = await opened(context, url, [new URL(url).origin, gateway]);
   const badge = (state) => page.waitForSelector(`steadfast-badge[data-state=${state}]`);
   const button = (name) => page.getByRole("button", { name, exact: true });
-  await badge("primary");
+  await badge("untried");
   check(await button("Ask").isEnabled(), "it serves");
   await wish("fail primary");
   await ask(gateway, "chat", 8);

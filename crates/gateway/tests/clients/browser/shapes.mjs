@@ -124,6 +124,30 @@ await run(async (context, origin) => {
   await looks(page, "8-failing");
   clean(page);
 
+  // Each state, with the chains that have it: none but the first tier's is green.
+  const chain = (first, names, state, activeTier) => ({ first, names, state, activeTier, activeModel: activeTier, sinceSeconds: 94,
+    askedSecondsAgo: 2, ended: 31, failed: ["failing", "unavailable"].includes(state) ? 31 : 0, fallbackSeconds: 512 });
+  const rows = [{ ...tier("claude-sonnet", "closed", null, 40, 0, 820), lastFailure: { kind: "overloaded", status: 529, message: "Overloaded",
+    requestId: "0f3c", at: "2026-03-01T10:00:00Z", secondsAgo: 94 } }, tier("gpt-4o", "closed", null, 31, 31, 900, "failing")];
+  const colors = {};
+  for (const state of ["untried", "primary", "fallback", "degraded", "people", "failing", "unavailable"]) {
+    const away = ["fallback", "degraded", "people"].includes(state);
+    const chains = [chain("claude-sonnet", ["default"], state === "untried" ? state : "primary", "claude-sonnet"),
+      chain("gpt-4o", ["model gpt-*", "feature code"], state, away ? "claude-sonnet" : "gpt-4o")];
+    const about = { activeModel: away ? "claude-sonnet" : "gpt-4o", activeTier: away ? "claude-sonnet" : "gpt-4o", primaryModel: "gpt-4o",
+      primaryTier: "gpt-4o", requests: { ended: 62, failed: 31 }, instance: "gateway-7f9c, process 1" };
+    await shows([status({ state, tiers: rows, chains, ...about }), story[1]], "#chains", "model gpt-*, feature code");
+    await page.waitForSelector(`#badge[data-state=${state}]`);
+    check((await text("#tiers")).includes("HTTP 529"), "the last failure is told");
+    check((await text("#instance")).includes("gateway-7f9c"), "whose page it is");
+    colors[state] = await page.locator("#badge").evaluate((badge) => getComputedStyle(badge).backgroundColor);
+    await looks(page, `state-${state}`);
+    clean(page);
+  }
+  const { primary, ...others } = colors;
+  check(!Object.values(others).includes(primary), `only the first tiers are green: ${JSON.stringify(colors)}`);
+  check(colors.people === colors.unavailable, "where people answer it is red");
+
   // A state of a later version is no state of ours: it has the gray of what is not known.
   await shows([{ ...story[0], state: "tired" }, story[1]], "#state", "TIRED");
   await shows([status({ tiers: [tier("alone", "closed", null, 0, 0, null)], activeModel: "alone", activeTier: "alone",

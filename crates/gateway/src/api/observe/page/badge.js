@@ -4,15 +4,16 @@
 //   <steadfast-badge></steadfast-badge>
 //
 // It asks `/status` of the gateway every 5 s while the page can be seen: with no cookie and no key, which that path does not
-// want. It is green for the primary, yellow for a fallback ("running on fallback, quality may differ") and where some requests
-// fail, red where none is answered, and gray ("connecting") where the gateway does not answer.
+// want. It is green where first tiers serve, yellow for a fallback ("running on fallback, quality may differ") and where some
+// requests fail, red where none is answered or people take them, and gray before the first request ("no request yet") and
+// where the gateway does not answer ("connecting"). It tells the worst of the chains that were asked lately.
 //
 // Attribute
 //   gateway             where the gateway is. Default: where this script came from. A module has no such place: whoever
 //                       imports this file, or serves a copy of it, sets the attribute.
 // Set by the badge
-//   data-state          connecting, primary, fallback, degraded (a fallback whose answers are reduced), failing (callers' requests
-//                       fail, whoever serves) or unavailable. With
+//   data-state          connecting, untried (no request yet), primary, fallback, degraded (a fallback whose answers are reduced),
+//                       people (callers get a task), failing (callers' requests fail, whoever serves) or unavailable. With
 //                       `steadfast-badge[data-state=primary] { display: none }` it is seen only when there is news.
 // Event
 //   steadfast-change    it is in another state, or another tier serves. `event.detail` has `state`, and where the gateway
@@ -39,13 +40,15 @@
     [data-state=primary] { background: #d3f2dc; color: #0c4a22; background: light-dark(#d3f2dc, #114324); color: light-dark(#0c4a22, #c9f5d7); }
     [data-state=fallback], [data-state=degraded], [data-state=failing] { background: #ffedb8; color: #573e00;
       background: light-dark(#ffedb8, #4a3800); color: light-dark(#573e00, #ffe9a8); }
-    [data-state=unavailable] { background: #fcdcd9; color: #7d120b; background: light-dark(#fcdcd9, #5c1611); color: light-dark(#7d120b, #ffdcd8); }
+    [data-state=people], [data-state=unavailable] { background: #fcdcd9; color: #7d120b; background: light-dark(#fcdcd9, #5c1611); color: light-dark(#7d120b, #ffdcd8); }
   `;
   const NOTICE = "running on fallback, quality may differ";
   const WORDS = {
+    untried: () => "no request yet",
     primary: (model) => model,
     fallback: (model) => `${model}: ${NOTICE}`,
     degraded: (model) => `${model}: ${NOTICE}`,
+    people: () => "people take requests",
     failing: (model) => `${model}: some requests fail`,
     unavailable: () => "unavailable",
     connecting: () => "connecting",
@@ -118,7 +121,8 @@
       try {
         const response = await fetch(this.#url(), { cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(PATIENCE) });
         const answer = await response.json();
-        if (response.ok && typeof answer?.state === "string") status = answer;
+        // The status of a gateway where nothing serves has the code 503.
+        if ((response.ok || response.status === 503) && typeof answer?.state === "string") status = answer;
       } catch {
         // Nobody answers: it is connecting, and asks again.
       }

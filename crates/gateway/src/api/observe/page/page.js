@@ -13,17 +13,27 @@ function percent(share) {
   return `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 }
 
+// The requests that a state is about, if they are not those of all chains.
+function whose({ chains = [], primaryTier }) {
+  const chain = chains.find(({ first }) => first === primaryTier);
+  return chains.length > 1 && chain ? ` For ${requestsOf(chain)}.` : "";
+}
+const requestsOf = ({ first, names }) => names.join(", ") || `requests that name ${first}`;
 const WORDS = {
-  primary: ["✓", "Primary", (status) => [status.activeModel, "The primary serves."]],
+  untried: ["…", "No request yet", (status) => [status.primaryModel, "No request has ended since the start: nothing is known of the tiers."]],
+  primary: ["✓", "Primary", (status) => [status.activeModel,
+    (status.chains || []).length > 1 ? "The first tier of each chain serves." : "The primary serves."]],
   fallback: ["!", "Fallback", (status) =>
-    [status.activeModel, `Running on fallback, quality may differ. The primary is ${status.primaryModel}.`]],
+    [status.activeModel, `Running on fallback, quality may differ. The primary is ${status.primaryModel}.${whose(status)}`]],
   degraded: ["!", "Reduced answers", (status) =>
-    [status.activeModel, `Running on fallback, quality may differ: answers are reduced. The primary is ${status.primaryModel}.`]],
+    [status.activeModel, `Running on fallback, quality may differ: answers are reduced. The primary is ${status.primaryModel}.${whose(status)}`]],
+  people: ["✕", "People take requests", (status) =>
+    ["No model answers", `Callers get a task, which a person is to answer. The primary is ${status.primaryModel}.${whose(status)}`]],
   failing: ["!", "Requests fail", (status) => [status.activeModel,
-    `${number(status.requests.failed)} of ${counted(status.requests.ended, "request")} within the last minute failed. The primary is ${status.primaryModel}.`]],
+    `${number(status.requests.failed)} of ${counted(status.requests.ended, "request")} within the last minute failed. The primary is ${status.primaryModel}.${whose(status)}`]],
   unavailable: ["✕", "Unavailable", (status) => ["No tier answers", `Requests fail, and none is answered. The primary is ${status.primaryModel}.`]],
 };
-const COLORS = { primary: "#1d8a44", fallback: "#d99a00", degraded: "#d99a00", failing: "#d99a00", unavailable: "#c5281c", connecting: "#7a8594" };
+const COLORS = { people: "#c5281c", primary: "#1d8a44", fallback: "#d99a00", degraded: "#d99a00", failing: "#d99a00", unavailable: "#c5281c", connecting: "#7a8594" };
 function badge(state, sign, name, title, notice) {
   $("badge").dataset.state = state;
   say($("sign"), sign);
@@ -47,8 +57,8 @@ function facts(status, hour, cost) {
   const away = status.timeOnFallback;
   const calls = sum(hour.map(all)), failed = sum(hour.map((minute) => minute.failed));
   const rows = [
-    ["Calls, 1 h", number(calls)],
-    ["Failed, 1 h", percent(calls ? failed / calls : 0), failed ? `${number(failed)} calls` : ""],
+    ["Requests, 1 min", number(status.requests.ended), status.requests.failed ? `${number(status.requests.failed)} failed` : ""],
+    ["Calls to tiers, 1 h", number(calls), failed ? `${number(failed)} failed` : ""],
     ["Switches, 1 h", number(status.failoversLastHour)],
     ["Time on fallback", span(away.totalSeconds)],
     ["Last recovery took", status.lastRecoverySeconds === null ? "–" : span(status.lastRecoverySeconds)],
@@ -143,6 +153,24 @@ function minuteRows(hour, shown) {
   fill($("minute-rows"), rows.filter(Boolean).reverse());
 }
 
+// What went wrong at a tier last: a status, words, when, and whose record has the rest.
+function failure(last) {
+  if (!last) return "";
+  const what = [last.status && `HTTP ${last.status}`, reason(last.kind), last.message && `“${last.message}”`].filter(Boolean).join(", ");
+  return make("div", { class: "small", title: last.requestId ? `request ${last.requestId}` : last.at }, `${what}, ${span(Math.round(last.secondsAgo))} ago`);
+}
+const STATES = { untried: "no request yet", primary: "first tier", fallback: "fallback", degraded: "reduced", people: "people", failing: "requests fail", unavailable: "unavailable" };
+function chains(status) {
+  const rows = (status.chains || []).map((chain) => make("tr", { role: "row" },
+    make("th", { role: "rowheader", scope: "row" }, chain.first, make("div", { class: "small" }, requestsOf(chain))),
+    cell("State", "", make("span", { class: "tag", "data-chain": chain.state }, STATES[chain.state] || chain.state)),
+    cell("Serves", "", ["untried", "unavailable"].includes(chain.state) ? "–" : chain.activeTier),
+    cell("For", "number", span(chain.sinceSeconds)),
+    cell("Requests, 1 min", "number", chain.failed ? `${number(chain.failed)} of ${number(chain.ended)} failed` : number(chain.ended)),
+    cell("On fallback", "number", span(chain.fallbackSeconds))));
+  fill($("chains"), rows);
+  $("all-chains").hidden = !rows.length;
+}
 function cell(label, kind, ...content) {
   return make("td", { role: "cell", "data-label": label, class: kind }, ...content);
 }
@@ -151,14 +179,14 @@ function tiers(status, histories) {
     const history = histories.find((one) => one.tier === tier.name);
     const why = tier.circuitReason ? make("div", { class: "small" }, tier.circuitReason) : "";
     const latency = tier.latency ? `${milliseconds(tier.latency.p50Ms)} / ${milliseconds(tier.latency.p95Ms)}` : "–";
-    const serves = status.state !== "unavailable" && tier.name === status.activeTier;
+    const serves = !["unavailable", "untried"].includes(status.state) && tier.name === status.activeTier;
     return make("tr", { role: "row" },
       make("th", { role: "rowheader", scope: "row" }, tier.name,
         ...[!place && "primary", serves && "serves", tier.drained && "drained"].filter(Boolean).flatMap((tag) => [" ", make("span", { class: "tag" }, tag)]),
         ...(tier.health === "failing" ? [" ", make("span", { class: "tag", "data-health": "failing" }, "failing")] : []),
         tier.model && tier.model !== tier.name ? make("div", { class: "small" }, tier.model) : "",
         ...(tier.deployments || []).map((one) => make("div", { class: "small" }, `${one.name}: ${one.availability}`))),
-      cell("Circuit", "", make("span", { class: "tag", "data-circuit": tier.circuit }, tier.circuit), why),
+      cell("Circuit", "", make("span", { class: "tag", "data-circuit": tier.circuit }, tier.circuit), why, failure(tier.lastFailure)),
       cell("Calls, 5 min", "number", number(tier.calls)),
       cell("Failed, 5 min", "number", tier.calls ? percent(tier.failureRate) : "–"),
       cell("Latency p50 / p95", "number", latency),
@@ -194,7 +222,7 @@ function bar(name, text, value, most, limited) {
 }
 function switched(one) {
   return make("li", {}, make("div", {}, make("strong", {}, one.from), " → ", make("strong", {}, one.to)),
-    make("div", { class: "small" }, make("span", {}, reason(one.reason)),
+    make("div", { class: "small" }, make("span", {}, reason(one.reason), one.failure?.status ? `, HTTP ${one.failure.status}` : ""),
       make("time", { datetime: one.at, title: one.at }, `${span(Math.round(one.secondsAgo))} ago`)));
 }
 function choices(status) {
@@ -217,9 +245,10 @@ function show(status, overview) {
   choices(status);
   facts(status, hourOf(histories, status.primaryTier), cost);
   plots(status, histories);
+  chains(status);
   tiers(status, histories);
   const switches = status.recentSwitches.map(switched);
-  list("switches", switches.slice(0, LATEST), "No switches yet: the primary has served all along.");
+  list("switches", switches.slice(0, LATEST), status.state === "untried" ? "No request yet." : "No switches yet.");
   fill($("earlier-switches"), switches.slice(LATEST));
   $("earlier").hidden = switches.length <= LATEST;
   list("features", overview.features.map((one) => bar(one.feature,
@@ -231,13 +260,15 @@ function show(status, overview) {
   list("budgets", overview.budgets.map((one) => bar(one.cap, `${dollars(one.spentDollars)} spent${
     one.reservedDollars ? ` and ${dollars(one.reservedDollars)} reserved` : ""} of ${dollars(one.limitDollars)}`,
   one.spentDollars + one.reservedDollars, one.limitDollars, true)), "No cap is set.");
+  say($("instance"), status.instance ? `Of ${status.instance} alone` : "");
   operable(overview);
   last = [status, overview];
 }
 
 async function fetched(path) {
   const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  // The status of a gateway where nothing serves has that code.
+  if (!response.ok && response.status !== 503) throw new Error(`${path}: ${response.status}`);
   return response.json();
 }
 let paused = false, timer = 0, answered = null;
