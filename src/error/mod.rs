@@ -2,6 +2,7 @@
 
 mod attempt;
 mod chain;
+mod invalid_config;
 mod kind;
 mod known_words;
 mod limit;
@@ -24,12 +25,13 @@ pub(crate) use self::network::NetworkFacts;
 pub(crate) use self::reader::Told;
 pub use self::{
     attempt::{Attempt, Next, Stop},
+    invalid_config::InvalidConfig,
     kind::ErrorKind,
     limit::ReachedLimit,
     message::ErrorMessage,
     reader::Reader,
 };
-use self::{chain::Chain, record::Record};
+use self::{chain::Chain, invalid_config::A_SETTING_IS_WRONG, record::Record};
 
 /// A parameter that the request omits from here on, since its model refused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +120,8 @@ impl fmt::Display for ExpiredLimit {
 /// A failed call to a language model.
 ///
 /// The type is one pointer wide. Its methods answer every question; there is nothing to downcast. `Display` writes the
-/// failure and what its [reader](LlmError::for_reader) can do, without prompt text or keys; [`source`](StdError::source) returns the cause.
+/// failure and what its [reader](LlmError::for_reader) can do, without prompt text or keys.
+/// [`source`](StdError::source) returns the cause.
 ///
 /// Leaves and layers of your own create one with [`LlmError::new`], or convert any error with
 /// `LlmError::from(BoxError)`, which recovers the errors of this crate and of tower.
@@ -672,49 +675,6 @@ impl From<std::convert::Infallible> for LlmError {
         match never {}
     }
 }
-
-/// An invalid setting: the field, the problem and the remedy.
-///
-/// Constructors that take values from data (a configuration, the environment) return it. Builders in code take types
-/// that cannot be invalid, or give every value a plain meaning.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidConfig {
-    field: Cow<'static, str>,
-    problem: Cow<'static, str>,
-}
-
-impl InvalidConfig {
-    /// Creates an error for this field.
-    pub fn new(field: impl Into<Cow<'static, str>>, problem: impl Into<Cow<'static, str>>) -> Self {
-        Self { field: field.into(), problem: problem.into() }
-    }
-
-    /// The field, variable or argument that is wrong.
-    pub fn field(&self) -> &str {
-        &self.field
-    }
-
-    /// The problem with the field, and the remedy.
-    pub fn problem(&self) -> &str {
-        &self.problem
-    }
-}
-
-impl fmt::Display for InvalidConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.problem)
-    }
-}
-
-impl StdError for InvalidConfig {}
-
-impl From<InvalidConfig> for LlmError {
-    fn from(error: InvalidConfig) -> Self {
-        Self::new(ErrorKind::InvalidRequest, A_SETTING_IS_WRONG).with_source(error)
-    }
-}
-
-const A_SETTING_IS_WRONG: &str = "a setting is wrong";
 
 #[cfg(test)]
 mod tests;

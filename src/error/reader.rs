@@ -72,7 +72,7 @@ impl LlmError {
 
     /// Returns true if a provider refused what is the owner's: its key, its account, its model or its way there.
     fn is_owners_fault(&self) -> bool {
-        // Without a model no provider was asked. What else is not found, such as an earlier response, has another status.
+        // Without a model no provider was asked. An earlier response, say, that is not found has another status.
         let is_model = self.0.model.is_some() && self.status().is_none_or(|status| status != StatusCode::BAD_REQUEST);
         let is_theirs = self.kind() != ErrorKind::NotFound || is_model;
         is_owners(self.kind()) && is_theirs && !self.0.callers_own && !self.0.named_by_caller

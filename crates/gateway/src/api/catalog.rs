@@ -136,8 +136,36 @@ impl Catalog {
         }
         match request.model() {
             Some(model) if !self.serves(model) => Err(unknown()),
+            None if self.names_models() => {
+                let message = "`model` is missing; GET /v1/models has the names to choose from";
+                Err(LlmError::new(ErrorKind::InvalidRequest, message))
+            }
             _ => Ok(request),
         }
+    }
+
+    /// Returns true if the file says which models callers may ask for.
+    fn names_models(&self) -> bool {
+        match self {
+            Self::Stack(stack) => !stack.config().models.is_empty(),
+            Self::Listed(_) => false,
+        }
+    }
+
+    /// Returns a note for a caller whose feature the file does not have, though it has others.
+    pub(crate) fn note_of_feature(&self, feature: &str) -> Option<String> {
+        let Self::Stack(stack) = self else { return None };
+        let config = stack.config();
+        let capped = config.budgets.iter().filter_map(|budget| budget.feature.as_deref());
+        if config.features.is_empty()
+            || config.features.contains_key(feature)
+            || capped.into_iter().any(|of| of == feature)
+        {
+            return None;
+        }
+        let near = config.features.keys().find(|known| known.eq_ignore_ascii_case(feature));
+        let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        Some(format!("x-steadfast-feature: the gateway's file has no such feature, so the defaults apply{near}"))
     }
 
     /// Returns true if callers may ask for this model.

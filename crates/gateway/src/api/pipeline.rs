@@ -8,6 +8,7 @@
 
 use std::{
     future::ready,
+    mem::take,
     sync::{Arc, Mutex},
 };
 
@@ -111,9 +112,13 @@ pub(crate) fn answer<'a>(
     }
     let mut entry = gateway.records.begin(dialect);
     entry.set_own_time(options.timeout);
+    if extensions.get::<AdaptedCall>().is_some() {
+        entry.set_embedded();
+    }
     if let Some(key) = &key {
         entry.set_key(&key.name);
     }
+    note_options(gateway, &entry, &mut options);
     let (gateway, record) = (gateway.clone(), entry.record());
     let answering = async move {
         let settings = gateway.lifecycle.current.load_full();
@@ -159,7 +164,8 @@ pub(crate) fn answer<'a>(
         };
         let repeats_by_itself = repeat.is_by_a_client_that_repeats();
         entry.set_repeat(repeat);
-        let mut request = request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect));
+        let mut request =
+            request.with_id(entry.shared_id()).with_status_of(refusal::status_of(entry.reader(), dialect));
         if settings.wait_for_rate_limits.contains(&dialect) && !repeats_by_itself {
             request = request.wait_for_rate_limits();
         }
@@ -243,6 +249,14 @@ pub(super) fn admit(key: &Key, options: &mut RequestOptions) -> Result<(), Denia
     key.admit(Instant::now())?;
     options.feature = key.feature(options.feature.take())?;
     Ok(())
+}
+
+/// Notes the options that have no effect.
+pub(super) fn note_options(gateway: &GatewayState, entry: &Entry, options: &mut RequestOptions) {
+    entry.note(take(&mut options.notes));
+    if let Some(note) = options.feature.as_deref().and_then(|feature| gateway.catalog.note_of_feature(feature)) {
+        entry.note(vec![note.into()]);
+    }
 }
 
 /// Calls the service for a stream, and waits for its first frame.
@@ -453,7 +467,7 @@ pub(super) fn fail(entry: &Entry, explain: bool, error: &LlmError, dialect: Dial
     let is_refused = entry.failed(Outcome::Failed, error);
     let mut response = match Denial::of(error) {
         Some(denied) => refusal::deny(&denied, dialect),
-        None => refuse(error, dialect),
+        None => refusal::refuse_for(entry.reader(), error, dialect),
     };
     // A refusal has a line of its own.
     if !is_refused {

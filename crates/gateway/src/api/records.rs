@@ -16,7 +16,9 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
-use steadfast::{Attempt, Degradation, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, ledger::Next};
+use steadfast::{
+    Attempt, Degradation, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, error::Reader, ledger::Next,
+};
 use tokio::time::Instant;
 
 pub(crate) use self::{filter::RecordFilter, ring::Records};
@@ -259,6 +261,8 @@ pub(crate) struct Entry {
     refusals: Arc<Refusals>,
     /// The time that the caller gives its request, from its begin.
     own_time: Option<Duration>,
+    /// The reader of its errors.
+    reader: Reader,
     /// The time at which the request went to the models.
     called: Option<Instant>,
     /// True if the stack has a cache.
@@ -271,7 +275,16 @@ pub(crate) struct Entry {
 
 impl Entry {
     fn new(record: Arc<Record>, refusals: Arc<Refusals>) -> Self {
-        Self { record, refusals, own_time: None, called: None, has_cache: false, repeat: None, quiet: Duration::ZERO }
+        Self {
+            record,
+            refusals,
+            own_time: None,
+            reader: Reader::Caller,
+            called: None,
+            has_cache: false,
+            repeat: None,
+            quiet: Duration::ZERO,
+        }
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -308,6 +321,16 @@ impl Entry {
         let mut state = lock(&self.record.state);
         state.asked_model = model;
         (state.feature, state.stream) = (feature, stream);
+    }
+
+    /// Makes the program that has the stack the reader of the request's errors.
+    pub(crate) fn set_embedded(&mut self) {
+        self.reader = Reader::Programmer;
+    }
+
+    /// Returns the reader of the request's errors.
+    pub(crate) fn reader(&self) -> Reader {
+        self.reader
     }
 
     /// Sets the time that the caller gives its request.
@@ -364,7 +387,7 @@ impl Entry {
         state.cache = cache;
         state.repeated = response.is_possible_repeat();
         state.task = response.task_id().map(Into::into);
-        state.notes = response.notes().to_vec();
+        state.notes.extend_from_slice(response.notes());
         // Without a recorded attempt, the whole call was a provider's time.
         let recorded = steps.iter().any(|step| step.next == Next::Answered);
         let elsewhere = match self.called {
@@ -412,7 +435,7 @@ impl Entry {
         let tier = lock(&self.record.state).tier.clone();
         let refusal = Refusal::of(error, self.own_time());
         let is_refused = refusal.is_some();
-        let status = || refusal::status_of(self.record.dialect)(error);
+        let status = || refusal::status_of(self.reader, self.record.dialect)(error);
         if let Some(refusal) = &refusal {
             self.report(refusal, status());
         }

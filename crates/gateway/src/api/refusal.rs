@@ -30,7 +30,13 @@ const MAX_OWN_WAIT: Duration = Duration::from_secs(10);
 /// the client where a repeat cannot help. Repeats multiply nothing: those of the official clients share the calls of
 /// their first request ([`repeats`](super::repeats)), and circuits bound those of all others.
 pub(crate) fn refuse(error: &LlmError, dialect: Dialect) -> Response<Body> {
-    let (status, body) = status_and_body(error, dialect);
+    refuse_for(Reader::Caller, error, dialect)
+}
+
+/// Returns the response to an error, in the words for this reader: the program that has the stack, or a caller of the
+/// gateway.
+pub(crate) fn refuse_for(reader: Reader, error: &LlmError, dialect: Dialect) -> Response<Body> {
+    let (status, body) = status_and_body(error, dialect, reader);
     let mut response = json(status, body);
     let headers = response.headers_mut();
     let wait = error.retry_after();
@@ -93,21 +99,25 @@ impl fmt::Display for ToldBefore {
 impl std::error::Error for ToldBefore {}
 
 /// Returns a function from a failure to its status in this dialect, for events and metrics.
-pub(crate) fn status_of(dialect: Dialect) -> fn(&LlmError) -> StatusCode {
-    fn of(error: &LlmError, dialect: Dialect) -> StatusCode {
-        Denial::of(error).map_or_else(|| status_and_body(error, dialect).0, |denied| status_of_denial(&denied))
+pub(crate) fn status_of(reader: Reader, dialect: Dialect) -> fn(&LlmError) -> StatusCode {
+    fn of(error: &LlmError, dialect: Dialect, reader: Reader) -> StatusCode {
+        Denial::of(error).map_or_else(|| status_and_body(error, dialect, reader).0, |denied| status_of_denial(&denied))
     }
-    match dialect {
-        Dialect::Anthropic => |error| of(error, Dialect::Anthropic),
-        Dialect::Gemini => |error| of(error, Dialect::Gemini),
-        Dialect::Responses => |error| of(error, Dialect::Responses),
-        _ => |error| of(error, Dialect::OpenAi),
+    match (reader, dialect) {
+        (Reader::Caller, Dialect::Anthropic) => |error| of(error, Dialect::Anthropic, Reader::Caller),
+        (Reader::Caller, Dialect::Gemini) => |error| of(error, Dialect::Gemini, Reader::Caller),
+        (Reader::Caller, Dialect::Responses) => |error| of(error, Dialect::Responses, Reader::Caller),
+        (Reader::Caller, _) => |error| of(error, Dialect::OpenAi, Reader::Caller),
+        (_, Dialect::Anthropic) => |error| of(error, Dialect::Anthropic, Reader::Programmer),
+        (_, Dialect::Gemini) => |error| of(error, Dialect::Gemini, Reader::Programmer),
+        (_, Dialect::Responses) => |error| of(error, Dialect::Responses, Reader::Programmer),
+        (_, _) => |error| of(error, Dialect::OpenAi, Reader::Programmer),
     }
 }
 
 /// Returns the status and the body: the provider's own if it speaks the caller's dialect.
-fn status_and_body(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
-    let error = &error.for_reader(Reader::Caller);
+fn status_and_body(error: &LlmError, dialect: Dialect, reader: Reader) -> (StatusCode, Bytes) {
+    let error = &error.for_reader(reader);
     let (status, body) = encode_error(error, dialect);
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
     if let Some(ToldBefore(status)) = source {
@@ -120,8 +130,8 @@ fn status_and_body(error: &LlmError, dialect: Dialect) -> (StatusCode, Bytes) {
 }
 
 /// Returns the error as the last event of a stream. No end mark follows it.
-pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEncoder) -> Bytes {
-    let event = provider_event(error, dialect, encoder);
+pub(crate) fn event(reader: Reader, error: &LlmError, dialect: Dialect, encoder: &mut StreamEncoder) -> Bytes {
+    let event = provider_event(&error.for_reader(reader), dialect, encoder);
     // Older Node SDKs of Google's, Gemini CLI's among them, look for no error in an event, and would take the text
     // before it for the answer. They fail at a stream that ends within a line.
     if dialect == Dialect::Gemini && !event.is_empty() { [&event, UNFINISHED].concat().into() } else { event }
@@ -131,7 +141,6 @@ pub(crate) fn event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEnco
 const UNFINISHED: &[u8] = b": incomplete";
 
 fn provider_event(error: &LlmError, dialect: Dialect, encoder: &mut StreamEncoder) -> Bytes {
-    let error = &error.for_reader(Reader::Caller);
     let encoded = encoder.error(error);
     // An event of this dialect has the response around the error.
     let passes = dialect != Dialect::Responses;
@@ -208,9 +217,10 @@ fn denial_codes(denied: &Denial) -> (StatusCode, &'static str, &'static str, &'s
     }
 }
 
-/// Returns the response to an unknown path. It differs from an unknown model, which clients would retry.
-pub(crate) fn unknown_path(path: &str, served: &[&str], dialect: Dialect) -> Response<Body> {
-    let message = format!("unknown path {path}; this gateway serves {}", served.join(", "));
+/// Returns the response to an unknown path. It differs from an unknown model, which clients would retry. `why` says what
+/// the gateway lacks for the path.
+pub(crate) fn unknown_path(path: &str, why: &str, served: &[&str], dialect: Dialect) -> Response<Body> {
+    let message = format!("unknown path {path}{why}; this gateway serves {}", served.join(", "));
     let status = StatusCode::NOT_FOUND;
     let mut body = path_error(dialect, status, "not_found_error", "unknown_path", &message);
     body["error"]["paths"] = served.into();
@@ -446,19 +456,19 @@ mod tests {
     #[test]
     fn the_status_that_is_told_elsewhere_is_the_one_that_goes_out() {
         for dialect in [Dialect::Anthropic, Dialect::OpenAi, Dialect::Responses, Dialect::Gemini] {
-            let of = status_of(dialect);
+            let of = status_of(Reader::Caller, dialect);
             let errors = ErrorKind::ALL.iter().map(|kind| LlmError::new(*kind, "it failed"));
             for error in errors.chain([overloaded(), overloaded().with_status(StatusCode::OK)]) {
                 assert_eq!(of(&error), refuse(&error, dialect).status(), "{dialect}: {error:?}");
             }
         }
-        assert_eq!(status_of(Dialect::Anthropic)(&overloaded()).as_u16(), 529, "the provider's own");
+        assert_eq!(status_of(Reader::Caller, Dialect::Anthropic)(&overloaded()).as_u16(), 529, "the provider's own");
     }
 
     #[test]
     fn an_error_event_is_the_providers_own_or_the_dialects() {
         let words = |error: &LlmError, dialect| {
-            String::from_utf8(event(error, dialect, &mut StreamEncoder::new(dialect)).into()).unwrap()
+            String::from_utf8(event(Reader::Caller, error, dialect, &mut StreamEncoder::new(dialect)).into()).unwrap()
         };
         assert_eq!(words(&overloaded(), Dialect::Anthropic), format!("event: error\ndata: {OVERLOADED}\n\n"));
         let folded = overloaded().with_raw(OVERLOADED.replace(',', ",\n").into());

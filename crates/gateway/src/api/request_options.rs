@@ -1,6 +1,6 @@
 //! The options that callers set in headers, and the headers that go on to a provider.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
@@ -26,6 +26,8 @@ pub(crate) struct RequestOptions {
     cache: Option<CacheControl>,
     /// True if the caller wants the decision record.
     pub(crate) explain: bool,
+    /// The headers whose values say nothing, for the answer's notes.
+    pub(crate) notes: Vec<Cow<'static, str>>,
 }
 
 impl RequestOptions {
@@ -35,6 +37,15 @@ impl RequestOptions {
             return Self::default();
         }
         let timeout = milliseconds(headers, TIMEOUTS_MS).or_else(|| seconds(headers, TIMEOUTS_S));
+        let mut notes = Vec::new();
+        if timeout.is_none() {
+            notes.extend(senseless(headers, TIMEOUTS_MS, "no number of milliseconds"));
+            notes.extend(senseless(headers, TIMEOUTS_S, "no number of seconds"));
+        }
+        for name in [NO_FALLBACK, EXPLAIN] {
+            let said = first(headers, &[name]).is_some_and(|word| yes_or_no(word).is_none());
+            notes.extend(said.then(|| ignored(name, "neither 1 nor 0")));
+        }
         Self {
             feature: text(headers, FEATURES),
             session: text(headers, SESSIONS),
@@ -46,6 +57,7 @@ impl RequestOptions {
             commit: headers.get(COMMIT).cloned(),
             cache: cache::requested(headers),
             explain: flag(headers, EXPLAIN),
+            notes,
         }
     }
 
@@ -221,6 +233,16 @@ fn yes_or_no(word: &str) -> Option<bool> {
         "0" | "false" | "no" | "off" => Some(false),
         _ => None,
     }
+}
+
+/// Returns the note of the first of these headers that is there, if it is not understood.
+fn senseless(headers: &HeaderMap, names: &[&'static str], problem: &str) -> Option<Cow<'static, str>> {
+    names.iter().find(|name| headers.contains_key(**name)).map(|name| ignored(name, problem))
+}
+
+/// Returns the note of a header that is ignored. The value is the caller's, and no answer repeats it.
+fn ignored(name: &str, problem: &str) -> Cow<'static, str> {
+    format!("{name}: {problem}, so it is ignored").into()
 }
 
 fn milliseconds(headers: &HeaderMap, names: &[&str]) -> Option<Duration> {
@@ -430,5 +452,7 @@ mod tests {
             ("x-steadfast-explain", "0"),
         ]));
         assert_eq!((options.timeout, options.feature.as_deref(), options.explain), (None, None, false));
+        let noted = ["x-steadfast-deadline-ms: no number of milliseconds", "x-litellm-timeout: no number of seconds"];
+        assert_eq!(options.notes, noted.map(|note| format!("{note}, so it is ignored")));
     }
 }

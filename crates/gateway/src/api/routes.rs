@@ -485,7 +485,9 @@ async fn unknown_path(
     gateway.unknown_paths.report(shortened(&method), &path);
     let of_objects = objects::SERVED.into_iter().filter(|_| gateway.catalog.is_stack());
     let served: Vec<&str> = SERVED.into_iter().chain(lane::served(&gateway)).chain(of_objects).collect();
-    refusal::unknown_path(&path, &served, dialect_of(uri.path(), &headers))
+    let needs_lane = method == Method::POST && !gateway.catalog.has_lane() && lane::is_of_lane(uri.path());
+    let why = if needs_lane { " without `lane` in its file" } else { "" };
+    refusal::unknown_path(&path, why, &served, dialect_of(uri.path(), &headers))
 }
 
 /// Returns a method's beginning, for messages: callers may invent long ones.

@@ -272,7 +272,7 @@ impl EventStream {
                 }
             };
             this.entry.failed(outcome, &error);
-            let bytes = refusal::event(&error, *this.dialect, this.encoder);
+            let bytes = refusal::event(this.entry.reader(), &error, *this.dialect, this.encoder);
             let bytes = match this.recorder {
                 Some(recorder) => recorder.events(&bytes),
                 None => bytes,
@@ -290,12 +290,12 @@ impl Projected<'_> {
         let outcome = if matches!(self.state, State::Calling(_)) { Outcome::Failed } else { Outcome::Broken };
         let error = Panic::error();
         self.entry.failed(outcome, &error);
-        let (dialect, encoder) = (*self.dialect, &mut *self.encoder);
+        let (reader, dialect, encoder) = (self.entry.reader(), *self.dialect, &mut *self.encoder);
         // Dropping the body gives its permits back.
         let _ = panic::catch(|| *self.state = State::Done);
         // The encoder may be what panicked.
-        let event = panic::catch(|| refusal::event(&error, dialect, encoder))
-            .unwrap_or_else(|_| refusal::event(&error, dialect, &mut StreamEncoder::new(dialect)));
+        let event = panic::catch(|| refusal::event(reader, &error, dialect, encoder))
+            .unwrap_or_else(|_| refusal::event(reader, &error, dialect, &mut StreamEncoder::new(dialect)));
         let event = match self.recorder {
             Some(recorder) => panic::catch(|| recorder.events(&event)).unwrap_or(event),
             None => event,

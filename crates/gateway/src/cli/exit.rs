@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use steadfast::LlmError;
+use steadfast::{LlmError, error::Reader};
 use steadfast_gateway::ServeError;
 use steadfast_stack::ConfigError;
 
@@ -96,7 +96,7 @@ impl From<ServeError> for Failure {
 
 impl From<LlmError> for Failure {
     fn from(error: LlmError) -> Self {
-        Self::Models(format!("error: {error}"))
+        Self::Models(format!("error: {}", error.for_reader(Reader::Operator)))
     }
 }
 

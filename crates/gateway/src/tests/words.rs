@@ -1,6 +1,6 @@
 //! The words of errors that callers read, in each protocol: none is another reader's, and all things named are there.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 use steadfast::{
@@ -8,6 +8,7 @@ use steadfast::{
     error::Reader,
     providers::simulated::{Fault, Simulated},
 };
+use steadfast_stack::{Config, Format, Stack};
 
 use super::harness::*;
 use crate::limits::Settings;
@@ -78,7 +79,7 @@ fn keys_of_the_file() -> BTreeSet<String> {
         }
     }
     let mut keys = BTreeSet::new();
-    walk(&steadfast_stack::Config::json_schema(), &mut keys);
+    walk(&Config::json_schema(), &mut keys);
     keys
 }
 
@@ -93,4 +94,64 @@ fn an_operator_is_told_of_settings_that_the_file_has() {
             assert!(keys.contains(word), "{kind}: `{word}` is no setting: {said}");
         }
     }
+}
+
+const FILE: &str = "
+tiers: [{ name: main, provider: simulated, model: main }]
+models: { main: { tiers: [main] } }
+features: { code: { worst_level: 1 } }
+";
+
+#[tokio::test]
+async fn a_header_that_says_nothing_is_noted_in_the_answer() {
+    let server = served(FILE).await;
+    for (headers, note) in [
+        (&[("x-steadfast-timeout-ms", "soon")][..], Some("x-steadfast-timeout-ms: no number of milliseconds")),
+        (&[("x-steadfast-no-fallback", "maybe")], Some("x-steadfast-no-fallback: neither 1 nor 0")),
+        (&[("x-steadfast-feature", "Code")], Some("no such feature, so the defaults apply; did you mean `code`?")),
+        (&[("x-steadfast-feature", "chat")], Some("no such feature, so the defaults apply")),
+        (&[("x-steadfast-feature", "code"), ("x-steadfast-timeout-ms", "9000")], None),
+    ] {
+        for (path, stream) in PATHS.into_iter().flat_map(|path| [(path, false), (path, true)]) {
+            let mut asked = hello(stream);
+            asked["model"] = "main".into();
+            let answer = server.post(path, headers, &asked).await;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+            let said = answer.header("x-steadfast-notes").unwrap_or_default();
+            assert!(note.map_or(!said.contains("x-steadfast"), |note| said.contains(note)), "{path}: {said}");
+            assert!(!said.contains("soon") && !said.contains("maybe"), "{path}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_names_its_model_where_the_file_has_models() {
+    let (named, any) = (served(FILE).await, served(&FILE.replace("models: { main: { tiers: [main] } }", "")).await);
+    // Gemini's path always names one.
+    for path in [MESSAGES, CHAT, RESPONSES] {
+        let mut asked = hello(false);
+        asked.as_object_mut().unwrap().remove("model");
+        let answer = named.post(path, &[], &asked).await;
+        assert_eq!((answer.status, answer.error_type().as_str()), (400, "invalid_request_error"), "{path}");
+        assert!(answer.body.contains("`model` is missing"), "{path}: {}", answer.body);
+        assert_eq!(any.post(path, &[], &asked).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_of_the_lane_is_unknown_for_want_of_one() {
+    let server = served(FILE).await;
+    for path in ["/v1/embeddings", "/v1/images/generations", "/v1beta/models/g:embedContent"] {
+        let answer = server.post(path, &[], &serde_json::json!({})).await;
+        let told = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(answer.status == 404 && told.contains("without `lane` in its file"), "{path}: {told}");
+    }
+    let other = server.post("/v1/nothing", &[], &serde_json::json!({})).await;
+    assert!(other.status == 404 && !other.body.contains("lane"), "{}", other.body);
+}
+
+async fn served(file: &str) -> Server {
+    let leaf = Simulated::new("main").latency(Duration::ZERO).pace(Duration::ZERO);
+    let stack = Stack::builder().leaf("main", leaf).build(Config::from_str(file, Format::Yaml).unwrap()).unwrap();
+    Server::with_stack(&stack, None, Settings::default()).await
 }

@@ -18,7 +18,7 @@ use steadfast::{BodyRest, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse,
 use steadfast_stack::CallKind;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::paths::{Call, call_at, served};
+pub(crate) use self::paths::{Call, call_at, is_of_lane, served};
 use self::{form::Form, form_rest::FormRest};
 use super::{
     GatewayState,
@@ -26,8 +26,8 @@ use super::{
     keys::{self, Key},
     panic,
     pipeline::{
-        ConnectionContext, admit, body_failure, copy_headers, deny, deny_at_door, fail, immediate, panicked,
-        set_request_id,
+        ConnectionContext, admit, body_failure, copy_headers, deny, deny_at_door, fail, immediate, note_options,
+        panicked, set_request_id,
     },
     records::{Entry, Outcome},
     refusal,
@@ -58,6 +58,7 @@ pub(crate) fn answer<'a>(
     if let Some(key) = &key {
         entry.set_key(&key.name);
     }
+    note_options(gateway, &entry, &mut options);
     let (gateway, record, is_coheres) = (gateway.clone(), entry.record(), call.is_coheres());
     let answering = async move {
         let settings = gateway.lifecycle.current.load_full();
@@ -82,7 +83,9 @@ pub(crate) fn answer<'a>(
         let request = prepared(&gateway, &call, &headers, extensions.get(), body, rest);
         let request = request.and_then(|request| options.apply(request));
         let request = match request {
-            Ok(request) => request.with_id(entry.shared_id()).with_status_of(refusal::status_of(dialect)),
+            Ok(request) => {
+                request.with_id(entry.shared_id()).with_status_of(refusal::status_of(entry.reader(), dialect))
+            }
             Err(error) => return fail(&entry, options.explain, &error, dialect),
         };
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {

@@ -77,6 +77,11 @@ fn may_pass(path: &str) -> bool {
     path.strip_prefix("/v1/").is_some_and(|rest| rest.split('/').all(is_plain)) && !is_own
 }
 
+/// Returns true for a path that a gateway with a lane would serve.
+pub(crate) fn is_of_lane(path: &str) -> bool {
+    known(path).is_some()
+}
+
 fn known(path: &str) -> Option<Call> {
     if let Some((path, kind)) = PATHS.iter().find(|(known, _)| *known == path) {
         return Some(Call::of(*kind, path));

@@ -33,8 +33,8 @@ use super::{
     keys::Key,
     panic,
     pipeline::{
-        ConnectionContext, admit, body_failure, copy_headers, deny, deny_at_door, fail, immediate, panicked,
-        set_request_id,
+        ConnectionContext, admit, body_failure, copy_headers, deny, deny_at_door, fail, immediate, note_options,
+        panicked, set_request_id,
     },
     records::Entry,
     refusal,
@@ -80,6 +80,7 @@ pub(crate) fn answer<'a>(
     if let Some(key) = &key {
         entry.set_key(&key.name);
     }
+    note_options(gateway, &entry, &mut options);
     let (feature, explain) = (options.feature.take(), options.explain);
     entry.set_request(None, feature.clone(), false);
     let (gateway, record) = (gateway.clone(), entry.record());

@@ -183,7 +183,7 @@ impl Lines {
         Some(unsaid + more)
     }
 
-    /// Forgets the limits that nobody has met for a [`SPAN`], at most once in one: a flood must not pay for it each time.
+    /// Forgets the limits that nobody has met for a [`SPAN`]. It does so once in one: a flood must not pay each time.
     fn sweep(&mut self, now: Instant) {
         if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SPAN) {
             self.swept = Some(now);

@@ -126,7 +126,7 @@ impl Refusal {
         }
     }
 
-    /// Returns the refusal that an error is; `None` for a failure. `own_time_is_over`: the caller's own time has passed.
+    /// Returns the refusal that an error is; `None` for a failure.
     pub(crate) fn of(error: &LlmError, own_time: OwnTime) -> Option<Self> {
         if let Some(denied) = Denial::of(error) {
             return Some(Self::of_denial(&denied));

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use steadfast::{
     Attempt, LlmError, LlmResponse,
     chat::{Message, Usage},
+    error::Reader,
 };
 use steadfast_stack::TierInfo;
 
@@ -78,7 +79,7 @@ pub(super) fn answer(object: &mut Value, message: &Message) {
 pub(super) fn failed(object: &mut Value, error: &LlmError, tiers: &[TierInfo], explain: bool) {
     object["error"] = json!({
         "kind": error.kind().name(),
-        "message": error.to_string(),
+        "message": error.for_reader(Reader::Operator).to_string(),
         "status": error.status().map(|status| status.as_u16()),
         "retry_after_ms": error.retry_after().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
     });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steadfast::{Chat, ErrorKind, LlmError, LlmRequest, chat::Message};
+use steadfast::{Chat, ErrorKind, LlmError, LlmRequest, chat::Message, error::Reader};
 use steadfast_stack::{Config, ConfigError, Provider, Retry, Stack, Tier};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -89,7 +89,7 @@ pub(super) fn table(checks: &[TierCheck]) -> String {
                     _ if answered(kind) => "yes",
                     _ => unknown,
                 };
-                (key, yes_no(reached), model, "-".to_owned(), error.to_string())
+                (key, yes_no(reached), model, "-".to_owned(), error.for_reader(Reader::Operator).to_string())
             }
         };
         table.row([
