@@ -116,11 +116,15 @@ fn cargo(words: &[String], page: &Path) -> Result<(), String> {
         Some(name) => packages.get(name).cloned().ok_or_else(|| format!("no package {name}"))?,
         // A test is run from the top; an example stands in a package's own folder too.
         None if option(of_cargo, &["--test"]).is_some() => root().to_owned(),
-        None => page.parent().filter(|folder| folder.join("Cargo.toml").exists()).unwrap_or(root()).to_owned(),
+        None => match page.parent() {
+            Some(folder) if folder.join("Cargo.toml").exists() => folder.to_owned(),
+            _ => root().to_owned(),
+        },
     };
     for path in [option(of_cargo, &["--path"]), option(of_cargo, &["--manifest-path"])].into_iter().flatten() {
         let path = root().join(path);
-        if !path.join("Cargo.toml").exists() && !(path.is_file() && path.ends_with("Cargo.toml")) {
+        let is_manifest = path.is_file() && path.ends_with("Cargo.toml");
+        if !is_manifest && !path.join("Cargo.toml").exists() {
             return Err(format!("no package at {}", path.display()));
         }
     }
