@@ -146,9 +146,9 @@ impl ServeOptions {
     /// Loads the callers' keys, if there is a file of them.
     fn load_keys(&self, configured: &config::Gateway, stack: &StackHandle) -> Result<Option<Keys>, ServeError> {
         let load = |path: PathBuf| {
-            let keys = Keys::load(&path)?;
-            keys.check_names(&stack.config())?;
-            keys.with_budgets_in(stack.clone())
+            let keys = Keys::load(&path)?.with_budgets_in(stack.clone())?;
+            keys.warn_of_names();
+            Ok(keys)
         };
         self.keys_file(configured).map(load).transpose()
     }

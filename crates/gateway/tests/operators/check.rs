@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::common::{Folder, steadfast};
+use crate::common::{Folder, serve::Serve, steadfast};
 
 const RIGHT: &str = "\
 tiers:
@@ -147,10 +147,8 @@ fn check_misses_a_key_that_serve_needs_unless_it_is_offline() {
         assert_eq!(ran.code, Some(2), "{}{}", ran.out, ran.err);
         assert!(ran.out.contains("ANTHROPIC_API_KEY, NOT SET") && ran.out.contains("overloaded"), "{}", ran.out);
         let first = ran.out.lines().next().unwrap_or_default();
-        assert!(
-            first.contains("2 tiers, but `serve` would refuse to start") && !ran.out.contains("no mistake"),
-            "{first}"
-        );
+        assert!(first.ends_with("2 tiers, and a mistake, which the last lines say"), "{first}");
+        assert!(!ran.out.contains("no mistake"), "{}", ran.out);
         for said in ["tiers.sonnet.api_key", "ANTHROPIC_API_KEY", "--offline"] {
             assert!(ran.err.contains(said), "{said} is missing:\n{}", ran.err);
         }
@@ -317,10 +315,19 @@ fn check_opens_the_file_of_keys_and_knows_what_it_names() {
         assert_eq!(ran.code, Some(2), "{more}: {}{}", ran.out, ran.err);
         assert!(ran.err.contains(line) && ran.err.contains(said), "{more}: {}", ran.err);
         assert!(!ran.out.contains("no mistake"), "{}", ran.out);
-        // `serve` says the same.
-        let served = steadfast(["serve", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()], &[]);
-        assert_eq!(served.code, Some(2), "{more}");
-        assert!(served.err.contains(said), "{more}: {}", served.err);
+        // `serve` refuses a file that it cannot read, and says a name that it does not know: it serves the other callers.
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()];
+        if line.starts_with("callers.yaml:") {
+            let text = std::fs::read_to_string(&config).unwrap();
+            let serve = Serve::with(&text);
+            serve.folder.file("callers.yaml", &std::fs::read_to_string(folder.path("callers.yaml")).unwrap());
+            let log = serve.start().stop().err;
+            assert!(log.contains("a key names what the configuration does not have") && log.contains(said), "{log}");
+        } else {
+            let served = steadfast(serve, &[]);
+            assert_eq!(served.code, Some(2), "{more}");
+            assert!(served.err.contains(said), "{more}: {}", served.err);
+        }
     }
     let (config, keys) = keyed(&folder, "    features: [chat]\n    models: [sonnet, 'claude-*', gpt-4o]\n");
     let config = config.to_str().unwrap();

@@ -34,8 +34,9 @@
 //! file, with the same events, metrics and alerts. All of them survive a reload that leaves them unchanged; a restart
 //! resets them, since the spending is in the process's memory.
 //!
-//! A server does not start with a key for a feature or model that its configuration does not have, and
-//! `steadfast check` says so before. At a reload such a name is logged, and the file counts all the same.
+//! A key for a feature or model that the configuration does not have is an error of `steadfast check`. A server logs it,
+//! at its start and at each reload, and serves the others: one caller's wrong name keeps nobody else out, and no other
+//! key from being revoked.
 
 mod admin;
 mod expiry;
@@ -242,8 +243,7 @@ impl Keys {
         Err(ServeError::Invalid(problems.join("\n")))
     }
 
-    /// Logs the names that the configuration does not have: while the server runs, one caller's wrong name must not
-    /// keep another's key from being revoked.
+    /// Logs the names that the configuration does not have.
     pub(crate) fn warn_of_names(&self) {
         if let Some(stack) = &self.stack {
             self.warn_of(&lock(&self.seen), stack);

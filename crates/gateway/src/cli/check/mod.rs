@@ -12,8 +12,8 @@ use crate::cli::{Failure, table::Table, terminal::on_a_line};
 
 /// Checks a configuration and explains its effects
 ///
-/// Exit code: 0; 1 if --live finds a tier that does not answer; 2 if a file is wrong, or if `serve` would refuse to
-/// start because a key is not set.
+/// Exit code: 0; 1 if --live finds a tier that does not answer; 2 if a file is wrong (the configuration's, or that of the
+/// callers' keys), or if `serve` would refuse to start because a key is not set.
 #[derive(Args)]
 pub(crate) struct Check {
     /// The configuration: YAML, TOML or JSON, a Claude-Code-style settings.json, or a list of providers
@@ -39,7 +39,7 @@ impl Check {
         let found = match &problem {
             None => "no mistake found",
             // The last lines say it: the error alone is on standard error.
-            Some(_) => "but `serve` would refuse to start; the last lines say why",
+            Some(_) => "and a mistake, which the last lines say",
         };
         writeln!(out, "{}: {} tiers, {found}\n", self.file.display(), config.tiers.len())?;
         let missing = config.missing_keys(&environment);
@@ -86,7 +86,7 @@ impl Check {
     ///
     /// # Errors
     ///
-    /// The error with which `serve` would end.
+    /// The error with which `serve` would end; or a name in the keys that `serve` would warn of.
     fn problem(&self, config: &Config, environment: &Environment) -> Result<(), Failure> {
         let budgets = check_keys(&self.file, config, self.keys.as_deref())?;
         if self.offline {
