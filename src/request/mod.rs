@@ -603,7 +603,8 @@ impl Prospects {
 
     /// Notes whether the caller set the deadline.
     pub(crate) fn note_callers_deadline(&mut self, is: bool) {
-        self.0 = (self.0 & !Self::CALLERS_DEADLINE) | u16::from(is) * Self::CALLERS_DEADLINE;
+        let flag = u16::from(is) * Self::CALLERS_DEADLINE;
+        self.0 = (self.0 & !Self::CALLERS_DEADLINE) | flag;
     }
 
     pub(crate) fn is_nothing_left(self) -> bool {

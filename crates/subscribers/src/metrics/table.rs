@@ -215,8 +215,11 @@ pub(super) const FALLBACK_ACTIVATIONS: Metric = Metric::counter(
     &["from", "to", "reason"],
     "Changes of the tier that serves, away from the primary or on to a further tier.",
 );
-pub(super) const ON_FALLBACK: Metric =
-    Metric::gauge("steadfast_on_fallback", &["from"], "1 while another tier serves in place of this primary, else 0.");
+pub(super) const ON_FALLBACK: Metric = Metric::gauge(
+    "steadfast_on_fallback",
+    &["from"],
+    "1 while another tier serves the chain that begins at this one, else 0.",
+);
 pub(super) const FALLBACK_SECONDS: Metric = Metric {
     unit: Some(Unit::Seconds),
     ..Metric::counter(

@@ -12,7 +12,7 @@ fn the_status_says_who_serves_from_outage_to_recovery() {
     assert!(head.starts_with("http/1.1 200") && head.contains("content-type: application/json"), "{head}");
     assert!(head.contains("cache-control: no-store") && head.contains("access-control-allow-origin: *"), "{head}");
     let status = watched.status();
-    assert_eq!((&status["state"], &status["activeTier"]), (&"primary".into(), &"sonnet".into()));
+    assert_eq!((&status["state"], &status["activeTier"]), (&"untried".into(), &"sonnet".into()));
     assert_eq!((&status["activeModel"], &status["tiers"][1]["model"]), (&"claude-sonnet-4-5".into(), &"gpt-4o".into()));
     assert_eq!(status["tiers"].as_array().unwrap().len(), 3);
 
@@ -27,6 +27,8 @@ fn the_status_says_who_serves_from_outage_to_recovery() {
     watched.backup().fail(Fault::Unavailable);
     assert!(watched.ask("strict", false).status >= 500);
     within(SOON, "it seems to serve", || watched.status()["state"] == "unavailable");
+    let seen = watched.get("/status");
+    assert_eq!((seen.status, &seen.json()["tiers"][0]["lastFailure"]["status"]), (503, &503.into()), "{seen:?}");
 
     watched.primary().heal();
     within(SOON, "no recovery", || {

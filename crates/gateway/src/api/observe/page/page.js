@@ -76,6 +76,8 @@ function facts(status, hour, cost) {
     make("div", {}, make("dt", {}, name), make("dd", {}, value, more ? make("small", {}, more) : ""))));
 }
 
+// The file's first tier, whatever chain the state is about.
+const home = (status) => status.tiers[0]?.name ?? status.primaryTier;
 const all = (minute) => minute.primary + minute.others + minute.failed;
 // What was called in each minute of the hour, over these tiers.
 function hourOf(tiers, primary) {
@@ -98,7 +100,7 @@ function legend(id, entries) {
 }
 
 function plots(status, histories) {
-  const primary = status.primaryTier, chosen = $("shown").value;
+  const primary = home(status), chosen = $("shown").value;
   const shown = histories.filter((tier) => !chosen || tier.tier === chosen);
   const hour = hourOf(shown, primary), calls = hour.map(all);
   const kinds = Object.keys(SERVED).filter((kind) => hour.some((minute) => minute[kind]));
@@ -243,7 +245,7 @@ function show(status, overview) {
   const histories = overview.tiers.toSorted((one, other) => place(one) - place(other));
   const cost = sum(histories.map((tier) => tier.costDollars));
   choices(status);
-  facts(status, hourOf(histories, status.primaryTier), cost);
+  facts(status, hourOf(histories, home(status)), cost);
   plots(status, histories);
   chains(status);
   tiers(status, histories);
