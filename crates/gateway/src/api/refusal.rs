@@ -217,8 +217,8 @@ fn denial_codes(denied: &Denial) -> (StatusCode, &'static str, &'static str, &'s
     }
 }
 
-/// Returns the response to an unknown path. It differs from an unknown model, which clients would retry. `why` says what
-/// the gateway lacks for the path.
+/// Returns the response to an unknown path. It differs from an unknown model, which clients would retry. `why` says
+/// what the gateway lacks for the path.
 pub(crate) fn unknown_path(path: &str, why: &str, served: &[&str], dialect: Dialect) -> Response<Body> {
     let message = format!("unknown path {path}{why}; this gateway serves {}", served.join(", "));
     let status = StatusCode::NOT_FOUND;

@@ -243,7 +243,7 @@ models:
     sleep(SECOND).await;
     let (status, body) = ask(&gateway, chat()).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
-    assert!(body.contains("the bulkhead refused the request: feature \\\"chat\\\""), "{body}");
+    assert!(body.contains("too many requests: feature \\\"chat\\\""), "{body}");
     assert_eq!(first.await.unwrap(), StatusCode::OK);
 }
 
