@@ -115,7 +115,7 @@ mod tests {
     fn changes(before: &str, now: &str) -> Vec<String> {
         let tiers = "tiers: [{ name: a, provider: simulated }, { name: b, provider: simulated }]\n";
         let config = |text: &str| {
-            let text = if text.contains("tiers:") { text.to_owned() } else { format!("{tiers}{text}") };
+            let text = if text.starts_with("tiers:") { text.to_owned() } else { format!("{tiers}{text}") };
             Config::from_str(&text, Format::Yaml).unwrap_or_else(|error| panic!("{error}"))
         };
         config(now).changes_since(&config(before))
@@ -151,7 +151,7 @@ mod tests {
         };
         for block in ["/properties", "/$defs/Gateway/properties", "/$defs/Alerts/properties", "/$defs/Rules/properties"]
         {
-            for field in of(block) {
+            for field in of(block).into_iter().filter(|field| field != "$schema") {
                 assert!(words.contains(&field.as_str()), "{block}: {field} has no path");
             }
         }
