@@ -513,14 +513,17 @@ fn denial(entry: &Entry, denied: &Denial, dialect: Dialect) -> Response<Body> {
     response
 }
 
-/// Logs a failed request, without the provider's message, which may repeat the prompt.
+/// Logs a failed request, with the words of the provider's message that anybody may read: the rest may repeat the
+/// prompt.
 fn log_failure(entry: &Entry, error: &LlmError, status: StatusCode) {
+    let words = error.public_message();
     tracing::warn!(
         request = entry.id(),
         http_status = status.as_u16(),
         key = entry.key().as_deref(),
         kind = error.kind().name(),
         status = error.status().map(|status| status.as_u16()),
+        error = Some(words.as_str()).filter(|words| !words.is_empty()),
         provider = error.provider(),
         attempts = error.attempts().len(),
         "request failed"

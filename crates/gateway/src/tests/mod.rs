@@ -12,6 +12,7 @@ mod gemini;
 mod handoff;
 mod harness;
 mod images;
+mod incidents;
 mod key_limits;
 mod keys;
 mod lane;

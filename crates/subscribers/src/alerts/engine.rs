@@ -163,8 +163,11 @@ impl AlertEngine {
             Event::ReloadRefused { problem, .. } if self.rules.reload_refused => {
                 let content = || AlertContent {
                     severity: Severity::Warning,
-                    summary: "a new configuration was refused, and the one before goes on".to_owned(),
-                    fields: vec![("problem", cut(problem))],
+                    summary: format!(
+                        "a new configuration was refused, and the one before goes on: {}",
+                        cut(problem.lines().next().unwrap_or_default(), LONGEST_CAUSE)
+                    ),
+                    fields: vec![("problem", cut(problem, LONGEST_FIELD))],
                 };
                 alerts.extend(self.board.fire(Rule::ReloadRefused, &"".into(), 0, now, content));
             }
@@ -356,7 +359,11 @@ impl AlertEngine {
                 totals.ended(request.outcome == RequestOutcome::Answered, now);
             }
             if matches!(request.outcome, RequestOutcome::Failed(kind) if !kind.is_callers_own()) {
-                self.causes = Causes::of(request);
+                // Refusals on this side have another's cause.
+                let is_call = request.failures.as_deref().unwrap_or_default().iter().any(|step| !step.is_local());
+                if is_call {
+                    self.causes = Causes::of(request);
+                }
             }
         }
         self.count_slow(request, now, alerts);
@@ -575,8 +582,8 @@ impl AlertEngine {
 }
 
 /// Returns the first part of a text of any length, with a sign where it is cut.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_FIELD) {
+fn cut(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -592,5 +599,6 @@ fn cap_name(cap: &Arc<str>, key: &Option<Arc<str>>) -> Arc<str> {
 const SETTLING_TIME: Duration = Duration::from_secs(60);
 /// In characters: a receiver shows a few lines.
 const LONGEST_FIELD: usize = 500;
+const LONGEST_CAUSE: usize = 150;
 /// The time without another total failure after which requests count as answered again.
 const QUIET_TIME: Duration = Duration::from_secs(300);
