@@ -43,9 +43,9 @@ impl Setup {
 pub(crate) struct Setups(Vec<(Arc<str>, Setup)>);
 
 impl Setups {
-    /// Returns a tier's; `None` for a new one beyond the first 64.
+    /// Returns a tier's; `None` for a new one beyond as many as a file may have.
     pub(crate) fn of(&mut self, tier: &Arc<str>) -> Option<&mut Setup> {
-        const MOST: usize = 64;
+        const MOST: usize = 1_000;
         let place = match self.0.iter().position(|(name, _)| name == tier) {
             Some(place) => place,
             None if self.0.len() < MOST => {

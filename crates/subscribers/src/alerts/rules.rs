@@ -354,7 +354,8 @@ pub const FALLBACK_SHARE: FallbackShare = FallbackShare {
     warn: Rate { share: 0.05, min_requests: 20, within: Duration::from_secs(600) },
     page_share: Some(0.2),
 };
-/// The default rule on slow calls: 20 s to the first token, 2 min for a whole answer, 20 % of more than 5 calls in 5 min.
+/// The default rule on slow calls: 20 s to the first token, 2 min for a whole answer, and 20 % of more than 5 calls in
+/// 5 min.
 pub const SLOWNESS: Slowness = Slowness {
     first_token: Duration::from_secs(20),
     answer: Duration::from_secs(120),

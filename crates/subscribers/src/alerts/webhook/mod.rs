@@ -82,8 +82,8 @@ impl Webhook {
         Self::new(Format::Slack, url)
     }
 
-    /// Creates a webhook that takes a plain JSON object for each alert: `id`, `source`, `instance`, `rule`, `key`, `severity`, `urgency`, `state`,
-    /// `summary`, `fields`, `since` and `at` (RFC 3339), `repeated`.
+    /// Creates a webhook that takes a plain JSON object for each alert: `id`, `source`, `instance`, `rule`, `key`,
+    /// `severity`, `urgency`, `state`, `summary`, `fields`, `since` and `at` (RFC 3339), `repeated`.
     ///
     /// # Errors
     ///
