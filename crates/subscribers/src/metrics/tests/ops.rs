@@ -276,7 +276,7 @@ async fn every_metric_of_the_table_is_in_a_scrape_with_its_labels_and_help() {
     let (metrics, text) = recorded();
     drop(metrics);
     let page = full_page();
-    let there = with_gateways(page.labels());
+    let there = all_labels(&page);
     for metric in METRICS {
         let name = metric.name.replace('.', "_");
         let labels: BTreeSet<String> = metric.labels.iter().map(|label| label.replace('.', "_")).collect();
