@@ -54,8 +54,8 @@ impl Attempt {
         !self.is_local() && (self.failure.is_some() || self.next == Next::Cancelled)
     }
 
-    /// The words of the message that anybody may read, as in [`LlmError::public_message`](super::LlmError::public_message).
-    /// Empty for a step that was not sent.
+    /// The words of the message that anybody may read, as in
+    /// [`LlmError::public_message`](super::LlmError::public_message). Empty for a step that was not sent.
     pub fn public_message(&self) -> ErrorMessage {
         match self.failure {
             Some(kind) if !self.is_local() => known_words::excerpt(kind, &self.message),

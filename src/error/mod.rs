@@ -83,12 +83,13 @@ pub struct ExpiredLimit {
     pub phase: Phase,
     /// The length of the limit.
     pub after: Duration,
-    /// True if the request's caller set the deadline, nearer than any limit of the stack's own, or this is a share of it.
+    /// True if the request's caller set the deadline, nearer than any limit of the stack's own, or this is a share of
+    /// it.
     pub by_caller: bool,
 }
 
-/// The time within which a healthy model has nearly always begun to answer. A shorter silence is paid for by nobody, and
-/// many a model thinks as long.
+/// The time within which a healthy model has nearly always begun to answer. A shorter silence is paid for by nobody,
+/// and many a model thinks as long.
 pub(crate) const SHORT_WAIT: Duration = Duration::from_secs(10);
 
 impl ExpiredLimit {
@@ -230,8 +231,8 @@ impl LlmError {
         self.0.message.as_str()
     }
 
-    /// The words of the [message](Self::message) that providers and networks use of themselves, with `…` for each gap: no
-    /// prompt, no key. At most 200 bytes; empty if most words are others, or if the failure is about the request.
+    /// The words of the [message](Self::message) that providers and networks use of themselves, with `…` for each gap:
+    /// no prompt, no key. At most 200 bytes; empty if most words are others, or if the failure is about the request.
     pub fn public_message(&self) -> ErrorMessage {
         known_words::excerpt(self.kind(), &self.0.message)
     }

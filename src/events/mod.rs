@@ -73,8 +73,8 @@ pub enum Event {
         /// The time of the switch.
         at: Instant,
     },
-    /// A chain's first tier serves again; or a reload has replaced it, or removed the tier that served in its place. The
-    /// fallback reports the first answer at once. If the first tier has failed again after that, it waits for five
+    /// A chain's first tier serves again; or a reload has replaced it, or removed the tier that served in its place.
+    /// The fallback reports the first answer at once. If the first tier has failed again after that, it waits for five
     /// answers in a row over at least a minute, and after two such relapses for twenty over at least 20 minutes.
     ModelRecovered {
         /// The tier that served meanwhile.

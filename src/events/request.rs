@@ -31,8 +31,8 @@ pub struct RequestEnded {
     /// The outcome.
     pub outcome: RequestOutcome,
     /// The attempts that failed before, in order. `None` if the first attempt answered, which makes the record free.
-    /// Their [`message`](Attempt::message) is the [public](Attempt::public_message) one, because a provider's message may
-    /// quote the request.
+    /// Their [`message`](Attempt::message) is the [public](Attempt::public_message) one, because a provider's message
+    /// may quote the request.
     pub failures: Option<Arc<[Attempt]>>,
     /// True if the answer was a stream.
     pub stream: bool,

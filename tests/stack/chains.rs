@@ -323,8 +323,9 @@ async fn a_callers_own_deadline_is_nobodys_failure() {
                 for answers_in in [Some(2), None] {
                     let caller = caller.map(Duration::from_millis);
                     let answers_in = answers_in.map(Duration::from_secs);
-                    // A provider that answers in two seconds fails nobody. One that is silent fails all but a caller who
-                    // has left it no time that a healthy model might need, and less than the file and the tier leave.
+                    // A provider that answers in two seconds fails nobody. One that is silent fails all but a caller
+                    // who has left it no time that a healthy model might need, and less than the file and the tier
+                    // leave.
                     let own = if tier.is_empty() { Duration::MAX } else { SECOND * 3 };
                     let total = if file == "4s" { SECOND * 4 } else { SECOND * 60 };
                     let is_impatient =

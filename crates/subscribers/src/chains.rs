@@ -1,8 +1,8 @@
 //! The tier that serves each chain: the one account of it, from which the status, the metrics and the alerts are made.
 //!
-//! A chain is known by its first tier. The fallback's events say when another tier serves it. After relapses these wait,
-//! so that nobody is called for each; the callers' outcomes do not. Three answers in a row that came past the first tier
-//! show that another one serves, whatever was reported, and three in a row of the first one that it is back.
+//! A chain is known by its first tier. The fallback's events say when another tier serves it. After relapses these
+//! wait, so that nobody is called for each; the callers' outcomes do not. Three answers in a row that came past the
+//! first tier show that another one serves, whatever was reported, and three in a row of the first one that it is back.
 
 use std::sync::Arc;
 

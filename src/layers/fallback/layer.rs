@@ -232,11 +232,11 @@ impl FallbackLayer {
     /// Shares the state of another layer: each learns what the other's requests detect. This layer's settings are in
     /// force from its first use. Default: a state of its own, in which nothing is known.
     ///
-    /// The state is, for each first tier of a chain, the serving tier and the start of the outage, so that one outage is reported as one
-    /// switch and one recovery; the tier of each session; and the steps of a gradual return, if they are the same.
-    /// Tiers are matched by their names. Orders by hand are shared only if both are [steered by](Self::steered_by) one
-    /// handle. An outage of a primary that is not the primary here is reported as over, and so is that of another tier
-    /// at which no request begins here.
+    /// The state is, for each first tier of a chain, the serving tier and the start of the outage, so that one outage
+    /// is reported as one switch and one recovery; the tier of each session; and the steps of a gradual return, if they
+    /// are the same. Tiers are matched by their names. Orders by hand are shared only if both are [steered
+    /// by](Self::steered_by) one handle. An outage of a primary that is not the primary here is reported as over, and
+    /// so is that of another tier at which no request begins here.
     #[must_use]
     pub fn state(mut self, of: &Self) -> Self {
         self.state = Some(of.shared().state.clone());

@@ -273,10 +273,10 @@ impl StackHandle {
     ///
     /// A small request goes to each model tier whose circuit is not closed, as that circuit's awaited probe. It goes
     /// out after the circuit's cooldown or the provider's requested wait, one at a time, never beside another
-    /// replica's probe, and at most once per interval. If no circuit opened, a chain's first tier is probed one interval
-    /// after its requests went elsewhere, and each tier one interval after all have failed. Probes count against the caps like
-    /// other calls, and report their result by [`Event::RecoveryChecked`]. Tiers that work, are drained, or are forced
-    /// open or closed are not probed.
+    /// replica's probe, and at most once per interval. If no circuit opened, a chain's first tier is probed one
+    /// interval after its requests went elsewhere, and each tier one interval after all have failed. Probes count
+    /// against the caps like other calls, and report their result by [`Event::RecoveryChecked`]. Tiers that work, are
+    /// drained, or are forced open or closed are not probed.
     ///
     /// Call this once per process: further calls send further probes.
     ///

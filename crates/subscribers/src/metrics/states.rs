@@ -91,8 +91,8 @@ fn state_name(state: CircuitState) -> &'static str {
 pub(super) struct Switches {
     registry: Registry,
     stays: Mutex<HashMap<Arc<str>, Meter>>,
-    /// The fraction of a second left over from each first tier's past stays on a fallback. It counts with the next stay,
-    /// so that many short stays add up.
+    /// The fraction of a second left over from each first tier's past stays on a fallback. It counts with the next
+    /// stay, so that many short stays add up.
     remainders: Mutex<HashMap<Arc<str>, Duration>>,
 }
 
