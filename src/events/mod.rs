@@ -12,8 +12,9 @@
 //! events; a subscriber that [writes a log](Subscriber::is_log) writes them in the library's place.
 //!
 //! The status goes by the callers' outcomes as well as by circuits (`status/recent.rs`): failing requests turn it
-//! though every circuit is closed. A thread of its own writes the log behind a bounded queue, so that a log without a
-//! reader holds no request up.
+//! though every circuit is closed. Who serves is known by chain, from one account of these events
+//! (`crates/subscribers/src/chains.rs`), which the status, the metrics and the alerts share. A thread of its own writes
+//! the log behind a bounded queue, so that a log without a reader holds no request up.
 
 mod comparison;
 mod failure;
