@@ -39,7 +39,7 @@ impl LlmError {
 
     /// Replaces the beginning of a bulkhead's message, which names a feature, by the caller.
     pub(crate) fn of_callers_limit(mut self) -> Self {
-        let load = self.message().rsplit_once(": ").map_or(self.message(), |(_, load)| load);
+        let load = self.message().rsplit_once(": ").map_or_else(|| self.message(), |(_, load)| load);
         self.0.message = format!("the caller's own limit: {load}").into();
         self
     }

@@ -118,7 +118,7 @@ async fn a_header_that_says_nothing_is_noted_in_the_answer() {
             let answer = server.post(path, headers, &asked).await;
             assert_eq!(answer.status, 200, "{path}: {}", answer.body);
             let said = answer.header("x-steadfast-notes").unwrap_or_default();
-            assert!(note.map_or(!said.contains("x-steadfast"), |note| said.contains(note)), "{path}: {said}");
+            assert!(note.map_or_else(|| !said.contains("x-steadfast"), |note| said.contains(note)), "{path}: {said}");
             assert!(!said.contains("soon") && !said.contains("maybe"), "{path}: {said}");
         }
     }
