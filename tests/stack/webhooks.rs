@@ -99,7 +99,8 @@ async fn the_incident_of_2026_06_15_is_one_switch_one_all_clear_one_alert_and_it
     assert!((LASTS..LASTS + MINUTE + Duration::from_secs(1)).contains(after), "{after:?}");
 
     let texts: Vec<Value> = messages.lock().unwrap().iter().map(|message| message["text"].clone()).collect();
-    let said = [format!("*Warning:* {}", heard[0].summary), format!("*Resolved:* {}", heard[1].summary)];
+    let said = ["Warning", "Resolved"].into_iter().zip(heard.iter());
+    let said: Vec<_> = said.map(|(word, alert)| format!("*{word}:* {} [steadfast]", alert.summary)).collect();
     assert_eq!(texts, said);
     assert_eq!((webhook.sent(), webhook.failed(), webhook.dropped()), (2, 0, 0));
 }
