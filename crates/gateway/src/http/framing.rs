@@ -39,8 +39,8 @@ enum Position {
     Trailers,
 }
 
-/// The part of a line that is parsed, in bytes: every relevant field is at its beginning. A length that ends behind it is
-/// refused.
+/// The part of a line that is parsed, in bytes: every relevant field is at its beginning. A length that ends behind it
+/// is refused.
 const MAX_BUFFERED_LINE: usize = 128;
 
 impl Framing {
@@ -109,8 +109,8 @@ impl Framing {
         self.last = bytes.last().copied().unwrap_or(self.last);
     }
 
-    /// Takes a line, up to its LF, and goes on behind it. Returns true for a length that may lie behind the parsed part of
-    /// a long line.
+    /// Takes a line, up to its LF, and goes on behind it. Returns true for a length that may lie behind the parsed part
+    /// of a long line.
     fn take_line(&mut self, line: &[u8], is_long: bool) -> bool {
         let start = &line[..line.len().min(MAX_BUFFERED_LINE)];
         let is_refused = is_long
@@ -205,8 +205,8 @@ mod tests {
         }
     }
 
-    // Spaces before a number, or zeros, longer than what is kept of a line: in two pieces the length was read as 0, and the
-    // body as heads.
+    // Spaces before a number, or zeros, longer than what is kept of a line: in two pieces the length was read as 0, and
+    // the body as heads.
     #[test]
     fn a_length_behind_the_parsed_part_of_a_line_is_refused_in_whatever_pieces_it_comes() {
         for line in [

@@ -315,7 +315,7 @@ fn check_opens_the_file_of_keys_and_knows_what_it_names() {
         assert_eq!(ran.code, Some(2), "{more}: {}{}", ran.out, ran.err);
         assert!(ran.err.contains(line) && ran.err.contains(said), "{more}: {}", ran.err);
         assert!(!ran.out.contains("no mistake"), "{}", ran.out);
-        // `serve` refuses a file that it cannot read, and says a name that it does not know: it serves the other callers.
+        // `serve` refuses a file that it cannot read, and says a name that it does not know: it serves the others.
         let serve = ["serve", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()];
         if line.starts_with("callers.yaml:") {
             let text = std::fs::read_to_string(&config).unwrap();

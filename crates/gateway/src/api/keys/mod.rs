@@ -34,9 +34,9 @@
 //! file, with the same events, metrics and alerts. All of them survive a reload that leaves them unchanged; a restart
 //! resets them, since the spending is in the process's memory.
 //!
-//! A key for a feature or model that the configuration does not have is an error of `steadfast check`. A server logs it,
-//! at its start and at each reload, and serves the others: one caller's wrong name keeps nobody else out, and no other
-//! key from being revoked.
+//! A key for a feature or model that the configuration does not have is an error of `steadfast check`. A server logs
+//! it, at its start and at each reload, and serves the others: one caller's wrong name keeps nobody else out, and no
+//! other key from being revoked.
 
 mod admin;
 mod expiry;

@@ -12,8 +12,8 @@ use crate::cli::{Failure, table::Table, terminal::on_a_line};
 
 /// Checks a configuration and explains its effects
 ///
-/// Exit code: 0; 1 if --live finds a tier that does not answer; 2 if a file is wrong (the configuration's, or that of the
-/// callers' keys), or if `serve` would refuse to start because a key is not set.
+/// Exit code: 0; 1 if --live finds a tier that does not answer; 2 if a file is wrong (the configuration's, or that of
+/// the callers' keys), or if `serve` would refuse to start because a key is not set.
 #[derive(Args)]
 pub(crate) struct Check {
     /// The configuration: YAML, TOML or JSON, a Claude-Code-style settings.json, or a list of providers

@@ -18,7 +18,8 @@ const PAGE: &str = "crates/guide/src/gateway_reference.md";
 const GATEWAY: &str = "crates/gateway/src";
 
 const BEGINNING: &str = "\
-Every header, path, line of the log, metric and field of the status, as the code has them: a test writes this page and holds it against the
+Every header, path, line of the log, metric and field of the status, as the code has them: a test writes this page and \
+holds it against the
 code. [Operations](crate::operating_the_gateway) says when to look at which.
 
 ";
@@ -163,7 +164,8 @@ fn log() -> String {
     others.retain(|_, line| told(line));
     format!(
         "# Lines of the log\n\n`--log-format json` writes each as an object with `timestamp`, `level` and `target`; empty fields are left out. A \
-         request has a line\nat INFO there, and at DEBUG in text. No line has a word of a prompt or an answer, or a key.\n\n{}\
+         request has a line\nat INFO there, and at DEBUG in text. No line has a word of a prompt \
+         or an answer, or a key.\n\n{}\
          Lines without `event` have a `message`:\n\n{}",
         table(&["`event`", "level", "fields"], rows(&events, |name| format!("`{name}`"))),
         table(&["`message`", "level", "fields"], rows(&others, str::to_owned))
