@@ -196,7 +196,8 @@ async fn a_keys_limit() {
     let watch = Watch::begin(FILE, Some(keys));
     let statuses = watch.ask(10, &claude(), ONE).await;
     assert!(statuses.contains(&200) && statuses.ends_with(&[429; 3]), "{statuses:?}");
-    watch.shows(&[], &[], &["\"state\":\"primary\""]).await;
+    let line = ["request_refused", "reason=\"requests_per_minute\"", "scope=\"key\"", "key=\"team-a\""];
+    watch.shows(&line, &[], &["\"state\":\"primary\""]).await;
     assert!(watch.alerts().await.is_empty(), "no provider has failed");
     assert_eq!(watch.ask(2, &claude(), "sk-two").await, [200; 2]);
 }
@@ -307,7 +308,7 @@ async fn people_are_the_last_tier() {
             &["\"activeTier\":\"people\""],
         )
         .await;
-    assert_ne!(watch.status()["state"], "primary");
+    assert_eq!(watch.status()["state"], "people");
     for end in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{end}", store.display()));
     }
@@ -316,7 +317,7 @@ async fn people_are_the_last_tier() {
 #[tokio::test(start_paused = true)]
 async fn a_restart_in_an_outage() {
     let watch = Watch::begin(FILE, None);
-    assert_ne!(watch.status()["state"], "primary", "nobody has asked it");
+    assert_eq!(watch.status()["state"], "untried", "nobody has asked it");
     watch.tiers.iter().for_each(|tier| tier.fail(Fault::Unavailable));
     let statuses = watch.ask(10, &claude(), ONE).await;
     assert!(statuses.iter().all(|status| *status >= 500), "{statuses:?}");
