@@ -22,7 +22,7 @@ use tower::ServiceExt;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The walks through random outages.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 8;
 
 const FILE: &str = "
 timeout: 60s
@@ -199,13 +199,14 @@ fn compare(world: &World, all: &BTreeMap<&'static str, Got>, told: &Told, at: &s
     for (first, got) in all.iter().filter(|(_, got)| !got.last.is_empty()) {
         let chain = status.chains.iter().find(|chain| chain.first == **first).unwrap();
         let said = format!("{at}: {first}: {:?} by {}", chain.state, chain.active_tier);
-        let past = got.in_a_row(|by| by.as_deref().is_some_and(|by| by != *first));
-        // The first tier has answered another chain's request since.
-        let is_back = got.last.back().is_some_and(|(_, last)| {
-            all.values().flat_map(|got| &got.last).any(|(by, at)| by.as_deref() == Some(first) && at > last)
-                || told.closed.get(*first).is_some_and(|closed| closed > last)
-        });
-        assert!(past < 3 || is_back || chain.state != ServingState::Primary, "false green, {said}");
+        // The first tier's last answer, to whichever chain, or to a probe.
+        let answers = all.values().flat_map(|got| &got.last).filter(|(by, _)| by.as_deref() == Some(first));
+        let shown = answers.map(|(_, at)| *at).chain(told.closed.get(*first).copied()).max();
+        let is_since = |at: Instant| shown.is_none_or(|shown| at > shown);
+        let is_past = |by: &Option<String>| by.as_deref().is_some_and(|by| by != *first);
+        let past = got.last.iter().rev().take_while(|(by, at)| is_past(by) && is_since(*at)).count();
+        let is_back = got.last.back().is_some_and(|(_, last)| !is_since(*last));
+        assert!(past < 3 || chain.state != ServingState::Primary, "false green, {said}");
         let failed = got.in_a_row(Option::is_none);
         let is_red = matches!(chain.state, ServingState::Failing | ServingState::Unavailable);
         // The tier that would serve has answered another chain's request since, or a probe.
@@ -233,8 +234,8 @@ fn compare(world: &World, all: &BTreeMap<&'static str, Got>, told: &Told, at: &s
         // Three of the last three by one tier, and not the first: that one serves.
         if let Some((Some(by), _)) = got.last.back()
             && by != first
+            && past >= 3
             && got.in_a_row(|other| other.as_ref() == Some(by)) >= 3
-            && !is_back
         {
             assert_eq!(chain.active_tier, *by, "{said}");
         }
@@ -300,7 +301,7 @@ async fn no_surface_is_green_while_callers_get_something_else() {
         }
     }
     for state in ["primary", "fallback", "failing", "unavailable"] {
-        assert!(seen.get(state).is_some_and(|times| *times > 20), "{seen:?}");
+        assert!(seen.get(state).is_some_and(|times| *times > 10), "{seen:?}");
     }
 }
 
