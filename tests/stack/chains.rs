@@ -245,7 +245,7 @@ fn compare(world: &World, all: &BTreeMap<&'static str, Got>, told: &Told, at: &s
         assert!(!told.away.contains(*first) || is_away, "reported as away, {said}");
         // All is well for half an hour and twenty answers: nothing says otherwise.
         let well = got.in_a_row(|by| by.as_deref() == Some(first));
-        let since = got.last.iter().nth(got.last.len() - well).map(|(_, at)| *at);
+        let since = got.last.get(got.last.len() - well).map(|(_, at)| *at);
         if well >= 30 && since.is_some_and(|since| now - since > SECOND * 1800) {
             // A chain that begins further down has such answers.
             assert!(matches!(chain.state, ServingState::Primary | ServingState::Degraded), "false yellow, {said}");
