@@ -499,6 +499,10 @@ impl LlmError {
         self
     }
 
+    pub(crate) fn forget_answer(&mut self) {
+        self.0.answer = None;
+    }
+
     /// Takes the provider's answer that counts as this failure.
     pub(crate) fn take_answer<A: Any + Clone + Send + Sync>(&mut self) -> Option<A> {
         self.0.answer.take()?.downcast().ok().map(Arc::unwrap_or_clone)

@@ -65,13 +65,13 @@ fn alerts(paths: &mut Vec<String>, before: &Alerts, now: &Alerts) {
     rules(paths, &before.rules, &now.rules);
     let without_rules = |alerts: &Alerts| Alerts { rules: Rules::default(), ..alerts.clone() };
     let (before, now) = (without_rules(before), without_rules(now));
-    fields!(paths, "alerts", before, now; webhooks templates);
+    fields!(paths, "alerts", before, now; source webhooks templates);
 }
 
 fn rules(paths: &mut Vec<String>, before: &Rules, now: &Rules) {
     fields!(paths, "alerts.rules", before, now;
-        failover failovers failure_rate tier_failure_rate fallback_share all_tiers_failed key_refused credentials budget
-        handoff_waiting repeat);
+        failover failovers failure_rate tier_failure_rate fallback_share slow all_tiers_failed key_refused credentials
+        budget handoff_waiting reload_refused store_away repeat);
 }
 
 /// Adds the path of each entry that is new, gone or changed.

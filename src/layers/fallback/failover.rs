@@ -598,6 +598,13 @@ impl Failover {
         };
         std::mem::take(&mut self.ledger).give_up(&mut lead);
         self.mark(&mut lead);
+        // Where another model could be asked, what a filter took away is a refusal and no answer.
+        let is_left = |tier: usize| {
+            !self.tried.contains(tier) && self.plan.shared.facts(tier).asks_a_model() && self.is_eligible(tier)
+        };
+        if lead.kind() == ErrorKind::ContentPolicy && self.plan.tiers().any(is_left) {
+            lead.forget_answer();
+        }
         lead
     }
 

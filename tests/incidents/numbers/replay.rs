@@ -88,10 +88,12 @@ impl Subscriber for Recorder {
                 let failures = ended.failures.iter().flat_map(|failures| failures.iter());
                 failures.map(|failure| failure.begun).chain([ended.at]).collect()
             }
-            Event::ModelSwitched { at, .. }
-            | Event::ModelRecovered { at, .. }
-            | Event::CircuitChanged { at, .. }
-            | Event::AllTiersFailed { at, .. } => vec![*at],
+            Event::ModelSwitched { at, failure, .. } | Event::CircuitChanged { at, failure, .. } => {
+                failure.iter().map(|failure| failure.at).chain([*at]).collect()
+            }
+            Event::ModelRecovered { at, .. } | Event::LateResult { at, .. } | Event::AllTiersFailed { at, .. } => {
+                vec![*at]
+            }
             other => panic!("nobody sends this here: {other:?}"),
         };
         let mut text = format!("{event:?}");

@@ -233,8 +233,11 @@ fn status() -> String {
     let mut rows = Vec::new();
     fields_of("Status", "", &files, &mut rows);
     let report = files.iter().find_map(|file| file.fields("StatusReport")).expect("the gateway's own part");
-    for (name, of_type, _) in report.iter().filter(|(name, ..)| name != "status") {
-        let inner = part(of_type, &files).expect("a part of the status");
+    for (name, of_type, docs) in report.iter().filter(|(name, ..)| name != "status") {
+        let Some(inner) = part(of_type, &files) else {
+            rows.push(row(&[&format!("`{name}`"), docs]));
+            continue;
+        };
         rows.push(row(&[&format!("`{name}`"), "The tasks for people, where a tier hands requests to them."]));
         fields_of(inner, &format!("{name}."), &files, &mut rows);
     }

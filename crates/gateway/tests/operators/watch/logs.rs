@@ -78,7 +78,7 @@ fn a_key_that_has_never_worked_is_told_once_and_the_backup_serves() {
     let told = of(&lines, "setup_refused");
     assert_eq!(told.len(), 1, "{log}");
     for (field, value) in [
-        ("level", "WARN"),
+        ("level", "ERROR"),
         ("tier", "sonnet"),
         ("model", "claude-sonnet-4-5"),
         ("reason", "auth"),
