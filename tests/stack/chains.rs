@@ -171,6 +171,56 @@ async fn the_switch_of_every_chain_is_told_on_every_surface_with_its_cause() {
     }
 }
 
+/// Bad input: three hundred tiers, a thousand features, and a reader that asks for the status without end. Half of the
+/// tiers are down: each of their chains is told as what it is, on each surface.
+#[tokio::test(start_paused = true)]
+async fn of_three_hundred_tiers_and_a_thousand_features_each_chain_is_told() {
+    const HALF: usize = 150;
+    let mut file = String::from("timeout: 60s\ntiers:\n");
+    for tier in 0..2 * HALF {
+        file += &format!("  - {{ name: t{tier}, provider: simulated, model: model-{tier} }}\n");
+    }
+    file += "features:\n";
+    for feature in 0..1_000 {
+        let first = feature % HALF;
+        file += &format!("  f{feature}: {{ tiers: [t{first}, t{}] }}\n", HALF + first);
+    }
+    let mut builder = Stack::builder().seed(3);
+    for tier in 0..2 * HALF {
+        let model = Simulated::new(format!("t{tier}")).latency(SECOND / 10);
+        if tier < HALF {
+            model.handle().fail(Fault::Unavailable);
+        }
+        builder = builder.leaf(format!("t{tier}").as_str(), model);
+    }
+    let stack = builder.build(Config::from_str(&file, Format::Yaml).unwrap()).unwrap();
+    let (handle, llm) = (stack.handle(), stack.service());
+    let recorder = PrometheusBuilder::new().with_recommended_naming(true).build_recorder();
+    let page = recorder.handle();
+    let _subscription = handle.events().follow(Metrics::with_recorder(recorder).stack(handle.clone()));
+    handle.status();
+    for feature in 0..1_000 {
+        let request = LlmRequest::prompt("Why?").with_feature(format!("f{feature}"));
+        let answer = llm.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.served_by().tier, Some(&*format!("t{}", HALF + feature % HALF)));
+        if feature % 20 == 0 {
+            handle.status();
+        }
+    }
+    sleep(Duration::from_millis(1)).await;
+    let (status, page) = (handle.status(), page.render());
+    for tier in 0..HALF {
+        let first = format!("t{tier}");
+        let chain = status.chains.iter().find(|chain| chain.first == first).unwrap_or_else(|| panic!("{first}"));
+        assert_eq!(chain.active_tier, format!("t{}", HALF + tier));
+        assert_eq!(chain.state, ServingState::Fallback, "{first}");
+        assert!(page.contains(&format!("steadfast_on_fallback{{from=\"{first}\"}} 1")), "{first}");
+    }
+    // A list of names is cut with a sign.
+    let json = serde_json::to_string(&status).unwrap();
+    assert!(json.len() < 1 << 20, "{} bytes", json.len());
+}
+
 /// What callers of the chains that begin at one tier have got: by which tier, and when.
 #[derive(Default)]
 struct Got {

@@ -50,8 +50,8 @@ pub(crate) enum Change {
 
 /// The answers in a row that show which tier serves.
 const SHOWN: u32 = 3;
-/// More chains than are away at once, so that a stream of odd names takes no memory.
-const MOST: usize = 64;
+/// More chains than a file has, so that a stream of odd names takes no memory.
+const MOST: usize = 1024;
 
 impl Chains {
     /// Takes the report that another tier serves a chain.
