@@ -52,7 +52,7 @@ for (const [name, kind] of [
   ["overloaded", "InternalServerError"],
   ["server_error", "InternalServerError"],
   ["bad_request", "BadRequestError"],
-  ["unauthorized", "AuthenticationError"],
+  ["unauthorized", "InternalServerError"],
   ["rate_limited", "RateLimitError"],
   ["context_length", "BadRequestError"],
 ]) {

@@ -80,7 +80,7 @@ for name, kind in {
     "overloaded": openai.InternalServerError,
     "server_error": openai.InternalServerError,
     "bad_request": openai.BadRequestError,
-    "unauthorized": openai.AuthenticationError,
+    "unauthorized": openai.InternalServerError,
     "rate_limited": openai.RateLimitError,
     "context_length": openai.BadRequestError,
     "refused": openai.InternalServerError,

@@ -129,7 +129,7 @@ CLASSES = [
     ("overloaded", anthropic.InternalServerError, openai.InternalServerError),
     ("server_error", anthropic.InternalServerError, openai.InternalServerError),
     ("bad_request", anthropic.BadRequestError, openai.BadRequestError),
-    ("unauthorized", anthropic.AuthenticationError, openai.AuthenticationError),
+    ("unauthorized", anthropic.InternalServerError, openai.InternalServerError),
     ("rate_limited", anthropic.RateLimitError, openai.RateLimitError),
     ("context_length", anthropic.BadRequestError, openai.BadRequestError),
     ("refused", anthropic.InternalServerError, openai.InternalServerError),

@@ -58,7 +58,7 @@ for (const up of ["responses", "chat", "messages", "gemini"]) {
   for (const [name, kind] of [
     ["overloaded", OpenAI.InternalServerError],
     ["bad_request", OpenAI.BadRequestError],
-    ["unauthorized", OpenAI.AuthenticationError],
+    ["unauthorized", OpenAI.InternalServerError],
     ["rate_limited", OpenAI.RateLimitError],
     ["context_length", OpenAI.BadRequestError],
   ]) {

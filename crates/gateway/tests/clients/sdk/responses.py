@@ -131,7 +131,7 @@ for up in UPSTREAMS:
         ("overloaded", openai.InternalServerError, None),
         ("server_error", openai.InternalServerError, None),
         ("bad_request", openai.BadRequestError, None),
-        ("unauthorized", openai.AuthenticationError, None),
+        ("unauthorized", openai.InternalServerError, None),
         ("rate_limited", openai.RateLimitError, "rate_limit_exceeded"),
         ("context_length", openai.BadRequestError, "context_length_exceeded"),
     ]:
