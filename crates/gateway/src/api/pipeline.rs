@@ -112,7 +112,7 @@ pub(crate) fn answer<'a>(
     }
     let mut entry = gateway.records.begin(dialect);
     entry.set_own_time(options.timeout);
-    if extensions.get::<AdaptedCall>().is_some() {
+    if gateway.in_process {
         entry.set_embedded();
     }
     if let Some(key) = &key {

@@ -158,6 +158,7 @@ impl Gateway {
             keys: None,
             settings: Settings::default(),
             any_origin: false,
+            in_process: false,
         }
     }
 
@@ -174,6 +175,7 @@ impl Gateway {
             catalog: Catalog::Stack(handle),
             keys: None,
             any_origin: false,
+            in_process: false,
         }
     }
 
@@ -218,6 +220,7 @@ pub struct GatewayBuilder {
     keys: Option<Keys>,
     settings: Settings,
     any_origin: bool,
+    in_process: bool,
 }
 
 impl GatewayBuilder {
@@ -281,6 +284,7 @@ impl GatewayBuilder {
     /// ```
     pub fn in_process(mut self) -> Self {
         (self.settings.first_sign, self.settings.keep_alive) = (LONGEST_CALL, LONGEST_CALL);
+        self.in_process = true;
         self
     }
 
@@ -295,9 +299,9 @@ impl GatewayBuilder {
     }
 
     fn state(self) -> Arc<GatewayState> {
-        let Self { service, catalog, keys, settings, any_origin } = self;
+        let Self { service, catalog, keys, settings, any_origin, in_process } = self;
         let mut state = GatewayState::new(service, catalog, keys, settings);
-        state.any_origin = any_origin;
+        (state.any_origin, state.in_process) = (any_origin, in_process);
         Arc::new(state)
     }
 }

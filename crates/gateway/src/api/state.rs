@@ -32,6 +32,8 @@ pub(crate) struct GatewayState {
     pub(crate) unknown_paths: UnknownPaths,
     /// True if pages of other origins may call without a key.
     pub(crate) any_origin: bool,
+    /// True if the callers are in its process: then its errors speak to the program that has the stack.
+    pub(crate) in_process: bool,
     /// The desk for tasks, in place of the stack's.
     #[cfg(test)]
     pub(crate) desk: Option<Desk>,
@@ -50,6 +52,7 @@ impl GatewayState {
             repeats: Arc::default(),
             unknown_paths: UnknownPaths::default(),
             any_origin: false,
+            in_process: false,
             memory: Arc::new(Memory::new(settings.memory)),
             lifecycle: Arc::new(Lifecycle::new(settings)),
             #[cfg(test)]
