@@ -2,6 +2,7 @@
 
 use crate::{
     ErrorKind, LlmError, LlmRequest,
+    body::FailedAnswer,
     chat::{FinishReason, Message, Part, Role},
 };
 
@@ -24,9 +25,23 @@ impl<'a> EmptyTurn<'a> {
         Some(Self { finish: message.finish.as_ref(), has_tokens })
     }
 
-    /// Returns the error that the turn stands for. Returns `None` for an answer: the caller brought the emptiness about
-    /// and is the one to read it, or the model had nothing to say.
-    pub(crate) fn failure(self, request: Option<&LlmRequest>) -> Option<LlmError> {
+    /// Returns the error that the turn stands for, which keeps the answer if the provider gave a reason for its end.
+    /// Returns `None` for an answer: the caller brought the emptiness about and is the one to read it, or the model had
+    /// nothing to say.
+    pub(crate) fn failure(
+        self,
+        request: Option<&LlmRequest>,
+        answer: impl FnOnce() -> FailedAnswer,
+    ) -> Option<LlmError> {
+        let error = self.error(request)?;
+        Some(match self.finish {
+            Some(_) => error.with_answer(answer()),
+            None => error,
+        })
+    }
+
+    /// Returns the error alone.
+    pub(crate) fn error(self, request: Option<&LlmRequest>) -> Option<LlmError> {
         let (kind, message) = match self.finish {
             // The tokens went into reasoning, or the turn goes on: another attempt would end the same way.
             Some(FinishReason::Length | FinishReason::Paused | FinishReason::ToolUse) => return None,

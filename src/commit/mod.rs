@@ -107,13 +107,10 @@ impl Commit {
     /// Returns the error for an answer without content.
     fn empty(&self) -> Option<LlmError> {
         let turn = EmptyTurn { finish: self.finish.as_ref(), has_tokens: self.has_tokens };
-        let error = turn.failure(self.request.as_ref())?;
+        let answer = || FailedAnswer::Streamed(self.held.iter().cloned().collect());
+        let error = turn.failure(self.request.as_ref(), answer)?;
         let raw: Vec<u8> = self.held.iter().filter_map(Frame::raw).flat_map(|(_, raw)| raw.iter().copied()).collect();
-        let error = if raw.is_empty() { error } else { error.with_raw(raw.into()) };
-        Some(match self.finish {
-            Some(_) => error.with_answer(FailedAnswer::Streamed(self.held.iter().cloned().collect())),
-            None => error,
-        })
+        Some(if raw.is_empty() { error } else { error.with_raw(raw.into()) })
     }
 }
 
@@ -209,9 +206,9 @@ pub(crate) fn empty_whole(response: &LlmResponse, request: &LlmRequest) -> Optio
         return None;
     }
     let message = response.body().message()?;
-    let error = EmptyTurn::of(&message)?.failure(Some(request))?;
-    let wire = response.body().wire().map(|(dialect, raw)| (dialect, raw.clone()));
-    Some(broken(error.with_answer(FailedAnswer::Whole(message.into_owned(), wire)), response))
+    let wire = || response.body().wire().map(|(dialect, raw)| (dialect, raw.clone()));
+    let answer = || FailedAnswer::Whole(message.clone().into_owned(), wire());
+    Some(broken(EmptyTurn::of(&message)?.failure(Some(request), answer)?, response))
 }
 
 /// An answer whose stream is held back until its commit point.

@@ -491,7 +491,7 @@ impl LlmError {
         self
     }
 
-    /// Keeps the provider's answer, which counts as this failure, if it ended by a reason of the provider's.
+    /// Keeps the provider's answer, which counts as this failure.
     pub(crate) fn with_answer(mut self, answer: impl Any + Send + Sync) -> Self {
         if matches!(self.kind(), ErrorKind::EmptyAnswer | ErrorKind::ContentPolicy | ErrorKind::Refusal) {
             self.0.answer = Some(Arc::new(answer));

@@ -401,11 +401,9 @@ impl<P: Protocol> Coder<P> {
                 None => error,
             }
         })?;
-        if let Some(error) = EmptyTurn::of(&message).and_then(|turn| turn.failure(Some(request))) {
-            let told = origin.secret.redact(&raw);
-            return Err(error
-                .with_raw(told)
-                .with_answer(FailedAnswer::Whole(message, Some((protocol.dialect(), raw)))));
+        let kept = || FailedAnswer::Whole(message.clone(), Some((protocol.dialect(), raw.clone())));
+        if let Some(error) = EmptyTurn::of(&message).and_then(|turn| turn.failure(Some(request), kept)) {
+            return Err(error.with_raw(origin.secret.redact(&raw)));
         }
         if let Some(seals) = &origin.seals {
             seals.remember_message(&message);

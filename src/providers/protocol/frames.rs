@@ -134,7 +134,7 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
     fn check_thoughts_alone(&self) -> Result<(), LlmError> {
         let failed = self.failed.as_ref().filter(|_| self.said && !self.content);
         let turn = failed.map(|reason| EmptyTurn { finish: Some(reason), has_tokens: true });
-        turn.and_then(|turn| turn.failure(None)).map_or(Ok(()), Err)
+        turn.and_then(|turn| turn.error(None)).map_or(Ok(()), Err)
     }
 
     /// Returns an event's bytes, behind those that came outside of events.

@@ -265,3 +265,21 @@ async fn a_server_that_fails_in_silence_is_asked_again_and_its_answer_is_kept() 
         }
     }
 }
+
+/// A silent answer without a reason for its end is no answer to give to anybody, whole or streamed.
+#[tokio::test(start_paused = true)]
+async fn a_silent_answer_that_gives_no_reason_for_its_end_is_kept_for_nobody() {
+    for (provider, reason) in
+        [(Dialect::Anthropic, "\"end_turn\""), (Dialect::OpenAi, "\"stop\""), (Dialect::Gemini, "\"STOP\"")]
+    {
+        for stream in [false, true] {
+            let body = silent(provider, Says::Nothing, stream);
+            assert!(body.contains(reason), "{body}");
+            let (llm, _, _) = stack(provider, body.replace(reason, "null"), stream);
+            let request = asked(provider, Before::Question).with_stream(stream);
+            let error = llm.oneshot(request).await.expect_err("nothing came");
+            let error = LlmResponse::from_failed_answer(error).map(drop).expect_err("it is no answer");
+            assert!(matches!(error.kind(), ErrorKind::EmptyAnswer | ErrorKind::StreamBroken), "{provider}: {error}");
+        }
+    }
+}
