@@ -332,7 +332,7 @@ where
         let (at, latest) = match failover.all_open() {
             AllOpen::Fail => {
                 let at = failover.next_probe(error, now)?.max(now.checked_add(SHORT_PAUSE)?);
-                (at, failover.deadline().into_iter().chain(within(SHORT_WAIT)).min())
+                (at, failover.deadline().into_iter().chain(within(LONGEST_SHORT_WAIT)).min())
             }
             AllOpen::Wait(longest) => {
                 // Again while another request's probe is under way: waiting requests follow the first that succeeds.
@@ -408,7 +408,7 @@ fn failing_over<'a, S: Clone>(first: &mut Option<First<S>>, rest: &'a mut Option
 /// The least time for which a request that waits for a probe leaves the circuits alone.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 /// The wait for a probe of a request that would fail otherwise: shorter than any client's own before it repeats.
-const SHORT_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_SHORT_WAIT: Duration = Duration::from_secs(1);
 /// The least time for which such a request leaves the circuits alone.
 const SHORT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -88,6 +88,15 @@ pub(super) struct Passage<'a> {
     pub(super) position: &'a dyn Fn(&str) -> Option<usize>,
 }
 
+impl Passage<'_> {
+    /// Returns the failures of the calls that were sent, with their tiers.
+    fn failures(&self) -> Vec<(&Arc<str>, Failure)> {
+        let sent = self.steps.iter().filter(|step| !step.is_local());
+        sent.filter_map(|step| Some((step.tier.as_ref()?, Failure::of_attempt(step, self.request.shared_id())?)))
+            .collect()
+    }
+}
+
 impl State {
     pub(super) fn new() -> Self {
         Self {
@@ -148,13 +157,13 @@ impl State {
         let mut serving = self.serving();
         // The settings in force may have no such tier.
         let Some(place) = serving.place(tier) else { return };
-        let change = match () {
-            () if serving.tiers[place].at == place => {
-                serving.tiers[place].reports.goes_on();
-                None
-            }
-            () if is_out => None,
-            () => self.recover(&mut serving, place, begun, Instant::now()),
+        let change = if serving.tiers[place].at == place {
+            serving.tiers[place].reports.goes_on();
+            None
+        } else if is_out {
+            None
+        } else {
+            self.recover(&mut serving, place, begun, Instant::now())
         };
         serving.tiers[place].settle();
         drop_then_send(serving, change);
@@ -162,8 +171,10 @@ impl State {
 
     /// Records that a tier has answered a request that began at `begun`, in place of its chain's first.
     pub(super) fn answered_for(&self, tier: &str, begun: Instant, passage: &Passage<'_>) {
+        // Read without the lock, for which all wait who are answered in another tier's place.
+        let failures = passage.failures();
         let mut serving = self.serving();
-        serving.note_failures(passage);
+        serving.note(failures);
         let (Some(first), Some(to)) = (serving.place(passage.first), serving.place(tier)) else { return };
         let change = match serving.tiers[first].at == to {
             true => {
@@ -269,10 +280,10 @@ impl Serving {
     }
 
     /// Keeps the failures of calls for those who ask why a tier no longer serves.
-    fn note_failures(&mut self, passage: &Passage<'_>) {
-        for step in passage.steps.iter().filter(|step| !step.is_local()) {
-            if let Some(tier) = self.tiers.iter_mut().find(|tier| step.tier.as_ref() == Some(&tier.name)) {
-                tier.failure = Failure::of_attempt(step, passage.request.shared_id()).or_else(|| tier.failure.take());
+    fn note(&mut self, failures: Vec<(&Arc<str>, Failure)>) {
+        for (name, failure) in failures {
+            if let Some(tier) = self.tiers.iter_mut().find(|tier| tier.name == *name) {
+                tier.failure = Some(failure);
             }
         }
     }
