@@ -22,6 +22,7 @@ use crate::internal::sync::{Mutex, lock};
 #[derive(Debug, Default)]
 pub(super) struct Reach {
     state: Mutex<State>,
+    /// True if a host's failure may still be the network's: each answer reads it in place of the state behind the lock.
     has_failures: AtomicBool,
 }
 
@@ -75,7 +76,7 @@ impl Reach {
 
     /// Learns that a host was reached.
     pub(super) fn reached(&self, host: &str) {
-        if self.has_failures.load(Relaxed) && !is_this_machine(host) {
+        if !is_this_machine(host) {
             lock(&self.state).own.retain(|own| **own != *host);
             self.heard(host);
         }
@@ -90,7 +91,7 @@ impl Reach {
         state.failed.retain(|(failed, at)| **failed != *host && at.elapsed() <= AT_ONCE);
         let was_away = state.away.is_some();
         state.accuse();
-        self.has_failures.store(!state.own.is_empty(), Relaxed);
+        self.has_failures.store(false, Relaxed);
         drop(state);
         if was_away {
             tracing::info!("this machine's network is back");
