@@ -15,6 +15,37 @@ pub(crate) fn pairs(uri: &Uri) -> Result<Vec<[String; 2]>, String> {
         .collect()
 }
 
+/// The longest value of a list's parameter, in bytes.
+const MAX_VALUE: usize = 256;
+/// The most that a list may be asked for.
+const MOST_LISTED: usize = 1000;
+
+/// Returns the parameters of a list's query that have a value: a form sends an empty one for an empty field.
+///
+/// # Errors
+///
+/// A parameter is none of the known ones, or its value is too long; the text names it.
+pub(crate) fn parameters(uri: &Uri, known: &[&str]) -> Result<Vec<[String; 2]>, String> {
+    let mut found = pairs(uri)?;
+    for [name, value] in &found {
+        if value.len() > MAX_VALUE {
+            return Err(format!("`{name}` is longer than {MAX_VALUE} bytes"));
+        }
+        if !known.contains(&&**name) {
+            let other: String = name.chars().take(50).collect();
+            return Err(format!("unknown parameter `{other}`; the parameters are {}", known.join(", ")));
+        }
+    }
+    found.retain(|[_, value]| !value.is_empty());
+    Ok(found)
+}
+
+/// Reads the number of entries that a list is asked for.
+pub(crate) fn limit(value: &str) -> Result<usize, String> {
+    let limit = value.parse().ok().filter(|limit| (1..=MOST_LISTED).contains(limit));
+    limit.ok_or_else(|| format!("`limit` is a number from 1 to {MOST_LISTED}"))
+}
+
 /// Decodes a form's encoding.
 fn decoded(text: &str) -> Option<String> {
     unescaped(text, b' ')

@@ -3,40 +3,26 @@
 use http::Uri;
 use steadfast_handoff::TaskFilter;
 
-use crate::api::query::pairs;
+use crate::api::query;
 
-/// The longest value, in bytes.
-const MAX_VALUE: usize = 256;
+/// The parameters of a query.
+const PARAMETERS: [&str; 6] = ["state", "feature", "tenant", "limit", "after", "order"];
 
 /// Returns the filter that a query describes.
 pub(super) fn filter(uri: &Uri) -> Result<TaskFilter, String> {
     let mut filter = TaskFilter::new();
-    for [name, value] in pairs(uri)? {
-        if value.len() > MAX_VALUE {
-            return Err(format!("`{name}` is longer than {MAX_VALUE} bytes"));
-        }
+    for [name, value] in query::parameters(uri, &PARAMETERS)? {
         filter = match &*name {
-            // A form sends an empty value for an empty field.
-            "state" | "feature" | "tenant" | "after" | "order" | "limit" if value.is_empty() => filter,
             "state" => filter.state(value.parse().map_err(|problem| format!("`state`: {problem}"))?),
             "feature" => filter.feature(value),
             "tenant" => filter.tenant(value),
             "after" => filter.after(value.parse().map_err(|problem| format!("`after`: {problem}"))?),
-            "limit" => match value.parse() {
-                Ok(limit @ 1..=1000) => filter.limit(limit),
-                _ => return Err("`limit` is a number from 1 to 1000".to_owned()),
-            },
-            "order" => match &*value {
+            "limit" => filter.limit(query::limit(&value)?),
+            _ => match &*value {
                 "oldest" => filter.oldest_first(),
                 "newest" => filter,
                 _ => return Err("`order` is `oldest` or `newest`".to_owned()),
             },
-            other => {
-                let other: String = other.chars().take(50).collect();
-                return Err(format!(
-                    "unknown parameter `{other}`; the parameters are state, feature, tenant, limit, after and order"
-                ));
-            }
         };
     }
     Ok(filter)

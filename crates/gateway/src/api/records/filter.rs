@@ -3,13 +3,10 @@
 use http::Uri;
 
 use super::{Outcome, RecordState};
-use crate::api::query::pairs;
+use crate::api::query;
 
-/// The longest value, in bytes.
-const MAX_VALUE: usize = 256;
-/// The number of records in a list: where the query does not say it, and the most that it may say.
+/// The number of records in a list where the query does not say it.
 const USUAL: usize = 100;
-const MOST: usize = 1000;
 
 /// The records that a query asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,26 +29,13 @@ impl RecordFilter {
     /// A parameter is unknown, or its value is none; the text names it.
     pub(crate) fn of(uri: &Uri) -> Result<Self, String> {
         let mut filter = Self { limit: USUAL, key: None, feature: None, tier: None, outcome: None };
-        for [name, value] in pairs(uri)? {
-            if value.len() > MAX_VALUE {
-                return Err(format!("`{name}` is longer than {MAX_VALUE} bytes"));
-            }
+        for [name, value] in query::parameters(uri, &Self::PARAMETERS)? {
             match &*name {
-                // A form sends an empty value for an empty field.
-                known if value.is_empty() && Self::PARAMETERS.contains(&known) => {}
                 "key" => filter.key = Some(value),
                 "feature" => filter.feature = Some(value),
                 "tier" => filter.tier = Some(value),
                 "outcome" => filter.outcome = Some(outcome(&value)?),
-                "limit" => match value.parse() {
-                    Ok(limit @ 1..=MOST) => filter.limit = limit,
-                    _ => return Err(format!("`limit` is a number from 1 to {MOST}")),
-                },
-                other => {
-                    let other: String = other.chars().take(50).collect();
-                    let known = Self::PARAMETERS.join(", ");
-                    return Err(format!("unknown parameter `{other}`; the parameters are {known}"));
-                }
+                _ => filter.limit = query::limit(&value)?,
             }
         }
         Ok(filter)
