@@ -59,9 +59,16 @@ impl Config {
         Some(format!("the configuration serves no model `{pattern}`{remedy}"))
     }
 
+    /// Returns whether requests may have this feature: the file lists it, has a budget for it, or lists none.
+    pub fn has_feature(&self, name: &str) -> bool {
+        self.features.is_empty()
+            || self.features.contains_key(name)
+            || self.budgets.iter().any(|budget| budget.feature.as_deref() == Some(name))
+    }
+
     /// Returns what is wrong with a feature's name, where the file lists features and not this one.
     pub fn feature_name_problem(&self, name: &str) -> Option<String> {
-        if self.features.is_empty() || self.features.contains_key(name) {
+        if self.has_feature(name) {
             return None;
         }
         let names = || self.features.keys().map(String::as_str);
@@ -211,5 +218,9 @@ mod tests {
         assert!(open.feature_name_problem("chatt").unwrap_or_default().ends_with("did you mean `chat`?"));
         assert!(open.feature_name_problem("search").unwrap_or_default().ends_with("there are chat"));
         assert_eq!(listed.feature_name_problem("search"), None, "a file without features has limits for any");
+        let capped = "budgets: [{ name: night, feature: batch, usd: 5, period: day }]";
+        let capped = config(&format!("features: {{ chat: {{ concurrency: 2 }} }}\n{capped}"));
+        assert_eq!(capped.feature_name_problem("batch"), None, "a feature may have a budget and nothing else");
+        assert!(capped.feature_name_problem("search").is_some());
     }
 }

@@ -156,11 +156,7 @@ impl Catalog {
     pub(crate) fn note_of_feature(&self, feature: &str) -> Option<String> {
         let Self::Stack(stack) = self else { return None };
         let config = stack.config();
-        let capped = config.budgets.iter().filter_map(|budget| budget.feature.as_deref());
-        if config.features.is_empty()
-            || config.features.contains_key(feature)
-            || capped.into_iter().any(|of| of == feature)
-        {
+        if config.has_feature(feature) {
             return None;
         }
         let near = config.features.keys().find(|known| known.eq_ignore_ascii_case(feature));
