@@ -96,8 +96,8 @@ impl Refusal {
     }
 
     fn limit(mut self, limit: &str) -> Self {
-        let end = limit.char_indices().map(|(at, _)| at).find(|at| *at >= MAX_LIMIT).unwrap_or(limit.len());
-        self.limit = Some(limit[..end].into());
+        let end = limit.char_indices().map(|(at, _)| at).find(|at| *at >= MAX_LIMIT);
+        self.limit = Some(end.map_or_else(|| limit.into(), |end| format!("{}…", &limit[..end]).into()));
         self
     }
 
