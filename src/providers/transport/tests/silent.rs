@@ -22,6 +22,7 @@ use super::{
     get,
     tls_server::{Server, client, say_hi, serve_all},
 };
+use crate::providers::transport::HttpClient;
 
 /// A forwarder that stops forwarding what was connected before.
 struct Forwarder {
@@ -51,8 +52,8 @@ impl Forwarder {
     }
 }
 
-#[tokio::test]
-async fn a_connection_that_died_without_a_word_is_left() {
+/// A server, and a client whose one connection to it has died without a word.
+async fn dead_connection() -> (Server, HttpClient, String, Forwarder) {
     let server = Server::http2(100, |_, connection| async move {
         serve_all(connection, |_, respond| async { say_hi(respond) }).await;
     })
@@ -62,6 +63,12 @@ async fn a_connection_that_died_without_a_word_is_left() {
     let url = format!("https://{}/", forwarder.address);
     assert!(client.clone().oneshot(get(&url)).await.is_ok());
     forwarder.is_stopped.send(true).unwrap();
+    (server, client, url, forwarder)
+}
+
+#[tokio::test]
+async fn a_connection_that_died_without_a_word_is_left() {
+    let (server, client, url, _forwarder) = dead_connection().await;
     // One call gives up by itself; the next ones are served on a new connection.
     let impatient = timeout(Duration::from_millis(1500), client.clone().oneshot(get(&url))).await;
     assert!(impatient.is_err());
@@ -73,15 +80,7 @@ async fn a_connection_that_died_without_a_word_is_left() {
 
 #[tokio::test]
 async fn a_silent_call_is_sent_again_where_pings_are_unanswered() {
-    let server = Server::http2(100, |_, connection| async move {
-        serve_all(connection, |_, respond| async { say_hi(respond) }).await;
-    })
-    .await;
-    let forwarder = Forwarder::to(server.address).await;
-    let client = client();
-    let url = format!("https://{}/", forwarder.address);
-    assert!(client.clone().oneshot(get(&url)).await.is_ok());
-    forwarder.is_stopped.send(true).unwrap();
+    let (server, client, url, _forwarder) = dead_connection().await;
     let (begun, calls) = (Instant::now(), (0..3).map(|_| client.clone().oneshot(get(&url))));
     let answers = futures_util::future::join_all(calls).await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
