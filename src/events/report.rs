@@ -22,7 +22,7 @@ pub(crate) fn report(event: &Event, events: Option<&Events>) {
             let (event, from, to, after_seconds) = ("model_recovered", &**from, &**to, after.as_secs_f64());
             tracing::info!(target: TARGET, event, from, to, after_seconds);
         }
-        // What a probe finds is no news while the circuit stays away from closed.
+        // A probe's result is no news while the circuit stays away from closed.
         Event::CircuitChanged { to: CircuitState::HalfOpen, .. }
         | Event::CircuitChanged { from: CircuitState::HalfOpen, reason: CircuitReason::ProbeFailed, .. } => {}
         Event::CircuitChanged { circuit, to, reason, failure, .. } => {

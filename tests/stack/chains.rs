@@ -1,4 +1,4 @@
-//! What each surface says of a chain is what its callers get: the status, the metrics, the events.
+//! Each surface says of a chain what its callers get: the status, the metrics, the events.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -221,7 +221,7 @@ async fn of_three_hundred_tiers_and_a_thousand_features_each_chain_is_told() {
     assert!(json.len() < 1 << 20, "{} bytes", json.len());
 }
 
-/// What callers of the chains that begin at one tier have got: by which tier, and when.
+/// The answers to callers of the chains that begin at one tier: by which tier, and when.
 #[derive(Default)]
 struct Got {
     last: VecDeque<(Option<String>, Instant)>,
@@ -233,7 +233,7 @@ impl Got {
     }
 }
 
-/// What the events have said: the tiers that serve in place of first ones, and when a probe last closed a circuit.
+/// The events' account: the tiers that serve in place of first ones, and when a probe last closed a circuit.
 #[derive(Default)]
 struct Told {
     away: BTreeSet<String>,

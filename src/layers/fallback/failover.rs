@@ -598,7 +598,7 @@ impl Failover {
         };
         std::mem::take(&mut self.ledger).give_up(&mut lead);
         self.mark(&mut lead);
-        // Where another model could be asked, what a filter took away is a refusal and no answer.
+        // A filtered answer is a refusal, and no answer, if another model could be asked.
         let is_left = |tier: usize| {
             !self.tried.contains(tier) && self.plan.shared.facts(tier).asks_a_model() && self.is_eligible(tier)
         };

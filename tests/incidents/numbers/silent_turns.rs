@@ -20,14 +20,14 @@ use steadfast::{
 };
 use tower::{ServiceBuilder, ServiceExt};
 
-/// What precedes the silent turn.
+/// The turn before the silent one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Before {
     Question,
     ToolResult,
 }
 
-/// What the silent turn says of itself.
+/// The silent turn's account of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Says {
     Nothing,

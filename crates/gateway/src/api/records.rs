@@ -609,7 +609,7 @@ const REPEATED: HeaderName = HeaderName::from_static("x-steadfast-repeated");
 const POSSIBLE: &str = "possible";
 /// The task of a request that was handed to people, for `GET /handoff/answers/{id}`.
 const TASK_ID: HeaderName = HeaderName::from_static("x-steadfast-task-id");
-/// What was left out or taken otherwise on the way, in sentences.
+/// The parts of the request that were left out or taken otherwise on the way, in sentences.
 pub(super) const NOTES: HeaderName = HeaderName::from_static("x-steadfast-notes");
 /// The gateway's own share of the time to the first token, in milliseconds.
 const OVERHEAD: HeaderName = HeaderName::from_static("x-steadfast-overhead-ms");

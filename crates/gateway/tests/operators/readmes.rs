@@ -107,7 +107,7 @@ fn option<'a>(words: &'a [String], names: &[&str]) -> Option<&'a str> {
     })
 }
 
-/// What is wrong with a command of cargo.
+/// Returns the problem of a command of cargo.
 fn cargo(words: &[String], page: &Path) -> Result<(), String> {
     let own = words.iter().position(|word| word == "--").unwrap_or(words.len());
     let (of_cargo, of_program) = (&words[..own], words.get(own + 1..).unwrap_or_default());
@@ -180,7 +180,7 @@ fn words_in(code: &str) -> Vec<String> {
     code.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')).map(str::to_owned).collect()
 }
 
-/// What is wrong with a path of a module, such as `steadfast_subscribers::metrics`.
+/// Returns the problem of a module's path, such as `steadfast_subscribers::metrics`.
 fn module(path: &str) -> Result<(), String> {
     let mut segments = path.split("::").filter(|segment| !segment.is_empty());
     let package = segments.next().unwrap_or_default().replace('_', "-");
@@ -246,7 +246,7 @@ fn every_command_path_and_module_of_the_pages_is_there() {
                 test.is_none_or(|test| fs::read_to_string(file).is_ok_and(|code| code.contains(&format!("fn {test}("))))
             };
             let there = files.iter().any(|file| file.exists() && has_test(file));
-            // What a program writes there is not.
+            // A program's own files there are not.
             let made = path.ends_with(".json") && text.contains(&format!("--json {path}"));
             judge(path, if there || made { Ok(()) } else { Err("no such file".to_owned()) });
         }
@@ -299,7 +299,7 @@ fn a_wrong_command_path_or_module_is_seen() {
     assert_eq!(read, [vec!["cargo", "run", "--", "x", "a b"], vec!["steadfast", "man"]]);
 }
 
-/// What is on by default is in what `packaging/` builds.
+/// `packaging/` builds all default features.
 #[test]
 fn what_is_shipped_has_every_feature_that_the_readme_names() {
     let manifest = fs::read_to_string(root().join("crates/gateway/Cargo.toml")).unwrap();

@@ -342,7 +342,7 @@ impl StackBuilder {
     ///
     /// # Errors
     ///
-    /// As those of [`check`](Self::check) and of [`set_budgets`](StackHandle::set_budgets).
+    /// Fails like [`check`](Self::check) and [`set_budgets`](StackHandle::set_budgets).
     pub fn check_with_budgets(&self, config: &Config, budgets: &[Budget]) -> Result<(), ConfigError> {
         Plan::new(config.clone(), &self.context, budgets).map(drop)
     }

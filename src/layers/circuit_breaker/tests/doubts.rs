@@ -200,7 +200,7 @@ async fn a_probe_of_a_silent_provider_waits_ten_seconds_where_a_stream_can_go_on
     }
 }
 
-/// Where no connection can be made and nothing else is left, nobody is kept away for longer than half a second:
+/// Nobody is kept away for longer than half a second if no connection can be made and nothing else is left:
 /// alone, each caller would try too, and the provider sees none of it.
 #[tokio::test(start_paused = true)]
 async fn an_only_way_to_which_no_connection_can_be_made_is_tried_by_all() {

@@ -79,7 +79,7 @@ async fn exchange(
         }
         let Some(Poll::Ready(way)) = another.as_mut().map(|way| way.as_mut().poll(cx)) else { return Poll::Pending };
         another = None;
-        // What it was told meanwhile is a sign that it lives, and a network that is away may come back.
+        // A word meanwhile is a sign that it lives, and a network that is away may come back.
         if waiting.is_unanswered() && (way.is_ok() || waiting.lasts()) { Poll::Ready(Err(way)) } else { Poll::Pending }
     })
     .await;

@@ -148,7 +148,7 @@ impl Refusal {
         if by_caller {
             return Some(Self::new(RefusalReason::Deadline, RefusalScope::Caller).limit(error.message()));
         }
-        // Where several tiers refused or failed, the chain failed, and no single limit.
+        // The chain failed, and no single limit, if several tiers refused or failed.
         if !matches!(error.kind(), ErrorKind::BulkheadFull | ErrorKind::Budget)
             || error.attempts().iter().any(|step| !step.is_local())
         {

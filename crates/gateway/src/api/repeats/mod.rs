@@ -97,7 +97,7 @@ impl Repeats {
         connection: &Arc<ConnectionFailures>,
     ) -> Repeat {
         let session = request.session();
-        // Where the gateway has no keys, callers that show the same one are nearly always one program.
+        // Callers that show the same key are nearly always one program, if the gateway has no keys of its own.
         let session_alone = session.filter(|_| key.is_none());
         let shown = keys::shown(headers).next().filter(|_| key.is_none() && session.is_none());
         let caller = self.seed.hash_one((key, session_alone, shown));

@@ -1,4 +1,4 @@
-//! What a gateway tells of its state and its requests, for people.
+//! The state and the requests of a gateway, in text for people.
 //!
 //! The gateway is the one that knows its fields: what a newer one adds is shown, under the name that it has there.
 

@@ -164,7 +164,7 @@ async fn another_tier_is_asked_after_a_silent_failure_and_after_no_turn_that_was
                     let answer = house.post(path, &[], &hello(stream)).await;
                     match turn {
                         Turn::Silent => answer.assert_clean(&what),
-                        // What another model could answer is refused as before; Anthropic calls a filter a refusal.
+                        // Another model could answer: it is refused as before. Anthropic calls a filter a refusal.
                         Turn::Filtered if host != ANTHROPIC => {
                             assert_eq!(answer.status, 400, "{what}: {}", answer.body)
                         }

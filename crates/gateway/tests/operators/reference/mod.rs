@@ -93,7 +93,7 @@ fn paths() -> String {
     text + &operators + &reviewers
 }
 
-/// What a line of the log is written with.
+/// The levels and the fields of a line of the log.
 #[derive(Default)]
 struct Line {
     levels: BTreeSet<&'static str>,

@@ -55,7 +55,7 @@ fn a_reload_says_what_has_changed_beside_tiers() {
                   budgets: [{ name: all, usd: 5, period: day }]\n";
     served.configure(&text(budget));
     says("budgets.all, alerts.rules.failover, timeout");
-    // What the operator who asks for it gets, in words and in JSON.
+    // The operator who asks for it gets words or JSON.
     let admin = |more: &[&str]| {
         let environment = [("STEADFAST_URL", &*served.url()), ("STEADFAST_ADMIN_KEY", &key)];
         steadfast(["admin", "reload"].into_iter().chain(more.iter().copied()), &environment).out

@@ -109,7 +109,7 @@ fn the_time_to_finish_is_the_files_and_the_option_is_stronger() {
 
 #[test]
 fn the_memory_follows_the_machine_where_only_processes_are_shown() {
-    // What the shipped unit says.
+    // The shipped unit says this.
     let unit = include_str!("../../../../../packaging/systemd/steadfast.service");
     assert!(unit.contains("\nProcSubset=pid\n"));
     let allowed = std::process::Command::new("unshare")
@@ -123,7 +123,7 @@ fn the_memory_follows_the_machine_where_only_processes_are_shown() {
     let machine = text("/proc/meminfo")
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    // As many connections as a quarter of the machine holds, with 32 KiB each in a quarter of that.
+    // A quarter of the machine, and a quarter of that, holds so many connections at 32 KiB each.
     let room = machine.unwrap() * 1024 / 4 / 4 / (32 << 10);
     let config = format!("{}gateway: {{ connections: {} }}\n", saying("word"), room * 2);
     let said = Serve::with(&config).proc_of_processes().start().stop().err;
