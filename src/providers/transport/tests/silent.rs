@@ -218,7 +218,7 @@ async fn a_kept_http1_connection_that_nobody_confirms_is_left_after_two_seconds(
             });
         }
     });
-    let client = crate::providers::transport::HttpClient::new().no_proxy();
+    let client = HttpClient::new().no_proxy();
     let asked = futures_util::future::join_all((0..3).map(|_| client.clone().oneshot(get(&url)))).await;
     assert!(asked.iter().all(Result::is_ok));
     drop(asked);
