@@ -1,7 +1,7 @@
 //! The callers' view while a provider is down.
 //!
 //! Each stack gets the same callers, the same primary with an outage, and a backup that is well. It runs in real time,
-//! a hundred times as fast as it says, for most breakers read the system's clock, which cannot be paused. All stacks
+//! ten times as fast as it says, for most breakers read the system's clock, which cannot be paused. All stacks
 //! run at once, each with providers of its own: nearly all of it is waiting.
 
 mod provider;
@@ -21,7 +21,9 @@ pub use self::{provider::Fault, stacks::OURS};
 use crate::measure::Effort;
 
 /// One second here stands for so many.
-pub const SCALE: u32 = 100;
+///
+/// It is no more, since a stack may take failures of one moment (steadfast: 60 ms) for one fact.
+pub const SCALE: u32 = 10;
 
 /// Returns the time here for a time of the outage: a second, a minute.
 const fn scaled(milliseconds: u64) -> Duration {
@@ -43,7 +45,8 @@ const EVERY: Duration = scaled(500);
 const BEFORE: Duration = scaled(30_000);
 const AFTER: Duration = scaled(180_000);
 
-/// The number of outages of each kind, each longer than the one before by a part of the time that a circuit stays open.
+/// The number of outages of each kind, each longer than the one before by a part of the time from one probe of a silent
+/// provider to the next.
 /// The place in that time at which an outage ends decides which stack is back when.
 const OUTAGES: u32 = 5;
 
@@ -78,7 +81,7 @@ pub fn run(fault: Fault, effort: Effort) -> Vec<Came> {
     runtime.expect("a runtime").block_on(async {
         let mut stacks = Vec::new();
         for stack in stacks::all() {
-            let length = |outage| shortest + COOLDOWN * outage / OUTAGES;
+            let length = |outage| shortest + (COOLDOWN + ATTEMPT) * outage / OUTAGES;
             let drills = (0..OUTAGES).map(|outage| tokio::spawn((stack.drill)(fault, length(outage))));
             stacks.push((stack.who, drills.collect::<Vec<_>>()));
         }

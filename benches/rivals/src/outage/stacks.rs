@@ -66,7 +66,7 @@ fn ours(fault: Fault, length: Duration) -> Drilling {
         })
     };
     let primary = Provider::primary(fault, length);
-    // The defaults, a hundred times as fast. After a silence the default cooldown is twice the wait.
+    // The defaults, as fast as all here. After a silence the default cooldown is twice the wait.
     let circuit = CircuitBreakerLayer::new("primary");
     let circuit = match fault {
         Fault::Errors => circuit.cooldown(scaled(1_000)).cooldown_growth(2.0, scaled(8_000)),

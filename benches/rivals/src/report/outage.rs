@@ -10,11 +10,11 @@ pub fn section(outages: &[(Fault, Vec<Came>)]) -> Section {
         title: "In an outage".to_owned(),
         repeat: "cargo run --release --features liter-llm -- outage".to_owned(),
         text: format!(
-            "Two requests a second; the primary is down for five minutes to almost six, in five runs, and then well \
+            "Two requests a second; the primary is down for five minutes to more than six, in five runs, and then well \
              again, the backup is well. A healthy answer takes 0.5 s, an error 0.2 s; attempts have 30 s, circuits \
              open with five failures (seatbelt: with a tenth of at least five calls) and stay open for 60 s \
              (steadfast: for 1, 2, 4 and then 8 s, or for twice what a call waited in vain). It runs {SCALE} times \
-             as fast, so that a tenth of a second is what can be told apart. Dead attempts are those at the primary \
+             as fast, so that a hundredth of a second is what can be told apart. Dead attempts are those at the primary \
              while it was down; added is to the latency of requests that began in the outage; recovery is from its \
              end to the last request that the primary did not answer.\n"
         ),
