@@ -29,6 +29,10 @@ impl<'a> Chain<'a> {
         for step in steps.iter().filter(|step| step.tier.is_some() || step.deployment.is_some()) {
             match step.next {
                 Next::Skipped => left_out.push(step),
+                // Its provider never saw the request.
+                _ if step.failure == Some(ErrorKind::UnsupportedFeature) && step.status.is_none() => {
+                    left_out.push(step)
+                }
                 // A tier's last failure describes its present state. A refusal by its circuit after that says less than
                 // the failure that opened it.
                 _ if step.failure.is_some() => match failed.iter_mut().find(|known| is_same(known, step)) {

@@ -210,6 +210,26 @@ async fn where_several_tiers_failed_no_single_providers_words_and_status_go_out(
     assert!(chain_of([ErrorKind::Server, ErrorKind::Server]).await.raw().is_some());
 }
 
+/// The issue: the provider's own bytes go out where one tier was asked. One that cannot carry the request was not.
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_cannot_carry_the_request_is_no_tier_that_failed() {
+    let asked = service_fn(|_: LlmRequest| async {
+        let error = LlmError::new(ErrorKind::Server, "no such object").with_dialect(Dialect::OpenAi);
+        Err::<LlmResponse, _>(error.with_raw("{}".into()).with_status(StatusCode::NOT_IMPLEMENTED))
+    });
+    let cannot = || {
+        service_fn(|_: LlmRequest| async {
+            Err::<LlmResponse, _>(LlmError::new(ErrorKind::UnsupportedFeature, "a file's id is another provider's"))
+        })
+    };
+    let layer = FallbackLayer::new("a").tier("b", cannot()).tier("c", cannot());
+    let error = layer.layer(asked).oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
+    assert_eq!(error.attempts().len(), 3, "{error}");
+    let told = error.for_reader(Reader::Caller);
+    assert_eq!(told.raw().map(|raw| &raw[..]), Some(&b"{}"[..]), "{told}");
+    assert_eq!(encode_error(&told, Dialect::OpenAi).0, 501, "{told}");
+}
+
 #[test]
 fn a_refusal_of_the_owners_key_is_not_its_callers() {
     let refused = |kind| {

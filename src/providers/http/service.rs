@@ -8,6 +8,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, response::Parts};
 use http_body_util::BodyExt;
+use memchr::memmem;
 use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt};
 
@@ -311,7 +312,7 @@ fn answer<P: Protocol>(
                     error.note_worked_key();
                 }
             }
-            if caller().is_some() {
+            if caller().is_some() || quotes_an_id(&request, origin.model.as_deref(), &error) {
                 error.note_named_by_caller();
             }
             return Err(origin.stamp(error));
@@ -370,6 +371,19 @@ pub(super) fn error_of<P: Protocol>(
     }
     let _of_doors = request;
     coder.error(&origin.secret, head.status, &head.headers, body, wall_clock::now())
+}
+
+/// Returns true if the provider does not know something whose id stands in the request: a file, say, or a container.
+fn quotes_an_id(request: &LlmRequest, model: Option<&str>, error: &LlmError) -> bool {
+    /// Shorter words are no ids: of those that vendors give, `asst_abc` and the like have 24 characters and more.
+    const SHORTEST: usize = 12;
+    let Some(wire) = request.wire().filter(|_| error.kind() == ErrorKind::NotFound) else { return false };
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+    let is_id = |word: &str| {
+        word.len() >= SHORTEST && word.contains(['-', '_']) && word.contains(|letter: char| letter.is_ascii_digit())
+    };
+    let mut words = error.message().split(|letter| !is_part(letter)).filter(|word| is_id(word) && Some(*word) != model);
+    words.any(|word| memmem::find(wire.body(), word.as_bytes()).is_some())
 }
 
 /// The form of a 200.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use steadfast::{
     BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse,
     error::Reader,
@@ -61,6 +61,34 @@ async fn a_stream_that_breaks_advises_what_a_caller_can_ask_for() {
         let told = error["message"].as_str().unwrap();
         assert_eq!(problem(told), None, "{path}");
         assert!(told.contains("`x-steadfast-commit: complete`"), "{path}: {told}");
+    }
+}
+
+/// Alone a client reads the provider's 404 for a wrong id; only a model that is not there is the owner's mistake.
+#[tokio::test]
+async fn an_id_of_the_callers_that_is_not_there_is_no_fault_of_the_owners() {
+    const UNKNOWN: &str =
+        r#"{"type":"error","error":{"type":"not_found_error","message":"No such object: file-abc123def456"}}"#;
+    const RETIRED: &str = r#"{"type":"error","error":{"type":"not_found_error","message":"no such model: gpt-4o"}}"#;
+    let file = json!([{"type": "file", "file": {"file_id": "file-abc123def456"}}]);
+    let document = json!([{"type": "document", "source": {"type": "file", "file_id": "file-abc123def456"}}]);
+    let input = json!([{"type": "input_file", "file_id": "file-abc123def456"}]);
+    for (path, provider, content) in [
+        (CHAT, "provider: openai, api: chat", file),
+        (MESSAGES, "provider: anthropic", document),
+        (RESPONSES, "provider: openai, api: responses", input),
+    ] {
+        for (said, expected) in [(UNKNOWN, 404), (RETIRED, 502)] {
+            let config = format!("tiers: [{{ name: main, {provider}, model: gpt-4o }}]\n");
+            let (stack, sent) = scripted(&config, &[(404, said)]);
+            let server = Server::with_stack(&stack, None, Settings::default()).await;
+            let mut asked = hello(false);
+            asked["messages"][0]["content"] = content.clone();
+            let answer = server.post(path, &[], &asked).await;
+            assert_eq!(answer.status, expected, "{path}: {}", answer.body);
+            assert_eq!(answer.body == said, expected == 404, "{path}: {}", answer.body);
+            assert_eq!(sent.lock().unwrap().len(), 1, "{path}");
+        }
     }
 }
 
