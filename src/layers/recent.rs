@@ -29,20 +29,6 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         Some(value)
     }
 
-    /// Returns a map of the same keys with other values, without those that map to `None`.
-    pub(crate) fn mapped(&self, capacity: usize, map: impl Fn(&V) -> Option<V>) -> Self
-    where
-        K: Clone,
-    {
-        let mut mapped = Self::new(capacity);
-        for (key, value) in self.iter() {
-            if let Some(value) = map(value) {
-                mapped.insert(key.clone(), value);
-            }
-        }
-        mapped
-    }
-
     /// Iterates over all entries, the older half first: inserting them into another map in this order keeps the
     /// most recent ones.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {

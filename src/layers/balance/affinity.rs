@@ -30,7 +30,8 @@ pub(super) fn key(request: &LlmRequest) -> Option<u64> {
         return Some(of_name(key));
     }
     if let Some(session) = request.session() {
-        return Some(of_name(session.as_bytes()));
+        // Tenants choose the same names, such as `1`, for sessions that share nothing.
+        return Some(of_session(request.tenant().map(|tenant| &**tenant), session));
     }
     match request.wire() {
         Some(wire) => of_wire(wire),
@@ -60,6 +61,14 @@ impl Prefix {
 fn of_name(name: &[u8]) -> u64 {
     let mut prefix = Prefix::default();
     prefix.add(name);
+    prefix.hasher.finish()
+}
+
+fn of_session(tenant: Option<&str>, session: &str) -> u64 {
+    let mut prefix = Prefix::default();
+    for part in [tenant.unwrap_or_default(), "\0", session] {
+        prefix.add(part.as_bytes());
+    }
     prefix.hasher.finish()
 }
 
@@ -221,6 +230,16 @@ mod tests {
         assert_eq!(key(&LlmRequest::prompt("hi")), None);
         let nothing = format!(r#"{{"prompt_cache_key":null,"input":"{}"}}"#, long('x'));
         assert!(key(&ask(nothing)).is_some());
+    }
+
+    #[test]
+    fn a_session_is_its_tenants() {
+        let ask = |tenant: &'static str| {
+            let request = LlmRequest::prompt("hi").with_session("1");
+            key(&request.with_extension(crate::request::BudgetKey::new(tenant)))
+        };
+        assert_eq!(ask("one"), ask("one"));
+        assert_ne!(ask("one"), ask("two"));
     }
 
     #[test]

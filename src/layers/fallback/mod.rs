@@ -68,7 +68,7 @@
 //! A request's failover (`failover.rs`) has a plan, which is settled when it begins, and a progress, which each failure
 //! changes (`progress.rs`). One place makes a request's order (`shared.rs`, `chain`): the order of its feature and of
 //! the model that it names, turned to begin at the tier with that name or model. Its session goes by the same
-//! (`session_key`).
+//! (`session_key`), and belongs to its tenant (`sessions.rs`).
 //!
 //! Fallback and circuit breaker remember whether a tier has ever answered. So a custom leaf needs to say nothing about
 //! its key.
@@ -111,6 +111,7 @@ mod progress;
 mod ramp;
 mod restart;
 mod service;
+mod sessions;
 mod shared;
 mod state;
 mod switch_reports;

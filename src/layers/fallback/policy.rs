@@ -43,7 +43,8 @@ impl SessionSettings {
         Self { policy, capacity: SESSIONS }
     }
 
-    /// Sets how many sessions are kept; the least recently used go first. Default: 10,000.
+    /// Sets how many sessions are kept. A session belongs to its request's [tenant](crate::LlmRequest::tenant); the
+    /// least recently used of the tenant that has the most goes first. Default: 10,000.
     #[must_use]
     pub fn capacity(mut self, sessions: usize) -> Self {
         self.capacity = sessions;

@@ -140,8 +140,8 @@ impl Shared {
         self.config.models.of(model?)
     }
 
-    /// Returns the key of the request's session: each model with a chain of its own, or a tier to begin at, has a
-    /// session of its own.
+    /// Returns the key of the request's session, among those of its tenant: each model with a chain of its own, or a
+    /// tier to begin at, has a session of its own.
     fn session_key<'a>(&self, request: &'a LlmRequest) -> Option<Cow<'a, str>> {
         let session = request.session()?;
         let chain = self.listed(request, self.policy(request));
@@ -318,7 +318,7 @@ impl Shared {
         if self.config.sessions.policy == SessionPolicy::Free {
             return None;
         }
-        self.place(&self.state.session(&self.session_key(request)?)?)
+        self.place(&self.state.session(request.tenant(), &self.session_key(request)?)?)
     }
 
     /// Records that a tier has answered a request that began at `begun`. The passage leads from the chain's first tier,
@@ -331,7 +331,7 @@ impl Shared {
         {
             // The first answer pins; a request that was under way beside it does not move the session.
             let moves = |known: &str| self.config.sessions.policy != SessionPolicy::Pin || self.place(known).is_none();
-            self.state.remember(&session, self.facts(tier).name(), moves);
+            self.state.remember(request.tenant(), &session, self.facts(tier).name(), moves);
         }
         let name = self.facts(tier).name();
         if !self.is_settled(tier) {

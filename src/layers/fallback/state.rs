@@ -11,13 +11,13 @@ use tokio::time::{Duration, Instant};
 use super::{
     layer::Config,
     ramp::Ramp,
+    sessions::Sessions,
     switch_reports::{Direction, SwitchReports},
 };
 use crate::{
     ErrorKind, Event, Events, LlmRequest,
     events::{Failure, report},
     internal::sync::{Mutex, MutexGuard, lock},
-    layers::recent::Recent,
     ledger::Attempt,
 };
 
@@ -26,7 +26,7 @@ pub(super) struct State {
     pub(super) ramp: Ramp,
     serving: Mutex<Serving>,
     /// The tier of each session.
-    sessions: Mutex<Recent<Arc<str>, Arc<str>>>,
+    sessions: Mutex<Sessions>,
     /// The place of the last request that waited for a rate limit, as a fraction of [`SPREAD`].
     spread: AtomicU32,
     /// The requests that wait for a probe that is due.
@@ -102,7 +102,7 @@ impl State {
         Self {
             ramp: Ramp::new(),
             serving: Mutex::default(),
-            sessions: Mutex::new(Recent::new(0)),
+            sessions: Mutex::default(),
             spread: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
         }
@@ -130,7 +130,7 @@ impl State {
         serving.events.clone_from(&config.events);
         self.ramp.set_steps(&config.ramp);
         let mut sessions = lock(&self.sessions);
-        *sessions = sessions.mapped(config.sessions.capacity, |tier| serving.place(tier).map(|_| tier.clone()));
+        *sessions = sessions.kept(config.sessions.capacity, |tier| serving.place(tier).is_some());
         drop(sessions);
         let changes = serving.restart(&before, begins);
         let settled = serving.tiers.iter().map(|tier| tier.settled.clone()).collect();
@@ -138,16 +138,22 @@ impl State {
         settled
     }
 
-    /// Returns the tier of a session.
-    pub(super) fn session(&self, session: &str) -> Option<Arc<str>> {
-        lock(&self.sessions).get(session)
+    /// Returns the tier of a tenant's session.
+    pub(super) fn session(&self, tenant: Option<&Arc<str>>, session: &str) -> Option<Arc<str>> {
+        lock(&self.sessions).get(tenant, session)
     }
 
-    /// Records the tier of a session, if `moves` permits it for the tier so far.
-    pub(super) fn remember(&self, session: &str, tier: &Arc<str>, moves: impl FnOnce(&str) -> bool) {
+    /// Records the tier of a tenant's session, if `moves` permits it for the tier so far.
+    pub(super) fn remember(
+        &self,
+        tenant: Option<&Arc<str>>,
+        session: &str,
+        tier: &Arc<str>,
+        moves: impl FnOnce(&str) -> bool,
+    ) {
         let mut sessions = lock(&self.sessions);
-        if sessions.get(session).is_none_or(|known| moves(&known)) {
-            sessions.insert(session.into(), tier.clone());
+        if sessions.get(tenant, session).is_none_or(|known| moves(&known)) {
+            sessions.insert(tenant.cloned(), session.into(), tier.clone());
         }
     }
 
