@@ -299,8 +299,12 @@ async fn counted(
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
     let (settings, key) = (gateway.lifecycle.current.load_full(), key.map(|Extension(key)| key));
+    let options = RequestOptions::from_headers(&head.headers);
+    if let Err(error) = options.check() {
+        return refusal::refuse(&error, dialect);
+    }
     let permit = key.as_ref().map_or(Ok(None), |key| {
-        key.feature(RequestOptions::from_headers(&head.headers).feature)?;
+        key.feature(options.feature)?;
         key.permit()
     });
     let _permit = match permit {

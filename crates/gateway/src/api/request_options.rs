@@ -15,8 +15,9 @@ pub(crate) struct RequestOptions {
     pub(crate) feature: Option<Box<str>>,
     session: Option<Box<str>>,
     idempotency_key: Option<Box<str>>,
-    /// True for a key that is too long to keep. It must not pass for none: the repeat would be a second call.
-    key_is_too_long: bool,
+    /// The header of a name that cannot be kept. It must not pass for none: under no feature the request would be
+    /// outside of the feature's limits, and the repeat of a key would be a second call.
+    invalid: Option<&'static str>,
     /// The time that the caller gives its request.
     pub(crate) timeout: Option<Duration>,
     no_fallback: bool,
@@ -43,14 +44,29 @@ impl RequestOptions {
             notes.extend(senseless(headers, TIMEOUTS_S, "no number of seconds"));
         }
         for name in [NO_FALLBACK, EXPLAIN] {
-            let said = first(headers, &[name]).is_some_and(|word| yes_or_no(word).is_none());
-            notes.extend(said.then(|| ignored(name, "neither 1 nor 0")));
+            let said = headers.get(name).is_some_and(|word| !word.as_bytes().trim_ascii().is_empty());
+            let senseless = said && first(headers, &[name]).and_then(yes_or_no).is_none();
+            notes.extend(senseless.then(|| ignored(name, "neither 1 nor 0")));
         }
+        let mut invalid = None;
+        let [feature, session, idempotency_key] = [FEATURES, SESSIONS, IDEMPOTENCY_KEYS].map(|names| {
+            let (header, said) = names.iter().find_map(|name| Some((*name, headers.get(*name)?)))?;
+            match read_name(said) {
+                // A key that a program forgot to fill in is no wish to repeat the call.
+                Some("") if names == IDEMPOTENCY_KEYS => invalid = invalid.or(Some(header)),
+                Some("") => {}
+                Some(name) => return Some(name.into()),
+                None if is_own(header) => invalid = invalid.or(Some(header)),
+                // Other gateways' sessions and clients' own may be any text.
+                None => notes.push(ignored(header, NO_NAME)),
+            }
+            None
+        });
         Self {
-            feature: text(headers, FEATURES),
-            session: text(headers, SESSIONS),
-            idempotency_key: text(headers, IDEMPOTENCY_KEYS),
-            key_is_too_long: first(headers, IDEMPOTENCY_KEYS).is_some_and(|key| key.len() > MAX_NAME),
+            feature,
+            session,
+            idempotency_key,
+            invalid,
             timeout,
             no_fallback: flag(headers, NO_FALLBACK),
             human: HumanOptions::from_headers(headers),
@@ -61,13 +77,24 @@ impl RequestOptions {
         }
     }
 
+    /// Checks the names of a feature, a session and an idempotency key.
+    ///
+    /// # Errors
+    ///
+    /// One cannot be kept.
+    pub(crate) fn check(&self) -> Result<(), LlmError> {
+        let Some(header) = self.invalid else { return Ok(()) };
+        Err(LlmError::new(ErrorKind::InvalidRequest, format!("{header}: {NO_NAME}")))
+    }
+
     /// Applies the options to a request. The gateway always keeps the whole decision record.
     ///
     /// # Errors
     ///
-    /// The commit point is invalid: a typing error must not turn a whole answer into half of one. The idempotency key
-    /// is too long. A [`HumanOptions`] is invalid.
+    /// Those of [`check`](Self::check). The commit point is invalid: a typing error must not turn a whole answer into
+    /// half of one. A [`HumanOptions`] is invalid.
     pub(crate) fn apply(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
+        self.check()?;
         request = request.explain();
         if let Some(feature) = &self.feature {
             request = request.with_feature(&**feature);
@@ -77,10 +104,6 @@ impl RequestOptions {
         }
         if let Some(key) = &self.idempotency_key {
             request = request.with_idempotency_key(&**key);
-        }
-        if self.key_is_too_long {
-            let problem = format!("{}: a key may have {MAX_NAME} bytes", IDEMPOTENCY_KEYS[0]);
-            return Err(LlmError::new(ErrorKind::InvalidRequest, problem));
         }
         if let Some(timeout) = self.timeout {
             request = request.with_timeout(timeout);
@@ -213,14 +236,21 @@ const MAX_CONTEXT: usize = 4096;
 
 /// The longest name, session or key, in bytes: the gateway keeps and shows it.
 const MAX_NAME: usize = 256;
+const NO_NAME: &str = "no name of 1 to 256 visible ASCII characters";
+
+/// Returns a header's value if it is a name, or blank.
+fn read_name(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok().map(str::trim).filter(|name| name.len() <= MAX_NAME)
+}
+
+/// Returns true for a header that callers set for this gateway alone, or whose meaning a repeat depends on.
+fn is_own(header: &str) -> bool {
+    header.starts_with("x-steadfast-") || IDEMPOTENCY_KEYS.contains(&header)
+}
 
 fn first<'a>(headers: &'a HeaderMap, names: &[&str]) -> Option<&'a str> {
     let value = names.iter().find_map(|name| headers.get(*name))?.to_str().ok()?.trim();
     (!value.is_empty()).then_some(value)
-}
-
-fn text(headers: &HeaderMap, names: &[&str]) -> Option<Box<str>> {
-    first(headers, names).filter(|value| value.len() <= MAX_NAME).map(Into::into)
 }
 
 fn flag(headers: &HeaderMap, name: &str) -> bool {
@@ -373,6 +403,49 @@ mod tests {
         let request = options.apply(LlmRequest::prompt("hello")).unwrap();
         assert_eq!((request.feature(), request.session()), (Some("chat"), Some("s-1")));
         assert_eq!((request.idempotency_key(), request.is_first_tier_only()), (Some("k-1"), true));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_kept_is_refused_and_never_taken_for_none() {
+        let long = "k".repeat(MAX_NAME + 1);
+        let values: [&[u8]; 6] = [
+            "Büro-17".as_bytes(),
+            b"B\xfcro-17",
+            b"\xff",
+            "\u{212a}".as_bytes(),
+            "a\u{a0}".as_bytes(),
+            long.as_bytes(),
+        ];
+        let own = ["x-steadfast-feature", "x-steadfast-session", "idempotency-key", "x-steadfast-idempotency-key"];
+        let foreign = ["x-claude-code-session-id", "x-litellm-session-id", "session-id", "session_id"];
+        for value in values {
+            let put = |name: &'static str| {
+                let value = HeaderValue::from_bytes(value).unwrap();
+                RequestOptions::from_headers(&HeaderMap::from_iter([(HeaderName::from_static(name), value)]))
+            };
+            for name in own {
+                let options = put(name);
+                let error = options.apply(LlmRequest::prompt("hello")).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{name}");
+                assert_eq!(error.message(), format!("{name}: no name of 1 to 256 visible ASCII characters"));
+                assert!(options.check().is_err() && options.notes.is_empty(), "{name}");
+            }
+            for name in foreign {
+                let options = put(name);
+                let request = options.apply(LlmRequest::prompt("hello")).unwrap();
+                assert_eq!((request.session(), options.notes.len()), (None, 1), "{name}");
+                assert!(options.notes[0].starts_with(name), "{:?}", options.notes);
+            }
+            for name in [EXPLAIN, NO_FALLBACK, TIMEOUTS_MS[0]] {
+                assert_eq!(put(name).notes.len(), 1, "{name}");
+            }
+        }
+        for (value, kept) in [(" a b\t", Some("a b")), ("~!\"#", Some("~!\"#")), ("", None), (" \t", None)] {
+            let options = RequestOptions::from_headers(&headers(&[("idempotency-key", value)]));
+            let key =
+                options.apply(LlmRequest::prompt("hello")).map(|request| request.idempotency_key().map(str::to_owned));
+            assert_eq!(key.ok().flatten().as_deref(), kept, "{value:?}");
+        }
     }
 
     #[test]
