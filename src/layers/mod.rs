@@ -105,6 +105,7 @@ pub(crate) mod recent;
 pub(crate) mod recent_times;
 pub mod retry;
 pub mod route;
+pub(crate) mod shares;
 pub(crate) mod text_similarity;
 pub mod timeout;
 pub(crate) mod totals;

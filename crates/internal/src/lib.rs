@@ -10,5 +10,6 @@ pub mod histogram;
 pub mod mix;
 pub mod quick_hash;
 pub mod sharded;
+pub mod shares;
 pub mod sync;
 pub mod wall_clock;
