@@ -23,6 +23,30 @@ pub enum ReachedLimit {
         /// True if the cap counts a single feature's requests.
         of_feature: bool,
     },
+    /// A [cap](crate::layers::budget::Cap) that has room, but for what requests in flight have reserved: it is free
+    /// again
+    /// as they end.
+    Reserved {
+        /// The cap's name.
+        cap: Arc<str>,
+        /// True if the cap counts a single key's requests.
+        of_key: bool,
+        /// True if the cap counts a single feature's requests.
+        of_feature: bool,
+    },
+    /// The share of the request's key of this limit, while other keys want the rest.
+    Share(Box<Self>),
+}
+
+impl ReachedLimit {
+    /// Returns true if the limit has room again as soon as others' requests end, though it is about money.
+    pub fn is_momentary_cap(&self) -> bool {
+        match self {
+            Self::Reserved { .. } => true,
+            Self::Share(of) => matches!(**of, Self::Spending { .. }),
+            _ => false,
+        }
+    }
 }
 
 impl LlmError {

@@ -336,7 +336,9 @@ impl LlmError {
 
     /// The failure's kind for a caller, to whom a provider's rate limit is one also while a circuit keeps to it.
     pub(crate) fn kind_for_caller(&self) -> ErrorKind {
-        if self.0.rate_limit { ErrorKind::RateLimited } else { self.kind() }
+        let is_momentary =
+            self.kind() == ErrorKind::Budget && self.0.limit.as_ref().is_some_and(ReachedLimit::is_momentary_cap);
+        if self.0.rate_limit || is_momentary { ErrorKind::RateLimited } else { self.kind() }
     }
 
     /// Marks a refusal of the caller's own key as one of a key that has worked before.

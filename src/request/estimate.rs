@@ -1,11 +1,24 @@
 //! The tokens that a request may cost, before a provider counts them.
 
 use super::{CallerPart, Content, LlmRequest};
-use crate::estimate::{self, CHARS_PER_TOKEN};
+use crate::{
+    estimate::{self, CHARS_PER_TOKEN},
+    models::FamilyTable,
+};
 
 /// The answer to expect if the request does not bound it. Common answers are shorter, and the actual tokens correct
 /// it.
 const ANSWER: u64 = 1024;
+
+/// The longest answer that is reserved for a model that the table of families does not know: no family of the table has
+/// a longer one.
+pub(crate) const LONGEST_ANSWER: u64 = 128_000;
+
+/// Returns the tokens of the longest answer that a model gives.
+pub(crate) fn longest_answer(model: Option<&str>) -> u64 {
+    let known = model.and_then(|model| FamilyTable::builtin_ref().family(model).max_output());
+    known.map_or(LONGEST_ANSWER, u64::from)
+}
 
 impl LlmRequest {
     /// Returns the tokens of the prompt, and of the prompt with the longest answer that the request allows.
@@ -15,13 +28,19 @@ impl LlmRequest {
         (small(prompt), small(prompt.saturating_add(answer.unwrap_or(ANSWER))))
     }
 
-    /// Returns both separately; for the answer only the request's own limit.
+    /// Returns both separately; for the answer only the request's own limit. A limit beyond the model's longest answer
+    /// is that: no provider gives more.
     pub(crate) fn estimated_parts(&self) -> (u64, Option<u64>) {
+        self.estimated_parts_within(longest_answer(self.model()))
+    }
+
+    /// Returns the same for a service whose longest answer has so many tokens.
+    pub(crate) fn estimated_parts_within(&self, longest: u64) -> (u64, Option<u64>) {
         if let Some(call) = self.opaque() {
-            return (call.estimated_units(), Some(call.estimated_answer()));
+            return (call.estimated_units(), Some(call.estimated_answer().min(longest)));
         }
         match self.chat() {
-            Ok(chat) => (estimate::prompt(chat), chat.max_tokens.map(u64::from)),
+            Ok(chat) => (estimate::prompt(chat), chat.max_tokens.map(|limit| u64::from(limit).min(longest))),
             // The bytes cannot be decoded here: only their length is known.
             Err(_) => (u64::from(self.glanced_prompt()), None),
         }
@@ -71,7 +90,29 @@ mod tests {
         let chat = Chat::new([Message::user("x".repeat(400))]).system("y".repeat(40));
         assert_eq!(LlmRequest::from(chat.clone().max_tokens(50)).estimated_tokens(), (110, 160));
         assert_eq!(LlmRequest::from(chat).estimated_tokens(), (110, 110 + ANSWER as u32));
-        assert_eq!(LlmRequest::from(Chat::default().max_tokens(u32::MAX)).estimated_tokens().1, u32::MAX);
+    }
+
+    #[test]
+    fn no_more_is_reserved_than_the_model_can_give() {
+        for (model, longest) in [
+            (Some("claude-sonnet-4-5"), 64_000),
+            (Some("anthropic/claude-sonnet-4-5-20250929"), 64_000),
+            (Some("gpt-4o"), 16_384),
+            (Some("gpt-4.1-mini"), 32_768),
+            (Some("gemini-2.5-pro"), 65_535),
+            (Some("somebodys-own"), LONGEST_ANSWER),
+            (None, LONGEST_ANSWER),
+        ] {
+            for max_tokens in [1, 1024, 4096, 133_333_280, u32::MAX] {
+                let chat = Chat { model: model.map(Into::into), ..Chat::default() }.max_tokens(max_tokens);
+                let expected = u64::from(max_tokens).min(longest);
+                assert_eq!(LlmRequest::from(chat).estimated_parts().1, Some(expected), "{model:?}, {max_tokens}");
+            }
+        }
+        let table = FamilyTable::builtin();
+        for family in table.families() {
+            assert!(family.max_output().is_none_or(|most| u64::from(most) <= LONGEST_ANSWER), "{}", family.name());
+        }
     }
 
     #[test]

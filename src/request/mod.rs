@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{Extensions, StatusCode};
 use tokio::time::Instant;
 
+pub(crate) use self::estimate::{LONGEST_ANSWER, longest_answer};
 pub use self::{
     known_failures::KnownFailures,
     owner::{BudgetKey, Tenant},

@@ -18,7 +18,10 @@ use crate::{
     body::admission::{Gate, Outcome, SoFar, Ticket},
     error::ReachedLimit,
     internal::sync::{Mutex, lock},
-    layers::recent::Recent,
+    layers::{
+        recent::Recent,
+        shares::{AGAIN_AFTER, Hold, Level, Shares, Verdict},
+    },
     ledger,
     prices::{PriceTable, Usd},
 };
@@ -105,15 +108,35 @@ pub(super) struct Account {
     name: Arc<str>,
     /// Shared by all layers of one state.
     pub(super) meter: Arc<Meter>,
+    /// The reservations of each key under a cap that several keys share. Shared likewise.
+    pub(super) shares: Arc<Shares>,
+}
+
+/// A reservation of an amount.
+pub(super) struct Reserved {
+    /// The period in which it counts.
+    pub(super) period: u8,
+    /// True if nothing is reserved, and only the cost will count.
+    pub(super) is_empty: bool,
+    /// The level to which the request must step down.
+    pub(super) step_down: Option<u8>,
+    /// The key's part of a cap that several keys share.
+    pub(super) hold: Option<Hold>,
+}
+
+impl Reserved {
+    fn of(period: u8) -> Self {
+        Self { period, is_empty: false, step_down: None, hold: None }
+    }
 }
 
 impl Account {
-    pub(super) fn new(rule: Arc<Rule>, key: Option<Arc<str>>, meter: Arc<Meter>) -> Self {
+    pub(super) fn new(rule: Arc<Rule>, key: Option<Arc<str>>, meter: Arc<Meter>, shares: Arc<Shares>) -> Self {
         let name = match &key {
             None => rule.cap.name.clone(),
             Some(key) => format!("{} ({key})", rule.cap.name).into(),
         };
-        Self { rule, key, name, meter }
+        Self { rule, key, name, meter, shares }
     }
 
     /// Begins a new period if the last one is over.
@@ -128,26 +151,60 @@ impl Account {
         }
     }
 
-    /// Reserves an amount for a request, in billionths of a dollar. Returns the period in which it counts, and the
-    /// level to which the request must step down.
+    /// Reserves an amount for a request of this key, in billionths of a dollar.
     ///
     /// # Errors
     ///
     /// Fails if the cap refuses it.
     #[inline]
-    pub(super) fn reserve(&self, amount: u64, now: Instant) -> Result<(u8, Option<u8>), LlmError> {
+    pub(super) fn reserve(&self, amount: u64, key: Option<&Arc<str>>, now: Instant) -> Result<Reserved, LlmError> {
         self.turn(now);
         let limit = self.rule.limit();
         let at_cap = self.rule.cap.at_cap;
+        // What only warns takes nothing from anybody.
+        let is_shared = self.rule.cap.key == Keys::All && at_cap != AtCap::Warn;
+        if let Some(key) = key.filter(|_| is_shared && amount > 0) {
+            return self.reserve_share(amount, limit, key, now);
+        }
         let reserved = self.meter.reserve(amount, limit, at_cap != AtCap::Refuse);
         if reserved.fits {
-            return Ok((reserved.period, None));
+            return Ok(Reserved::of(reserved.period));
         }
         self.reached(reserved.period, now);
         match at_cap {
-            AtCap::Warn => Ok((reserved.period, None)),
-            AtCap::StepDown(level) => Ok((reserved.period, Some(level))),
+            AtCap::Warn => Ok(Reserved::of(reserved.period)),
+            AtCap::StepDown(level) => Ok(Reserved { step_down: Some(level), ..Reserved::of(reserved.period) }),
             AtCap::Refuse => Err(self.refusal(amount, limit, now)),
+        }
+    }
+
+    /// Reserves under a cap that several keys share: what is not spent is for all of them.
+    fn reserve_share(&self, amount: u64, limit: u64, key: &Arc<str>, now: Instant) -> Result<Reserved, LlmError> {
+        let level = || {
+            let (spent, used) = self.meter.amounts();
+            Level { limit: limit.saturating_sub(spent), used: used - spent }
+        };
+        let grant = || {
+            let reserved = self.meter.reserve(amount, limit, false);
+            if reserved.fits { Ok(reserved) } else { Err(reserved) }
+        };
+        let verdict = self.shares.take(key, amount, now, level, grant);
+        if let Verdict::Granted(reserved) = verdict {
+            let hold = Hold::new(self.shares.clone(), key.clone(), amount);
+            return Ok(Reserved { hold: Some(hold), ..Reserved::of(reserved.period) });
+        }
+        if let Verdict::Full(reserved) = verdict {
+            self.reached(reserved.period, now);
+        }
+        match self.rule.cap.at_cap {
+            AtCap::StepDown(level) => {
+                // What goes beyond a share takes nothing from those who are within theirs.
+                let is_empty = verdict == Verdict::OverShare;
+                let period = self.meter.reserve(if is_empty { 0 } else { amount }, limit, true).period;
+                Ok(Reserved { step_down: Some(level), is_empty, ..Reserved::of(period) })
+            }
+            _ if verdict == Verdict::OverShare => Err(self.over_share(amount, limit, key, now)),
+            _ => Err(self.refusal(amount, limit, now)),
         }
     }
 
@@ -214,27 +271,47 @@ impl Account {
     #[cold]
     fn refusal(&self, amount: u64, limit: u64, now: Instant) -> LlmError {
         let (spent, used) = self.meter.amounts();
-        let [spent, reserved, limit_is, asked] =
+        let [spent_is, reserved, limit_is, asked] =
             [spent, used - spent, limit, amount].map(|nanos| cents(Usd::from_nanos(nanos)));
-        let resets = Moment(self.meter.ends());
         let (name, period) = (&self.name, self.rule.cap.period);
-        let (message, retry_at) = if amount > limit && limit > 0 {
-            (format!("the cap {name:?}: the request alone may cost {asked}, and {limit_is} is all of it"), None)
+        let of = format!(
+            "the cap {name:?}: of {limit_is} per {period}, {spent_is} is spent and {reserved} reserved, and the request may \
+             cost {asked}"
+        );
+        let (of_key, of_feature) = self.whose();
+        let cap = self.name.clone();
+        let spending = ReachedLimit::Spending { cap: cap.clone(), of_key, of_feature };
+        let (message, retry_at, limit) = if amount > limit && limit > 0 {
+            let message = format!("the cap {name:?}: the request alone may cost {asked}, and {limit_is} is all of it");
+            (message, None, spending)
+        } else if spent < limit && spent.saturating_add(amount) <= limit {
+            let message = format!("{of}; the reserved amount is free again as its requests end");
+            (message, now.checked_add(AGAIN_AFTER), ReachedLimit::Reserved { cap, of_key, of_feature })
         } else {
-            let message = format!(
-                "the cap {name:?}: of {limit_is} per {period}, {spent} is spent and {reserved} reserved, and the request may \
-                 cost {asked}; it resets at {resets}"
-            );
-            (message, Some(self.resets_at()))
+            (format!("{of}; it resets at {}", Moment(self.meter.ends())), Some(self.resets_at()), spending)
         };
-        let mut error = LlmError::new(ErrorKind::Budget, message).with_retry_at(retry_at);
-        error.reach(ReachedLimit::Spending {
-            cap: self.name.clone(),
-            of_key: self.rule.cap.key != Keys::All,
-            of_feature: self.rule.cap.feature.is_some(),
-        });
-        ledger::note(&mut error, now);
-        error
+        refused(message, retry_at, limit, now)
+    }
+
+    /// Returns the refusal of a key that holds its share.
+    #[cold]
+    fn over_share(&self, amount: u64, limit: u64, key: &Arc<str>, now: Instant) -> LlmError {
+        let (spent, used) = self.meter.amounts();
+        let [spent, reserved, limit_is, asked, own] =
+            [spent, used - spent, limit, amount, self.shares.held(key)].map(|nanos| cents(Usd::from_nanos(nanos)));
+        let message = format!(
+            "the cap {:?}: of {limit_is} per {}, {spent} is spent and {reserved} reserved, {own} of it by the key {key:?}, and \
+             the request may cost {asked}; other keys want the rest",
+            self.name, self.rule.cap.period
+        );
+        let (of_key, of_feature) = self.whose();
+        let spending = ReachedLimit::Spending { cap: self.name.clone(), of_key, of_feature };
+        refused(message, now.checked_add(AGAIN_AFTER), ReachedLimit::Share(Box::new(spending)), now)
+    }
+
+    /// Returns whether the cap is of a single key, and of a single feature.
+    fn whose(&self) -> (bool, bool) {
+        (self.rule.cap.key != Keys::All, self.rule.cap.feature.is_some())
     }
 
     fn send(&self, event: impl FnOnce() -> Event) {
@@ -242,6 +319,13 @@ impl Account {
             events.send(event());
         }
     }
+}
+
+fn refused(message: String, retry_at: Option<Instant>, limit: ReachedLimit, now: Instant) -> LlmError {
+    let mut error = LlmError::new(ErrorKind::Budget, message).with_retry_at(retry_at);
+    error.reach(limit);
+    ledger::note(&mut error, now);
+    error
 }
 
 /// Rounds up to the hundredth of a cent, for people to read.
@@ -285,16 +369,31 @@ impl Gate for Account {
         self.settle_with(ticket, outcome, &SoFar::default);
     }
 
-    /// Counts the tokens reported so far for an answer that broke or was dropped, and at least the text that came.
-    /// If the provider reported none, the cost is unknown, and the reserved amount counts as spent if it is more.
+    /// Counts the tokens reported so far for an answer that broke or was dropped, and at least its prompt and the text
+    /// that came. The law is one for all providers, whenever they report their tokens.
     fn settle_with<'a>(&self, ticket: &Ticket, _: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
         let slip = Slip::of(ticket);
-        let cost = slip.price.map_or(0, |price| {
-            let so_far = so_far();
-            let cost = self.rule.common.prices.at(price).cost(&so_far.used(ticket.prompt)).nanos();
-            if so_far.usage.is_some() { cost } else { cost.max(slip.amount()) }
-        });
+        let cost =
+            slip.price.map_or(0, |price| self.rule.common.prices.at(price).cost(&so_far().used(ticket.prompt)).nanos());
         self.count(slip.period, slip.amount(), cost);
+    }
+}
+
+/// A key's reservation under a shared cap, as a gate: it gives the key's part back with the rest.
+pub(super) struct HeldAccount {
+    pub(super) account: Arc<Account>,
+    pub(super) hold: Hold,
+}
+
+impl Gate for HeldAccount {
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
+        self.account.settle(ticket, outcome);
+        self.hold.give_back();
+    }
+
+    fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
+        self.account.settle_with(ticket, outcome, so_far);
+        self.hold.give_back();
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use pin_project::{pin_project, pinned_drop};
+use tokio::time::Instant;
 use tower::Service;
 
 use super::{reservation::Reservation, shared::Shared};
@@ -15,8 +16,8 @@ use crate::{LlmError, LlmRequest, LlmResponse, LlmService, layers::call::Call};
 
 /// The future of [`Budget`](super::Budget).
 ///
-/// Dropping it before its call was made releases its reservation. After that the provider's work is unknown, and
-/// the reserved amount counts as spent.
+/// Dropping it before its call was made releases its reservation. After that the provider may have worked: the prompt
+/// counts, and of a whole answer as much as the time allows.
 #[pin_project(PinnedDrop)]
 pub struct ResponseFuture<S: Service<LlmRequest>> {
     #[pin]
@@ -80,8 +81,8 @@ impl<S: Service<LlmRequest>> PinnedDrop for ResponseFuture<S> {
         let this = self.project();
         if let State::Calling(Call::Calling(_)) = &*this.state {
             let reservation = mem::take(this.reservation);
-            let amount = reservation.amount();
-            reservation.settle(amount);
+            let cost = reservation.unseen(&this.shared.common, Instant::now());
+            reservation.settle(cost);
         }
     }
 }

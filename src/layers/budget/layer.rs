@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tower::Layer;
 
 use super::{Budget, BudgetHandle, Cap, account::Common, calendar::Anchor, shared::Shared};
-use crate::{Events, InvalidConfig, internal::wall_clock, prices::PriceTable};
+use crate::{Events, InvalidConfig, internal::wall_clock, prices::PriceTable, request::longest_answer};
 
 /// Applies [`Budget`]. See the [module docs](super).
 ///
@@ -20,6 +20,8 @@ pub struct BudgetLayer {
     caps: Vec<Cap>,
     /// The index of the price at which requests are reserved.
     model: Option<u32>,
+    /// The longest answer of that model; 0 if it is not set.
+    longest: u64,
     default_output: u64,
     keys: usize,
     events: Option<Events>,
@@ -43,6 +45,7 @@ impl BudgetLayer {
             prices,
             caps: Vec::new(),
             model: None,
+            longest: 0,
             default_output: DEFAULT_OUTPUT,
             keys: KEYS,
             events: None,
@@ -71,6 +74,7 @@ impl BudgetLayer {
     /// Fails if the model has no price.
     pub fn model(mut self, provider: Option<&str>, model: &str) -> Result<Self, InvalidConfig> {
         self.model = Some(self.place(provider, model)?);
+        self.longest = longest_answer(Some(model));
         Ok(self.changed())
     }
 
@@ -148,7 +152,14 @@ impl BudgetLayer {
                 (None, None) => Anchor::new(Instant::now(), wall_clock::since_1970()),
             };
             let common = Common::new(self.prices.clone(), self.events.clone(), anchor);
-            Arc::new(Shared::new(common, self.caps.clone(), self.model, self.default_output, self.keys, state))
+            Arc::new(Shared::new(
+                common,
+                self.caps.clone(),
+                (self.model, self.longest),
+                self.default_output,
+                self.keys,
+                state,
+            ))
         };
         self.shared.get_or_init(make).clone()
     }

@@ -19,18 +19,28 @@
 //!
 //! A request reserves its likely cost before it is sent. That is its prompt, estimated at a token for four bytes,
 //! and its `max_tokens` ([`default_output`](BudgetLayer::default_output) if it sets none), at the price of its
-//! model. A request in wire form is decoded for that. A cap that refuses lets the request go only if the amount
+//! model. No more is reserved than the model's longest answer, as the [families](crate::models) of models know it, or
+//! 128,000 tokens. A request in wire form is decoded for that. A cap that refuses lets the request go only if the
+//! amount
 //! fits beside the spent and reserved ones. When the answer ends, its actual cost replaces the reservation.
 //! Spending therefore exceeds a cap by no more than the costs of requests in flight above their reservations.
 //!
 //! - An attempt that failed after it had used tokens counts by them (an answer of the wrong shape, for one).
 //! - A stream that breaks or is dropped counts by the tokens that the provider has reported so far, and at least by
-//!   its prompt and the text that came, a token for four bytes. Some providers report tokens only at the end. The
-//!   reserved amount then counts as spent if it is more. So it does for a call that timed out or whose caller left:
-//!   the provider may have worked all the same, and charge for it.
+//!   its prompt and the text that came, a token for four bytes. The law is the same for providers that report tokens
+//!   only at the end.
+//! - A call that timed out, or whose caller left before its answer, counts by its prompt. The provider may have worked
+//!   on a whole answer all the same: 250 tokens for each second count, up to the reserved ones.
 //! - A failure before the provider worked (refused here, no connection, an error status) releases the reservation.
 //! - A model without a price costs nothing, with one warning in the log for each. [`check`](BudgetLayer::check) and
 //!   [`model`](BudgetLayer::model) detect that at the start.
+//!
+//! # Shares
+//!
+//! Under a cap that several [keys](BudgetKey) share, none keeps the others out by what it reserves. While others
+//! reserve, or did so in the last half minute, a key beyond its even share leaves them what they have lately wanted,
+//! and a quarter of what is not spent. A key that is alone may reserve all of it. A refusal by what is *reserved* is
+//! worth another try in a second, and says so; one by what is spent waits for the next period.
 //!
 //! A request counts in the period in which it was admitted. Periods go by the calendar in UTC. A new one begins
 //! with the next request, or the next use of the handle.
@@ -55,10 +65,12 @@
 //!     Ok::<_, LlmError>(LlmResponse::from_message(message).with_model("openai", "gpt-4o"))
 //! });
 //! let cent = Usd::from_dollars(0.01).unwrap();
-//! let layer = BudgetLayer::new(PriceTable::builtin()).cap(Cap::new("chat per day", cent, Period::Day).feature("chat"));
+//! let layer = BudgetLayer::new(PriceTable::builtin()).cap(Cap::new("chat per day", cent,
+//! Period::Day).feature("chat"));
 //! let (budget, llm) = (layer.handle(), layer.layer(leaf));
 //!
-//! let ask = || LlmRequest::from(Chat::new([Message::user("hello")]).model("gpt-4o").max_tokens(500)).with_feature("chat");
+//! let ask = ||
+//! LlmRequest::from(Chat::new([Message::user("hello")]).model("gpt-4o").max_tokens(500)).with_feature("chat");
 //! let answer = llm.clone().oneshot(ask()).await.unwrap();
 //! assert_eq!(answer.cost().unwrap().to_string(), "$0.0075");
 //! assert_eq!(budget.spent("chat per day"), answer.cost().unwrap());

@@ -1,50 +1,100 @@
 use std::{fmt, sync::Arc};
 
-use super::account::Account;
+use tokio::time::Instant;
+
+use super::account::{Account, Common};
+use crate::{chat::Usage, layers::shares::Hold};
 
 /// A request's reservations under each cap that counts it. Dropping it releases them all.
 #[derive(Default)]
 pub(super) struct Reservation {
     /// Few caps count one request.
-    few: [Option<(Arc<Account>, u8)>; FEW],
-    more: Vec<(Arc<Account>, u8)>,
+    few: [Option<Entry>; FEW],
+    more: Vec<Entry>,
     /// The index of the price at which it was reserved.
     pub(super) price: Option<u32>,
-    /// The reserved amount, equal under each cap, in millionths of a dollar.
+    /// The amount to reserve under each cap, in millionths of a dollar.
     pub(super) reserved: u32,
     /// The approximate number of tokens in the prompt.
     pub(super) prompt: u32,
+    /// The reserved tokens of the answer.
+    pub(super) output: u32,
+    /// True if the answer comes in pieces.
+    pub(super) stream: bool,
+    /// The time of the admission.
+    pub(super) begun: Option<Instant>,
+}
+
+/// A reservation under one cap.
+pub(super) struct Entry {
+    pub(super) account: Arc<Account>,
+    /// The period in which it counts.
+    pub(super) period: u8,
+    /// The reserved amount, in millionths of a dollar. A request that steps down beyond its key's share reserves
+    /// nothing.
+    pub(super) reserved: u32,
+    /// The key's part of a shared cap.
+    pub(super) hold: Option<Hold>,
+}
+
+impl Entry {
+    /// Counts this cost as spent, and releases the rest.
+    fn settle(self, cost: u64) {
+        self.account.count(self.period, nanos(self.reserved), cost);
+    }
+}
+
+/// Returns an amount of millionths of a dollar in billionths.
+fn nanos(millionths: u32) -> u64 {
+    u64::from(millionths) * 1000
 }
 
 const FEW: usize = 3;
 
+/// The tokens that a provider writes in a second while nobody sees them. Fast providers write about as many.
+const UNSEEN_PACE: f64 = 250.0;
+
 impl Reservation {
     /// Returns the reserved amount, in billionths of a dollar.
     pub(super) fn amount(&self) -> u64 {
-        u64::from(self.reserved) * 1000
+        nanos(self.reserved)
+    }
+
+    /// Returns the cost, in billionths of a dollar, of a call that ended without an answer, though the provider may
+    /// have
+    /// worked. It is the prompt, and of a whole answer the part that the time allows: a stream would have shown its
+    /// own.
+    pub(super) fn unseen(&self, common: &Common, now: Instant) -> u64 {
+        let Some(price) = self.price else { return 0 };
+        let output = match self.begun {
+            Some(begun) if !self.stream => {
+                let seconds = now.saturating_duration_since(begun).as_secs_f64();
+                // The cast saturates.
+                ((seconds * UNSEEN_PACE).ceil() as u64).min(self.output.into())
+            }
+            _ => 0,
+        };
+        common.prices.at(price).cost(&Usage::new(self.prompt.into(), output)).nanos().min(self.amount())
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.few[0].is_none()
     }
 
-    pub(super) fn push(&mut self, account: Arc<Account>, period: u8) {
+    pub(super) fn push(&mut self, entry: Entry) {
         match self.few.iter_mut().find(|place| place.is_none()) {
-            Some(place) => *place = Some((account, period)),
-            None => self.more.push((account, period)),
+            Some(place) => *place = Some(entry),
+            None => self.more.push(entry),
         }
     }
 
     /// Counts this cost as spent, and releases the rest.
     pub(super) fn settle(self, cost: u64) {
-        let amount = self.amount();
-        for (account, period) in self.release() {
-            account.count(period, amount, cost);
-        }
+        self.release().for_each(|entry| entry.settle(cost));
     }
 
     /// Returns the reservations; the caller must settle them.
-    pub(super) fn release(mut self) -> impl Iterator<Item = (Arc<Account>, u8)> {
+    pub(super) fn release(mut self) -> impl Iterator<Item = Entry> {
         let few = std::mem::take(&mut self.few);
         few.into_iter().flatten().chain(std::mem::take(&mut self.more))
     }
@@ -52,10 +102,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let amount = self.amount();
-        for (account, period) in self.few.iter_mut().filter_map(Option::take).chain(self.more.drain(..)) {
-            account.count(period, amount, 0);
-        }
+        self.few.iter_mut().filter_map(Option::take).chain(self.more.drain(..)).for_each(|entry| entry.settle(0));
     }
 }
 

@@ -6,18 +6,18 @@ use tokio::time::Instant;
 
 use super::{
     Cap,
-    account::{Account, Common, Rule, Slip},
+    account::{Account, Common, HeldAccount, Rule, Slip},
     cap::Keys,
-    reservation::Reservation,
+    reservation::{Entry, Reservation},
 };
 use crate::{
     Attempt, ErrorKind, LlmError, LlmRequest, LlmResponse,
-    body::admission::{Permit, Ticket},
+    body::admission::{Gate, Permit, Ticket},
     chat::Usage,
     internal::sync::{Mutex, lock},
     layers::recent::Recent,
     ledger::Next,
-    request::BudgetKey,
+    request::{BudgetKey, longest_answer},
 };
 
 /// The state that all services of one layer share.
@@ -25,10 +25,12 @@ use crate::{
 pub(super) struct Shared {
     pub(super) common: Arc<Common>,
     pub(super) caps: Box<[Accounts]>,
-    /// True if any cap counts by key.
+    /// True if there is a cap: each counts by key, or is shared by the keys.
     keyed: bool,
     /// The price at which requests are reserved, whatever model they name.
     model: Option<u32>,
+    /// The longest answer of that model; 0 if it is not set.
+    longest: u64,
     default_output: u64,
 }
 
@@ -49,19 +51,19 @@ impl Shared {
     pub(super) fn new(
         common: Common,
         caps: Vec<Cap>,
-        model: Option<u32>,
+        (model, longest): (Option<u32>, u64),
         default_output: u64,
         keys: usize,
         state: Option<&Self>,
     ) -> Self {
         let common = Arc::new(common);
         let now = Instant::now();
-        let keyed = caps.iter().any(|cap| cap.key != Keys::All);
+        let keyed = !caps.is_empty();
         let accounts = |cap: Cap| {
             let known = state.and_then(|state| state.caps.iter().find(|known| known.is_of(&cap)));
             Accounts::new(Rule::new(cap, common.clone()), keys, now, known)
         };
-        Self { caps: caps.into_iter().map(accounts).collect(), common, keyed, model, default_output }
+        Self { caps: caps.into_iter().map(accounts).collect(), common, keyed, model, longest, default_output }
     }
 
     /// Reserves for a request under each cap that counts it, and lowers its level if a cap steps down.
@@ -80,12 +82,14 @@ impl Shared {
             let Some(account) = accounts.account(feature, key.as_ref(), now) else { continue };
             if !priced {
                 priced = true;
-                (reservation.price, reservation.reserved, reservation.prompt) = self.estimate(request);
+                self.estimate(request, &mut reservation);
+                reservation.begun = Some(now);
             }
             // An error drops the reservations under the caps before it.
-            let (period, step_down) = account.reserve(reservation.amount(), now)?;
-            reservation.push(account, period);
-            level = level.max(step_down.unwrap_or(0));
+            let reserved = account.reserve(reservation.amount(), key.as_ref(), now)?;
+            let amount = if reserved.is_empty { 0 } else { reservation.reserved };
+            reservation.push(Entry { account, period: reserved.period, reserved: amount, hold: reserved.hold });
+            level = level.max(reserved.step_down.unwrap_or(0));
         }
         if level > 0 {
             request.context_mut().step_down(level);
@@ -93,17 +97,22 @@ impl Shared {
         Ok(reservation)
     }
 
-    /// Returns the index of the price at which a request is reserved, its likely cost in millionths of a dollar,
-    /// and the tokens of its prompt. For a model without a price nothing is reserved: its cost is known once the
-    /// answer names another model.
-    fn estimate(&self, request: &LlmRequest) -> (Option<u32>, u32, u32) {
-        let asked = || self.common.prices.place(None, request.model()?);
-        let Some(place) = self.model.or_else(asked) else { return (None, 0, request.glanced_prompt()) };
-        let (input, output) = request.estimated_parts();
-        let usage = Usage::new(input, output.unwrap_or(self.default_output));
-        let nanos = self.common.prices.at(place).cost(&usage).nanos();
+    /// Sets the price at which a request is reserved, its likely cost, and the tokens of its prompt and its answer. For
+    /// a model without a price nothing is reserved: its cost is known once the answer names another model.
+    fn estimate(&self, request: &LlmRequest, reservation: &mut Reservation) {
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        (Some(place), small(nanos.div_ceil(1000)), small(input))
+        reservation.stream = request.is_stream();
+        let asked = || self.common.prices.place(None, request.model()?);
+        let Some(place) = self.model.or_else(asked) else {
+            reservation.prompt = request.glanced_prompt();
+            return;
+        };
+        let longest = longest_answer(request.model()).max(self.longest);
+        let (input, output) = request.estimated_parts_within(longest);
+        let output = output.unwrap_or(self.default_output);
+        let nanos = self.common.prices.at(place).cost(&Usage::new(input, output)).nanos();
+        (reservation.price, reservation.reserved) = (Some(place), small(nanos.div_ceil(1000)));
+        (reservation.prompt, reservation.output) = (small(input), small(output));
     }
 
     /// Takes the response: its price is known, and the reservations go with its body.
@@ -115,13 +124,18 @@ impl Shared {
         }
         let price = self.price(&reservation, response);
         let wasted = self.wasted(&reservation, response.attempts());
-        let (reserved, prompt) = (reservation.reserved, reservation.prompt);
-        for (account, period) in reservation.release() {
+        let (prompt, is_stream) = (reservation.prompt, response.body().arrives_in_frames());
+        for Entry { account, period, reserved, hold } in reservation.release() {
             if wasted > 0 {
                 account.count(period, 0, wasted);
             }
             let ticket = Ticket { prompt, ..Slip { period, price, reserved }.ticket() };
-            response.hold_permit(&mut Permit::new(account, ticket));
+            let gate: Arc<dyn Gate> = match hold {
+                Some(hold) if is_stream => Arc::new(HeldAccount { account, hold }),
+                // A whole answer has ended: it is settled here, and the hold after it.
+                _ => account,
+            };
+            response.hold_permit(&mut Permit::new(gate, ticket));
         }
     }
 
@@ -129,7 +143,7 @@ impl Shared {
     #[cold]
     pub(super) fn failed(&self, reservation: Reservation, error: &LlmError) {
         let wasted = match error.attempts() {
-            [] if may_have_cost(error.kind()) => reservation.amount(),
+            [] if may_have_cost(error.kind()) => reservation.unseen(&self.common, Instant::now()),
             attempts => self.wasted(&reservation, attempts),
         };
         reservation.settle(wasted);
@@ -167,7 +181,7 @@ impl Shared {
             let nanos = place.map_or(0, |place| self.common.prices.at(place).cost(usage).nanos());
             cost = cost.saturating_add(nanos);
         }
-        if silent { cost.saturating_add(reservation.amount()) } else { cost }
+        if silent { cost.saturating_add(reservation.unseen(&self.common, Instant::now())) } else { cost }
     }
 
     pub(super) fn accounts(&self, cap: &str) -> Option<&Accounts> {
@@ -193,8 +207,8 @@ impl Accounts {
     /// Creates the accounts of a rule, over the meters of known accounts.
     fn new(rule: Rule, keys: usize, now: Instant, known: Option<&Self>) -> Self {
         let rule = Arc::new(rule);
-        let account = |key: Option<Arc<str>>, meter| {
-            let account = Arc::new(Account::new(rule.clone(), key, meter));
+        let account = |key: Option<Arc<str>>, meter, shares| {
+            let account = Arc::new(Account::new(rule.clone(), key, meter, shares));
             account.forget_shares();
             account
         };
@@ -203,13 +217,15 @@ impl Accounts {
                 let mut each = Recent::new(keys);
                 if let Some(AccountSet::Each(known)) = known {
                     for (key, known) in lock(known).iter() {
-                        each.insert(key.clone(), account(Some(key.clone()), known.meter.clone()));
+                        each.insert(key.clone(), account(Some(key.clone()), known.meter.clone(), known.shares.clone()));
                     }
                 }
                 AccountSet::Each(Mutex::new(each))
             }
-            (_, Some(AccountSet::All(known))) => AccountSet::All(account(None, known.meter.clone())),
-            (_, _) => AccountSet::All(account(None, Arc::new(rule.meter(now)))),
+            (_, Some(AccountSet::All(known))) => {
+                AccountSet::All(account(None, known.meter.clone(), known.shares.clone()))
+            }
+            (_, _) => AccountSet::All(account(None, Arc::new(rule.meter(now)), Arc::default())),
         };
         Self { rule, of }
     }
@@ -240,7 +256,7 @@ impl Accounts {
             return account;
         }
         let meter = Arc::new(self.rule.meter(now));
-        let account = Arc::new(Account::new(self.rule.clone(), Some(key.clone()), meter));
+        let account = Arc::new(Account::new(self.rule.clone(), Some(key.clone()), meter, Arc::default()));
         each.insert(key.clone(), account.clone());
         account
     }

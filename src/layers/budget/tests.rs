@@ -9,6 +9,8 @@ use tokio::{sync::broadcast::Receiver, time::Instant};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceExt};
 
+mod shared;
+
 use super::{AtCap, Budget, BudgetHandle, BudgetKey, BudgetLayer, Cap, Period};
 use crate::{
     Attempt, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
@@ -144,13 +146,13 @@ async fn a_refusal_under_one_cap_takes_nothing_from_another() {
 #[tokio::test(start_paused = true)]
 async fn a_step_down_and_a_warning_let_the_request_go_on() {
     let strict = Strict::new();
-    let llm = layer(cap(0.5).at_cap(AtCap::StepDown(3)))
+    let llm = layer(cap(0.001).at_cap(AtCap::StepDown(3)))
         .cap(Cap::new("told", usd(0.1), Period::Hour).at_cap(AtCap::Warn))
         .layer(strict.clone());
     llm.clone().oneshot(ask()).await.unwrap();
     assert_eq!(strict.seen()[0].context().min_level, 3);
     llm.oneshot(ask().with_max_tokens(0)).await.unwrap();
-    assert_eq!(strict.seen()[1].context().min_level, 3, "a leaf that says nothing has cost what was asked for");
+    assert_eq!(strict.seen()[1].context().min_level, 3, "a leaf that says nothing has cost what it wrote");
 }
 
 #[tokio::test(start_paused = true)]
@@ -255,10 +257,11 @@ async fn what_failed_before_the_provider_worked_is_given_back() {
         (ErrorKind::CircuitOpen, 0),
         (ErrorKind::RateLimited, 0),
         (ErrorKind::Server, 0),
-        (ErrorKind::Timeout, 1000),
-        (ErrorKind::StreamBroken, 1000),
+        (ErrorKind::Timeout, 500),
+        (ErrorKind::StreamBroken, 500),
     ] {
-        let llm = failing(LlmError::new(kind, "scripted"));
+        let error = LlmError::new(kind, "scripted");
+        let llm = layer(cap(10.0)).layer(Strict::new().takes(Duration::from_secs(2)).fails(100, error));
         let handle = llm.handle();
         llm.oneshot(ask()).await.unwrap_err();
         assert_eq!(books(&handle), (spent, 0), "{kind}");
@@ -294,11 +297,14 @@ async fn failed_attempts_that_used_tokens_count() {
     llm.oneshot(ask()).await.unwrap_err();
     assert_eq!(books(&handle), (180, 0));
 
-    for (silent, spent) in [(ErrorKind::Server, 280), (ErrorKind::Timeout, 1280)] {
+    for (silent, spent) in [(ErrorKind::Server, 280), (ErrorKind::Timeout, 530)] {
         let leaf = provider_fn(move |_| {
             let mut response = tokens(100);
             response.prepend_attempts([attempts(), vec![attempt(silent, None)]].concat());
-            std::future::ready(Ok::<_, LlmError>(response))
+            async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok::<_, LlmError>(response)
+            }
         });
         let llm = layer(cap(10.0)).layer(leaf);
         let handle = llm.handle();
@@ -318,7 +324,28 @@ async fn a_call_that_is_dropped_leaves_no_reservation() {
     let mut call = task::spawn(silent.call(ask()));
     assert_pending!(call.poll());
     drop(call);
-    assert_eq!(books(&handle), (1000, 0), "nobody knows what the provider has done");
+    assert_eq!(books(&handle), (0, 0), "no time has passed for the provider to write in");
+}
+
+/// Leaving at once must not cost what the request might have: a caller could close a cap for all at no cost.
+#[tokio::test(start_paused = true)]
+async fn a_call_without_an_answer_costs_its_prompt_and_what_the_time_allows() {
+    let left = |stream: bool, after: Duration| async move {
+        let mut silent = layer(cap(10.0)).layer(Strict::new().takes(Duration::from_secs(600)));
+        let handle = silent.handle();
+        let mut chat = Chat::new([Message::user("word".repeat(100))]).model("m").max_tokens(1000);
+        chat.stream = stream;
+        let mut call = task::spawn(silent.call(chat.into()));
+        assert_pending!(call.poll());
+        tokio::time::advance(after).await;
+        drop(call);
+        books(&handle)
+    };
+    for (stream, seconds, spent) in
+        [(false, 0, 100), (false, 2, 600), (false, 4, 1100), (false, 500, 1100), (true, 0, 100), (true, 500, 100)]
+    {
+        assert_eq!(left(stream, Duration::from_secs(seconds)).await, (spent, 0), "stream {stream}, {seconds} s");
+    }
 }
 
 /// A leaf whose answer comes in frames.
@@ -346,11 +373,11 @@ async fn a_stream_counts_by_what_it_has_told() {
     let restarted = Ok(StreamEvent::Restarted { reason: ErrorKind::StreamBroken });
     let cases = [
         ("whole", vec![text(), used(70), Ok(StreamEvent::End)], 9, 70),
-        ("whole, and silent", vec![text(), Ok(StreamEvent::End)], 9, 1000),
+        ("whole, and silent", vec![text(), Ok(StreamEvent::End)], 9, 2),
         ("broken", vec![used(5), text(), Err(ErrorKind::StreamBroken)], 9, 5),
-        ("broken, and silent", vec![text()], 9, 1000),
+        ("broken, and silent", vec![text()], 9, 2),
         ("dropped", vec![used(5), text(), text()], 2, 5),
-        ("dropped, and silent", vec![text(), text()], 1, 1000),
+        ("dropped, and silent", vec![text(), text()], 1, 2),
         ("begun anew", vec![used(5), text(), restarted, used(7), Ok(StreamEvent::End)], 9, 12),
     ];
     for (name, events, read, spent) in cases {
@@ -381,7 +408,7 @@ async fn who_leaves_a_stream_early_has_paid_for_what_came() {
         ("told at the start, and left", vec![begun(80, 1), said(4000), said(1)], 2, 4080),
         ("told more than came", vec![begun(80, 1), said(5), begun(80, 4000), said(1)], 3, 4080),
         ("told nothing, and left", vec![said(4000), said(1)], 1, 4100),
-        ("told nothing, and left at once", vec![said(1), said(1)], 1, 1000),
+        ("told nothing, and left at once", vec![said(1), said(1)], 1, 101),
         ("broken", vec![begun(80, 1), said(4000), cut()], 9, 4080),
         ("broken, and silent", vec![said(4000), cut()], 9, 4100),
         ("whole, and silent", vec![said(4000), Ok(StreamEvent::End)], 9, 4100),
@@ -490,7 +517,7 @@ async fn a_layer_that_follows_goes_on_with_what_was_spent() {
     assert_eq!((handle.spent("new"), handle.resets_at("new")), (Usd::ZERO, before.handle().resets_at("cap")));
     after.layer(leaf(1)).oneshot(ask()).await.unwrap_err();
     in_flight.await.unwrap();
-    assert_eq!(books(&handle), (1100, 0), "what began under the old layer is settled in both");
+    assert_eq!(books(&handle), (102, 0), "what began under the old layer is settled in both");
     let other = layer(cap(10.0).feature("chat")).state(&handle);
     assert_eq!(books(&other.handle()), (0, 0), "it counts something else");
 }

@@ -1,0 +1,189 @@
+//! Tests of caps that several keys share: reservations are bounded, and each key keeps its part.
+
+use super::*;
+
+/// The prices of the README's model.
+fn sonnet() -> PriceTable {
+    PriceTable::empty().with(MODEL, Price::dollars(3.0, 15.0).unwrap())
+}
+
+const MODEL: &str = "claude-sonnet-4-5";
+/// Between two honest calls: fifteen in a second.
+const GAP: Duration = Duration::from_micros(66_667);
+
+fn month(dollars: f64) -> BudgetLayer {
+    BudgetLayer::new(sonnet()).cap(Cap::new("month", usd(dollars), Period::Month))
+}
+
+fn of(key: &str, max_tokens: u32) -> LlmRequest {
+    let chat = Chat::new([Message::user("hello")]).model(MODEL).max_tokens(max_tokens);
+    LlmRequest::from(chat).with_extension(BudgetKey::new(key))
+}
+
+/// A provider that refuses limits beyond its model's with a 400, answers small requests, and is slow at large ones.
+fn provider()
+-> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static {
+    provider_fn(|request: LlmRequest| async move {
+        let asked = request.chat().unwrap().max_tokens.unwrap_or_default();
+        let takes = if (1000..=64_000).contains(&asked) { Duration::from_secs(600) } else { Duration::from_millis(50) };
+        tokio::time::sleep(takes).await;
+        if asked > 64_000 {
+            return Err(LlmError::new(ErrorKind::InvalidRequest, "max_tokens is too large"));
+        }
+        let mut message = Message::assistant("hello");
+        message.usage = Some(Usage::new(8, 5));
+        Ok::<_, LlmError>(LlmResponse::from_message(message).with_model("anthropic", MODEL))
+    })
+}
+
+/// Sends calls of an honest key at their pace, and returns how many were refused.
+async fn honest<S>(llm: S, count: u32, max_tokens: u32) -> u32
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static,
+{
+    let mut calls = Vec::new();
+    for _ in 0..count {
+        calls.push(tokio::spawn(llm.clone().oneshot(of("honest", max_tokens))));
+        tokio::time::sleep(GAP).await;
+    }
+    let mut refused = 0;
+    for call in calls {
+        refused += u32::from(call.await.unwrap().is_err());
+    }
+    refused
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_with_an_absurd_limit_refuses_nobody_else() {
+    let layer = month(2000.0);
+    let (handle, llm) = (layer.handle(), layer.layer(provider()));
+    let hostile = tokio::spawn({
+        let llm = llm.clone();
+        async move {
+            loop {
+                let error = llm.clone().oneshot(of("hostile", 133_333_280)).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+            }
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    // 64,000 tokens for $15 a million, and a prompt of a token.
+    assert_eq!(handle.reserved("month"), Usd::from_nanos(960_003_000));
+    assert_eq!(honest(llm, 104, 1).await, 0);
+    hostile.abort();
+    assert!(hostile.await.unwrap_err().is_cancelled());
+    assert_eq!(handle.reserved("month"), Usd::ZERO);
+    // The last hostile call was under way for 50 ms at most.
+    let of_hostile = handle.spent("month").nanos() - 104 * 99_000;
+    assert!(of_hostile <= 3_000 + 13 * 15_000, "{of_hostile}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_streams_of_one_key_leave_the_others_their_part_of_a_cap() {
+    for (streams, max_tokens) in [(6, 222_215), (6, 64_000), (100, 64_000), (1000, 20_000)] {
+        let layer = month(20.0);
+        let (handle, llm) = (layer.handle(), layer.layer(provider()));
+        let first = tokio::spawn(llm.clone().oneshot(of("honest", 1)));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let hostile: Vec<_> =
+            (0..streams).map(|_| tokio::spawn(llm.clone().oneshot(of("hostile", max_tokens.min(64_000))))).collect();
+        assert!(first.await.unwrap().is_ok());
+        assert_eq!(honest(llm, 266, 900).await, 0, "{streams} streams of {max_tokens}");
+        for call in hostile {
+            call.abort();
+            let _ = call.await;
+        }
+        assert_eq!(handle.reserved("month"), Usd::ZERO);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_alone_may_reserve_the_whole_cap() {
+    let layer = month(20.0);
+    let (handle, llm) = (layer.handle(), layer.layer(provider()));
+    let calls: Vec<_> = (0..30).map(|_| tokio::spawn(llm.clone().oneshot(of("alone", 64_000)))).collect();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(handle.reserved("month"), Usd::from_nanos(20 * 960_003_000), "twenty fit");
+    drop(calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_reserved_is_worth_asking_for_again_and_what_is_spent_is_not() {
+    let layer = month(1.0);
+    let llm = layer.layer(provider());
+    let _held = tokio::spawn(llm.clone().oneshot(of("one", 64_000)));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let error = llm.clone().oneshot(of("two", 20_000)).await.unwrap_err();
+    assert_eq!((error.kind(), error.kind_for_caller()), (ErrorKind::Budget, ErrorKind::RateLimited));
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+    assert!(error.reached_limit().unwrap().is_momentary_cap(), "{error:?}");
+    assert!(error.message().ends_with("is free again as its requests end"), "{}", error.message());
+    let never = llm.oneshot(of("two", 1)).await;
+    assert!(never.is_ok(), "a small one fits");
+
+    let layer = month(1.0);
+    let spent = provider_fn(|_| async {
+        let mut message = Message::assistant("hello");
+        message.usage = Some(Usage::new(0, 64_000));
+        Ok::<_, LlmError>(LlmResponse::from_message(message).with_model("anthropic", MODEL))
+    });
+    let llm = layer.layer(spent);
+    llm.clone().oneshot(of("one", 64_000)).await.unwrap();
+    let error = llm.oneshot(of("two", 20_000)).await.unwrap_err();
+    assert_eq!((error.kind(), error.kind_for_caller()), (ErrorKind::Budget, ErrorKind::Budget));
+    assert!(!error.reached_limit().unwrap().is_momentary_cap(), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_beyond_its_share_is_told_so_and_a_step_down_is_its_own() {
+    let llm = month(20.0).layer(provider());
+    llm.clone().oneshot(of("honest", 1)).await.unwrap();
+    let calls: Vec<_> = (0..30).map(|_| task::spawn(llm.clone().oneshot(of("hostile", 64_000)))).collect();
+    let mut refused = Vec::new();
+    for mut call in calls {
+        match call.poll() {
+            Poll::Ready(Err(error)) => refused.push((error, None)),
+            _ => refused.push((LlmError::new(ErrorKind::Other, "held"), Some(call))),
+        }
+    }
+    let held = refused.iter().filter(|(_, call)| call.is_some()).count();
+    assert_eq!(held, 15, "$15 of $20: a quarter stays for others");
+    let (error, _) = refused.iter().find(|(_, call)| call.is_none()).unwrap();
+    assert!(matches!(error.reached_limit(), Some(crate::error::ReachedLimit::Share(_))), "{error:?}");
+    assert_eq!((error.kind_for_caller(), error.retry_after()), (ErrorKind::RateLimited, Some(Duration::from_secs(1))));
+    assert!(error.message().contains(r#"by the key "hostile""#), "{}", error.message());
+
+    let layer = BudgetLayer::new(sonnet()).cap(Cap::new("month", usd(20.0), Period::Month).at_cap(AtCap::StepDown(2)));
+    let strict = Strict::new().takes(Duration::from_secs(600));
+    let mut llm = layer.layer(strict.clone());
+    let mut all = vec![task::spawn(llm.call(of("honest", 1)))];
+    all.extend((0..30).map(|_| task::spawn(llm.call(of("hostile", 64_000)))));
+    all.push(task::spawn(llm.call(of("honest", 1000))));
+    all.iter_mut().for_each(|call| assert_pending!(call.poll()));
+    let levels: Vec<u8> = strict.seen().iter().map(|request| request.context().min_level).collect();
+    let own = ask().context().min_level;
+    assert_eq!((levels[0], levels[31]), (own, own), "the honest key goes on as before");
+    assert_eq!(levels.iter().filter(|level| **level == 2).count(), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_is_given_back_wherever_its_request_ends() {
+    let layer = month(20.0);
+    let (handle, llm) = (layer.handle(), layer.layer(Strict::new().pending(3).takes(Duration::from_secs(1))));
+    let mut rng = fastrand::Rng::with_seed(7);
+    for round in 0..200 {
+        let mut calls: Vec<_> = (0..rng.usize(1..30))
+            .map(|_| {
+                let key = ["one", "two", "three"][rng.usize(..3)];
+                let mut llm = llm.clone();
+                task::spawn(llm.call(of(key, rng.u32(1..64_000))))
+            })
+            .collect();
+        for _ in 0..rng.usize(..6) {
+            calls.retain_mut(|call| (!call.is_woken() && rng.bool()) || call.poll().is_pending());
+            tokio::time::advance(Duration::from_millis(rng.u64(..600))).await;
+        }
+        drop(calls);
+        assert_eq!(handle.reserved("month"), Usd::ZERO, "round {round}");
+    }
+}
