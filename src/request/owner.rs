@@ -33,6 +33,14 @@ impl Tenant {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BudgetKey(pub Arc<str>);
 
+impl LlmRequest {
+    /// Returns the name of the caller's key, if it has one.
+    #[inline]
+    pub(crate) fn key(&self) -> Option<&Arc<str>> {
+        self.extensions().get::<BudgetKey>().map(|key| &key.0)
+    }
+}
+
 impl BudgetKey {
     /// Creates a key of this name.
     pub fn new(name: impl Into<Arc<str>>) -> Self {

@@ -15,7 +15,10 @@ use crate::{
     ErrorKind, LlmError, LlmRequest,
     body::admission::{Charge, Gate, Outcome, Permit, SoFar, Ticket},
     error::{ReachedLimit, Rest},
-    layers::clock,
+    layers::{
+        clock,
+        shares::{AGAIN_AFTER, Hold, Verdict},
+    },
     ledger,
 };
 
@@ -145,10 +148,15 @@ impl FeatureGate {
     /// Admits a request, queues it, or refuses it.
     #[cold]
     pub(super) fn admit(self: &Arc<Self>, request: &LlmRequest) -> Result<Admission, LlmError> {
-        if !self.semaphore.try_take() {
-            return self.line_up(request);
-        }
-        let permit = self.clone().into_permit();
+        let hold = match request.key() {
+            None if self.semaphore.try_take() => None,
+            None => return self.line_up(request, false),
+            Some(key) => match self.semaphore.try_take_for(key, clock::now()) {
+                Verdict::Granted(hold) => hold,
+                verdict => return self.line_up(request, matches!(verdict, Verdict::OverShare)),
+            },
+        };
+        let permit = self.clone().into_permit(hold);
         let Some(rates) = &self.rates else { return Ok(Admission::Goes(permit)) };
         let now = Instant::now();
         let patience = match self.queue {
@@ -163,9 +171,12 @@ impl FeatureGate {
 
     /// Returns a permit for a place that was taken.
     #[inline]
-    pub(super) fn into_permit(self: Arc<Self>) -> Permit {
+    pub(super) fn into_permit(self: Arc<Self>, hold: Option<Hold>) -> Permit {
         let ticket = self.ticket();
-        Permit::new(self, ticket)
+        match hold {
+            None => Permit::new(self, ticket),
+            Some(hold) => Permit::new(Arc::new(HeldPlace { gate: self, hold }), ticket),
+        }
     }
 
     #[inline]
@@ -175,10 +186,13 @@ impl FeatureGate {
     }
 
     /// Takes a position in the queue, if there is room and the wait can end in time.
-    fn line_up(self: &Arc<Self>, request: &LlmRequest) -> Result<Admission, LlmError> {
+    fn line_up(self: &Arc<Self>, request: &LlmRequest, over_share: bool) -> Result<Admission, LlmError> {
         let now = clock::now();
         if self.queue == 0 || self.semaphore.counts().limit() == 0 {
-            return Err(self.full(request, now));
+            return Err(match request.key() {
+                Some(key) if over_share => self.over_share(request, key, "places", now),
+                _ => self.full(request, now),
+            });
         }
         let deadline = request.context().deadline;
         if deadline.is_some_and(|deadline| deadline <= now) {
@@ -189,10 +203,16 @@ impl FeatureGate {
             (a, b) => a.or(b),
         };
         // The request takes its position here, and not when its future is first polled.
-        let wait = match self.semaphore.acquire() {
+        let key = request.key();
+        let wait = match self.semaphore.acquire(key, now) {
             Acquire::Full => return Err(self.full(request, now)),
-            Acquire::Queued(ticket) => Wait::for_turn(self.clone(), now, until, Waiter::new(self.clone(), ticket)),
-            Acquire::Acquired => Wait::for_call(self.clone(), now, until, self.clone().into_permit()),
+            Acquire::OverShare => {
+                return Err(self.over_share(request, key.map_or("", |key| key), "queue", now));
+            }
+            Acquire::Queued(ticket) => {
+                Wait::for_turn(self.clone(), now, until, Waiter::new(self.clone(), ticket, key.cloned()))
+            }
+            Acquire::Acquired(hold) => Wait::for_call(self.clone(), now, until, self.clone().into_permit(hold)),
         };
         Ok(Admission::Waits(Box::new(wait)))
     }
@@ -208,7 +228,7 @@ impl FeatureGate {
         patience: Duration,
     ) -> Result<(Permit, Duration), LlmError> {
         let (prompt, tokens) = if rates.counts_tokens() { request.estimated_tokens() } else { (0, 0) };
-        match rates.take(now, tokens, patience) {
+        match rates.take(now, tokens, patience, request.key()) {
             Ok((pause, charged)) => {
                 let ticket = permit.ticket_mut();
                 (ticket.reserved, ticket.prompt, ticket.charge) = (charged, prompt, Charge::Returns);
@@ -230,16 +250,24 @@ impl FeatureGate {
     }
 
     /// Reports a call's end to the rates and to the adaptive limit.
-    fn learn<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: Option<&dyn Fn() -> SoFar<'a>>) {
+    fn learn<'a>(
+        &self,
+        key: Option<&str>,
+        ticket: &Ticket,
+        outcome: Outcome<'_>,
+        so_far: Option<&dyn Fn() -> SoFar<'a>>,
+    ) {
         match (&self.rates, ticket.charge, so_far) {
-            (Some(rates), Charge::Returns, _) => rates.refund(ticket.reserved),
-            // A caller that left early has also used the tokens that came. If the provider has reported none, more
-            // may have been used.
+            (Some(rates), Charge::Returns, _) => rates.refund(ticket.reserved, key),
+            // A caller that left early has also used the tokens that came.
             (Some(rates), Charge::Stays, Some(so_far)) if rates.counts_tokens() => {
-                let so_far = so_far();
-                let used = so_far.used(ticket.prompt).total();
-                let least = if so_far.usage.is_some() { 0 } else { ticket.reserved.into() };
-                rates.settle_tokens(Instant::now(), ticket.reserved, used.max(least));
+                let used = so_far().used(ticket.prompt).total();
+                rates.settle_tokens(Instant::now(), ticket.reserved, used, key);
+            }
+            // The provider has counted the request, and not an answer that it refused to give.
+            (Some(rates), Charge::Stays, None) if matches!(outcome, Outcome::Failed(error) if is_refused(error)) => {
+                let used = ticket.reserved.min(ticket.prompt);
+                rates.settle_tokens(Instant::now(), ticket.reserved, used.into(), key);
             }
             _ => {}
         }
@@ -297,11 +325,23 @@ impl FeatureGate {
         self.refusal(ErrorKind::Deadline, request, reason, since)
     }
 
+    /// Returns the refusal of a key that holds its share of the places or of the queue.
+    fn over_share(&self, request: &LlmRequest, key: &str, what: &str, now: Instant) -> LlmError {
+        let held = self.semaphore.held(key);
+        let reason = format_args!("other keys want the rest of the {what}, {held} in flight of the key {key:?}, ");
+        let mut error =
+            self.refusal(ErrorKind::BulkheadFull, request, reason, now).with_retry_at(now.checked_add(AGAIN_AFTER));
+        error.reach(ReachedLimit::Share(Box::new(ReachedLimit::Concurrency)));
+        error
+    }
+
     fn over_rate(&self, request: &LlmRequest, now: Instant, over: &Over) -> LlmError {
         let retry_at = over.retry_after.and_then(|after| now.checked_add(after));
-        let reason = format_args!("over its rate of {}, ", over.what);
+        let whose = if over.of_share { "other keys want the rest of the" } else { "over its" };
+        let reason = format_args!("{whose} rate of {}, ", over.what);
         let mut error = self.refusal(ErrorKind::BulkheadFull, request, reason, now).with_retry_at(retry_at);
-        error.reach(if over.of_tokens { ReachedLimit::Tokens } else { ReachedLimit::Requests });
+        let limit = if over.of_tokens { ReachedLimit::Tokens } else { ReachedLimit::Requests };
+        error.reach(if over.of_share { ReachedLimit::Share(Box::new(limit)) } else { limit });
         error
     }
 }
@@ -326,11 +366,25 @@ impl fmt::Display for Load {
     }
 }
 
+/// Returns whether the provider refused the request itself, and wrote nothing.
+fn is_refused(error: &LlmError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidRequest
+            | ErrorKind::UnsupportedFeature
+            | ErrorKind::ContextLength
+            | ErrorKind::TooLarge
+            | ErrorKind::NotFound
+            | ErrorKind::Auth
+            | ErrorKind::Blocked
+    )
+}
+
 impl Gate for FeatureGate {
     #[inline]
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
         if self.rates.is_some() || self.adaptive.is_some() {
-            self.learn(ticket, outcome, None);
+            self.learn(None, ticket, outcome, None);
         }
         self.semaphore.release();
     }
@@ -338,9 +392,36 @@ impl Gate for FeatureGate {
     #[inline]
     fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
         if self.rates.is_some() || self.adaptive.is_some() {
-            self.learn(ticket, outcome, Some(so_far));
+            self.learn(None, ticket, outcome, Some(so_far));
         }
         self.semaphore.release();
+    }
+}
+
+/// A key's place, as a gate.
+struct HeldPlace {
+    gate: Arc<FeatureGate>,
+    hold: Hold,
+}
+
+impl HeldPlace {
+    fn end<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: Option<&dyn Fn() -> SoFar<'a>>) {
+        if self.gate.rates.is_some() || self.gate.adaptive.is_some() {
+            self.gate.learn(Some(self.hold.key()), ticket, outcome, so_far);
+        }
+        // Before the place: whoever waits for it is compared with what the key then holds.
+        self.hold.give_back();
+        self.gate.semaphore.release();
+    }
+}
+
+impl Gate for HeldPlace {
+    fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
+        self.end(ticket, outcome, None);
+    }
+
+    fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
+        self.end(ticket, outcome, Some(so_far));
     }
 }
 

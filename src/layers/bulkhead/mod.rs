@@ -31,6 +31,15 @@
 //! [`ErrorKind::Deadline`](crate::ErrorKind::Deadline). Nothing was sent in either case.
 //! [`retry_after`](crate::LlmError::retry_after) is known if a rate refused.
 //!
+//! # Shares
+//!
+//! Requests may name the [key](crate::layers::budget::BudgetKey) of their caller. Of places, of positions in the queue
+//! and of each rate, a key holds no more than its even share while other keys want the rest: those that hold some, and
+//! those that asked in the last half minute. Beyond its share it leaves free what the others have lately wanted, and a
+//! quarter of the limit. A key that is alone may take everything, and gives way as its requests end. Free places go to
+//! the waiting key with the fewest. [`ReachedLimit::Share`](crate::error::ReachedLimit::Share) tells such a refusal
+//! from a full feature. Requests without a key have no share, and take what is free.
+//!
 //! # Limits of each caller
 //!
 //! A caller may have limits of its own, which its requests bring along as [`CallerLimits`]. A [`CallerBulkhead`]

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -14,7 +14,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::InvalidConfig;
+use crate::{
+    InvalidConfig,
+    layers::shares::{AGAIN_AFTER, Level, Shares, Verdict},
+};
 
 /// A limit on the amount that may pass in a minute, and at once.
 ///
@@ -70,6 +73,24 @@ impl From<u32> for Rate {
 /// The refusal of a rate: the time until the units would pass, `None` for never.
 pub(super) type Closed = Option<Duration>;
 
+/// The reason for which a rate lets nothing pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Refused {
+    Rate(Closed),
+    /// The key has its share, and other keys want the rest.
+    Share,
+}
+
+impl Refused {
+    /// Returns the time until the units would pass.
+    fn retry_after(self) -> Closed {
+        match self {
+            Self::Rate(closed) => closed,
+            Self::Share => Some(AGAIN_AFTER),
+        }
+    }
+}
+
 /// One rate's state. Times are nanoseconds since an origin that the caller keeps.
 #[derive(Debug)]
 pub(super) struct Gcra {
@@ -80,11 +101,51 @@ pub(super) struct Gcra {
     tat: AtomicU64,
     /// The units used here, a running total which may wrap, as reported to other replicas.
     used: AtomicI64,
+    /// The units that each key has used, and that have not come back yet.
+    shares: Shares,
 }
 
 impl Gcra {
     pub(super) fn new(rate: Rate) -> Self {
-        Self { interval: 60e9 / rate.per_minute, burst: rate.burst, tat: AtomicU64::new(0), used: AtomicI64::new(0) }
+        Self {
+            interval: 60e9 / rate.per_minute,
+            burst: rate.burst,
+            tat: AtomicU64::new(0),
+            used: AtomicI64::new(0),
+            shares: Shares::of_rate(rate.per_minute / 60.0),
+        }
+    }
+
+    /// As [`take`](Self::take), for a request of this key: it is refused with [`Refused::Share`] beyond the key's
+    /// share.
+    fn take_for(
+        &self,
+        key: Option<&Arc<str>>,
+        at: Instant,
+        now: u64,
+        amount: u32,
+        patience: u64,
+    ) -> Result<u64, Refused> {
+        let Some(key) = key else { return self.take(now, amount, patience).map_err(Refused::Rate) };
+        // What comes in while a request waits is shared too. The casts saturate.
+        let units = |nanos: u64| nanos as f64 / self.interval;
+        let level = || Level {
+            limit: u64::from(self.burst).saturating_add(units(patience) as u64),
+            used: units(self.tat.load(Relaxed).saturating_sub(now)).ceil() as u64,
+        };
+        let take = || self.take(now, amount, patience).map(Ok).map_err(Err);
+        match self.shares.take(key, self.chargeable(amount).into(), at, level, take) {
+            Verdict::Granted(taken) | Verdict::Full(taken) => taken.map_err(Refused::Rate),
+            Verdict::OverShare => Err(Refused::Share),
+        }
+    }
+
+    /// As [`settle`](Self::settle), for a request of this key.
+    fn settle_for(&self, key: Option<&str>, now: u64, charged: u32, used: u64) {
+        if let Some(key) = key {
+            self.shares.settle(key, charged.into(), used);
+        }
+        self.settle(now, charged, used);
     }
 
     /// Takes `units`, and returns how long to wait before they may be used, if that is at most `patience`.
@@ -164,6 +225,8 @@ pub(super) struct Over {
     pub(super) what: &'static str,
     /// True if the tokens are over theirs.
     pub(super) of_tokens: bool,
+    /// True if it is the key's share of the rate that did not let it pass.
+    pub(super) of_share: bool,
     pub(super) retry_after: Option<Duration>,
 }
 
@@ -182,48 +245,59 @@ impl Rates {
         self.tokens.is_some()
     }
 
-    /// Takes one request of so many tokens, if it may be sent after at most `patience`. Returns that wait and the
-    /// tokens charged.
-    pub(super) fn take(&self, now: Instant, tokens: u32, patience: Duration) -> Result<(Duration, u32), Over> {
+    /// Takes one request of so many tokens for a key, if it may be sent after at most `patience`. Returns that wait and
+    /// the tokens charged.
+    pub(super) fn take(
+        &self,
+        now: Instant,
+        tokens: u32,
+        patience: Duration,
+        key: Option<&Arc<str>>,
+    ) -> Result<(Duration, u32), Over> {
         let (at, patience) = (self.nanos(now), u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
-        let requests = self.requests.as_ref().map_or(Ok(0), |rate| rate.take(at, 1, patience));
+        let requests = self.requests.as_ref().map_or(Ok(0), |rate| rate.take_for(key, now, at, 1, patience));
         let charged = self.tokens.as_ref().map_or(0, |rate| rate.chargeable(tokens));
-        let taken = self.tokens.as_ref().map_or(Ok(0), |rate| rate.take(at, tokens, patience));
+        let taken = self.tokens.as_ref().map_or(Ok(0), |rate| rate.take_for(key, now, at, tokens, patience));
+        let key = key.map(|key| &**key);
         match (requests, taken) {
             (Ok(first), Ok(second)) => Ok((Duration::from_nanos(first.max(second)), charged)),
-            (Err(retry_after), Ok(wait)) => {
-                self.settle_tokens(now, charged, 0);
-                Err(Over { what: "requests", of_tokens: false, retry_after: later(retry_after, wait) })
+            (Err(refused), Ok(wait)) => {
+                self.settle_tokens(now, charged, 0, key);
+                let (of_share, retry_after) = (refused == Refused::Share, later(refused.retry_after(), wait));
+                Err(Over { what: "requests", of_tokens: false, of_share, retry_after })
             }
-            (Ok(wait), Err(retry_after)) => {
-                self.refund_request();
-                Err(Over { what: "tokens", of_tokens: true, retry_after: later(retry_after, wait) })
+            (Ok(wait), Err(refused)) => {
+                self.refund_request(key);
+                let (of_share, retry_after) = (refused == Refused::Share, later(refused.retry_after(), wait));
+                Err(Over { what: "tokens", of_tokens: true, of_share, retry_after })
             }
             (Err(first), Err(second)) => {
-                let retry_after = first.zip(second).map(|(first, second)| first.max(second));
-                Err(Over { what: "requests and tokens", of_tokens: true, retry_after })
+                let of_share = [first, second].contains(&Refused::Share);
+                let both = first.retry_after().zip(second.retry_after());
+                let retry_after = both.map(|(first, second)| first.max(second));
+                Err(Over { what: "requests and tokens", of_tokens: true, of_share, retry_after })
             }
         }
     }
 
     /// Refunds a request that was not sent.
-    pub(super) fn refund(&self, charged: u32) {
-        self.refund_request();
+    pub(super) fn refund(&self, charged: u32, key: Option<&str>) {
+        self.refund_request(key);
         if let Some(rate) = &self.tokens {
-            rate.settle(0, charged, 0);
+            rate.settle_for(key, 0, charged, 0);
         }
     }
 
     /// Corrects the charged tokens to those used.
-    pub(super) fn settle_tokens(&self, now: Instant, charged: u32, used: u64) {
+    pub(super) fn settle_tokens(&self, now: Instant, charged: u32, used: u64, key: Option<&str>) {
         if let Some(rate) = &self.tokens {
-            rate.settle(self.nanos(now), charged, used);
+            rate.settle_for(key, self.nanos(now), charged, used);
         }
     }
 
-    fn refund_request(&self) {
+    fn refund_request(&self, key: Option<&str>) {
         if let Some(rate) = &self.requests {
-            rate.settle(0, 1, 0);
+            rate.settle_for(key, 0, 1, 0);
         }
     }
 
@@ -236,13 +310,13 @@ impl Rates {
 /// One of a feature's rates, as other replicas count it too.
 #[derive(Clone, Debug)]
 pub struct SharedRate {
-    rates: std::sync::Arc<Rates>,
+    rates: Arc<Rates>,
     of_tokens: bool,
 }
 
 impl SharedRate {
     /// Returns a feature's rates, each with a name that states its limits: a changed rate is another rate.
-    pub(super) fn of(rates: &std::sync::Arc<Rates>) -> impl Iterator<Item = (String, Self)> {
+    pub(super) fn of(rates: &Arc<Rates>) -> impl Iterator<Item = (String, Self)> {
         let both = [(false, &rates.requests, "requests"), (true, &rates.tokens, "tokens")];
         both.into_iter().filter_map(|(of_tokens, rate, what)| {
             let Gcra { interval, burst, .. } = rate.as_ref()?;
@@ -256,7 +330,7 @@ impl SharedRate {
 
     /// Returns whether both have the same state, which survives a reload that leaves the rate unchanged.
     pub fn is_of(&self, other: &Self) -> bool {
-        std::sync::Arc::ptr_eq(&self.rates, &other.rates) && self.of_tokens == other.of_tokens
+        Arc::ptr_eq(&self.rates, &other.rates) && self.of_tokens == other.of_tokens
     }
 
     /// Returns the units used here, a running total which may wrap.
@@ -339,17 +413,28 @@ mod tests {
     fn a_refusal_by_one_rate_takes_nothing_from_the_other() {
         let rates = Rates::new(Some(Rate::from(1)), Some(Rate::from(100))).unwrap();
         let now = Instant::now();
-        assert_eq!(rates.take(now, 60, Duration::ZERO), Ok((Duration::ZERO, 60)));
+        assert_eq!(rates.take(now, 60, Duration::ZERO, None), Ok((Duration::ZERO, 60)));
         for _ in 0..10 {
-            let over = rates.take(now, 10, Duration::ZERO).unwrap_err();
-            assert_eq!(over, Over { what: "requests", of_tokens: false, retry_after: Some(Duration::from_secs(60)) });
+            let over = rates.take(now, 10, Duration::ZERO, None).unwrap_err();
+            assert_eq!(
+                over,
+                Over {
+                    what: "requests",
+                    of_tokens: false,
+                    of_share: false,
+                    retry_after: Some(Duration::from_secs(60))
+                }
+            );
         }
-        rates.refund(60);
-        assert_eq!(rates.take(now, 100, Duration::ZERO), Ok((Duration::ZERO, 100)), "both are as they were");
-        rates.refund_request();
-        let over = rates.take(now, 50, Duration::ZERO).unwrap_err();
-        assert_eq!(over, Over { what: "tokens", of_tokens: true, retry_after: Some(Duration::from_secs(30)) });
-        assert_eq!(rates.take(now, 0, Duration::ZERO), Ok((Duration::ZERO, 0)), "the request was given back");
+        rates.refund(60, None);
+        assert_eq!(rates.take(now, 100, Duration::ZERO, None), Ok((Duration::ZERO, 100)), "both are as they were");
+        rates.refund_request(None);
+        let over = rates.take(now, 50, Duration::ZERO, None).unwrap_err();
+        assert_eq!(
+            over,
+            Over { what: "tokens", of_tokens: true, of_share: false, retry_after: Some(Duration::from_secs(30)) }
+        );
+        assert_eq!(rates.take(now, 0, Duration::ZERO, None), Ok((Duration::ZERO, 0)), "the request was given back");
     }
 
     #[test]

@@ -55,7 +55,8 @@ where
             return self.call_in_time(request.clone()).unwrap_or_else(ResponseFuture::refused);
         }
         let sharded = self.features.sharded(request.feature());
-        let permit = match sharded.try_enter() {
+        let place = if request.key().is_none() { sharded.try_enter() } else { None };
+        let permit = match place {
             Some(ticket) => Permit::new(sharded.shard(), ticket),
             None => match sharded.value().admit(&request.clone()) {
                 Ok(Admission::Goes(permit)) => permit,

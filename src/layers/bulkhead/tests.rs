@@ -19,6 +19,7 @@ mod places;
 mod queue;
 mod rates;
 mod shared_state;
+mod shares;
 
 const SECOND: Duration = Duration::from_secs(1);
 

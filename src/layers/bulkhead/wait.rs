@@ -105,25 +105,28 @@ pub(super) struct Waiter {
     gate: Arc<FeatureGate>,
     /// `None` once the place is there.
     ticket: Option<u64>,
+    key: Option<Arc<str>>,
 }
 
 impl Waiter {
-    pub(super) fn new(gate: Arc<FeatureGate>, ticket: u64) -> Self {
-        Self { gate, ticket: Some(ticket) }
+    pub(super) fn new(gate: Arc<FeatureGate>, ticket: u64, key: Option<Arc<str>>) -> Self {
+        Self { gate, ticket: Some(ticket), key }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Permit> {
         let ticket = self.ticket.expect("a turn is polled no more once it has come");
-        ready!(self.gate.semaphore().poll_acquired(ticket, cx));
+        let semaphore = self.gate.semaphore();
+        ready!(semaphore.poll_acquired(self.key.as_ref(), ticket, cx));
         self.ticket = None;
-        Poll::Ready(self.gate.clone().into_permit())
+        let hold = self.key.clone().map(|key| semaphore.hold(key));
+        Poll::Ready(self.gate.clone().into_permit(hold))
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.gate.semaphore().leave(ticket);
+            self.gate.semaphore().leave(self.key.as_ref(), ticket);
         }
     }
 }

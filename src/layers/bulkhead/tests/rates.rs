@@ -105,7 +105,7 @@ async fn a_stream_that_is_left_or_breaks_is_charged_with_what_came() {
     assert_eq!(left(vec![told(), said(80_000)]).await, 802 * SECOND);
     assert_eq!(left(vec![said(80_000)]).await, 800 * SECOND);
     assert_eq!(left(vec![said(80_000), Err(ErrorKind::StreamBroken)]).await, 800 * SECOND);
-    assert_eq!(left(vec![said(1)]).await, 10 * SECOND, "nobody knows: what was charged stays");
+    assert_eq!(left(vec![said(100)]).await, SECOND, "the rest of what was charged comes back");
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,6 +124,15 @@ async fn what_was_not_sent_costs_nothing_and_what_was_sent_does() {
     }
     for kind in [ErrorKind::RateLimited, ErrorKind::Timeout, ErrorKind::Server] {
         assert!(sent_by(kind).await, "{kind}");
+    }
+    // The provider counts the request that it refuses, and no tokens of an answer that it did not write.
+    let limits = Limits::new(9).tokens_per_minute(600);
+    for (kind, returns) in [(ErrorKind::InvalidRequest, true), (ErrorKind::NotFound, true), (ErrorKind::Server, false)]
+    {
+        let leaf = Strict::new().fails(1, LlmError::new(kind, ""));
+        let mut llm = BulkheadLayer::new().feature("chat", limits).layer(leaf);
+        assert_eq!(llm.call(chat(600)).await.unwrap_err().kind(), kind);
+        assert_eq!(llm.call(chat(600)).await.is_ok(), returns, "{kind}");
     }
 }
 
