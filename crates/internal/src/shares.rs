@@ -16,9 +16,11 @@
 //! The rule is one for places, rates, money and memory. A rate has in addition a steady *drain*: its units come back by
 //! themselves, to each key at its share of the pace. Times are durations since an origin that the caller keeps.
 
-use std::{collections::HashMap, time::Duration};
-
-use crate::sync::{Arc, Mutex, lock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 /// The time for which a want is remembered at least; twice that at most.
 pub const SPAN: Duration = Duration::from_secs(30);
@@ -170,7 +172,7 @@ impl Shares {
         level: impl FnOnce() -> Level,
         grant: impl FnOnce() -> Result<T, T>,
     ) -> Verdict<T> {
-        let mut ledger = lock(&self.ledger);
+        let mut ledger = self.ledger();
         ledger.turn(now, self.drain);
         if !ledger.keys.contains_key(&**key) {
             if ledger.keys.len() >= MOST_KEYS {
@@ -202,6 +204,11 @@ impl Shares {
         verdict
     }
 
+    // No loom model has shares, and an account of them is whole whoever panics.
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Gives an amount back.
     pub fn give(&self, key: &str, amount: u64) {
         self.settle(key, amount, 0);
@@ -209,13 +216,13 @@ impl Shares {
 
     /// Replaces an amount that was taken with the one that was used.
     pub fn settle(&self, key: &str, taken: u64, used: u64) {
-        if let Some(account) = lock(&self.ledger).keys.get_mut(key) {
+        if let Some(account) = self.ledger().keys.get_mut(key) {
             account.held = account.held.saturating_add(used).saturating_sub(taken);
         }
     }
 
     /// Returns how much a key holds.
     pub fn held(&self, key: &str) -> u64 {
-        lock(&self.ledger).keys.get(key).map_or(0, |account| account.held)
+        self.ledger().keys.get(key).map_or(0, |account| account.held)
     }
 }
