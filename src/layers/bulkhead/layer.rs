@@ -169,10 +169,11 @@ impl Limits {
     /// Sets how many tokens may be sent and received in a minute. Default: any number.
     ///
     /// A request's tokens are known only afterwards, so the layer charges an estimate when it sends the request:
-    /// its `max_tokens` (1,024 without) and a token for each four bytes of its text. When its answer ends and
-    /// reports its tokens, the charge is corrected, both ways. A request that breaks, or whose caller leaves, is
-    /// charged at least for the text that came. A request that was never sent is refunded. One that failed at the
-    /// provider is not, since providers count it too (OpenAI, "Rate limits").
+    /// its `max_tokens` (1,024 without, and at most the model's longest answer) and a token for each four bytes of its
+    /// text. When its answer ends and reports its tokens, the charge is corrected, both ways. A request that breaks, or
+    /// whose caller leaves, is charged for its prompt and the text that came. A request that was never sent is
+    /// refunded. One that failed at the provider is not, since providers count it too (OpenAI, "Rate limits"), but for
+    /// the answer of one that the provider refused as wrong.
     #[must_use]
     pub fn tokens_per_minute(mut self, rate: impl Into<Rate>) -> Self {
         self.tokens = Some(rate.into());
