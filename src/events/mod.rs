@@ -49,7 +49,7 @@ pub use self::{
     operation::Operation,
     request::{CachedAnswer, RequestEnded, RequestOutcome},
 };
-use crate::{ErrorKind, prices::Usd};
+use crate::{ErrorKind, chat::Usage, prices::Usd};
 
 /// A change in a layer's state, or the end of a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -264,6 +264,21 @@ pub enum Event {
         /// The parameter's place in a body of the provider's dialect.
         parameter: &'static str,
         /// The time of the refusal.
+        at: Instant,
+    },
+    /// A provider reported tokens that cannot be right, by what passed. The estimate counts in their place. Sent at
+    /// most
+    /// once for an answer.
+    UsageReplaced {
+        /// The provider, as its leaf is named.
+        provider: Arc<str>,
+        /// The model.
+        model: Option<Arc<str>>,
+        /// The reported tokens.
+        reported: Usage,
+        /// The tokens that count.
+        counted: Usage,
+        /// The time of the answer.
         at: Instant,
     },
     /// A new configuration was refused; the one before continues.

@@ -15,4 +15,5 @@ mod sealed_reasoning;
 mod simulator;
 mod statuses;
 mod translation;
+mod used_tokens;
 mod validation;

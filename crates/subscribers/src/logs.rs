@@ -27,6 +27,7 @@ use steadfast::{
 /// | `all_tiers_failed` | ERROR, one line in [`AT_MOST_EVERY`](Self::AT_MOST_EVERY) | `feature`, `reason`, `unsaid` (how many had no line since the last) |
 /// | `budget_reached` | WARN | `cap`, `key`, `percent`, `spent_usd`, `reserved_usd`, `limit_usd`, `resets_in_seconds` |
 /// | `budget_reset` | INFO | `cap`, `key` |
+/// | `usage_replaced` | WARN, one line in [`AT_MOST_EVERY`](Self::AT_MOST_EVERY) | `provider`, `model`, `input_tokens`, `output_tokens` (as the provider reports them), `counted_input_tokens`, `counted_output_tokens`, `unsaid` |
 /// | `operated` | WARN | `operation`, `tier`, `feature`, `level`, `by` |
 /// | `handed_over` | WARN if something did not arrive, else INFO | `step`, `task`, `feature`, `reason`, `by`, `after_seconds` |
 /// | `mirrored` | as `request` | `feature`, `agrees`, `similarity`, `same_tools`, `candidate_kind`, and of `primary` and `candidate` each how it ended, `.._model`, `.._first_token_ms`, `.._latency_ms`, `.._cost_usd` |
@@ -54,6 +55,7 @@ use steadfast::{
 pub struct Logs {
     requests: Option<Level>,
     refused: LineLimit,
+    replaced: LineLimit,
     stack: Option<Arc<dyn StackView>>,
     /// The stack's tiers in order, each with its model.
     tiers: Vec<(Arc<str>, Option<Arc<str>>)>,
@@ -86,6 +88,7 @@ impl Logs {
         Self {
             requests: Some(Level::INFO),
             refused: LineLimit::new(1, Self::AT_MOST_EVERY),
+            replaced: LineLimit::new(1, Self::AT_MOST_EVERY),
             stack: None,
             tiers: Vec::new(),
             setups: Setups::default(),
@@ -335,6 +338,21 @@ impl Subscriber for Logs {
                 model = &**model,
                 parameter = *parameter,
             ),
+            Event::UsageReplaced { provider, model, reported, counted, at } => {
+                if let Some(unsaid) = self.replaced.next(*at) {
+                    line!(
+                        Level::WARN,
+                        event = "usage_replaced",
+                        provider = &**provider,
+                        model = model.as_deref(),
+                        input_tokens = reported.input,
+                        output_tokens = reported.output,
+                        counted_input_tokens = counted.input,
+                        counted_output_tokens = counted.output,
+                        unsaid = (unsaid > 0).then_some(unsaid),
+                    );
+                }
+            }
             // The store, or the credentials, log this themselves, with the cause.
             Event::StoreChanged { .. } | Event::CredentialsFailed { .. } | Event::CredentialsRenewed { .. } => {}
             Event::ReloadRefused { problem, .. } => {

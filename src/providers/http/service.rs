@@ -331,7 +331,8 @@ fn answer<P: Protocol>(
             }
             Form::Events => {
                 let source = SseSource::new(body.into_data_stream(), limits);
-                let frames = Frames::new(coder.protocol.clone(), origin.clone(), source, told.names);
+                let usage = coder.usage_watch(&request, &origin);
+                let frames = Frames::new(coder.protocol.clone(), origin.clone(), source, told.names, usage);
                 Commit::new(LlmBody::from_frames(frames), commit, Some(request)).await
             }
             Form::Whole => match read_whole(body, limits.answer).await {

@@ -10,6 +10,7 @@ use super::{
     ErrorBody, Limits, ModelChoice, Protocol, Refusal, RequestBody,
     failure::{self, Origin, Secret},
     parameter_refusal::RefusalMemory,
+    used_tokens::{UsageReporter, UsageWatch, hold_whole},
     without_mark,
 };
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     error::OmittedParameter,
     models::{Family, FamilyTable, UNKNOWN},
     providers::splice,
+    request::LONGEST_ANSWER,
     translate::{AccountSeals, Names, Report, SealAccount, SealMemory, fit, may_need_mending, mend},
     wire::{FIELDS, JsonError, Object, Stop},
 };
@@ -401,6 +403,7 @@ impl<P: Protocol> Coder<P> {
                 None => error,
             }
         })?;
+        hold_whole(request, self.longest(origin), raw.len(), &mut message, || self.usage_reporter(origin));
         let kept = || FailedAnswer::Whole(message.clone(), Some((protocol.dialect(), raw.clone())));
         if let Some(error) = EmptyTurn::of(&message).and_then(|turn| turn.failure(Some(request), kept)) {
             return Err(error.with_raw(origin.secret.redact(&raw)));
@@ -415,6 +418,21 @@ impl<P: Protocol> Coder<P> {
             translation.notes.push(note.into());
         }
         Ok(LlmBody::from_wire(protocol.dialect(), raw, message))
+    }
+
+    /// Returns the watch over the figures of a streamed answer.
+    pub(crate) fn usage_watch(&self, request: &LlmRequest, origin: &Origin) -> UsageWatch {
+        UsageWatch::new(request, self.longest(origin), self.usage_reporter(origin))
+    }
+
+    /// Returns the tokens of the model's longest answer.
+    fn longest(&self, origin: &Origin) -> u64 {
+        let known = origin.model.as_deref().and_then(|model| self.families.family(model).max_output());
+        known.map_or(LONGEST_ANSWER, u64::from)
+    }
+
+    fn usage_reporter(&self, origin: &Origin) -> UsageReporter {
+        UsageReporter { events: self.events.clone(), provider: self.provider.clone(), model: origin.model.clone() }
     }
 
     /// Creates the error of an answer with an error status. `wall` is the time, for waits that end at a date.

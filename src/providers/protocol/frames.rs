@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{
     EventSource, Fault, Interruption, Protocol, StreamDecoder,
     failure::{self, Origin},
+    used_tokens::UsageWatch,
 };
 use crate::{
     ErrorKind, Frame, LlmError, Progress, StreamEvent, body::FailedAnswer, chat::FinishReason, commit::EmptyTurn,
@@ -38,6 +39,7 @@ pub(crate) struct Frames<P: Protocol, S> {
     events: Vec<StreamEvent>,
     /// The tools' own names.
     names: Names,
+    usage: UsageWatch,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,7 @@ enum State {
 }
 
 impl<P: Protocol, S: EventSource> Frames<P, S> {
-    pub(crate) fn new(protocol: P, origin: Origin, source: S, names: Names) -> Self {
+    pub(crate) fn new(protocol: P, origin: Origin, source: S, names: Names, usage: UsageWatch) -> Self {
         Self {
             source,
             decoder: protocol.decoder(),
@@ -63,6 +65,7 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
             bare_sent: 0,
             events: Vec::new(),
             names,
+            usage,
         }
     }
 
@@ -100,6 +103,7 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
                 false => error,
             });
         }
+        self.usage.see(event.raw.len(), &mut self.events);
         for event in &mut self.events {
             if let Some(seals) = &self.origin.seals {
                 seals.remember_event(event);
@@ -151,7 +155,10 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
     fn end(&mut self, cause: Option<LlmError>) -> Result<Frame, LlmError> {
         if self.decoder.is_whole(cause.is_none()) && self.bare.is_empty() {
             self.check_thoughts_alone()?;
-            return Ok(Frame::event(StreamEvent::End));
+            return Ok(match self.usage.correction() {
+                Some(usage) => Frame::events_of(vec![StreamEvent::Usage(usage), StreamEvent::End]),
+                None => Frame::event(StreamEvent::End),
+            });
         }
         if !self.bare.is_empty() {
             let bare = std::mem::take(&mut self.bare).freeze();

@@ -11,6 +11,7 @@ mod frames;
 mod limits;
 mod parameter_refusal;
 mod source;
+mod used_tokens;
 
 use std::{borrow::Cow, fmt, io, time::Duration};
 

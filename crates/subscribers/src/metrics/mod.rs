@@ -281,6 +281,10 @@ impl Metrics {
             | Event::LateResult { .. }
             | Event::ParameterRefused { .. }
             | Event::RecoveryChecked { .. } => {}
+            Event::UsageReplaced { provider, model, .. } => {
+                let model = model.clone().unwrap_or_else(|| "".into());
+                self.registry.counter(&table::USAGE_REPLACED, [provider.clone().into(), model.into()]).increment(1);
+            }
             Event::HandedOver(handed) => {
                 self.registry.counter(&table::HANDOFF, [handed.step.name().into()]).increment(1)
             }

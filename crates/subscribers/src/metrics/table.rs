@@ -105,6 +105,7 @@ pub const METRICS: &[Metric] = &[
     CREDENTIALS_RENEWED,
     POSSIBLE_REPEATS,
     OPERATIONS,
+    USAGE_REPLACED,
     HANDOFF,
     MIRRORED,
     MIRROR_NOT_COMPARED,
@@ -357,6 +358,11 @@ pub(super) const OPERATIONS: Metric = Metric::counter(
     &["operation"],
     "Operators' changes by hand: force_open, force_close, release, drain, undrain, pin_level, unpin_level, forget, \
      forget_owner.",
+);
+pub(super) const USAGE_REPLACED: Metric = Metric::counter(
+    "steadfast_usage_replaced_total",
+    &["provider", "model"],
+    "Answers whose reported tokens cannot be right, by what passed: the estimate counts in their place.",
 );
 pub(super) const HANDOFF: Metric = Metric::counter(
     "steadfast_handoff_total",
