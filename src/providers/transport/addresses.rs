@@ -8,6 +8,7 @@ use futures_util::stream;
 use tokio::time::{sleep, timeout};
 use tower::discover::Change;
 
+use super::names::Names;
 use crate::layers::balance::Deployment;
 
 /// The addresses of a name, looked up again and again: each of them a deployment of a [`Balance`](crate::Balance).
@@ -61,8 +62,10 @@ const MOST: usize = 256;
 impl Addresses {
     /// Creates the lookups of a name by the system's resolver.
     pub fn of(host: impl Into<Arc<str>>, port: u16) -> Self {
-        Self::by(host, port, |host, port| async move {
-            Ok(tokio::net::lookup_host((&*host, port)).await?.map(|address| address.ip()).collect())
+        // With the lookups of all connections, which take no thread of the runtime's.
+        Self::by(host, port, |host, _port| async move {
+            let found = Names::of_system().look_up(&host, LONGEST).await?;
+            Ok(found.into_iter().map(|address| address.ip()).collect())
         })
     }
 
