@@ -74,6 +74,11 @@ pub(crate) struct Signals {
     interrupt: Signal,
     #[cfg(unix)]
     hang_up: Signal,
+    #[cfg(unix)]
+    quit: Signal,
+    /// Those that would end the process, and ask for nothing here: log rotation sends them.
+    #[cfg(unix)]
+    others: [(&'static str, Signal); 3],
 }
 
 /// The parts of the server that signals act on.
@@ -96,11 +101,19 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             #[cfg(unix)]
             hang_up: signal(SignalKind::hangup())?,
+            #[cfg(unix)]
+            quit: signal(SignalKind::quit())?,
+            #[cfg(unix)]
+            others: [
+                ("SIGUSR1", signal(SignalKind::user_defined1())?),
+                ("SIGUSR2", signal(SignalKind::user_defined2())?),
+                ("SIGALRM", signal(SignalKind::alarm())?),
+            ],
         })
     }
 
-    /// Reloads the files on SIGHUP and stops the server on SIGTERM or Ctrl-C. A second such signal ends the process at
-    /// once, and so does the end of the time to stop.
+    /// Reloads the files on SIGHUP and stops the server on SIGTERM, SIGQUIT or Ctrl-C. A second such signal ends the
+    /// process at once, and so does the end of the time to stop.
     pub(crate) async fn handle<R>(mut self, handler: StopHandler<R>)
     where
         R: Fn() + Clone + Send + 'static,
@@ -132,6 +145,7 @@ impl Signals {
         loop {
             match self.next().await {
                 SignalAction::Stop(name, number) => return (name, 128 + number),
+                SignalAction::Nothing(name) => tracing::info!(signal = name, "signal without a meaning here; ignored"),
                 SignalAction::Reload => {
                     // Reading files blocks, so it runs on a blocking thread of the requests' runtime.
                     let reading = requests.spawn_blocking(reload.clone());
@@ -147,7 +161,12 @@ impl Signals {
 
     #[cfg(unix)]
     async fn next(&mut self) -> SignalAction {
+        let [(one, first), (two, second), (three, third)] = &mut self.others;
         tokio::select! {
+            _ = self.quit.recv() => SignalAction::Stop("SIGQUIT", 3),
+            _ = first.recv() => SignalAction::Nothing(*one),
+            _ = second.recv() => SignalAction::Nothing(*two),
+            _ = third.recv() => SignalAction::Nothing(*three),
             _ = self.terminate.recv() => SignalAction::Stop("SIGTERM", 15),
             _ = self.interrupt.recv() => SignalAction::Stop("SIGINT", 2),
             _ = self.hang_up.recv() => SignalAction::Reload,
@@ -165,9 +184,36 @@ impl Signals {
 }
 
 /// The action that a signal asks for.
+#[derive(Debug, PartialEq, Eq)]
 enum SignalAction {
     /// Stops the server; has the signal's name and number.
     Stop(&'static str, i32),
     #[cfg_attr(not(unix), allow(dead_code, reason = "nothing there asks for it"))]
     Reload,
+    /// Asks for nothing; has the signal's name.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "nothing there asks for it"))]
+    Nothing(&'static str),
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_signal_of_a_tool_for_logs_ends_the_process_and_a_quit_stops_it_with_grace() {
+        let mut signals = Signals::new().unwrap();
+        for (signal, expected) in [
+            (Signal::USR1, SignalAction::Nothing("SIGUSR1")),
+            (Signal::USR2, SignalAction::Nothing("SIGUSR2")),
+            (Signal::ALARM, SignalAction::Nothing("SIGALRM")),
+            (Signal::QUIT, SignalAction::Stop("SIGQUIT", 3)),
+            (Signal::TERM, SignalAction::Stop("SIGTERM", 15)),
+            (Signal::HUP, SignalAction::Reload),
+        ] {
+            kill_process(getpid(), signal).unwrap();
+            assert_eq!(signals.next().await, expected);
+        }
+    }
 }
