@@ -20,6 +20,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use pin_project::pin_project;
+use tokio::time::Instant;
 use tower::{BoxError, Service};
 
 use super::{
@@ -30,7 +31,10 @@ use super::{
     reach::Reach,
     tls::{self, Tls},
 };
-use crate::providers::http::RequestBody;
+use crate::{
+    internal::sync::{Mutex, lock},
+    providers::http::RequestBody,
+};
 
 /// The default HTTP client: hyper and rustls, with a pool of connections.
 ///
@@ -46,7 +50,8 @@ use crate::providers::http::RequestBody;
 /// - **Redirects** are never followed: a key must not travel to a place that the caller has not named.
 /// - **Time**: connecting (name lookup, TCP, proxy and TLS together) is limited to 10 seconds. Nothing else is; the
 ///   timeout layer does that.
-/// - **Connections** stay open for 50 seconds after their last answer. One to an `http://` server without a proxy
+/// - **Connections** stay open for 50 seconds after their last answer, and get no further call once they are four to
+///   five minutes old: so a name that moves is followed under steady traffic too. One to an `http://` server without a proxy
 ///   belongs to its request until the answer is read; it closes if the request or the body of the answer is dropped
 ///   before.
 ///
@@ -63,9 +68,9 @@ struct Shared {
     /// For `https://`, and for `http://` without a proxy.
     pool: Arc<Pool>,
     /// For `http://` through a proxy.
-    client: legacy::Client<Connector, RequestBody>,
+    client: Renewed<RequestBody>,
     /// For bodies that come in pieces.
-    streams: legacy::Client<Connector, StreamedBody>,
+    streams: Renewed<StreamedBody>,
 }
 
 #[derive(Clone)]
@@ -137,7 +142,7 @@ impl HttpClient {
     pub fn stream(&self, mut request: Request<StreamedBody>) -> ResponseFuture {
         request.headers_mut().entry(ACCEPT_ENCODING).or_insert(IDENTITY);
         self.shared.authorize(&mut request);
-        ResponseFuture(SendState::Pooled(self.shared.streams.request(request)))
+        ResponseFuture(SendState::Pooled(self.shared.streams.get().request(request)))
     }
 
     /// Returns the HTTP/2 streams and connections that are open now, for each server.
@@ -172,8 +177,36 @@ impl HttpClient {
             // timeouts.
             .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT);
-        let (client, streams) = (builder.build(connector.clone()), builder.build(connector.clone()));
+        let client = Renewed::new(builder.clone(), connector.clone());
+        let streams = Renewed::new(builder, connector.clone());
         Self { shared: Arc::new(Shared { settings, pool: Arc::new(Pool::new(connector)), client, streams }) }
+    }
+}
+
+/// hyper-util's client, with other connections from time to time: it knows of no longest age. Calls on the old ones go
+/// on.
+struct Renewed<B> {
+    builder: legacy::Builder,
+    connector: Connector,
+    current: Mutex<(Instant, legacy::Client<Connector, B>)>,
+}
+
+impl<B> Renewed<B>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+{
+    fn new(builder: legacy::Builder, connector: Connector) -> Self {
+        let current = Mutex::new((Instant::now(), builder.build(connector.clone())));
+        Self { builder, connector, current }
+    }
+
+    fn get(&self) -> legacy::Client<Connector, B> {
+        let mut current = lock(&self.current);
+        if current.0.elapsed() >= pool::LONGEST_AGE {
+            *current = (Instant::now(), self.builder.build(self.connector.clone()));
+        }
+        current.1.clone()
     }
 }
 
@@ -228,7 +261,7 @@ impl Shared {
     /// Sends a request by hyper-util's client, which knows proxies and HTTP/2.
     fn send(&self, mut request: Request<RequestBody>) -> legacy::ResponseFuture {
         self.authorize(&mut request);
-        self.client.request(request)
+        self.client.get().request(request)
     }
 
     /// Adds what a proxy asks for.

@@ -14,7 +14,7 @@ use http::{
     uri::{Authority, Scheme},
 };
 use hyper::client::conn::http1::{self, SendRequest};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     connect::{Connector, Patience, RoutedStream},
@@ -103,6 +103,7 @@ pub(super) struct Link {
     /// True if it was idle for so long that it may be dead.
     pub(super) has_rested: bool,
     patience: Patience,
+    opened: Instant,
 }
 
 impl Pool {
@@ -176,7 +177,7 @@ impl Pool {
         if !(link.is_parked && link.is_idle()) {
             link.drive_for_nobody();
         }
-        if !link.is_idle() {
+        if !link.is_idle() || is_old(link.opened, link.number) {
             return;
         }
         let is_swept = {
@@ -242,6 +243,7 @@ impl Link {
             is_parked: true,
             has_rested: false,
             patience,
+            opened: Instant::now(),
         }))
     }
 
@@ -288,6 +290,18 @@ impl Drop for SweepGuard {
         }
     }
 }
+
+/// Returns true for a connection that gets no further call: the name of its server may have moved. Those that were
+/// opened at once do not all end at once.
+pub(super) fn is_old(opened: Instant, number: u64) -> bool {
+    opened.elapsed() >= LONGEST_AGE - Duration::from_secs(number % SPREAD)
+}
+
+/// The age from which a connection gets no further call. A choice of ours: within the minutes for which names are
+/// usually kept, and long enough that a new handshake is one of very many calls.
+pub(super) const LONGEST_AGE: Duration = Duration::from_secs(300);
+/// The seconds by which the ages of connections differ.
+const SPREAD: u64 = 60;
 
 /// The port of `http://`.
 const HTTP: u16 = 80;

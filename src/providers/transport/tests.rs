@@ -1,3 +1,4 @@
+mod age;
 mod kept;
 mod silent;
 mod streams;

@@ -28,7 +28,7 @@ use crate::{
             connect::RoutedStream,
             error::NoStream,
             maybe_tls::MaybeTls,
-            pool::{DirectServer, SWEEPS},
+            pool::{DirectServer, SWEEPS, is_old},
             rest::rest,
         },
     },
@@ -55,6 +55,7 @@ impl Connection {
     ) -> Result<Arc<Self>, NoStream> {
         let watch = Watch::new();
         let stream = Watched::new(stream, watch.clone());
+        let opened = Instant::now();
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(Questions(watch.clone()))
@@ -66,8 +67,8 @@ impl Connection {
         let opening = timeout_at(end, builder.handshake(stream)).await;
         let (sender, connection) =
             opening.map_err(|_| NoStream::NoSettings(limit))?.map_err(|error| NoStream::Ended(Some(error)))?;
-        tokio::spawn(drive(connection, Task { watch: watch.clone(), server: Arc::downgrade(server), number }));
-        let (opened, cap) = (Instant::now(), AtomicUsize::new(expected));
+        tokio::spawn(drive(connection, Task { watch: watch.clone(), server: Arc::downgrade(server), number, opened }));
+        let cap = AtomicUsize::new(expected);
         Ok(Arc::new(Self { number, opened, sender, watch, cap }))
     }
 
@@ -138,6 +139,7 @@ struct Task {
     watch: Arc<Watch>,
     server: Weak<DirectServer>,
     number: u64,
+    opened: Instant,
 }
 
 impl Task {
@@ -158,7 +160,7 @@ impl Drop for Task {
     }
 }
 
-/// Drives a connection to its end, and leaves it once it is idle.
+/// Drives a connection to its end, and leaves it once it is idle or old.
 async fn drive(connection: http2::Connection<Watched, RequestBody, TokioExecutor>, task: Task) {
     let watch = &task.watch;
     let mut connection = pin!(connection);
@@ -174,7 +176,7 @@ async fn drive(connection: http2::Connection<Watched, RequestBody, TokioExecutor
             sweep.set(rest());
             let is_quiet = watch.in_flight.load(Relaxed) == 0 && watch.signs() == seen;
             (seen, idle) = (watch.signs(), if is_quiet { idle + 1 } else { 0 });
-            if was_asleep || idle == SWEEPS {
+            if was_asleep || idle == SWEEPS || is_old(task.opened, task.number) {
                 task.leave();
             }
         }
