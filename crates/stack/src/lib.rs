@@ -52,6 +52,7 @@ mod changes;
 mod check;
 mod classifier;
 mod doors;
+mod end_mark;
 mod environment;
 mod error;
 mod expand;
@@ -84,6 +85,7 @@ pub use self::{
     check::Findings,
     classifier::classifier,
     doors::TierDoor,
+    end_mark::{EndMark, WrongChecksum},
     environment::Environment,
     error::{ConfigError, Problem},
     keys::{MissingKey, Server},

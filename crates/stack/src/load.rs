@@ -11,7 +11,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    Config, ConfigError, Environment, check,
+    Config, ConfigError, EndMark, Environment, check,
     error::Problem,
     expand,
     import::Form,
@@ -117,9 +117,12 @@ impl Loader {
     ///
     /// Everything that is wrong with it: see [`ConfigError`].
     pub fn path(&self, path: impl AsRef<Path>) -> Result<Config, ConfigError> {
-        let path = path.as_ref();
-        let (text, format) = text_of(path)?;
-        self.load(Some(path.to_owned()), &text, format)
+        self.file(&FileText::read(path.as_ref())?)
+    }
+
+    /// Reads the text of a file.
+    pub(super) fn file(&self, file: &FileText) -> Result<Config, ConfigError> {
+        self.load(Some(file.path.clone()), &file.text, file.format)
     }
 
     /// Reads a text of this format.
@@ -275,8 +278,8 @@ pub fn document<T: for<'de> Deserialize<'de>>(
     path: &Path,
     check: impl FnOnce(&T, &mut check::Findings<'_, '_>),
 ) -> Result<T, ConfigError> {
-    let (text, format) = text_of(path)?;
-    document_of(Some(path), &text, format, check)
+    let file = FileText::read(path)?;
+    document_of(Some(path), &file.text, file.format, check)
 }
 
 /// Reads the same kind of document from a text.
@@ -299,7 +302,45 @@ pub fn document_of<T: for<'de> Deserialize<'de>>(
     report.into_result(read)
 }
 
-/// Reads a file, and returns its text with the format of its suffix.
+/// A file's text, with the format of its suffix.
+#[derive(Clone, Debug)]
+pub(super) struct FileText {
+    path: PathBuf,
+    text: String,
+    format: Format,
+    pub(super) mark: EndMark,
+}
+
+impl FileText {
+    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let (text, format) = text_of(path)?;
+        let mark = match format {
+            Format::Yaml => EndMark::of(&text),
+            Format::Toml | Format::Json => Ok(EndMark::Absent),
+        };
+        let mark =
+            mark.map_err(|error| ConfigError::new(vec![Problem::of_file(Some(path.to_owned()), error.to_string())]))?;
+        Ok(Self { path: path.to_owned(), text, format, mark })
+    }
+
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+
+    /// Returns whether a setting of the text before is gone, as it is from a text that is cut, or its last line's end
+    /// is. The end of a JSON text proves that it is whole.
+    pub(super) fn loses_settings_of(&self, before: &Self) -> bool {
+        if self.format == Format::Json || self.mark != EndMark::Absent {
+            return false;
+        }
+        if before.text.ends_with('\n') && !self.text.ends_with('\n') {
+            return true;
+        }
+        let tree = |file: &Self| tree::parse(file.text.trim_start_matches('\u{feff}'), file.format).ok();
+        tree(before).zip(tree(self)).is_some_and(|(before, now)| now.loses(&before))
+    }
+}
+
 fn text_of(path: &Path) -> Result<(String, Format), ConfigError> {
     let wrong = |message: String| ConfigError::new(vec![Problem::of_file(Some(path.to_owned()), message)]);
     let bytes = read_file(path).map_err(|error| wrong(unreadable(&error)))?;

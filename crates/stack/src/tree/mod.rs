@@ -109,6 +109,19 @@ impl Node {
         Self::new(Value::Map(entries.collect()), place.clone())
     }
 
+    /// Returns whether a key or an item of a tree is gone from this one, at any depth.
+    pub(super) fn loses(&self, before: &Self) -> bool {
+        let now = self.entries();
+        let is_gone = |entry: &Entry| match now.iter().find(|own| own.key == entry.key) {
+            Some(own) => own.value.loses(&entry.value),
+            None => true,
+        };
+        let (items, items_before) = (self.items(), before.items());
+        before.entries().iter().any(is_gone)
+            || items.len() < items_before.len()
+            || items.iter().zip(items_before).any(|(own, before)| own.loses(before))
+    }
+
     pub(super) fn entries(&self) -> &[Entry] {
         match &self.value {
             Value::Map(entries) => entries,
