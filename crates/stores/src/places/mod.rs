@@ -5,7 +5,7 @@
 
 mod memory;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 pub use self::memory::MemoryPlaces;
 pub use crate::responses::StoreFuture;
@@ -24,8 +24,8 @@ pub struct Place {
 
 /// A store of places. Every method may be called again after a failure.
 pub trait PlaceStore: fmt::Debug + Send + Sync + 'static {
-    /// Stores places. An id that is known keeps its owner and its tier.
-    fn put(&self, places: Vec<Place>) -> StoreFuture<'_, ()>;
+    /// Stores places, for a time or for ever. An id that is known keeps its owner and its tier.
+    fn put(&self, places: Vec<Place>, keep: Option<Duration>) -> StoreFuture<'_, ()>;
 
     /// Returns the places of those of the ids that are known.
     fn find(&self, ids: Vec<String>) -> StoreFuture<'_, Vec<Place>>;

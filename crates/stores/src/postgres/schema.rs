@@ -10,6 +10,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("task_caller", include_str!("migrations/0004_task_caller.sql")),
     ("responses", include_str!("migrations/0005_responses.sql")),
     ("places", include_str!("migrations/0006_places.sql")),
+    ("place_times", include_str!("migrations/0007_place_times.sql")),
 ];
 
 /// The PostgreSQL advisory lock during a change of the tables: `stdf`.

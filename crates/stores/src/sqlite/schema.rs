@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_task_caller.sql"),
     include_str!("migrations/0006_responses.sql"),
     include_str!("migrations/0007_places.sql"),
+    include_str!("migrations/0008_place_times.sql"),
 ];
 
 /// The mark of this crate's files (SQLite's `application_id`): `stdf`.

@@ -321,7 +321,7 @@ impl Exchange<'_> {
         let is_gone = method == Method::DELETE && self.call.is_object;
         let stored = match (&self.call.id, is_gone) {
             (Some(id), true) => self.places.delete(id).await,
-            _ => self.places.put(self.places_in(&json, tier)).await,
+            _ => self.places.put(self.places_in(&json, tier), None).await,
         };
         if let Err(error) = stored {
             // The object is there, and its place in memory.
