@@ -26,6 +26,13 @@ mod tool_calls;
 pub mod transport;
 mod used_up;
 
+use bytes::Bytes;
+
+/// Returns a provider's text without the key, which some repeat.
+pub fn without_key(text: &Bytes, key: &str) -> Bytes {
+    protocol::Secret(Some(key.into())).redact(text)
+}
+
 pub use self::simulated::Simulated;
 #[cfg(feature = "http")]
 pub use self::{anthropic::Anthropic, gemini::Gemini, openai::OpenAi, responses::OpenAiResponses};

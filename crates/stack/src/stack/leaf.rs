@@ -10,6 +10,7 @@ use std::{
 };
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use bytes::Bytes;
 use pin_project::pin_project;
 use sha2::{Digest as _, Sha256};
 use tower::{Layer, Service};
@@ -32,7 +33,7 @@ use steadfast::{
         Anthropic, Canned, Gemini, OpenAi, Simulated,
         http::BaseUrl,
         responses::{OpenAiAuto, OpenAiResponses},
-        simulated,
+        simulated, without_key,
     },
 };
 use steadfast_handoff::Handoff;
@@ -300,6 +301,17 @@ impl LeafPlan {
             request.headers_mut().insert(name.clone(), value.clone());
         }
         Ok(request)
+    }
+
+    /// Returns a provider's text without the tier's key, and without the keys in its headers.
+    pub(super) fn without_key(&self, text: &Bytes) -> Bytes {
+        const NAMES: [&str; 4] = ["key", "auth", "token", "secret"];
+        let settings = &self.settings;
+        let is_secret = |name: &HeaderName| NAMES.iter().any(|part| name.as_str().contains(part));
+        let in_headers = settings.headers.iter().filter(|(name, _)| is_secret(name));
+        let in_headers = in_headers.filter_map(|(_, value)| Some(value.to_str().ok()?.rsplit(' ').next()?));
+        let keys = settings.key.as_deref().into_iter().chain(in_headers);
+        keys.fold(text.clone(), |text, key| without_key(&text, key))
     }
 
     fn fingerprint(&self) -> Arc<str> {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use ::http::{HeaderMap, Method, Request, Response};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 
 use super::{StackContext, StackHandle, stores::OpenStores};
@@ -217,6 +218,11 @@ impl StackHandle {
             tiers.sort_by_key(place);
         }
         tiers
+    }
+
+    /// Returns a text of a tier's provider without the tier's key, which some providers repeat.
+    pub fn without_key(&self, tier: &str, text: &Bytes) -> Bytes {
+        self.shared.current.load().runtime(tier).map_or_else(|| text.clone(), |runtime| runtime.without_key(text))
     }
 
     /// Sends a request for objects to a tier's provider, with the tier's key, and returns the head of the response.

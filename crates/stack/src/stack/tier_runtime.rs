@@ -7,6 +7,7 @@ use std::{
 };
 
 use ::http::{Method, Request};
+use bytes::Bytes;
 use tower::{Layer, ServiceBuilder, util::Either};
 
 use super::{
@@ -226,6 +227,14 @@ impl TierRuntime {
                 let message = format!("the tier `{}` has several deployments, and an object belongs to one", self.name);
                 Err(LlmError::new(ErrorKind::NotFound, message))
             }
+        }
+    }
+
+    /// Returns a provider's text without the tier's key.
+    pub(super) fn without_key(&self, text: &Bytes) -> Bytes {
+        match &self.source {
+            Source::Leaf(plan, _) => plan.without_key(text),
+            Source::Balance(_) => text.clone(),
         }
     }
 
