@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 use super::{
     Config, Feature, FeatureCache, Provider, Span, Tier,
     classifier::{classifier, samples, status_notes},
-    schema::Retry as Retries,
+    schema::{OtherPaths, Retry as Retries},
 };
 use steadfast::{
     CacheLayer, Classifier, ErrorKind, LlmError, MirrorLayer, RetryWithJitterLayer,
@@ -40,7 +40,19 @@ impl Config {
         self.explain_places(&mut text);
         self.explain_cache(&mut text);
         self.explain_mirror(&mut text);
+        self.explain_lane(&mut text);
         text
+    }
+
+    /// Warns of a lane that opens the provider's whole account.
+    fn explain_lane(&self, text: &mut String) {
+        if self.lane.as_ref().is_some_and(|lane| lane.other == OtherPaths::Pass) {
+            text.push_str(
+                "lane: `other: pass` opens every path of the provider's account, those that make keys among them; of \
+                 callers with keys only those with `pass_through: true` may ask. A list, such as `other: [/v1/ocr]`, \
+                 opens its paths alone\n",
+            );
+        }
     }
 
     /// Explains which kinds of failure are retried on a tier, and where each goes next.

@@ -84,11 +84,15 @@ impl Catalog {
         }
     }
 
-    /// Returns whether unknown paths pass to a provider.
-    pub(crate) fn passes_other_paths(&self) -> bool {
-        match self {
-            Self::Stack(stack) => stack.config().lane.as_ref().is_some_and(|lane| lane.other == OtherPaths::Pass),
-            Self::Listed(_) => false,
+    /// Returns whether an unknown path passes to a provider: true if the file lists it, false if all pass that a key is
+    /// for.
+    pub(crate) fn passes(&self, path: &str) -> Option<bool> {
+        let Self::Stack(stack) = self else { return None };
+        let config = stack.config();
+        match &config.lane.as_ref()?.other {
+            OtherPaths::Refuse => None,
+            OtherPaths::Pass => Some(false),
+            OtherPaths::Listed(paths) => paths.iter().any(|listed| listed.is(path)).then_some(true),
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod addresses;
 mod admin;
+mod admission;
 mod cache;
 mod catalog;
 mod conversation;
@@ -25,8 +26,9 @@ mod keys;
 mod lane;
 mod layers;
 mod mark;
-mod objects;
+pub(crate) mod objects;
 pub(crate) mod observe;
+mod ownership;
 mod panic;
 mod pipeline;
 mod query;

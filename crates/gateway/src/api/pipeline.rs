@@ -15,6 +15,7 @@ use std::{
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use steadfast::{
     BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse,
@@ -28,18 +29,19 @@ use tokio_util::sync::CancellationToken;
 use super::{
     GatewayState,
     addresses::Deployment,
-    conversation::{self, Turn},
+    admission, conversation,
     gemini::PathCall,
     inbound::{self, BodyError},
     keys::{self, Denial, Key},
     mark::{mark, marked},
+    ownership::AnswerIds,
     panic::{self, Panic},
     records::{Entry, Outcome, REQUEST_ID, Record},
     refusal::{self, refuse},
     repeats::ConnectionFailures,
     request_options::RequestOptions,
     stored_responses,
-    stream::{EventStream, PendingCall, ResponseStart, StreamLimits, stopping},
+    stream::{EventStream, PendingCall, ResponseStart, StreamLimits, StreamRecords, stopping},
 };
 use crate::{
     http::{Answering, DirectStream},
@@ -146,6 +148,18 @@ pub(crate) fn answer<'a>(
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
             return deny(&entry, &denied, dialect);
         }
+        let mut ids = None;
+        let request = match &key {
+            // Boxed: inline it would enlarge every request's future.
+            Some(_) => match Box::pin(admission::admit(&gateway, key.as_ref(), request)).await {
+                Ok((admitted, given)) => {
+                    ids = given.map(Box::new);
+                    admitted
+                }
+                Err(error) => return fail(&entry, options.explain, &error, dialect),
+            },
+            None => request,
+        };
         if let Some(wire) = request.wire().filter(|wire| wire.is_background()) {
             // The program's own client talks to the provider that keeps the response.
             return match adapted {
@@ -191,7 +205,8 @@ pub(crate) fn answer<'a>(
         if request.is_stream() {
             // A stream may outlive its request's turn on the connection.
             let call = Box::pin(first_frame(key, Mutex::new(gateway.service.clone()), request));
-            return begin(context, entry, call, turn, &settings, &connection.cut).await;
+            let keeping = StreamRecords { turn, ids };
+            return begin(context, entry, call, keeping, &settings, &connection.cut).await;
         }
         let answered = tokio::select! {
             biased;
@@ -201,6 +216,9 @@ pub(crate) fn answer<'a>(
         match answered {
             Ok(mut response) => {
                 let own = context.own(&response);
+                if let Some(ids) = &mut ids {
+                    ids.served(response.served_by().tier);
+                }
                 // The provider keeps its own answer, and none that is a translation.
                 let account = turn.as_ref().and_then(|turn| turn.account(&response)).filter(|_| own.is_some());
                 let answer = match own {
@@ -210,15 +228,31 @@ pub(crate) fn answer<'a>(
                     }
                     None => Box::pin(translate(context, entry, response)).await,
                 };
+                if answer.status() != StatusCode::OK {
+                    return answer;
+                }
+                let answer = match ids {
+                    Some(ids) => Box::pin(given(*ids, answer)).await,
+                    None => answer,
+                };
                 match turn {
-                    Some(turn) if answer.status() == StatusCode::OK => Box::pin(turn.record(answer, account)).await,
-                    _ => answer,
+                    Some(turn) => Box::pin(turn.record(answer, account)).await,
+                    None => answer,
                 }
             }
             Err(error) => fail(&entry, context.explain, &error, dialect),
         }
     };
     Box::pin(panic::respond(answering, move |caught| panicked(caught, &record, connection, dialect)))
+}
+
+/// Gives the ids in a whole answer to its caller.
+async fn given(ids: AnswerIds, answer: Response<Body>) -> Response<Body> {
+    let (head, body) = answer.into_parts();
+    // The body is there already.
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    ids.give_all(&body).await;
+    Response::from_parts(head, Body::from(body))
 }
 
 /// Returns the response to a call that goes on by the program's own client.
@@ -278,7 +312,7 @@ async fn begin(
     context: ResponseContext,
     entry: Entry,
     mut call: PendingCall,
-    turn: Option<Box<Turn>>,
+    keeping: StreamRecords,
     settings: &Settings,
     cut: &CancellationToken,
 ) -> Response<Body> {
@@ -296,12 +330,12 @@ async fn begin(
         cut,
     };
     match start {
-        Some(Ok(start)) => stream(&context, entry, start, turn, &limits),
+        Some(Ok(start)) => stream(&context, entry, start, keeping, &limits),
         Some(Err(error)) => fail(&entry, context.explain, &error, context.dialect),
         None => {
             let mut head = HeaderMap::new();
             entry.write_headers(context.explain, &mut head);
-            let events = EventStream::pending(call, context.encoder(None, false), entry, &limits).turn(turn);
+            let events = EventStream::pending(call, context.encoder(None, false), entry, &limits).keeping(keeping);
             events_response(head, events, context.is_array)
         }
     }
@@ -432,7 +466,7 @@ fn stream(
     context: &ResponseContext,
     entry: Entry,
     mut start: ResponseStart,
-    turn: Option<Box<Turn>>,
+    keeping: StreamRecords,
     limits: &StreamLimits<'_>,
 ) -> Response<Body> {
     entry.served(&mut start.response);
@@ -444,7 +478,7 @@ fn stream(
     entry.write_headers(context.explain, &mut head);
     set_request_id(context.dialect, &mut head);
     let encoder = context.encoder(start.response.served_by().model, passed);
-    let events = EventStream::started(start, encoder, entry, turn, limits);
+    let events = EventStream::started(start, encoder, entry, keeping, limits);
     events_response(head, events, context.is_array)
 }
 

@@ -4,7 +4,11 @@ use http::Uri;
 
 /// Returns the names and values of a query.
 pub(crate) fn pairs(uri: &Uri) -> Result<Vec<[String; 2]>, String> {
-    let query = uri.query().unwrap_or_default();
+    pairs_of(uri.query().unwrap_or_default())
+}
+
+/// Returns the names and values of a query's text.
+pub(crate) fn pairs_of(query: &str) -> Result<Vec<[String; 2]>, String> {
     let fields = query.split('&').filter(|field| !field.is_empty());
     let pair = |field: &'_ str| {
         let (name, value) = field.split_once('=').unwrap_or((field, ""));

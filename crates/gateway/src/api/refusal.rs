@@ -207,7 +207,13 @@ fn denial_codes(denied: &Denial) -> (StatusCode, &'static str, &'static str, &'s
         Denial::NoKey | Denial::UnknownKey(_) | Denial::Expired(_) => {
             (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_request_error", "invalid_api_key")
         }
-        Denial::Feature(_) | Denial::Model(_) | Denial::Origin | Denial::NotAdmin(_) | Denial::NotReviewer(_) => {
+        Denial::Feature(_)
+        | Denial::Model(_)
+        | Denial::Origin
+        | Denial::NotAdmin(_)
+        | Denial::NotReviewer(_)
+        | Denial::Objects
+        | Denial::NotPassed(_) => {
             (StatusCode::FORBIDDEN, "permission_error", "invalid_request_error", "permission_denied")
         }
         Denial::Rate(..) | Denial::InFlight(_) => {

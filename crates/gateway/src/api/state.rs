@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use steadfast::{BoxLlmService, Dialect};
 use steadfast_handoff::Desk;
+use steadfast_stack::ObjectPlaces;
 
 use super::{
     catalog::Catalog,
@@ -30,6 +31,8 @@ pub(crate) struct GatewayState {
     /// The last failures of each caller.
     pub(crate) repeats: Arc<Repeats>,
     pub(crate) unknown_paths: UnknownPaths,
+    /// The places of objects, where no stack has them.
+    pub(crate) places: ObjectPlaces,
     /// True if pages of other origins may call without a key.
     pub(crate) any_origin: bool,
     /// True if the callers are in its process: then its errors speak to the program that has the stack.
@@ -51,6 +54,7 @@ impl GatewayState {
             refusals,
             repeats: Arc::default(),
             unknown_paths: UnknownPaths::default(),
+            places: ObjectPlaces::default(),
             any_origin: false,
             in_process: false,
             memory: Arc::new(Memory::new(settings.memory)),

@@ -19,6 +19,7 @@ use super::{
     conversation::{Recorder, Turn},
     gemini::ArrayWriter,
     mark::{mark, marked_events},
+    ownership::AnswerIds,
     panic::{self, Panic},
     records::{Entry, Outcome},
     refusal,
@@ -50,6 +51,8 @@ pub(crate) struct EventStream {
     marks: bool,
     /// The record of a response that is kept.
     recorder: Option<Box<Recorder>>,
+    /// The ids that the answer gives to its caller.
+    ids: Option<Box<AnswerIds>>,
     /// True once a part of the answer has been sent.
     content_sent: bool,
     keep_alive: Duration,
@@ -80,16 +83,20 @@ impl EventStream {
         start: ResponseStart,
         encoder: StreamEncoder,
         entry: Entry,
-        turn: Option<Box<Turn>>,
+        keeping: StreamRecords,
         limits: &StreamLimits<'_>,
     ) -> Self {
+        let StreamRecords { turn, mut ids } = keeping;
         let mut recorder = turn.map(|turn| Box::new(Recorder::new(turn)));
         if let Some(recorder) = &mut recorder {
             recorder.served(&start.response, start.first.raw().map(|(dialect, _)| dialect));
         }
+        if let Some(ids) = &mut ids {
+            ids.served(start.response.served_by().tier);
+        }
         let mark = mark(&start.response).filter(|_| limits.mark).map(Box::new);
         let state = State::Reading { first: Some(start.first), body: start.response.into_body() };
-        Self { mark, recorder, ..Self::new(state, encoder, entry, limits) }
+        Self { mark, recorder, ids, ..Self::new(state, encoder, entry, limits) }
     }
 
     /// Creates the events of a pending call. The first sign of life comes at once.
@@ -100,9 +107,10 @@ impl EventStream {
         events
     }
 
-    /// Keeps the response of the pending call.
-    pub(crate) fn turn(mut self, turn: Option<Box<Turn>>) -> Self {
+    /// Keeps the response of the pending call, and its ids.
+    pub(crate) fn keeping(mut self, StreamRecords { turn, ids }: StreamRecords) -> Self {
         self.recorder = turn.map(|turn| Box::new(Recorder::new(turn)));
+        self.ids = ids;
         self
     }
 
@@ -117,6 +125,7 @@ impl EventStream {
             mark: None,
             marks: limits.mark,
             recorder: None,
+            ids: None,
             content_sent: false,
             keep_alive: limits.keep_alive,
             quiet: Duration::ZERO,
@@ -186,6 +195,13 @@ impl EventBatch {
         let Self { first, more, .. } = std::mem::take(self);
         if more.is_empty() { first } else { more.freeze() }
     }
+}
+
+/// The records that a stream's events are for.
+#[derive(Default)]
+pub(crate) struct StreamRecords {
+    pub(crate) turn: Option<Box<Turn>>,
+    pub(crate) ids: Option<Box<AnswerIds>>,
 }
 
 /// The limits of a stream.
@@ -316,6 +332,9 @@ impl Projected<'_> {
                     if let Some(recorder) = self.recorder {
                         recorder.served(&start.response, start.first.raw().map(|(dialect, _)| dialect));
                     }
+                    if let Some(ids) = self.ids {
+                        ids.served(start.response.served_by().tier);
+                    }
                     *self.mark = mark(&start.response).filter(|_| *self.marks).map(Box::new);
                     *self.state = State::Reading { first: None, body: start.response.into_body() };
                     Ok(Some(start.first))
@@ -356,6 +375,9 @@ impl Projected<'_> {
         {
             self.entry.note(self.encoder.notes());
             self.entry.answered(body.usage());
+        }
+        if let Some(ids) = self.ids {
+            ids.give(&bytes);
         }
         if let Some(recorder) = self.recorder {
             if restarts(frame) {

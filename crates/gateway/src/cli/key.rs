@@ -30,7 +30,7 @@ impl Key {
             std::io::stdout().lock(),
             "The key, which is not shown again:\n\n  {secret}\n\nIts entry in the file for `serve --keys FILE`. It may have \
              more: features, models, requests_per_minute,\ntokens_per_minute, concurrency, \
-             budget: {{ usd: 50, period: day }}, expires: 2027-01-01, admin: true,\nhandoff: true.\n\nkeys:\n  - name: {name}\n    hash: {hash}\n"
+             budget: {{ usd: 50, period: day }}, expires: 2027-01-01, admin: true,\nhandoff: true, objects: false, pass_through: true.\n\nkeys:\n  - name: {name}\n    hash: {hash}\n"
         )?;
         Ok(())
     }

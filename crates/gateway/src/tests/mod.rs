@@ -23,6 +23,7 @@ mod limits;
 mod logs;
 mod memory;
 mod nesting;
+mod ownership;
 mod panics;
 mod protocols;
 mod refusals;

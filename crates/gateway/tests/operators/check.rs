@@ -84,6 +84,22 @@ fn the_examples_are_right() {
 }
 
 #[test]
+fn check_says_of_a_lane_that_it_opens_the_providers_account() {
+    let folder = Folder::new("lane-other");
+    for (other, opens) in [("pass", true), ("[/v1/ocr, '/v1/videos/*/remix']", false), ("refuse", false)] {
+        let lane = format!("lane: {{ other: {other}, tiers: [{{ name: more, provider: simulated, model: m }}] }}");
+        let file = folder.file("steadfast.yaml", &format!("tiers: [{{ name: main, provider: simulated }}]\n{lane}\n"));
+        let ran = steadfast(["check", file.to_str().unwrap()], &[]);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+        assert_eq!(ran.out.contains("`other: pass` opens every path of the provider's account"), opens, "{}", ran.out);
+    }
+    let wrong = folder.file("steadfast.yaml", "tiers: [{ name: main, provider: simulated }]\nlane: { other: [/ocr], tiers: [{ name: more, provider: simulated, model: m }] }\n");
+    let ran = steadfast(["check", wrong.to_str().unwrap()], &[]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("`/ocr` is no path of `/v1`"), "{}", ran.err);
+}
+
+#[test]
 fn check_shows_each_tiers_door_its_id_and_its_credential_but_no_secret() {
     let folder = Folder::new("doors");
     let text = "tiers:\n\

@@ -43,7 +43,7 @@ pub use self::{
     handoff::{Handoff, HandoffCallbacks, HandoffLimits, HandoffNotify, HandoffRedrive},
     hedge::{Hedge, HedgeAfter, HedgeSettings},
     idempotency::Idempotency,
-    lane::{CallKind, Lane, OtherPaths},
+    lane::{CallKind, Lane, ListedPath, OtherPaths},
     limits::{
         CircuitBreaker, Confirm, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, SlowCalls, TierTimeout,
         Timeout,

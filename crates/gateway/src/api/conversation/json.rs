@@ -31,6 +31,12 @@ impl<'a> Fields<'a> {
         serde_json::from_str(self.get(name)?).ok()
     }
 
+    /// Returns a field's texts, also where its name occurs more than once.
+    pub(super) fn texts(&self, name: &str) -> impl Iterator<Item = String> {
+        let values = self.0.iter().filter(move |(field, _)| field == name);
+        values.filter_map(|(_, value)| serde_json::from_str(value.get()).ok())
+    }
+
     /// Returns the place of a field's value in the text that was read.
     pub(super) fn place(&self, name: &str, within: &str) -> Option<Range<usize>> {
         let value = self.get(name)?;

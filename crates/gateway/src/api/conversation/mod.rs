@@ -25,6 +25,7 @@
 mod items;
 mod json;
 mod lookup;
+mod own_items;
 mod recorder;
 mod request;
 mod rewrite;
@@ -33,6 +34,7 @@ mod tests;
 
 pub(crate) use self::{
     lookup::{cancel, delete, input_items, retrieve},
+    own_items::{ItemIds, item_ids, without_ids},
     recorder::Recorder,
     request::begin,
 };
@@ -113,7 +115,7 @@ fn owner_of(key: Option<&Arc<Key>>) -> String {
 }
 
 /// Returns whether an id has the form of the gateway's own.
-fn is_own(id: &str) -> bool {
+pub(crate) fn is_own(id: &str) -> bool {
     let digits = id.strip_prefix(PREFIX).unwrap_or_default();
     digits.len() == 2 * RANDOM && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -3,9 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use http::StatusCode;
 use memchr::memmem;
-use serde_json::json;
 use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, Wire, store::GuardError};
 use steadfast_stack::{Continuation, ResponseArchive, StackHandle};
 use steadfast_stores::responses::{ResponseOrigin, ResponsePath, StoredResponse};
@@ -21,6 +19,7 @@ use crate::{
         GatewayState,
         inbound::{BodyError, LARGE_BODY},
         keys::Key,
+        ownership::unknown_response,
     },
     limits::Settings,
 };
@@ -128,7 +127,7 @@ async fn read_path(
 ) -> Result<Vec<StoredResponse>, LlmError> {
     match archive.path(owner, id, settings.body).await {
         Ok(ResponsePath::Whole(path)) => Ok(path),
-        Ok(ResponsePath::Unknown) => Err(not_found(id)),
+        Ok(ResponsePath::Unknown) => Err(unknown_response(id)),
         Ok(ResponsePath::TooLong) => Err(too_long(settings)),
         Err(failure) => Err(store_failure(failure)),
     }
@@ -315,24 +314,6 @@ fn short_form(wire: &Wire, state: &ProviderState, origin: ResponseOrigin) -> Res
     };
     Ok(Short { account: origin.account, body })
 }
-
-/// Returns OpenAI's error for a response that this caller does not have.
-fn not_found(id: &str) -> LlmError {
-    let message = format!("Previous response with id '{id}' not found.");
-    let body = json!({"error": {
-        "message": &message,
-        "type": "invalid_request_error",
-        "param": "previous_response_id",
-        "code": NOT_FOUND,
-    }});
-    LlmError::new(ErrorKind::NotFound, message)
-        .with_code(NOT_FOUND)
-        .with_status(StatusCode::BAD_REQUEST)
-        .with_dialect(Dialect::Responses)
-        .with_raw(body.to_string().into())
-}
-
-const NOT_FOUND: &str = "previous_response_not_found";
 
 fn too_long(settings: &Settings) -> LlmError {
     let (responses, bytes) = (ResponseArchive::MAX_PATH, settings.body);

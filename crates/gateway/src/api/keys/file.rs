@@ -1,10 +1,13 @@
 use std::{collections::HashSet, fmt, fs, num::NonZeroU32, path::Path, sync::Arc};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor},
+};
 use serde_saphyr::Spanned;
 use steadfast_stack::{self as config, AtCap, Config, Period, Share};
 
-use super::{Expiry, Key, KeyLimits, cap_name, rate::Rate};
+use super::{Expiry, Key, KeyLimits, ObjectRight, cap_name, rate::Rate};
 
 /// The file of keys.
 #[derive(Deserialize)]
@@ -29,6 +32,38 @@ struct Entry {
     admin: bool,
     #[serde(default)]
     handoff: bool,
+    #[serde(default)]
+    objects: ObjectRight,
+    #[serde(default)]
+    pass_through: bool,
+}
+
+impl<'de> Deserialize<'de> for ObjectRight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Rights;
+
+        impl Visitor<'_> for Rights {
+            type Value = ObjectRight;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`false` for no objects, `own` for those of the key, or `all`")
+            }
+
+            fn visit_bool<E: de::Error>(self, is_own: bool) -> Result<ObjectRight, E> {
+                Ok(if is_own { ObjectRight::Own } else { ObjectRight::None })
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<ObjectRight, E> {
+                match word {
+                    "own" => Ok(ObjectRight::Own),
+                    "all" => Ok(ObjectRight::All),
+                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Rights)
+    }
 }
 
 /// A key's budget, in the words of the configuration's `budgets`.
@@ -110,7 +145,7 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
         let old = before.and_then(|key| key.limits.as_ref());
         let limits = KeyLimits::new(entry.concurrency, entry.tokens_per_minute, old);
         let memory = before.map(|key| key.memory.clone()).unwrap_or_default();
-        let Entry { name, features, models, budget, expires, admin, handoff, .. } = entry;
+        let Entry { name, features, models, budget, expires, admin, handoff, objects, pass_through, .. } = entry;
         let name = name.into();
         let [features, models] =
             [features, models].map(|list| list.map(|list| list.into_iter().map(|name| name.value).collect()));
@@ -125,6 +160,8 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
             expires,
             admin,
             handoff,
+            objects,
+            pass_through,
             memory,
         }));
     }

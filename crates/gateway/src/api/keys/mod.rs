@@ -21,6 +21,10 @@
 //!   - name: support
 //!     hash: sha256:..
 //!     handoff: true                      # sees and answers what was handed to people, as an administrator may too
+//!   - name: chat-page
+//!     hash: sha256:..
+//!     objects: false                     # no files, batches and the like; `all`: other keys' too; left out: its own
+//!     pass_through: true                 # unknown paths too, where the file has `lane: { other: pass }`
 //! ```
 //!
 //! A key that has spent its budget gets the response of a provider whose account is empty: status 429 with the time
@@ -98,8 +102,23 @@ pub(crate) struct Key {
     expires: Option<Expiry>,
     pub(crate) admin: bool,
     handoff: bool,
+    objects: ObjectRight,
+    /// True if it may ask for paths that the gateway does not know.
+    pass_through: bool,
     /// The memory that the bodies of its requests take.
     pub(crate) memory: Arc<CallerShare>,
+}
+
+/// The objects of the account that a key may name, such as files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ObjectRight {
+    /// None: the paths of objects are closed.
+    None,
+    /// Those that it has made.
+    #[default]
+    Own,
+    /// All.
+    All,
 }
 
 /// The reason for which a caller is refused.
@@ -121,6 +140,10 @@ pub(crate) enum Denial {
     NotAdmin(Box<str>),
     /// Only a reviewer's key would do for this path.
     NotReviewer(Box<str>),
+    /// The key is for no objects.
+    Objects,
+    /// Only a key with `pass_through` would do for this path, which the gateway does not know.
+    NotPassed(Box<str>),
     /// The key's rate is used up for this long; the number is its limit.
     Rate(Duration, NonZeroU32),
     /// The key's tokens are used up for this long, or are always too few; the number is their limit, if it is known.
@@ -178,6 +201,8 @@ impl Denial {
             Self::InFlight(limit) => Some(format!("concurrency: {}", (*limit)?)),
             Self::NotAdmin(path) => Some(format!("admin: true, for {path}")),
             Self::NotReviewer(path) => Some(format!("handoff: true, for {path}")),
+            Self::Objects => Some("objects: false".to_owned()),
+            Self::NotPassed(path) => Some(format!("pass_through: true, for {path}")),
             Self::NoKey | Self::UnknownKey(_) | Self::Expired(_) | Self::Origin => None,
         }
     }
@@ -198,6 +223,11 @@ impl fmt::Display for Denial {
             }
             Self::NotAdmin(_) => "only an administrator's key may see this",
             Self::NotReviewer(_) => "only a reviewer's key may see this",
+            Self::Objects => "this key is not for files, batches and other objects",
+            Self::NotPassed(_) => {
+                "this key is not for paths that the gateway does not know: it needs `pass_through: true`, or the path \
+                 under `lane.other`"
+            }
             Self::Rate(..) => "this key's requests per minute are used up",
             Self::Tokens(None, _) => "the request alone is over this key's tokens per minute",
             Self::Tokens(..) => "this key's tokens per minute are used up",
@@ -371,7 +401,10 @@ impl Key {
             let own = key.limits.as_ref().map(|limits| (limits.concurrency, limits.tokens_per_minute));
             (key.rate.as_ref().map(|rate| rate.per_minute), own, key.budget.clone(), key.expires)
         };
-        let may = |key: &Self| (key.features.clone(), key.models.clone(), key.admin, key.handoff);
+        let may = |key: &Self| {
+            let rights = (key.admin, key.handoff, key.objects, key.pass_through);
+            (key.features.clone(), key.models.clone(), rights)
+        };
         self.hash == other.hash && may(self) == may(other) && limits(self) == limits(other)
     }
 
@@ -399,6 +432,26 @@ impl Key {
             (None, Some(named)) => named == pattern,
         };
         if allowed.iter().any(|pattern| fits(pattern)) { Ok(()) } else { Err(Denial::Model(allowed.clone())) }
+    }
+
+    /// Checks that the key is for objects.
+    pub(crate) fn objects(&self) -> Result<(), Denial> {
+        if self.objects == ObjectRight::None { Err(Denial::Objects) } else { Ok(()) }
+    }
+
+    /// Returns true if it may name its own objects only.
+    pub(crate) fn owns_objects(&self) -> bool {
+        !self.admin && self.objects != ObjectRight::All
+    }
+
+    /// Checks that the key is for a path that the gateway does not know, and that no list has.
+    pub(crate) fn passes(&self, path: &str) -> Result<(), Denial> {
+        if self.admin || self.pass_through { Ok(()) } else { Err(Denial::NotPassed(path.into())) }
+    }
+
+    /// Returns true if it is for some models only.
+    pub(crate) fn names_models(&self) -> bool {
+        self.models.is_some()
     }
 
     /// Takes a permit for work that calls no model, within the key's concurrency.

@@ -23,7 +23,9 @@ use self::{form::Form, form_rest::FormRest};
 use super::{
     GatewayState,
     addresses::Deployment,
+    admission::admit_bytes,
     keys::{self, Key},
+    ownership::{AnswerIds, NotedBody},
     panic,
     pipeline::{
         ConnectionContext, admit, body_failure, copy_headers, deny, deny_at_door, fail, immediate, note_options,
@@ -44,8 +46,14 @@ pub(crate) fn answer<'a>(
     call: Call,
     request: Request<Body>,
 ) -> Answering<'a> {
-    let (Parts { headers, extensions, .. }, body) = request.into_parts();
+    let (Parts { headers, extensions, uri, .. }, body) = request.into_parts();
     let (key, dialect) = (extensions.get::<Arc<Key>>().cloned(), call.dialect());
+    if let Some(key) = &key
+        && !call.is_listed
+        && let Err(denied) = key.passes(&call.path)
+    {
+        return immediate(deny_at_door(gateway, &denied, Some(key), dialect));
+    }
     let mut options = RequestOptions::from_headers(&headers);
     if let Some(key) = &key
         && let Err(denied) = admit(key, &mut options)
@@ -79,6 +87,20 @@ pub(crate) fn answer<'a>(
             Ok(rest) => rest,
             Err(error) => return fail(&entry, options.explain, &error, dialect),
         };
+        let ownership = gateway.ownership(key.as_ref());
+        if let Some(ownership) = &ownership {
+            let names = call.names(uri.query());
+            // A form's file may be JSON, and is data.
+            let is_form = form::is_form(headers.get(header::CONTENT_TYPE));
+            let json = if is_form { Bytes::new() } else { body.clone() };
+            let admitted = admit_bytes(ownership, call.scope(), dialect, names, json).await;
+            if let Err(error) = admitted {
+                return fail(&entry, options.explain, &error, dialect);
+            }
+        }
+        // The answers of known paths give no ids.
+        let ids = ownership.filter(|_| call.kind == CallKind::Other);
+        let mut ids = ids.map(|ownership| AnswerIds::new(ownership, call.scope(), true));
         let failure = rest.as_ref().map(FormRest::failure);
         let request = prepared(&gateway, &call, &headers, extensions.get(), body, rest);
         let request = request.and_then(|request| options.apply(request));
@@ -98,11 +120,23 @@ pub(crate) fn answer<'a>(
             answered = keys::call(key, &connection.service, request) => answered,
             () = connection.cut.cancelled() => Err(stopping()),
         };
+        if let (Some(ids), Ok(response)) = (&mut ids, &answered) {
+            ids.served(response.served_by().tier);
+        }
         match answered {
             Ok(response) if response.body().arrives_in_frames() => {
-                streamed(entry, options.explain, response, dialect, &connection.cut)
+                let answer = streamed(entry, options.explain, response, dialect, &connection.cut);
+                match ids {
+                    Some(ids) => answer.map(|body| Body::new(NotedBody::new(body, ids))),
+                    None => answer,
+                }
             }
-            Ok(response) => complete(&entry, options.explain, response, dialect),
+            Ok(response) => {
+                if let (Some(ids), Some((_, raw))) = (ids, response.body().wire()) {
+                    ids.give_all(raw).await;
+                }
+                complete(&entry, options.explain, response, dialect)
+            }
             Err(error) => match failure.and_then(|failure| failure.get().copied()) {
                 Some(failure) => body_failure(&entry, failure, &settings, options.explain, dialect),
                 None => fail(&entry, options.explain, &error, dialect),

@@ -4,7 +4,12 @@ use http::{HeaderMap, Method};
 use steadfast::Dialect;
 use steadfast_stack::CallKind;
 
-use crate::api::{GatewayState, gemini, query::decoded_path, routes::dialect_of};
+use crate::api::{
+    GatewayState, gemini,
+    ownership::{Names, Scope, is_id},
+    query::{decoded_path, pairs_of},
+    routes::dialect_of,
+};
 
 /// A call that is no conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +20,8 @@ pub(crate) struct Call {
     pub(crate) path: Box<str>,
     /// The model, if the path names it.
     pub(crate) model: Option<Box<str>>,
+    /// True for a path that is open to every key: one that the gateway knows, or that the file lists.
+    pub(super) is_listed: bool,
 }
 
 /// The paths with their kinds. The provider's path is the same.
@@ -51,7 +58,24 @@ impl Call {
     }
 
     fn of(kind: CallKind, path: &str) -> Self {
-        Self { kind, dialect: Dialect::OpenAi, path: path.into(), model: None }
+        Self { kind, dialect: Dialect::OpenAi, path: path.into(), model: None, is_listed: true }
+    }
+
+    /// Returns what ids may stand in its body.
+    pub(super) fn scope(&self) -> Scope {
+        if self.kind == CallKind::Other { Scope::Unknown } else { Scope::Conversation(self.dialect) }
+    }
+
+    /// Returns the ids in its path and its query.
+    pub(super) fn names(&self, query: Option<&str>) -> Names {
+        let mut names = Names::default();
+        for part in self.path.split('/').filter(|part| is_id(self.scope(), part)) {
+            names.ids.insert(part.to_owned());
+        }
+        for [name, value] in pairs_of(query.unwrap_or_default()).unwrap_or_default() {
+            names.add(self.scope(), &name, &value);
+        }
+        names
     }
 }
 
@@ -61,8 +85,8 @@ pub(crate) fn call_at(gateway: &GatewayState, method: &Method, path: &str, heade
         return None;
     }
     known(path).or_else(|| {
-        let other = may_pass(path) && gateway.catalog.passes_other_paths();
-        other.then(|| Call { dialect: dialect_of(path, headers), ..Call::of(CallKind::Other, path) })
+        let is_listed = gateway.catalog.passes(path).filter(|_| may_pass(path))?;
+        Some(Call { dialect: dialect_of(path, headers), is_listed, ..Call::of(CallKind::Other, path) })
     })
 }
 
@@ -94,7 +118,8 @@ fn known(path: &str) -> Option<Call> {
     let method = METHODS.iter().find(|known| **known == method)?;
     let model = decoded_path(model).map_or_else(|| model.into(), Into::into);
     let path = format!("{version}/models/{{model}}:{method}").into();
-    Some(Call { kind: CallKind::Embeddings, dialect: Dialect::Gemini, path, model: Some(model) })
+    let call = Call::of(CallKind::Embeddings, "");
+    Some(Call { dialect: Dialect::Gemini, path, model: Some(model), ..call })
 }
 
 /// Returns the paths, as an unknown path's error lists them; none without a lane.

@@ -5,12 +5,17 @@
 //! is repeated and no other tier is asked: another provider knows no such id, or knows it as somebody's.
 //!
 //! Bodies pass as they come. JSON is read whole, up to the limit of every request; an upload streams, up to
-//! [`MAX_UPLOAD`]. Of a JSON answer the gateway reads the ids.
+//! [`MAX_UPLOAD`]. Of an answer the gateway reads the ids.
 
-mod ids;
+mod batch;
+mod list;
 mod paths;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -18,24 +23,27 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header, request::Parts};
 use http_body_util::{BodyDataStream, BodyExt, Full};
 use memchr::{memchr, memmem};
-use serde::Deserialize;
-use serde_json::Value;
-use steadfast::{Dialect, ErrorKind, LlmError, providers::transport::StreamedBody, store::GuardError};
+use serde::de::IgnoredAny;
+use steadfast::{Dialect, ErrorKind, LlmError, providers::transport::StreamedBody};
 use steadfast_stack::{ObjectPlaces, ObjectTier, StackHandle};
 use steadfast_stores::places::Place;
 use tokio::time::timeout;
 
-use self::ids::ids_in;
+use self::list::{Listing, MAX_PAGES};
+#[cfg(test)]
+pub(crate) use self::paths::KINDS;
 pub(crate) use self::paths::{ObjectCall, SERVED};
 use super::{
     Catalog, GatewayState,
     inbound::BodyError,
     keys::Key,
+    ownership::{AnswerIds, Names, NotedBody, Ownership, Scope, not_found, store_failure, unknown},
     panic,
     pipeline::{
         ConnectionContext, admit, body_failure, copy_headers, deny, deny_at_door, fail, immediate, note_options,
         panicked, set_request_id,
     },
+    query::pairs_of,
     records::Entry,
     refusal,
     request_options::{RequestOptions, forwarded},
@@ -46,6 +54,8 @@ use crate::{http::Answering, limits::Settings};
 
 /// The largest JSON answer that is read for its ids, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
+/// The largest error of a provider that passes, in bytes.
+const MAX_ERROR: usize = 1 << 20;
 /// The longest silence within a response.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -55,6 +65,12 @@ struct Exchange<'a> {
     stack: &'a StackHandle,
     places: ObjectPlaces,
     key: Option<&'a Arc<Key>>,
+    /// The ownership of a caller that sees its own objects only.
+    ownership: Option<Ownership>,
+    headers: &'a HeaderMap,
+    settings: &'a Settings,
+    /// The part of the query that is the provider's.
+    query: &'a str,
 }
 
 /// Answers a request for objects, if the gateway has a stack of a file.
@@ -72,7 +88,7 @@ pub(crate) fn answer<'a>(
     }
     let mut options = RequestOptions::from_headers(&headers);
     if let Some(key) = &key
-        && let Err(denied) = admit(key, &mut options)
+        && let Err(denied) = admit(key, &mut options).and_then(|()| key.objects())
     {
         return immediate(deny_at_door(gateway, &denied, Some(key), dialect));
     }
@@ -95,7 +111,17 @@ pub(crate) fn answer<'a>(
         let Catalog::Stack(stack) = &gateway.catalog else {
             return failed(&LlmError::new(ErrorKind::NotFound, "this gateway has no providers that keep objects"));
         };
-        let exchange = Exchange { call: &call, stack, places: stack.object_places(), key: key.as_ref() };
+        let query = query_of(uri.query());
+        let exchange = Exchange {
+            call: &call,
+            stack,
+            places: stack.object_places(),
+            key: key.as_ref(),
+            ownership: gateway.ownership(key.as_ref()),
+            headers: &headers,
+            settings: &settings,
+            query: &query,
+        };
         let sent = if is_json(&headers) {
             match gateway.reader(&settings, key.as_ref()).read(&headers, body).await {
                 Ok(json) => Sent::Json(json),
@@ -104,13 +130,12 @@ pub(crate) fn answer<'a>(
         } else {
             Sent::Upload(body)
         };
-        let named = match Named::of(&call, &sent) {
+        let named = match names(&call, &query, &sent) {
             Ok(named) => named,
             Err(error) => return failed(&error),
         };
-        if let Some((key, model)) = key.as_ref().zip(named.model.as_deref())
-            && let Err(denied) = key.model(Some(model))
-        {
+        let may = |key: &Arc<Key>| named.models.iter().try_for_each(|model| key.model(Some(model)));
+        if let Some(Err(denied)) = key.as_ref().map(may) {
             return deny(&entry, &denied, dialect);
         }
         let tier = match exchange.tier(&named, feature.as_deref()).await {
@@ -118,8 +143,21 @@ pub(crate) fn answer<'a>(
             Err(error) => return failed(&error),
         };
         entry.set_tier(&tier);
-        let path = path_of(&call, uri.query());
-        let sending = exchange.send(&tier, method.clone(), &path, &headers, sent, &settings);
+        let files = match &sent {
+            Sent::Json(json) if method == Method::POST && &*call.path == "/batches" => batch::files_of(json),
+            _ => BTreeSet::new(),
+        };
+        match exchange.in_batch(&tier, files).await {
+            Ok(batch) => {
+                let may = |key: &Arc<Key>| batch.models.iter().try_for_each(|model| key.model(Some(model)));
+                if let Some(Err(denied)) = key.as_ref().map(may) {
+                    return deny(&entry, &denied, dialect);
+                }
+            }
+            Err(error) => return failed(&error),
+        }
+        let path = exchange.path(&method);
+        let sending = exchange.send(&tier, method.clone(), &path, sent);
         let answered = tokio::select! {
             biased;
             answered = sending => answered,
@@ -145,33 +183,33 @@ enum Sent {
     Upload(Body),
 }
 
-/// The names in a request, by which its tier is found.
-struct Named {
-    ids: Vec<String>,
-    model: Option<String>,
-}
+/// The parameters by which a list begins behind or before an object, whatever the form of its id.
+const CURSORS: [&str; 4] = ["after", "before", "after_id", "before_id"];
 
-impl Named {
-    /// # Errors
-    ///
-    /// The body should be JSON, and is not.
-    fn of(call: &ObjectCall, sent: &Sent) -> Result<Self, LlmError> {
-        #[derive(Deserialize)]
-        struct Model {
-            model: Option<String>,
+/// Returns the names in a request: in its path, its query and its body.
+///
+/// # Errors
+///
+/// The body should be JSON, and is not.
+fn names(call: &ObjectCall, query: &str, sent: &Sent) -> Result<Names, LlmError> {
+    let invalid = |what: String| LlmError::new(ErrorKind::InvalidRequest, what);
+    let scope = Scope::Object(call.dialect);
+    let mut names = match sent {
+        Sent::Json(json) if !json.is_empty() => {
+            serde_json::from_slice::<IgnoredAny>(json)
+                .map_err(|wrong| invalid(format!("the body is no JSON that is understood: {wrong}")))?;
+            Names::of(scope, json)?
         }
-        let json = match sent {
-            Sent::Json(json) if !json.is_empty() => Some(json),
-            _ => None,
-        };
-        let ids = json.map_or(Ok(Vec::new()), |json| ids_in(json)).map_err(|wrong| {
-            LlmError::new(ErrorKind::InvalidRequest, format!("the body is no JSON that is understood: {wrong}"))
-        });
-        let mut ids = ids?;
-        ids.extend(call.id.as_deref().map(str::to_owned));
-        let model = json.and_then(|json| serde_json::from_slice::<Model>(json).ok()).and_then(|named| named.model);
-        Ok(Self { ids, model })
+        _ => Names::default(),
+    };
+    names.ids.extend(call.ids().map(str::to_owned));
+    for [name, value] in pairs_of(query).map_err(invalid)? {
+        names.add(scope, &name, &value);
+        if call.id.is_none() && CURSORS.contains(&name.as_str()) && !value.is_empty() {
+            names.ids.insert(value);
+        }
     }
+    Ok(names)
 }
 
 /// The end of a request without a response.
@@ -187,26 +225,28 @@ impl Exchange<'_> {
     /// # Errors
     ///
     /// An id is another caller's or unknown, two ids are at two providers, or there is no such tier.
-    async fn tier(&self, named: &Named, feature: Option<&str>) -> Result<Arc<str>, LlmError> {
+    async fn tier(&self, named: &Names, feature: Option<&str>) -> Result<Arc<str>, LlmError> {
         let tiers = self.stack.object_tiers(self.call.dialect, feature);
         let Some(first) = tiers.first() else {
             let message = format!("{}: no tier of this gateway has a provider with this path", self.call.path);
             return Err(LlmError::new(ErrorKind::NotFound, message));
         };
-        let Named { ids, model } = named;
-        let known = self.places.find(ids).await.map_err(store_failure)?;
-        let mut decided: Option<&Place> = None;
-        for id in ids {
-            let Some(place) = known.iter().find(|place| place.id == *id) else {
-                let is_one = tiers.iter().all(|tier| tier.account == first.account);
-                if !is_one || self.is_limited() {
-                    return Err(self.unknown(id, &tiers));
-                }
-                continue;
-            };
-            if self.is_limited() && place.owner != self.owner() {
-                return Err(self.unknown(id, &tiers));
+        let known = match &self.ownership {
+            Some(ownership) => ownership.check(&named.ids, self.call.dialect).await?,
+            None => {
+                let ids: Vec<String> = named.ids.iter().cloned().collect();
+                self.places.find(&ids).await.map_err(store_failure)?
             }
+        };
+        let known: HashMap<&str, &Place> = known.iter().map(|place| (place.id.as_str(), place)).collect();
+        let mut decided: Option<&Place> = None;
+        for id in &named.ids {
+            let Some(place) = known.get(id.as_str()) else {
+                if tiers.iter().all(|tier| tier.account == first.account) {
+                    continue;
+                }
+                return Err(self.unknown(id, &tiers));
+            };
             match decided {
                 Some(other) if !are_one(&tiers, &other.tier, &place.tier) => {
                     let message = format!(
@@ -220,10 +260,10 @@ impl Exchange<'_> {
         }
         let Some(place) = decided else {
             // The model of an assistant, or of a job.
-            let named = tiers.iter().find(|tier| {
-                model.as_deref().is_some_and(|model| tier.model.as_deref() == Some(model) || *tier.name == *model)
-            });
-            return Ok(named.unwrap_or(first).name.clone());
+            let is_named = |tier: &&ObjectTier| {
+                tier.model.iter().any(|model| named.models.contains(model)) || named.models.contains(&*tier.name)
+            };
+            return Ok(tiers.iter().find(is_named).unwrap_or(first).name.clone());
         };
         match tiers.iter().find(|tier| *tier.name == *place.tier) {
             Some(tier) => Ok(tier.name.clone()),
@@ -237,26 +277,76 @@ impl Exchange<'_> {
         }
     }
 
-    /// Returns true if the caller may see its own objects only.
-    fn is_limited(&self) -> bool {
-        self.key.is_some_and(|key| !key.admin)
-    }
-
     fn owner(&self) -> &str {
         self.key.map_or("", |key| &key.name)
     }
 
-    /// Returns the error of an id that is unknown, or another caller's: which of the two is nobody else's to know.
+    /// Returns the error of an id that the gateway does not know, where several accounts may have it.
     fn unknown(&self, id: &str, tiers: &[ObjectTier]) -> LlmError {
-        let message = match self.is_limited() {
-            true => format!("`{id}`: no object of this key has this id"),
-            false => {
-                let names: Vec<&str> = tiers.iter().map(|tier| &*tier.name).collect();
-                let names = names.join(", ");
-                format!("`{id}`: this gateway did not make it, and does not know which of its tiers has it ({names})")
+        let names: Vec<&str> = tiers.iter().map(|tier| &*tier.name).collect();
+        let names = names.join(", ");
+        let message =
+            format!("`{id}`: this gateway did not make it, and does not know which of its tiers has it ({names})");
+        not_found(message, self.call.dialect)
+    }
+
+    /// Returns the names in a new batch's file, which are the caller's to name.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or names another caller's object.
+    async fn in_batch(&self, tier: &str, files: BTreeSet<String>) -> Result<Names, LlmError> {
+        let mut names = Names::default();
+        if self.ownership.is_none() && !self.key.is_some_and(|key| key.names_models()) {
+            return Ok(names);
+        }
+        let invalid = |what: String| LlmError::new(ErrorKind::InvalidRequest, what);
+        if files.len() > 1 {
+            return Err(invalid("the body names two files as `input_file_id`".to_owned()));
+        }
+        for file in files {
+            let path = format!("/files/{file}/content");
+            if ObjectCall::at(&format!("/v1{path}"), &HeaderMap::new()).is_none() {
+                return Err(unknown(&file, self.call.dialect));
             }
-        };
-        LlmError::new(ErrorKind::NotFound, message)
+            let response = self.ask(tier, &path).await?;
+            if !response.status().is_success() {
+                let message =
+                    format!("the gateway cannot read the batch's file at the provider ({})", response.status());
+                return Err(invalid(message));
+            }
+            names = batch::names_in(Body::new(Limited::new(response.into_body(), SILENCE))).await?;
+        }
+        if let Some(ownership) = &self.ownership {
+            ownership.check(&names.ids, self.call.dialect).await?;
+        }
+        Ok(names)
+    }
+
+    /// Asks the provider for something more, on the way of the caller's request.
+    async fn ask(&self, tier: &str, path: &str) -> Result<Response<StreamedBody>, LlmError> {
+        // A part of it, which the caller's `Range` would ask for, would not do.
+        let headers = forwarded(self.call.dialect, self.headers);
+        let nothing = StreamedBody::new(Full::new(Bytes::new()).map_err(|never| match never {}));
+        timed(head_limit(0), tier, self.stack.send_for_object(tier, Method::GET, path, headers, nothing)).await
+    }
+
+    /// Returns true if the request is for a list of which the caller sees its own objects only.
+    fn is_own_list(&self, method: &Method) -> bool {
+        self.ownership.is_some() && method == Method::GET && self.call.id.is_none()
+    }
+
+    /// Returns the path of the request to the provider.
+    fn path(&self, method: &Method) -> String {
+        if self.is_own_list(method) {
+            let first = Listing::of(self.call.dialect, self.query).query(None);
+            return self.path_with(&first);
+        }
+        self.path_with(self.query)
+    }
+
+    fn path_with(&self, query: &str) -> String {
+        if query.is_empty() { self.call.path.to_string() } else { format!("{}?{query}", self.call.path) }
     }
 
     /// Sends the request to the provider.
@@ -265,10 +355,9 @@ impl Exchange<'_> {
         tier: &str,
         method: Method,
         path: &str,
-        headers: &HeaderMap,
         sent: Sent,
-        settings: &Settings,
     ) -> Result<Response<StreamedBody>, Failure> {
+        let (headers, settings) = (self.headers, self.settings);
         let mut own = forwarded(self.call.dialect, headers);
         for name in [header::CONTENT_TYPE, header::ACCEPT, header::RANGE] {
             own.extend(headers.get(&name).map(|value| (name, value.clone())));
@@ -301,23 +390,32 @@ impl Exchange<'_> {
     ) -> Result<Response<Body>, LlmError> {
         let (head, body) = response.into_parts();
         let body = Body::new(Limited::new(body, SILENCE));
-        let has_ids = head.status.is_success() && !self.call.is_content && is_json(&head.headers);
-        if !has_ids {
+        if !head.status.is_success() {
+            let error = read_up_to(MAX_ERROR, body)
+                .await?
+                .map_err(|_| LlmError::new(ErrorKind::Malformed, "the provider's error is too long"))?;
+            return Ok(Response::from_parts(head, self.stack.without_key(tier, &error).into()));
+        }
+        if self.is_own_list(method) {
+            return Ok(Response::from_parts(head, self.own_list(tier, body).await?.into()));
+        }
+        if self.call.is_content {
             return Ok(Response::from_parts(head, body));
         }
-        let is_list = self.is_limited() && method == Method::GET && self.call.id.is_none();
+        if is_event_stream(&head.headers) {
+            let Some(ownership) = &self.ownership else { return Ok(Response::from_parts(head, body)) };
+            let mut ids = AnswerIds::new(ownership.clone(), Scope::Object(self.call.dialect), true);
+            ids.served(Some(tier));
+            return Ok(Response::from_parts(head, Body::new(NotedBody::new(body, ids))));
+        }
+        if !is_json(&head.headers) {
+            return Ok(Response::from_parts(head, body));
+        }
         let json = match read_up_to(MAX_ANSWER, body).await? {
             Ok(json) => json,
-            Err(_) if is_list => {
-                let message = "the provider's list is too long to leave other callers' objects out; set a `limit`";
-                return Err(LlmError::new(ErrorKind::Malformed, message));
-            }
             Err(rest) => return Ok(Response::from_parts(head, rest)),
         };
         let json = if self.call.dialect == Dialect::Anthropic { with_own_address(json) } else { json };
-        if is_list {
-            return Ok(Response::from_parts(head, self.own_of_list(&json).await?.into()));
-        }
         let is_gone = method == Method::DELETE && self.call.is_object;
         let stored = match (&self.call.id, is_gone) {
             (Some(id), true) => self.places.delete(id).await,
@@ -332,22 +430,38 @@ impl Exchange<'_> {
 
     /// Returns the places of the ids in an answer.
     fn places_in(&self, json: &[u8], tier: &str) -> Vec<Place> {
-        let ids = ids_in(json).unwrap_or_default();
+        let is_new = self.call.id.is_none() || self.call.is_object;
+        let ids = Names::given(Scope::Object(self.call.dialect), json, is_new);
         let place = |id| Place { id, owner: self.owner().to_owned(), tier: tier.to_owned() };
         ids.into_iter().map(place).collect()
     }
 
-    /// Returns a list without the objects of other callers.
-    async fn own_of_list(&self, json: &[u8]) -> Result<Bytes, LlmError> {
-        let malformed = || LlmError::new(ErrorKind::Malformed, "the provider's list is not one that is understood");
-        let mut list: Value = serde_json::from_slice(json).map_err(|_| malformed())?;
-        let data = list.get_mut("data").and_then(Value::as_array_mut).ok_or_else(malformed)?;
-        let id = |object: &Value| object["id"].as_str().map(str::to_owned);
-        let ids: Vec<String> = data.iter().filter_map(id).collect();
-        let known = self.places.find(&ids).await.map_err(store_failure)?;
-        let is_own = |id: &str| known.iter().any(|place| place.id == id && place.owner == self.owner());
-        data.retain(|object| object["id"].as_str().is_some_and(is_own));
-        Ok(list.to_string().into())
+    /// Returns a list of the caller's own objects, out of as many pages of the provider's as it takes.
+    async fn own_list(&self, tier: &str, first: Body) -> Result<Bytes, LlmError> {
+        let mut listing = Listing::of(self.call.dialect, self.query);
+        let mut body = first;
+        for number in 1..=MAX_PAGES {
+            let json = read_up_to(MAX_ANSWER, body).await?.map_err(|_| {
+                let message = "the provider's list is too long to leave other callers' objects out; set a `limit`";
+                LlmError::new(ErrorKind::Malformed, message)
+            })?;
+            let json = if self.call.dialect == Dialect::Anthropic { with_own_address(json) } else { json };
+            let page = listing.read(&json)?;
+            let own = match &self.ownership {
+                Some(ownership) => ownership.own(page.ids()).await?,
+                None => HashSet::new(),
+            };
+            let is_over = listing.take(&page, &own);
+            let Some(behind) = page.next.filter(|_| !is_over && number < MAX_PAGES) else { break };
+            let path = self.path_with(&listing.query(Some(&behind)));
+            let response = self.ask(tier, &path).await?;
+            if !response.status().is_success() {
+                let message = format!("the provider's next page of the list failed, with {}", response.status());
+                return Err(LlmError::new(ErrorKind::Server, message));
+            }
+            body = Body::new(Limited::new(response.into_body(), SILENCE));
+        }
+        Ok(listing.write())
     }
 }
 
@@ -413,13 +527,18 @@ fn is_json(headers: &HeaderMap) -> bool {
     named.to_ascii_lowercase().starts_with(b"application/json")
 }
 
-/// Returns the path with the part of the query that is the provider's.
-fn path_of(call: &ObjectCall, query: Option<&str>) -> String {
+/// Returns true for an answer in events.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let named = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    named.to_ascii_lowercase().starts_with(b"text/event-stream")
+}
+
+/// Returns the part of a query that is the provider's.
+fn query_of(query: Option<&str>) -> String {
     // A key, and Azure's version, are for the gateway.
     let is_providers = |pair: &&str| !["key", "api-version"].contains(&pair.split('=').next().unwrap_or_default());
     let pairs: Vec<&str> = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).collect();
-    let query = pairs.into_iter().filter(is_providers).collect::<Vec<_>>().join("&");
-    if query.is_empty() { call.path.to_string() } else { format!("{}?{query}", call.path) }
+    pairs.into_iter().filter(is_providers).collect::<Vec<_>>().join("&")
 }
 
 /// Reads a body whole, or returns a body of all of it, if it is over the limit.
@@ -457,13 +576,6 @@ fn passed(entry: &Entry, explain: bool, answer: Response<Body>, call: &ObjectCal
     response
 }
 
-/// Returns the error of a store that cannot be read: the same request may work later.
-fn store_failure(_: GuardError) -> LlmError {
-    const RETRY_AFTER: Duration = Duration::from_secs(1);
-    let message = "the store did not answer, so that nobody knows which provider has the object; repeat the request";
-    LlmError::new(ErrorKind::Store, message).with_retry_after(RETRY_AFTER)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -489,13 +601,12 @@ mod tests {
 
     #[test]
     fn a_query_loses_what_is_the_gateways() {
-        let call = ObjectCall::at("/v1/files", &HeaderMap::new()).unwrap();
-        for (query, path) in [
-            (None, "/files"),
-            (Some("key=sk-1&api-version=2"), "/files"),
-            (Some("limit=2&key=sk-1&after=file-1"), "/files?limit=2&after=file-1"),
+        for (query, providers) in [
+            (None, ""),
+            (Some("key=sk-1&api-version=2"), ""),
+            (Some("limit=2&key=sk-1&after=file-1"), "limit=2&after=file-1"),
         ] {
-            assert_eq!(path_of(&call, query), path);
+            assert_eq!(query_of(query), providers);
         }
     }
 }

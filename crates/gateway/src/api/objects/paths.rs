@@ -3,7 +3,10 @@
 use http::HeaderMap;
 use steadfast::Dialect;
 
-use crate::api::routes::dialect_of;
+use crate::api::{
+    ownership::{Scope, is_id},
+    routes::dialect_of,
+};
 
 /// A request for objects of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +23,7 @@ pub(crate) struct ObjectCall {
 }
 
 /// The kinds of objects behind `/v1/`, with the dialect of those that one provider alone has.
-const KINDS: [(&str, Option<Dialect>); 9] = [
+pub(crate) const KINDS: [(&str, Option<Dialect>); 10] = [
     ("files", None),
     ("messages/batches", Some(Dialect::Anthropic)),
     ("uploads", Some(Dialect::OpenAi)),
@@ -30,10 +33,11 @@ const KINDS: [(&str, Option<Dialect>); 9] = [
     ("vector_stores", Some(Dialect::OpenAi)),
     ("fine_tuning/jobs", Some(Dialect::OpenAi)),
     ("containers", Some(Dialect::OpenAi)),
+    ("conversations", Some(Dialect::OpenAi)),
 ];
 
 /// The paths, as an unknown path's error lists them.
-pub(crate) const SERVED: [&str; 9] = [
+pub(crate) const SERVED: [&str; 10] = [
     "/v1/files",
     "/v1/messages/batches",
     "/v1/uploads",
@@ -43,6 +47,7 @@ pub(crate) const SERVED: [&str; 9] = [
     "/v1/vector_stores",
     "/v1/fine_tuning/jobs",
     "/v1/containers",
+    "/v1/conversations",
 ];
 
 /// The longest part of a path, in bytes.
@@ -51,6 +56,12 @@ const MAX_PART: usize = 256;
 const MAX_PARTS: usize = 8;
 
 impl ObjectCall {
+    /// Returns the ids in the path: the outer one, whatever its form is, and those within.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        let is_inner = |part: &&str| is_id(Scope::Object(self.dialect), part);
+        self.id.as_deref().into_iter().chain(self.path.split('/').filter(is_inner))
+    }
+
     pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
     }

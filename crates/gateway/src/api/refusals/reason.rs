@@ -110,7 +110,9 @@ impl Refusal {
             Denial::Feature(_) => (RefusalReason::Feature, RefusalScope::Key),
             Denial::Model(_) => (RefusalReason::Model, RefusalScope::Key),
             Denial::Origin => (RefusalReason::Origin, RefusalScope::Gateway),
-            Denial::NotAdmin(_) | Denial::NotReviewer(_) => (RefusalReason::Permission, RefusalScope::Key),
+            Denial::NotAdmin(_) | Denial::NotReviewer(_) | Denial::Objects | Denial::NotPassed(_) => {
+                (RefusalReason::Permission, RefusalScope::Key)
+            }
             Denial::Rate(..) => (RefusalReason::RequestsPerMinute, RefusalScope::Key),
             Denial::Tokens(..) => (RefusalReason::TokensPerMinute, RefusalScope::Key),
             Denial::InFlight(_) => (RefusalReason::Concurrency, RefusalScope::Key),

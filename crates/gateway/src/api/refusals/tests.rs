@@ -36,6 +36,8 @@ fn every_refusal_has_its_series() {
         Denial::Origin,
         Denial::NotAdmin("/admin/tiers".into()),
         Denial::NotReviewer("/handoff/tasks".into()),
+        Denial::Objects,
+        Denial::NotPassed("/v1/dreams".into()),
         Denial::Rate(wait, number),
         Denial::Tokens(Some(wait), Some(number)),
         Denial::InFlight(Some(number)),

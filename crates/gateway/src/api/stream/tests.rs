@@ -27,7 +27,13 @@ impl Fixture {
         let first = response.body_mut().frame().await.unwrap().unwrap();
         let limits = StreamLimits { dialect, is_array: false, keep_alive: SILENCE, mark: false, cut: &self.cut };
         let entry = self.records.begin(dialect);
-        EventStream::started(ResponseStart { response, first }, StreamEncoder::new(dialect), entry, None, &limits)
+        EventStream::started(
+            ResponseStart { response, first },
+            StreamEncoder::new(dialect),
+            entry,
+            StreamRecords::default(),
+            &limits,
+        )
     }
 
     fn calling(&self, dialect: Dialect, provider: Simulated) -> EventStream {
