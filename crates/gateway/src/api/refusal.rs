@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use steadfast::{
     Dialect, ErrorKind, LlmError,
-    error::Reader,
+    error::{ReachedLimit, Reader},
     translate::{StreamEncoder, encode_error},
 };
 
@@ -60,6 +60,8 @@ fn may_repeat(error: &LlmError, status: StatusCode) -> bool {
     match error.kind() {
         // A full bulkhead says nothing about the next moment.
         ErrorKind::BulkheadFull => true,
+        // What is reserved is free again as its requests end.
+        ErrorKind::Budget if error.reached_limit().is_some_and(ReachedLimit::is_momentary_cap) => true,
         // The first tier waits for somebody to act, and another one failed otherwise.
         ErrorKind::Auth | ErrorKind::NotFound | ErrorKind::Blocked if status == StatusCode::SERVICE_UNAVAILABLE => {
             wait.is_none_or(|wait| wait <= MAX_CLIENT_WAIT)

@@ -287,3 +287,78 @@ async fn a_request_that_a_provider_fails_is_no_refusal() {
     }
     assert!(server.gateway.counters().lines().all(|line| !line.contains("_total{") || line.ends_with(" 0")));
 }
+
+/// The shares of a key: the file, the reason, the scope, the words of the limit, and the status. A stream of each key
+/// is
+/// under way, of 200 tokens each.
+const SHARES: [(&str, &str, &str, &str, u16); 4] = [
+    (
+        "features: { chat: { concurrency: 3 } }",
+        "concurrency_share",
+        "feature",
+        "other keys want the rest of the places",
+        503,
+    ),
+    (
+        "features: { chat: { tokens_per_minute: 700 } }",
+        "tokens_share",
+        "feature",
+        "other keys want the rest of the rate of tokens",
+        503,
+    ),
+    (
+        "budgets: [{ name: of all, usd: 0.7, period: month }]",
+        "budget_share",
+        "gateway",
+        "other keys want the rest",
+        429,
+    ),
+    ("budgets: [{ name: of all, usd: 0.5, period: month }]", "budget_reserved", "gateway", "is free again", 429),
+];
+
+/// Refusals for what others want or have reserved are worth another try in a second: they are no empty account.
+#[tokio::test]
+async fn shares_and_reservations_are_told_as_what_they_are_and_when_to_ask_again() {
+    const CHAT_FEATURE: (&str, &str) = ("x-steadfast-feature", "chat");
+    let long = |stream: bool| {
+        json!({"model": "main", "max_tokens": 200, "stream": stream,
+        "messages": [{"role": "user", "content": "hello"}]})
+    };
+    for (file, reason, scope, limit, status) in SHARES {
+        let cause = Cause { file, reason, scope, ..BASE };
+        let (server, _stack) = served(&cause).await;
+        let mut under_way = Vec::new();
+        for key in [ADMIN, ONE] {
+            let mut client = server.connect().await;
+            client.post(MESSAGES, &[key, CHAT_FEATURE], &long(true)).await;
+            client.until("content_block_delta").await;
+            under_way.push(client);
+        }
+        let mut refused = 0;
+        for path in PATHS {
+            for stream in [false, true] {
+                let name = format!("{reason}, {path}, stream {stream}");
+                let answer = server.post(path, &[ONE, CHAT_FEATURE], &long(stream)).await;
+                let status = if (path, status) == (MESSAGES, 503) { 529 } else { status };
+                assert_eq!(answer.status, status, "{name}: {}", answer.body);
+                refused += 1;
+                assert_eq!(answer.header("retry-after"), Some("1"), "{name}");
+                assert_eq!(answer.header("x-should-retry"), None, "{name}");
+                assert!(!answer.body.contains("insufficient_quota"), "{name}: {}", answer.body);
+                assert!(!message(path, &answer).contains("sk-"), "{name}");
+                let id = answer.header("x-steadfast-request-id").unwrap();
+                let record = server.get(&format!("/requests/{id}"), &[ADMIN]).await.json();
+                let refusal = &record["refusal"];
+                assert_eq!(
+                    (&refusal["reason"], &refusal["scope"]),
+                    (&json!(reason), &json!(scope)),
+                    "{name}: {record}"
+                );
+                assert!(refusal["limit"].as_str().unwrap_or_default().contains(limit), "{name}: {refusal}");
+                assert_eq!(count(&server, &cause), refused, "{name}");
+            }
+        }
+        let by_key = format!("steadfast_share_refusals_total{{key=\"one\",reason=\"{reason}\"}} 8");
+        assert_eq!(server.gateway.counters().contains(&by_key), reason.ends_with("_share"), "{reason}");
+    }
+}

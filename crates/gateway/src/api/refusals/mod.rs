@@ -10,7 +10,7 @@ mod tests;
 
 use std::{
     array,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt::Write as _,
     sync::{
         Arc, Mutex,
@@ -37,10 +37,15 @@ pub(crate) const REFUSED_EVENT: &str = "request_refused";
 pub(crate) struct Refusals {
     counts: [AtomicU64; SERIES.len()],
     lines: Mutex<Lines>,
+    /// The refusals of each key for its share of what others want too.
+    shares: Mutex<BTreeMap<(Arc<str>, RefusalReason), u64>>,
 }
 
+/// The most series of keys' shares; those beyond are counted in the total alone.
+const MOST_SHARES: usize = 1024;
+
 /// The counter's series, all of which exist from the start.
-const SERIES: [(RefusalReason, RefusalScope); 24] = {
+const SERIES: [(RefusalReason, RefusalScope); 37] = {
     use RefusalReason::*;
     use RefusalScope as Of;
     [
@@ -64,6 +69,19 @@ const SERIES: [(RefusalReason, RefusalScope); 24] = {
         (Budget, Of::Feature),
         (Budget, Of::Gateway),
         (Budget, Of::Tier),
+        (RequestsShare, Of::Feature),
+        (RequestsShare, Of::Tier),
+        (TokensShare, Of::Feature),
+        (TokensShare, Of::Tier),
+        (ConcurrencyShare, Of::Feature),
+        (ConcurrencyShare, Of::Tier),
+        (BudgetShare, Of::Feature),
+        (BudgetShare, Of::Gateway),
+        (BudgetShare, Of::Tier),
+        (BudgetReserved, Of::Key),
+        (BudgetReserved, Of::Feature),
+        (BudgetReserved, Of::Gateway),
+        (BudgetReserved, Of::Tier),
         (Deadline, Of::Caller),
         (Memory, Of::Gateway),
         (BodySize, Of::Gateway),
@@ -73,7 +91,8 @@ const SERIES: [(RefusalReason, RefusalScope); 24] = {
 
 impl Default for Refusals {
     fn default() -> Self {
-        Self { counts: array::from_fn(|_| AtomicU64::new(0)), lines: Mutex::default() }
+        let counts = array::from_fn(|_| AtomicU64::new(0));
+        Self { counts, lines: Mutex::default(), shares: Mutex::default() }
     }
 }
 
@@ -83,6 +102,13 @@ impl Refusals {
         let Refusal { reason, scope, .. } = *refusal;
         if let Some(place) = SERIES.iter().position(|series| *series == (reason, scope)) {
             self.counts[place].fetch_add(1, Relaxed);
+        }
+        if let Some(key) = key.as_ref().filter(|_| reason.is_of_share()) {
+            let mut shares = lock(&self.shares);
+            let series = (key.clone(), reason);
+            if shares.len() < MOST_SHARES || shares.contains_key(&series) {
+                *shares.entry(series).or_default() += 1;
+            }
         }
         let who = match (key, refusal.shown) {
             (Some(name), _) => Who::Key(name),
@@ -115,6 +141,15 @@ impl Refusals {
             let (reason, scope) = (reason.name(), scope.name());
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{name}{{reason=\"{reason}\",scope=\"{scope}\"}} {count}");
+        }
+        let name = "steadfast_share_refusals_total";
+        let _ = writeln!(
+            text,
+            "# HELP {name} Refusals of a key that holds its share, while others want the rest.\n# TYPE {name} counter"
+        );
+        for ((key, reason), count) in &*lock(&self.shares) {
+            let key = key.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = writeln!(text, "{name}{{key=\"{key}\",reason=\"{}\"}} {count}", reason.name());
         }
         text
     }

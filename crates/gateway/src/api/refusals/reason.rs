@@ -6,7 +6,7 @@ use crate::api::{
 };
 
 /// The limit or the permission for which the gateway refuses a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum RefusalReason {
     KeyMissing,
     KeyUnknown,
@@ -21,6 +21,13 @@ pub(crate) enum RefusalReason {
     TokensPerMinute,
     Concurrency,
     Budget,
+    /// The key's share of a feature's rate or places, or of a cap of money, while other keys want the rest.
+    RequestsShare,
+    TokensShare,
+    ConcurrencyShare,
+    BudgetShare,
+    /// The cap has room, but for what requests in flight have reserved.
+    BudgetReserved,
     /// The caller's own time is over.
     Deadline,
     Memory,
@@ -43,10 +50,31 @@ impl RefusalReason {
             Self::TokensPerMinute => "tokens_per_minute",
             Self::Concurrency => "concurrency",
             Self::Budget => "budget",
+            Self::RequestsShare => "requests_share",
+            Self::TokensShare => "tokens_share",
+            Self::ConcurrencyShare => "concurrency_share",
+            Self::BudgetShare => "budget_share",
+            Self::BudgetReserved => "budget_reserved",
             Self::Deadline => "deadline",
             Self::Memory => "memory",
             Self::BodySize => "body_size",
             Self::Connections => "connections",
+        }
+    }
+
+    /// Returns true if the key was refused for its share.
+    pub(super) fn is_of_share(self) -> bool {
+        matches!(self, Self::RequestsShare | Self::TokensShare | Self::ConcurrencyShare | Self::BudgetShare)
+    }
+
+    /// Returns the reason of a limit's share.
+    fn of_share(self) -> Self {
+        match self {
+            Self::RequestsPerMinute => Self::RequestsShare,
+            Self::TokensPerMinute => Self::TokensShare,
+            Self::Concurrency => Self::ConcurrencyShare,
+            Self::Budget => Self::BudgetShare,
+            other => other,
         }
     }
 }
@@ -156,18 +184,35 @@ impl Refusal {
         {
             return None;
         }
-        let (reason, scope) = match error.reached_limit()? {
-            ReachedLimit::Concurrency => (RefusalReason::Concurrency, RefusalScope::Feature),
-            ReachedLimit::Requests => (RefusalReason::RequestsPerMinute, RefusalScope::Feature),
-            ReachedLimit::Tokens => (RefusalReason::TokensPerMinute, RefusalScope::Feature),
-            ReachedLimit::Spending { of_key: true, .. } => (RefusalReason::Budget, RefusalScope::Key),
-            ReachedLimit::Spending { of_feature: true, .. } => (RefusalReason::Budget, RefusalScope::Feature),
-            ReachedLimit::Spending { .. } => (RefusalReason::Budget, RefusalScope::Gateway),
-            _ => return None,
-        };
+        let (reason, scope) = Self::of_limit(error.reached_limit()?)?;
         let of_tier = error.attempts().last().is_some_and(|step| step.tier.is_some());
         let scope = if of_tier { RefusalScope::Tier } else { scope };
         Some(Self::new(reason, scope).limit(error.message()))
+    }
+}
+
+impl Refusal {
+    /// Returns the reason and the scope of a limit on this side.
+    fn of_limit(limit: &ReachedLimit) -> Option<(RefusalReason, RefusalScope)> {
+        let whose = |of_key: bool, of_feature: bool| match (of_key, of_feature) {
+            (true, _) => RefusalScope::Key,
+            (_, true) => RefusalScope::Feature,
+            _ => RefusalScope::Gateway,
+        };
+        Some(match limit {
+            ReachedLimit::Concurrency => (RefusalReason::Concurrency, RefusalScope::Feature),
+            ReachedLimit::Requests => (RefusalReason::RequestsPerMinute, RefusalScope::Feature),
+            ReachedLimit::Tokens => (RefusalReason::TokensPerMinute, RefusalScope::Feature),
+            ReachedLimit::Spending { of_key, of_feature, .. } => (RefusalReason::Budget, whose(*of_key, *of_feature)),
+            ReachedLimit::Reserved { of_key, of_feature, .. } => {
+                (RefusalReason::BudgetReserved, whose(*of_key, *of_feature))
+            }
+            ReachedLimit::Share(of) => {
+                let (reason, scope) = Self::of_limit(of)?;
+                (reason.of_share(), scope)
+            }
+            _ => return None,
+        })
     }
 }
 
