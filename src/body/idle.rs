@@ -49,12 +49,35 @@ impl IdleLimits {
     }
 }
 
+/// The moment at which a whole answer that comes as a stream has to be there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyDeadline {
+    pub(crate) at: Instant,
+    pub(crate) limit: TimeoutLimit,
+    /// The time that the limit gives.
+    pub(crate) after: Duration,
+    /// True if it is the caller's.
+    pub(crate) by_caller: bool,
+}
+
+impl BodyDeadline {
+    /// Returns the failure of an answer that is not there by then.
+    fn error(self, now: Instant) -> LlmError {
+        let mut error = LlmError::timed_out(self.limit, Phase::Body, self.after);
+        if self.by_caller {
+            error.note_callers_deadline();
+        }
+        error.noticed_at(self.at, now)
+    }
+}
+
 /// Watches a stream's silences with one timer. A wait costs a clock read and moves the timer to a later moment, which
 /// to tokio is one atomic store; a frame that is there at once costs neither.
 #[pin_project]
 #[derive(Debug)]
 pub(super) struct IdleClock {
     limits: IdleLimits,
+    deadline: Option<BodyDeadline>,
     #[pin]
     timer: Option<Sleep>,
     /// The beginning of the present wait; `None` while the reader does not wait.
@@ -69,6 +92,7 @@ impl IdleClock {
     pub(super) fn new() -> Self {
         Self {
             limits: IdleLimits::default(),
+            deadline: None,
             timer: None,
             waiting: None,
             without_content: Duration::ZERO,
@@ -79,6 +103,21 @@ impl IdleClock {
     pub(super) fn limit(self: Pin<&mut Self>, limits: IdleLimits) {
         let this = self.project();
         *this.limits = this.limits.nearest(limits);
+    }
+
+    /// Bounds the time until the end; the nearest bound wins.
+    pub(super) fn end_at(self: Pin<&mut Self>, deadline: BodyDeadline) {
+        let own = self.project().deadline;
+        if own.is_none_or(|own| deadline.at < own.at) {
+            *own = Some(deadline);
+        }
+    }
+
+    /// Returns the failure of a stream that goes on beyond its deadline.
+    pub(super) fn overdue(&self) -> Option<LlmError> {
+        let deadline = self.deadline?;
+        let now = Instant::now();
+        (now > deadline.at).then(|| deadline.error(now))
     }
 
     /// Records the arrival of a frame.
@@ -105,7 +144,7 @@ impl IdleClock {
     /// Polls without a frame: ready once a limit has passed.
     pub(super) fn poll_silence(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LlmError> {
         let mut this = self.project();
-        if this.limits.is_unlimited() {
+        if this.limits.is_unlimited() && this.deadline.is_none() {
             return Poll::Pending;
         }
         let waiting = *this.waiting.get_or_insert_with(Instant::now);
@@ -116,9 +155,9 @@ impl IdleClock {
             progress.map(|limit| (limit.saturating_sub(*this.without_content), limit, TimeoutLimit::ProgressIdle)),
         ];
         let nearest = nearest.into_iter().flatten().min_by_key(|(left, ..)| *left);
-        let Some((at, limit, which)) =
-            nearest.and_then(|(left, limit, which)| Some((waiting.checked_add(left)?, limit, which)))
-        else {
+        let silence = nearest.and_then(|(left, limit, which)| Some((waiting.checked_add(left)?, limit, which)));
+        let deadline = this.deadline.filter(|deadline| silence.is_none_or(|(at, ..)| deadline.at <= at));
+        let Some(at) = deadline.map(|deadline| deadline.at).or(silence.map(|(at, ..)| at)) else {
             return Poll::Pending;
         };
         match this.timer.as_mut().as_pin_mut() {
@@ -127,8 +166,12 @@ impl IdleClock {
             None => this.timer.set(Some(sleep_until(at))),
         }
         match this.timer.as_pin_mut() {
-            Some(timer) => timer::poll(timer, cx)
-                .map(|()| LlmError::timed_out(which, Phase::Body, limit).noticed_at(at, Instant::now())),
+            Some(timer) => timer::poll(timer, cx).map(|()| match (deadline, silence) {
+                (None, Some((_, limit, which))) => {
+                    LlmError::timed_out(which, Phase::Body, limit).noticed_at(at, Instant::now())
+                }
+                (deadline, _) => deadline.expect("one of them ends first").error(Instant::now()),
+            }),
             None => Poll::Pending,
         }
     }

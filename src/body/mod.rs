@@ -22,7 +22,7 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 
-pub(crate) use self::failed::FailedAnswer;
+pub(crate) use self::{failed::FailedAnswer, idle::BodyDeadline};
 pub use self::{
     accumulate::Accumulator,
     commit_point::CommitPoint,
@@ -231,6 +231,13 @@ impl LlmBody {
     /// Calls `ended` once, when the answer ends. See [`LlmResponse::hold`](crate::LlmResponse::hold).
     pub fn hold(&mut self, ended: impl FnOnce(AnswerEnd<'_>) + Send + 'static) {
         self.hold_permit(&mut Permit::new(Arc::new(Hold::new(ended)), Ticket::default()));
+    }
+
+    /// Bounds the time until the end of a stream; the nearest bound wins.
+    pub(crate) fn end_at(&mut self, deadline: BodyDeadline) {
+        if let Repr::Stream(stream) = &mut self.0 {
+            stream.as_mut().end_at(deadline);
+        }
     }
 
     /// Bounds the silences of a stream; the nearest limits win.

@@ -6,7 +6,10 @@ use std::{
 use futures_core::Stream;
 use pin_project::{pin_project, pinned_drop};
 
-use super::{Delivery, Frame, IdleLimits, StreamEvent, idle::IdleClock};
+use super::{
+    Delivery, Frame, IdleLimits, Progress, StreamEvent,
+    idle::{BodyDeadline, IdleClock},
+};
 use crate::{
     ErrorKind, LlmError,
     body::admission::{Outcome, Permit, SoFar},
@@ -67,13 +70,20 @@ impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
         self.project().idle.limit(limits);
     }
 
+    pub(super) fn end_at(self: Pin<&mut Self>, deadline: BodyDeadline) {
+        self.project().idle.end_at(deadline);
+    }
+
     pub(super) fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, LlmError>>> {
         let mut this = self.project();
         if *this.state == State::Done {
             return Poll::Ready(None);
         }
         let broken = match (*this.state, this.frames.poll_next(cx)) {
-            (State::Running, Poll::Ready(Some(Ok(frame)))) => {
+            (State::Running, Poll::Ready(Some(Ok(frame)))) => 'frame: {
+                if let Some(overdue) = this.idle.overdue().filter(|_| frame.progress() != Progress::End) {
+                    break 'frame overdue;
+                }
                 this.idle.record_arrival(frame.progress());
                 this.delivered.add(&frame);
                 for event in frame.events() {

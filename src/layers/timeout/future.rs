@@ -13,7 +13,7 @@ use tower::Service;
 use super::silence::Watch;
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
-    body::IdleLimits,
+    body::{BodyDeadline, IdleLimits},
     error::{Phase, TimeoutLimit},
     layers::{
         alarm::{self, AlarmListener, Wake},
@@ -38,6 +38,8 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     /// True if it is the caller's.
     by_caller: bool,
     idle: IdleLimits,
+    /// True if the caller waits for the whole answer.
+    is_whole: bool,
     /// Of a call that may be left before its limit.
     watch: Option<Box<Watch>>,
 }
@@ -49,10 +51,10 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
         deadline: Option<Instant>,
         begun: Instant,
         (limit, by_caller): (TimeoutLimit, bool),
-        idle: IdleLimits,
+        (idle, is_whole): (IdleLimits, bool),
         watch: Option<Box<Watch>>,
     ) -> Self {
-        Self { call, timer: None, deadline, begun, limit, by_caller, idle, watch }
+        Self { call, timer: None, deadline, begun, limit, by_caller, idle, is_whole, watch }
     }
 }
 
@@ -80,6 +82,13 @@ where
                     Poll::Pending => {}
                     Poll::Ready(Ok(response)) => {
                         response.limit_idle(this.idle);
+                        if *this.is_whole
+                            && let Some(at) = *this.deadline
+                        {
+                            let after = at.saturating_duration_since(*this.begun);
+                            let (limit, by_caller) = (*this.limit, *this.by_caller);
+                            response.body_mut().end_at(BodyDeadline { at, limit, after, by_caller });
+                        }
                         if let Some(watch) = this.watch {
                             watch.answered(this.begun.elapsed());
                         }

@@ -12,7 +12,8 @@
 //! The clock runs from `call` until the response is there, which for a stream is its first token: waiting for
 //! readiness and in queues counts. After that the [idle limits](TimeoutLayer::idle) apply to the body. Their clock
 //! runs only while the caller waits for a frame, so that a slow reader is not mistaken for a silent provider. A
-//! stream that keeps flowing may take as long as it likes.
+//! stream that keeps flowing may take as long as it likes, unless its caller asked for a whole answer: that has to be
+//! there in time, whatever form the provider gives it.
 //!
 //! # Silence
 //!

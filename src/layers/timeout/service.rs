@@ -80,12 +80,14 @@ where
                 deadline,
                 now,
                 (limit, by_caller),
-                self.limits.idle,
+                (self.limits.idle, false),
                 None,
             );
         }
+        // The caller of a whole answer sees nothing of one that comes as a stream. Sound, say, is heard as it comes.
+        let is_whole = !request.is_stream() && request.opaque().is_none();
         let call = Call::first(&mut self.inner, request);
-        ResponseFuture::new(call, deadline, now, (limit, by_caller), self.limits.idle, watch)
+        ResponseFuture::new(call, deadline, now, (limit, by_caller), (self.limits.idle, is_whole), watch)
     }
 }
 

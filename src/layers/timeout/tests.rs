@@ -345,6 +345,32 @@ async fn a_stream_that_flows_may_take_as_long_as_it_likes() {
     assert_eq!(text.len(), 100);
 }
 
+/// The caller of a whole answer sees nothing of one that goes on and on.
+#[tokio::test(start_paused = true)]
+async fn a_whole_answer_that_comes_in_frames_has_to_be_there_by_the_nearest_deadline() {
+    for (outer, inner, limit) in [(50, 10, TimeoutLimit::Total), (10, 50, TimeoutLimit::Deadline)] {
+        for event in [StreamEvent::Text { index: 0, text: "a".into() }, StreamEvent::KeepAlive, StreamEvent::Other] {
+            let leaf = provider_fn(move |_| {
+                let event = event.clone();
+                let frames = stream::repeat(event).then(|event| async {
+                    sleep(secs(1)).await;
+                    Ok(Frame::event(event))
+                });
+                ready(Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(frames))))
+            });
+            let service = TimeoutLayer::new(secs(outer)).layer(TimeoutLayer::new(secs(inner)).layer(leaf));
+            let begun = Instant::now();
+            let error = match service.oneshot(asked()).await {
+                Ok(response) => response.collect().await.unwrap_err(),
+                // Without content there is no answer before it.
+                Err(error) => error,
+            };
+            let (which, _, after) = fired(&error);
+            assert_eq!((which, after, begun.elapsed()), (limit, secs(10), secs(10)));
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn towers_own_layers_fit_on_both_sides() {
     let inner = ServiceBuilder::new().timeout(secs(3)).service(Strict::new().takes(secs(60)));
