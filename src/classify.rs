@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{ErrorKind, LlmError};
+use crate::{ErrorKind, LlmError, error::ReachedLimit};
 
 /// The row of the table for one failure: the action of each layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +141,10 @@ impl ErrorKind {
 fn row_of(error: &LlmError) -> Class {
     let class = row(error.kind());
     match (error.kind(), error.status()) {
+        // The provider has answered, and every other answer would find as little room.
+        _ if error.reached_limit() == Some(&ReachedLimit::Memory) => {
+            Class::new(Retry::No, Failover::No, Count::Neutral)
+        }
         (ErrorKind::InvalidRequest, Some(status)) if status.is_success() => Class { failover: Failover::Yes, ..class },
         // The translation or the table of models is wrong here: neither the caller nor the provider is at fault.
         (ErrorKind::InvalidRequest, _) if error.refused().is_some() => {

@@ -191,6 +191,18 @@ impl StreamEvent {
         }
     }
 
+    /// The approximate size in the memory of a whole message, in bytes.
+    #[cfg(feature = "http")]
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            // Most deltas extend a part.
+            Self::Text { .. } | Self::Reasoning { .. } | Self::Refusal { .. } | Self::Arguments { .. } => {
+                self.text_len()
+            }
+            _ => size_of::<Self>() + self.text_len(),
+        }
+    }
+
     /// The number of characters of the model's own words, as estimates of tokens count them.
     pub(super) fn characters(&self) -> usize {
         match self {

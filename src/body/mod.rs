@@ -9,6 +9,7 @@ mod failed;
 mod frame;
 mod hold;
 mod idle;
+mod memory;
 mod streaming;
 
 use std::{
@@ -22,7 +23,6 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 
-pub(crate) use self::{failed::FailedAnswer, idle::BodyDeadline};
 pub use self::{
     accumulate::Accumulator,
     commit_point::CommitPoint,
@@ -30,6 +30,7 @@ pub use self::{
     frame::{Frame, Progress, StreamEvent},
     hold::AnswerEnd,
     idle::IdleLimits,
+    memory::{AnswerMemory, AnswerRoom, CoverFuture, FREE_ANSWER, OutOfMemory},
 };
 use self::{
     admission::{Outcome, Permit, SoFar, Ticket},
@@ -37,6 +38,7 @@ use self::{
     hold::Hold,
     streaming::Streaming,
 };
+pub(crate) use self::{failed::FailedAnswer, idle::BodyDeadline, memory::HeldMemory};
 use crate::{
     Dialect, LlmError,
     chat::{Message, Usage},

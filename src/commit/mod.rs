@@ -4,21 +4,25 @@
 //! failure after it reaches the caller, in the body.
 
 mod empty;
+#[cfg(feature = "http")]
+mod whole;
 
 use std::{
     collections::VecDeque,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::BytesMut;
 use futures_core::Stream;
 
 pub(crate) use self::empty::EmptyTurn;
+#[cfg(feature = "http")]
+pub(crate) use self::whole::whole;
 pub use crate::body::CommitPoint;
 use crate::{
     Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, Progress,
-    body::{FailedAnswer, StreamEvent},
+    body::{FailedAnswer, HeldMemory, StreamEvent},
     chat::FinishReason,
     ledger,
 };
@@ -52,12 +56,15 @@ pub(crate) struct Commit {
     /// True if the model thought, or the provider counts its tokens.
     has_tokens: bool,
     finish: Option<FinishReason>,
+    memory: HeldMemory,
 }
 
 impl Commit {
     pub(crate) fn new(body: LlmBody, point: CommitPoint, request: Option<LlmRequest>) -> Self {
+        let memory = request.as_ref().map(memory_for).unwrap_or_default();
         Self {
             body: Some(body),
+            memory,
             request,
             point,
             held: VecDeque::new(),
@@ -101,7 +108,7 @@ impl Commit {
     fn committed(&mut self) -> LlmBody {
         let rest = self.body.take().expect("a commit is polled no more once it is ready");
         let held = std::mem::take(&mut self.held);
-        LlmBody::from_frames(ResumedStream { held, rest })
+        LlmBody::from_frames(ResumedStream { held, rest, memory: std::mem::take(&mut self.memory) })
     }
 
     /// Returns the error for an answer without content.
@@ -120,6 +127,7 @@ impl Future for Commit {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         for _ in 0..FRAMES_A_POLL {
+            ready!(this.memory.poll_cover(this.bytes + this.alive_held, false, cx))?;
             let body = this.body.as_mut().expect("a commit is polled no more once it is ready");
             let frame = match body.poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -186,6 +194,8 @@ impl Future for Commit {
 struct ResumedStream {
     held: VecDeque<Frame>,
     rest: LlmBody,
+    /// The memory of the frames that are held.
+    memory: HeldMemory,
 }
 
 impl Stream for ResumedStream {
@@ -194,9 +204,17 @@ impl Stream for ResumedStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match self.held.pop_front() {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
-            None => self.rest.poll_frame(cx),
+            None => {
+                drop(std::mem::take(&mut self.memory));
+                self.rest.poll_frame(cx)
+            }
         }
     }
+}
+
+/// Returns the memory for an answer to a request: none where the program around the stack bounds it not.
+pub(crate) fn memory_for(request: &LlmRequest) -> HeldMemory {
+    HeldMemory::new(request.extensions().get(), request.context().deadline)
 }
 
 /// Returns the error for a complete answer without content; see [`EmptyTurn`].

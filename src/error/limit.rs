@@ -23,9 +23,10 @@ pub enum ReachedLimit {
         /// True if the cap counts a single feature's requests.
         of_feature: bool,
     },
+    /// The memory that the program around the stack has for [answers](crate::body::AnswerMemory).
+    Memory,
     /// A [cap](crate::layers::budget::Cap) that has room, but for what requests in flight have reserved: it is free
-    /// again
-    /// as they end.
+    /// again as they end.
     Reserved {
         /// The cap's name.
         cap: Arc<str>,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, OpaqueCall, StreamEvent,
-    commit::Commit,
+    commit::{self, Commit},
     providers::{
         protocol::{Origin, Protocol, excerpt, no_model, of_body, request_id},
         splice,
@@ -163,6 +163,7 @@ async fn answer<P: Protocol>(
         let body = read_error(body, limits.error).await;
         return Err(origin.stamp(error_of(&settings, &request, &origin, &head, body)));
     }
+    let mut memory = commit::memory_for(&request);
     let read = match Form::of(&head.headers, false) {
         Form::Compressed => {
             let message = "the answer is compressed, and the transport did not decompress it";
@@ -177,11 +178,14 @@ async fn answer<P: Protocol>(
             let commit = request.context().commit.unwrap_or(settings.commit);
             Commit::new(frames, commit, Some(request)).await
         }
-        Form::Whole | Form::Events => match read_whole(body, limits.answer).await {
+        Form::Whole | Form::Events => match read_whole(body, limits.answer, &mut memory).await {
             Ok(raw) if raw.is_empty() => Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty")),
             Ok(raw) => {
                 let usage = request.opaque().map_or(Ok(None), |call| call.read(&raw));
-                usage.map(|usage| LlmBody::opaque(origin.dialect, raw, usage))
+                usage.map(|usage| {
+                    memory.leave(raw.len());
+                    LlmBody::opaque(origin.dialect, raw, usage)
+                })
             }
             Err(error) => Err(error),
         },
@@ -190,13 +194,16 @@ async fn answer<P: Protocol>(
     Ok(origin.add_to(LlmResponse::new(body).with_headers(head.headers)))
 }
 
-/// Returns true for an answer that goes on piece by piece: events, or sound and the like, which may be played as it
-/// comes.
+/// Returns true for an answer that goes on piece by piece: events that the caller expects, or sound and the like, which
+/// may be played as it comes.
 fn is_streamed(headers: &HeaderMap, request: &LlmRequest) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes).to_ascii_lowercase();
     let is = |start: &[u8]| content_type.starts_with(start);
-    let has_pieces = is(b"text/event-stream") || is(b"audio/") || is(b"video/") || is(b"application/octet-stream");
-    has_pieces && request.opaque().is_some_and(|call| !call.is_checked())
+    let Some(call) = request.opaque().filter(|call| !call.is_checked()) else { return false };
+    match is(b"text/event-stream") {
+        true => call.may_have_events(),
+        false => is(b"audio/") || is(b"video/") || is(b"application/octet-stream"),
+    }
 }
 
 /// A streamed answer under way.

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     LlmError,
+    body::HeldMemory,
     internal::wall_clock,
     providers::protocol::{Protocol, no_model, request_id, without_mark},
 };
@@ -36,7 +37,7 @@ fn posted<P: Protocol>(
 fn sending<P: Protocol>(settings: &Settings<P>, transport: Transport, request: Request<RequestBody>) -> Sending {
     #[cfg(feature = "clouds")]
     if let Some(door) = &settings.door {
-        return super::door::send(settings, door, transport, request, None, None);
+        return super::door::send(settings, door, transport, request, None, None, HeldMemory::default());
     }
     let _of_doors = settings;
     Box::pin(transport.oneshot(request))
@@ -66,7 +67,9 @@ impl<P: Protocol> HttpLeaf<P> {
             origin.status = Some(head.status);
             origin.request_id = request_id(&head.headers);
             if head.status.is_success() {
-                return read(&without_mark(read_whole(body, settings.coder.limits.answer).await?));
+                return read(&without_mark(
+                    read_whole(body, settings.coder.limits.answer, &mut HeldMemory::default()).await?,
+                ));
             }
             let body = read_error(body, settings.coder.limits.error).await;
             Err(settings.coder.error(&origin.secret, head.status, &head.headers, body, wall_clock::now()))

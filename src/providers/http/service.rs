@@ -21,7 +21,8 @@ use super::{
 use crate::Wire;
 use crate::{
     CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
-    commit::Commit,
+    body::HeldMemory,
+    commit::{self, Commit},
     internal::wall_clock,
     providers::protocol::{
         Encoded, Frames, IN_ADDRESS, Origin, Protocol, Refusal, Secret, SseSource, TranslationNotes, excerpt, of_body,
@@ -130,7 +131,8 @@ pub(super) fn dispatch<P: Protocol>(
     #[cfg(feature = "clouds")]
     if let (Some(door), None) = (&settings.door, caller) {
         let model = settings.coder.model_of(request);
-        return super::door::send(settings, door, transport, sent, model, request.context().deadline);
+        let memory = commit::memory_for(request);
+        return super::door::send(settings, door, transport, sent, model, request.context().deadline, memory);
     }
     let _of_doors = (settings, caller, request);
     Box::pin(transport.oneshot(sent))
@@ -333,12 +335,26 @@ fn answer<P: Protocol>(
                 let source = SseSource::new(body.into_data_stream(), limits);
                 let usage = coder.usage_watch(&request, &origin);
                 let frames = Frames::new(coder.protocol.clone(), origin.clone(), source, told.names, usage);
-                Commit::new(LlmBody::from_frames(frames), commit, Some(request)).await
+                let frames = LlmBody::from_frames(frames);
+                match request.is_stream() {
+                    true => Commit::new(frames, commit, Some(request)).await,
+                    false => Box::pin(commit::whole(frames, &request, commit::memory_for(&request))).await,
+                }
             }
-            Form::Whole => match read_whole(body, limits.answer).await {
-                Ok(raw) => coder.decode(&origin, &request, raw, &mut told),
-                Err(error) => Err(error),
-            },
+            Form::Whole => {
+                let mut memory = commit::memory_for(&request);
+                match read_whole(body, limits.answer, &mut memory).await {
+                    Ok(raw) => {
+                        let length = raw.len();
+                        let decoded = coder.decode(&origin, &request, raw, &mut told);
+                        if decoded.is_ok() {
+                            memory.leave(length);
+                        }
+                        decoded
+                    }
+                    Err(error) => Err(error),
+                }
+            }
             Form::Page => {
                 let body = read_error(body, limits.error).await;
                 Err(LlmError::new(ErrorKind::Malformed, excerpt(&body, None)).with_raw(origin.secret.redact(&body)))
@@ -423,29 +439,29 @@ impl Form {
 /// The suffix of media types that are JSON with a meaning of their own.
 const JSON: &[u8] = b"+json";
 
-/// The most memory, in bytes, that an announced length reserves.
-const ANNOUNCED: usize = 1 << 20;
-
-/// Reads a whole answer. One that breaks off is none.
-pub(super) async fn read_whole(mut body: Body, limit: usize) -> Result<Bytes, LlmError> {
+/// Reads a whole answer, as far as there is memory for it. One that breaks off is none.
+pub(super) async fn read_whole(mut body: Body, limit: usize, memory: &mut HeldMemory) -> Result<Bytes, LlmError> {
+    let announced = http_body::Body::size_hint(&body).exact();
+    let announced = announced.and_then(|length| usize::try_from(length).ok()).filter(|length| *length <= limit);
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(of_body)?.into_data() else { continue };
-        if first.len() + more.len() + data.len() > limit {
+        let length = first.len() + more.len() + data.len();
+        if length > limit {
             let message = format!("the answer is larger than the limit of {limit} bytes");
             return Err(LlmError::new(ErrorKind::Malformed, message));
         }
+        memory.cover(announced.unwrap_or(length).max(length), announced.is_some()).await?;
         if first.is_empty() && more.is_empty() {
             first = data;
         } else {
-            if more.is_empty() {
-                // The announced length saves copies. The body may be shorter, or longer.
-                let rest =
-                    usize::try_from(http_body::Body::size_hint(&body).lower()).unwrap_or(usize::MAX).min(ANNOUNCED);
-                more.reserve(first.len() + data.len() + rest);
-                more.extend_from_slice(&std::mem::take(&mut first));
+            if more.capacity() < length {
+                // The announced length saves copies. It is trusted up to twice the bytes that came.
+                let room = announced.unwrap_or(usize::MAX).min(2 * length).max(length);
+                more.reserve(room - more.len());
             }
+            more.extend_from_slice(&std::mem::take(&mut first));
             more.extend_from_slice(&data);
         }
     }

@@ -105,7 +105,7 @@ pub enum Unit {
     Seconds,
 }
 
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
     "model",
     "stream",
     "dimensions",
@@ -115,6 +115,7 @@ const FIELDS: [&str; 9] = [
     "encoding_format",
     "embedding_types",
     "max_tokens",
+    "stream_format",
 ];
 
 /// The bytes of a second of sound, at 128 kbit/s.
@@ -303,6 +304,16 @@ impl OpaqueCall {
     /// The body's content type.
     pub fn content_type(&self) -> &HeaderValue {
         &self.0.content_type
+    }
+
+    /// Returns true if the caller may expect events. One that does not has its answer whole, within its time.
+    #[cfg(feature = "http")]
+    pub(crate) fn may_have_events(&self) -> bool {
+        let content = &*self.0;
+        // A form and the paths of Gemini's streams say it elsewhere.
+        let says_elsewhere =
+            |object: &Object| object.field("stream_format").is_some() || content.path.contains("stream");
+        content.stream || content.object.as_ref().is_none_or(says_elsewhere)
     }
 
     /// The places of a JSON body's fields.

@@ -11,6 +11,7 @@ use tower::BoxError;
 
 use crate::{
     ErrorKind, LlmError,
+    body::HeldMemory,
     providers::{
         bedrock::{
             converse::{self, AnswerHead},
@@ -37,6 +38,7 @@ pub(super) async fn answer(
     response: Response<Body>,
     converse_model: Option<&str>,
     limit: usize,
+    mut memory: HeldMemory,
 ) -> Result<Response<Body>, BoxError> {
     let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
@@ -58,7 +60,7 @@ pub(super) async fn answer(
         return Ok(response);
     };
     let (mut head, body) = response.into_parts();
-    let whole = read_whole(body, limit).await?;
+    let whole = read_whole(body, limit, &mut memory).await?;
     let message = converse::answer(&whole, &head_of(&head.headers, model))?;
     head.headers.remove(header::CONTENT_LENGTH);
     Ok(Response::from_parts(head, Body::new(Full::new(Bytes::from(message)).map_err(|never| match never {}))))

@@ -10,6 +10,7 @@ use tower::{BoxError, ServiceExt};
 use super::{AwsApi, Door, Place, codec, error};
 use crate::{
     ErrorKind, LlmError,
+    body::HeldMemory,
     providers::{
         credentials::{AwsKeys, Credentials, Identity, Token, sigv4},
         http::{
@@ -30,6 +31,7 @@ pub(in crate::providers::http) fn send<P: Protocol>(
     request: Request<RequestBody>,
     model: Option<Arc<str>>,
     deadline: Option<Instant>,
+    memory: HeldMemory,
 ) -> Sending {
     let exchange = Exchange {
         door: door.clone(),
@@ -42,7 +44,7 @@ pub(in crate::providers::http) fn send<P: Protocol>(
     Box::pin(async move {
         let response = exchange.send(has_key, transport, request).await?;
         let converse = model.as_deref().filter(|_| exchange.door.is_codec());
-        codec::answer(response, converse, exchange.answer_limit).await
+        codec::answer(response, converse, exchange.answer_limit, memory).await
     })
 }
 
