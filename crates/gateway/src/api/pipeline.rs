@@ -19,6 +19,7 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use steadfast::{
     BoxLlmService, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    body::AnswerMemory,
     chat::Usage,
     providers::http::CallerTransport,
     translate::{RequestEcho, StreamEncoder, encode_answer},
@@ -45,7 +46,7 @@ use super::{
 };
 use crate::{
     http::{Answering, DirectStream},
-    limits::Settings,
+    limits::{Settings, answers::AnswerSpace},
     lock::lock,
 };
 
@@ -178,8 +179,11 @@ pub(crate) fn answer<'a>(
         };
         let repeats_by_itself = repeat.is_by_a_client_that_repeats();
         entry.set_repeat(repeat);
-        let mut request =
-            request.with_id(entry.shared_id()).with_status_of(refusal::status_of(entry.reader(), dialect));
+        let space = gateway.memory.answers(key.as_ref().map(|key| &key.memory));
+        let mut request = request
+            .with_id(entry.shared_id())
+            .with_status_of(refusal::status_of(entry.reader(), dialect))
+            .with_extension(AnswerMemory::new(space.clone()));
         if settings.wait_for_rate_limits.contains(&dialect) && !repeats_by_itself {
             request = request.wait_for_rate_limits();
         }
@@ -226,7 +230,7 @@ pub(crate) fn answer<'a>(
                     None if context.request.is_compaction() => {
                         fail(&entry, context.explain, &stored_responses::no_compaction(), dialect)
                     }
-                    None => Box::pin(translate(context, entry, response)).await,
+                    None => Box::pin(translate(&context, &entry, response)).await,
                 };
                 if answer.status() != StatusCode::OK {
                     return answer;
@@ -235,9 +239,13 @@ pub(crate) fn answer<'a>(
                     Some(ids) => Box::pin(given(*ids, answer)).await,
                     None => answer,
                 };
-                match turn {
+                let answer = match turn {
                     Some(turn) => Box::pin(turn.record(answer, account)).await,
                     None => answer,
+                };
+                match space.needs_count(&answer) {
+                    true => Box::pin(counted(&entry, context.explain, space, answer, dialect)).await,
+                    false => answer,
                 }
             }
             Err(error) => fail(&entry, context.explain, &error, dialect),
@@ -403,6 +411,20 @@ fn has_custom(body: &Bytes) -> bool {
     str::from_utf8(body).is_ok_and(|body| body.contains("\"custom\""))
 }
 
+/// Returns a whole answer whose bytes count against `gateway.memory` until its caller has them.
+pub(super) async fn counted(
+    entry: &Entry,
+    explain: bool,
+    space: Arc<AnswerSpace>,
+    answer: Response<Body>,
+    dialect: Dialect,
+) -> Response<Body> {
+    match space.counted(answer).await {
+        Ok(answer) => answer,
+        Err(full) => fail(entry, explain, &full.into(), dialect),
+    }
+}
+
 /// Returns a whole answer as the provider sent it, with its mark if wanted.
 fn pass_through(
     context: &ResponseContext,
@@ -422,13 +444,13 @@ fn pass_through(
 }
 
 /// Returns a whole answer translated from another dialect, or from one of the gateway's own.
-async fn translate(context: ResponseContext, entry: Entry, mut response: LlmResponse) -> Response<Body> {
+async fn translate(context: &ResponseContext, entry: &Entry, mut response: LlmResponse) -> Response<Body> {
     entry.served(&mut response);
     let served_model = response.served_by().model.map(str::to_owned);
     let (usage, mark) = (response.usage(), mark(&response));
     let mut message = match response.collect().await {
         Ok(message) => message,
-        Err(error) => return fail(&entry, context.explain, &error, context.dialect),
+        Err(error) => return fail(entry, context.explain, &error, context.dialect),
     };
     if message.model.is_none() {
         message.model = served_model.or_else(|| context.model.as_deref().map(str::to_owned));
@@ -439,7 +461,7 @@ async fn translate(context: ResponseContext, entry: Entry, mut response: LlmResp
         Some(mark) => marked(&translated.body, &mark),
         None => translated.body,
     };
-    complete(&context, &entry, HeaderMap::with_capacity(HEADER_CAPACITY), body, usage)
+    complete(context, entry, HeaderMap::with_capacity(HEADER_CAPACITY), body, usage)
 }
 
 fn complete(

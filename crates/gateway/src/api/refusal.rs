@@ -125,6 +125,9 @@ fn status_and_body(error: &LlmError, dialect: Dialect, reader: Reader) -> (Statu
     if let Some(ToldBefore(status)) = source {
         return (*status, body);
     }
+    if error.reached_limit() == Some(&ReachedLimit::Memory) {
+        return (StatusCode::SERVICE_UNAVAILABLE, body);
+    }
     let Some(raw) = provider_error(error, dialect) else { return (status, body) };
     // An error inside a 200 gets its kind's status.
     let own = error.status().filter(|status| status.is_client_error() || status.is_server_error());

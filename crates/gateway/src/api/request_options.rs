@@ -204,7 +204,8 @@ const SESSIONS: &[&str] =
     &["x-steadfast-session", "x-claude-code-session-id", "x-litellm-session-id", "session-id", "session_id"];
 /// The name of a call that is made once: a request that repeats it gets the same answer.
 const IDEMPOTENCY_KEYS: &[&str] = &["idempotency-key", "x-steadfast-idempotency-key"];
-/// The longest time to the first token, in milliseconds. Portkey's and Cloudflare's are in milliseconds too.
+/// The longest time to the answer, or to a stream's first token, in milliseconds. Portkey's and Cloudflare's are in
+/// milliseconds too.
 const TIMEOUTS_MS: &[&str] =
     &["x-steadfast-deadline-ms", "x-steadfast-timeout-ms", "x-portkey-request-timeout", "cf-aig-request-timeout"];
 /// The same in seconds. The second is of Google's SDKs, which give up after it themselves.

@@ -60,6 +60,7 @@ pub(crate) async fn serve<H: Handler>(
     let settings = &lifecycle.initial;
     let mut http = http1::Builder::new();
     http.header_read_timeout(settings.head_timeout).max_header_size(settings.head);
+    memory::warn_if_over_limit(settings.memory);
     let wanted = memory::connections(settings.memory, settings.connections);
     let permits = Arc::new(Semaphore::new(connections_for_files(wanted, calls_out).min(Semaphore::MAX_PERMITS)));
     let spare = Arc::new(Semaphore::new(SPARE_CONNECTIONS));

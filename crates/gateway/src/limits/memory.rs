@@ -2,14 +2,15 @@
 //!
 //! | part | for what | what holds it |
 //! |---|---|---|
-//! | 1/2 | the bodies of requests, from their first piece on until their last copy is let go | [`Memory`] |
+//! | 1/2 | bodies of requests and whole answers, from their first piece on until their last copy is let go | [`Memory`] |
 //! | 1/4 | connections, with their heads and streams | [`connections`], [`Memory`] |
 //! | 1/4 | what is kept: answers, idempotency keys, decision records | their own settings, which are checked against it |
 //!
 //! Each byte of a counted body counts [`WEIGHT`] times, for the copies that reading, decoding and encoding make. A body
 //! of up to [`FREE_BODY`] bytes is free: its connection's buffer holds it. Bodies beyond [`SMALL`] may not take the
 //! last quarter, which stays for smaller ones. If callers have keys, the bodies of one key may take as much as they
-//! leave free, or else a single body, so that another key always finds room.
+//! leave free, or else a single body, so that another key always finds room. [Answers](super::answers) have the same
+//! half, with rules of their own.
 //!
 //! Heads need no key. Those longer than [`FREE_BODY`] therefore have a [`Memory`] of their own, out of the part for
 //! connections.
@@ -23,6 +24,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 /// The largest body that needs no reservation, in bytes: hyper's buffer of its connection is as large.
 pub(crate) const FREE_BODY: usize = 8 << 10;
@@ -36,18 +38,42 @@ const CONNECTION: u64 = 32 << 10;
 /// A part of the memory: for request bodies, or for their heads.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    room: usize,
+    pub(super) room: usize,
     used: AtomicUsize,
+    /// Notified when memory is given back.
+    pub(super) freed: Notify,
+    /// The answer that may take what is set aside for it, by its number; 0 for none.
+    pub(super) elder: AtomicUsize,
 }
 
-/// The part of a [`Memory`] that one caller's bodies take.
+/// The parts of a [`Memory`] that one caller's bodies and answers take.
 #[derive(Debug, Default)]
-pub(crate) struct CallerShare(AtomicUsize);
+pub(crate) struct CallerShare {
+    bodies: AtomicUsize,
+    answers: AtomicUsize,
+}
 
-/// The memory of one body, returned on drop.
+/// The kinds of content that have a [`Memory`].
+#[derive(Clone, Copy)]
+enum Part {
+    Bodies,
+    Answers,
+}
+
+impl CallerShare {
+    fn of(&self, part: Part) -> &AtomicUsize {
+        match part {
+            Part::Bodies => &self.bodies,
+            Part::Answers => &self.answers,
+        }
+    }
+}
+
+/// The memory of one body or answer, returned on drop.
 pub(crate) struct Reservation {
-    memory: Arc<Memory>,
+    pub(super) memory: Arc<Memory>,
     share: Option<Arc<CallerShare>>,
+    part: Part,
     taken: usize,
 }
 
@@ -63,12 +89,22 @@ pub(crate) enum OutOfMemory {
 impl Memory {
     /// Creates the part for bodies out of this many bytes for everything.
     pub(crate) fn new(all: u64) -> Self {
-        Self { room: usize::try_from(all / 2).unwrap_or(usize::MAX), used: AtomicUsize::new(0) }
+        let room = usize::try_from(all / 2).unwrap_or(usize::MAX);
+        Self { room, used: AtomicUsize::new(0), freed: Notify::new(), elder: AtomicUsize::new(0) }
     }
 
     /// Returns an empty reservation for a caller's body.
     pub(crate) fn reservation(self: &Arc<Self>, share: Option<&Arc<CallerShare>>) -> Reservation {
-        Reservation { memory: self.clone(), share: share.cloned(), taken: 0 }
+        self.reservation_of(Part::Bodies, share)
+    }
+
+    /// Returns an empty reservation for a caller's answer.
+    pub(super) fn reservation_for_answer(self: &Arc<Self>, share: Option<&Arc<CallerShare>>) -> Reservation {
+        self.reservation_of(Part::Answers, share)
+    }
+
+    fn reservation_of(self: &Arc<Self>, part: Part, share: Option<&Arc<CallerShare>>) -> Reservation {
+        Reservation { memory: self.clone(), share: share.cloned(), part, taken: 0 }
     }
 
     /// Returns the number of reserved bytes.
@@ -91,16 +127,16 @@ impl Memory {
         if wanted > limit {
             return Err(OutOfMemory::Always);
         }
-        let others = share.map_or(0, |share| share.0.load(Relaxed));
+        let others = share.map_or(0, |share| share.of(Part::Bodies).load(Relaxed));
         let fits = self.used.load(Relaxed).saturating_add(wanted) <= limit;
-        if fits && self.is_fair(others, body, wanted) { Ok(()) } else { Err(OutOfMemory::Now) }
+        if fits && self.is_fair(others, limit, wanted, wanted) { Ok(()) } else { Err(OutOfMemory::Now) }
     }
 
-    /// Returns true if a caller leaves as much memory free as its other bodies and this one take. A single body is
-    /// always fair.
-    fn is_fair(&self, others: usize, body: usize, more: usize) -> bool {
-        let free = self.limit(body).saturating_sub(self.used.load(Relaxed)).saturating_sub(more);
-        others == 0 || others.saturating_add(body.saturating_mul(WEIGHT)) <= free
+    /// Returns true if a caller leaves as much memory free, within this limit, as its others and this one take. A
+    /// single one is always fair.
+    fn is_fair(&self, others: usize, limit: usize, wanted: usize, more: usize) -> bool {
+        let free = limit.saturating_sub(self.used.load(Relaxed)).saturating_sub(more);
+        others == 0 || others.saturating_add(wanted) <= free
     }
 }
 
@@ -111,28 +147,49 @@ impl Reservation {
     ///
     /// The memory has no room. The reservation stays as it was.
     pub(crate) fn grow(&mut self, body: usize) -> Result<(), OutOfMemory> {
-        let wanted = body.saturating_mul(WEIGHT);
         let limit = self.memory.limit(body);
+        self.take(body.saturating_mul(WEIGHT).saturating_sub(self.taken), limit, true)
+    }
+
+    /// Takes so many bytes more, within a limit for all together. `is_shared`: it leaves room for other callers.
+    pub(super) fn take(&mut self, more: usize, limit: usize, is_shared: bool) -> Result<(), OutOfMemory> {
+        let wanted = self.taken.saturating_add(more);
         if wanted > limit {
             return Err(OutOfMemory::Always);
         }
-        let more = wanted.saturating_sub(self.taken);
-        if let Some(share) = &self.share {
-            let others = share.0.fetch_add(more, Relaxed) - self.taken;
-            if !self.memory.is_fair(others, body, more) {
-                share.0.fetch_sub(more, Relaxed);
+        let share = self.share.as_ref().map(|share| share.of(self.part));
+        if let Some(share) = share {
+            let others = share.fetch_add(more, Relaxed) - self.taken;
+            if is_shared && !self.memory.is_fair(others, limit, wanted, more) {
+                share.fetch_sub(more, Relaxed);
                 return Err(OutOfMemory::Now);
             }
         }
         let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= limit);
         if self.memory.used.fetch_update(Relaxed, Relaxed, fits).is_err() {
-            if let Some(share) = &self.share {
-                share.0.fetch_sub(more, Relaxed);
+            if let Some(share) = share {
+                share.fetch_sub(more, Relaxed);
             }
             return Err(OutOfMemory::Now);
         }
         self.taken += more;
         Ok(())
+    }
+
+    /// Gives so many bytes back.
+    pub(super) fn give_back(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.taken);
+        self.taken -= bytes;
+        self.memory.used.fetch_sub(bytes, Relaxed);
+        if let Some(share) = &self.share {
+            share.of(self.part).fetch_sub(bytes, Relaxed);
+        }
+        self.memory.freed.notify_waiters();
+    }
+
+    /// Returns the number of its bytes.
+    pub(super) fn taken(&self) -> usize {
+        self.taken
     }
 
     /// Returns the bytes of a body; dropping the last copy of them returns the memory.
@@ -143,10 +200,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.taken, Relaxed);
-        if let Some(share) = &self.share {
-            share.0.fetch_sub(self.taken, Relaxed);
-        }
+        self.give_back(self.taken);
     }
 }
 
@@ -178,11 +232,11 @@ pub(crate) fn connections(all: u64, wanted: usize) -> usize {
     room.min(wanted)
 }
 
-/// Returns the default memory: a quarter of the machine's or the container's, and always enough for bodies of this size
-/// and for the kept answers and records.
+/// Returns the default memory: a quarter of the machine's, the container's or the process's own, and always enough for
+/// bodies of this size and for the kept answers and records.
 pub(crate) fn default(largest_body: u64, kept: u64) -> u64 {
     let groups = limit_of_groups(|path| fs::read_to_string(path).ok());
-    let there = groups.into_iter().chain(physical()).min().unwrap_or(ASSUMED_MEMORY);
+    let there = groups.into_iter().chain(physical()).chain(address_space()).min().unwrap_or(ASSUMED_MEMORY);
     (there / 4).max(largest_body.saturating_mul(8)).max(kept.saturating_mul(4))
 }
 
@@ -201,6 +255,33 @@ fn physical() -> Option<u64> {
 #[cfg(not(target_os = "linux"))]
 fn physical() -> Option<u64> {
     None
+}
+
+/// Returns what is left of the limit of the process's address space, `RLIMIT_AS`, in bytes. Beyond it an allocation
+/// ends the process.
+#[cfg(target_os = "linux")]
+fn address_space() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
+    Some(limit.saturating_sub(mapped(&fs::read_to_string("/proc/self/status").unwrap_or_default())))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn address_space() -> Option<u64> {
+    None
+}
+
+/// Returns the address space that a process has taken, by its own list.
+#[cfg(target_os = "linux")]
+fn mapped(status: &str) -> u64 {
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.trim().strip_suffix(" kB"));
+    size.and_then(|size| size.parse::<u64>().ok()).map_or(0, |kilobytes| kilobytes << 10)
+}
+
+/// Warns of a memory that the process's own limit does not allow.
+pub(crate) fn warn_if_over_limit(memory: u64) {
+    if let Some(left) = address_space().filter(|left| *left < memory) {
+        tracing::warn!(memory, left, "`gateway.memory` is over what RLIMIT_AS leaves to the process: raise the limit");
+    }
 }
 
 /// Returns the smallest limit of the process's control group and those around it, in bytes. A group without one says
@@ -248,7 +329,7 @@ mod tests {
 
     #[test]
     fn one_key_takes_half_at_most_or_a_single_body() {
-        let (memory, one, two) = (memory(256), Arc::default(), Arc::default());
+        let (memory, one, two) = (memory(256), Arc::<CallerShare>::default(), Arc::<CallerShare>::default());
         let of_one = full(&memory, Some(&one), 4 * MIB);
         assert_eq!(of_one.len(), 96 / 24);
         assert_eq!(
@@ -260,7 +341,7 @@ mod tests {
         let mut largest = memory.reservation(Some(&one));
         assert_eq!(largest.grow(32 * MIB), Ok(()), "it has nothing else there");
         drop(largest);
-        assert_eq!((one.0.load(Relaxed), two.0.load(Relaxed), memory.used.load(Relaxed)), (0, 0, 0));
+        assert_eq!((one.bodies.load(Relaxed), two.bodies.load(Relaxed), memory.used.load(Relaxed)), (0, 0, 0));
     }
 
     #[test]
@@ -327,6 +408,14 @@ mod tests {
         let list = fs::read_to_string("/proc/meminfo").unwrap();
         let total = list.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
         assert_eq!(physical(), total.map(|kilobytes| kilobytes.parse::<u64>().unwrap() << 10));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_address_space_in_use_is_that_of_the_kernels_list() {
+        assert_eq!(mapped("Name:\tx\nVmPeak:\t  99 kB\nVmSize:\t  12 kB\n"), 12 << 10);
+        assert_eq!(mapped(""), 0);
+        assert!(mapped(&fs::read_to_string("/proc/self/status").unwrap()) > 0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The limits that the gateway sets its callers: sizes, times, memory and open files.
 
+pub(crate) mod answers;
 pub(crate) mod memory;
 mod open_files;
 mod settings;

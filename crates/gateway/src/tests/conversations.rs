@@ -575,7 +575,8 @@ async fn a_prompts_count_is_of_the_whole_conversation() {
 async fn an_answer_without_memory_for_its_record_goes_out_and_is_not_kept() {
     let long = "word ".repeat(4000);
     let leaf = Simulated::new("one").reply(&long).latency(Duration::ZERO).pace(Duration::ZERO);
-    for (memory, kept) in [(1 << 20, true), (0, false)] {
+    // The second has room for the answer, and none for its record.
+    for (memory, kept) in [(1 << 20, true), (104 << 10, false)] {
         let store = MemoryResponses::new();
         let stack = Stack::builder()
             .environment(Environment::default())

@@ -1,6 +1,7 @@
 //! The gateway through a real socket.
 
 mod admin;
+mod answer_memory;
 mod azure;
 mod cache;
 mod callers;
@@ -8,6 +9,7 @@ mod compaction;
 mod connections;
 mod conversations;
 mod cors;
+mod deadlines;
 mod gemini;
 mod handoff;
 mod harness;

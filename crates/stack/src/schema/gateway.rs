@@ -75,12 +75,12 @@ pub struct Gateway {
     /// The number of decision records kept for `GET /requests`, up to 1,000,000. Default: 1,024.
     #[schemars(extend("default" = 1024), range(min = 1, max = 1_000_000))]
     pub records: Option<u32>,
-    /// The memory for all callers together: half for request bodies, a quarter for connections and their streams (32
-    /// KiB each), a quarter for cached answers, idempotency keys and decision records. A body counts three times its
-    /// bytes, for its decoded form. The gateway refuses a request that exceeds the memory with 503 and `Retry-After`.
-    /// A key may use as much of it as it leaves free, and bodies over 64 KiB three quarters. The minimum is eight
-    /// times `max_body`. Default: a quarter of the machine's or container's memory, or the other settings' total if
-    /// that is more.
+    /// The memory for all callers together: half for request bodies and whole answers, a quarter for connections and
+    /// their streams (32 KiB each), a quarter for cached answers, idempotency keys and decision records. A body counts
+    /// three times its bytes, for its decoded form, and an answer twice. The gateway refuses a request that exceeds the
+    /// memory with 503 and `Retry-After`; an answer waits for its memory first. A key may use as much of it as it
+    /// leaves free, and bodies over 64 KiB three quarters. The minimum is eight times `max_body`. Default: a quarter of
+    /// the machine's, container's or process's memory, or the other settings' total if that is more.
     pub memory: Option<Size>,
     /// The limits of a request that is translated or counted; a larger one is refused with 413, and the message names
     /// the limit. A request forwarded to a provider of its own dialect is not decoded, so these limits do not apply. A

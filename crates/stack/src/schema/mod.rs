@@ -82,7 +82,7 @@ pub struct Config {
     pub features: BTreeMap<String, Feature>,
     /// The limits of unnamed features. Default: those of a feature that sets none.
     pub default_feature: Option<Feature>,
-    /// The longest time to an answer's first token, over all tiers. Default: 90 s.
+    /// The longest time to an answer, over all tiers; for a stream, to its first token. Default: 90 s.
     #[schemars(extend("default" = "90s"))]
     pub timeout: Option<Span>,
     /// The delivery of streams.

@@ -14,7 +14,9 @@ use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use steadfast::{BodyRest, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, OpaqueCall, Unit};
+use steadfast::{
+    BodyRest, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, OpaqueCall, Unit, body::AnswerMemory,
+};
 use steadfast_stack::CallKind;
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +30,8 @@ use super::{
     ownership::{AnswerIds, NotedBody},
     panic,
     pipeline::{
-        ConnectionContext, admit, body_failure, copy_headers, deny, deny_at_door, fail, immediate, note_options,
-        panicked, set_request_id,
+        ConnectionContext, admit, body_failure, copy_headers, counted, deny, deny_at_door, fail, immediate,
+        note_options, panicked, set_request_id,
     },
     records::{Entry, Outcome},
     refusal,
@@ -104,10 +106,12 @@ pub(crate) fn answer<'a>(
         let failure = rest.as_ref().map(FormRest::failure);
         let request = prepared(&gateway, &call, &headers, extensions.get(), body, rest);
         let request = request.and_then(|request| options.apply(request));
+        let space = gateway.memory.answers(key.as_ref().map(|key| &key.memory));
         let request = match request {
-            Ok(request) => {
-                request.with_id(entry.shared_id()).with_status_of(refusal::status_of(entry.reader(), dialect))
-            }
+            Ok(request) => request
+                .with_id(entry.shared_id())
+                .with_status_of(refusal::status_of(entry.reader(), dialect))
+                .with_extension(AnswerMemory::new(space.clone())),
             Err(error) => return fail(&entry, options.explain, &error, dialect),
         };
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
@@ -135,7 +139,8 @@ pub(crate) fn answer<'a>(
                 if let (Some(ids), Some((_, raw))) = (ids, response.body().wire()) {
                     ids.give_all(raw).await;
                 }
-                complete(&entry, options.explain, response, dialect)
+                let answer = complete(&entry, options.explain, response, dialect);
+                counted(&entry, options.explain, space, answer, dialect).await
             }
             Err(error) => match failure.and_then(|failure| failure.get().copied()) {
                 Some(failure) => body_failure(&entry, failure, &settings, options.explain, dialect),

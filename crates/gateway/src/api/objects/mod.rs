@@ -27,7 +27,7 @@ use serde::de::IgnoredAny;
 use steadfast::{Dialect, ErrorKind, LlmError, providers::transport::StreamedBody};
 use steadfast_stack::{ObjectPlaces, ObjectTier, StackHandle};
 use steadfast_stores::places::Place;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::list::{Listing, MAX_PAGES};
 #[cfg(test)]
@@ -40,8 +40,8 @@ use super::{
     ownership::{AnswerIds, Names, NotedBody, Ownership, Scope, not_found, store_failure, unknown},
     panic,
     pipeline::{
-        ConnectionContext, admit, body_failure, copy_headers, deny, deny_at_door, fail, immediate, note_options,
-        panicked, set_request_id,
+        ConnectionContext, admit, body_failure, copy_headers, counted, deny, deny_at_door, fail, immediate,
+        note_options, panicked, set_request_id,
     },
     query::pairs_of,
     records::Entry,
@@ -50,12 +50,17 @@ use super::{
     stream::stopping,
     upload::{Limited, MAX_UPLOAD, announced, head_limit},
 };
-use crate::{http::Answering, limits::Settings};
+use crate::{
+    http::Answering,
+    limits::{Settings, answers::AnswerSpace},
+};
 
 /// The largest JSON answer that is read for its ids, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
 /// The largest error of a provider that passes, in bytes.
 const MAX_ERROR: usize = 1 << 20;
+/// The longest time to an answer, where the file says none: as for conversations.
+const TIMEOUT: Duration = Duration::from_secs(90);
 /// The longest silence within a response.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -71,6 +76,7 @@ struct Exchange<'a> {
     settings: &'a Settings,
     /// The part of the query that is the provider's.
     query: &'a str,
+    space: &'a AnswerSpace,
 }
 
 /// Answers a request for objects, if the gateway has a stack of a file.
@@ -112,6 +118,7 @@ pub(crate) fn answer<'a>(
             return failed(&LlmError::new(ErrorKind::NotFound, "this gateway has no providers that keep objects"));
         };
         let query = query_of(uri.query());
+        let space = gateway.memory.answers(key.as_ref().map(|key| &key.memory));
         let exchange = Exchange {
             call: &call,
             stack,
@@ -121,6 +128,7 @@ pub(crate) fn answer<'a>(
             headers: &headers,
             settings: &settings,
             query: &query,
+            space: &space,
         };
         let sent = if is_json(&headers) {
             match gateway.reader(&settings, key.as_ref()).read(&headers, body).await {
@@ -157,7 +165,9 @@ pub(crate) fn answer<'a>(
             Err(error) => return failed(&error),
         }
         let path = exchange.path(&method);
+        let until = exchange.until(&sent, options.timeout, feature.as_deref());
         let sending = exchange.send(&tier, method.clone(), &path, sent);
+        let sending = by(until, &tier, Failure::Error, sending);
         let answered = tokio::select! {
             biased;
             answered = sending => answered,
@@ -168,8 +178,12 @@ pub(crate) fn answer<'a>(
             Err(Failure::Body(error)) => return body_failure(&entry, error, &settings, explain, dialect),
             Err(Failure::Error(error)) => return failed(&error),
         };
-        match exchange.read(&tier, &method, response).await {
-            Ok(answer) => passed(&entry, explain, answer, &call),
+        let reading = exchange.read(&tier, &method, response);
+        match by(until, &tier, |error| error, reading).await {
+            Ok(answer) => {
+                let answer = passed(&entry, explain, answer, &call);
+                counted(&entry, explain, space, answer, dialect).await
+            }
             Err(error) => failed(&error),
         }
     };
@@ -275,6 +289,18 @@ impl Exchange<'_> {
                 Err(LlmError::new(ErrorKind::NotFound, message))
             }
         }
+    }
+
+    /// Returns the moment at which the answer has to be there whole; `None` where the sender's time counts, or where
+    /// the answer goes on piece by piece.
+    fn until(&self, sent: &Sent, own: Option<Duration>, feature: Option<&str>) -> Option<Instant> {
+        if self.call.is_content || matches!(sent, Sent::Upload(_)) {
+            return own.map(|own| Instant::now() + own);
+        }
+        let config = self.stack.config();
+        let feature = feature.and_then(|feature| config.features.get(feature)).or(config.default_feature.as_ref());
+        let file = feature.and_then(|feature| feature.timeout).or(config.timeout).map_or(TIMEOUT, |span| span.0);
+        Instant::now().checked_add(own.map_or(file, |own| own.min(file)))
     }
 
     fn owner(&self) -> &str {
@@ -391,7 +417,7 @@ impl Exchange<'_> {
         let (head, body) = response.into_parts();
         let body = Body::new(Limited::new(body, SILENCE));
         if !head.status.is_success() {
-            let error = read_up_to(MAX_ERROR, body)
+            let error = read_up_to(MAX_ERROR, body, self.space)
                 .await?
                 .map_err(|_| LlmError::new(ErrorKind::Malformed, "the provider's error is too long"))?;
             return Ok(Response::from_parts(head, self.stack.without_key(tier, &error).into()));
@@ -411,7 +437,7 @@ impl Exchange<'_> {
         if !is_json(&head.headers) {
             return Ok(Response::from_parts(head, body));
         }
-        let json = match read_up_to(MAX_ANSWER, body).await? {
+        let json = match read_up_to(MAX_ANSWER, body, self.space).await? {
             Ok(json) => json,
             Err(rest) => return Ok(Response::from_parts(head, rest)),
         };
@@ -441,7 +467,7 @@ impl Exchange<'_> {
         let mut listing = Listing::of(self.call.dialect, self.query);
         let mut body = first;
         for number in 1..=MAX_PAGES {
-            let json = read_up_to(MAX_ANSWER, body).await?.map_err(|_| {
+            let json = read_up_to(MAX_ANSWER, body, self.space).await?.map_err(|_| {
                 let message = "the provider's list is too long to leave other callers' objects out; set a `limit`";
                 LlmError::new(ErrorKind::Malformed, message)
             })?;
@@ -498,6 +524,20 @@ fn with_own_address(json: Bytes) -> Bytes {
     changed.into()
 }
 
+/// Ends what takes longer than its deadline.
+async fn by<T, E>(
+    until: Option<Instant>,
+    tier: &str,
+    error: impl Fn(LlmError) -> E,
+    working: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let Some(until) = until else { return working.await };
+    timeout_at(until, working).await.unwrap_or_else(|_| {
+        let message = format!("the provider of the tier `{tier}` had not answered whole by the request's deadline");
+        Err(error(LlmError::new(ErrorKind::Timeout, message)))
+    })
+}
+
 /// Waits for the head of a response.
 async fn timed<T>(
     limit: Duration,
@@ -541,14 +581,15 @@ fn query_of(query: Option<&str>) -> String {
     pairs.into_iter().filter(is_providers).collect::<Vec<_>>().join("&")
 }
 
-/// Reads a body whole, or returns a body of all of it, if it is over the limit.
-async fn read_up_to(most: usize, body: Body) -> Result<Result<Bytes, Body>, LlmError> {
+/// Reads a body whole, as far as there is memory for it, or returns a body of all of it, if it is over the limit.
+async fn read_up_to(most: usize, body: Body, space: &AnswerSpace) -> Result<Result<Bytes, Body>, LlmError> {
     let mut pieces = BodyDataStream::new(body);
     let mut read = BytesMut::new();
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|error| {
             LlmError::new(ErrorKind::StreamBroken, "the provider's answer broke off").with_source(error)
         })?;
+        space.grow(read.len() + piece.len()).await?;
         read.extend_from_slice(&piece);
         if read.len() > most {
             let begun = stream::once(async { Ok(read.freeze()) });

@@ -170,6 +170,9 @@ impl Refusal {
             };
             return Some(Self::new(reason, RefusalScope::Gateway).limit(error.message()));
         }
+        if error.reached_limit() == Some(&ReachedLimit::Memory) {
+            return Some(Self::new(RefusalReason::Memory, RefusalScope::Gateway).limit(error.message()));
+        }
         let by_caller = match error.kind() {
             ErrorKind::Deadline => own_time != OwnTime::Unset,
             ErrorKind::Timeout => own_time == OwnTime::Over,
