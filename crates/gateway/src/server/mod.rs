@@ -4,6 +4,8 @@
 
 mod control;
 mod demo;
+#[cfg(target_os = "linux")]
+mod reaper;
 mod reloads;
 mod self_call;
 
@@ -86,6 +88,8 @@ impl ServeOptions {
         // Expired entries leave the stores even while no caller sends a request.
         let mut sweeping = JoinSet::new();
         sweeping.spawn(sweep(handle.clone()));
+        #[cfg(target_os = "linux")]
+        sweeping.spawn(reaper::reap());
         let begun = handle.config();
         warn_of_restarts(&begun);
         warn_of_names(&begun);
