@@ -40,7 +40,7 @@ use super::{
     records::{Entry, Outcome, REQUEST_ID, Record},
     refusal::{self, refuse},
     repeats::ConnectionFailures,
-    request_options::RequestOptions,
+    request_options::{RequestOptions, is_of_account},
     stored_responses,
     stream::{EventStream, PendingCall, ResponseStart, StreamLimits, StreamRecords, stopping},
 };
@@ -600,10 +600,9 @@ fn is_passed(name: &HeaderName) -> bool {
     const NAMES: [&str; 7] =
         ["request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-generation-id", "cf-ray"];
     const FAMILIES: [&str; 5] = ["anthropic-", "openai-", "x-ratelimit-", "x-groq-", "x-gemini-"];
-    // These name the operator's account, which the caller must not see.
-    const ACCOUNT: [&str; 3] = ["openai-organization", "openai-project", "anthropic-organization-id"];
+    // Those that name the operator's account are not for callers.
     let name = name.as_str();
-    NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)) && !ACCOUNT.contains(&name)
+    NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)) && !is_of_account(name)
 }
 
 /// Sets the dialect's header for a request's id to ours, if the provider has set none.
@@ -628,6 +627,10 @@ mod tests {
             ("openai-organization", false),
             ("openai-project", false),
             ("anthropic-organization-id", false),
+            ("anthropic-workspace-id", false),
+            ("openai-account", false),
+            ("x-ratelimit-remaining-tokens", true),
+            ("x-groq-region", true),
             ("set-cookie", false),
         ];
         let from: HeaderMap =

@@ -299,23 +299,72 @@ pub(crate) fn forwarded(dialect: Dialect, headers: &HeaderMap) -> HeaderMap {
 fn is_forwarded(dialect: Dialect, name: &HeaderName) -> bool {
     let name = name.as_str();
     match dialect {
-        // An open list: `anthropic-version`, `anthropic-beta`, `anthropic-workspace-id` and later ones.
-        Dialect::Anthropic => name.starts_with("anthropic-"),
+        // An open list: `anthropic-version`, `anthropic-beta` and later ones.
+        Dialect::Anthropic => name.starts_with("anthropic-") && !is_of_account(name),
         Dialect::OpenAi => is_openais(name),
         // Codex names its session and its turns. They tell OpenAI which requests belong together.
         Dialect::Responses => {
             const CODEX: [&str; 5] = ["session-id", "session_id", "thread-id", "x-client-request-id", "originator"];
-            is_openais(name) || name.starts_with("x-codex-") || CODEX.contains(&name)
+            is_openais(name) || name.starts_with("x-codex-") && !is_of_account(name) || CODEX.contains(&name)
         }
         // The SDK's name and version. Others name the account that pays, or repeat the path's model.
-        Dialect::Gemini => name == "x-goog-api-client" || name.starts_with("x-goog-ext-"),
+        Dialect::Gemini => name == "x-goog-api-client" || name.starts_with("x-goog-ext-") && !is_of_account(name),
         _ => false,
     }
 }
 
-/// Returns whether a header is of OpenAI's API. Two name the account that pays, which is not the caller's.
+/// Returns whether a header is of OpenAI's API.
 fn is_openais(name: &str) -> bool {
-    name.starts_with("openai-") && !matches!(name, "openai-organization" | "openai-project")
+    name.starts_with("openai-") && !is_of_account(name)
+}
+
+/// Returns whether a header of an API's open family is about an account: who pays, who may, where to. Those of a request
+/// are the operator's to choose (`openai-project`, `anthropic-organization-id`, `-workspace-id`, `-admin-key`, `-host`),
+/// and those of an answer are not for callers.
+pub(crate) fn is_of_account(name: &str) -> bool {
+    const STEMS: [&str; 18] = [
+        "account",
+        "admin",
+        "apikey",
+        "authoriz",
+        "baseurl",
+        "billing",
+        "credential",
+        "customer",
+        "endpoint",
+        "impersonat",
+        "organisation",
+        "organization",
+        "password",
+        "project",
+        "secret",
+        "subscription",
+        "tenan",
+        "workspace",
+    ];
+    const WORDS: [&str; 20] = [
+        "auth",
+        "cookie",
+        "domain",
+        "forwarded",
+        "group",
+        "host",
+        "identity",
+        "key",
+        "keys",
+        "org",
+        "owner",
+        "profile",
+        "proxy",
+        "realm",
+        "server",
+        "team",
+        "token",
+        "uri",
+        "url",
+        "user",
+    ];
+    STEMS.iter().any(|stem| name.contains(stem)) || name.split(['-', '_', '.']).any(|part| WORDS.contains(&part))
 }
 
 #[cfg(test)]
@@ -343,9 +392,14 @@ mod tests {
             ("openai-organization", "org-of-the-caller"),
         ]);
         let kept = forwarded(Dialect::Anthropic, &sent);
-        assert_eq!(kept.len(), 3);
+        assert_eq!(kept.len(), 2);
         assert_eq!(kept["anthropic-beta"], "a-2025-01-01,  unheard-of-2031-12-31");
         assert!(forwarded(Dialect::OpenAi, &sent).is_empty());
+        // Later ones of the families, as far as they choose no account.
+        let names = ["anthropic-of-tomorrow", "anthropic-dangerous-direct-browser-access", "anthropic-max-tokens-mode"];
+        let sent: HeaderMap =
+            names.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("1"))).collect();
+        assert_eq!(forwarded(Dialect::Anthropic, &sent), sent);
     }
 
     #[test]
@@ -362,6 +416,56 @@ mod tests {
         assert_eq!(kept.len(), 2, "{kept:?}");
         assert!(kept.contains_key("x-goog-api-client") && kept.contains_key("x-goog-ext-1-bin"), "{kept:?}");
         assert!(forwarded(Dialect::OpenAi, &sent).is_empty());
+    }
+
+    /// Each vendor's prefix with each word for an account, in each dialect: none goes on.
+    #[test]
+    fn no_header_of_a_caller_chooses_the_operators_account() {
+        let prefixes =
+            ["anthropic-", "openai-", "x-goog-", "x-goog-ext-", "x-codex-", "x-", "azure-", "x-amz-", "cf-", ""];
+        let choices = [
+            "organization-id",
+            "organization",
+            "org-id",
+            "workspace-id",
+            "workspace",
+            "project",
+            "project-id",
+            "user-project",
+            "account-id",
+            "account",
+            "tenant-id",
+            "team-id",
+            "admin-key",
+            "api-key",
+            "key",
+            "secret",
+            "host",
+            "base-url",
+            "endpoint",
+            "billing-account",
+            "authorization",
+            "auth-token",
+            "customer-id",
+            "subscription-key",
+            "organizationid",
+            "orgs-key",
+            "tenancy",
+            "owner",
+            "server",
+            "impersonate-service-account",
+            "profile",
+            "cookie",
+            "user-id",
+        ];
+        let mut sent = HeaderMap::new();
+        for name in prefixes.iter().flat_map(|prefix| choices.map(|choice| format!("{prefix}{choice}"))) {
+            sent.insert(HeaderName::try_from(name).unwrap(), HeaderValue::from_static("of-another"));
+        }
+        assert!(sent.len() > 300);
+        for dialect in [Dialect::Anthropic, Dialect::OpenAi, Dialect::Responses, Dialect::Gemini] {
+            assert_eq!(forwarded(dialect, &sent), HeaderMap::new(), "{dialect}");
+        }
     }
 
     #[test]

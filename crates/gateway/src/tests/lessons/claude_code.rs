@@ -24,7 +24,7 @@ const HEADERS: &[(&str, &str)] = &[
         "anthropic-beta",
         "claude-code-20250219,interleaved-thinking-2025-05-14, context-management-2025-06-27 ,unheard-of-2031-01-01",
     ),
-    ("anthropic-workspace-id", "wrkspc_01"),
+    (ACCOUNT, "wrkspc_01"),
     ("anthropic-dangerous-direct-browser-access", "true"),
     ("x-app", "cli"),
     ("x-claude-code-session-id", "session-1"),
@@ -33,6 +33,8 @@ const HEADERS: &[(&str, &str)] = &[
     ("x-stainless-retry-count", "0"),
 ];
 
+/// The header by which Claude Code chooses a workspace of the account.
+const ACCOUNT: &str = "anthropic-workspace-id";
 const ASK: &str = "/v1/messages?beta=true";
 
 /// A body in a spelling of its own: spaces, the order of fields, escapes, numbers, what nobody has heard of. The system
@@ -69,7 +71,10 @@ async fn headers_and_body_reach_anthropic_byte_for_byte_and_credentials_never() 
         assert_eq!(seen.path, "/v1/messages");
         assert_eq!(seen.body, body);
         let sent = |name: &str| HEADERS.iter().find(|header| header.0 == name).map(|header| header.1);
-        for name in HEADERS.iter().map(|header| header.0).filter(|name| name.starts_with("anthropic-")) {
+        // Whose account pays is the operator's to say.
+        assert!(seen.headers.get(ACCOUNT).is_none());
+        let is_apis = |name: &&str| name.starts_with("anthropic-") && *name != ACCOUNT;
+        for name in HEADERS.iter().map(|header| header.0).filter(is_apis) {
             let values: Vec<_> = seen.headers.get_all(name).iter().collect();
             assert_eq!(values, [sent(name).unwrap()], "{name}");
         }
