@@ -9,22 +9,28 @@ use steadfast_webhook as webhook;
 /// The receivers of a message about each answered task: an address of the settings, addresses that come with requests,
 /// or both.
 ///
-/// Each message is signed with a [secret](WebhookSecret). It is `{"type": "handoff.answered", "timestamp": .., "data":
-/// ..}`, with a [`TaskResult`](super::TaskResult) as data.
+/// Each message is signed with a [secret](WebhookSecret). It is `{"type": "handoff.answered", "timestamp": .., "address":
+/// .., "data": ..}`, with a [`TaskResult`](super::TaskResult) as data, and the address to which it is sent.
+///
+/// Who has a secret can sign what others receive under it. So give each host a [secret of its
+/// own](Self::host_with_secret) where several receive callbacks, or let each receiver compare the address
+/// ([`WebhookSecret::verify_for`]).
 #[derive(Clone)]
 pub struct Callbacks {
-    pub(super) secret: WebhookSecret,
+    secret: WebhookSecret,
     pub(super) url: Option<Uri>,
     hosts: Arc<[Host]>,
 }
 
 /// A host to which requests may name addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Host {
     name: String,
     /// True if this means all hosts of the domain, and not the domain itself.
     is_wildcard: bool,
     port: Option<u16>,
+    /// The secret of this host alone.
+    secret: Option<WebhookSecret>,
 }
 
 /// An address that a request names for the message about its answer: an [extension](LlmRequest::with_extension) of the
@@ -72,7 +78,21 @@ impl Callbacks {
     /// # Errors
     ///
     /// Returns an error if this is no name of a host.
-    pub fn host(mut self, host: &str) -> Result<Self, InvalidConfig> {
+    pub fn host(self, host: &str) -> Result<Self, InvalidConfig> {
+        self.allow(host, None)
+    }
+
+    /// Like [`host`](Self::host), with a secret that signs the callbacks to this host alone. It holds for the host of
+    /// the [`url`](Self::url) too.
+    ///
+    /// # Errors
+    ///
+    /// As [`host`](Self::host).
+    pub fn host_with_secret(self, host: &str, secret: WebhookSecret) -> Result<Self, InvalidConfig> {
+        self.allow(host, Some(secret))
+    }
+
+    fn allow(mut self, host: &str, secret: Option<WebhookSecret>) -> Result<Self, InvalidConfig> {
         let wrong =
             || InvalidConfig::new("hosts", "name a host, as `example.com`, `example.com:8443` or `*.example.com`");
         let (is_wildcard, rest) = match host.trim().strip_prefix("*.") {
@@ -83,9 +103,19 @@ impl Callbacks {
         if rest.contains(['@', '*', '/']) || authority.host().is_empty() {
             return Err(wrong());
         }
-        let host = Host { name: authority.host().to_ascii_lowercase(), is_wildcard, port: authority.port_u16() };
+        let host =
+            Host { name: authority.host().to_ascii_lowercase(), is_wildcard, port: authority.port_u16(), secret };
         self.hosts = self.hosts.iter().cloned().chain([host]).collect();
         Ok(self)
+    }
+
+    /// Returns the secret that signs the messages to an address: its host's own, before that of a whole domain, before
+    /// the one of all.
+    pub(super) fn secret_for(&self, url: &Uri) -> &WebhookSecret {
+        let own = self.hosts.iter().filter(|known| known.is_of(url));
+        let own = own.filter_map(|known| Some((known, known.secret.as_ref()?)));
+        let nearest = own.max_by_key(|(known, _)| (!known.is_wildcard, known.name.len()));
+        nearest.map_or(&self.secret, |(_, secret)| secret)
     }
 
     /// Returns the receiver of the message about a request's answer.
@@ -108,18 +138,22 @@ impl Callbacks {
         if url.scheme_str() != Some("https") && !is_local {
             return Err("it must start with https://".to_owned());
         }
-        let allows = |known: &Host| {
-            let named = match known.is_wildcard {
-                true => host.strip_suffix(&known.name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
-                false => host == known.name,
-            };
-            // A host without a port means the scheme's own port.
-            named && url.port_u16() == known.port
-        };
-        match self.hosts.iter().any(allows) {
+        match self.hosts.iter().any(|known| known.is_of(&url)) {
             true => Ok(url),
             false => Err(format!("the host {host} is not allowed for callbacks")),
         }
+    }
+}
+
+impl Host {
+    fn is_of(&self, url: &Uri) -> bool {
+        let host = url.host().unwrap_or_default().to_ascii_lowercase();
+        let named = match self.is_wildcard {
+            true => host.strip_suffix(&self.name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+            false => host == self.name,
+        };
+        // A host without a port means the scheme's own port.
+        named && url.port_u16() == self.port
     }
 }
 
@@ -177,6 +211,33 @@ mod tests {
             "",
         ] {
             assert!(callbacks.allowed(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn each_host_has_the_secret_nearest_to_it() {
+        let secret = |name: &str| WebhookSecret::new(&name.repeat(24)).unwrap();
+        let callbacks = Callbacks::new(secret("0"))
+            .host("plain.example")
+            .and_then(|callbacks| callbacks.host_with_secret("a.example", secret("a")))
+            .and_then(|callbacks| callbacks.host_with_secret("*.example", secret("w")))
+            .and_then(|callbacks| callbacks.host_with_secret("a.example:8443", secret("p")))
+            .and_then(|callbacks| callbacks.url("https://of-the-file.test/hook"))
+            .unwrap();
+        for (url, name) in [
+            ("https://a.example/x", "a"),
+            ("https://A.example/x", "a"),
+            ("https://a.example:8443/x", "p"),
+            ("https://b.example/x", "w"),
+            ("https://plain.example/x", "w"),
+            ("https://of-the-file.test/hook", "0"),
+        ] {
+            let headers = callbacks.secret_for(&url.parse().unwrap()).headers("id", b"body");
+            let headers =
+                headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+            for other in ["0", "a", "w", "p"] {
+                assert_eq!(secret(other).verify(&headers, b"body").is_ok(), other == name, "{url} by {other}");
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use serde_json::json;
 use tokio::{
     task::{AbortHandle, JoinSet},
@@ -254,9 +254,9 @@ impl DeliverySender {
             Some(url) => callbacks.allowed(url)?,
             None => callbacks.url.clone().ok_or("the settings name no address for callbacks")?,
         };
-        let body = callback_body(task);
+        let body = callback_body(task, &url);
         let mut request = webhook::request(&url, body.clone());
-        for (name, value) in callbacks.secret.headers(&delivery.id, &body) {
+        for (name, value) in callbacks.secret_for(&url).headers(&delivery.id, &body) {
             let value = HeaderValue::from_str(&value).map_err(|_| "a header that cannot be sent")?;
             request.headers_mut().insert(name, value);
         }
@@ -273,8 +273,10 @@ impl DeliverySender {
 }
 
 /// Returns a callback's body, which is the same for each attempt.
-fn callback_body(task: &Task) -> Bytes {
+fn callback_body(task: &Task, url: &Uri) -> Bytes {
     let at = task.answer.as_ref().map_or(task.created_at, |answer| answer.at);
     let at = wall_clock::rfc3339(Duration::from_millis(at));
-    json!({ "type": "handoff.answered", "timestamp": at, "data": task.result() }).to_string().into()
+    // Signed with the rest, so that no receiver can pass the message to another as its own.
+    let address = url.to_string();
+    json!({ "type": "handoff.answered", "timestamp": at, "address": address, "data": task.result() }).to_string().into()
 }

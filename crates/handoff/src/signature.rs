@@ -85,6 +85,25 @@ impl WebhookSecret {
         self.verify_at(headers, body, wall_clock::since_1970(), TOLERANCE)
     }
 
+    /// Checks as [`verify`](Self::verify), and that the message was sent to this address, the receiver's own. Others
+    /// who have the same secret could pass on what they have received.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason for which the message is not valid, or not for this address.
+    pub fn verify_for(&self, address: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), VerifyError> {
+        #[derive(serde::Deserialize)]
+        struct Addressed<'a> {
+            #[serde(borrow)]
+            address: std::borrow::Cow<'a, str>,
+        }
+        self.verify(headers, body)?;
+        let said = serde_json::from_slice::<Addressed<'_>>(body).ok();
+        let parsed = |address: &str| address.trim().parse::<http::Uri>().ok();
+        let is_ours = said.and_then(|said| parsed(&said.address)).is_some_and(|said| Some(said) == parsed(address));
+        if is_ours { Ok(()) } else { Err(VerifyError::Address) }
+    }
+
     /// Checks at a given moment, as the time since 1970, and with another tolerance of clocks and delays.
     ///
     /// # Errors
@@ -137,6 +156,8 @@ pub enum VerifyError {
     OutOfTolerance,
     /// It was not signed with this secret.
     Mismatch,
+    /// It was sent to another address, or names none.
+    Address,
 }
 
 impl fmt::Display for VerifyError {
@@ -145,6 +166,7 @@ impl fmt::Display for VerifyError {
             Self::Missing(header) => write!(f, "the header {header} is missing or malformed"),
             Self::OutOfTolerance => f.write_str("it was sent too long ago, or the clocks differ"),
             Self::Mismatch => f.write_str("it was not signed with this secret"),
+            Self::Address => f.write_str("it was sent to another address"),
         }
     }
 }
@@ -201,5 +223,34 @@ mod tests {
             assert!(WebhookSecret::new(weak).is_err(), "{weak}");
         }
         assert_eq!(format!("{:?}", WebhookSecret::new(SECRET).unwrap()), "WebhookSecret(..)");
+    }
+
+    #[test]
+    fn a_message_for_another_receiver_is_none_under_the_same_secret() {
+        let secret = WebhookSecret::new(SECRET).unwrap();
+        let body = br#"{"type":"handoff.answered","address":"https://a.example/hook?k=1","data":{}}"#;
+        let signed = |body: &[u8]| -> HeaderMap {
+            let headers = secret.headers("msg_1", body).into_iter();
+            headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        };
+        let headers = signed(body);
+        for (address, is_ours) in [
+            ("https://a.example/hook?k=1", Ok(())),
+            ("https://A.example/hook?k=1", Ok(())),
+            ("https://b.example/hook?k=1", Err(VerifyError::Address)),
+            ("https://a.example/hook", Err(VerifyError::Address)),
+            ("https://a.example/other?k=1", Err(VerifyError::Address)),
+            ("", Err(VerifyError::Address)),
+        ] {
+            assert_eq!(secret.verify_for(address, &headers, body), is_ours, "{address}");
+        }
+        let silent = br#"{"type":"handoff.answered","data":{"address":"https://a.example/hook?k=1"}}"#;
+        let told = secret.verify_for("https://a.example/hook?k=1", &signed(silent), silent);
+        assert_eq!(told, Err(VerifyError::Address), "an older sender's");
+        let moved = String::from_utf8(body.to_vec()).unwrap().replace("a.example", "b.example");
+        assert_eq!(
+            secret.verify_for("https://b.example/hook?k=1", &headers, moved.as_bytes()),
+            Err(VerifyError::Mismatch)
+        );
     }
 }

@@ -49,7 +49,9 @@ impl Config {
         let sources = sources.map(|(tier, name)| (Some(tier.name.clone()), vec![name]));
         let webhooks = self.alerts.webhooks.iter().filter_map(|webhook| webhook.authorization.as_ref());
         let callbacks = self.handoff.iter().filter_map(|handoff| handoff.callbacks.as_ref());
-        let webhooks = webhooks.chain(callbacks.map(|callbacks| &callbacks.secret)).map(|key| (None, vec![key.name()]));
+        let webhooks = webhooks
+            .chain(callbacks.flat_map(|callbacks| callbacks.secrets.values().chain([&callbacks.secret])))
+            .map(|key| (None, vec![key.name()]));
         tiers
             .chain(sources)
             .chain(webhooks)

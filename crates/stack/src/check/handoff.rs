@@ -43,6 +43,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
                 if let Some(url) = &callbacks.url {
                     findings.http_url("url", url);
                 }
+                findings.within("secrets", |findings| {
+                    for host in callbacks.secrets.keys().filter(|host| !callbacks.hosts.contains(host)) {
+                        findings.wrong(host, "a host with a secret must be among `hosts`, in the same spelling");
+                    }
+                });
                 findings.within("hosts", |findings| {
                     for (at, host) in callbacks.hosts.iter().enumerate() {
                         if let Some(Err(error)) = placeholder_secret().map(|secret| Callbacks::new(secret).host(host)) {

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -77,6 +79,10 @@ pub struct HandoffCallbacks {
     /// Default: none.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// The signing secrets of single hosts, by their names in `hosts`; they replace `secret` there. A receiver that
+    /// shares its secret with another could sign what that one receives. Default: none.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, KeyRef>,
 }
 
 /// The redrive: tasks go to models again once they work, oldest first.

@@ -26,7 +26,7 @@ use steadfast_handoff::{
 #[derive(Clone)]
 pub(super) struct HandoffPlan {
     settings: config::Handoff,
-    secret: Option<Arc<str>>,
+    secrets: Vec<Arc<str>>,
     notify: Option<Notify>,
     callbacks: Option<Callbacks>,
 }
@@ -59,24 +59,26 @@ impl HandoffPlan {
             // Only a redrive answers queued requests.
             settings.redrive.get_or_insert_default();
         }
-        let secret = match &settings.callbacks {
-            None => None,
-            Some(callbacks) => {
-                let name = callbacks.secret.name();
-                let missing = || vec![Problem::not_set("handoff.callbacks.secret", &[name], "")];
-                let secret = environment.secret(name).ok_or_else(|| ConfigError::new(missing()))?;
-                Some(Arc::from(secret))
-            }
-        };
+        // That of all hosts first.
+        let secrets = settings.callbacks.iter().flat_map(|callbacks| {
+            let own =
+                callbacks.secrets.iter().map(|(host, secret)| (format!("handoff.callbacks.secrets.{host}"), secret));
+            [("handoff.callbacks.secret".to_owned(), &callbacks.secret)].into_iter().chain(own)
+        });
+        let secrets = secrets.map(|(field, reference)| {
+            let name = reference.name();
+            let missing = || ConfigError::new(vec![Problem::not_set(&field, &[name], "")]);
+            environment.secret(name).map(Arc::from).ok_or_else(missing)
+        });
+        let secrets = secrets.collect::<Result<Vec<Arc<str>>, ConfigError>>()?;
         if !has_store {
             let problem = "handing requests to people needs a store that outlives the process: name one with \
                            `stores: { durable: sqlite:steadfast.db }`";
             return Err(InvalidConfig::new("stores.durable", problem).into());
         }
         let notify = settings.notify.as_ref().map(notification).transpose()?;
-        let callbacks = settings.callbacks.as_ref().zip(secret.as_deref());
-        let callbacks = callbacks.map(|(settings, secret)| outgoing(settings, secret)).transpose()?;
-        Ok(Some(Self { settings, secret, notify, callbacks }))
+        let callbacks = settings.callbacks.as_ref().map(|settings| outgoing(settings, &secrets)).transpose()?;
+        Ok(Some(Self { settings, secrets, notify, callbacks }))
     }
 
     fn desk(&self, desk: Desk) -> Desk {
@@ -115,13 +117,21 @@ fn notification(settings: &config::HandoffNotify) -> Result<Notify, InvalidConfi
 }
 
 /// Returns the calls that report answers to the tasks' callers.
-fn outgoing(settings: &config::HandoffCallbacks, secret: &str) -> Result<Callbacks, InvalidConfig> {
-    let mut callbacks = Callbacks::new(WebhookSecret::new(secret).map_err(at("handoff.callbacks.secret"))?);
+fn outgoing(settings: &config::HandoffCallbacks, secrets: &[Arc<str>]) -> Result<Callbacks, InvalidConfig> {
+    let secret_at = |at: usize, field| {
+        let secret = secrets.get(at).map_or("", |secret| &**secret);
+        WebhookSecret::new(secret).map_err(self::at(field))
+    };
+    let mut callbacks = Callbacks::new(secret_at(0, "handoff.callbacks.secret")?);
     if let Some(url) = &settings.url {
         callbacks = callbacks.url(url).map_err(at("handoff.callbacks.url"))?;
     }
     for host in &settings.hosts {
-        callbacks = callbacks.host(host).map_err(at("handoff.callbacks.hosts"))?;
+        let allowed = match settings.secrets.keys().position(|named| named == host) {
+            Some(place) => callbacks.host_with_secret(host, secret_at(place + 1, "handoff.callbacks.secrets")?),
+            None => callbacks.host(host),
+        };
+        callbacks = allowed.map_err(at("handoff.callbacks.hosts"))?;
     }
     Ok(callbacks)
 }
@@ -248,7 +258,7 @@ impl fmt::Debug for HandoffState {
 impl PartialEq for HandoffState {
     fn eq(&self, other: &Self) -> bool {
         self.location.is(&other.location)
-            && (&self.plan.settings, &self.plan.secret) == (&other.plan.settings, &other.plan.secret)
+            && (&self.plan.settings, &self.plan.secrets) == (&other.plan.settings, &other.plan.secrets)
     }
 }
 
