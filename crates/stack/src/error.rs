@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::source::REDACTED;
+
 /// A configuration that cannot be used, with everything that is wrong with it.
 ///
 /// `Display` prints each problem as a compiler does: the message, file, line and column, the line itself with a mark,
@@ -88,6 +90,16 @@ impl Problem {
             variable: None,
             mark: (0, 0),
         }
+    }
+
+    /// Hides what stands behind the mark: the value of a key that nobody knows may be a secret.
+    pub(super) fn without_value(mut self) -> Self {
+        let end = self.mark.0 + self.mark.1;
+        if self.line > 0 && self.snippet.chars().skip(end).any(|c| !c.is_whitespace() && c != ':') {
+            let key: String = self.snippet.chars().take(end).collect();
+            self.snippet = format!("{key}: {REDACTED}");
+        }
+        self
     }
 
     /// Creates a problem for a secret that the environment lacks; any of these variables would provide the field.

@@ -222,7 +222,12 @@ impl Report<'_> {
     fn fault(&mut self, fault: tree::Fault) {
         let place = fault.place.clone().unwrap_or(Place::Text(0..0));
         let fault = if self.source.may_be_secret(&place) && !fault.unknown_key { fault.concealed() } else { fault };
+        let added = self.problems.len();
+        let is_of_nothing_known = fault.unknown_key && fault.suggestion.is_none();
         self.add(&place, fault.to_string(), fault.suggestion.map(String::from));
+        if is_of_nothing_known && let Some(problem) = self.problems.get_mut(added) {
+            *problem = std::mem::replace(problem, Problem::of_file(None, "")).without_value();
+        }
     }
 }
 

@@ -45,7 +45,7 @@ impl Source {
 
     /// Creates a problem at this place.
     pub(super) fn problem(&self, place: Option<&Place>, message: impl Into<String>) -> Problem {
-        let mut problem = Problem::of_file(self.file.clone(), message);
+        let mut problem = Problem::of_file(self.file.clone(), redacted(&message.into()));
         match place {
             Some(Place::Text(range)) => self.locate(range, &mut problem),
             Some(Place::Variable(name)) => {
@@ -131,6 +131,84 @@ impl RedactedLine {
     }
 }
 
+/// Returns a message without what is a secret wherever it stands: a URL's user and password, and keys.
+pub(super) fn redacted(message: &str) -> String {
+    let mut shown = String::with_capacity(message.len());
+    let mut done = 0;
+    for place in obvious_secrets(message) {
+        if place.start >= done {
+            shown.push_str(&message[done..place.start]);
+            shown.push_str(REDACTED);
+            done = place.end;
+        }
+    }
+    shown.push_str(&message[done..]);
+    shown
+}
+
+/// Returns the places of secrets that are known by themselves, in order: a URL's user and password, and words that
+/// begin as keys do.
+fn obvious_secrets(text: &str) -> Vec<Range<usize>> {
+    const MARKS: [&str; 18] = [
+        "sk-",
+        "sk_",
+        "pk-",
+        "rk_",
+        "xai-",
+        "AIza",
+        "AKIA",
+        "ASIA",
+        "xox",
+        "ghp_",
+        "gho_",
+        "github_pat_",
+        "glpat-",
+        "gsk_",
+        "hf_",
+        "pplx-",
+        "whsec_",
+        "eyJ",
+    ];
+    let mut places = Vec::new();
+    let mut at = 0;
+    for token in text.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>')) {
+        if has_plain_escape(token) {
+            places.push(at..at + token.trim_end().len());
+        } else if let Some(end) = token.rfind('@') {
+            let begin = token[..end].find("://").map(|scheme| scheme + "://".len());
+            let user = &token[begin.unwrap_or(0)..end];
+            if !user.is_empty() && (begin.is_some() || user.contains(':')) {
+                places.push(at + begin.unwrap_or(0)..at + end);
+            }
+        }
+        let mut word = at;
+        for part in token.split_inclusive(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))) {
+            if part.len() > 8 && MARKS.iter().any(|mark| part.starts_with(mark)) {
+                let trimmed = part.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+                places.push(word..word + trimmed.len());
+            }
+            word += part.len();
+        }
+        at += token.len();
+    }
+    places.sort_by_key(|place| place.start);
+    places
+}
+
+/// Returns whether a token spells a letter or a mark of ASCII as an escape, as nobody does but to hide it.
+fn has_plain_escape(token: &str) -> bool {
+    token.split('\\').skip(1).any(|escape| {
+        let length = match escape.as_bytes().first() {
+            Some(b'x') => 2,
+            Some(b'u') => 4,
+            Some(b'U') => 8,
+            _ => return false,
+        };
+        let code = escape.get(1..=length).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        code.is_some_and(|code| (0x21..0x7f).contains(&code))
+    })
+}
+
 /// Returns whether the value of a key may be a secret.
 fn may_be_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
@@ -147,10 +225,15 @@ fn may_be_secret(key: &str) -> bool {
 fn collect(node: &Node, secret: bool, places: &mut Vec<Range<usize>>) {
     match (&node.value, &node.place) {
         (Value::Text(text), Place::Text(range)) if secret && !is_reference(text) => places.push(range.clone()),
+        // Escapes of the format may hide it in the text.
+        (Value::Text(text), Place::Text(range)) if !obvious_secrets(text).is_empty() => places.push(range.clone()),
         (Value::Integer(_) | Value::Float(_), Place::Text(range)) if secret => places.push(range.clone()),
         (Value::List(items), _) => items.iter().for_each(|item| collect(item, secret, places)),
         (Value::Map(entries), _) => {
             for entry in entries {
+                if let (Place::Text(range), false) = (&entry.key_place, obvious_secrets(&entry.key).is_empty()) {
+                    places.push(range.clone());
+                }
                 // A webhook's address is its secret; its other settings are not.
                 let webhooks = entry.key.to_ascii_lowercase().contains("webhook");
                 let harmless = matches!(entry.key.as_str(), "format" | "rules") || is_shown(&entry.key);
@@ -212,16 +295,9 @@ fn secret_spans(text: &str) -> Vec<Range<usize>> {
             }
             at = end.max(at);
         }
-        let mut word = 0;
-        for part in line.split_inclusive(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))) {
-            if ["sk-", "AIza", "xox", "ghp_", "gsk_"].iter().any(|start| part.starts_with(start)) && part.len() > 8 {
-                let trimmed = part.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-                places.push(begin + word..begin + word + trimmed.len());
-            }
-            word += part.len();
-        }
         begin += line.len();
     }
+    places.extend(obvious_secrets(text));
     places.sort_by_key(|range| range.start);
     places
 }
@@ -296,6 +372,79 @@ mod tests {
             let environment = [("KEY", "hidden"), ("STEADFAST__ALERTS__WEBHOOKS", "hidden")].into_iter().collect();
             let error = super::super::Loader::new().environment(environment).text(text, Format::Yaml).unwrap_err();
             assert!(!error.to_string().contains("hidden"), "{error}");
+        }
+    }
+
+    /// Each form of a secret in each place of a file that is wrong there: none is in what an operator reads.
+    #[test]
+    fn no_secret_is_printed_whatever_its_form_and_its_place() {
+        const SECRET: &str = "Hidden0123456789";
+        let forms = [
+            format!("https://user:{SECRET}@example.com/v1"),
+            format!("https://{SECRET}@example.com/v1"),
+            format!("https://user:a/{SECRET}@example.com/v1"),
+            format!("postgress://user:{SECRET}@db.example/steadfast"),
+            format!("redis://:{SECRET}@cache.example"),
+            format!("user:{SECRET}@example.com"),
+            format!("sk-ant-{SECRET}"),
+            format!("AIza{SECRET}"),
+            format!("whsec_{SECRET}"),
+            format!("eyJ{SECRET}.{SECRET}.{SECRET}"),
+        ];
+        let places = [
+            "tiers: [{ name: a, provider: compatible, model: m, base_url: SECRET }]",
+            "tiers: [{ name: a, provider: SECRET }]",
+            "tiers: [{ name: a, provider: simulated, level: SECRET }]",
+            "tiers: [{ name: a, provider: simulated, SECRET: 1 }]",
+            "tiers: [{ name: a, provider: simulated, nobody_knows: SECRET }]",
+            "tiers: [{ name: a, provider: simulated, api_kye: SECRET }]",
+            "tiers: [{ name: SECRET, provider: simulated }, { name: SECRET, provider: simulated }]",
+            "stores: { durable: SECRET }\ntiers: [{ name: a, provider: simulated }]",
+            "stores: { shared: SECRET }\ntiers: [{ name: a, provider: simulated }]",
+            "timeout: SECRET",
+            "handoff: { callbacks: { secret: SECRET, hosts: [SECRET] } }",
+            "handoff: { notify: { url: SECRET, link: [] } }",
+            "alerts: { webhooks: [{ url: SECRET, nobody: SECRET }] }",
+            "gateway: { keys: SECRET, max_body: SECRET, cors: [SECRET] }",
+            "models: { m: [SECRET] }\ntiers: [{ name: a, provider: simulated }]",
+            "listen: SECRET",
+            "pasword: SECRET",
+            "SECRET",
+            "a: [ SECRET",
+        ];
+        let spellings: [fn(&str) -> String; 4] = [
+            str::to_owned,
+            |form| format!("'{form}'"),
+            |form| format!("\"{form}\""),
+            |form| format!("\"{}\"", form.replace('@', "\\x40").replace('-', "\\u002d").replace('_', "\\x5f")),
+        ];
+        let mut cells = 0;
+        for form in &forms {
+            for place in places {
+                for spell in spellings {
+                    let text = place.replace("SECRET", &spell(form));
+                    let read = super::super::Loader::new().environment(Default::default()).text(&text, Format::Yaml);
+                    let Err(error) = read else { continue };
+                    for shown in [error.to_string(), format!("{error:?}")] {
+                        assert!(!shown.contains(SECRET), "{text}:\n{shown}");
+                    }
+                    cells += 1;
+                }
+            }
+        }
+        assert!(cells > 600, "{cells}");
+    }
+
+    #[test]
+    fn words_that_are_no_secret_stay() {
+        for message in [
+            "unknown key `concurency`; there are `a`, `b`",
+            "`https://example.com/@team` is an address",
+            "it starts at 10:30 and is for a@b",
+            "task-force, risk-free: disk_usage",
+        ] {
+            let shown = redacted(message);
+            assert!(shown == message || message.contains("/@"), "{shown}");
         }
     }
 }

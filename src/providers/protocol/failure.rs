@@ -1,7 +1,8 @@
-use std::{error, fmt, sync::Arc, time::Duration};
+use std::{error, fmt, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
+use memchr::{memchr3, memmem};
 use serde_json::Value;
 
 use super::{ErrorBody, Fault, Protocol};
@@ -40,19 +41,97 @@ impl fmt::Debug for Secret {
 impl Secret {
     /// Returns a provider's text without the key.
     pub(crate) fn redact(&self, body: &Bytes) -> Bytes {
-        let Some(key) = self.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY) else { return body.clone() };
-        let finder = memchr::memmem::Finder::new(key);
-        if finder.find(body).is_none() {
-            return body.clone();
-        }
-        let (mut out, mut from) = (Vec::with_capacity(body.len()), 0);
-        for at in finder.find_iter(body) {
-            out.extend_from_slice(&body[from..at]);
+        let (mut out, mut from) = (Vec::new(), 0);
+        for place in self.places(body) {
+            out.extend_from_slice(&body[from..place.start]);
             out.extend_from_slice(b"[key]");
-            from = at + key.len();
+            from = place.end;
+        }
+        if from == 0 {
+            return body.clone();
         }
         out.extend_from_slice(&body[from..]);
         out.into()
+    }
+
+    /// Returns whether a text has the key in it.
+    fn is_in(&self, text: &str) -> bool {
+        self.places(text.as_bytes()).next().is_some()
+    }
+
+    /// Iterates over the places of the key, as it is or with any of its letters escaped: as JSON has it (`\u002d`), a
+    /// URL (`%2D`) or a page (`&#45;`). The work is in proportion to the text.
+    fn places(&self, text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+        let key = self.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY).map(str::as_bytes);
+        let has_escapes = key.is_some() && memchr3(b'\\', b'%', b'&', text).is_some();
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let key = key?;
+            let place = if has_escapes {
+                let length = |at: usize| {
+                    let text = &text[at..];
+                    text.starts_with(key).then_some(key.len()).or_else(|| escaped_length(text, key))
+                };
+                (from..text.len()).find_map(|at| Some(at..at + length(at)?))?
+            } else {
+                let at = from + memmem::find(&text[from..], key)?;
+                at..at + key.len()
+            };
+            from = place.end;
+            Some(place)
+        })
+    }
+}
+
+/// Returns the length of the key at the beginning of a text in which letters may be escaped.
+fn escaped_length(text: &[u8], key: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    for wanted in key {
+        let (letter, length) = letter(&text[at..])?;
+        if letter != *wanted {
+            return None;
+        }
+        at += length;
+    }
+    Some(at)
+}
+
+/// Returns the first letter of a text, and the length of its spelling.
+fn letter(text: &[u8]) -> Option<(u8, usize)> {
+    let hex = |digits: Option<&[u8]>| u8::from_str_radix(std::str::from_utf8(digits?).ok()?, 16).ok();
+    let first = *text.first()?;
+    let escaped = match first {
+        b'\\' => {
+            // JSON within JSON has several.
+            let slashes = text.iter().take_while(|byte| **byte == b'\\').count();
+            match &text[slashes..] {
+                [b'u' | b'U', b'0', b'0', ..] => {
+                    hex(text.get(slashes + 3..slashes + 5)).map(|letter| (letter, slashes + 5))
+                }
+                [b'x', ..] => hex(text.get(slashes + 1..slashes + 3)).map(|letter| (letter, slashes + 3)),
+                [b'/', ..] => Some((b'/', slashes + 1)),
+                _ => None,
+            }
+        }
+        b'%' => hex(text.get(1..3)).map(|letter| (letter, 3)),
+        b'&' => {
+            let end = text.iter().take(10).position(|byte| *byte == b';')?;
+            let number = std::str::from_utf8(text.get(1..end)?).ok()?.strip_prefix('#')?;
+            let number = match number.strip_prefix(['x', 'X']) {
+                Some(digits) => u8::from_str_radix(digits, 16),
+                None => number.parse(),
+            };
+            Some((number.ok()?, end + 1))
+        }
+        _ => None,
+    };
+    Some(escaped.unwrap_or((first, 1)))
+}
+
+impl Secret {
+    /// Returns a code, a type or an id without the key or anything like one.
+    fn scrub_name(&self, name: &str) -> String {
+        if looks_like_a_key(name) || self.is_in(name) { "[key]".to_owned() } else { name.to_owned() }
     }
 }
 
@@ -200,12 +279,12 @@ fn of_facts(kind: ErrorKind, secret: &Secret, facts: &ErrorBody, advice: Option<
     }
     let mut error = LlmError::new(kind, message);
     if let Some(code) = facts.code.as_ref().or(facts.status.as_ref()).or(facts.kind.as_ref()) {
-        error = error.with_code(code.as_str());
+        error = error.with_code(secret.scrub_name(code));
     } else if let Some(number) = facts.number {
         error = error.with_code(number.to_string());
     }
     if let Some(id) = &facts.request_id {
-        error = error.with_request_id(id.as_str());
+        error = error.with_request_id(secret.scrub_name(id));
     }
     error
 }
@@ -265,10 +344,9 @@ const MESSAGE: usize = 500;
 /// Returns the provider's message in one line, shortened, without our key or anything like one: a 401 repeats the key
 /// that it refuses.
 fn scrub(message: &str, secret: &Secret) -> String {
-    let own = secret.0.as_deref().filter(|key| key.len() >= SHORTEST_KEY);
     let mut out = String::with_capacity(message.len().min(MESSAGE));
     for word in message.split_whitespace() {
-        let is_key = looks_like_a_key(word) || own.is_some_and(|key| word.contains(key));
+        let is_key = looks_like_a_key(word) || secret.is_in(word);
         let word = if is_key { "[key]" } else { word };
         let room = MESSAGE.saturating_sub(out.len());
         let space = if out.is_empty() { "" } else { " " };
@@ -321,7 +399,7 @@ pub(crate) fn excerpt(body: &[u8], of_error: Option<&Secret>) -> String {
         return match title {
             Some(title) => {
                 let title: String = title.chars().take(120).collect();
-                format!("the server sent an HTML page: {}", scrub(&title, &Secret(None)))
+                format!("the server sent an HTML page: {}", scrub(&title, of_error.unwrap_or(&Secret(None))))
             }
             None => "the server sent an HTML page".to_owned(),
         };
@@ -344,3 +422,69 @@ fn is_said(body: &[u8]) -> bool {
 
 /// The longest wait that a rate limit asks for; a longer one belongs to a quota.
 pub(crate) const LONGEST_RATE_WAIT: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "k3y-Of/The+Account_0123";
+
+    /// The spellings of a key in which a reader finds it again.
+    fn spellings() -> Vec<String> {
+        let each = |spell: &dyn Fn(char) -> String| KEY.chars().map(spell).collect::<String>();
+        let one = |at: usize, spell: &dyn Fn(char) -> String| {
+            KEY.chars().enumerate().map(|(n, c)| if n == at { spell(c) } else { c.to_string() }).collect::<String>()
+        };
+        let json = |c: char| format!("\\u{:04x}", c as u32);
+        let json_upper = |c: char| format!("\\u{:04X}", c as u32);
+        let twice = |c: char| format!("\\\\u{:04x}", c as u32);
+        let percent = |c: char| format!("%{:02X}", c as u32);
+        let percent_lower = |c: char| format!("%{:02x}", c as u32);
+        let decimal = |c: char| format!("&#{};", c as u32);
+        let hexadecimal = |c: char| format!("&#x{:x};", c as u32);
+        let spells: [&dyn Fn(char) -> String; 7] =
+            [&json, &json_upper, &twice, &percent, &percent_lower, &decimal, &hexadecimal];
+        let mut all = vec![KEY.to_owned(), KEY.replace('/', "\\/")];
+        for spell in spells {
+            all.push(each(spell));
+            all.extend((0..KEY.len()).map(|at| one(at, spell)));
+        }
+        all
+    }
+
+    #[test]
+    fn a_key_is_found_in_every_spelling_and_every_place() {
+        let secret = Secret(Some(KEY.into()));
+        let spellings = spellings();
+        assert!(spellings.len() > 150);
+        for spelling in &spellings {
+            for (before, after) in [("", ""), ("{\"type\":\"", "\"}"), ("a%b&c;\\n", "\\u00e9"), ("k3y-Of", "k3y-")] {
+                let body = Bytes::from(format!("{before}{spelling}{after}"));
+                let redacted = secret.redact(&body);
+                assert_eq!(redacted, format!("{before}[key]{after}"), "{body:?}");
+                let two = Bytes::from(format!("{before}{spelling} {spelling}{after}"));
+                assert_eq!(secret.redact(&two), format!("{before}[key] [key]{after}"));
+            }
+            let facts = ErrorBody {
+                message: format!("key {spelling} is wrong"),
+                code: Some(spelling.clone()),
+                request_id: Some(spelling.clone()),
+                ..ErrorBody::default()
+            };
+            let error = of_facts(ErrorKind::Server, &secret, &facts, None);
+            let shown =
+                (error.message().to_owned(), error.code().map(str::to_owned), error.request_id().map(str::to_owned));
+            assert_eq!(shown, ("key [key] is wrong".to_owned(), Some("[key]".to_owned()), Some("[key]".to_owned())));
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_stays() {
+        let secret = Secret(Some(KEY.into()));
+        for body in ["", "\\", "%", "&", "&#;", "%zz \\u00zz &#x;", "k3y-Of/The+Account_012", "100% \\u00e9 & more"] {
+            assert_eq!(secret.redact(&Bytes::from(body)), body);
+        }
+        assert_eq!(secret.scrub_name("rate_limit_exceeded"), "rate_limit_exceeded");
+        assert_eq!(Secret(Some("none".into())).redact(&Bytes::from_static(b"none")), "none", "a stand-in");
+    }
+}
