@@ -63,6 +63,15 @@ impl Attempt {
         }
     }
 
+    /// The words of the message that an operator may read: the public ones, and those about a request's parameters. No
+    /// prompt, no key. The whole message of a step that was not sent, which is this side's own.
+    pub fn operators_message(&self) -> ErrorMessage {
+        match self.is_local() {
+            true => self.message.clone(),
+            false => known_words::excerpt_for_operators(&self.message),
+        }
+    }
+
     /// Returns a copy with the [public message](Self::public_message) alone: the whole one may quote the request.
     pub(crate) fn to_public(&self) -> Self {
         Self {

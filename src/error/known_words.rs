@@ -18,6 +18,16 @@ pub(super) fn excerpt(kind: ErrorKind, message: &ErrorMessage) -> ErrorMessage {
     if kind.is_about_the_request() {
         return ErrorMessage::default();
     }
+    known(message, is_known)
+}
+
+/// Returns the words of any failure's message in which services speak of themselves and of requests, for those who may
+/// read what an operator reads: the names of parameters, and what is wrong with them. No prompt is in it either.
+pub(super) fn excerpt_for_operators(message: &ErrorMessage) -> ErrorMessage {
+    known(message, |word| is_known(word) || is_about_a_parameter(word))
+}
+
+fn known(message: &ErrorMessage, is_known: impl Fn(&str) -> bool) -> ErrorMessage {
     let text = message.as_str();
     let read = (0..=READ.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
     let (mut known, mut unknown, mut in_gap, mut excerpt) = (0_usize, 0_usize, false, String::new());
@@ -59,6 +69,19 @@ fn is_known(word: &str) -> bool {
     !bare.is_empty() && word.len() <= bare.len() + 3 && parts.all(is_in_list)
 }
 
+/// Returns whether a word names a parameter or a place among them, as `messages.0.content` does, or says what is wrong
+/// with one.
+fn is_about_a_parameter(word: &str) -> bool {
+    static LIST: LazyLock<HashSet<&str>> = LazyLock::new(|| REQUEST_WORDS.split(' ').collect());
+    let bare = word.trim_matches(|mark: char| !mark.is_ascii_alphanumeric());
+    let mut parts = bare.split(['.', '-', '_', '/', '\'', '[', ']', '`']).filter(|part| !part.is_empty()).peekable();
+    let begins_with_word = parts.peek().is_some_and(|part| !part.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_index = |part: &str| part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_listed =
+        |part: &str| LIST.contains(part.to_ascii_lowercase().as_str()) || is_in_list(part) || is_index(part);
+    begins_with_word && word.len() <= bare.len() + 4 && parts.all(is_listed)
+}
+
 fn is_in_list(part: &str) -> bool {
     static LIST: LazyLock<HashSet<&str>> = LazyLock::new(|| WORDS.split(' ').collect());
     let status = part.len() == 3 && part.parse::<u16>().is_ok_and(|number| (400..600).contains(&number));
@@ -80,9 +103,35 @@ const WORDS: &str = "\
     type unable unauthorized unavailable unexpected unexpectedly unknown upstream usage usual waiting was went while \
     with within wrong x you your";
 
+/// Words in which services speak of requests.
+const REQUEST_WORDS: &str = "\
+    additional array assistant beta block blocks boolean both budget but by can cannot choice contain contains content \
+    context deprecated description developer document does duplicate each effort either enabled equal exactly expected \
+    extra field fields file files following format function functions got greater header headers id image images input \
+    inputs instead instructions integer invalid items last least length less long longer max maximum may messages min \
+    minimum missing more must name null number object one only output parameter parameters parse permitted prefill \
+    previous prompt properties property range reasoning received result role roles schema sequences should stop stream \
+    string supported syntax system temperature then thinking tool tools top type types unknown unrecognized \
+    unsupported use used user using validation value values version window without";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_operator_reads_which_parameter_is_wrong_and_no_prompt() {
+        for (message, shown) in [
+            ("prefill is not supported", "prefill is not supported"),
+            ("messages.0.content: Field required", "messages.0.content: Field required"),
+            ("`temperature` must be less than 2", "`temperature` must be less than …"),
+            ("Unsupported parameter: 'max_tokens'", "Unsupported parameter: 'max_tokens'"),
+            ("tools.3.name: string should match Miller-has-17-debts", "tools.3.name: string should …"),
+            ("messages: patient Miller has cancer and 17 debts", ""),
+            ("17 18 19", ""),
+        ] {
+            assert_eq!(excerpt_for_operators(&message.to_owned().into()).as_str(), shown, "{message}");
+        }
+    }
 
     fn of(message: &str) -> String {
         excerpt(ErrorKind::Server, &message.to_owned().into()).as_str().to_owned()
