@@ -4,8 +4,8 @@ use std::{fmt, fmt::Write as _};
 
 use sha2::{Digest, Sha256};
 
-/// The end of a YAML file. A file that is read while it is written is a beginning of itself, and most beginnings of YAML
-/// are YAML.
+/// The end of a YAML file. A file that is read while it is written is a beginning of itself, and most beginnings of
+/// YAML are YAML.
 ///
 /// The mark is YAML's own: `...` on the last line. Behind it may stand a checksum of all lines before, as
 /// `... # sha256:` and 64 hexadecimal digits, by which a file that is overwritten in place is known too.

@@ -30,7 +30,7 @@ const MAX_BYTES: u64 = 128 << 20;
 const MAX_DEBOUNCES: usize = 150;
 /// The interval between comparisons without a notice: the system gives none of a link's target in another folder, or of
 /// a file that is mounted by itself.
-const COMPARED_EVERY: Duration = Duration::from_secs(5);
+const COMPARED_EVERY: Duration = Duration::from_secs(3);
 
 /// A watch on a file, active until it is dropped.
 #[must_use = "the file is watched until this is dropped"]
@@ -47,7 +47,7 @@ impl FileWatch {
     ///
     /// The watch covers the file's folder. So it notices a file that an editor renames into place, and a link in that
     /// folder that is redirected (a mounted Kubernetes ConfigMap or Secret). Contents are compared once they have
-    /// rested for 200 ms, and every 5 s: a link may lead elsewhere, and a file may be mounted by itself. A removal
+    /// rested for 200 ms, and every 3 s: a link may lead elsewhere, and a file may be mounted by itself. A removal
     /// counts as a change. Calls run one after the other, on a blocking thread.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use super::{
     gemini::{self, PathCall},
     inbound,
     keys::Key,
+    model_names::ModelNames,
     pipeline::deny_at_door,
     query::decoded_path,
     refusal,
@@ -54,7 +55,9 @@ impl Catalog {
                 let spelled = config.models.keys().filter(|name| !name.ends_with('*')).map(|name| Arc::from(&**name));
                 let tiers = stack.tiers();
                 let models = tiers.iter().map(|tier| tier.model.as_ref().unwrap_or(&tier.name));
-                let of_tiers = models.chain(tiers.iter().map(|tier| &tier.name)).filter(|name| serves(&config, name));
+                let of_tiers = models.chain(tiers.iter().map(|tier| &tier.name));
+                let served = ModelNames::new(config.models.keys().map(String::as_str));
+                let of_tiers = of_tiers.filter(|name| config.models.is_empty() || served.has(name));
                 spelled.chain(of_tiers.cloned()).collect()
             }
             Self::Listed(names) => names.to_vec(),
@@ -180,8 +183,12 @@ impl Catalog {
 impl GatewayState {
     /// Returns the names that a caller with this key may ask for.
     fn names_for(&self, key: Option<Extension<Arc<Key>>>) -> impl Iterator<Item = Arc<str>> {
-        let may = move |model: &Arc<str>| key.as_ref().is_none_or(|key| key.model(Some(&**model)).is_ok());
-        self.catalog.names().into_iter().filter(may)
+        let mut names = self.catalog.names();
+        if let Some(allowed) = key.as_ref().and_then(|key| key.models()) {
+            let allowed = ModelNames::new(allowed.iter().map(|name| &**name));
+            names.retain(|name| allowed.has(name));
+        }
+        names.into_iter()
     }
 }
 

@@ -26,6 +26,7 @@ mod keys;
 mod lane;
 mod layers;
 mod mark;
+mod model_names;
 pub(crate) mod objects;
 pub(crate) mod observe;
 mod ownership;

@@ -569,9 +569,10 @@ fn denial(entry: &Entry, denied: &Denial, dialect: Dialect) -> Response<Body> {
     response
 }
 
-/// Logs a failed request, with the words of the provider's message that anybody may read: the rest may repeat the
-/// prompt.
+/// Logs a failed request, up to a limit for each key and kind. It has the words of the provider's message that anybody
+/// may read: the rest may repeat the prompt.
 fn log_failure(entry: &Entry, error: &LlmError, status: StatusCode) {
+    let Some(unsaid) = entry.next_failure_line(error.kind()) else { return };
     let words = error.public_message();
     tracing::warn!(
         request = entry.id(),
@@ -582,6 +583,7 @@ fn log_failure(entry: &Entry, error: &LlmError, status: StatusCode) {
         error = Some(words.as_str()).filter(|words| !words.is_empty()),
         provider = error.provider(),
         attempts = error.attempts().len(),
+        unsaid = (unsaid > 0).then_some(unsaid),
         "request failed"
     );
 }

@@ -242,9 +242,12 @@ fn fine_text(time: Duration) -> String {
     text
 }
 
-/// Returns the steps with their messages truncated: a provider's message may repeat a whole prompt.
-fn truncated(mut steps: Vec<Attempt>) -> Vec<Attempt> {
-    steps.iter_mut().for_each(|step| step.message.truncate(MAX_MESSAGE));
+/// Returns the steps with the words that an operator may read: a provider's message may repeat a whole prompt.
+fn for_operators(mut steps: Vec<Attempt>) -> Vec<Attempt> {
+    for step in &mut steps {
+        step.message = step.operators_message();
+        step.message.truncate(MAX_MESSAGE);
+    }
     steps
 }
 
@@ -370,7 +373,7 @@ impl Entry {
         let cache = CacheOutcome::of(response, self.has_cache);
         let now = Instant::now();
         let sent = response.served_by().attempts;
-        let steps = truncated(response.take_attempts());
+        let steps = for_operators(response.take_attempts());
         if let Some(repeat) = &self.repeat {
             repeat.served(&steps);
         }
@@ -421,6 +424,11 @@ impl Entry {
         self.refusals.report(refusal, self.key(), self.id(), status);
     }
 
+    /// Returns the number of failures like this one without a line since the last, if this one may have a line.
+    pub(crate) fn next_failure_line(&self, kind: ErrorKind) -> Option<u64> {
+        self.refusals.next_failure_line(kind, self.key())
+    }
+
     /// Returns the state of the time that the caller gives its request.
     fn own_time(&self) -> OwnTime {
         match self.own_time {
@@ -446,7 +454,7 @@ impl Entry {
             (Some(repeat), Some(tier)) if outcome == Outcome::Broken => repeat.broke(&tier, error.kind()),
             _ => {}
         }
-        let steps = (outcome == Outcome::Failed).then(|| truncated(error.attempts().to_vec()));
+        let steps = (outcome == Outcome::Failed).then(|| for_operators(error.attempts().to_vec()));
         let mut state = lock(&self.record.state);
         state.failure = Some(error.kind());
         state.refusal = refusal.map(Box::new);

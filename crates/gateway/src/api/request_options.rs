@@ -318,9 +318,9 @@ fn is_openais(name: &str) -> bool {
     name.starts_with("openai-") && !is_of_account(name)
 }
 
-/// Returns whether a header of an API's open family is about an account: who pays, who may, where to. Those of a request
-/// are the operator's to choose (`openai-project`, `anthropic-organization-id`, `-workspace-id`, `-admin-key`, `-host`),
-/// and those of an answer are not for callers.
+/// Returns whether a header of an API's open family is about an account: who pays, who may, where to. Those of a
+/// request are the operator's to choose (`openai-project`, `anthropic-organization-id`, `-workspace-id`, `-admin-key`,
+/// `-host`), and those of an answer are not for callers.
 pub(crate) fn is_of_account(name: &str) -> bool {
     const STEMS: [&str; 18] = [
         "account",

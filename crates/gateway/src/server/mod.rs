@@ -95,6 +95,9 @@ impl ServeOptions {
         warn_of_names(&begun);
         let address = self.address(&begun);
         check_self_calls(&begun, &Environment::process(), address)?;
+        if let Some(path) = self.keys_file(&begun.gateway) {
+            Keys::settle(&path).await;
+        }
         let keys = self.load_keys(&begun.gateway, &handle)?;
         self.check_open_access(address, keys.is_none())?;
         let overrides = Overrides { grace: self.grace, listen: self.listen.is_some(), keys: self.keys.is_some() };
@@ -280,10 +283,18 @@ fn warn_of_names(config: &Config) {
 
 /// Logs a failure to watch a file. The server runs without the watch.
 fn watch(what: &str, watching: Result<FileWatch, ConfigError>) -> Option<FileWatch> {
-    if let Err(error) = &watching {
-        tracing::warn!(%error, "changes of the {what} are not watched; send SIGHUP after a change");
+    match watching {
+        Ok(watching) => {
+            if let Some(problem) = watching.blind_spot() {
+                tracing::warn!(problem, "not every change of the {what} can be followed");
+            }
+            Some(watching)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "changes of the {what} are not watched; send SIGHUP after a change");
+            None
+        }
     }
-    watching.ok()
 }
 
 fn tier_names(handle: &StackHandle) -> String {

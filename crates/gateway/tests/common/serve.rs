@@ -51,7 +51,7 @@ impl Serve {
 
     /// Requires one of these keys.
     pub fn keys(self, entries: &str) -> Self {
-        let file = self.folder.file("keys.yaml", &format!("keys:\n{entries}"));
+        let file = self.folder.file("keys.yaml", &format!("keys:\n{entries}...\n"));
         self.args(["--keys".into(), file.into_os_string()])
     }
 

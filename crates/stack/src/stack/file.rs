@@ -59,8 +59,8 @@ impl StackHandle {
     /// [`Event::ReloadRefused`](steadfast::Event::ReloadRefused), and the stack continues unchanged.
     ///
     /// A file that is read while it is written may have lost its budgets. So a text from which a setting is gone is
-    /// loaded only once it has rested for 5 s, unless its last line is an [end mark](crate::EndMark). A text without the
-    /// mark that the one before had is wrong.
+    /// loaded only once it has rested for 5 s, unless its last line is an [end mark](crate::EndMark). A text without
+    /// the mark that the one before had is wrong.
     ///
     /// # Errors
     ///

@@ -7,7 +7,7 @@ use axum::{
     body::Body,
     extract::{Path, State},
 };
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use serde::Deserialize;
 use serde_json::json;
 use steadfast_handoff::TaskScope;
@@ -19,7 +19,8 @@ use super::{
 };
 use crate::api::{
     GatewayState,
-    admin::{error, ok, wrong},
+    admin::{forbid, ok, wrong},
+    keys::Denial,
 };
 
 /// The longest name of a session or a key, in bytes.
@@ -74,9 +75,8 @@ pub(super) async fn scope(
 async fn forget(reviewer: &Reviewer, which: TaskScope) -> Response<Body> {
     let key = &reviewer.key;
     if !key.admin {
-        tracing::warn!(key = &*key.name, "key without `admin: true` for an administrator's order");
         let message = "this key may not delete tasks; use one with `admin: true` in the file of keys";
-        return error(StatusCode::FORBIDDEN, "permission_error", message);
+        return forbid(&reviewer.gateway, &Denial::NotAdmin("/handoff".into()), key, message);
     }
     // The desk logs the key that ordered it.
     match reviewer.desk.forget(which, &key.name).await {

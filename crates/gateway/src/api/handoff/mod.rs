@@ -69,6 +69,7 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
 struct Reviewer {
     key: Arc<Key>,
     desk: Desk,
+    gateway: Arc<GatewayState>,
 }
 
 type ReviewerExtension = Extension<Reviewer>;
@@ -88,6 +89,6 @@ async fn only_reviewers(
         return forbid(&gateway, &Denial::NotReviewer(request.uri().path().into()), &key, message);
     }
     let Some(desk) = gateway.desk() else { return no_desk() };
-    request.extensions_mut().insert(Reviewer { key, desk });
+    request.extensions_mut().insert(Reviewer { key, desk, gateway });
     next.run(request).await
 }

@@ -199,9 +199,17 @@ pub(super) async fn redrive_all(
 
 /// Logs an order, without any of the question or the answer.
 fn log_order(reviewer: &Reviewer, by: &str, action: &'static str, task: Option<TaskId>, refused: Option<&DeskError>) {
+    // Orders without effect may come as fast as their sender likes.
+    let unsaid = match refused {
+        None => 0,
+        Some(_) => match reviewer.gateway.refusals.next_order_line(reviewer.key.name.clone()) {
+            Some(unsaid) => unsaid,
+            None => return,
+        },
+    };
     let task = task.map_or_else(|| "all".to_owned(), |task| task.to_string());
-    let (key, refused) = (&*reviewer.key.name, refused.map(DeskError::name));
-    tracing::info!(key, by, action, task, refused, "a reviewer's order");
+    let (key, refused, unsaid) = (&*reviewer.key.name, refused.map(DeskError::name), (unsaid > 0).then_some(unsaid));
+    tracing::info!(key, by, action, task, refused, unsaid, "a reviewer's order");
 }
 
 fn actor_name(reviewer: &Reviewer, who: Option<String>) -> Result<String, Box<Response<Body>>> {

@@ -21,7 +21,7 @@ pub(crate) async fn list(State(gateway): State<Arc<GatewayState>>, key: Option<E
         return deny_at_door(&gateway, &Denial::NotAdmin("/admin/keys".into()), key.as_ref(), Dialect::OpenAi);
     };
     let spent = keys.stack.as_ref().map(Spending::of).unwrap_or_default();
-    let keys: Vec<Value> = keys.current.load().iter().map(|key| entry(key, &spent)).collect();
+    let keys: Vec<Value> = keys.current.load().list.iter().map(|key| entry(key, &spent)).collect();
     ok(&json!({ "keys": keys }))
 }
 

@@ -1,19 +1,26 @@
-use std::{collections::HashSet, fmt, fs, num::NonZeroU32, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt, fs,
+    io::Read as _,
+    num::NonZeroU32,
+    path::Path,
+    sync::Arc,
+};
 
 use serde::{
     Deserialize, Deserializer,
     de::{self, Visitor},
 };
 use serde_saphyr::Spanned;
-use steadfast_stack::{self as config, AtCap, Config, Period, Share};
+use steadfast_stack::{self as config, AtCap, Config, EndMark, Period, Share};
 
-use super::{Expiry, Key, KeyLimits, ObjectRight, cap_name, rate::Rate};
+use super::{Expiry, Key, KeyLimits, KeySet, ObjectRight, cap_name, rate::Rate};
 
 /// The file of keys.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    keys: Vec<Entry>,
+    keys: Vec<Spanned<Entry>>,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +86,12 @@ pub(super) struct Budget {
 }
 
 impl Budget {
+    /// Returns whether another budget allows all that this one does.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        let Self { usd, period, at_cap, warn_at } = self;
+        *usd <= other.usd && *period == other.period && *at_cap == other.at_cap && *warn_at == other.warn_at
+    }
+
     /// Returns the budget's own mistake; the stack checks whether its steps lead anywhere.
     fn problem(&self) -> Option<String> {
         if !(self.usd.is_finite() && self.usd >= 0.0) {
@@ -93,7 +106,25 @@ impl Budget {
 pub(super) type Contents = Result<String, String>;
 
 pub(super) fn contents(path: &Path) -> Contents {
-    fs::read_to_string(path).map_err(|error| error.to_string())
+    let mut text = String::new();
+    let file = fs::File::open(path).map_err(|error| error.to_string())?;
+    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err("it is longer than 64 MiB".to_owned());
+    }
+    Ok(text)
+}
+
+/// The longest file: half a million keys of 128 bytes.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The keys of a text.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) keys: Vec<Arc<Key>>,
+    pub(super) mark: EndMark,
+    /// True if the last entry may be the beginning of a longer one: neither a brace nor the file's mark ends it.
+    pub(super) is_open: bool,
 }
 
 /// Returns the caps of these keys, for the stack.
@@ -111,15 +142,22 @@ pub(super) fn budgets(keys: &[Arc<Key>]) -> Vec<config::Budget> {
 /// # Errors
 ///
 /// The file is wrong; the error has the place.
-pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<Vec<Arc<Key>>, KeyFileError> {
+pub(super) fn read(path: &Path, text: &Contents, before: &KeySet) -> Result<Reading, KeyFileError> {
     let wrong = |problem: String| KeyFileError::new(path, problem);
-    let file = parsed(path, text)?;
+    let (file, mark) = parsed(path, text)?;
+    let of_name: HashMap<&str, &Arc<Key>> = before.list.iter().map(|key| (&*key.name, key)).collect();
+    let begins_with_brace = |entry: &Spanned<Entry>| {
+        let (line, column) = (entry.referenced.line(), entry.referenced.column());
+        let line = text.as_deref().unwrap_or_default().lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
+        line.chars().nth(usize::try_from(column).ok()?.checked_sub(1)?)
+    };
+    let is_open = mark == EndMark::Absent && file.keys.last().and_then(begins_with_brace) != Some('{');
     if file.keys.is_empty() {
         return Err(wrong("the file has no key, so no one could call".to_owned()));
     }
     let (mut names, mut hashes) = (HashSet::new(), HashSet::new());
     let mut keys = Vec::with_capacity(file.keys.len());
-    for entry in file.keys {
+    for entry in file.keys.into_iter().map(|entry| entry.value) {
         let name = &entry.name;
         let hash = digest(&entry.hash)
             .ok_or_else(|| wrong(format!("the hash of `{name}` must be `sha256:` and 64 hexadecimal digits")))?;
@@ -137,7 +175,7 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
         if !names.insert(name.clone()) || !hashes.insert(hash) {
             return Err(wrong(format!("`{name}` is a duplicate: its name or its hash occurs twice")));
         }
-        let before = before.iter().find(|key| *key.name == **name);
+        let before = of_name.get(&**name).copied();
         let rate = entry.requests_per_minute.map(|per_minute| {
             let old = before.and_then(|key| key.rate.clone());
             old.filter(|rate| rate.per_minute == per_minute).unwrap_or_else(|| Arc::new(Rate::new(per_minute)))
@@ -165,21 +203,31 @@ pub(super) fn read(path: &Path, text: &Contents, before: &[Arc<Key>]) -> Result<
             memory,
         }));
     }
-    Ok(keys)
+    Ok(Reading { keys, mark, is_open })
 }
 
-fn parsed(path: &Path, text: &Contents) -> Result<File, KeyFileError> {
+fn parsed(path: &Path, text: &Contents) -> Result<(File, EndMark), KeyFileError> {
     let wrong = |problem: String| KeyFileError::new(path, problem);
     let text = text.as_ref().map_err(|problem| wrong(format!("the file of keys cannot be read: {problem}")))?;
+    let mark = EndMark::of(text).map_err(|error| wrong(error.to_string()))?;
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: MAX_NODES, max_events: 2 * MAX_NODES },
+    };
     // Without the surrounding lines: a key may stand there by mistake, and the log gets this error.
-    serde_saphyr::from_str(text).map_err(|error| wrong(concealed(&error.without_snippet().to_string())))
+    let file = serde_saphyr::from_str_with_options(text, options);
+    let file = file.map_err(|error: serde_saphyr::Error| wrong(concealed(&error.without_snippet().to_string())))?;
+    Ok((file, mark))
 }
+
+/// The most values of a file: [`MAX_BYTES`] has no more.
+const MAX_NODES: usize = 32 << 20;
 
 /// Returns each name of a key's features and models that the configuration does not have, with its place. A file that
 /// cannot be read has none.
 pub(super) fn unknown_names(path: &Path, text: &Contents, config: &Config) -> Vec<KeyFileError> {
     let mut problems = Vec::new();
-    for entry in parsed(path, text).map(|file| file.keys).unwrap_or_default() {
+    for entry in parsed(path, text).map(|(file, _)| file.keys).unwrap_or_default() {
+        let entry = entry.value;
         type Problem = fn(&Config, &str) -> Option<String>;
         let lists: [(_, Problem); 2] =
             [(&entry.features, Config::feature_name_problem), (&entry.models, Config::model_name_problem)];

@@ -1,13 +1,13 @@
 //! Virtual keys: the callers and their permissions.
 //!
 //! A key is 32 random bytes, and the file has only its SHA-256: a reader of the file cannot call with it. (A slow hash
-//! is for passwords; nobody can guess 256 random bits.) The gateway hashes the caller's key and compares it with every
-//! entry in constant time. A key has the limits of the features that it may use, and those of its own.
+//! is for passwords; nobody can guess 256 random bits.) The gateway hashes the caller's key, finds entries by the first
+//! eight bytes of the hash, and compares them in constant time: the bytes of a hash tell nothing of its key. A key has
+//! the limits of the features that it may use, and those of its own.
 //!
 //! ```yaml
 //! keys:
 //!   - name: team-search
-//!     hash: sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 //!     features: [chat, summary]          # the first where a request names none; left out: any
 //!     models: [gpt-4o, 'claude-*']       # left out: any
 //!     requests_per_minute: 600           # this and the next four left out: no limit
@@ -15,17 +15,25 @@
 //!     concurrency: 20                    # requests at once
 //!     budget: { usd: 50, period: day }   # as under `budgets` in the configuration, with `at_cap` and `warn_at`
 //!     expires: 2027-01-01                # refused from that day on, in UTC
+//!     hash: sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 //!   - name: operations
-//!     hash: sha256:..
 //!     admin: true                        # sees the decision records of all, and what each key has spent
+//!     hash: sha256:..
 //!   - name: support
-//!     hash: sha256:..
 //!     handoff: true                      # sees and answers what was handed to people, as an administrator may too
-//!   - name: chat-page
 //!     hash: sha256:..
+//!   - name: chat-page
 //!     objects: false                     # no files, batches and the like; `all`: other keys' too; left out: its own
 //!     pass_through: true                 # unknown paths too, where the file has `lane: { other: pass }`
+//!     hash: sha256:..
+//! ...
 //! ```
+//!
+//! **A file that is read while it is written** is a beginning of itself, in which the last entry may have lost its
+//! limits. With `hash` last in each entry, as `steadfast key` prints it, such an entry is none, and the previous keys
+//! stay. So they do where the file had an [end mark](EndMark) and has none any more. In a file without either, the last
+//! entry may be open ([`Reading::is_open`]): it counts at once if it allows no more than the same key did before, else
+//! once the file has rested for [`REST`]. A writer that pauses for longer is beyond us.
 //!
 //! A key that has spent its budget gets the response of a provider whose account is empty: status 429 with the time
 //! until the next period, the type `insufficient_quota` in OpenAI's dialect and `rate_limit_error` in Anthropic's
@@ -47,8 +55,11 @@ mod expiry;
 mod file;
 mod limits;
 mod rate;
+mod set;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torn_tests;
 mod virtual_key;
 
 use std::{
@@ -57,9 +68,12 @@ use std::{
     future::poll_fn,
     num::NonZeroU32,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Poll, ready},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
@@ -70,25 +84,47 @@ use steadfast::{
     error::ReachedLimit,
     layers::{budget::BudgetKey, bulkhead::CallerLimitReached},
 };
-use steadfast_stack::{Budget, Config, ConfigError, FileWatch, StackHandle};
-use subtle::ConstantTimeEq;
-use tokio::time::Instant;
+use steadfast_stack::{Budget, Config, ConfigError, EndMark, FileWatch, StackHandle};
+use tokio::time::{Instant, sleep};
 use tower::Service;
 
 pub(crate) use self::admin::list;
 pub use self::virtual_key::VirtualKey;
-use self::{expiry::Expiry, file::Contents, limits::KeyLimits, rate::Rate};
+use self::{
+    expiry::Expiry,
+    file::{Contents, Reading},
+    limits::KeyLimits,
+    rate::Rate,
+    set::KeySet,
+};
 use crate::{error::ServeError, limits::memory::CallerShare, lock::lock, wall_clock};
 
 /// The keys of a file, as of the last reload.
 pub(crate) struct Keys {
     path: PathBuf,
-    current: ArcSwap<Vec<Arc<Key>>>,
+    current: ArcSwap<KeySet>,
     /// The stack that keeps their budgets.
     stack: Option<StackHandle>,
-    /// The file's last content; locked during a reload.
-    seen: Mutex<Contents>,
+    /// The last look at the file; locked during a reload.
+    seen: Mutex<Look>,
+    /// The number of looks that its watch should know of.
+    readings: AtomicU64,
 }
+
+/// A look at the file.
+#[derive(Debug)]
+struct Look {
+    text: Contents,
+    /// The mark of the last text that was right.
+    mark: EndMark,
+    /// The time since which this text has its last entry held back.
+    held: Option<Instant>,
+}
+
+/// The time for which a file must rest until an entry counts that may be the beginning of a longer one.
+const REST: Duration = Duration::from_secs(5);
+/// The same at the start, which waits for it.
+const REST_AT_START: Duration = Duration::from_secs(2);
 
 /// A caller's key.
 pub(crate) struct Key {
@@ -244,8 +280,30 @@ impl Keys {
     /// The file of keys is wrong.
     pub(crate) fn load(path: &Path) -> Result<Self, ServeError> {
         let text = file::contents(path);
-        let keys = file::read(path, &text, &[])?;
-        Ok(Self { path: path.to_owned(), current: ArcSwap::from_pointee(keys), stack: None, seen: Mutex::new(text) })
+        let Reading { keys, mark, .. } = file::read(path, &text, &KeySet::default())?;
+        Ok(Self {
+            path: path.to_owned(),
+            current: ArcSwap::from_pointee(KeySet::new(keys)),
+            stack: None,
+            seen: Mutex::new(Look { text, mark, held: None }),
+            readings: AtomicU64::new(0),
+        })
+    }
+
+    /// Waits until a file has rested that was changed a moment ago, and whose last entry may be the beginning of a
+    /// longer one: a start has no earlier keys to go by.
+    pub(crate) async fn settle(path: &Path) {
+        for _ in 0..5 {
+            let text = file::contents(path);
+            let is_open = file::read(path, &text, &KeySet::default()).is_ok_and(|reading| reading.is_open);
+            let changed = std::fs::metadata(path).and_then(|facts| facts.modified());
+            let changed = changed.ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+            let age = wall_clock::since_1970().saturating_sub(changed);
+            if !is_open || age >= REST_AT_START {
+                return;
+            }
+            sleep(REST_AT_START - age).await;
+        }
     }
 
     /// Keeps the keys' budgets in this stack.
@@ -254,7 +312,7 @@ impl Keys {
     ///
     /// The stack cannot keep a budget.
     pub(crate) fn with_budgets_in(mut self, stack: StackHandle) -> Result<Self, ServeError> {
-        stack.set_budgets(file::budgets(&self.current.load())).map_err(|error| self.file_error(&error))?;
+        stack.set_budgets(file::budgets(&self.current.load().list)).map_err(|error| self.file_error(&error))?;
         self.stack = Some(stack);
         Ok(self)
     }
@@ -265,7 +323,7 @@ impl Keys {
     ///
     /// A name is unknown; the error has all of them, with their places.
     pub(crate) fn check_names(&self, config: &Config) -> Result<(), ServeError> {
-        let problems = file::unknown_names(&self.path, &lock(&self.seen), config);
+        let problems = file::unknown_names(&self.path, &lock(&self.seen).text, config);
         if problems.is_empty() {
             return Ok(());
         }
@@ -276,7 +334,7 @@ impl Keys {
     /// Logs the names that the configuration does not have.
     pub(crate) fn warn_of_names(&self) {
         if let Some(stack) = &self.stack {
-            self.warn_of(&lock(&self.seen), stack);
+            self.warn_of(&lock(&self.seen).text, stack);
         }
     }
 
@@ -288,7 +346,7 @@ impl Keys {
 
     /// Returns the caps of the keys, for the stack.
     pub(crate) fn budgets(&self) -> Vec<Budget> {
-        file::budgets(&self.current.load())
+        file::budgets(&self.current.load().list)
     }
 
     fn file_error(&self, error: &ConfigError) -> file::KeyFileError {
@@ -297,7 +355,8 @@ impl Keys {
 
     /// Reads the file again and logs the outcome. A file that is wrong changes nothing.
     pub(crate) fn reload(&self) {
-        self.read_again(|_, _| true);
+        self.readings.fetch_add(1, Relaxed);
+        self.look(true);
     }
 
     /// Reads the file again whenever it changes.
@@ -306,45 +365,69 @@ impl Keys {
     ///
     /// The system cannot watch its folder.
     pub(crate) fn watch(self: &Arc<Self>) -> Result<FileWatch, ConfigError> {
-        let keys = Arc::downgrade(self);
-        FileWatch::file(&*self.path, move || {
-            if let Some(keys) = keys.upgrade() {
-                // A change that SIGHUP has read already is not logged twice.
-                keys.read_again(|seen, now| seen != now);
-            }
-        })
+        let (keys, readers) = (Arc::downgrade(self), Arc::downgrade(self));
+        FileWatch::file_with_readings(
+            &*self.path,
+            move || readers.upgrade().map_or(0, |keys| keys.readings.load(Relaxed)),
+            move || {
+                if let Some(keys) = keys.upgrade() {
+                    keys.look(false);
+                }
+            },
+        )
     }
 
-    fn read_again(&self, wanted: impl FnOnce(&Contents, &Contents) -> bool) {
+    /// Reads the file; an `order` reads the same text again too.
+    fn look(&self, order: bool) {
         let mut seen = lock(&self.seen);
-        let now = file::contents(&self.path);
-        if !wanted(&seen, &now) {
+        let text = file::contents(&self.path);
+        let held = seen.held.filter(|_| seen.text == text);
+        let has_rested = held.is_some_and(|since| since.elapsed() >= REST);
+        // A change that SIGHUP has read already is not logged twice.
+        if seen.text == text && !order && !has_rested {
+            if held.is_some() {
+                // The watch looks again.
+                self.readings.fetch_add(1, Relaxed);
+            }
             return;
         }
-        *seen = now;
-        match self.replace(&seen) {
-            Ok((count, changes)) => {
+        (seen.text, seen.held) = (text, None);
+        match self.replace(&seen, has_rested) {
+            Ok(Replacement { mark, count, changes, held_back }) => {
                 let [added, changed, removed] = changes.map(|names| (!names.is_empty()).then(|| names.join(", ")));
                 tracing::info!(count, added, changed, removed, "keys reloaded");
+                if let Some(key) = held_back {
+                    tracing::warn!(
+                        event = "key_held_back",
+                        key = &*key,
+                        seconds = REST.as_secs(),
+                        "the file's last entry may still be written: it counts once the file has rested; a last line \
+                         `...` marks the end"
+                    );
+                    seen.held = held.or_else(|| Some(Instant::now()));
+                    self.readings.fetch_add(1, Relaxed);
+                }
+                seen.mark = mark;
                 if let Some(stack) = &self.stack {
-                    self.warn_of(&seen, stack);
+                    self.warn_of(&seen.text, stack);
                 }
             }
             Err(problem) => tracing::warn!(%problem, "keys not reloaded; the previous ones stay"),
         }
     }
 
-    /// Returns the number of keys, and the names of those that are new, changed and gone.
-    fn replace(&self, text: &Contents) -> Result<(usize, [Vec<String>; 3]), file::KeyFileError> {
+    fn replace(&self, seen: &Look, has_rested: bool) -> Result<Replacement, file::KeyFileError> {
         let before = self.current.load_full();
-        let keys = file::read(&self.path, text, &before)?;
+        let Reading { mut keys, mark, is_open } = file::read(&self.path, &seen.text, &before)?;
+        let mark = mark.after(seen.mark).map_err(|problem| file::KeyFileError::new(&self.path, problem))?;
+        let held_back = if is_open && !has_rested { before.hold_back_last(&mut keys) } else { None };
         // First, so that no key spends without a cap.
         if let Some(stack) = &self.stack {
             stack.set_budgets(file::budgets(&keys)).map_err(|error| self.file_error(&error))?;
         }
-        let (count, changes) = (keys.len(), changes(&before, &keys));
-        self.current.store(Arc::new(keys));
-        Ok((count, changes))
+        let (count, changes) = (keys.len(), changes(&before.list, &keys));
+        self.current.store(Arc::new(KeySet::new(keys)));
+        Ok(Replacement { mark, count, changes, held_back })
     }
 
     /// Returns the caller's key, from `Authorization: Bearer` or a protocol's own header, or `in_query`, where the
@@ -363,17 +446,19 @@ impl Keys {
     }
 
     fn find(&self, shown: &str) -> Option<Arc<Key>> {
-        let hash: [u8; 32] = Sha256::digest(shown).into();
-        let keys = self.current.load();
-        // Compares with all entries, in constant time.
-        let mut found = None;
-        for key in keys.iter() {
-            if bool::from(key.hash.ct_eq(&hash)) {
-                found = Some(key.clone());
-            }
-        }
-        found
+        self.current.load().find(&Sha256::digest(shown).into()).cloned()
     }
+}
+
+/// The result of a reload.
+struct Replacement {
+    mark: EndMark,
+    /// The number of keys.
+    count: usize,
+    /// The names of the keys that are new, changed and gone.
+    changes: [Vec<String>; 3],
+    /// The name of the key whose entry does not count yet.
+    held_back: Option<Arc<str>>,
 }
 
 /// Returns the names of the keys that are new, changed and gone.
@@ -408,6 +493,31 @@ impl Key {
         self.hash == other.hash && may(self) == may(other) && limits(self) == limits(other)
     }
 
+    /// Returns whether another key allows all that this one does.
+    fn is_within(&self, other: &Self) -> bool {
+        // Without a rest: a new field is a right or a limit, and belongs here.
+        let Self { name: _, hash: _, features, models, rate, limits, budget, expires, admin, handoff, memory: _ } =
+            self;
+        let names = |own: &Option<Arc<[Box<str>]>>, others: &Option<Arc<[Box<str>]>>| match (own, others) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(own), Some(others)) => own.iter().all(|name| others.iter().any(|other| covers(other, name))),
+        };
+        let own = limits.as_ref().map(|limits| (limits.concurrency, limits.tokens_per_minute)).unwrap_or_default();
+        let others = other.limits.as_ref();
+        let others = others.map(|limits| (limits.concurrency, limits.tokens_per_minute)).unwrap_or_default();
+        let per_minute = |rate: &Option<Arc<Rate>>| rate.as_ref().map(|rate| rate.per_minute);
+        names(features, &other.features)
+            && names(models, &other.models)
+            && is_at_most(per_minute(rate), per_minute(&other.rate), |own, other| own <= other)
+            && is_at_most(own.0, others.0, |own, other| own <= other)
+            && is_at_most(own.1, others.1, |own, other| own <= other)
+            && is_at_most(budget.as_ref(), other.budget.as_ref(), file::Budget::is_within)
+            && is_at_most(*expires, other.expires, |own, other| own.at <= other.at)
+            && *admin <= other.admin
+            && *handoff <= other.handoff
+    }
+
     /// Returns whether its limits need the content of a request.
     pub(crate) fn reads_requests(&self) -> bool {
         self.limits.is_some() || self.budget.is_some()
@@ -423,14 +533,15 @@ impl Key {
         }
     }
 
+    /// Returns the names and patterns of the models that the key is for; `None` for any.
+    pub(crate) fn models(&self) -> Option<&[Box<str>]> {
+        self.models.as_deref()
+    }
+
     /// Checks that the key is for this model.
     pub(crate) fn model(&self, named: Option<&str>) -> Result<(), Denial> {
         let Some(allowed) = &self.models else { return Ok(()) };
-        let fits = |pattern: &str| match (pattern.strip_suffix('*'), named) {
-            (_, None) => false,
-            (Some(start), Some(named)) => named.starts_with(start),
-            (None, Some(named)) => named == pattern,
-        };
+        let fits = |pattern: &str| named.is_some_and(|named| covers(pattern, named));
         if allowed.iter().any(|pattern| fits(pattern)) { Ok(()) } else { Err(Denial::Model(allowed.clone())) }
     }
 
@@ -471,6 +582,20 @@ impl Key {
 
     fn is_expired(&self, since_1970: Duration) -> bool {
         self.expires.is_some_and(|expiry| expiry.is_over(since_1970))
+    }
+}
+
+/// Returns whether a name or a pattern matches all that another does.
+fn covers(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(name == pattern, |start| name.starts_with(start))
+}
+
+/// Returns whether a limit, of which there may be none, is at most another.
+fn is_at_most<T>(own: Option<T>, other: Option<T>, at_most: impl FnOnce(T, T) -> bool) -> bool {
+    match (own, other) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(own), Some(other)) => at_most(own, other),
     }
 }
 
@@ -528,7 +653,7 @@ pub(crate) fn is_of_a_key(cap: &str) -> bool {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("path", &self.path).field("keys", &self.current.load().len()).finish()
+        f.debug_struct("Keys").field("path", &self.path).field("keys", &self.current.load().list.len()).finish()
     }
 }
 

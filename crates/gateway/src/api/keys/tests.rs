@@ -2,10 +2,10 @@ use http::{HeaderMap, HeaderValue};
 
 use super::*;
 
-struct Temporary(PathBuf);
+pub(super) struct Temporary(pub(super) PathBuf);
 
 impl Temporary {
-    fn new(name: &str, text: &str) -> Self {
+    pub(super) fn new(name: &str, text: &str) -> Self {
         let path = std::env::temp_dir().join(format!("steadfast-keys-{name}-{}.yaml", std::process::id()));
         std::fs::write(&path, text).unwrap();
         Self(path)
@@ -18,7 +18,7 @@ impl Drop for Temporary {
     }
 }
 
-fn hash(key: &str) -> String {
+pub(super) fn hash(key: &str) -> String {
     virtual_key::hash_of(key)
 }
 
@@ -111,7 +111,7 @@ fn an_expired_key_is_refused_and_another_beside_it_is_not() {
 #[test]
 fn the_example_is_a_file_of_keys() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/keys.yaml");
-    let keys = file::read(&path, &file::contents(&path), &[]).unwrap();
+    let keys = file::read(&path, &file::contents(&path), &KeySet::default()).unwrap().keys;
     let [search, operations, support] = &keys[..] else { panic!("{keys:?}") };
     assert!(search.limits.is_some() && search.rate.is_some() && search.expires.is_some() && operations.admin);
     assert!(support.is_reviewer() && !support.admin && operations.is_reviewer() && !search.is_reviewer());
@@ -141,8 +141,10 @@ fn a_file_that_is_wrong_says_where() {
         (&format!("keys:\n{}", entry("one", "k", ", budget: { usd: 1, period: day, warn_at: [0%] }")), "above 0"),
     ] {
         let file = Temporary::new("wrong", text);
-        let wrong =
-            file::read(&file.0, &file::contents(&file.0), &[]).err().map(|wrong| wrong.to_string()).unwrap_or_default();
+        let wrong = file::read(&file.0, &file::contents(&file.0), &KeySet::default())
+            .err()
+            .map(|wrong| wrong.to_string())
+            .unwrap_or_default();
         assert!(wrong.contains(says) || says == "requests_per_minute" && !wrong.is_empty(), "{text}: {wrong}");
     }
     // A key in the place of its hash, or under a name of its own, is not repeated.
@@ -156,12 +158,13 @@ fn a_file_that_is_wrong_says_where() {
         "keys: [{ name: one, budget: { usd: sk-secret } }]",
         "keys: [{ name: one, budget: { usd: 1, period: sk-secret } }]",
     ] {
-        let wrong = file::read(Path::new("k"), &Ok(text.to_owned()), &[]).err().map(|wrong| wrong.to_string());
+        let wrong =
+            file::read(Path::new("k"), &Ok(text.to_owned()), &KeySet::default()).err().map(|wrong| wrong.to_string());
         assert!(wrong.as_ref().is_some_and(|wrong| !wrong.contains("secret")), "{wrong:?}");
     }
     let word = "keys: [{ name: one, task-force: 1 }]".to_owned();
-    let wrong = file::read(Path::new("k"), &Ok(word), &[]).err().map(|wrong| wrong.to_string()).unwrap();
+    let wrong = file::read(Path::new("k"), &Ok(word), &KeySet::default()).err().map(|wrong| wrong.to_string()).unwrap();
     assert!(wrong.starts_with("k: unknown field `task-force`") && wrong.ends_with("line 1, column 21"), "{wrong}");
     let nowhere = Path::new("/nowhere/keys.yaml");
-    assert!(file::read(nowhere, &file::contents(nowhere), &[]).is_err());
+    assert!(file::read(nowhere, &file::contents(nowhere), &KeySet::default()).is_err());
 }

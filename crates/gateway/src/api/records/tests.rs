@@ -23,19 +23,60 @@ async fn of_a_message_without_end_the_beginning_is_kept() {
     use steadfast::{FallbackLayer, LlmRequest};
     use tower::{Layer, ServiceExt, service_fn};
 
-    let message = format!("x{}", "é".repeat(40_000));
+    let message = "the server is overloaded, ".repeat(40_000);
     let failing = service_fn(move |_: LlmRequest| {
         let failed = LlmError::new(ErrorKind::Server, message.clone());
         async { Err::<LlmResponse, _>(failed) }
     });
     let stack = FallbackLayer::new("one").tier("two", failing.clone()).layer(failing);
     let error = stack.oneshot(LlmRequest::prompt("hello")).await.unwrap_err();
-    let steps = truncated(error.attempts().to_vec());
+    let steps = for_operators(error.attempts().to_vec());
     assert_eq!(steps.len(), 2);
     for step in steps {
         let message = step.message.as_str();
         assert!((100..=MAX_MESSAGE + '…'.len_utf8()).contains(&message.len()), "{}", message.len());
-        assert!(message.starts_with("xé") && message.ends_with("é…"), "{message}");
+        assert!(message.starts_with("the server is") && message.ends_with('…'), "{message}");
+    }
+}
+
+/// A call that failed.
+fn step() -> Attempt {
+    Attempt {
+        tier: None,
+        deployment: None,
+        provider: None,
+        model: None,
+        begun: Instant::now(),
+        took: Duration::ZERO,
+        failure: None,
+        status: Some(StatusCode::BAD_REQUEST),
+        message: Default::default(),
+        retry_after: None,
+        timeout: None,
+        usage: None,
+        next: Next::GaveUp,
+    }
+}
+
+/// Each kind of failure, each place of a prompt that a provider may repeat.
+#[test]
+fn no_record_has_a_word_of_a_prompt_that_a_provider_repeats() {
+    let repeated = |mark: &str| {
+        [
+            format!("messages.0.content: '{mark}' is not allowed"),
+            format!("Invalid request: {{\"system\":\"{mark}\",\"tools\":[{{\"name\":\"{mark}\"}}]}}"),
+            format!("the server had an error while processing {mark}"),
+            format!("error {mark}"),
+            mark.to_owned(),
+        ]
+    };
+    for kind in ErrorKind::ALL {
+        for message in repeated("Miller-has-debts") {
+            let step = Attempt { failure: Some(*kind), message: message.into(), ..step() };
+            let kept = for_operators(vec![step]);
+            let is_own = kept[0].is_local();
+            assert!(is_own || !kept[0].message.as_str().contains("Miller"), "{kind}: {:?}", kept[0].message);
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! [`Refusal::of`] and [`Refusal::of_denial`] alone say what a refusal is. A counter, a line of the log and the
 //! request's record tell it. The reason and the scope are the counter's labels, so that their number is fixed; the log
-//! and the record name the key and its limit. Of each reason and key the log has one line in ten seconds.
+//! and the record name the key and its limit. Of each reason and key the log has one line in ten seconds. So it has ten
+//! of each kind of failure and key: a caller makes as many as it likes.
 
 mod reason;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use std::{
 };
 
 use http::StatusCode;
+use steadfast::ErrorKind;
 use steadfast_subscribers::LineLimit;
 use tokio::time::Instant;
 
@@ -115,7 +117,9 @@ impl Refusals {
             (None, Some(hash)) => Who::Unknown(hash),
             (None, None) => Who::Nobody,
         };
-        let Some(unsaid) = lock(&self.lines).next((reason, scope, who.clone()), Instant::now()) else { return };
+        let Some(unsaid) = lock(&self.lines).next((Why::Refusal(reason, scope), who.clone()), Instant::now()) else {
+            return;
+        };
         tracing::warn!(
             event = REFUSED_EVENT,
             reason = reason.name(),
@@ -128,6 +132,21 @@ impl Refusals {
             unsaid = (unsaid > 0).then_some(unsaid),
             "request refused"
         );
+    }
+
+    /// Returns the number of a key's failures of this kind without a line since the last, if this one may have a line.
+    pub(crate) fn next_failure_line(&self, kind: ErrorKind, key: Option<Arc<str>>) -> Option<u64> {
+        self.next_line(Why::Failure(kind), key)
+    }
+
+    /// The same for a reviewer's orders that were refused.
+    pub(crate) fn next_order_line(&self, key: Arc<str>) -> Option<u64> {
+        self.next_line(Why::Order, Some(key))
+    }
+
+    fn next_line(&self, why: Why, key: Option<Arc<str>>) -> Option<u64> {
+        let who = key.map_or(Who::Nobody, Who::Key);
+        lock(&self.lines).next((why, who), Instant::now())
     }
 
     /// Returns the counter in Prometheus' format. The listener counts the `connections` that it refused.
@@ -174,9 +193,28 @@ impl Who {
     }
 }
 
-type Subject = (RefusalReason, RefusalScope, Who);
+/// The reason for a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Why {
+    Refusal(RefusalReason, RefusalScope),
+    Failure(ErrorKind),
+    /// A reviewer's order was refused.
+    Order,
+}
 
-/// The limits of the log's lines, one for each reason and key, with the time of its last refusal.
+impl Why {
+    /// Returns the number of lines in a [`SPAN`].
+    fn lines(self) -> u32 {
+        match self {
+            Self::Refusal(..) => 1,
+            Self::Failure(_) | Self::Order => FAILURE_LINES,
+        }
+    }
+}
+
+type Subject = (Why, Who);
+
+/// The limits of the log's lines, one for each reason and key, with the time of its last use.
 #[derive(Debug)]
 struct Lines {
     limits: HashMap<Subject, (LineLimit, Instant)>,
@@ -189,6 +227,8 @@ struct Lines {
 
 /// The time in which a reason and a key have one line.
 const SPAN: Duration = Duration::from_secs(10);
+/// The lines of a key's failures of one kind in a [`SPAN`], as unknown paths have them.
+const FAILURE_LINES: u32 = 10;
 /// The lines that all unknown keys have in a [`SPAN`].
 const UNKNOWN_LINES: u32 = 10;
 /// The most limits that are kept.
@@ -210,8 +250,8 @@ impl Lines {
                 return self.rest.next(now);
             }
         }
-        let is_unknown = matches!(subject.2, Who::Unknown(_));
-        let (limit, last) = self.limits.entry(subject).or_insert_with(|| (LineLimit::new(1, SPAN), now));
+        let (is_unknown, lines) = (matches!(subject.1, Who::Unknown(_)), subject.0.lines());
+        let (limit, last) = self.limits.entry(subject).or_insert_with(|| (LineLimit::new(lines, SPAN), now));
         *last = now;
         let unsaid = limit.next(now)?;
         let more = if is_unknown { self.unknown.next(now)? } else { 0 };

@@ -6,13 +6,13 @@ use super::*;
 use crate::api::keys::Denial;
 
 fn unknown(key: &str) -> Subject {
-    (RefusalReason::KeyUnknown, RefusalScope::Key, Who::Unknown(KeyHash::of(key)))
+    (Why::Refusal(RefusalReason::KeyUnknown, RefusalScope::Key), Who::Unknown(KeyHash::of(key)))
 }
 
 #[test]
 fn each_key_and_reason_has_a_line_in_ten_seconds_and_a_flood_of_keys_has_few() {
     let (mut lines, start) = (Lines::default(), Instant::now());
-    let of = |name: &str| (RefusalReason::RequestsPerMinute, RefusalScope::Key, Who::Key(name.into()));
+    let of = |name: &str| (Why::Refusal(RefusalReason::RequestsPerMinute, RefusalScope::Key), Who::Key(name.into()));
     assert_eq!((lines.next(of("a"), start), lines.next(of("a"), start)), (Some(0), None));
     assert_eq!(lines.next(of("b"), start), Some(0), "another key has its own");
     assert_eq!(lines.next(of("a"), start + SPAN), Some(1));
@@ -21,6 +21,25 @@ fn each_key_and_reason_has_a_line_in_ten_seconds_and_a_flood_of_keys_has_few() {
     assert!(lines.limits.len() <= MOST_LIMITS);
     let later = start + 3 * SPAN;
     assert_eq!(lines.next(of("c"), later), Some(0), "what is over makes room");
+}
+
+/// Every kind of failure, by callers with a key and without.
+#[tokio::test(start_paused = true)]
+async fn each_key_and_kind_of_failure_has_ten_lines_in_ten_seconds() {
+    let refusals = Refusals::default();
+    for key in [None, Some("one"), Some("two")] {
+        let key = || key.map(Arc::<str>::from);
+        for kind in ErrorKind::ALL {
+            let written = (0..50_000).filter(|_| refusals.next_failure_line(*kind, key()).is_some()).count();
+            assert_eq!(written, 10, "{kind}");
+        }
+        if let Some(key) = key() {
+            let written = (0..50_000).filter(|_| refusals.next_order_line(key.clone()).is_some()).count();
+            assert_eq!(written, 10);
+        }
+    }
+    tokio::time::advance(SPAN).await;
+    assert_eq!(refusals.next_failure_line(ErrorKind::InvalidRequest, None), Some(49_990));
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn a_file_of_keys_that_changes_is_read_again_and_a_wrong_one_is_said_once() {
     let ((one, first), (two, second)) = (key("one"), key("two"));
     let served = Serve::with(&saying("word")).keys(&first).start();
     // In its place, as some editors do it.
-    let change = |text: &str| fs::write(served.folder().path("keys.yaml"), text).unwrap();
+    let change = |text: &str| fs::write(served.folder().path("keys.yaml"), format!("{text}...\n")).unwrap();
     assert_eq!((status(&served, &one), status(&served, &two)), (200, 401));
     change(&format!("keys:\n{first}{second}    budget: {{ usd: 0, period: day }}\n"));
     within(SOON, "the change was not seen", || status(&served, &two) == 429);
@@ -47,10 +47,10 @@ fn a_wrong_name_is_said_at_a_reload_and_keeps_nobody_in() {
     let served = Serve::with(&config).keys(&format!("{first}    features: [search]\n{second}")).start();
     assert_eq!((status(&served, &one), status(&served, &two)), (200, 200));
     // Another key's revocation counts although this one has a wrong name.
-    served.folder().file("keys.yaml", &format!("keys:\n{first}    features: [serch]\n"));
+    served.folder().file("keys.yaml", &format!("keys:\n{first}    features: [serch]\n...\n"));
     within(SOON, "the key is not revoked", || status(&served, &two) == 401);
     within(SOON, "the name is not said", || served.log().contains("no feature `serch`; did you mean `search`?"));
-    served.folder().file("keys.yaml", &format!("keys:\n{first}    features: [search]\n"));
+    served.folder().file("keys.yaml", &format!("keys:\n{first}    features: [search]\n...\n"));
     within(SOON, "the change was not seen", || status(&served, &one) == 200);
     // So it is where the configuration no longer has what a key names.
     served.configure(&config.replace(", search: {}", ""));
