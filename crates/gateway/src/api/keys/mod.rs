@@ -58,8 +58,6 @@ mod rate;
 mod set;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod torn_tests;
 mod virtual_key;
 
 use std::{

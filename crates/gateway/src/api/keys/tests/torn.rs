@@ -2,10 +2,7 @@
 
 use tokio::time::advance;
 
-use super::{
-    tests::{Temporary, hash},
-    *,
-};
+use super::*;
 
 /// The rights of a key, as a caller meets them: each number is more where the key may more.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,10 +2,12 @@ use http::{HeaderMap, HeaderValue};
 
 use super::*;
 
-pub(super) struct Temporary(pub(super) PathBuf);
+mod torn;
+
+struct Temporary(PathBuf);
 
 impl Temporary {
-    pub(super) fn new(name: &str, text: &str) -> Self {
+    fn new(name: &str, text: &str) -> Self {
         let path = std::env::temp_dir().join(format!("steadfast-keys-{name}-{}.yaml", std::process::id()));
         std::fs::write(&path, text).unwrap();
         Self(path)
@@ -18,7 +20,7 @@ impl Drop for Temporary {
     }
 }
 
-pub(super) fn hash(key: &str) -> String {
+fn hash(key: &str) -> String {
     virtual_key::hash_of(key)
 }
 
