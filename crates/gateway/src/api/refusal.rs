@@ -215,6 +215,7 @@ fn denial_codes(denied: &Denial) -> (StatusCode, &'static str, &'static str, &'s
         Denial::Feature(_)
         | Denial::Model(_)
         | Denial::Origin
+        | Denial::Host
         | Denial::NotAdmin(_)
         | Denial::NotReviewer(_)
         | Denial::Objects

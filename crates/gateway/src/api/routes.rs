@@ -32,6 +32,7 @@ use super::{
     observe::page,
     panic::{self, Panic},
     pipeline::{self, Compaction, ConnectionContext, immediate},
+    protection,
     records::{Record, RecordFilter},
     refusal, stored_responses,
 };
@@ -122,11 +123,19 @@ impl Handler for Routes {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             return immediate(response);
         }
+        if self.gateway.is_foreign_host(&request) {
+            let dialect = dialect_of(request.uri().path(), request.headers());
+            return immediate(pipeline::deny_at_door(&self.gateway, &Denial::Host, None, dialect));
+        }
         if self.gateway.is_listed(request.headers()) {
             let routes = self.clone();
             return cors::answer(request, move |request| routes.dispatch(connection, request));
         }
         self.dispatch(connection, request)
+    }
+
+    fn finish(&self, response: &mut Response<Body>) {
+        protection::protect(response);
     }
 }
 

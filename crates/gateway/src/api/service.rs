@@ -381,6 +381,7 @@ where
             // Readiness is a call's own: a service that reserves its place must not give it to another call.
             let connection = routes.connection();
             let mut response = routes.answer(&connection, request).await;
+            routes.finish(&mut response);
             if version > Version::HTTP_11 {
                 response.headers_mut().remove(header::CONNECTION);
             }

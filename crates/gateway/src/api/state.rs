@@ -35,6 +35,8 @@ pub(crate) struct GatewayState {
     pub(crate) places: ObjectPlaces,
     /// True if pages of other origins may call without a key.
     pub(crate) any_origin: bool,
+    /// True if it answers to this machine's names alone: it listens on loopback, and nobody needs a key.
+    pub(crate) has_local_names_alone: bool,
     /// True if the callers are in its process: then its errors speak to the program that has the stack.
     pub(crate) in_process: bool,
     /// The desk for tasks, in place of the stack's.
@@ -56,6 +58,7 @@ impl GatewayState {
             unknown_paths: UnknownPaths::default(),
             places: ObjectPlaces::default(),
             any_origin: false,
+            has_local_names_alone: false,
             in_process: false,
             memory: Arc::new(Memory::new(settings.memory)),
             lifecycle: Arc::new(Lifecycle::new(settings)),

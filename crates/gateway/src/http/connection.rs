@@ -164,6 +164,7 @@ where
         let (is_streaming, pending, task) = (&is_streaming, &pending, &task);
         async move {
             let mut response = answering.await;
+            handler.finish(&mut response);
             let has_unread_body = task.has_unread_body();
             if has_unread_body {
                 // The connection ends over it (RFC 9112, 9.6): the caller must not send its next request here.

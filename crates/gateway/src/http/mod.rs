@@ -36,4 +36,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
     /// Answers a request.
     fn answer<'a>(&self, connection: &'a Self::Connection, request: Request<Body>) -> Answering<'a>;
+
+    /// Adds what every response has, whoever made it.
+    fn finish(&self, _: &mut Response<Body>) {}
 }

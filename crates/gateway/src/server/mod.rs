@@ -102,7 +102,10 @@ impl ServeOptions {
         self.check_open_access(address, keys.is_none())?;
         let overrides = Overrides { grace: self.grace, listen: self.listen.is_some(), keys: self.keys.is_some() };
         let settings = Settings::of(&begun, overrides.grace);
-        let gateway = Arc::new(GatewayState::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings));
+        let is_local = address.ip().is_loopback() && keys.is_none() && !self.insecure_no_auth;
+        let mut gateway = GatewayState::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings);
+        gateway.has_local_names_alone = is_local;
+        let gateway = Arc::new(gateway);
         let control = Control::new()?;
         let listener = control.make(|| listen(address))?;
         let address = listener.local_addr()?;

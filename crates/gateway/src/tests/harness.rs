@@ -72,7 +72,7 @@ impl Server {
         Self::of(gateway).await
     }
 
-    async fn of(gateway: GatewayState) -> Self {
+    pub(super) async fn of(gateway: GatewayState) -> Self {
         let gateway = Arc::new(gateway);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -10,6 +10,7 @@ mod connections;
 mod conversations;
 mod cors;
 mod deadlines;
+mod edges;
 mod gemini;
 mod handoff;
 mod harness;

@@ -170,6 +170,8 @@ pub(crate) enum Denial {
     Model(Arc<[Box<str>]>),
     /// The gateway has no keys, and the request comes from a foreign web page.
     Origin,
+    /// The gateway has no keys, and the request calls it by a name that is not this machine's.
+    Host,
     /// Only an administrator's key would do for this path.
     NotAdmin(Box<str>),
     /// Only a reviewer's key would do for this path.
@@ -237,7 +239,7 @@ impl Denial {
             Self::NotReviewer(path) => Some(format!("handoff: true, for {path}")),
             Self::Objects => Some("objects: false".to_owned()),
             Self::NotPassed(path) => Some(format!("pass_through: true, for {path}")),
-            Self::NoKey | Self::UnknownKey(_) | Self::Expired(_) | Self::Origin => None,
+            Self::NoKey | Self::UnknownKey(_) | Self::Expired(_) | Self::Origin | Self::Host => None,
         }
     }
 }
@@ -254,6 +256,10 @@ impl fmt::Display for Denial {
             Self::Model(_) => "this key is not for this model",
             Self::Origin => {
                 "web pages may only call a gateway that has keys, or that lists their origin under `gateway.cors`"
+            }
+            Self::Host => {
+                "without keys this gateway answers only to names of this machine, such as localhost or its address: give it \
+                 keys, list the origin under `gateway.cors`, or start it with --insecure-no-auth"
             }
             Self::NotAdmin(_) => "only an administrator's key may see this",
             Self::NotReviewer(_) => "only a reviewer's key may see this",

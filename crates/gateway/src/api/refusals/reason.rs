@@ -11,7 +11,7 @@ pub(crate) enum RefusalReason {
     KeyMissing,
     KeyUnknown,
     KeyExpired,
-    /// A page of a foreign web site calls a gateway without keys.
+    /// A page of a foreign web site calls a gateway without keys, by its origin or by a name of its own.
     Origin,
     /// The path is for administrators or reviewers.
     Permission,
@@ -137,7 +137,7 @@ impl Refusal {
             Denial::Expired(_) => (RefusalReason::KeyExpired, RefusalScope::Key),
             Denial::Feature(_) => (RefusalReason::Feature, RefusalScope::Key),
             Denial::Model(_) => (RefusalReason::Model, RefusalScope::Key),
-            Denial::Origin => (RefusalReason::Origin, RefusalScope::Gateway),
+            Denial::Origin | Denial::Host => (RefusalReason::Origin, RefusalScope::Gateway),
             Denial::NotAdmin(_) | Denial::NotReviewer(_) | Denial::Objects | Denial::NotPassed(_) => {
                 (RefusalReason::Permission, RefusalScope::Key)
             }

@@ -53,6 +53,7 @@ fn every_refusal_has_its_series() {
         Denial::Feature(["chat".into()].into()),
         Denial::Model(["gpt".into()].into()),
         Denial::Origin,
+        Denial::Host,
         Denial::NotAdmin("/admin/tiers".into()),
         Denial::NotReviewer("/handoff/tasks".into()),
         Denial::Objects,

@@ -1,0 +1,112 @@
+//! The names of this machine, by which a browser may call a gateway without keys.
+//!
+//! A page of `http://evil.example` may have its name lead to 127.0.0.1 (DNS rebinding): then its requests are of one
+//! origin with the gateway, and a `GET` has no `Origin`. Its `Host` is `evil.example` all the same. Nobody's page can
+//! have the name of an address, or one that no public server of names answers for.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, Request, Uri, header};
+
+use super::GatewayState;
+
+impl GatewayState {
+    /// Returns whether a request calls a gateway that answers to this machine's names alone by another one. The host of
+    /// an origin in `gateway.cors` is the operator's own.
+    pub(super) fn is_foreign_host<B>(&self, request: &Request<B>) -> bool {
+        self.has_local_names_alone
+            && foreign_host(request.uri(), request.headers()).is_some_and(|host| {
+                let settings = self.lifecycle.current.load();
+                let is_of = |origin: &[u8]| {
+                    let listed = origin.strip_prefix(b"https://").or(origin.strip_prefix(b"http://"));
+                    listed.is_some_and(|listed| listed.eq_ignore_ascii_case(host.as_bytes()))
+                };
+                !settings.cors.iter().any(|origin| is_of(origin.as_bytes()))
+            })
+    }
+}
+
+/// Returns the foreign name by which a request calls this machine, if it is one that a page's owner can have.
+fn foreign_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    let named = match uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        // A browser always sends one.
+        None => headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?")),
+    };
+    named.filter(|named| !is_local(named))
+}
+
+fn is_local(named: &str) -> bool {
+    let authority = named.rsplit_once('@').map_or(named, |(_, authority)| authority);
+    let name = match authority.strip_prefix('[') {
+        Some(rest) => return rest.split_once(']').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok()),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    if name.is_empty() || name.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    match name.rsplit_once('.') {
+        // A name of the operator's own: `/etc/hosts`, a container's.
+        None => name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')),
+        // Reserved, so nobody's to register (RFC 6761; ICANN on `.internal`, as in `host.docker.internal`).
+        Some((_, top)) => matches!(top, "localhost" | "internal"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_page_cannot_have_the_names_of_this_machine() {
+        for host in [
+            "localhost",
+            "localhost:8080",
+            "LOCALHOST:8080",
+            "app.localhost:3000",
+            "localhost.:80",
+            "127.0.0.1:8080",
+            "127.0.0.1",
+            "10.0.0.7:8080",
+            "[::1]:8080",
+            "[::1]",
+            "host.docker.internal:8080",
+            "gateway:8080",
+            "my_box",
+            "",
+        ] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:8080",
+            "evil.example.:8080",
+            "localhost.evil.example",
+            "127.0.0.1.nip.io:8080",
+            "127.0.0.1.evil.example",
+            "internal.evil.example",
+            "a.local",
+            "1.2.3.4.5",
+            "[evil.example]",
+            "localhost@evil.example",
+            "?",
+            "evil\u{e9}",
+        ] {
+            assert!(!is_local(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_authority_counts_before_the_header() {
+        let mut headers = HeaderMap::new();
+        let (absolute, path): (Uri, Uri) = ("http://evil.example/status".parse().unwrap(), "/status".parse().unwrap());
+        assert_eq!((foreign_host(&absolute, &headers), foreign_host(&path, &headers)), (Some("evil.example"), None));
+        headers.insert("host", HeaderValue::from_static("localhost"));
+        assert_eq!((foreign_host(&absolute, &headers), foreign_host(&path, &headers)), (Some("evil.example"), None));
+        headers.insert("host", HeaderValue::from_bytes(b"evil\xe9").unwrap());
+        assert_eq!(foreign_host(&path, &headers), Some("?"));
+    }
+}
