@@ -63,8 +63,9 @@ use crate::{ErrorKind, LlmError, chat::Chat, dialect::Dialect, raw_json::RawJson
 /// [`new`](Self::new) reads the bytes once. They must be one JSON object, with field names, colons, commas, numbers and
 /// words as JSON has them; every text must end, and the brackets must balance. `model`, `stream`, `messages`, `input`,
 /// `contents`, `system`, `instructions`, `tools`, `thinking`, `reasoning`, `reasoning_effort`, `previous_response_id`,
-/// `conversation`, `background` and the fields of the longest answer may occur once each, in any spelling: a body with
-/// two models is refused, because its next reader might take the other one. Deeper mistakes (an unknown escape in a
+/// `conversation`, `background` and the fields of the longest answer may occur once each, however they are escaped: a
+/// body with two models is refused, because its next reader might take the other one. So is a name that some readers
+/// take for one of these, such as `Model`. Deeper mistakes (an unknown escape in a
 /// message's text, two commas in a list) are not looked for: the provider answers to them, as it would without this
 /// crate. Decoding to [`Chat`] checks the grammar of the whole, and applies [`WireLimits`]. Fields that no other
 /// provider reads are not parsed further.
@@ -138,8 +139,10 @@ impl Wire {
             )
         };
         let object = Object::read(&body, &FIELDS).map_err(|broken| invalid(&broken))?;
-        if let Some(name) = object.twice() {
-            return Err(invalid(&format_args!("`{name}` is there twice")));
+        object.check_names().map_err(|problem| invalid(&problem))?;
+        let config = ["generationConfig", "generation_config"];
+        if dialect == Dialect::Gemini && config.iter().all(|name| object.field(name).is_some()) {
+            return Err(invalid(&"`generationConfig` is there twice"));
         }
         let head = |name| match object.field(name) {
             Some(field) => Some(&body[field.value.clone()]).filter(|value| *value != b"null"),

@@ -18,6 +18,8 @@ pub(crate) struct Object {
     pub(crate) is_empty: bool,
     /// True if a text further in begins like the marks of another provider's thoughts ([`crate::translate`]).
     pub(crate) is_marked: bool,
+    /// A field that was looked for and occurs under a name that only some readers take for it.
+    pub(crate) respelled: Option<&'static str>,
     fields: Vec<Field>,
 }
 
@@ -41,7 +43,7 @@ pub(crate) struct JsonError {
 impl Object {
     /// Reads an object, and looks for the fields of these names, in any spelling.
     pub(crate) fn read(json: &[u8], names: &[&'static str]) -> Result<Self, JsonError> {
-        Reader { json, at: 0, is_marked: false }.object(names)
+        Reader { json, at: 0, is_marked: false, respelled: None }.object(names)
     }
 
     /// Shifts the places into a body in which the object begins at `start`.
@@ -56,6 +58,21 @@ impl Object {
     /// Returns a field that was looked for and occurs more than once.
     pub(crate) fn twice(&self) -> Option<&'static str> {
         self.fields.iter().find(|field| field.is_twice).map(|field| field.name)
+    }
+
+    /// Checks that every reader finds the same fields of the names that were looked for.
+    ///
+    /// # Errors
+    ///
+    /// One of them occurs twice, or in another case.
+    pub(crate) fn check_names(&self) -> Result<(), String> {
+        if let Some(name) = self.twice() {
+            return Err(format!("`{name}` is there twice"));
+        }
+        match self.respelled {
+            Some(name) => Err(format!("`{name}` is there in other letters, which some servers take for it")),
+            None => Ok(()),
+        }
     }
 
     /// Returns a field that was looked for, if it is present.
@@ -75,6 +92,7 @@ struct Reader<'a> {
     json: &'a [u8],
     at: usize,
     is_marked: bool,
+    respelled: Option<&'static str>,
 }
 
 impl Reader<'_> {
@@ -88,7 +106,7 @@ impl Reader<'_> {
         let fields = if is_empty { Vec::new() } else { self.fields(names)? };
         self.at += 1;
         match self.after_space() {
-            None => Ok(Object { open, is_empty, is_marked: self.is_marked, fields }),
+            None => Ok(Object { open, is_empty, is_marked: self.is_marked, respelled: self.respelled, fields }),
             Some(_) => Err(self.broken("text after the object")),
         }
     }
@@ -138,13 +156,21 @@ impl Reader<'_> {
             return Ok(Some(name));
         }
         let is_plain = quoted.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\');
-        if is_plain {
-            return Ok(None);
-        }
-        match serde_json::from_slice::<JsonText<'_>>(quoted) {
-            Ok(JsonText(name)) => Ok(named(name.as_bytes())),
-            Err(_) => Err(JsonError { what: "a field's name is not a text", at: start }),
-        }
+        let decoded;
+        let spelled = if is_plain {
+            str::from_utf8(&quoted[1..quoted.len() - 1]).unwrap_or_default()
+        } else {
+            match serde_json::from_slice::<JsonText<'_>>(quoted) {
+                Ok(JsonText(name)) => decoded = name,
+                Err(_) => return Err(JsonError { what: "a field's name is not a text", at: start }),
+            }
+            if let Some(name) = named(decoded.as_bytes()) {
+                return Ok(Some(name));
+            }
+            &*decoded
+        };
+        self.respelled = self.respelled.or_else(|| names.iter().find(|name| is_like(spelled, name)).copied());
+        Ok(None)
     }
 
     /// Passes over a value.
@@ -192,6 +218,19 @@ impl Reader<'_> {
     fn broken(&self, what: &'static str) -> JsonError {
         JsonError { what, at: self.at }
     }
+}
+
+/// Returns true if some readers take a name for another one: Go's `encoding/json` and cJSON find a field in any case,
+/// by Unicode's simple folding the former, and the latter ends a name at a NUL.
+pub(crate) fn is_like(spelled: &str, name: &str) -> bool {
+    let spelled = spelled.split('\0').next().unwrap_or_default();
+    // No other letter folds to one of ASCII.
+    let folded = |letter: char| match letter {
+        'ſ' => 's',
+        '\u{212a}' => 'k',
+        letter => letter.to_ascii_lowercase(),
+    };
+    spelled.len() >= name.len() && spelled.chars().map(folded).eq(name.chars().map(folded))
 }
 
 /// A text; borrowed if it has no escapes.

@@ -33,6 +33,33 @@ fn a_field_that_may_be_there_once_is_refused_where_it_is_there_twice() {
 }
 
 #[test]
+fn a_field_under_a_name_that_some_readers_take_for_it_is_refused() {
+    for name in FIELDS {
+        let mut capital = name.to_owned();
+        capital[..1].make_ascii_uppercase();
+        // The two letters beyond ASCII that fold to one of it, in Go and by Unicode's table.
+        let folded = [name.replace('s', "\u{17f}"), name.replace('k', "\u{212a}")];
+        let escaped =
+            format!("{}\\u{:04x}", &name[..name.len() - 1], name.to_ascii_uppercase().as_bytes()[name.len() - 1]);
+        let ended = format!("{name}\\u0000x");
+        let others = [name.to_uppercase(), capital, escaped, ended].into_iter().chain(folded);
+        for other in others.filter(|other| other != name) {
+            for body in [format!(r#"{{"{other}":null}}"#), format!(r#"{{"{name}":null,"a":1,"{other}":2}}"#)] {
+                let error = Wire::new(Dialect::OpenAi, body.clone()).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{body}");
+                assert!(error.message().contains(&format!("`{name}`")), "{error}: {body}");
+            }
+        }
+    }
+    for other in ["models", "mode", "streams", "model_", "ſtr", "Modell", "\\u0000model", "topP", "safetySettings"] {
+        assert!(Wire::new(Dialect::OpenAi, format!(r#"{{"{other}":1}}"#)).is_ok(), "{other}");
+    }
+    assert!(Wire::new(Dialect::OpenAi, r#"{"metadata":{"Model":"m"},"messages":[{"Model":1}]}"#).is_ok());
+    let both = r#"{"generationConfig":{},"generation_config":{}}"#;
+    assert!(Wire::new(Dialect::Gemini, both).is_err() && Wire::new(Dialect::OpenAi, both).is_ok());
+}
+
+#[test]
 fn an_error_in_the_bytes_shows_none_of_them() {
     for bad in [r#""secret plans""#, r#"{"stream":"secret plans"}"#] {
         let error = Wire::new(Dialect::OpenAi, bad).unwrap_err();

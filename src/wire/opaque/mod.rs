@@ -135,9 +135,7 @@ impl OpaqueCall {
             LlmError::new(ErrorKind::InvalidRequest, format!("the body is no request for {path}: {what}"))
         };
         let object = Object::read(&body, &FIELDS).map_err(|broken| invalid(&broken))?;
-        if let Some(name) = object.twice() {
-            return Err(invalid(&format_args!("`{name}` is there twice")));
-        }
+        object.check_names().map_err(|problem| invalid(&problem))?;
         let value = |name| Some(&body[object.field(name)?.value.clone()]).filter(|value| *value != b"null");
         let model = value("model").map(serde_json::from_slice::<JsonText<'_>>).transpose();
         let model = model.map_err(|_| invalid(&"`model` must be a text"))?.map(|JsonText(model)| Arc::from(&*model));

@@ -15,6 +15,7 @@ fn a_body_that_is_no_request_is_refused_with_what_is_wrong() {
         (r#"{"model":1}"#, "`model` must be a text"),
         (r#"{"stream":"yes"}"#, "`stream` must be true or false"),
         (r#"{"model":"a","input":"x","mod\u0065l":"b"}"#, "`model` is there twice"),
+        (r#"{"model":"a","input":"x","MODEL":"b"}"#, "`model` is there in other letters"),
     ] {
         let error = OpaqueCall::json(Dialect::OpenAi, "/v1/embeddings", body).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidRequest);
