@@ -36,6 +36,7 @@ pub(crate) fn decode(body: RawJson<'_>, meter: &mut Meter<'_>) -> Result<Chat, L
     let fields = Object::read(body, BODY)?;
     let mut chat = Chat { model: fields.text("model")?, ..Chat::default() };
     chat.stream = fields.flag("stream").unwrap_or(false);
+    check_wishes(&fields)?;
     read_settings(&fields, &mut chat)?;
     let messages = fields.get("messages").filter(|list| is_list(list)).ok_or_else(|| bad("messages", "a list"))?;
     let length = count(messages);
@@ -58,6 +59,33 @@ pub(crate) fn decode(body: RawJson<'_>, meter: &mut Meter<'_>) -> Result<Chat, L
     let rest = provider_data::rest(body, if in_whole { &known } else { &known[..4] })?;
     chat.extra = Some(Extra::new(Dialect::Anthropic, rest.unwrap_or_else(Json::no_fields)));
     Ok(chat)
+}
+
+/// Checks that thinking and the output's form say what they are to be. Without that they would be as good as absent.
+fn check_wishes(body: &Object<'_>) -> Result<(), LlmError> {
+    if let Some(thinking) = body.object("thinking") {
+        let thinking = Object::read(thinking, &["type", "budget_tokens"])?;
+        match thinking.word("type").as_deref() {
+            Some("enabled") if thinking.number("budget_tokens")?.is_none() => {
+                return Err(bad("thinking.budget_tokens", "a whole number"));
+            }
+            Some(_) => {}
+            None => return Err(bad("thinking.type", "enabled, disabled or adaptive")),
+        }
+    }
+    let config = body.object("output_config").map(|config| Object::read(config, &["format"])).transpose()?;
+    let formats = [
+        ("output_config.format.schema", config.and_then(|config| config.object("format"))),
+        ("output_format.schema", body.object("output_format")),
+    ];
+    for (name, format) in formats {
+        if let Some(format) = format
+            && Object::read(format, &["schema"])?.object("schema").is_none()
+        {
+            return Err(bad(name, "an object"));
+        }
+    }
+    Ok(())
 }
 
 /// Decodes all but the conversation and the tools.
@@ -92,7 +120,7 @@ fn read_settings(body: &Object<'_>, chat: &mut Chat) -> Result<(), LlmError> {
     // `output_format` is its older place.
     let format = config.as_ref().and_then(|config| config.object("format")).or_else(|| body.object("output_format"));
     if let Some(format) = format {
-        // A format without a schema is a mistake, which the API explains better: no other kind of output exists here.
+        // No other kind of output exists here.
         let schema = Object::read(format, &["schema"])?.get("schema").filter(|schema| !is_null(schema)).map(Json::of);
         chat.output =
             schema.map(|schema| OutputSchema { name: "answer".to_owned(), schema: Some(schema), strict: true });

@@ -283,6 +283,7 @@ fn thinking(raw: RawJson<'_>) -> Result<Option<Thinking>, LlmError> {
     let level = thinking.either(&["thinkingLevel", "thinking_level"]).and_then(word);
     let budget = thinking.signed("thinkingBudget").or_else(|| thinking.signed("thinking_budget"));
     let shown = thinking.either(&["includeThoughts", "include_thoughts"]).is_some_and(|shown| shown.get() == "true");
+    let level = level.map(|level| level.to_ascii_uppercase());
     Ok(match (level.as_deref(), budget) {
         (Some("MINIMAL"), _) => Some(Thinking::Effort(Effort::Minimal)),
         (Some("LOW"), _) => Some(Thinking::Effort(Effort::Low)),

@@ -23,6 +23,8 @@ mod opaque;
 pub(crate) mod openai;
 pub(crate) mod provider_data;
 pub(crate) mod responses;
+mod shape;
+mod shapes;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tool_calls;
@@ -516,6 +518,7 @@ fn decode(dialect: Dialect, body: &[u8], limits: WireLimits, stop: &Stop) -> Res
             .with_source(error)
     })?;
     let mut meter = Meter::of(body, limits, stop)?;
+    shapes::of(dialect).check(json)?;
     match dialect {
         Dialect::Anthropic => anthropic::decode(json, &mut meter),
         Dialect::OpenAi => openai::decode(json, &mut meter),

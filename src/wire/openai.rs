@@ -143,7 +143,7 @@ fn tool_choice(raw: RawJson<'_>) -> Result<ToolChoice, LlmError> {
     name.map(ToolChoice::Named).ok_or_else(|| bad("tool_choice.function.name", "a text"))
 }
 
-/// Reads a number of tokens; servers of local models take -1 for no limit.
+/// Reads a number of tokens; servers of local models, and theirs alone, take -1 for no limit.
 fn limit(body: &Object<'_>, field: &str) -> Result<Option<u32>, LlmError> {
     match body.signed(field) {
         Some(..0) => Ok(None),

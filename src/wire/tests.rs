@@ -258,7 +258,7 @@ fn a_number_that_cannot_be_kept_is_refused_by_its_field() {
             "tools",
         ),
         (Dialect::Gemini, gemini(r#""safetySettings":[{"a":NUMBER}],"labels":{"a":"b"}"#), "safetySettings"),
-        (Dialect::Gemini, gemini(r#""generationConfig":{"speechConfig":NUMBER}"#), "generationConfig"),
+        (Dialect::Gemini, gemini(r#""generationConfig":{"speechConfig":{"a":NUMBER}}"#), "generationConfig"),
         (Dialect::Gemini, gemini(r#""tools":[{"googleSearch":{"a":NUMBER}}]"#), "googleSearch"),
         (Dialect::Gemini, gemini(r#""tools":[{"functionDeclarations":[{"name":"f","mark":NUMBER}]}]"#), "tools"),
         (

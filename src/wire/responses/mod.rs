@@ -158,7 +158,7 @@ fn read_settings(body: &Object<'_>, names: &ToolNames, chat: &mut Chat) -> Resul
     };
     chat.parallel_tool_calls = body.flag("parallel_tool_calls");
     chat.max_tokens = match body.signed("max_output_tokens") {
-        // Servers of local models take -1 for no limit.
+        // Servers of local models, and theirs alone, take -1 for no limit.
         Some(..0) => None,
         _ => body.number("max_output_tokens")?,
     };

@@ -223,8 +223,6 @@ fn settings_have_their_neutral_names() {
     assert_eq!((was.output, was.thinking, was.max_tokens), (chat.output, chat.thinking, chat.max_tokens));
     for (field, value, check) in [
         ("reasoning", json!({"effort": "none"}), (|chat| chat.thinking == Some(Thinking::Off)) as fn(&Chat) -> bool),
-        ("reasoning", json!({"effort": "one day"}), |chat| chat.thinking.is_none()),
-        ("max_output_tokens", json!(-1), |chat| chat.max_tokens.is_none()),
         ("text", json!({"format": {"type": "text"}}), |chat| chat.output.is_none()),
         ("text", json!({"format": {"type": "json_object"}}), |chat| chat.output.as_ref().unwrap().schema.is_none()),
         ("tool_choice", json!("required"), |chat| chat.tool_choice == Some(ToolChoice::Required)),
@@ -248,7 +246,7 @@ fn wrong_input_is_refused_by_name() {
         (json!({}), "input must be a text or a list"),
         (json!({"input": 7}), "input must be a text or a list"),
         (json!({"input": {"role": "user"}}), "input must be a text or a list"),
-        (json!({"input": ["hi"]}), "input.type must be a text"),
+        (json!({"input": ["hi"]}), "input must be a list of objects"),
         (json!({"input": [{"content": "hi"}]}), "input.type must be a text"),
         (
             json!({"input": [{"role": "tool", "content": "hi"}]}),
@@ -264,7 +262,9 @@ fn wrong_input_is_refused_by_name() {
         ),
         (json!({"input": "hi", "instructions": ["a"]}), "instructions must be a text"),
         (json!({"input": "hi", "tools": {}}), "tools must be a list"),
-        (json!({"input": "hi", "tools": [7]}), "tools.type must be a text"),
+        (json!({"input": "hi", "tools": [7]}), "tools must be a list of objects"),
+        (json!({"input": "hi", "reasoning": {"effort": "one day"}}), "reasoning.effort must be none, minimal"),
+        (json!({"input": "hi", "max_output_tokens": -1}), "max_output_tokens must be a whole number"),
         (json!({"input": "hi", "tools": [{"type": "function"}]}), "tools.name must be a text"),
         (json!({"input": "hi", "tools": [{"type": "namespace", "tools": []}]}), "tools.name must be a text"),
         (json!({"input": "hi", "tools": [{"type": "namespace", "name": "n"}]}), "tools.tools must be a list"),

@@ -9,6 +9,7 @@ mod models;
 mod replay;
 mod responses;
 mod rules;
+mod types;
 
 use std::{
     convert::Infallible,
