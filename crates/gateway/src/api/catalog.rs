@@ -9,7 +9,7 @@ use steadfast::{Chat, Dialect, ErrorKind, LlmError, LlmRequest, chat::Part, stor
 use steadfast_stack::{CallKind, Config, LanePool, OtherPaths, StackHandle};
 
 use super::{
-    GatewayState, conversation,
+    GatewayState, body_kind, conversation,
     gemini::{self, PathCall},
     inbound,
     keys::Key,
@@ -312,6 +312,9 @@ async fn counted(
     let (settings, key) = (gateway.lifecycle.current.load_full(), key.map(|Extension(key)| key));
     let options = RequestOptions::from_headers(&head.headers);
     if let Err(error) = options.check() {
+        return refusal::refuse(&error, dialect);
+    }
+    if let Err(error) = body_kind::of(&head.headers) {
         return refusal::refuse(&error, dialect);
     }
     let permit = key.as_ref().map_or(Ok(None), |key| {

@@ -30,11 +30,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     GatewayState,
     addresses::Deployment,
-    admission, conversation,
+    admission, body_kind, conversation,
     gemini::PathCall,
     inbound::{self, BodyError},
     keys::{self, Denial, Key},
     mark::{mark, marked},
+    named_models,
     ownership::AnswerIds,
     panic::{self, Panic},
     records::{Entry, Outcome, REQUEST_ID, Record},
@@ -125,6 +126,9 @@ pub(crate) fn answer<'a>(
     let (gateway, record) = (gateway.clone(), entry.record());
     let answering = async move {
         let settings = gateway.lifecycle.current.load_full();
+        if let Err(error) = body_kind::of(&headers) {
+            return fail(&entry, options.explain, &error, dialect);
+        }
         let body = match gateway.reader(&settings, key.as_ref()).read(&headers, body).await {
             Ok(body) => body,
             Err(error) => return body_failure(&entry, error, &settings, options.explain, dialect),
@@ -148,6 +152,14 @@ pub(crate) fn answer<'a>(
             };
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
             return deny(&entry, &denied, dialect);
+        }
+        if let Some(wire) = request.wire().filter(|_| key.as_ref().is_some_and(|key| key.is_for_some_models())) {
+            // Boxed: inline it would enlarge every request's future.
+            match Box::pin(named_models::check(key.as_ref(), wire.body())).await {
+                Ok(Ok(())) => {}
+                Ok(Err(denied)) => return deny(&entry, &denied, dialect),
+                Err(error) => return fail(&entry, options.explain, &error, dialect),
+            }
         }
         let mut ids = None;
         let request = match &key {

@@ -88,17 +88,18 @@ fn may_repeat(error: &LlmError, status: StatusCode) -> bool {
     }
 }
 
-/// The status that the caller has had for the same failure: a cause of the error.
+/// The status of an error that has not its kind's: that which the caller has had for the same failure, or that of a
+/// body's type. A cause of the error.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ToldBefore(pub(crate) StatusCode);
+pub(crate) struct FixedStatus(pub(crate) StatusCode);
 
-impl fmt::Display for ToldBefore {
+impl fmt::Display for FixedStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "told before with status {}", self.0.as_u16())
+        write!(f, "status {}", self.0.as_u16())
     }
 }
 
-impl std::error::Error for ToldBefore {}
+impl std::error::Error for FixedStatus {}
 
 /// Returns a function from a failure to its status in this dialect, for events and metrics.
 pub(crate) fn status_of(reader: Reader, dialect: Dialect) -> fn(&LlmError) -> StatusCode {
@@ -122,7 +123,7 @@ fn status_and_body(error: &LlmError, dialect: Dialect, reader: Reader) -> (Statu
     let error = &error.for_reader(reader);
     let (status, body) = encode_error(error, dialect);
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
-    if let Some(ToldBefore(status)) = source {
+    if let Some(FixedStatus(status)) = source {
         return (*status, body);
     }
     if error.reached_limit() == Some(&ReachedLimit::Memory) {

@@ -208,7 +208,7 @@ async fn mistakes_are_refused_in_googles_words() {
         (json!({"contents": 7}), "contents must be a list"),
         (json!({"contents": [7]}), "contents must be a list of objects"),
         (json!({"contents": [{"parts": 7}]}), "contents.parts must be a list"),
-        (json!({"contents": [{"role": "user", "parts": [{"text": 7}]}]}), "no content"),
+        (json!({"contents": [{"role": "user", "parts": [{"text": 7}]}]}), "contents.parts.text must be a text"),
         (json!({"messages": [{"role": "user", "content": "hello"}]}), "contents must be a list"),
         (json!("hello"), "not a request of the gemini dialect"),
     ];

@@ -29,6 +29,7 @@ mod nesting;
 mod ownership;
 mod panics;
 mod protocols;
+mod readers;
 mod refusals;
 mod repeats;
 mod responses;

@@ -542,6 +542,11 @@ impl Key {
         self.models.as_deref()
     }
 
+    /// Returns true if there are models that the key is not for.
+    pub(crate) fn is_for_some_models(&self) -> bool {
+        self.models.is_some()
+    }
+
     /// Checks that the key is for this model.
     pub(crate) fn model(&self, named: Option<&str>) -> Result<(), Denial> {
         let Some(allowed) = &self.models else { return Ok(()) };

@@ -1,8 +1,6 @@
 //! The lane of paths that are no conversation, such as `/v1/embeddings`. Their bytes pass as they are, through the same
 //! layers as conversations: deadline, caps, places of the feature, circuits, retries, records.
 
-mod form;
-mod form_rest;
 mod paths;
 
 use std::sync::Arc;
@@ -21,12 +19,14 @@ use steadfast_stack::CallKind;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::paths::{Call, call_at, is_of_lane, served};
-use self::{form::Form, form_rest::FormRest};
 use super::{
     GatewayState,
     addresses::Deployment,
     admission::admit_bytes,
+    body_kind::{self, BodyKind},
+    form::{self, Form, FormRest},
     keys::{self, Key},
+    named_models,
     ownership::{AnswerIds, NotedBody},
     panic,
     pipeline::{
@@ -72,8 +72,12 @@ pub(crate) fn answer<'a>(
     let (gateway, record, is_coheres) = (gateway.clone(), entry.record(), call.is_coheres());
     let answering = async move {
         let settings = gateway.lifecycle.current.load_full();
+        let is_form = match body_kind::of(&headers) {
+            Ok(kind) => kind != BodyKind::Json,
+            Err(error) => return fail(&entry, options.explain, &error, dialect),
+        };
         let reader = gateway.reader(&settings, key.as_ref());
-        let read = match form::is_form(headers.get(header::CONTENT_TYPE)).then(|| upload::announced(&headers)) {
+        let read = match is_form.then(|| upload::announced(&headers)) {
             Some(Err(error)) => return fail(&entry, options.explain, &error, dialect),
             Some(Ok(_)) => reader.read_beginning(&headers, body).await,
             None => reader.read(&headers, body).await.map(|body| (body, None)),
@@ -104,6 +108,11 @@ pub(crate) fn answer<'a>(
         let ids = ownership.filter(|_| call.kind == CallKind::Other);
         let mut ids = ids.map(|ownership| AnswerIds::new(ownership, call.scope(), true));
         let failure = rest.as_ref().map(FormRest::failure);
+        let is_unread = !is_form && content_type.is_some_and(|content_type| !is_json(content_type, call.kind));
+        if is_unread && key.as_ref().is_some_and(|key| key.is_for_some_models()) {
+            let error = body_kind::unsupported("this key is for some models alone: name one in a body of JSON");
+            return fail(&entry, options.explain, &error, dialect);
+        }
         let request = prepared(&gateway, &call, &headers, extensions.get(), body, rest);
         let request = request.and_then(|request| options.apply(request));
         let space = gateway.memory.answers(key.as_ref().map(|key| &key.memory));
@@ -116,6 +125,13 @@ pub(crate) fn answer<'a>(
         };
         if let Some(Err(denied)) = key.as_ref().map(|key| key.model(request.model())) {
             return deny(&entry, &denied, dialect);
+        }
+        if let Some(body) = request.opaque().map(OpaqueCall::body).filter(|_| !is_form) {
+            match named_models::check(key.as_ref(), body).await {
+                Ok(Ok(())) => {}
+                Ok(Err(denied)) => return deny(&entry, &denied, dialect),
+                Err(error) => return fail(&entry, options.explain, &error, dialect),
+            }
         }
         let model: Option<Arc<str>> = request.model().map(Into::into);
         entry.set_request(model.as_ref(), options.feature.take(), request.is_stream());
@@ -219,8 +235,14 @@ fn prepared(
 
 /// Returns true if a body is read as JSON: unless it is a form, or of a path and a type that the gateway does not know.
 fn is_json(content_type: &HeaderValue, kind: CallKind) -> bool {
-    !form::is_form(Some(content_type))
-        && (kind != CallKind::Other || form::is_of_type(content_type, "application/json"))
+    !form::is_form(Some(content_type)) && (kind != CallKind::Other || is_of_json(content_type))
+}
+
+/// Returns true for a content type of JSON.
+fn is_of_json(content_type: &HeaderValue) -> bool {
+    let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let essence = essence.to_ascii_lowercase();
+    matches!(&*essence, b"application/json" | b"text/json") || essence.ends_with(b"+json")
 }
 
 /// Returns the unit by which a call of a kind is billed, unless its answer reports tokens.

@@ -7,7 +7,7 @@ use steadfast::{ErrorKind, LlmError};
 use tokio::time::Instant;
 
 use super::{ANSWERS_FOR, WAIT};
-use crate::api::refusal::ToldBefore;
+use crate::api::refusal::FixedStatus;
 
 /// The life of a note after its last failure.
 pub(super) const LIFE: Duration = Duration::from_secs(60);
@@ -79,7 +79,7 @@ impl Failure {
         let name = self.kind.name();
         let message = format!("the same request has just failed ({name}) as often as its client repeats it");
         let wait = self.rests_until.saturating_duration_since(now).clamp(WAIT, ANSWERS_FOR);
-        LlmError::new(self.kind, message).with_retry_after(wait).with_source(ToldBefore(self.status))
+        LlmError::new(self.kind, message).with_retry_after(wait).with_source(FixedStatus(self.status))
     }
 }
 

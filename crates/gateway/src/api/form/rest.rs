@@ -9,11 +9,13 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::HeaderValue;
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyDataStream;
 use steadfast::{ErrorKind, LlmError};
 
-use super::form::{Form, FormReader};
+use super::{Form, FormReader};
 use crate::{
     api::{
         inbound::BodyError,
@@ -22,8 +24,22 @@ use crate::{
     limits::Settings,
 };
 
+/// Returns a form whose beginning was read. It ends with an error where the rest is no part of it, or names an object
+/// late.
+pub(in crate::api) fn checked(mut reader: FormReader, beginning: Bytes, rest: Option<Body>) -> Body {
+    let Some(rest) = rest else { return beginning.into() };
+    reader.close();
+    let first = stream::once(async { Ok(beginning) });
+    let pieces = BodyDataStream::new(rest).map(move |piece| {
+        let piece = piece?;
+        reader.push(&piece).map_err(axum::Error::new)?;
+        Ok::<_, axum::Error>(piece)
+    });
+    Body::from_stream(first.chain(pieces))
+}
+
 /// The rest of a form. It ends with an error where the form is no form, names its model late, or stops coming.
-pub(super) struct FormRest {
+pub(in crate::api) struct FormRest {
     inner: Limited<Body>,
     reader: FormReader,
     settings: Arc<Settings>,
@@ -36,7 +52,7 @@ impl FormRest {
     /// # Errors
     ///
     /// The beginning is invalid, or has no model.
-    pub(super) fn new(
+    pub(in crate::api) fn new(
         content_type: &HeaderValue,
         beginning: &Bytes,
         rest: Body,
@@ -63,17 +79,17 @@ impl FormRest {
     }
 
     /// The fields of the beginning.
-    pub(super) fn form(&self) -> &Form {
+    pub(in crate::api) fn form(&self) -> &Form {
         self.reader.form()
     }
 
     /// The time for the form and the head of its answer.
-    pub(super) fn limit(&self) -> Duration {
+    pub(in crate::api) fn limit(&self) -> Duration {
         self.limit
     }
 
     /// Returns the place of the error of the caller's body, once there is one.
-    pub(super) fn failure(&self) -> Arc<OnceLock<BodyError>> {
+    pub(in crate::api) fn failure(&self) -> Arc<OnceLock<BodyError>> {
         self.inner.failure()
     }
 }

@@ -1,0 +1,105 @@
+//! The kind of a request's body: JSON or a form.
+//!
+//! The content type is the sender's own word, and servers differ in what they make of it. So whatever is no form is read
+//! as JSON, and a provider gets it as JSON.
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use steadfast::{ErrorKind, LlmError};
+
+use super::{form, refusal::FixedStatus};
+
+/// The kind of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyKind<'a> {
+    Json,
+    /// A form of this content type.
+    Form(&'a HeaderValue),
+}
+
+/// Returns the kind of a body.
+///
+/// # Errors
+///
+/// The body is compressed, or its head names two types.
+pub(super) fn of(headers: &HeaderMap) -> Result<BodyKind<'_>, LlmError> {
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(|encoding| !is_identity(encoding)) {
+        return Err(unsupported("the body is compressed (`Content-Encoding`): send it as it is"));
+    }
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let Some(first) = types.next() else { return Ok(BodyKind::Json) };
+    let is_form = form::is_form(Some(first));
+    // Some clients write the same type twice. A form's boundary may have a comma.
+    let of_line =
+        |line: &HeaderValue| -> Vec<Vec<u8>> { line.as_bytes().split(|byte| *byte == b',').map(essence).collect() };
+    let is_one = match is_form {
+        true => types.next().is_none(),
+        false => {
+            let wanted = essence(first.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default());
+            of_line(first).into_iter().chain(types.flat_map(of_line)).all(|kind| kind == wanted)
+        }
+    };
+    match (is_one, is_form) {
+        (false, _) => Err(unsupported("the body has two types (`Content-Type`): name one")),
+        (true, true) => Ok(BodyKind::Form(first)),
+        (true, false) => Ok(BodyKind::Json),
+    }
+}
+
+/// Returns the error for a body of a type that the path does not take.
+pub(super) fn unsupported(problem: &str) -> LlmError {
+    LlmError::new(ErrorKind::InvalidRequest, problem.to_owned())
+        .with_source(FixedStatus(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+}
+
+/// Returns a content type without its parameters.
+fn essence(kind: &[u8]) -> Vec<u8> {
+    kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase()
+}
+
+fn is_identity(encoding: &HeaderValue) -> bool {
+    let encoding = encoding.as_bytes().trim_ascii();
+    encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(lines: &[(&'static str, &'static str)]) -> Option<bool> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        of(&headers).ok().map(|kind| kind != BodyKind::Json)
+    }
+
+    #[test]
+    fn a_body_is_json_or_a_form_and_has_one_type() {
+        const TYPE: &str = "content-type";
+        const JSON: Option<bool> = Some(false);
+        for (lines, expected) in [
+            (&[][..], JSON),
+            (&[(TYPE, "application/json")], JSON),
+            (&[(TYPE, "application/json; charset=utf-8")], JSON),
+            (&[(TYPE, "text/plain")], JSON),
+            (&[(TYPE, "application/vnd.api+json")], JSON),
+            (&[(TYPE, "application/octet-stream")], JSON),
+            (&[(TYPE, "application/x-www-form-urlencoded")], JSON),
+            (&[(TYPE, "application/json, application/json")], JSON),
+            (&[(TYPE, "application/json"), (TYPE, "Application/JSON; charset=utf-8")], JSON),
+            (&[(TYPE, "multipart/form-data; boundary=b")], Some(true)),
+            (&[(TYPE, "Multipart/Form-Data; boundary=\"a,b\"")], Some(true)),
+            (&[(TYPE, "text/plain, application/json")], None),
+            (&[(TYPE, "application/json, multipart/form-data; boundary=b")], None),
+            (&[(TYPE, "application/json"), (TYPE, "multipart/form-data; boundary=b")], None),
+            (&[(TYPE, "multipart/form-data; boundary=b"), (TYPE, "application/json")], None),
+            (&[(TYPE, "multipart/form-data; boundary=b"), (TYPE, "multipart/form-data; boundary=b")], None),
+            (&[("content-encoding", "gzip")], None),
+            (&[("content-encoding", "identity"), ("content-encoding", "zstd")], None),
+            (&[("content-encoding", "Identity")], JSON),
+            (&[("content-encoding", "")], JSON),
+        ] {
+            assert_eq!(kind(lines), expected, "{lines:?}");
+        }
+    }
+}
