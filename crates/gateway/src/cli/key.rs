@@ -9,7 +9,8 @@ use super::Failure;
 
 /// Make a new key for a caller of the gateway, and the entry for the file of keys
 ///
-/// Prints the key once and stores it nowhere.
+/// Prints the key once and stores it nowhere. All that is kept of a key's requests belongs to its name, so that a new
+/// team takes a new name.
 #[derive(Args, Debug)]
 pub(crate) struct Key {
     /// The caller's name, for logs and records
@@ -30,9 +31,11 @@ impl Key {
             std::io::stdout().lock(),
             "The key, which is not shown again:\n\n  {secret}\n\nIts entry in the file for `serve --keys FILE`. It may \
              have more: features, models, requests_per_minute,\ntokens_per_minute, concurrency, \
-             budget: {{ usd: 50, period: day }}, expires: 2027-01-01, admin: true,\nhandoff: true, objects: false, pass_through: true. Put them before the \
-             hash, and `...` on the last line of the file, so that a file that is read\nwhile it is written gives no \
-             key more than it is to have.\n\nkeys:\n  - name: {name}\n    hash: {hash}\n"
+             budget: {{ usd: 50, period: day }}, expires: 2027-01-01, admin: true,\nhandoff: true, \
+             objects: false, pass_through: true. Put them before the hash, and `...` on the last line\nof the file, so \
+             that a file that is read while it is written gives no key more than it is to have.\n\n\
+             Kept responses, objects, tasks and spending belong to the name: \
+             a name that another team has had shows theirs.\n\nkeys:\n  - name: {name}\n    hash: {hash}\n"
         )?;
         Ok(())
     }

@@ -97,7 +97,6 @@ pub(crate) fn answer<'a>(
         if let Some(ownership) = &ownership {
             let names = call.names(uri.query());
             // A form's file may be JSON, and is data.
-            let is_form = form::is_form(headers.get(header::CONTENT_TYPE));
             let json = if is_form { Bytes::new() } else { body.clone() };
             let admitted = admit_bytes(ownership, call.scope(), dialect, names, json).await;
             if let Err(error) = admitted {
