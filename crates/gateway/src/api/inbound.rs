@@ -142,6 +142,21 @@ impl BodyReader<'_> {
         Ok((read, (!is_whole).then_some(body)))
     }
 
+    /// Reads the beginning of a body that streams on. Returns what is still to come.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`read`](Self::read), except for the size.
+    pub(crate) async fn read_first(
+        self,
+        headers: &HeaderMap,
+        mut body: Body,
+    ) -> Result<(Bytes, Option<Body>), BodyError> {
+        let announced = announced(headers).filter(|length| *length <= BEGINNING);
+        let (read, is_whole) = self.read_up_to(BEGINNING, announced, &mut body).await?;
+        Ok((read, (!is_whole).then_some(body)))
+    }
+
     /// Reads a body until its end, or until more than `most` bytes are there. Returns true for the end.
     async fn read_up_to(
         &self,

@@ -35,9 +35,12 @@ pub(crate) use self::paths::KINDS;
 pub(crate) use self::paths::{ObjectCall, SERVED};
 use super::{
     Catalog, GatewayState,
+    body_kind::{self, BodyKind},
+    form::{self, FormReader},
     inbound::BodyError,
     keys::Key,
-    ownership::{AnswerIds, Names, NotedBody, Ownership, Scope, not_found, store_failure, unknown},
+    named_models,
+    ownership::{AnswerIds, Names, NotedBody, Ownership, Scope, is_id, not_found, store_failure, unknown},
     panic,
     pipeline::{
         ConnectionContext, admit, body_failure, copy_headers, counted, deny, deny_at_door, fail, immediate,
@@ -130,13 +133,33 @@ pub(crate) fn answer<'a>(
             query: &query,
             space: &space,
         };
-        let sent = if is_json(&headers) {
-            match gateway.reader(&settings, key.as_ref()).read(&headers, body).await {
-                Ok(json) => Sent::Json(json),
-                Err(error) => return body_failure(&entry, error, &settings, explain, dialect),
+        if let Err(error) = options.check() {
+            return failed(&error);
+        }
+        let reader = gateway.reader(&settings, key.as_ref());
+        let sent = match body_kind::of(&headers) {
+            Ok(BodyKind::Form(kind)) if method == Method::POST => {
+                if !call.takes_forms() {
+                    return failed(&body_kind::unsupported("this path takes JSON, and no form"));
+                }
+                if exchange.ownership.is_some() {
+                    match reader.read_first(&headers, body).await {
+                        Ok((beginning, rest)) => Sent::form(&call, kind, beginning, rest),
+                        Err(error) => return body_failure(&entry, error, &settings, explain, dialect),
+                    }
+                } else {
+                    Ok(Sent::Upload(body, Vec::new()))
+                }
             }
-        } else {
-            Sent::Upload(body)
+            Ok(_) => match reader.read(&headers, body).await {
+                Ok(json) => Ok(Sent::Json(json)),
+                Err(error) => return body_failure(&entry, error, &settings, explain, dialect),
+            },
+            Err(error) => return failed(&error),
+        };
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(error) => return failed(&error),
         };
         let named = match names(&call, &query, &sent) {
             Ok(named) => named,
@@ -145,6 +168,13 @@ pub(crate) fn answer<'a>(
         let may = |key: &Arc<Key>| named.models.iter().try_for_each(|model| key.model(Some(model)));
         if let Some(Err(denied)) = key.as_ref().map(may) {
             return deny(&entry, &denied, dialect);
+        }
+        if let Sent::Json(json) = &sent {
+            match named_models::check(key.as_ref(), json).await {
+                Ok(Ok(())) => {}
+                Ok(Err(denied)) => return deny(&entry, &denied, dialect),
+                Err(error) => return failed(&error),
+            }
         }
         let tier = match exchange.tier(&named, feature.as_deref()).await {
             Ok(tier) => tier,
@@ -194,7 +224,25 @@ pub(crate) fn answer<'a>(
 enum Sent {
     /// JSON, or nothing.
     Json(Bytes),
-    Upload(Body),
+    /// A form, and the ids in its fields.
+    Upload(Body, Vec<String>),
+}
+
+impl Sent {
+    /// Reads the beginning of a form, which has the fields that name objects.
+    ///
+    /// # Errors
+    ///
+    /// The beginning is invalid.
+    fn form(call: &ObjectCall, kind: &HeaderValue, beginning: Bytes, rest: Option<Body>) -> Result<Self, LlmError> {
+        let mut form = FormReader::new(kind)?.of_objects();
+        form.push(&beginning)?;
+        if rest.is_none() {
+            form.finish()?;
+        }
+        let ids = form.form().ids.iter().filter(|id| is_id(Scope::Object(call.dialect), id)).cloned().collect();
+        Ok(Self::Upload(form::checked(form, beginning, rest), ids))
+    }
 }
 
 /// The parameters by which a list begins behind or before an object, whatever the form of its id.
@@ -216,6 +264,9 @@ fn names(call: &ObjectCall, query: &str, sent: &Sent) -> Result<Names, LlmError>
         }
         _ => Names::default(),
     };
+    if let Sent::Upload(_, of_form) = sent {
+        names.ids.extend(of_form.iter().cloned());
+    }
     names.ids.extend(call.ids().map(str::to_owned));
     for [name, value] in pairs_of(query).map_err(invalid)? {
         names.add(scope, &name, &value);
@@ -389,8 +440,14 @@ impl Exchange<'_> {
             own.extend(headers.get(&name).map(|value| (name, value.clone())));
         }
         let body = match sent {
-            Sent::Json(json) => StreamedBody::new(Full::new(json).map_err(|never| match never {})),
-            Sent::Upload(body) => {
+            Sent::Json(json) => {
+                if !json.is_empty() {
+                    // As it was read, whatever its sender calls it.
+                    own.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                }
+                StreamedBody::new(Full::new(json).map_err(|never| match never {}))
+            }
+            Sent::Upload(body, _) => {
                 let length = announced(headers).map_err(Failure::Error)?.unwrap_or(MAX_UPLOAD);
                 let announcement = headers.get(header::CONTENT_LENGTH);
                 own.extend(announcement.map(|length| (header::CONTENT_LENGTH, length.clone())));

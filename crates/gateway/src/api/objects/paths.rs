@@ -66,6 +66,12 @@ impl ObjectCall {
         self.dialect
     }
 
+    /// Returns true for a path that takes a file in a form.
+    pub(super) fn takes_forms(&self) -> bool {
+        let parts: Vec<&str> = self.path.split('/').skip(1).collect();
+        matches!(&parts[..], ["files"] | ["uploads", _, "parts"] | ["containers", _, "files"])
+    }
+
     /// Returns the request that a path and its headers are, if it is one for objects.
     pub(crate) fn at(path: &str, headers: &HeaderMap) -> Option<Self> {
         let path = path.strip_prefix("/v1").filter(|path| path.starts_with('/'))?;
@@ -137,6 +143,17 @@ mod tests {
             assert_eq!(at(path, &none), expected, "{path}");
         }
         assert_eq!(at("/v1/files", &of_anthropics), Some((Dialect::Anthropic, None, false)));
+        for (path, takes_forms) in [
+            ("/v1/files", true),
+            ("/v1/uploads/upload_1/parts", true),
+            ("/v1/containers/cntr_1/files", true),
+            ("/v1/files/file-1", false),
+            ("/v1/containers", false),
+            ("/v1/vector_stores/vs_1/files", false),
+            ("/v1/assistants", false),
+        ] {
+            assert_eq!(ObjectCall::at(path, &none).unwrap().takes_forms(), takes_forms, "{path}");
+        }
         assert!(ObjectCall::at("/v1/files/f/content", &none).unwrap().is_content);
         assert!(!ObjectCall::at("/v1/files/content", &none).unwrap().is_content);
     }

@@ -25,6 +25,7 @@ struct World {
     gateway: Served,
 }
 
+const FORM: &str = "multipart/form-data; boundary=x";
 const KEYS: [(&str, &str); 2] = [("one", "sk-one"), ("two", "sk-two")];
 
 fn entries() -> String {
@@ -55,7 +56,7 @@ impl World {
 
     /// Sends a request, with a key of the gateway's.
     async fn ask(&self, request: &str, key: &str, body: &str) -> (u16, String) {
-        let kind = if body.starts_with('{') || body.is_empty() { "application/json" } else { "multipart/form-data" };
+        let kind = if body.starts_with('{') || body.is_empty() { "application/json" } else { FORM };
         let length = body.len();
         let head = format!(
             "{request} HTTP/1.1\r\nhost: g\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
@@ -194,6 +195,68 @@ async fn no_caller_sees_the_objects_of_another() {
     assert_eq!(world.ask("PUT /v1/files", "sk-one", "").await.0, 405);
     let (status, wrong) = world.ask("POST /v1/batches", "sk-one", "{\"input_file_id\":").await;
     assert!(status == 400 && message(&wrong).contains("no JSON"), "{wrong}");
+}
+
+/// The sender's own word for a body's type decides nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_is_looked_at_whatever_its_body_is_called() {
+    let world = World::start("", true).await;
+    let own = id(&world.make("POST /v1/files", "sk-one", "--x--").await);
+    let others = id(&world.make("POST /v1/files", "sk-two", "--x--").await);
+    let store = id(&world.make("POST /v1/vector_stores", "sk-one", &json!({ "file_ids": [own] }).to_string()).await);
+    let send = async |path: &str, lines: &str, body: &str| {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: g\r\nconnection: close\r\nauthorization: Bearer sk-one\r\n");
+        let request = format!("{head}content-length: {}\r\n{lines}\r\n\r\n{body}", body.len());
+        world.raw(request.as_bytes()).await
+    };
+    let into = format!("/v1/vector_stores/{store}/files");
+    let json = |id: &str| json!({ "file_id": id }).to_string();
+    for kind in [
+        "application/json",
+        "application/json; charset=utf-16",
+        "application/vnd.api+json",
+        "application/json-seq",
+        "text/json",
+        "text/plain",
+        "text/plain;charset=UTF-8",
+        "application/x-www-form-urlencoded",
+        "application/octet-stream",
+        "image/png",
+        "x",
+        "",
+    ] {
+        let calls = world.main.calls();
+        let line = format!("content-type: {kind}");
+        let (status, refused) = send(&into, &line, &json(&others)).await;
+        assert_eq!((status, world.main.calls()), (404, calls), "{kind}: {refused}");
+        assert!(message(&refused).contains("no object of this key has this id"), "{kind}: {refused}");
+        assert_eq!(send(&into, &line, &json(&own)).await.0, 200, "{kind}");
+    }
+    let field =
+        |name: &str, value: &str| format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+    let file = "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nlines\r\n";
+    let form = format!("content-type: {FORM}");
+    let calls = world.main.calls();
+    for (path, lines, body, expected) in [
+        (&*into, &*form, field("file_id", &others) + "--x--", 415),
+        ("/v1/assistants", &*form, field("model", "gpt-4o") + "--x--", 415),
+        (&*into, "content-type: text/plain, application/json", json(&own), 415),
+        (&*into, "content-type: application/json\r\ncontent-type: text/plain", json(&own), 415),
+        (&*into, "content-type: application/json\r\ncontent-encoding: gzip", json(&own), 415),
+        ("/v1/files", "content-type: text/plain", "lines".to_owned(), 400),
+        ("/v1/files", "content-type: multipart/form-data", "--x--".to_owned(), 400),
+        ("/v1/files", "content-type: multipart/form-data; boundary=x; boundary=y", "--x--".to_owned(), 400),
+        ("/v1/files", &*form, field("file_id", &others) + file + "--x--", 404),
+        ("/v1/files", &*form, file.to_owned() + &field("FILE_IDS[]", &others) + "--x--", 404),
+        ("/v1/files", &*form, file.replace("; name", "; name=\"x\"; name") + "--x--", 400),
+        ("/v1/files", &*form, file.to_owned(), 400),
+        ("/v1/vector_stores", "x-steadfast-feature: B\u{fc}ro", json(&own), 400),
+    ] {
+        let (status, refused) = send(path, lines, &body).await;
+        assert_eq!((status, world.main.calls()), (expected, calls.clone()), "{path} {lines} {body}: {refused}");
+    }
+    let uploaded = field("purpose", "batch") + &field("user_id", "me") + file + "--x--\r\n";
+    assert_eq!(send("/v1/files", &form, &uploaded).await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
