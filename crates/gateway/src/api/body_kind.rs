@@ -1,7 +1,7 @@
 //! The kind of a request's body: JSON or a form.
 //!
-//! The content type is the sender's own word, and servers differ in what they make of it. So whatever is no form is read
-//! as JSON, and a provider gets it as JSON.
+//! The content type is the sender's own word, and servers differ in what they make of it. So whatever is no form is
+//! read as JSON, and a provider gets it as JSON.
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use steadfast::{ErrorKind, LlmError};

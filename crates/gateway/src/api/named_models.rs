@@ -1,7 +1,7 @@
 //! The models that a request's body names beside its own: for a key that is for some models alone.
 //!
-//! Gateways and providers take further names: OpenRouter's `models` and `route`, LiteLLM's `fallbacks` and `extra_body`, a
-//! hosted tool's own `model`, the `params` of a batch's requests. Each is one that the key must be for.
+//! Gateways and providers take further names: OpenRouter's `models` and `route`, LiteLLM's `fallbacks` and
+//! `extra_body`, a hosted tool's own `model`, the `params` of a batch's requests. Each is one that the key must be for.
 
 use std::{fmt, sync::Arc};
 
