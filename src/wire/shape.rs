@@ -31,9 +31,9 @@ pub(super) enum Shape {
     Object(Fields),
     /// An object whose field `type` says which fields are known. Without it the first type counts.
     Tagged(&'static [(&'static str, Fields)]),
-    List(&'static Shape),
+    List(&'static Self),
     /// The first of these that has the value's JSON type.
-    Either(&'static [Shape]),
+    Either(&'static [Self]),
 }
 
 /// The known fields of an object. A name in `camelCase` stands for its form in `snake_case` too.

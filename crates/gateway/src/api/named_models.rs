@@ -142,7 +142,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
             };
             if let Some(chooser) = chooser.filter(|_| self.within == Within::Settings) {
                 let is_set = map.next_value::<Option<IgnoredAny>>()?.is_some();
-                self.named.chooser = self.named.chooser.or(is_set.then_some(chooser));
+                self.named.chooser = self.named.chooser.or_else(|| is_set.then_some(chooser));
                 continue;
             }
             map.next_value_seed(Walk { named: &mut *self.named, within })?;
