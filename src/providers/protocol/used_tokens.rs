@@ -34,7 +34,7 @@ const HIDDEN_OUTPUT: u64 = 1024;
 /// The bytes of the longest token. The vocabularies in use have runs of some hundred spaces.
 const LONGEST_TOKEN: u64 = 256;
 /// The tokens of a prompt of which none at all is an error.
-const PLENTY: u64 = 64;
+const PLENTY: u64 = 256;
 
 /// The amount of an answer that has come.
 #[derive(Clone, Copy, Debug, Default)]
