@@ -21,6 +21,19 @@ pub(super) fn is_said(status: StatusCode, facts: &ErrorBody) -> bool {
     numbered || facts.consists_of(&MESSAGE)
 }
 
+/// Returns true if a request asks for more than the rest of a balance covers. It fails alone, for the account serves
+/// smaller ones. To believe these words closes nobody off, so that a part of the message is enough.
+pub(super) fn is_one_requests(status: StatusCode, facts: &ErrorBody) -> bool {
+    let affords = facts.message.split_once("can only afford ").is_some_and(|(_, rest)| !rest.starts_with('0'));
+    match status.as_u16() {
+        // The same words with a zero say that nothing is left.
+        402 | 403 if is_said(status, facts) => false,
+        402 => affords || facts.consists_of(&MORE_THAN_IS_LEFT),
+        403 => facts.consists_of(&MORE_THAN_IS_LEFT),
+        _ => false,
+    }
+}
+
 const NAMES: [&str; 20] = [
     // OpenAI, and servers of its protocol.
     "insufficient_quota",
@@ -120,7 +133,7 @@ const MESSAGE: KnownMessage = KnownMessage {
 };
 
 /// A request for more than the rest of a balance covers. The account serves smaller ones.
-pub(super) const MORE_THAN_IS_LEFT: KnownMessage = KnownMessage {
+const MORE_THAN_IS_LEFT: KnownMessage = KnownMessage {
     first: &[
         "this request requires more credits or fewer max_tokens you requested up to # tokens but can only afford #",
         "prompt tokens limit exceeded # > #",
@@ -298,10 +311,14 @@ mod tests {
         for message in [
             "This request requires more credits, or fewer max_tokens. You requested up to 64000 tokens, but can only afford 1200",
             "This request requires more credits, or fewer max_tokens. You requested up to 65536 tokens, but can only afford 3395. To increase, visit https://openrouter.ai/settings/credits and upgrade to a paid account",
+            "This request requires more credits, or fewer max_tokens. You requested up to 64000 tokens, but can only afford 1200. See https://openrouter.ai/docs",
             "Prompt tokens limit exceeded: 230799 > 91442. To increase, visit https://openrouter.ai/settings/keys and create a key with a higher monthly limit",
         ] {
             let body = json!({"error": {"message": message, "code": 402, "metadata": {"provider_name": null}}});
-            assert_eq!(kind_of(Dialect::OpenAi, 402, &body), ErrorKind::TooLarge, "{message}");
+            let named = json!({"type": "error", "error": {"message": message, "type": "billing_error"}});
+            for (dialect, body) in SPOKEN.into_iter().flat_map(|dialect| [(dialect, &body), (dialect, &named)]) {
+                assert_eq!(kind_of(dialect, 402, body), ErrorKind::TooLarge, "{dialect:?} {message}");
+            }
         }
     }
 }

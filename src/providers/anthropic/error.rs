@@ -12,6 +12,9 @@ use crate::{
 /// Classifies an error: by its exact code, then its type, then (if the types are too coarse) a message that is known as
 /// a whole, then the status.
 pub(super) fn classify(status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind {
+    if used_up::is_one_requests(status, facts) {
+        return ErrorKind::TooLarge;
+    }
     match facts.code.as_deref() {
         // From a gateway of ours: Anthropic itself uses words.
         Some("context_length_exceeded") => return ErrorKind::ContextLength,

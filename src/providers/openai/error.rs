@@ -10,6 +10,9 @@ use super::sentences::{BAD_KEY, CONTEXT, NO_MODEL, OVER_TPM, OVERLOADED, POLICY,
 /// Classifies an error of OpenAI's or a compatible server's: by code, then type, then a message that is known as a
 /// whole, then the status.
 pub(in crate::providers) fn classify(status: StatusCode, facts: &ErrorBody) -> ErrorKind {
+    if used_up::is_one_requests(status, facts) {
+        return ErrorKind::TooLarge;
+    }
     by_name(status, facts).or_else(|| by_text(status, facts)).unwrap_or_else(|| by_status(status, facts))
 }
 
@@ -90,7 +93,6 @@ fn by_text(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
         400 if facts.consists_of(&BAD_KEY) => Some(ErrorKind::Auth),
         400 if facts.consists_of(&NO_MODEL) => Some(ErrorKind::NotFound),
         _ if used_up::is_said(status, facts) => Some(ErrorKind::QuotaExhausted),
-        402 | 403 if facts.consists_of(&used_up::MORE_THAN_IS_LEFT) => Some(ErrorKind::TooLarge),
         429 | 500 if facts.consists_of(&OVERLOADED) => Some(ErrorKind::Overloaded),
         // A router's words for its own provider's failure; the cause follows them, if the router knows it.
         400 if facts.consists_of(&ROUTER) => Some(ErrorKind::Server),
