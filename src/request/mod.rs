@@ -11,6 +11,7 @@ use http::{Extensions, StatusCode};
 use tokio::time::Instant;
 
 pub(crate) use self::estimate::{LONGEST_ANSWER, longest_answer};
+pub(crate) use self::owner::UNNAMED;
 pub use self::{
     known_failures::KnownFailures,
     owner::{BudgetKey, Tenant},
@@ -51,6 +52,8 @@ pub(crate) struct CallerPart {
     content: Content,
     pub(crate) feature: Option<Arc<str>>,
     session: Option<Arc<str>>,
+    /// See [`LlmRequest::caller_number`].
+    number: u64,
     idempotency_key: Option<Arc<str>>,
     pub(crate) id: Option<Arc<str>>,
     /// The function from a failure to the caller's HTTP status.
@@ -88,6 +91,7 @@ impl LlmRequest {
                 content,
                 feature: None,
                 session: None,
+                number: UNNAMED,
                 idempotency_key: None,
                 id: None,
                 status_of: None,
@@ -119,7 +123,7 @@ impl LlmRequest {
     #[must_use]
     pub fn with_session(mut self, session: impl Into<Arc<str>>) -> Self {
         self.caller_mut().session = Some(session.into());
-        self
+        self.numbered()
     }
 
     /// Sets the key that identifies repeats of this request: an `IdempotencyLayer` (feature `idempotency`) makes one
@@ -215,6 +219,12 @@ impl LlmRequest {
     #[must_use]
     pub fn with_extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.caller_mut().extensions.insert(value);
+        if Tenant::is_named_by::<T>() { self.numbered() } else { self }
+    }
+
+    /// Returns the request with the number of the caller that it now names.
+    fn numbered(mut self) -> Self {
+        self.caller_mut().number = owner::number(self.tenant().map(|tenant| &**tenant).or_else(|| self.session()));
         self
     }
 
@@ -400,6 +410,13 @@ impl LlmRequest {
     /// The owner of the request: its tenant for the cache, or else that of the key that pays for it.
     pub fn tenant(&self) -> Option<&Arc<str>> {
         Tenant::of(self)
+    }
+
+    /// Returns a number for the caller: its tenant or the key that pays for it, else its session. Returns 0 if the
+    /// request names neither.
+    #[inline]
+    pub(crate) fn caller_number(&self) -> u64 {
+        self.caller.number
     }
 
     /// The session of the request.

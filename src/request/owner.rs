@@ -1,6 +1,10 @@
 //! The owner of a request, for the layers that keep callers apart.
 
-use std::sync::Arc;
+use std::{
+    any::TypeId,
+    hash::{DefaultHasher, Hasher},
+    sync::Arc,
+};
 
 use super::LlmRequest;
 
@@ -22,6 +26,11 @@ impl Tenant {
     pub(crate) fn of(request: &LlmRequest) -> Option<&Arc<str>> {
         let said = request.extensions();
         said.get::<Self>().map(|tenant| &tenant.0).or_else(|| said.get::<BudgetKey>().map(|key| &key.0))
+    }
+
+    /// Returns true if an extension of this type may name the tenant.
+    pub(super) fn is_named_by<T: 'static>() -> bool {
+        [TypeId::of::<Self>(), TypeId::of::<BudgetKey>()].contains(&TypeId::of::<T>())
     }
 }
 
@@ -46,4 +55,16 @@ impl BudgetKey {
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
+}
+
+/// The number of requests without a named caller.
+pub(crate) const UNNAMED: u64 = 0;
+
+/// Returns a number for the caller of this name.
+pub(super) fn number(name: Option<&str>) -> u64 {
+    name.map_or(UNNAMED, |name| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(name.as_bytes());
+        hasher.finish() | 1
+    })
 }
