@@ -57,6 +57,8 @@ pub(crate) struct Ticket {
     pub(crate) charge: Charge,
     /// The approximate number of tokens in the prompt: they count if the provider does not report them.
     pub(crate) prompt: u32,
+    /// The number of the caller, if the gate tells callers apart.
+    pub(crate) caller: u64,
 }
 
 /// The treatment of a gate's charge when the call is over.

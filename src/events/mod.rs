@@ -114,6 +114,18 @@ pub enum Event {
         /// The time of the check's end.
         at: Instant,
     },
+    /// A circuit holds the calls of one caller apart: they fail there, and those of others do not. Its calls go to the
+    /// next tier, or are refused, until a probe of its own is answered.
+    CallerHeldApart {
+        /// The circuit's name.
+        circuit: Arc<str>,
+        /// The caller's tenant or key; `None` for one that only a session names.
+        caller: Option<Arc<str>>,
+        /// The kind of the last failure, if the circuit told of it at once.
+        failure: Option<ErrorKind>,
+        /// The time of the report.
+        at: Instant,
+    },
     /// A call ended that began before its circuit's last change of state, so its outcome changed nothing.
     LateResult {
         /// The circuit's name.

@@ -4,6 +4,7 @@
 mod common;
 
 mod balancing;
+mod bursts;
 mod evidence;
 mod numbers;
 mod outages;

@@ -294,6 +294,7 @@ impl Subscriber for Logs {
             }
             Event::ModelSwitched { .. } | Event::ModelRecovered { .. } => self.switch(event),
             Event::CircuitChanged { .. }
+            | Event::CallerHeldApart { .. }
             | Event::RecoveryChecked { .. }
             | Event::LateResult { .. }
             | Event::Hedged { .. } => tier(event),
@@ -392,6 +393,13 @@ fn tier(event: &Event) {
                 request_id = failure.and_then(|failure| failure.request_id.as_deref()),
             );
         }
+        Event::CallerHeldApart { circuit, caller, failure, .. } => line!(
+            Level::WARN,
+            event = "caller_held_apart",
+            circuit = &**circuit,
+            key = caller.as_deref(),
+            reason = failure.map(|kind| kind.name()),
+        ),
         Event::RecoveryChecked { tier, failure, took, .. } => line!(
             Level::INFO,
             event = "recovery_checked",

@@ -13,7 +13,8 @@ use http::StatusCode;
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    evidence::{Author, Cause},
+    callers::View,
+    evidence::Cause,
     fingerprint::fingerprint,
     probe::{LONGEST_PROBE, ask},
     settings::Settings,
@@ -98,24 +99,40 @@ impl NamedCircuit {
     /// Returns a ticket if the call needs only admission. In good health that is one load: it neither reads the
     /// clock nor allocates.
     #[inline]
-    pub(super) fn free_ticket(&self) -> Option<Ticket> {
+    pub(super) fn free_ticket(&self, caller: u64) -> Option<Ticket> {
         if self.is_timed {
             return None;
         }
         let generation = self.machine.admits_freely()?;
-        Some(Ticket { generation, ..Ticket::default() })
+        Some(Ticket { generation, caller, ..Ticket::default() })
     }
 
     /// Requests admission for this call, in any state.
     #[cold]
     pub(super) fn admit_with_care(self: &Arc<Self>, request: &mut LlmRequest) -> Result<Permit, LlmError> {
+        let caller = caller(request);
+        if let Some(generation) = self.machine.admits_beside_watched(caller).filter(|_| !self.is_timed) {
+            return Ok(Permit::new(self.clone(), Ticket { generation, caller, ..Ticket::default() }));
+        }
         let mut now = None;
         let way = way(request);
-        let mut decision = self.machine.admit(way, || *now.insert(clock::now()));
+        let is_watched = self.machine.watches(caller);
+        let mut own_probe = None;
+        if is_watched {
+            match self.machine.view(caller, || fingerprint(request), way, *now.insert(clock::now())) {
+                View::Free => {}
+                View::Probe(probe) => own_probe = Some(probe),
+                View::Refused { until } => return self.refuse_held(request, until, now),
+            }
+        }
+        let mut decision = self.machine.admit(way, || *now.get_or_insert_with(clock::now));
         if let (Decision::Rejected(rejection), Some(now)) = (&decision, now)
-            && let Some(admitted) = self.admit_stranger(*rejection, request, now)
+            && let Some(admitted) = self.admit_stranger(*rejection, request, way, now)
         {
             decision = admitted;
+        }
+        if let (Decision::Rejected(_), Some(probe)) = (&decision, own_probe) {
+            self.machine.give_back(caller, probe);
         }
         let admission = match decision {
             Decision::Admitted(admission) => admission,
@@ -131,16 +148,13 @@ impl NamedCircuit {
                 if request.context().last_resort {
                     return Ok(Permit::default());
                 }
-                let mut refusal = self.refusal(rejection);
-                // A layer further out that keeps a record would have to read the clock once more.
-                if let (Some(begun), Some(now)) = (request.context().begun, now) {
-                    refusal.note(begun, || now);
-                }
-                return Err(refusal);
+                return Err(noted(self.refusal(rejection), request, now));
             }
         };
+        let admission = Admission { caller, own_probe, is_watched, ..admission };
         let ticket = Ticket {
             generation: admission.generation,
+            caller,
             begun: (self.is_timed && !request.is_upload()).then(|| self.clock()),
             ..Ticket::default()
         };
@@ -160,27 +174,55 @@ impl NamedCircuit {
         self.machine.meet(caller(request));
     }
 
-    /// Admits a call that has nothing to do with what opened the circuit, if that is known: it is the next probe. An
-    /// upload is none, since it cannot go on to another tier.
-    fn admit_stranger(&self, rejection: Rejection, request: &LlmRequest, now: Instant) -> Option<Decision> {
+    /// Refuses a call of a caller that is held apart.
+    #[cold]
+    fn refuse_held(&self, request: &LlmRequest, until: u64, now: Option<Instant>) -> Result<Permit, LlmError> {
+        self.tell_held(caller(request), request.tenant().cloned(), None);
+        if request.context().last_resort {
+            return Ok(Permit::default());
+        }
+        let state = "holds this caller's requests back: they fail there, and those of others do not";
+        let refusal = LlmError::with_parts(ErrorKind::CircuitOpen, self.title.clone(), Rest::Text(state))
+            .with_retry_at(self.machine.instant(until));
+        Err(noted(refusal, request, now))
+    }
+
+    /// Tells once of each caller that is held apart. `tenant` is its name, if it is a tenant.
+    #[cold]
+    fn tell_held(&self, caller: u64, tenant: Option<Arc<str>>, failure: Option<ErrorKind>) {
+        if self.machine.is_to_tell(caller) {
+            let circuit = self.name.clone();
+            let event = Event::CallerHeldApart { circuit, caller: tenant, failure, at: Instant::now() };
+            report(&event, Some(&self.policy.events));
+            self.policy.events.send(event);
+        }
+    }
+
+    /// Admits a call that has nothing to do with what opened the circuit, if that is known: another caller's call goes
+    /// on, and one with another prompt is the next probe. An upload is none, since it cannot go on to another tier.
+    fn admit_stranger(&self, rejection: Rejection, request: &LlmRequest, way: Way, now: Instant) -> Option<Decision> {
+        if !request.is_upload()
+            && let Some(admitted) = self.machine.acquit(caller(request), way, now)
+        {
+            return Some(admitted);
+        }
         let is_counted = matches!(rejection.reason, Reason::ConsecutiveFailures | Reason::ProbeFailed);
         if !is_counted || !self.machine.load().suspect() || request.is_upload() {
             return None;
         }
-        self.machine.admit_stranger(author(request), now)
+        self.machine.admit_stranger(fingerprint(request), now)
     }
 
     /// A permit that tells more of its call when that is settled: it is a probe, or may be part of a storm, or one more
     /// failure in a row.
     #[inline(never)]
     fn marked(self: &Arc<Self>, admission: Admission, ticket: Ticket, request: &LlmRequest) -> Permit {
-        let author = author(request);
         if admission.probe.is_some() || admission.suspect {
-            self.machine.meet(author.caller);
+            self.machine.meet(admission.caller);
         }
-        let admission = Admission { author: Some(author), ..admission };
-        let request_id = request.shared_id();
-        Permit::new(Arc::new(MarkedCall { circuit: self.clone(), admission, request_id }), ticket)
+        let admission = Admission { prompt: Some(fingerprint(request)), ..admission };
+        let (request_id, tenant) = (request.shared_id(), request.tenant().cloned());
+        Permit::new(Arc::new(MarkedCall { circuit: self.clone(), admission, request_id, tenant }), ticket)
     }
 
     /// Returns the error of a call that was not admitted.
@@ -331,10 +373,10 @@ impl NamedCircuit {
         admission: Admission,
         begun: Option<NonZeroU64>,
         outcome: Outcome<'_>,
-        request_id: Option<&Arc<str>>,
+        names: (Option<&Arc<str>>, Option<&Arc<str>>),
     ) {
-        let ended = outcome;
-        let fingerprint = admission.author.map(|author| author.prompt);
+        let (ended, (request_id, tenant)) = (outcome, names);
+        let fingerprint = admission.prompt;
         let outcome = match ended {
             Outcome::Answered => state::Outcome::Success { slow: self.is_slow(begun) },
             Outcome::Dropped if self.is_past(begun, self.policy.abandoned_after) => {
@@ -358,8 +400,13 @@ impl NamedCircuit {
         if settled.late {
             self.tell_late(ended);
         }
-        if matches!(outcome, state::Outcome::SuspectedLatch { .. }) {
+        if matches!(outcome, state::Outcome::SuspectedLatch { .. } | state::Outcome::AccountRefused { .. }) {
             self.send_probe();
+        }
+        if let Outcome::Failed(error) = ended
+            && let Some(tenant) = tenant
+        {
+            self.tell_held(admission.caller, Some(tenant.clone()), Some(error.kind()));
         }
     }
 
@@ -402,13 +449,25 @@ impl NamedCircuit {
             Count::Success => state::Outcome::Alive,
             Count::Neutral if error.kind() == ErrorKind::RateLimited => state::Outcome::RateLimited { until: asked },
             Count::Neutral => state::Outcome::Neutral,
-            Count::Latch if self.may_be_the_callers(error) => state::Outcome::SuspectedLatch { reason: Reason::Quota },
-            Count::LatchIfWorked if self.may_be_the_callers(error) => {
-                state::Outcome::SuspectedLatch { reason: Reason::Auth }
-            }
-            Count::Latch => state::Outcome::Quota { until: asked },
-            Count::LatchIfWorked => state::Outcome::Auth,
+            Count::Latch => self.accusation(error, Reason::Quota, asked),
+            Count::LatchIfWorked => self.accusation(error, Reason::Auth, None),
             Count::FailureInStorm => state::Outcome::InvalidRequest { fingerprint },
+        }
+    }
+
+    /// Returns the weight of one call's word that the account is refused.
+    fn accusation(&self, error: &LlmError, reason: Reason, until: Option<Instant>) -> state::Outcome {
+        match &self.policy.confirm {
+            _ if self.may_be_the_callers(error) => state::Outcome::SuspectedLatch { reason },
+            // A leaf's own word, or that of a circuit whose callers are trusted.
+            confirm if error.status().is_none() || matches!(confirm, Confirm::Believed) => match reason {
+                Reason::Auth => state::Outcome::Auth,
+                _ => state::Outcome::Quota { until },
+            },
+            confirm => {
+                let is_asked = matches!(confirm, Confirm::Asked(..));
+                state::Outcome::AccountRefused { reason, until, is_asked }
+            }
         }
     }
 
@@ -431,10 +490,15 @@ impl NamedCircuit {
 
 impl Gate for NamedCircuit {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        if matches!(outcome, Outcome::Answered) && ticket.begun.is_none() && self.machine.is_idle(ticket.generation) {
+        if matches!(outcome, Outcome::Answered)
+            && ticket.begun.is_none()
+            && (self.machine.is_idle(ticket.generation)
+                || self.machine.is_idle_beside_watched(ticket.generation, ticket.caller, clock::now))
+        {
             return;
         }
-        self.finish(Admission::free(ticket.generation), ticket.begun, outcome, None);
+        let admission = Admission { caller: ticket.caller, ..Admission::free(ticket.generation) };
+        self.finish(admission, ticket.begun, outcome, (None, None));
     }
 
     /// Clears the start of a call whose first token came in time: the rest takes as long as the answer.
@@ -452,11 +516,12 @@ struct MarkedCall {
     circuit: Arc<NamedCircuit>,
     admission: Admission,
     request_id: Option<Arc<str>>,
+    tenant: Option<Arc<str>>,
 }
 
 impl Gate for MarkedCall {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        self.circuit.finish(self.admission, ticket.begun, outcome, self.request_id.as_ref());
+        self.circuit.finish(self.admission, ticket.begun, outcome, (self.request_id.as_ref(), self.tenant.as_ref()));
     }
 
     fn begins(&self, ticket: &mut Ticket) {
@@ -468,7 +533,7 @@ impl Gate for MarkedCall {
         let is_suspect = self.admission.probe.is_some() || self.admission.suspect;
         if error.kind() == ErrorKind::InvalidRequest
             && is_suspect
-            && let Some(Author { prompt, .. }) = self.admission.author
+            && let Some(prompt) = self.admission.prompt
         {
             let circuit = Arc::downgrade(&self.circuit);
             error.hold(Arc::new(Mistake { circuit, fingerprint: prompt }));
@@ -539,9 +604,12 @@ fn way(request: &LlmRequest) -> Way {
     }
 }
 
-/// Returns the author of a request.
-fn author(request: &LlmRequest) -> Author {
-    Author { caller: caller(request), prompt: fingerprint(request) }
+/// Notes a refusal's time, which a layer further out that keeps a record would have to read once more.
+fn noted(mut refusal: LlmError, request: &LlmRequest, now: Option<Instant>) -> LlmError {
+    if let (Some(begun), Some(now)) = (request.context().begun, now) {
+        refusal.note(begun, || now);
+    }
+    refusal
 }
 
 /// Returns what is known of a failure that counts.

@@ -13,15 +13,17 @@
 //! | nothing: a success | a call that began before the first fact | no end of the row | others began before it too: at 200 requests a second they would hide an outage for as long as their answers take |
 //! | any | with a connection that is on record | nothing | one connection is one proof (RFC 9113, 6.8) |
 //! | no answer within a limit of this stack, of 10 s or more | any call | half of what opens the circuit | no moment: the caller paid for it |
-//! | all facts but the first | of one caller, or of one prompt | until another's call, which is the next probe | others may be served (one caller's facts decide for that caller) |
+//! | most facts | of one caller, while others are served | for that caller only | its prompts fail, and the others' do not ([`callers`](super::callers)) |
+//! | all facts | of one caller, while nobody else calls | until another calls | others may be served |
+//! | all facts but the first | of one prompt | until another's call, which is the next probe | likewise |
 //!
 //! After such a success one fact more opens the circuit, and half of all calls since the first fact must have failed:
-//! a provider that fails a few answers the others later than it fails these. The first fact of a row names no caller: a
-//! healthy circuit looks at no request.
+//! a provider that fails a few answers the others later than it fails these. The first fact of a row names no prompt: a
+//! healthy circuit looks at no request but for the number of its caller.
 
 use std::{num::NonZeroU64, time::Duration};
 
-use crate::layers::patience::SHORT_WAIT;
+use crate::layers::{caller::UNNAMED, patience::SHORT_WAIT};
 
 /// What is known of a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +47,8 @@ impl Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Author {
     pub(super) caller: u64,
-    pub(super) prompt: u64,
+    /// `None` for a call that a healthy circuit admitted.
+    pub(super) prompt: Option<u64>,
 }
 
 /// The facts in a row.
@@ -55,16 +58,47 @@ pub(super) struct Evidence {
     known_at: u64,
     /// The connections that facts came with, the newest last.
     connections: Vec<NonZeroU64>,
-    /// The facts whose author is known, and what their authors have in common.
-    authors: u32,
-    caller: Option<u64>,
-    prompt: Option<u64>,
+    /// The weight of the facts by caller, up to [`CALLERS`] of them, in the order in which they came.
+    shares: Vec<Share>,
+    prompt: CommonPrompt,
     /// True once a call that was under way before the row has ended well: then only calls since then tell of now.
     is_contradicted: bool,
     /// The weight of the facts of calls since then; how many of those failed, and the latest one that did.
     fresh: u32,
     failed: u32,
     reach: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    caller: u64,
+    weight: u32,
+    /// The part of calls since the row began.
+    fresh: u32,
+}
+
+/// The prompt that all failures have in common of which it is known, if there is one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CommonPrompt {
+    count: u32,
+    prompt: Option<u64>,
+}
+
+impl CommonPrompt {
+    pub(super) fn add(&mut self, prompt: Option<u64>) {
+        let Some(prompt) = prompt else { return };
+        self.prompt = if self.count == 0 { Some(prompt) } else { self.prompt.filter(|common| *common == prompt) };
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// Returns true if several failures have their prompt in common.
+    pub(super) fn is_known(self) -> bool {
+        self.count >= LEAST_COMMON && self.prompt.is_some()
+    }
+
+    pub(super) fn differs(self, prompt: u64) -> bool {
+        self.prompt.is_some_and(|common| common != prompt)
+    }
 }
 
 /// A call that failed, as its circuit knows it.
@@ -79,7 +113,7 @@ pub(super) struct Place {
 impl Evidence {
     /// Records a failure at this time; returns false if it tells of a known fact. `facts` is the number of facts in a
     /// row.
-    pub(super) fn observe(&mut self, facts: u32, place: Place, cause: Cause, author: Option<Author>, at: u64) -> bool {
+    pub(super) fn observe(&mut self, facts: u32, place: Place, cause: Cause, at: u64) -> bool {
         if facts == 0 {
             *self = Self::default();
         }
@@ -89,7 +123,7 @@ impl Evidence {
             self.reach = self.reach.max(number);
         }
         let is_known = facts > 0
-            && (cause.connection.is_some_and(|connection| self.connections.contains(&connection))
+            && (self.knows(cause)
                 || !cause.is_silence() && known != facts && at.saturating_sub(self.known_at) < MOMENT);
         if is_known {
             return false;
@@ -101,21 +135,39 @@ impl Evidence {
             }
             self.connections.push(connection);
         }
-        if let Some(author) = author {
-            self.add(author);
-        }
         true
     }
 
-    /// Counts the weight of a fact of such a call.
-    pub(super) fn weigh(&mut self, place: Place, weight: u32) {
-        self.fresh = self.fresh.saturating_add(if place.number > 0 { weight } else { 0 });
+    /// Returns true if a failure tells of a connection on record.
+    pub(super) fn knows(&self, cause: Cause) -> bool {
+        cause.connection.is_some_and(|connection| self.connections.contains(&connection))
+    }
+
+    /// Counts the weight of a fact of such a call, and whose it is.
+    pub(super) fn weigh(&mut self, place: Place, weight: u32, author: Author) {
+        let fresh = if place.number > 0 { weight } else { 0 };
+        self.fresh = self.fresh.saturating_add(fresh);
+        self.prompt.add(author.prompt);
+        let has_room = self.shares.len() < CALLERS;
+        match self.shares.iter_mut().find(|share| share.caller == author.caller) {
+            Some(share) => {
+                share.weight = share.weight.saturating_add(weight);
+                share.fresh = share.fresh.saturating_add(fresh);
+            }
+            None if has_room => self.shares.push(Share { caller: author.caller, weight, fresh }),
+            // With so many callers, none decides alone.
+            None => {}
+        }
     }
 
     /// Takes a success of a call that was under way before the row began, and returns how many facts remain: the first,
     /// and those of calls since then. A success tells of now unless the failures were sooner known.
     pub(super) fn contradict(&mut self) -> u32 {
         self.is_contradicted = true;
+        self.shares.iter_mut().for_each(|share| share.weight = share.fresh);
+        if let Some(first) = self.shares.first_mut() {
+            first.weight = first.weight.saturating_add(1);
+        }
         self.fresh.saturating_add(1)
     }
 
@@ -128,33 +180,44 @@ impl Evidence {
         }
     }
 
-    /// Records the author of a fact.
-    pub(super) fn add(&mut self, author: Author) {
-        let same = |common: Option<u64>, value| common.filter(|common| self.authors > 0 && *common == value);
-        (self.caller, self.prompt) = match self.authors {
-            0 => (Some(author.caller), Some(author.prompt)),
-            _ => (same(self.caller, author.caller), same(self.prompt, author.prompt)),
-        };
-        self.authors = self.authors.saturating_add(1);
+    /// Returns the row of a caller whose facts alone have opened a circuit.
+    pub(super) fn of_one(caller: u64, weight: u32) -> Self {
+        Self { shares: vec![Share { caller, weight, fresh: weight }], fresh: weight, ..Self::default() }
     }
 
-    /// Returns true if all facts are of one caller or of one prompt, as far as that is known.
-    pub(super) fn is_one_authors(&self) -> bool {
-        self.authors >= LEAST_COMMON && (self.caller.is_some() || self.prompt.is_some())
+    /// Returns the caller with the most facts if it is a named one and the others have too few of them: fewer than two
+    /// fifths of what opens a circuit.
+    pub(super) fn decider(&self, facts: u32, limit: u32) -> Option<u64> {
+        let most = self.shares.iter().max_by_key(|share| share.weight)?;
+        (most.caller != UNNAMED && facts.saturating_sub(most.weight) < (limit / 2).max(1)).then_some(most.caller)
     }
 
-    /// Returns true if this call has nothing to do with the facts: they are of another caller, or another prompt.
-    pub(super) fn spares(&self, author: Author) -> bool {
-        let differs = |common: Option<u64>, value| common.is_some_and(|common| common != value);
-        self.is_one_authors() && (differs(self.caller, author.caller) || differs(self.prompt, author.prompt))
+    /// Returns the named caller of all facts, if they have one in common.
+    pub(super) fn only_caller(&self) -> Option<u64> {
+        match &*self.shares {
+            [only] if only.caller != UNNAMED => Some(only.caller),
+            _ => None,
+        }
+    }
+
+    /// Returns true if all facts are of one prompt, as far as that is known.
+    pub(super) fn is_one_prompts(&self) -> bool {
+        self.prompt.is_known()
+    }
+
+    /// Returns true if this call has nothing to do with the facts: they are of another prompt.
+    pub(super) fn spares(&self, prompt: u64) -> bool {
+        self.is_one_prompts() && self.prompt.differs(prompt)
     }
 }
 
 /// The time within which failures of calls that were under way together are one fact, in nanoseconds: a hiccup of
 /// 50 ms, and what its calls take to be told.
-const MOMENT: u64 = 60_000_000;
+pub(super) const MOMENT: u64 = 60_000_000;
 /// The number of connections on record.
 const CONNECTIONS: usize = 8;
+/// The number of callers whose facts are told apart.
+const CALLERS: usize = 16;
 /// The least number of facts that can have something in common.
 const LEAST_COMMON: u32 = 2;
 
@@ -174,43 +237,69 @@ mod tests {
     #[test]
     fn calls_that_were_under_way_together_are_one_fact() {
         let mut evidence = Evidence::default();
-        assert!(evidence.observe(0, after(0), failure(), None, 10));
+        assert!(evidence.observe(0, after(0), failure(), 10));
         for at in [10, 11, MOMENT] {
-            assert!(!evidence.observe(1, after(0), failure(), None, at));
+            assert!(!evidence.observe(1, after(0), failure(), at));
         }
-        assert!(evidence.observe(1, after(0), failure(), None, MOMENT + 10), "it lasts");
-        assert!(evidence.observe(2, after(2), failure(), None, MOMENT + 11), "it began after the news");
+        assert!(evidence.observe(1, after(0), failure(), MOMENT + 10), "it lasts");
+        assert!(evidence.observe(2, after(2), failure(), MOMENT + 11), "it began after the news");
     }
 
     #[test]
     fn a_connection_is_one_fact_for_ever() {
         let mut evidence = Evidence::default();
         let of = |connection| Cause { connection: NonZeroU64::new(connection), ..Cause::default() };
-        assert!(evidence.observe(0, after(0), of(1), None, 0));
-        assert!(!evidence.observe(1, after(1), of(1), None, 5 * MOMENT));
-        assert!(evidence.observe(1, after(1), of(2), None, 5 * MOMENT));
-        assert!(!evidence.observe(2, after(2), of(1), None, 9 * MOMENT));
-        assert!(evidence.observe(0, after(0), of(1), None, 9 * MOMENT), "a success in between begins a new row");
+        assert!(evidence.observe(0, after(0), of(1), 0));
+        assert!(!evidence.observe(1, after(1), of(1), 5 * MOMENT));
+        assert!(evidence.observe(1, after(1), of(2), 5 * MOMENT));
+        assert!(!evidence.observe(2, after(2), of(1), 9 * MOMENT));
+        assert!(evidence.observe(0, after(0), of(1), 9 * MOMENT), "a success in between begins a new row");
+    }
+
+    /// The facts of a row of these callers, one each, with prompts of their own.
+    fn row(callers: &[u64]) -> Evidence {
+        let mut evidence = Evidence::default();
+        for (prompt, caller) in (0..).zip(callers) {
+            evidence.weigh(after(1), 1, Author { caller: *caller, prompt: Some(prompt) });
+        }
+        evidence
     }
 
     #[test]
-    fn facts_of_one_caller_or_one_prompt_say_nothing_of_others() {
-        let author = |caller, prompt| Author { caller, prompt };
-        let of = |authors: &[Author]| {
+    fn one_named_caller_decides_until_others_have_two_fifths() {
+        for (callers, decider) in [
+            (&[7, 7, 7, 7, 7][..], Some(7)),
+            (&[7, 7, 8, 7, 7], Some(7)),
+            (&[7, 8, 7, 8, 7], None),
+            (&[7, 8, 9, 10, 11], None),
+            (&[7, 7, 7, 7, 7, 7, 7, 7, 8], Some(7)),
+            (&[7, 7, 7, 7, 7, 7, 7, 7, 8, 9], None),
+            (&[UNNAMED; 5], None),
+        ] {
+            let facts = callers.len() as u32;
+            assert_eq!(row(callers).decider(facts, 5), decider, "{callers:?}");
+        }
+        // However few facts open it, the first is one caller's.
+        for limit in [1, 2] {
+            assert_eq!(row(&[7, 7]).decider(2, limit), Some(7));
+            assert_eq!(row(&[7, 8]).decider(2, limit), None);
+        }
+        let crowd: Vec<u64> = (1..1000).collect();
+        assert_eq!(row(&crowd).decider(999, 5), None);
+        assert_eq!(row(&[7, 7]).only_caller(), Some(7));
+        assert_eq!([row(&[7, 8]), row(&[UNNAMED]), row(&[])].map(|row| row.only_caller()), [None; 3]);
+    }
+
+    #[test]
+    fn facts_of_one_prompt_say_nothing_of_others() {
+        let of = |prompts: &[Option<u64>]| {
             let mut evidence = Evidence::default();
-            for author in authors {
-                evidence.add(*author);
-            }
+            prompts.iter().for_each(|prompt| evidence.weigh(after(1), 1, Author { caller: UNNAMED, prompt: *prompt }));
             evidence
         };
-        assert!(!of(&[author(1, 1)]).spares(author(2, 2)), "one fact has everything in common");
-        let same_caller = of(&[author(1, 1), author(1, 2)]);
-        assert!(same_caller.spares(author(2, 3)) && !same_caller.spares(author(1, 3)));
-        let same_prompt = of(&[author(1, 1), author(2, 1)]);
-        assert!(same_prompt.spares(author(1, 2)) && !same_prompt.spares(author(3, 1)));
-        let all_differ = of(&[author(1, 1), author(2, 2)]);
-        assert!(!all_differ.is_one_authors() && !all_differ.spares(author(3, 3)));
-        let same = of(&[author(1, 1), author(1, 1), author(1, 1)]);
-        assert!(same.spares(author(1, 2)) && same.spares(author(2, 1)) && !same.spares(author(1, 1)));
+        assert!(!of(&[None, Some(1)]).spares(2), "one fact has everything in common");
+        let same = of(&[None, Some(1), Some(1)]);
+        assert!(same.spares(2) && !same.spares(1));
+        assert!(!of(&[Some(1), Some(2), Some(1)]).spares(3));
     }
 }

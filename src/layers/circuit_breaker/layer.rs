@@ -166,9 +166,9 @@ impl CircuitBreakerLayer {
         self
     }
 
-    /// Sets a probe that confirms a used-up quota or a rejected key, if a single call reports it that may have
-    /// caused it itself: a 400, 403 or 404, or any 4xx that names no error of the API. Default: none, and such a
-    /// failure counts only for its call.
+    /// Sets a probe that confirms a used-up quota or a rejected key, if a single call reports it, which may have
+    /// caused it itself. Default: none. Then a 401, 402 or 429 that names its error waits for another call that meets
+    /// the same, and any other 4xx counts only for its call.
     ///
     /// `service` is the service that the breaker wraps, or a clone of it; through the breaker itself the request
     /// would count. It gets `request` after such a call, at most once in 10 s and for at most 30 s, in a task of

@@ -24,9 +24,15 @@
 //!
 //! Causes count, not calls. Calls that were under way together and fail within 60 ms tell of one fact, as do all that
 //! fail with one connection. A call that waits ten seconds or more in vain weighs as half of what opens the circuit.
-//! Where all facts are of one caller or of one prompt, the next call of another is the probe. A success ends the row
+//! Where all facts are of one prompt, the next call of another is the probe. A success ends the row
 //! if its call began after the first failure was known. Any other one does not, but then half of all calls since must
 //! have failed.
+//!
+//! One named caller (a tenant, a key, or else a session) never decides alone where others are served, whatever fails:
+//! it is *held apart*. Its calls go on to the next tier or are refused, with one probe of its own at growing intervals,
+//! until one of them is answered ([`Event::CallerHeldApart`](crate::Event::CallerHeldApart)). Where nobody else calls,
+//! the circuit opens; with another caller's first call it closes again. A wait that the provider asks for is one
+//! caller's too, until it asks another.
 //!
 //! The [`Classifier`](crate::Classifier) decides. Failures of the provider count; callers' mistakes, local refusals
 //! and dropped calls do not. For a stream the verdict falls at its end: one that breaks is a failure although it
@@ -35,10 +41,11 @@
 //! - a `Retry-After` closes the provider off until then, at once (at most [5
 //!   minutes](CircuitBreakerLayer::max_throttle)); after it all calls go through again, without a probe, since
 //!   nothing was broken;
-//! - a used-up quota, and a rejected key that has worked before, open the circuit at once if the answer is about
-//!   the account (a 401, 402 or 429 that names its error, or a leaf's error without a status). The caller may have
-//!   caused any other 4xx, so that no call is refused because of it alone. The circuit opens if a small request [of
-//!   its own](CircuitBreakerLayer::confirm_with) gets the same answer, and without such a request not at all;
+//! - a used-up quota, and a rejected key that has worked before, open the circuit if a small request [of its
+//!   own](CircuitBreakerLayer::confirm_with) gets the same answer. Where the answer is about the account (a 401, 402 or
+//!   429 that names its error), the next call of another caller confirms it too; without a request of its own, another
+//!   call of the same does. A leaf's error without a status opens it at once. The caller may have caused any other 4xx:
+//!   nothing else confirms that;
 //! - twenty different requests in a minute that are suddenly called invalid, and are half of all, are the
 //!   provider's fault (seen for twenty hours in 2026) and open it, too. During such a storm a probe's error is no
 //!   longer [`InvalidRequest`](crate::ErrorKind::InvalidRequest), which stops at once, but one of the provider,
@@ -72,11 +79,11 @@
 //! A relapse costs trust. A circuit that trips again within an hour of its closing asks for four successful probes in a
 //! row, and then sixteen: the first one alone, and twice as many at once after each.
 //!
-//! A failure of the account (401, 402, 429 with a name) opens the circuit at once. Any other latch is an *accusation*.
-//! Where the layer has a service to ask (`confirm_with`; a stack gives each model's tier its leaf), settling the
-//! accusation spawns a probe, whose verdict comes back under the generation of that time. Without such a service an
-//! accusation decides nothing. The circuit keeps a storm's requests with their callers (`storm.rs`). The error of each
-//! carries its `Evidence`, which the fallback withdraws where a second tier says the same.
+//! A caller's word for a latch is an *accusation*. Where the layer has a service to ask (`confirm_with`; a stack gives
+//! each model's tier its leaf), settling the accusation spawns a probe. Its verdict comes back under the generation of
+//! that time. The circuit keeps the failures of each caller (`callers.rs` has the law, `apart.rs` applies it) and a
+//! storm's requests with their callers (`storm.rs`). The error of each of these carries its `Evidence`, which the
+//! fallback withdraws where a second tier says the same.
 //!
 //! # Example
 //!
@@ -107,6 +114,8 @@
 //! # }
 //! ```
 
+mod apart;
+mod callers;
 mod circuit;
 mod evidence;
 mod fingerprint;

@@ -3,7 +3,7 @@
 //! Each circuit decides for itself; an update only spares it from detecting what another has detected already. A
 //! state that was forced by hand is neither sent nor changed by updates.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use tokio::time::Instant;
 
@@ -14,13 +14,22 @@ use super::{
     state::{Circuit, Core, Phase, Transition, nanos, phase},
     word::{Reason, Tag},
 };
-use crate::internal::sync::atomic::Ordering;
+use crate::{internal::sync::atomic::Ordering, layers::caller::UNNAMED};
 
 /// A replica's update on a circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CircuitUpdate {
     /// It is open, and probes after this time.
     Open {
+        /// The reason.
+        reason: Reason,
+        /// The time until it probes.
+        left: Duration,
+    },
+    /// One caller's failures alone have opened it, where nobody else called: it decides for that caller only.
+    OpenForOne {
+        /// The number of the caller.
+        caller: u64,
         /// The reason.
         reason: Reason,
         /// The time until it probes.
@@ -71,7 +80,15 @@ impl Circuit {
         };
         let update = match phase(word) {
             Phase::Closed => (word.generation() > 0).then_some(CircuitUpdate::Closed),
-            Phase::Open => Some(CircuitUpdate::Open { reason: word.reason(), left: left(&self.until) }),
+            Phase::Open => {
+                let (reason, left) = (word.reason(), left(&self.until));
+                Some(match self.known.only() {
+                    Some(caller) => CircuitUpdate::OpenForOne { caller, reason, left },
+                    None => CircuitUpdate::Open { reason, left },
+                })
+            }
+            // One caller's wait is for that caller only.
+            Phase::Throttled if self.known.only().is_some() => None,
             Phase::Throttled => Some(CircuitUpdate::Throttled { left: left(&self.throttled_until) }),
             Phase::HalfOpen if version.probes => Some(CircuitUpdate::Probing { left: self.settings.probe_lease() }),
             // Any replica may probe.
@@ -87,12 +104,15 @@ impl Circuit {
         let Settings { latch, max_throttle, .. } = self.settings;
         let own = match update {
             CircuitUpdate::Throttled { .. } => max_throttle,
-            CircuitUpdate::Open { reason: Reason::Quota | Reason::Auth, .. } => latch,
+            CircuitUpdate::Open { reason: Reason::Quota | Reason::Auth, .. }
+            | CircuitUpdate::OpenForOne { reason: Reason::Quota | Reason::Auth, .. } => latch,
             // The cooldown may have grown.
-            CircuitUpdate::Open { reason: Reason::ProbeFailed, .. } => self.settings.longest_cooldown(u32::MAX),
-            CircuitUpdate::Open { .. } | CircuitUpdate::Probing { .. } | CircuitUpdate::Closed => {
-                self.settings.longest_cooldown(0)
-            }
+            CircuitUpdate::Open { reason: Reason::ProbeFailed, .. }
+            | CircuitUpdate::OpenForOne { reason: Reason::ProbeFailed, .. } => self.settings.longest_cooldown(u32::MAX),
+            CircuitUpdate::Open { .. }
+            | CircuitUpdate::OpenForOne { .. }
+            | CircuitUpdate::Probing { .. }
+            | CircuitUpdate::Closed => self.settings.longest_cooldown(0),
         };
         own.saturating_add(PROBE_HEAD_START)
     }
@@ -107,7 +127,20 @@ impl Circuit {
             return (None, self.version(&core));
         }
         let transition = match (update, word.tag()) {
-            (CircuitUpdate::Open { left, .. } | CircuitUpdate::Throttled { left }, _) if left.is_zero() => None,
+            (
+                CircuitUpdate::Open { left, .. }
+                | CircuitUpdate::OpenForOne { left, .. }
+                | CircuitUpdate::Throttled { left },
+                _,
+            ) if left.is_zero() => None,
+            // What one caller meets elsewhere holds nobody else off here.
+            (CircuitUpdate::OpenForOne { .. }, Tag::Open) => None,
+            (CircuitUpdate::OpenForOne { caller, reason, left }, _) => {
+                (core.relapses, core.last) = (0, Cause::default());
+                let opened = self.open(&mut core, reason, at, after(left));
+                self.known.set_only(Some(caller));
+                Some(opened)
+            }
             // Never open sooner than this circuit itself has found.
             (CircuitUpdate::Open { left, .. } | CircuitUpdate::Throttled { left }, Tag::Open) => {
                 self.until.fetch_max(after(left), Ordering::AcqRel);
@@ -161,22 +194,24 @@ impl CircuitBreakerHandle {
 
 impl CircuitUpdate {
     /// Returns its name in a store.
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> Cow<'static, str> {
+        let opened = |reason| REASONS.iter().find(|(known, _)| *known == reason).map_or("open", |(_, name)| name);
         match self {
-            Self::Open { reason, .. } => {
-                let known = REASONS.iter().find(|(known, _)| *known == reason);
-                known.map_or("open", |(_, name)| name)
-            }
-            Self::Throttled { .. } => "throttled",
-            Self::Probing { .. } => "probing",
-            Self::Closed => "closed",
+            Self::Open { reason, .. } => opened(reason).into(),
+            Self::OpenForOne { caller, reason, .. } => format!("{}{FOR_ONE}{caller:x}", opened(reason)).into(),
+            Self::Throttled { .. } => "throttled".into(),
+            Self::Probing { .. } => "probing".into(),
+            Self::Closed => "closed".into(),
         }
     }
 
     /// Returns the time that is left of it.
     pub fn left(self) -> Duration {
         match self {
-            Self::Open { left, .. } | Self::Throttled { left } | Self::Probing { left } => left,
+            Self::Open { left, .. }
+            | Self::OpenForOne { left, .. }
+            | Self::Throttled { left }
+            | Self::Probing { left } => left,
             Self::Closed => Duration::ZERO,
         }
     }
@@ -188,6 +223,11 @@ impl CircuitUpdate {
             "probing" => Some(Self::Probing { left }),
             "throttled" => Some(Self::Throttled { left }),
             open => {
+                if let Some((open, caller)) = open.split_once(FOR_ONE) {
+                    let Some(Self::Open { reason, .. }) = Self::parse(open, left) else { return None };
+                    let caller = u64::from_str_radix(caller, 16).ok().filter(|caller| *caller != UNNAMED)?;
+                    return Some(Self::OpenForOne { caller, reason, left });
+                }
                 let known = REASONS.iter().find(|(_, name)| *name == open);
                 known.map(|(reason, _)| Self::Open { reason: *reason, left })
             }
@@ -195,6 +235,8 @@ impl CircuitUpdate {
     }
 }
 
+/// The words between a reason and the number of the caller that it is of.
+const FOR_ONE: &str = ", of caller ";
 /// The reasons for which a circuit may have opened without an order.
 const REASONS: [(Reason, &str); 7] = [
     (Reason::ConsecutiveFailures, "open: failures in a row"),
@@ -248,11 +290,14 @@ mod tests {
             CircuitUpdate::Throttled { left },
             CircuitUpdate::Probing { left },
             CircuitUpdate::Closed,
+            CircuitUpdate::OpenForOne { caller: u64::MAX, reason: Reason::Quota, left },
         ]) {
-            assert_eq!(CircuitUpdate::parse(update.name(), left), Some(update));
+            assert_eq!(CircuitUpdate::parse(&update.name(), left), Some(update));
         }
         assert_eq!(CircuitUpdate::parse("open", left), None, "forced: nobody tells of it");
-        assert_eq!(CircuitUpdate::parse("", left), None);
+        for unknown in ["", "open: quota, of caller ", "open: quota, of caller 0", "closed, of caller 7"] {
+            assert_eq!(CircuitUpdate::parse(unknown, left), None, "{unknown}");
+        }
     }
 
     #[test]
@@ -270,6 +315,29 @@ mod tests {
         assert_ne!(version, before.0);
         assert!(admitted(&there, now + 59 * SECOND).is_none());
         assert!(admitted(&there, now + 60 * SECOND).is_some(), "it looks for itself when the time is over");
+    }
+
+    /// What one key's failures have opened where nobody else called decides for that key elsewhere, and for no other.
+    #[test]
+    fn what_one_key_has_opened_keeps_no_other_out_elsewhere() {
+        let now = Instant::now();
+        let (here, there) = (circuit(now), circuit(now));
+        for _ in 0..5 {
+            let admission = Admission { caller: 7, ..admitted(&here, now).unwrap() };
+            here.settle(admission, Outcome::Failure { slow: false, throttle: None, cause: Cause::default() }, || now);
+        }
+        let (_, update) = here.pending_update(now);
+        let update = update.unwrap();
+        assert!(matches!(update, CircuitUpdate::OpenForOne { caller: 7, .. }), "{update:?}");
+        assert_eq!(there.apply(update, now).0.unwrap().to, Phase::Open);
+        assert_eq!(there.acquit(7, Way::Any, now), None);
+        assert!(matches!(there.acquit(9, Way::Any, now), Some(Decision::AdmittedAfter(..))));
+        assert_eq!(there.peek(now), Phase::Closed);
+        // A wait that one key was asked for is nobody else's.
+        let here = circuit(now);
+        let admission = Admission { caller: 7, ..admitted(&here, now).unwrap() };
+        here.settle(admission, Outcome::RateLimited { until: Some(now + SECOND) }, || now);
+        assert_eq!((here.peek(now), here.pending_update(now).1), (Phase::Throttled, None));
     }
 
     #[test]

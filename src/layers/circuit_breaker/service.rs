@@ -12,6 +12,7 @@ use crate::{
     internal::sharded::ShardedArc,
     layers::{
         call::Call,
+        caller::caller,
         deadline::{self, Deadline},
     },
 };
@@ -40,9 +41,11 @@ pub(super) enum Circuits {
 impl Shared {
     /// Returns a permit on the healthy path: circuit closed, no throttle, no storm suspected.
     #[inline(always)]
-    fn free_permit(&self) -> Option<Permit> {
+    fn free_permit(&self, request: &LlmRequest) -> Option<Permit> {
         match &self.circuits {
-            Circuits::One(sharded) => sharded.free_ticket().map(|ticket| Permit::new(sharded.shard(), ticket)),
+            Circuits::One(sharded) => {
+                sharded.free_ticket(caller(request)).map(|ticket| Permit::new(sharded.shard(), ticket))
+            }
             Circuits::Keyed(_) => None,
         }
     }
@@ -57,7 +60,7 @@ impl Shared {
 }
 
 fn admit(circuit: &Arc<NamedCircuit>, request: &mut LlmRequest) -> Result<Permit, LlmError> {
-    if let Some(ticket) = circuit.free_ticket() {
+    if let Some(ticket) = circuit.free_ticket(caller(request)) {
         return Ok(Permit::new(circuit.clone(), ticket));
     }
     circuit.admit_with_care(request)
@@ -89,7 +92,7 @@ where
             return self.call_in_time(request.clone()).unwrap_or_else(ResponseFuture::rejected);
         }
         let time = Time::of(&request);
-        let Some(permit) = self.shared.free_permit() else {
+        let Some(permit) = self.shared.free_permit(&request) else {
             return self.call_with_care(request.clone()).unwrap_or_else(ResponseFuture::rejected);
         };
         ResponseFuture::new(Call::first(&mut self.inner, request), permit, time)

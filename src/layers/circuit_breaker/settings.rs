@@ -65,6 +65,11 @@ impl Settings {
         }
     }
 
+    /// Returns how many facts decide of one caller.
+    pub(super) fn limit(&self) -> u32 {
+        self.consecutive_failures.map_or(USUAL_FAILURES, |limit| limit.get().min(MOST_FAILURES))
+    }
+
     /// Returns how many probes must succeed in a row after so many trips soon after a closing.
     pub(super) fn evidence(&self, lapses: u32) -> u32 {
         self.successes.get().saturating_mul(MORE_EVIDENCE.pow(lapses.min(MOST_EVIDENCE)))
@@ -83,7 +88,7 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            consecutive_failures: NonZeroU32::new(5),
+            consecutive_failures: NonZeroU32::new(USUAL_FAILURES),
             failure_rate: None,
             slow_rate: None,
             cooldown: None,
@@ -166,6 +171,9 @@ pub(super) fn pause_of_only_way(failed: u32, last: Cause) -> Duration {
     if last.is_connection { PAUSE_TO_CONNECT } else { pause(failed, false) }
 }
 
+const USUAL_FAILURES: u32 = 5;
+/// The largest count that a circuit's word has room for.
+pub(super) const MOST_FAILURES: u32 = (1 << 26) - 1;
 /// The pauses of the SDKs of OpenAI and Anthropic begin with half a second, and end with eight.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
@@ -197,13 +205,21 @@ impl Rule {
         Self { share: if share.is_nan() { 1.0 } else { share.clamp(0.0, 1.0) }, window }
     }
 
-    pub(super) fn trips(&self, bad: u64, calls: u64) -> bool {
-        // A minimum larger than the window could never be reached.
-        let minimum = match self.window.span {
+    /// Returns the least number of calls. A minimum larger than the window could never be reached.
+    fn minimum(&self) -> u32 {
+        match self.window.span {
             Span::Calls(calls) => self.window.minimum_calls.min(calls.get()),
             Span::Time(_) => self.window.minimum_calls,
-        };
-        bad > 0 && calls >= u64::from(minimum) && bad as f64 >= self.share * calls as f64
+        }
+    }
+
+    /// Returns the least number of bad calls that trips.
+    pub(super) fn least_bad(&self) -> u32 {
+        ((self.share * f64::from(self.minimum())).ceil() as u32).max(1)
+    }
+
+    pub(super) fn trips(&self, bad: u64, calls: u64) -> bool {
+        bad > 0 && calls >= u64::from(self.minimum()) && bad as f64 >= self.share * calls as f64
     }
 }
 

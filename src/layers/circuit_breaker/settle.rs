@@ -5,15 +5,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    evidence::{Author, Cause, Place},
-    state::{Admission, Circuit, Core, Outcome, Phase, Settlement, Transition, nanos, phase},
+    evidence::{Cause, Place},
+    settings::{MOST_FAILURES, Rule},
+    state::{Accusation, Admission, Circuit, Core, Outcome, Phase, Settlement, Transition, nanos, phase},
     storm::CALM,
     window::Sample,
     word::{Reason, Tag, Word},
 };
 use crate::{
     internal::sync::{MutexGuard, atomic::Ordering},
-    layers::patience::SHORT_WAIT,
+    layers::{caller::UNNAMED, patience::SHORT_WAIT},
 };
 
 impl Circuit {
@@ -53,9 +54,16 @@ impl Circuit {
     #[cold]
     fn settle_slowly(&self, admission: Admission, outcome: Outcome, now: Instant) -> Settlement {
         let at = self.at(now);
+        if let Some(probe) = admission.own_probe
+            && !self.settle_own(admission, probe, outcome, at)
+        {
+            // A probe of the circuit's gives its place back all the same.
+            let given_back = Admission { own_probe: None, ..admission };
+            return self.settle_slowly(given_back, Outcome::Abandoned, now);
+        }
         let transition = match admission.probe {
             Some(id) => self.settle_probe(admission, id, outcome, at),
-            None => self.settle_call(admission, outcome, at),
+            None => self.settle_call(self.rejoined(admission), outcome, at),
         };
         match transition {
             Ok(transition) => Settlement { transition, late: false },
@@ -79,20 +87,23 @@ impl Circuit {
         if word.suspect() && matches!(outcome, Outcome::Success { .. } | Outcome::Alive) {
             self.calm_down(generation);
         }
+        if matches!(outcome, Outcome::Success { slow: false } | Outcome::Alive) {
+            self.answer(admission.caller);
+        }
         match outcome {
             Outcome::Neutral | Outcome::Abandoned => Ok(None),
             Outcome::Alive => {
                 self.count(generation, |word| word.with_failures(0))?;
-                self.record(generation, false, false, at)
+                self.record(admission, false, false, at)
             }
             Outcome::Success { slow } => {
                 let facts = self.facts_after_success(admission, word);
                 self.count(generation, |word| word.with_failures(facts).with_worked())?;
-                self.record(generation, false, slow, at)
+                self.record(admission, false, slow, at)
             }
             Outcome::Failure { slow, throttle, cause } => {
                 let tripped = self.fail(admission, cause, slow, at)?;
-                let throttled = throttle.and_then(|until| self.throttle(until, at));
+                let throttled = throttle.and_then(|until| self.throttle_caller(admission, until, at));
                 Ok(tripped.or(throttled))
             }
             Outcome::CallerImpatient { slow } => {
@@ -101,7 +112,7 @@ impl Circuit {
             Outcome::RateLimited { until: None } => {
                 self.count_fact(admission, Cause::default(), at).map(|counted| counted.flatten())
             }
-            Outcome::RateLimited { until: Some(until) } => Ok(self.throttle(until, at)),
+            Outcome::RateLimited { until: Some(until) } => Ok(self.throttle_caller(admission, until, at)),
             Outcome::InvalidRequest { fingerprint } => self.suspect_storm(admission, fingerprint, at),
             Outcome::Quota { until } => {
                 let until = self.latched_until(until, at);
@@ -120,7 +131,50 @@ impl Circuit {
                 self.suspect_latch(&mut core, reason, at);
                 Ok(None)
             }
+            Outcome::AccountRefused { reason, until, is_asked } => {
+                self.accuse(admission, (reason, until), is_asked, at)
+            }
         }
+    }
+
+    /// Takes one call's word that the account is refused. It opens the circuit if another call has said the same.
+    fn accuse(
+        &self,
+        admission: Admission,
+        (reason, until): (Reason, Option<Instant>),
+        is_asked: bool,
+        at: u64,
+    ) -> Result<Option<Transition>, Late> {
+        let mut core = self.lock();
+        let word = self.load();
+        if word.generation() != admission.generation {
+            return Err(Late);
+        }
+        if reason == Reason::Auth && !word.worked() {
+            return Ok(None);
+        }
+        let author = admission.author();
+        let served = self.known.served();
+        let before = core.accusation.replace(Accusation { reason, author, at, served });
+        let is_confirmed = before.is_some_and(|before| {
+            let is_recent = at.saturating_sub(before.at) <= nanos(CONFIRMED_WITHIN);
+            let is_anothers = before.author.caller != author.caller;
+            // A call that began when the first was known, and is no repeat of it as far as is known. A probe of the
+            // circuit's own shows more.
+            let is_another = !is_asked && author.prompt.is_some() && before.author.prompt != author.prompt;
+            before.reason == reason && is_recent && before.served == served && (is_anothers || is_another)
+        });
+        if is_confirmed {
+            let only = before.filter(|before| before.author.caller == author.caller && author.caller != UNNAMED);
+            let until = self.latched_until(until, at);
+            let opened = self.open(&mut core, reason, at, until);
+            self.known.set_only(only.map(|only| only.author.caller));
+            return Ok(Some(opened));
+        }
+        self.suspect_latch(&mut core, reason, at);
+        // The next calls tell of their prompts.
+        self.update(|word| word.with_suspect(true));
+        Ok(None)
     }
 
     /// Settles a probe. Whatever its outcome, the probe gives its place back.
@@ -138,7 +192,7 @@ impl Circuit {
         }
         let place = core.probes.iter().position(|probe| probe.id == id);
         core.probes.swap_remove(place.ok_or(Late)?);
-        Ok(self.judge_probe(core, word, admission.author, outcome, at))
+        Ok(self.judge_probe(core, word, admission, outcome, at))
     }
 
     /// Takes the outcome of a probe that has given its place back. `word` is the circuit's state before.
@@ -146,15 +200,16 @@ impl Circuit {
         &self,
         mut core: MutexGuard<'_, Core>,
         word: Word,
-        author: Option<Author>,
+        admission: Admission,
         outcome: Outcome,
         at: u64,
     ) -> Option<Transition> {
-        let caller = author.map(|author| author.caller);
+        let caller = admission.caller;
         match outcome {
             Outcome::Alive | Outcome::Neutral | Outcome::Abandoned => None,
             Outcome::Success { slow: false } => {
                 self.update(Word::with_worked);
+                self.forget_caller(&mut core, caller);
                 self.succeed(&mut core, at)
             }
             // The provider may be well for a more patient caller. But each such probe costs a caller its time.
@@ -167,8 +222,10 @@ impl Circuit {
                 Some(self.relapse(&mut core, Cause::default(), at))
             }
             Outcome::Failure { throttle, cause, .. } => {
-                author.into_iter().for_each(|author| core.evidence.add(author));
+                let only = self.known.only().filter(|only| *only == caller);
+                core.evidence.weigh(Place::default(), 1, admission.author());
                 let relapse = self.relapse(&mut core, cause, at);
+                self.known.set_only(only);
                 drop(core);
                 self.extend(throttle, at);
                 Some(relapse)
@@ -179,7 +236,9 @@ impl Circuit {
             }
             // One caller's mistake shows nothing; but if invalid requests opened the circuit, the provider is still
             // broken.
-            Outcome::InvalidRequest { .. } if core.cause == Reason::InvalidRequests && core.storm.goes_on(caller) => {
+            Outcome::InvalidRequest { .. }
+                if core.cause == Reason::InvalidRequests && core.storm.goes_on(Some(caller)) =>
+            {
                 Some(self.relapse(&mut core, Cause::default(), at))
             }
             Outcome::InvalidRequest { .. } => None,
@@ -195,6 +254,15 @@ impl Circuit {
             Outcome::SuspectedLatch { reason } => {
                 self.suspect_latch(&mut core, reason, at);
                 None
+            }
+            Outcome::AccountRefused { reason: Reason::Auth, .. } if !word.worked() => None,
+            Outcome::AccountRefused { reason, is_asked: true, .. } => {
+                self.suspect_latch(&mut core, reason, at);
+                None
+            }
+            Outcome::AccountRefused { reason, until, is_asked: false } => {
+                let until = self.latched_until(until, at);
+                Some(self.open(&mut core, reason, at, until))
             }
         }
     }
@@ -259,35 +327,50 @@ impl Circuit {
         match self.count_fact(admission, cause, at)? {
             None => Ok(None),
             Some(Some(tripped)) => Ok(Some(tripped)),
-            Some(None) => self.record(admission.generation, true, slow, at),
+            Some(None) => self.record(admission, true, slow, at),
         }
     }
 
     /// Counts one more fact in a row, and trips if it is the last one. Returns `None` if the failure tells of a known
     /// fact.
     fn count_fact(&self, admission: Admission, cause: Cause, at: u64) -> Result<Option<Option<Transition>>, Late> {
-        let Admission { generation, known, place: number, author, .. } = admission;
-        let place = Place { known, number };
+        let Admission { generation, known, place: number, caller, .. } = admission;
+        let (place, author) = (Place { known, number }, admission.author());
         let limit = self.settings.consecutive_failures.map(|limit| limit.get().min(MOST_FAILURES));
         let mut core = self.lock();
+        if self.load().generation() != generation {
+            return Err(Late);
+        }
+        // It decides for its caller only.
+        if core.callers.is_held(caller) {
+            return Ok(None);
+        }
+        let weight = if cause.is_silence() { self.settings.limit().div_ceil(2) } else { 1 };
         let facts = self.load().failures();
-        if !core.evidence.observe(facts, place, cause, author, at) {
+        let is_known = core.evidence.knows(cause) && facts > 0;
+        let is_fact = core.evidence.observe(facts, place, cause, at);
+        let is_apart = !is_known && self.count_own(&mut core, author, (cause, weight), is_fact, at);
+        if !is_fact || is_apart {
             return Ok(None);
         }
         if facts == 0 {
             self.row.store(0, Ordering::Release);
         }
         core.last = cause;
-        let weight = match limit {
-            Some(limit) if cause.is_silence() => limit.div_ceil(2),
-            _ => 1,
-        };
-        core.evidence.weigh(place, weight);
+        core.evidence.weigh(place, weight, author);
         let word = self.count(generation, |word| word.with_failures(word.failures().saturating_add(weight)))?;
         let is_enough = limit.is_some_and(|limit| core.evidence.is_enough(word.failures(), limit));
+        let decider = limit.and_then(|limit| core.evidence.decider(word.failures(), limit));
+        let is_one_callers =
+            decider.is_some_and(|decider| is_enough && core.callers.is_another_served(decider, self.known.served()));
+        if is_one_callers {
+            let is_apart = decider == Some(caller) && self.hold_where_others_are_served(&mut core, caller, cause, at);
+            return Ok((!is_apart).then_some(None));
+        }
+        let only = core.evidence.only_caller();
         drop(core);
         match is_enough {
-            true => self.trip_for_cooldown(generation, Reason::ConsecutiveFailures, at).map(Some),
+            true => self.trip_for_cooldown(generation, Reason::ConsecutiveFailures, only, at).map(Some),
             false => Ok(Some(None)),
         }
     }
@@ -303,21 +386,25 @@ impl Circuit {
     }
 
     /// Records a call in the windows. Only a bad call can trip: a good one never makes a share worse.
-    fn record(&self, generation: u32, failure: bool, slow: bool, at: u64) -> Result<Option<Transition>, Late> {
+    fn record(&self, admission: Admission, failure: bool, slow: bool, at: u64) -> Result<Option<Transition>, Late> {
+        let generation = admission.generation;
         let sample = Sample { failure, slow };
         for (_, window) in self.failure_rate.iter().chain(&self.slow_rate) {
             window.record(generation, sample, || at);
         }
+        if slow && self.slow_rate.is_some() {
+            self.note_slow(admission.caller, at);
+        }
         if let Some((rule, window)) = self.failure_rate.as_ref().filter(|_| failure) {
             let totals = window.totals(generation, || at);
             if rule.trips(totals.failures, totals.calls) {
-                return self.trip_for_cooldown(generation, Reason::FailureRate, at);
+                return self.trip_for_rate(admission, Reason::FailureRate, rule, at);
             }
         }
         if let Some((rule, window)) = self.slow_rate.as_ref().filter(|_| slow) {
             let totals = window.totals(generation, || at);
             if rule.trips(totals.slow, totals.calls) {
-                return self.trip_for_cooldown(generation, Reason::SlowCalls, at);
+                return self.trip_for_rate(admission, Reason::SlowCalls, rule, at);
             }
         }
         Ok(None)
@@ -333,7 +420,7 @@ impl Circuit {
         if self.load().generation() != admission.generation {
             return Err(Late);
         }
-        let caller = admission.author.map(|author| author.caller);
+        let caller = admission.prompt.map(|_| admission.caller);
         let others = self.calm.swap(0, Ordering::AcqRel);
         // Where nothing else is left, a refusal of ours would only hide what the provider says.
         if core.storm.observe(fingerprint, caller, at, u64::from(others)) && !admission.is_only_way {
@@ -390,18 +477,50 @@ impl Circuit {
         (before != after).then(|| core.changed(before, after, Reason::Throttled))
     }
 
-    fn trip_for_cooldown(&self, generation: u32, reason: Reason, at: u64) -> Result<Option<Transition>, Late> {
+    /// Opens a closed circuit, if it is still in this generation. `only` is the caller of all failures, if they are of
+    /// one.
+    fn trip_for_cooldown(
+        &self,
+        generation: u32,
+        reason: Reason,
+        only: Option<u64>,
+        at: u64,
+    ) -> Result<Option<Transition>, Late> {
         let mut core = self.lock();
         if self.load().generation() != generation {
             return Err(Late);
         }
         // One caller's failures say nothing about how soon the others may come back.
-        if reason != Reason::ConsecutiveFailures || !core.evidence.is_one_authors() {
+        let is_one_prompts = reason == Reason::ConsecutiveFailures && core.evidence.is_one_prompts();
+        if only.is_none() && !is_one_prompts {
             core.trips(at);
+        }
+        if only.is_none() {
+            self.forget_callers(&mut core);
         }
         core.opens_for(reason);
         let until = at.saturating_add(nanos(self.settings.cooldown(0, core.last, Duration::ZERO, 0.0)));
-        Ok(Some(self.open(&mut core, reason, at, until)))
+        let opened = self.open(&mut core, reason, at, until);
+        self.known.set_only(only);
+        Ok(Some(opened))
+    }
+
+    /// Opens the circuit for a share of bad calls, unless they are one caller's where others are served.
+    fn trip_for_rate(
+        &self,
+        admission: Admission,
+        reason: Reason,
+        rule: &Rule,
+        at: u64,
+    ) -> Result<Option<Transition>, Late> {
+        let Admission { generation, caller, .. } = admission;
+        let mut core = self.lock();
+        let only = core.callers.decider(caller, rule.least_bad(), at);
+        if only.is_some() && self.hold_where_others_are_served(&mut core, caller, Cause::default(), at) {
+            return Ok(None);
+        }
+        drop(core);
+        self.trip_for_cooldown(generation, reason, only, at)
     }
 
     /// Opens a closed circuit, if it is still in this generation.
@@ -447,7 +566,7 @@ impl Circuit {
 
     /// Returns when a latch probes: at the reset time if known, but not much later than usual, since such errors
     /// have been false.
-    fn latched_until(&self, reset: Option<Instant>, at: u64) -> u64 {
+    pub(super) fn latched_until(&self, reset: Option<Instant>, at: u64) -> u64 {
         match reset {
             Some(reset) => self.believed(reset, at).max(at.saturating_add(1)),
             None => at.saturating_add(nanos(self.settings.latch)),
@@ -455,7 +574,7 @@ impl Circuit {
     }
 
     /// Returns a provider's own time, clamped to a believable one.
-    fn believed(&self, until: Instant, at: u64) -> u64 {
+    pub(super) fn believed(&self, until: Instant, at: u64) -> u64 {
         let longest = at.saturating_add(nanos(self.settings.max_throttle));
         self.at(until).min(longest)
     }
@@ -469,8 +588,7 @@ struct Late;
 const MAX_IMPATIENT: u32 = 3;
 const IMPATIENT: Cause = Cause { connection: None, waited: SHORT_WAIT, is_connection: false };
 
-/// The largest count that the word has room for.
-const MOST_FAILURES: u32 = (1 << 27) - 1;
-
 /// The least time between two probes of the circuit's own, whichever call requests them.
 const CONFIRMATIONS: Duration = Duration::from_secs(10);
+/// The time within which a second call confirms that the account is refused.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(60);

@@ -24,6 +24,8 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    apart::Known,
+    callers::Callers,
     evidence::{Author, Cause, Evidence},
     settings::{Rule, Settings, pause_of_only_way},
     storm::Storm,
@@ -36,7 +38,7 @@ use crate::{
         atomic::{AtomicU32, AtomicU64, Ordering},
         lock,
     },
-    layers::patience::SHORT_WAIT,
+    layers::{caller::UNNAMED, patience::SHORT_WAIT},
 };
 
 // On a cache line of its own: each call writes the counts of the `Arc` around it, but hardly any call writes the word.
@@ -57,6 +59,7 @@ pub(super) struct Circuit {
     pub(super) row: AtomicU32,
     /// The calls that ended well since the last invalid request, counted only while a storm is suspected.
     pub(super) calm: AtomicU32,
+    pub(super) known: Known,
     pub(super) has_windows: bool,
     pub(super) failure_rate: Option<(Rule, History)>,
     pub(super) slow_rate: Option<(Rule, History)>,
@@ -85,9 +88,16 @@ pub(super) struct Core {
     opened_at: u64,
     /// The reason for which it opened, kept while half-open.
     pub(super) cause: Reason,
-    /// The facts that a closed circuit counts, or that opened it, and whether all of these are of one author.
+    /// The facts that a closed circuit counts, or that opened it, and whether all of these are of one prompt.
     pub(super) evidence: Evidence,
-    is_one_authors: bool,
+    is_one_prompts: bool,
+    pub(super) callers: Callers,
+    /// The generation that one caller's failures ended. Once others are let in again, its calls count as if it went on.
+    pub(super) undone: Option<u32>,
+    /// The closed generation before the last opening.
+    pub(super) opened_from: Option<u32>,
+    /// The last refusal of the account that is not confirmed.
+    pub(super) accusation: Option<Accusation>,
     pub(super) storm: Storm,
     /// The last suspected reason for a latch, whether a probe is wanted to confirm it, and the earliest time of the
     /// next one.
@@ -97,6 +107,16 @@ pub(super) struct Core {
     /// The changes that were not yet reported, in their order, and whether a thread is reporting them.
     untold: VecDeque<Transition>,
     telling: bool,
+}
+
+/// One call's word that the account is refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accusation {
+    pub(super) reason: Reason,
+    pub(super) author: Author,
+    pub(super) at: u64,
+    /// The answers to callers before it.
+    pub(super) served: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -118,8 +138,13 @@ pub(super) struct Admission {
     /// them was known; 0 for a call that was under way then.
     pub(super) known: u32,
     pub(super) place: u32,
-    /// The author of the call, if it is needed.
-    pub(super) author: Option<Author>,
+    /// The caller, and the prompt if it is needed.
+    pub(super) caller: u64,
+    pub(super) prompt: Option<u64>,
+    /// The number of its probe, if its caller is held apart.
+    pub(super) own_probe: Option<u64>,
+    /// True if its caller has a row.
+    pub(super) is_watched: bool,
     /// True if a fallback has nowhere else to go with the call.
     pub(super) is_only_way: bool,
 }
@@ -127,12 +152,27 @@ pub(super) struct Admission {
 impl Admission {
     /// Returns the admission of a call to a healthy circuit of this generation.
     pub(super) fn free(generation: u32) -> Self {
-        Self { generation, probe: None, suspect: false, known: 0, place: 0, author: None, is_only_way: false }
+        Self {
+            generation,
+            probe: None,
+            suspect: false,
+            known: 0,
+            place: 0,
+            caller: UNNAMED,
+            prompt: None,
+            own_probe: None,
+            is_watched: false,
+            is_only_way: false,
+        }
+    }
+
+    pub(super) fn author(self) -> Author {
+        Author { caller: self.caller, prompt: self.prompt }
     }
 
     /// Returns true if more must be known of the call when it is settled.
     pub(super) fn is_marked(self) -> bool {
-        self.probe.is_some() || self.suspect || self.known > 0
+        self.probe.is_some() || self.suspect || self.known > 0 || self.is_watched
     }
 }
 
@@ -222,6 +262,13 @@ pub(super) enum Outcome {
     SuspectedLatch {
         reason: Reason,
     },
+    /// The provider refuses the account, as one call has it. `is_asked` is true if a probe of the circuit's own can
+    /// confirm it.
+    AccountRefused {
+        reason: Reason,
+        until: Option<Instant>,
+        is_asked: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -243,6 +290,7 @@ impl Circuit {
             row: AtomicU32::new(0),
             throttled_until: AtomicU64::new(0),
             calm: AtomicU32::new(0),
+            known: Known::default(),
             has_windows: settings.failure_rate.is_some() || settings.slow_rate.is_some(),
             failure_rate: settings.failure_rate.map(window),
             slow_rate: settings.slow_rate.map(window),
@@ -261,7 +309,11 @@ impl Circuit {
                 opened_at: 0,
                 cause: Reason::Forced,
                 evidence: Evidence::default(),
-                is_one_authors: false,
+                is_one_prompts: false,
+                callers: Callers::default(),
+                undone: None,
+                opened_from: None,
+                accusation: None,
                 storm,
                 suspected_latch: None,
                 wants_probe: false,
@@ -312,11 +364,11 @@ impl Circuit {
     }
 
     /// Admits a call as a probe before the cooldown is over, if the facts that opened the circuit are all of another
-    /// caller, or another prompt.
-    pub(super) fn admit_stranger(&self, author: Author, now: Instant) -> Option<Decision> {
+    /// prompt.
+    pub(super) fn admit_stranger(&self, prompt: u64, now: Instant) -> Option<Decision> {
         let mut core = self.lock();
         let word = self.load();
-        if word.tag() != Tag::Open || word.throttled() || !word.suspect() || !core.evidence.spares(author) {
+        if word.tag() != Tag::Open || word.throttled() || !word.suspect() || !core.evidence.spares(prompt) {
             return None;
         }
         let transition = self.publish(&mut core, Tag::HalfOpen, Reason::CooldownOver);
@@ -375,6 +427,7 @@ impl Circuit {
             return None;
         }
         core.forget();
+        self.forget_callers(&mut core);
         Some(self.open(&mut core, Reason::Forced, 0, FOREVER))
     }
 
@@ -384,6 +437,7 @@ impl Circuit {
             return None;
         }
         core.forget();
+        self.forget_callers(&mut core);
         Some(self.publish(&mut core, Tag::Bypassed, Reason::Forced))
     }
 
@@ -402,6 +456,7 @@ impl Circuit {
     pub(super) fn reset(&self, now: Instant) -> Option<Transition> {
         let mut core = self.lock();
         core.forget();
+        self.forget_callers(&mut core);
         let before = self.peek(now);
         let transition = self.publish(&mut core, Tag::Closed, Reason::Forced);
         if before == Phase::Closed && transition.from == Phase::Throttled {
@@ -483,7 +538,7 @@ impl Circuit {
 
     /// Returns the admission of a call to a closed circuit in this state.
     #[inline]
-    fn admission(&self, word: Word, way: Way) -> Admission {
+    pub(super) fn admission(&self, word: Word, way: Way) -> Admission {
         let known = if word.tag() == Tag::Closed { word.failures() } else { 0 };
         let place = if known > 0 { self.row.fetch_add(1, Ordering::AcqRel).saturating_add(1) } else { 0 };
         let is_only_way = way == Way::Only;
@@ -574,6 +629,7 @@ impl Circuit {
     /// calls.
     pub(super) fn open(&self, core: &mut Core, reason: Reason, at: u64, until: u64) -> Transition {
         core.opens_for(reason);
+        self.known.set_only(None);
         if core.relapses == 0 {
             core.opened_at = at;
         }
@@ -592,6 +648,10 @@ impl Circuit {
     /// Begins the next generation.
     pub(super) fn publish(&self, core: &mut Core, tag: Tag, reason: Reason) -> Transition {
         core.probes.clear();
+        core.undone = None;
+        if let (Tag::Open, Tag::Closed) = (tag, self.load().tag()) {
+            core.opened_from = Some(self.load().generation());
+        }
         core.successes = 0;
         core.impatient = 0;
         let doubts = reason != Reason::Forced && core.storm.keep_doubts();
@@ -605,12 +665,15 @@ impl Circuit {
         if tag == Tag::Open {
             let may_be = match reason {
                 Reason::ConsecutiveFailures => true,
-                Reason::ProbeFailed => core.is_one_authors,
+                Reason::ProbeFailed => core.is_one_prompts,
                 _ => false,
             };
-            core.is_one_authors = may_be && core.evidence.is_one_authors();
+            core.is_one_prompts = may_be && core.evidence.is_one_prompts();
         }
-        let suspect = if tag == Tag::Open { core.is_one_authors } else { doubts && tag == Tag::Closed };
+        if matches!(tag, Tag::Closed | Tag::Bypassed) {
+            self.known.set_only(None);
+        }
+        let suspect = if tag == Tag::Open { core.is_one_prompts } else { doubts && tag == Tag::Closed };
         let (before, after) = self.update(|word| word.next(tag, reason).with_suspect(suspect));
         self.throttled_until.store(0, Ordering::Release);
         core.changed(before, after, reason)

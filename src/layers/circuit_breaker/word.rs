@@ -1,6 +1,6 @@
 //! The whole state of a closed circuit in one word, so that a healthy call costs one load before and one after.
 
-/// `generation (32) | low (27) | throttled | suspect | worked | tag (2)`
+/// `generation (32) | low (26) | watched | throttled | suspect | worked | tag (2)`
 ///
 /// `low` is the number of consecutive failures while closed, and the [`Reason`] while open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +67,11 @@ impl Word {
         matches!(self.0 & (TAG | THROTTLED), CLOSED | BYPASSED)
     }
 
-    /// Returns whether a call needs only admission: closed, not throttled, no storm suspected and no failure counted.
+    /// Returns whether a call needs only admission: closed, not throttled, no storm suspected, no failure counted, no
+    /// caller watched.
     #[inline]
     pub(super) fn admits_freely(self) -> bool {
-        let state = self.0 & (LOW_MASK << LOW_SHIFT | THROTTLED | SUSPECT | TAG);
+        let state = self.0 & (LOW_MASK << LOW_SHIFT | WATCHED | THROTTLED | SUSPECT | TAG);
         state == CLOSED || state == BYPASSED
     }
 
@@ -86,6 +87,16 @@ impl Word {
     #[inline]
     pub(super) fn suspect(self) -> bool {
         self.0 & SUSPECT != 0
+    }
+
+    /// Returns whether some callers have rows of their own.
+    #[inline]
+    pub(super) fn watched(self) -> bool {
+        self.0 & WATCHED != 0
+    }
+
+    pub(super) fn with_watched(self, watched: bool) -> Self {
+        Self(if watched { self.0 | WATCHED } else { self.0 & !WATCHED })
     }
 
     pub(super) fn throttled(self) -> bool {
@@ -120,7 +131,8 @@ impl Word {
         Self(if throttled { self.0 | THROTTLED } else { self.0 & !THROTTLED })
     }
 
-    /// Returns the first word of the next generation. Only the flag that the key has worked carries over.
+    /// Returns the first word of the next generation. Only the flags that the key has worked and that callers
+    /// are watched carry over.
     pub(super) fn next(self, tag: Tag, reason: Reason) -> Self {
         let generation = u64::from(self.generation().wrapping_add(1)) << GENERATION_SHIFT;
         let (tag, low) = match tag {
@@ -132,7 +144,7 @@ impl Word {
             Tag::HalfOpen => (HALF_OPEN, 0),
             Tag::Bypassed => (BYPASSED, 0),
         };
-        Self(generation | low << LOW_SHIFT | self.0 & WORKED | tag)
+        Self(generation | low << LOW_SHIFT | self.0 & (WORKED | WATCHED) | tag)
     }
 }
 
@@ -156,8 +168,9 @@ const BYPASSED: u64 = 3;
 const WORKED: u64 = 1 << 2;
 const SUSPECT: u64 = 1 << 3;
 const THROTTLED: u64 = 1 << 4;
-const LOW_SHIFT: u32 = 5;
-const LOW_MASK: u64 = (1 << 27) - 1;
+const WATCHED: u64 = 1 << 5;
+const LOW_SHIFT: u32 = 6;
+const LOW_MASK: u64 = (1 << 26) - 1;
 const GENERATION_SHIFT: u32 = 32;
 
 #[cfg(test)]
@@ -170,8 +183,11 @@ mod tests {
         assert_eq!((word.tag(), word.generation()), (Tag::Closed, 0));
         assert!(word.worked() && !word.suspect() && !word.throttled());
         assert_eq!(word.failures(), LOW_MASK as u32);
-        let word = word.with_suspect(true).with_throttled(true);
-        assert!(word.suspect() && word.throttled() && !word.admits_all());
+        let word = word.with_suspect(true).with_throttled(true).with_watched(true);
+        assert!(word.suspect() && word.throttled() && word.watched() && !word.admits_all());
+        assert!(!word.with_watched(false).watched() && word.next(Tag::Closed, Reason::Recovered).watched());
+        assert!(!Word(0).with_watched(true).admits_freely());
+        let word = word.with_watched(false);
         assert_eq!(word.with_failures(0).failures(), 0);
 
         for reason in REASONS {

@@ -131,7 +131,7 @@ impl Circuit {
         }
         let (Some(news), Some(changed_at), false) = (news, self.changed_at, self.reported) else { return None };
         let age = now.saturating_duration_since(changed_at);
-        Some(Notice { change: news.name().into(), age, remaining: news.left() })
+        Some(Notice { change: news.name(), age, remaining: news.left() })
     }
 
     fn apply(&mut self, stamp: Stamp, notice: &Notice, replica: u64, rng: &mut fastrand::Rng, now: Instant) {

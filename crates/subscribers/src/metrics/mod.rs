@@ -261,6 +261,9 @@ impl Metrics {
                 self.chains.recovered(first);
                 self.switches.record_recovery(from, first, *after, *at);
             }
+            Event::CallerHeldApart { circuit, .. } => {
+                self.registry.counter(&table::CALLERS_HELD_APART, [circuit.clone().into()]).increment(1);
+            }
             Event::CircuitChanged { circuit, to, reason, .. } => self.circuits.record_change(circuit, *to, *reason),
             Event::AllTiersFailed { feature, reason, .. } => self.requests.record_all_failed(feature.as_ref(), *reason),
             Event::Hedged { tier, to, won, .. } => {

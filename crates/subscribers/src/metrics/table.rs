@@ -73,6 +73,7 @@ pub const METRICS: &[Metric] = &[
     TIME_TO_FIRST_CHUNK,
     CIRCUIT_STATE,
     CIRCUIT_TRANSITIONS,
+    CALLERS_HELD_APART,
     FALLBACK_ACTIVATIONS,
     ON_FALLBACK,
     FALLBACK_SECONDS,
@@ -210,6 +211,11 @@ pub(super) const CIRCUIT_TRANSITIONS: Metric = Metric::counter(
     "steadfast_circuit_transitions_total",
     &["tier", "state", "reason"],
     "Changes of a circuit to a state.",
+);
+pub(super) const CALLERS_HELD_APART: Metric = Metric::counter(
+    "steadfast_callers_held_apart_total",
+    &["tier"],
+    "Callers whose calls a circuit began to hold apart: they fail there, and those of others do not.",
 );
 pub(super) const FALLBACK_ACTIVATIONS: Metric = Metric::counter(
     "steadfast_fallback_activations_total",

@@ -132,15 +132,68 @@ async fn a_key_that_has_never_worked_is_not_asked_about() {
     assert_eq!((layer.handle().state(), provider.probes.load(SeqCst)), (CircuitState::Closed, 0));
 }
 
+/// The refusals of an account that its provider names as such.
+fn refusals() -> [LlmError; 3] {
+    [(ErrorKind::Auth, 401), (ErrorKind::QuotaExhausted, 402), (ErrorKind::QuotaExhausted, 429)]
+        .map(|(kind, status)| refused(kind, status))
+}
+
+/// Sends this request, and returns the kind of its failure.
+async fn call(layer: &CircuitBreakerLayer, provider: &Provider, request: LlmRequest) -> Option<ErrorKind> {
+    let provider = provider.clone();
+    let llm = layer.layer(provider_fn(move |request| provider.clone().answer(request)));
+    llm.oneshot(request).await.err().map(|error| error.kind())
+}
+
 #[tokio::test(start_paused = true)]
-async fn what_is_the_accounts_latches_at_once_and_so_does_all_that_is_believed() {
-    let refused_key = refused(ErrorKind::Auth, 401);
-    let paid = refused(ErrorKind::QuotaExhausted, 402);
-    let limited = refused(ErrorKind::QuotaExhausted, 429);
-    let said = refused(ErrorKind::QuotaExhausted, 400);
-    for (believes, failure) in [(false, refused_key), (false, paid), (false, limited), (true, said)] {
+async fn one_calls_word_for_a_refused_account_refuses_nobody_where_a_probe_is_answered() {
+    for failure in refusals() {
         let provider = Provider::default();
-        let layer = if believes { provider.layer().without_confirmation() } else { provider.layer() };
+        let layer = provider.layer();
+        call_often(&layer, &provider, 1).await;
+        let kind = failure.kind();
+        provider.fails(Some(failure), None);
+        call(&layer, &provider, LlmRequest::prompt("dear").with_session("one")).await;
+        provider.fails(None, None);
+        for n in 0..30 {
+            assert_eq!(call(&layer, &provider, question(n).with_session("two")).await, None, "{kind}");
+        }
+        assert_eq!((layer.handle().state(), provider.probes.load(SeqCst)), (CircuitState::Closed, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_circuits_own_probe_or_another_call_confirms_that_the_account_is_refused() {
+    for failure in refusals() {
+        // The probe meets the same.
+        let provider = Provider::default();
+        let layer = provider.layer();
+        call_often(&layer, &provider, 1).await;
+        let kind = failure.kind();
+        provider.fails(Some(failure.clone()), Some(failure.clone()));
+        let again = || call(&layer, &provider, LlmRequest::prompt("hello").with_session("one"));
+        assert_eq!(again().await, Some(kind));
+        sleep(2 * SECOND).await;
+        assert_eq!((again().await, provider.probes.load(SeqCst)), (Some(ErrorKind::CircuitOpen), 1));
+
+        // Without a probe, the next call does: another caller's, or another request of the only one.
+        for second in [question(1).with_session("two"), question(2).with_session("one")] {
+            let (provider, layer) = (Provider::default(), super::layer());
+            call(&layer, &provider, question(0)).await;
+            provider.fails(Some(failure.clone()), None);
+            assert_eq!(call(&layer, &provider, question(0).with_session("one")).await, Some(kind));
+            assert_eq!(layer.handle().state(), CircuitState::Closed);
+            assert_eq!(call(&layer, &provider, second).await, Some(kind));
+            assert_eq!(layer.handle().state(), CircuitState::Open);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_that_is_believed_latches_at_once() {
+    for failure in refusals().into_iter().chain([refused(ErrorKind::QuotaExhausted, 400)]) {
+        let provider = Provider::default();
+        let layer = provider.layer().without_confirmation();
         call_often(&layer, &provider, 1).await;
         let kind = failure.kind();
         provider.fails(Some(failure), None);

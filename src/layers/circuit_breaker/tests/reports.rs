@@ -71,8 +71,11 @@ async fn a_used_up_quota_and_a_throttle_say_what_the_provider_said() {
     for (error, words) in [(quota, "You exceeded your current quota"), (throttled, "Rate limit reached")] {
         let events = Events::new();
         let mut heard = events.subscribe();
-        let mut bench = Bench::new(layer().events(events), Strict::new().script([Err(error)]));
-        bench.call().await.expect_err("a failure");
+        let mut bench = Bench::new(layer().events(events), Strict::new().fails(2, error));
+        // One call's word for a used-up quota is not enough.
+        for _ in 0..2 {
+            bench.call().await.expect_err("a failure");
+        }
         let Ok(Event::CircuitChanged { failure: Some(failure), .. }) = heard.try_recv() else { panic!("{words}") };
         assert_eq!((failure.status, failure.message.as_deref()), (Some(429), Some(words)));
     }

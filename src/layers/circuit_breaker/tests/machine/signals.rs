@@ -409,3 +409,33 @@ fn what_did_not_open_the_circuit_shortens_no_pause() {
         assert!(matches!(only(), Decision::Rejected(_)), "{latch:?}: one at once");
     }
 }
+
+/// A silence of a whole limit: calls that one caller's failures have cut off from the circuit still tell of others'.
+#[test]
+fn calls_that_were_under_way_when_one_caller_opened_it_count_once_others_are_let_in() {
+    let silence = Outcome::Failure { slow: false, throttle: None, cause: Cause { waited: seconds(30), ..CAUSE } };
+    let bench = Bench::new(minute());
+    let of = |caller| Admission { caller, ..bench.admitted() };
+    let calls = [of(7), of(7), of(9)];
+    bench.wait(seconds(30));
+    assert!(calls[..2].iter().any(|call| bench.settle(*call, silence).transition.is_some()));
+    let decision = bench.circuit.acquit(11, Way::Any, bench.now.get());
+    assert!(matches!(decision, Some(Decision::AdmittedAfter(..))), "{decision:?}");
+    assert_eq!(bench.phase(), Phase::Closed);
+    let settled = bench.settle(calls[2], silence);
+    assert_eq!((settled.late, settled.transition.map(|change| change.to)), (false, Some(Phase::Open)));
+    assert_eq!(bench.circuit.acquit(11, Way::Any, bench.now.get()), None, "it is open for all");
+}
+
+#[test]
+fn a_call_of_an_earlier_generation_stays_late_once_the_circuit_has_moved_again() {
+    let bench = Bench::new(minute());
+    let of = |caller| Admission { caller, ..bench.admitted() };
+    let late = of(9);
+    for _ in 0..5 {
+        bench.settle(of(7), FAILURE);
+    }
+    assert!(bench.circuit.acquit(11, Way::Any, bench.now.get()).is_some());
+    bench.circuit.force_open();
+    assert!(bench.settle(late, OK).late);
+}
