@@ -185,7 +185,7 @@ impl Callers {
             let oldest = self.rows.iter().min_by_key(|(_, row)| row.at).map(|(caller, _)| *caller);
             oldest.and_then(|oldest| self.rows.remove(&oldest));
         }
-        let row = self.rows.entry(caller).or_insert(Row { served, at, ..Row::default() });
+        let row = self.rows.entry(caller).or_insert_with(|| Row { served, at, ..Row::default() });
         if row.is_over(at) {
             *row = Row { served, ..Row::default() };
         }
