@@ -49,6 +49,85 @@ pub(super) fn program(argv: &[OsString]) -> String {
     program.unwrap_or_default().into_owned()
 }
 
+/// Returns true for a variable that a command gets: those of the system, of its clouds, and those that its arguments
+/// name as `$NAME`. The rest of the environment holds the keys of all providers.
+fn gets(name: &str, arguments: &[OsString]) -> bool {
+    let upper = name.to_ascii_uppercase();
+    let is_key = upper.ends_with("_API_KEY") || upper == "AWS_BEARER_TOKEN_BEDROCK" || upper.starts_with("STEADFAST_");
+    let is_usual = NAMES.contains(&&*upper) || FAMILIES.iter().any(|family| upper.starts_with(family));
+    is_usual && !is_key || arguments.iter().filter_map(|argument| argument.to_str()).any(|text| names(text, name))
+}
+
+/// Returns true if a text has `$NAME`.
+fn names(text: &str, name: &str) -> bool {
+    let goes_on = |rest: &str| rest.starts_with(|next: char| next == '_' || next.is_ascii_alphanumeric());
+    text.split('$').skip(1).any(|after| after.strip_prefix(name).is_some_and(|rest| !goes_on(rest)))
+}
+
+/// The variables that programs need on any system.
+const NAMES: [&str; 43] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "PWD",
+    "HOSTNAME",
+    "TERM",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "TMP",
+    "TEMP",
+    "LD_LIBRARY_PATH",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "KUBECONFIG",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "SSH_AUTH_SOCK",
+    "VIRTUAL_ENV",
+    "SYSTEMROOT",
+    "SYSTEMDRIVE",
+    "WINDIR",
+    "COMSPEC",
+    "PATHEXT",
+    "APPDATA",
+    "LOCALAPPDATA",
+    "PROGRAMDATA",
+    "PROGRAMFILES",
+    "PROGRAMFILES(X86)",
+    "PROGRAMW6432",
+    "COMMONPROGRAMFILES",
+    "USERPROFILE",
+    "USERNAME",
+    "HOMEDRIVE",
+    "HOMEPATH",
+    "OS",
+];
+/// The beginnings of those of the system's and of clouds' own programs.
+const FAMILIES: [&str; 14] = [
+    "LC_",
+    "XDG_",
+    "SSL_CERT_",
+    "AWS_",
+    "AZURE_",
+    "ARM_",
+    "MSI_",
+    "IDENTITY_",
+    "GOOGLE_",
+    "GCLOUD_",
+    "CLOUDSDK_",
+    "GCE_",
+    "VAULT_",
+    "KUBERNETES_",
+];
+
 /// Runs a command and returns its standard output. A dropped future kills the command.
 ///
 /// An error has the first line of the command's error output, and never its standard output.
@@ -57,7 +136,15 @@ pub(super) async fn run(argv: &[OsString]) -> Result<Vec<u8>, SourceError> {
         return Err(SourceError::setup("the command is empty"));
     };
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let own = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(|name| gets(name, arguments)));
+    command
+        .env_clear()
+        .envs(own)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| {
         let hint = if error.kind() == io::ErrorKind::NotFound { "; give its whole path" } else { "" };
         SourceError::setup(format!("it cannot be started ({error}){hint}"))
@@ -139,6 +226,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_command_gets_its_own_variables_and_no_providers_key() {
+        let arguments = ["-c".into(), "login --with $TOKEN_OF_MINE:$OTHER".into()];
+        for (name, expected) in [
+            ("PATH", true),
+            ("https_proxy", true),
+            ("AWS_PROFILE", true),
+            ("AZURE_CLIENT_SECRET", true),
+            ("GOOGLE_APPLICATION_CREDENTIALS", true),
+            ("TOKEN_OF_MINE", true),
+            ("OTHER", true),
+            ("TOKEN_OF", false),
+            ("TOKEN", false),
+            ("OPENAI_API_KEY", false),
+            ("ANTHROPIC_API_KEY", false),
+            ("GOOGLE_API_KEY", false),
+            ("AZURE_OPENAI_API_KEY", false),
+            ("AWS_BEARER_TOKEN_BEDROCK", false),
+            ("STEADFAST_ADMIN_KEY", false),
+            ("WEBHOOK_SECRET", false),
+            ("DATABASE_URL", false),
+        ] {
+            assert_eq!(gets(name, &arguments), expected, "{name}");
+        }
+    }
+
     #[cfg(unix)]
     mod processes {
         use super::*;
@@ -150,6 +263,17 @@ mod tests {
         #[tokio::test]
         async fn a_commands_output_is_its_token() {
             assert_eq!(sh("printf token; echo hint >&2").await.unwrap(), b"token");
+        }
+
+        #[tokio::test]
+        async fn a_command_sees_the_usual_variables_alone() {
+            let seen = String::from_utf8(sh("env").await.unwrap()).unwrap();
+            let seen: Vec<&str> = seen.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+            // A shell sets these itself.
+            let own = |name: &str| gets(name, &[]) || ["_", "SHLVL", "OLDPWD"].contains(&name);
+            assert!(seen.contains(&"PATH") && seen.iter().all(|name| own(name)), "{seen:?}");
+            // Cargo sets it for every test.
+            assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && !seen.contains(&"CARGO_MANIFEST_DIR"));
         }
 
         #[tokio::test]

@@ -87,7 +87,8 @@ impl CredentialName {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CredentialSource {
-    /// Any cloud: a command whose output is the token, as a list of the program and its arguments.
+    /// Any cloud: a command whose output is the token, as a list of the program and its arguments. It gets the
+    /// variables of the system and of clouds' own programs, and those that its arguments name as `$NAME`.
     #[schemars(length(min = 1))]
     pub command: Option<Vec<String>>,
     /// AWS: a profile of the files `~/.aws/config` and `~/.aws/credentials`.
