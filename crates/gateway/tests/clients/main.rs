@@ -17,4 +17,5 @@ mod recorded_calls;
 mod recorded_ingress;
 mod sdk;
 mod service;
+mod two_keys;
 mod upstream;

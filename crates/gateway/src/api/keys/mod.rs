@@ -144,7 +144,7 @@ pub(crate) struct Key {
 }
 
 /// The objects of the account that a key may name, such as files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd)]
 pub(crate) enum ObjectRight {
     /// None: the paths of objects are closed.
     None,
@@ -500,8 +500,21 @@ impl Key {
     /// Returns whether another key allows all that this one does.
     fn is_within(&self, other: &Self) -> bool {
         // Without a rest: a new field is a right or a limit, and belongs here.
-        let Self { name: _, hash: _, features, models, rate, limits, budget, expires, admin, handoff, memory: _ } =
-            self;
+        let Self {
+            name: _,
+            hash: _,
+            features,
+            models,
+            rate,
+            limits,
+            budget,
+            expires,
+            admin,
+            handoff,
+            objects,
+            pass_through,
+            memory: _,
+        } = self;
         let names = |own: &Option<Arc<[Box<str>]>>, others: &Option<Arc<[Box<str>]>>| match (own, others) {
             (_, None) => true,
             (None, Some(_)) => false,
@@ -520,6 +533,8 @@ impl Key {
             && is_at_most(*expires, other.expires, |own, other| own.at <= other.at)
             && *admin <= other.admin
             && *handoff <= other.handoff
+            && *objects <= other.objects
+            && *pass_through <= other.pass_through
     }
 
     /// Returns whether its limits need the content of a request.

@@ -345,7 +345,7 @@ impl Exchange<'_> {
     /// Returns the moment at which the answer has to be there whole; `None` where the sender's time counts, or where
     /// the answer goes on piece by piece.
     fn until(&self, sent: &Sent, own: Option<Duration>, feature: Option<&str>) -> Option<Instant> {
-        if self.call.is_content || matches!(sent, Sent::Upload(_)) {
+        if self.call.is_content || matches!(sent, Sent::Upload(..)) {
             return own.map(|own| Instant::now() + own);
         }
         let config = self.stack.config();
