@@ -5,7 +5,8 @@
 //!
 //! 1. Up to its share it gets what is free.
 //! 2. Beyond that it gets what the others leave. It leaves free what they have lately used or asked for beyond what
-//!    they hold, twice over, within their shares. If it holds something already, that is a quarter of the limit at least.
+//!    they hold, twice over, within their shares. If it holds something already, that is at least a quarter of
+//!    the limit.
 //! 3. A key that is alone may take everything.
 //!
 //! So nothing stays unused but what the second rule leaves free, nobody's work is interrupted, and a key that has

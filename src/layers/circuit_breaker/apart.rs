@@ -213,8 +213,8 @@ impl Circuit {
         }
     }
 
-    /// Closes a circuit that only another caller's failures have opened, and holds that one apart. Returns the admission
-    /// of this caller's call.
+    /// Closes a circuit that only another caller's failures have opened, and holds that one apart. Returns the
+    /// admission of this caller's call.
     pub(super) fn acquit(&self, caller: u64, way: Way, now: Instant) -> Option<Decision> {
         self.known.only().filter(|only| *only != caller)?;
         let at = self.at(now);

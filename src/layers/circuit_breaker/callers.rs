@@ -1,8 +1,8 @@
 //! The callers whose calls have failed of late, each with a row of its own.
 //!
-//! One caller never decides alone where others are served. Any failure may come of what one caller sends: a prompt for
-//! which the provider has an error, breaks off or says nothing; work that takes longer than the limit. So a circuit asks
-//! of each failure whose it is, whatever its kind.
+//! One caller never decides alone where others are served. Any failure may come of what one caller sends: a prompt
+//! for which the provider has an error, breaks off or says nothing; work that takes longer than the limit. So a circuit
+//! asks of each failure whose it is, whatever its kind.
 //!
 //! | all that failed is of | others | the circuit | the caller |
 //! |---|---|---|---|

@@ -14,9 +14,9 @@ pub fn section(outages: &[(Fault, Vec<Came>)]) -> Section {
              again, the backup is well. A healthy answer takes 0.5 s, an error 0.2 s; attempts have 30 s, circuits \
              open with five failures (seatbelt: with a tenth of at least five calls) and stay open for 60 s \
              (steadfast: for 1, 2, 4 and then 8 s, or for twice what a call waited in vain). It runs {SCALE} times \
-             as fast, so that a hundredth of a second is what can be told apart. Dead attempts are those at the primary \
-             while it was down; added is to the latency of requests that began in the outage; recovery is from its \
-             end to the last request that the primary did not answer.\n"
+             as fast, so that a hundredth of a second is what can be told apart. Dead attempts are those at the \
+             primary while it was down; added is to the latency of requests that began in the outage; recovery is \
+             from its end to the last request that the primary did not answer.\n"
         ),
         findings: Vec::new(),
     };

@@ -4,8 +4,8 @@
 //! A provider has been paid for an answer by the time its bytes come, so an answer waits for its memory: its leaf reads
 //! no further meanwhile. Who finds none for [`LONGEST_WAIT`], or until its deadline, is refused with 503.
 //!
-//! Each byte counts [`WEIGHT`] times: for the provider's bytes, and what is decoded or encoded of them. Answers leave an
-//! eighth of the [`Memory`] to small bodies. Half of the rest is set aside for one answer at a time, the
+//! Each byte counts [`WEIGHT`] times: for the provider's bytes, and what is decoded or encoded of them. Answers leave
+//! an eighth of the [`Memory`] to small bodies. Half of the rest is set aside for one answer at a time, the
 //! first that had to wait: with all of the memory in the hands of answers that are half there, one goes on. The answers
 //! of one key leave as much free as they take, like its bodies.
 
@@ -137,8 +137,8 @@ impl AnswerSpace {
         Ok(())
     }
 
-    /// Returns a response whose bytes count until the last of them is sent: those that were read for it, or at least its
-    /// own.
+    /// Returns a response whose bytes count until the last of them is sent: those that were read for it, or at least
+    /// its own.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! The lists of a caller that sees its own objects only.
 //!
-//! A provider lists the objects of the account, and its cursors are ids of anybody's. So the gateway asks for page after
-//! page until it has as many of the caller's own as the caller asks for, or until [`MAX_PAGES`]. The cursors in the
-//! answer are of the caller's own objects, and `has_more` says whether one more was seen.
+//! A provider lists the objects of the account, and its cursors are ids of anybody's. So the gateway asks for page
+//! after page until it has as many of the caller's own as the caller asks for, or until [`MAX_PAGES`]. The cursors
+//! in the answer are of the caller's own objects, and `has_more` says whether one more was seen.
 
 use std::collections::HashSet;
 

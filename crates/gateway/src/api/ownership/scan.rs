@@ -1,7 +1,7 @@
 //! The texts of a JSON value, each with the field that it stands in.
 //!
-//! The scanner reads what any reader reads, and a little more: of a field that is there twice it reports both values. It
-//! judges nothing: who gets the bytes does.
+//! The scanner reads what any reader reads, and a little more: of a field that is there twice it reports both values.
+//! It judges nothing: who gets the bytes does.
 
 use std::borrow::Cow;
 
