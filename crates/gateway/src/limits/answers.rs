@@ -147,9 +147,11 @@ impl AnswerSpace {
         if !self.needs_count(&response) {
             return Ok(response);
         }
-        let (length, covered) = (length(&response), self.covered());
-        if covered < length {
-            self.waited(covered, length, true, None).await?;
+        // What was read and decoded for it is gone: a translation, or an answer with a mark, has its place.
+        let missing = length(&response).saturating_sub(lock(&self.reservation).taken());
+        if missing > 0 {
+            let covered = self.covered();
+            self.waited(covered, covered + missing.div_ceil(WEIGHT), true, None).await?;
         }
         self.end();
         Ok(response.map(|body| {
