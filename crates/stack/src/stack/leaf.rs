@@ -309,7 +309,7 @@ impl LeafPlan {
         let settings = &self.settings;
         let is_secret = |name: &HeaderName| NAMES.iter().any(|part| name.as_str().contains(part));
         let in_headers = settings.headers.iter().filter(|(name, _)| is_secret(name));
-        let in_headers = in_headers.filter_map(|(_, value)| Some(value.to_str().ok()?.rsplit(' ').next()?));
+        let in_headers = in_headers.filter_map(|(_, value)| value.to_str().ok()?.rsplit(' ').next());
         let keys = settings.key.as_deref().into_iter().chain(in_headers);
         keys.fold(text.clone(), |text, key| without_key(&text, key))
     }

@@ -1,6 +1,6 @@
 //! The file of a batch: requests of a caller's, which the provider makes later under the account's key.
 //!
-//! Each line is a request, to whose ids and models the caller needs a right, as if it had sent the request here.
+//! Each line is a request. The caller needs the right to its ids and models, as if it had sent the request here.
 
 use std::collections::BTreeSet;
 

@@ -234,8 +234,11 @@ async fn the_callers_own_words_are_no_ids() {
     }
 }
 
-/// The beginning of the ids of each kind's objects, and that of what is in them.
-const IDS: [(&str, &str, Option<(&str, &str)>); 10] = [
+/// A part of an object, and the beginning of its ids.
+type Part = (&'static str, &'static str);
+
+/// The beginning of the ids of each kind's objects, and what is in them.
+const IDS: [(&str, &str, Option<Part>); 10] = [
     ("files", "file-", None),
     ("messages/batches", "msgbatch_", None),
     ("uploads", "upload_", None),
