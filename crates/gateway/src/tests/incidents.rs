@@ -210,11 +210,19 @@ async fn a_revoked_key() {
     assert_eq!(watch.ask(20, &claude(), ONE).await, [200; 20]);
     watch
         .shows(
-            &["circuit_changed", "circuit=\"sonnet\"", "reason=\"key refused\"", "kind=\"auth\"", "status=401"],
-            &["key_refused: the key of sonnet is refused (auth 401"],
+            &["model_switched", "from=\"sonnet\"", "reason=\"auth\"", "status=401", "error=\"invalid key\""],
+            &["failover: gpt serves in place of sonnet (auth 401: invalid key)"],
             &["\"state\":\"fallback\"", "\"circuitReason\":\"key refused\"", "\"status\":401"],
         )
         .await;
+    // The circuit opens once its own probe has met the same.
+    let (lines, alerts) = (watch.lines(), watch.alerts().await);
+    let opened = lines.iter().find(|line| line.contains("circuit_changed")).unwrap();
+    assert!(opened.contains("reason=\"key refused\"") && opened.contains("status=401"), "{opened}");
+    assert!(
+        alerts.iter().any(|alert| alert.starts_with("key_refused: the key of sonnet is refused (auth 401")),
+        "{alerts:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,7 +26,10 @@ const SMALL: (&str, &str) = ("authorization", "Bearer sk-small");
 const TWO: (&str, &str) = ("authorization", "Bearer sk-two");
 
 fn keys() -> Option<Keys> {
-    Some(keys_of(&[entry("small", "sk-small", ", models: ['cheap-*']"), entry("two", "sk-two", "")]))
+    Some(keys_of(&[
+        entry("small", "sk-small", ", models: ['cheap-*'], pass_through: true"),
+        entry("two", "sk-two", ", pass_through: true"),
+    ]))
 }
 
 async fn served(file: &str, answers: &[(u16, &'static str)]) -> (Server, Sent) {

@@ -117,7 +117,7 @@ struct Walk {
 
 impl Walk {
     async fn start(seed: u64, responses: bool) -> Self {
-        let accounts = [Account::start(seed).await, Account::start(seed + 1).await];
+        let accounts = [Account::start(2 * seed).await, Account::start(2 * seed + 1).await];
         let folder = crate::common::Folder::new("two-keys");
         let kept = match responses {
             true => format!(
@@ -139,7 +139,7 @@ impl Walk {
         );
         let gateway = Serve::with(&config).env("ONE", "sk-of-the-provider").keys(&entries()).start();
         std::mem::forget(folder);
-        Self { gateway, things: Default::default(), unknown: fastrand::Rng::with_seed(seed), _accounts: accounts }
+        Self { gateway, things: Default::default(), unknown: fastrand::Rng::with_seed(!seed), _accounts: accounts }
     }
 
     /// Returns the id, or an unknown one where there is none.

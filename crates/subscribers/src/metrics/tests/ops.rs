@@ -10,6 +10,7 @@ use super::*;
 use crate::status::DeploymentStatus;
 use steadfast::{
     BudgetLayer, CacheHandle, CacheReason, Degradation, DegradedReason,
+    chat::Usage,
     events::{CachedAnswer, Operation},
     layers::budget::{Cap, Period},
 };
@@ -73,6 +74,14 @@ fn full_page() -> Page {
         Event::StoreChanged { store: "idempotency".into(), available: false, at },
         Event::CredentialsFailed { source: "the AWS profile".into(), problem: "".into(), usable: true, at },
         Event::ReloadRefused { problem: "".into(), at },
+        Event::CallerHeldApart { circuit: "sonnet".into(), caller: None, failure: None, at },
+        Event::UsageReplaced {
+            provider: "anthropic".into(),
+            model: Some("claude".into()),
+            reported: Usage::new(1_000_000_000, 1),
+            counted: Usage::new(9, 1),
+            at,
+        },
     ];
     events.iter().for_each(|event| metrics.event(event));
     handle.set_budgets(vec![budget.handle()]);
@@ -199,8 +208,11 @@ fn file(name: &str) -> String {
 }
 
 /// The series of the gateway's own, with their labels: it writes them beside those of this package.
-const OF_THE_GATEWAY: [(&str, &[&str]); 2] =
-    [("steadfast_refusals_total", &["reason", "scope"]), ("steadfast_handoff_tasks", &["state"])];
+const OF_THE_GATEWAY: [(&str, &[&str]); 3] = [
+    ("steadfast_refusals_total", &["reason", "scope"]),
+    ("steadfast_share_refusals_total", &["key", "reason"]),
+    ("steadfast_handoff_tasks", &["state"]),
+];
 
 fn all_labels(page: &Page) -> BTreeMap<&str, BTreeSet<&str>> {
     let mut there = page.labels();
