@@ -157,7 +157,7 @@ impl IdleClock {
         let nearest = nearest.into_iter().flatten().min_by_key(|(left, ..)| *left);
         let silence = nearest.and_then(|(left, limit, which)| Some((waiting.checked_add(left)?, limit, which)));
         let deadline = this.deadline.filter(|deadline| silence.is_none_or(|(at, ..)| deadline.at <= at));
-        let Some(at) = deadline.map(|deadline| deadline.at).or(silence.map(|(at, ..)| at)) else {
+        let Some(at) = deadline.map(|deadline| deadline.at).or_else(|| silence.map(|(at, ..)| at)) else {
             return Poll::Pending;
         };
         match this.timer.as_mut().as_pin_mut() {

@@ -97,7 +97,7 @@ proptest! {
                     let now = model.now;
                     let (over, kept) = model.grants.into_iter().partition(|grant| grant.until <= now);
                     model.grants = kept;
-                    for Grant { key, amount, .. } in Vec::<Grant>::from(over) {
+                    for Grant { key, amount, .. } in over {
                         shares.give(&names[key], amount);
                         model.wishes.push(Wish { key, at: now, amount: None });
                     }

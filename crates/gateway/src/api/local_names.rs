@@ -18,7 +18,7 @@ impl GatewayState {
             && foreign_host(request.uri(), request.headers()).is_some_and(|host| {
                 let settings = self.lifecycle.current.load();
                 let is_of = |origin: &[u8]| {
-                    let listed = origin.strip_prefix(b"https://").or(origin.strip_prefix(b"http://"));
+                    let listed = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"));
                     listed.is_some_and(|listed| listed.eq_ignore_ascii_case(host.as_bytes()))
                 };
                 !settings.cors.iter().any(|origin| is_of(origin.as_bytes()))

@@ -164,9 +164,9 @@ impl Signals {
         let [(one, first), (two, second), (three, third)] = &mut self.others;
         tokio::select! {
             _ = self.quit.recv() => SignalAction::Stop("SIGQUIT", 3),
-            _ = first.recv() => SignalAction::Nothing(*one),
-            _ = second.recv() => SignalAction::Nothing(*two),
-            _ = third.recv() => SignalAction::Nothing(*three),
+            _ = first.recv() => SignalAction::Nothing(one),
+            _ = second.recv() => SignalAction::Nothing(two),
+            _ = third.recv() => SignalAction::Nothing(three),
             _ = self.terminate.recv() => SignalAction::Stop("SIGTERM", 15),
             _ = self.interrupt.recv() => SignalAction::Stop("SIGINT", 2),
             _ = self.hang_up.recv() => SignalAction::Reload,

@@ -126,8 +126,11 @@ async fn timed(gateway: Gateway, path: &str, headers: &[(&str, &str)], body: &Va
 
 const PROVIDERS: [&str; 4] = ["anthropic", "openai", "responses", "gemini"];
 
+/// The headers of a request.
+type Headers = &'static [(&'static str, &'static str)];
+
 /// The kinds of limits: the file's for the whole, its for a try, the caller's.
-const LIMITS: [(&str, &[(&str, &str)], u64); 3] = [
+const LIMITS: [(&str, Headers, u64); 3] = [
     ("timeout: 10s", &[], 10),
     ("timeout: 60s\nretry: { max_attempts: 1 }", &[], 30),
     ("timeout: 10s", &[("x-steadfast-deadline-ms", "3000")], 3),

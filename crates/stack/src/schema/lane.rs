@@ -77,7 +77,7 @@ impl<'de> Deserialize<'de> for OtherPaths {
                 match word {
                     "refuse" => Ok(OtherPaths::Refuse),
                     "pass" => Ok(OtherPaths::Pass),
-                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                    other => Err(E::unknown_variant(other, &["refuse", "pass"])),
                 }
             }
 
