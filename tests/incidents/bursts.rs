@@ -279,7 +279,7 @@ fn ten_long_answers_of_one_key_move_nobody_else() {
                     .layer(RetryWithJitterLayer::new())
                     .layer(circuit.clone())
                     .layer(TimeoutLayer::new(Duration::from_secs(30)))
-                    .service(provider.clone());
+                    .service(provider);
                 (BoxLlmService::new(service), circuit.handle())
             };
             let (first, circuit) = tier("first");

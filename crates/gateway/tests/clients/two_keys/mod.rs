@@ -363,7 +363,7 @@ fn without_chance(seen: &[Value]) -> Vec<String> {
 async fn walked(seed: u64, has_one: bool) -> Vec<Value> {
     let mut random = fastrand::Rng::with_seed(seed);
     let calls: Vec<(usize, Call)> = (0..80).map(|_| (random.usize(..2), call(&mut random))).collect();
-    let mut walk = Walk::start(seed, seed % 2 == 0).await;
+    let mut walk = Walk::start(seed, seed.is_multiple_of(2)).await;
     let mut seen = Vec::new();
     for (who, call) in calls {
         if who == 0 && !has_one {
