@@ -26,9 +26,11 @@ mod tool_calls;
 pub mod transport;
 mod used_up;
 
+#[cfg(feature = "http")]
 use bytes::Bytes;
 
 /// Returns a provider's text without the key, which some repeat.
+#[cfg(feature = "http")]
 pub fn without_key(text: &Bytes, key: &str) -> Bytes {
     protocol::Secret(Some(key.into())).redact(text)
 }

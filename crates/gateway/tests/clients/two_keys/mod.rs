@@ -337,8 +337,8 @@ fn without_chance(seen: &[Value]) -> Vec<String> {
             out.push_str(&rest[..at]);
             let end = rest[at..].find(|letter| !is_part(letter)).map_or(rest.len(), |end| at + end);
             let word = &rest[at..end];
-            let is_object =
-                KINDS.iter().any(|(.., beginning)| word.starts_with(beginning) && word.len() > beginning.len());
+            let mut beginnings = KINDS.iter().map(|(.., beginning)| *beginning).chain(["resp_", "msg_", "chatcmpl-"]);
+            let is_object = beginnings.any(|beginning| word.starts_with(beginning) && word.len() > beginning.len());
             let is_name = is_object || word.len() >= 20 && word.bytes().any(|byte| byte.is_ascii_digit());
             let is_time = word.len() == 10 && word.bytes().all(|byte| byte.is_ascii_digit());
             match (is_name, is_time) {
