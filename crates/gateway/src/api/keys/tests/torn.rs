@@ -138,7 +138,7 @@ fn whole(text: &str) -> [Rights; 3] {
     rights(&Keys::load(&file.0).unwrap_or_else(|error| panic!("{error}: {text}")))
 }
 
-/// The bytes from one cut to the next: a prime, so that cuts fall everywhere. With `STEADFAST_SCALE=full` each byte is one.
+/// The bytes from one cut to the next: a prime, so that cuts fall everywhere. With `STEADFAST_SCALE=full` it is one.
 fn step() -> usize {
     if std::env::var("STEADFAST_SCALE").is_ok_and(|scale| scale == "full") { 1 } else { 7 }
 }
