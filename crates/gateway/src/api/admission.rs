@@ -3,12 +3,12 @@
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, Wire};
+use steadfast::{Dialect, LlmError, LlmRequest, Wire};
 
 use super::{
     GatewayState,
     conversation::{ItemIds, is_own, item_ids, without_ids},
-    inbound::LARGE_BODY,
+    inbound::beside,
     keys::Key,
     ownership::{AnswerIds, Names, Ownership, Scope, unknown_item, unknown_response},
 };
@@ -31,7 +31,7 @@ pub(crate) async fn admit(
     let Some(wire) = request.wire() else { return Ok((request, None)) };
     let scope = Scope::Conversation(wire.dialect());
     let body = wire.body().clone();
-    let mut names = read(body.len(), move || Names::of(scope, &body)).await??;
+    let mut names = beside(body.len(), move || Names::of(scope, &body)).await??;
     let is_lasting = wire.field("store") != Some(b"false".as_slice());
     let answer = AnswerIds::new(ownership.clone(), scope, is_lasting);
     if wire.dialect() != Dialect::Responses {
@@ -39,7 +39,7 @@ pub(crate) async fn admit(
         return Ok((request, Some(answer)));
     }
     let keeps = gateway.archive().is_some();
-    // Whose a kept response is, the archive knows.
+    // The archive knows the owner of a kept response.
     let previous = previous(wire).filter(|id| !(keeps && is_own(id)));
     names.ids.retain(|id| !(keeps && is_own(id)));
     if let Some(id) = &previous
@@ -60,7 +60,7 @@ pub(crate) async fn admit(
 ///
 /// # Errors
 ///
-/// Those of [`admit`].
+/// The same as [`admit`].
 pub(crate) async fn admit_bytes(
     ownership: &Ownership,
     scope: Scope,
@@ -68,7 +68,7 @@ pub(crate) async fn admit_bytes(
     mut names: Names,
     body: Bytes,
 ) -> Result<(), LlmError> {
-    let mut found = read(body.len(), move || Names::of(scope, &body)).await??;
+    let mut found = beside(body.len(), move || Names::of(scope, &body)).await??;
     names.ids.append(&mut found.ids);
     ownership.check(&names.ids, dialect).await.map(|_| ())
 }
@@ -81,7 +81,7 @@ fn previous(wire: &Wire) -> Option<String> {
 /// Checks the ids of items. Returns the body without those that are not the caller's and are not needed.
 async fn items(gateway: &GatewayState, ownership: &Ownership, wire: &Wire) -> Result<Option<Bytes>, LlmError> {
     let (size, owned) = (wire.body().len(), wire.clone());
-    let ItemIds { referenced, carried } = read(size, move || item_ids(&owned)).await?;
+    let ItemIds { referenced, carried } = beside(size, move || item_ids(&owned)).await?;
     if !referenced.is_empty() {
         let own = ownership.own(referenced.clone()).await?;
         for (number, id) in referenced.iter().filter(|id| !own.contains(*id)).enumerate() {
@@ -96,7 +96,7 @@ async fn items(gateway: &GatewayState, ownership: &Ownership, wire: &Wire) -> Re
     let own = ownership.own(carried.clone()).await.unwrap_or_default();
     let foreign: HashSet<String> = carried.into_iter().filter(|id| !own.contains(id)).collect();
     let owned = wire.clone();
-    read(size, move || without_ids(&owned, &foreign)).await?
+    beside(size, move || without_ids(&owned, &foreign)).await?
 }
 
 /// Returns true for an item of a response that is kept for the caller.
@@ -105,13 +105,4 @@ async fn is_kept(gateway: &GatewayState, ownership: &Ownership, id: &str) -> boo
         Some((archive, _)) => matches!(archive.with_item(ownership.owner(), id).await, Ok(Some(_))),
         None => false,
     }
-}
-
-/// Reads a body beside the threads that serve requests, if it is large.
-async fn read<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, LlmError> {
-    if size < LARGE_BODY {
-        return Ok(work());
-    }
-    let failed = |_| LlmError::new(ErrorKind::Other, "the body was not read");
-    tokio::task::spawn_blocking(work).await.map_err(failed)
 }

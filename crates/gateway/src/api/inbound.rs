@@ -302,7 +302,23 @@ pub(crate) fn compaction(headers: &HeaderMap, body: Bytes) -> Result<LlmRequest,
 }
 
 /// The size from which a request is decoded ahead, if anything reads it.
-pub(crate) const LARGE_BODY: usize = 256 * 1024;
+const LARGE_BODY: usize = 256 * 1024;
+
+/// Reads a body of this size; a large one beside the threads that serve all callers.
+///
+/// # Errors
+///
+/// The work panics, or the runtime ends.
+pub(crate) async fn beside<T: Send + 'static>(
+    size: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, LlmError> {
+    if size < LARGE_BODY {
+        return Ok(work());
+    }
+    let read = tokio::task::spawn_blocking(work).await;
+    read.map_err(|_| LlmError::new(ErrorKind::Other, "the body was not read"))
+}
 
 /// Decodes a large request outside the threads that serve all callers, if the stack or the key reads its content. An
 /// invalid one is not refused here: a provider of its dialect may accept it.

@@ -1,9 +1,10 @@
 //! The models that a request's body names beside its own: for a key that is for some models alone.
 //!
 //! Gateways and providers take further names: OpenRouter's `models` and `route`, LiteLLM's `fallbacks` and
-//! `extra_body`, a hosted tool's own `model`, the `params` of a batch's requests. Each is one that the key must be for.
+//! `extra_body`, a hosted tool's own `model`, the `params` of a batch's requests, the lines of a batch's file. The key
+//! must be for each.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::{
@@ -13,7 +14,7 @@ use serde::{
 use steadfast::{ErrorKind, LlmError};
 
 use super::{
-    inbound::LARGE_BODY,
+    inbound::beside,
     keys::{Denial, Key},
 };
 
@@ -24,35 +25,54 @@ use super::{
 /// It is not for one of them, or the body leaves the choice to a provider.
 pub(super) async fn check(key: Option<&Arc<Key>>, body: &Bytes) -> Result<Result<(), Denial>, LlmError> {
     let Some(key) = key.filter(|key| key.is_for_some_models()) else { return Ok(Ok(())) };
-    let named = if body.len() < LARGE_BODY {
-        named_in(body)
-    } else {
-        let body = body.clone();
-        let reading = tokio::task::spawn_blocking(move || named_in(&body)).await;
-        reading.map_err(|_| LlmError::new(ErrorKind::Other, "the body was not read"))?
-    };
-    // What is no JSON has its refusal elsewhere.
-    let Ok(Named { models, chooser }) = named else { return Ok(Ok(())) };
-    if let Some(field) = chooser {
-        let problem = format!("`{field}` lets a provider choose the model, and this key is for some models alone");
-        return Err(LlmError::new(ErrorKind::InvalidRequest, problem));
-    }
-    Ok(models.iter().try_for_each(|model| key.model(Some(model.strip_prefix("models/").unwrap_or(model)))))
+    let body = body.clone();
+    beside(body.len(), move || NamedModels::of(&body)).await?.check(key)
 }
 
-/// The models that a body names.
+/// The models that bodies name.
 #[derive(Debug, Default)]
-struct Named {
-    models: Vec<String>,
+pub(super) struct NamedModels {
+    models: BTreeSet<String>,
     /// A field by which a provider chooses the model.
     chooser: Option<&'static str>,
 }
 
-fn named_in(json: &[u8]) -> Result<Named, serde_json::Error> {
-    let mut named = Named::default();
-    Walk { named: &mut named, within: Within::Settings }
-        .deserialize(&mut serde_json::Deserializer::from_slice(json))?;
-    Ok(named)
+impl NamedModels {
+    fn of(json: &[u8]) -> Self {
+        let mut named = Self::default();
+        named.add(json);
+        named
+    }
+
+    /// Adds those that a body names. One that is no JSON has its refusal elsewhere, and what it names before its fault
+    /// counts.
+    pub(super) fn add(&mut self, json: &[u8]) {
+        let walk = Walk { named: self, within: Within::Settings };
+        let _refused_elsewhere = walk.deserialize(&mut serde_json::Deserializer::from_slice(json));
+    }
+
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.models.iter().map(String::as_str)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.models.len()
+    }
+
+    /// Checks that a key is for all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](self::check).
+    pub(super) fn check(&self, key: &Key) -> Result<Result<(), Denial>, LlmError> {
+        if let Some(field) = self.chooser.filter(|_| key.is_for_some_models()) {
+            let problem = format!("`{field}` lets a provider choose the model, and this key is for some models alone");
+            return Err(LlmError::new(ErrorKind::InvalidRequest, problem));
+        }
+        let mut models = self.models.iter();
+        Ok(models.try_for_each(|model| key.model(Some(model.strip_prefix("models/").unwrap_or(model)))))
+    }
 }
 
 /// The place of a value.
@@ -108,7 +128,7 @@ fn names_models(folded: &str) -> bool {
 
 /// Goes through a value.
 struct Walk<'a> {
-    named: &'a mut Named,
+    named: &'a mut NamedModels,
     within: Within,
 }
 
@@ -137,7 +157,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
                     map.next_value::<IgnoredAny>()?;
                     continue;
                 }
-                "extrabody" => Within::Settings,
+                // A gateway merges the first; the others are requests in a request.
+                "extrabody" | "requests" | "params" | "body" => Within::Settings,
                 _ => Within::Other,
             };
             if let Some(chooser) = chooser.filter(|_| self.within == Within::Settings) {
@@ -157,7 +178,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
         if self.within == Within::Models {
-            self.named.models.push(text.to_owned());
+            self.named.models.insert(text.to_owned());
         }
         Ok(())
     }
@@ -216,10 +237,10 @@ mod tests {
             (r#"{"metadata":{"model":"x"},"modalities":["text"],"model":null,"models":7}"#, &[]),
             (r#"{"model":"a","model":"b"}"#, &["a", "b"]),
         ] {
-            let named = named_in(json.as_bytes()).unwrap();
+            let NamedModels { models: named, chooser } = NamedModels::of(json.as_bytes());
             assert_eq!(
-                (named.models.as_slice(), named.chooser),
-                (models.iter().map(|m| (*m).to_owned()).collect::<Vec<_>>().as_slice(), None),
+                (named.iter().map(String::as_str).collect::<Vec<_>>(), chooser),
+                (models.to_vec(), None),
                 "{json}"
             );
         }
@@ -227,9 +248,11 @@ mod tests {
             (r#"{"route":"fallback"}"#, Some("route")),
             (r#"{"preset":"x"}"#, Some("preset")),
             (r#"{"extra_body":{"Route":"fallback"}}"#, Some("route")),
+            (r#"{"custom_id":"1","url":"/v1/chat/completions","body":{"route":"fallback"}}"#, Some("route")),
+            (r#"{"requests":[{"params":{"preset":"x"}}]}"#, Some("preset")),
             (r#"{"route":null,"provider":{"route":"x"}}"#, None),
         ] {
-            assert_eq!(named_in(json.as_bytes()).unwrap().chooser, chooser, "{json}");
+            assert_eq!(NamedModels::of(json.as_bytes()).chooser, chooser, "{json}");
         }
     }
 }

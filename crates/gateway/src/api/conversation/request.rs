@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{
         GatewayState,
-        inbound::{BodyError, LARGE_BODY},
+        inbound::{BodyError, beside},
         keys::Key,
         ownership::unknown_response,
     },
@@ -63,7 +63,7 @@ pub(crate) async fn begin(
 
     let size = wire.body().len() + earlier;
     let parts = Parts { wire: wire.clone(), path, references, state, max_response: archive.max_response() };
-    let assembly = off_thread(size, move || parts.assemble()).await??;
+    let assembly = beside(size, move || parts.assemble()).await??;
     let Assembly { whole, short, record, previous } = assembly;
     let mut request = request;
     if let Some(whole) = whole {
@@ -107,15 +107,6 @@ impl ProviderState {
         let is_foreign = field("conversation").is_some() || previous.is_some() && !is_own;
         Self { own: previous.filter(|_| is_own), is_foreign }
     }
-}
-
-/// Runs this work beside the threads that serve requests, if it is large.
-async fn off_thread<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, LlmError> {
-    if size < LARGE_BODY {
-        return Ok(work());
-    }
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| LlmError::new(ErrorKind::Other, "the conversation was not put together"))
 }
 
 /// Reads the conversation up to a response.
@@ -168,7 +159,7 @@ async fn read_references(
         let Ok(Some(response)) = archive.with_item(owner, id).await else { continue };
         read += response.size();
         let wanted = wanted.clone();
-        let items = off_thread(response.size(), move || items_of(&response, &wanted)).await.unwrap_or_default();
+        let items = beside(response.size(), move || items_of(&response, &wanted)).await.unwrap_or_default();
         for (id, item) in items {
             found.entry(id).or_insert(item);
         }

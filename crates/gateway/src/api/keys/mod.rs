@@ -148,7 +148,7 @@ pub(crate) struct Key {
 pub(crate) enum ObjectRight {
     /// None: the paths of objects are closed.
     None,
-    /// Those that it has made.
+    /// The objects that it has made.
     #[default]
     Own,
     /// All.
@@ -499,7 +499,7 @@ impl Key {
 
     /// Returns whether another key allows all that this one does.
     fn is_within(&self, other: &Self) -> bool {
-        // Without a rest: a new field is a right or a limit, and belongs here.
+        // No rest: a new field is a right or a limit, and belongs here.
         let Self {
             name: _,
             hash: _,
@@ -582,11 +582,6 @@ impl Key {
     /// Checks that the key is for a path that the gateway does not know, and that no list has.
     pub(crate) fn passes(&self, path: &str) -> Result<(), Denial> {
         if self.admin || self.pass_through { Ok(()) } else { Err(Denial::NotPassed(path.into())) }
-    }
-
-    /// Returns true if it is for some models only.
-    pub(crate) fn names_models(&self) -> bool {
-        self.models.is_some()
     }
 
     /// Takes a permit for work that calls no model, within the key's concurrency.

@@ -14,6 +14,7 @@ use steadfast::{Dialect, ErrorKind, LlmError, Wire};
 
 use crate::api::{
     conversation::item_ids,
+    named_models::NamedModels,
     ownership::{Names, Scope},
 };
 
@@ -28,14 +29,21 @@ pub(super) fn files_of(json: &[u8]) -> BTreeSet<String> {
     Names::under("input_file_id", json)
 }
 
+/// The names in a file.
+#[derive(Debug, Default)]
+pub(super) struct BatchNames {
+    pub(super) ids: BTreeSet<String>,
+    pub(super) models: NamedModels,
+}
+
 /// Reads the names in a file.
 ///
 /// # Errors
 ///
 /// It breaks off, is too long, or names too much.
-pub(super) async fn names_in(file: Body) -> Result<Names, LlmError> {
+pub(super) async fn names_in(file: Body) -> Result<BatchNames, LlmError> {
     let invalid = |what: &str| Err(LlmError::new(ErrorKind::InvalidRequest, format!("the batch's file {what}")));
-    let (mut names, mut line, mut length) = (Names::default(), Vec::new(), 0);
+    let (mut names, mut line, mut length) = (BatchNames::default(), Vec::new(), 0);
     let mut pieces = BodyDataStream::new(file);
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|error| {
@@ -62,7 +70,7 @@ pub(super) async fn names_in(file: Body) -> Result<Names, LlmError> {
 }
 
 /// Adds the names in a line.
-fn read(names: &mut Names, line: &[u8]) -> Result<(), LlmError> {
+fn read(names: &mut BatchNames, line: &[u8]) -> Result<(), LlmError> {
     #[derive(Deserialize)]
     struct Line<'a> {
         #[serde(borrow)]
@@ -70,7 +78,7 @@ fn read(names: &mut Names, line: &[u8]) -> Result<(), LlmError> {
     }
     let mut own = Names::of(Scope::Conversation(Dialect::OpenAi), line)?;
     names.ids.append(&mut own.ids);
-    names.models.append(&mut own.models);
+    names.models.add(line);
     let body = serde_json::from_slice::<Line<'_>>(line).ok().and_then(|line| line.body);
     let wire = body.and_then(|body| Wire::new(Dialect::Responses, body.get().to_owned()).ok());
     names.ids.extend(wire.into_iter().flat_map(|wire| item_ids(&wire).referenced));
@@ -93,7 +101,7 @@ mod tests {
             let names =
                 names_in(Body::from_stream(futures_util::stream::iter(pieces.collect::<Vec<_>>()))).await.unwrap();
             assert_eq!(names.ids.into_iter().collect::<Vec<_>>(), ["file-2", "rs_1"], "{size}");
-            assert_eq!(names.models.into_iter().collect::<Vec<_>>(), ["a", "b"], "{size}");
+            assert_eq!(names.models.iter().collect::<Vec<_>>(), ["a", "b"], "{size}");
         }
         assert_eq!(files_of(br#"{"input_file_id":"file-1","Input_File_ID":"file-2"}"#).len(), 2);
         assert!(files_of(b"{}").is_empty());

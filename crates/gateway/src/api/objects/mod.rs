@@ -29,16 +29,19 @@ use steadfast_stack::{ObjectPlaces, ObjectTier, StackHandle};
 use steadfast_stores::places::Place;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::list::{Listing, MAX_PAGES};
 #[cfg(test)]
 pub(crate) use self::paths::KINDS;
 pub(crate) use self::paths::{ObjectCall, SERVED};
+use self::{
+    batch::BatchNames,
+    list::{Listing, MAX_PAGES},
+};
 use super::{
     Catalog, GatewayState,
     body_kind::{self, BodyKind},
     form::{self, FormReader},
     inbound::BodyError,
-    keys::Key,
+    keys::{Denial, Key},
     named_models,
     ownership::{AnswerIds, Names, NotedBody, Ownership, Scope, is_id, not_found, store_failure, unknown},
     panic,
@@ -186,12 +189,8 @@ pub(crate) fn answer<'a>(
             _ => BTreeSet::new(),
         };
         match exchange.in_batch(&tier, files).await {
-            Ok(batch) => {
-                let may = |key: &Arc<Key>| batch.models.iter().try_for_each(|model| key.model(Some(model)));
-                if let Some(Err(denied)) = key.as_ref().map(may) {
-                    return deny(&entry, &denied, dialect);
-                }
-            }
+            Ok(Ok(())) => {}
+            Ok(Err(denied)) => return deny(&entry, &denied, dialect),
             Err(error) => return failed(&error),
         }
         let path = exchange.path(&method);
@@ -367,15 +366,15 @@ impl Exchange<'_> {
         not_found(message, self.call.dialect)
     }
 
-    /// Returns the names in a new batch's file, which are the caller's to name.
+    /// Checks that the names in a new batch's file are the caller's to name.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or names another caller's object.
-    async fn in_batch(&self, tier: &str, files: BTreeSet<String>) -> Result<Names, LlmError> {
-        let mut names = Names::default();
-        if self.ownership.is_none() && !self.key.is_some_and(|key| key.names_models()) {
-            return Ok(names);
+    /// The file cannot be read, or names another caller's object or a model that the key is not for.
+    async fn in_batch(&self, tier: &str, files: BTreeSet<String>) -> Result<Result<(), Denial>, LlmError> {
+        let mut names = BatchNames::default();
+        if self.ownership.is_none() && !self.key.is_some_and(|key| key.is_for_some_models()) {
+            return Ok(Ok(()));
         }
         let invalid = |what: String| LlmError::new(ErrorKind::InvalidRequest, what);
         if files.len() > 1 {
@@ -397,7 +396,7 @@ impl Exchange<'_> {
         if let Some(ownership) = &self.ownership {
             ownership.check(&names.ids, self.call.dialect).await?;
         }
-        Ok(names)
+        self.key.map_or(Ok(Ok(())), |key| names.models.check(key))
     }
 
     /// Asks the provider for something more, on the way of the caller's request.
@@ -442,7 +441,7 @@ impl Exchange<'_> {
         let body = match sent {
             Sent::Json(json) => {
                 if !json.is_empty() {
-                    // As it was read, whatever its sender calls it.
+                    // The type that it was read as, whatever its sender calls it.
                     own.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 }
                 StreamedBody::new(Full::new(json).map_err(|never| match never {}))
