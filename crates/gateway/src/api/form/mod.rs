@@ -64,6 +64,18 @@ impl Form {
         reader.finish()?;
         Ok(reader.form)
     }
+
+    /// Returns the ids in the fields that name objects.
+    ///
+    /// # Errors
+    ///
+    /// The same as of [`read`](Self::read), but for the model's.
+    pub(in crate::api) fn ids(content_type: &HeaderValue, body: &[u8]) -> Result<Vec<String>, LlmError> {
+        let mut reader = FormReader::new(content_type)?.of_objects();
+        reader.push(body)?;
+        reader.finish()?;
+        Ok(reader.form.ids)
+    }
 }
 
 /// A reader of a form that comes in pieces. It keeps no more than a part's head or a short value.
@@ -80,8 +92,10 @@ pub(in crate::api) struct FormReader {
     /// The position in the body behind `kept`. The line break before the first boundary counts: it may be missing.
     end: usize,
     form: Form,
-    /// True if the fields that name objects are read, and those of a call are not.
-    is_of_objects: bool,
+    /// True if the fields of a call are read.
+    reads_call: bool,
+    /// True if the fields that name objects are read.
+    reads_objects: bool,
     /// True once no field of a name that is read may come any more.
     is_closed: bool,
 }
@@ -92,9 +106,9 @@ enum Place {
     Start,
     /// Behind a boundary.
     Head,
-    /// In the value of a field that is read, from the line break before it on, with the position of that.
+    /// Within the value of a field that is read: the position of the line break before it, and the bytes from it on.
     Value(Field, usize, Vec<u8>),
-    /// In a value that passes unread. True at the line break before it.
+    /// Within a value that passes unread. True at the line break before it.
     Unread(bool),
     /// Behind the last boundary.
     End,
@@ -158,14 +172,20 @@ impl FormReader {
             kept: LINE_BREAK.to_vec(),
             end: LINE_BREAK.len(),
             form: Form::default(),
-            is_of_objects: false,
+            reads_call: true,
+            reads_objects: false,
             is_closed: false,
         })
     }
 
-    /// Reads the fields that name objects.
+    /// Reads the fields that name objects, and none of a call.
     pub(in crate::api) fn of_objects(self) -> Self {
-        Self { is_of_objects: true, ..self }
+        Self { reads_call: false, reads_objects: true, ..self }
+    }
+
+    /// Reads the fields that name objects too, if they count for the caller.
+    pub(in crate::api) fn with_objects(self, count: bool) -> Self {
+        Self { reads_objects: count, ..self }
     }
 
     /// The fields so far.
@@ -312,11 +332,9 @@ impl FormReader {
         if is_like("model") || is_like("n") || base.eq_ignore_ascii_case("_charset_") {
             return Err(invalid("a field's name is one that some servers take for `model`, `n` or `_charset_`"));
         }
-        let field = match self.is_of_objects {
-            true => Field::of_object(head.name, head.is_file),
-            false => Field::of_call(head.name),
-        };
-        let Some(field) = field else { return Ok(None) };
+        let of_call = Field::of_call(head.name).filter(|_| self.reads_call);
+        let of_object = || Field::of_object(head.name, head.is_file).filter(|_| self.reads_objects);
+        let Some(field) = of_call.or_else(of_object) else { return Ok(None) };
         if head.is_file || !head.is_plain {
             return Err(invalid(field.wanted()));
         }

@@ -47,7 +47,8 @@ pub(in crate::api) struct FormRest {
 }
 
 impl FormRest {
-    /// Reads the beginning of a form, whose fields decide where it goes. `is_named` is true if the path names a model.
+    /// Reads the beginning of a form, whose fields decide where it goes. `is_named` is true if the path names a model,
+    /// `names_objects` if the fields that name objects count too.
     ///
     /// # Errors
     ///
@@ -57,9 +58,10 @@ impl FormRest {
         beginning: &Bytes,
         rest: Body,
         is_named: bool,
+        names_objects: bool,
         settings: &Arc<Settings>,
     ) -> Result<Self, LlmError> {
-        let mut reader = FormReader::new(content_type)?;
+        let mut reader = FormReader::new(content_type)?.with_objects(names_objects);
         reader.push(beginning)?;
         if reader.form().model.is_none() && !is_named {
             let message = format!(

@@ -27,7 +27,7 @@ use super::{
     form::{self, Form, FormRest},
     keys::{self, Key},
     named_models,
-    ownership::{AnswerIds, NotedBody},
+    ownership::{AnswerIds, NotedBody, is_id},
     panic,
     pipeline::{
         ConnectionContext, admit, body_failure, copy_headers, counted, deny, deny_at_door, fail, immediate,
@@ -88,14 +88,25 @@ pub(crate) fn answer<'a>(
         };
         let is_named = call.model.is_some() || extensions.get::<Deployment>().is_some();
         let content_type = headers.get(header::CONTENT_TYPE);
-        let rest = content_type.zip(rest).map(|(kind, rest)| FormRest::new(kind, &body, rest, is_named, &settings));
+        let ownership = gateway.ownership(key.as_ref());
+        let owns = ownership.is_some();
+        let rest =
+            content_type.zip(rest).map(|(kind, rest)| FormRest::new(kind, &body, rest, is_named, owns, &settings));
         let rest = match rest.transpose() {
             Ok(rest) => rest,
             Err(error) => return fail(&entry, options.explain, &error, dialect),
         };
-        let ownership = gateway.ownership(key.as_ref());
         if let Some(ownership) = &ownership {
-            let names = call.names(uri.query());
+            let mut names = call.names(uri.query());
+            let of_form = match (&rest, content_type.filter(|_| is_form)) {
+                (Some(rest), _) => Ok(rest.form().ids.clone()),
+                (None, Some(kind)) => Form::ids(kind, &body),
+                (None, None) => Ok(Vec::new()),
+            };
+            match of_form {
+                Ok(ids) => names.ids.extend(ids.into_iter().filter(|id| is_id(call.scope(), id))),
+                Err(error) => return fail(&entry, options.explain, &error, dialect),
+            }
             // A form's file may be JSON, and is data.
             let json = if is_form { Bytes::new() } else { body.clone() };
             let admitted = admit_bytes(ownership, call.scope(), dialect, names, json).await;

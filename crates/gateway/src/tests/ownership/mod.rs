@@ -97,6 +97,15 @@ impl World {
         self.send_as(key, method, path, body, path.contains("/messages") && !path.contains("threads")).await
     }
 
+    /// Sends a form whose boundary is `xyz`.
+    async fn form(&self, key: &str, path: &str, body: &str) -> Answer {
+        let key = format!("Bearer {key}");
+        let headers = [("authorization", &*key), ("content-type", "multipart/form-data; boundary=xyz")];
+        let mut client = self.server.connect().await;
+        client.send(&request("POST", path, &headers, body.as_bytes())).await;
+        client.answer().await
+    }
+
     async fn send_as(&self, key: &str, method: &str, path: &str, body: &str, is_anthropics: bool) -> Answer {
         let key = format!("Bearer {key}");
         let mut headers = vec![("authorization", &*key)];

@@ -58,6 +58,26 @@ async fn a_path_that_passes_names_its_keys_own_objects_alone() {
     }
     assert_eq!(world.post("one", "/v1/videos/video_1/remix", &json!({})).await.status, 200);
     assert_eq!(world.post("one", "/v1/ocr?file=file-foreign", &json!({})).await.status, 200);
+    // A form names objects as JSON does, before its file and not behind it.
+    let form = |id: &str, is_late: bool| {
+        let id = format!("--xyz\r\ncontent-disposition: form-data; name=\"file_id\"\r\n\r\n{id}\r\n");
+        let file = "--xyz\r\ncontent-disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nx\r\n";
+        let parts = if is_late { format!("{file}{id}") } else { format!("{id}{file}") };
+        format!("{parts}--xyz--\r\n")
+    };
+    for path in ["/v1/videos", "/v1/images/edits"] {
+        let model = "--xyz\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nm-more\r\n";
+        for (key, id, status) in
+            [("two", "file-foreign", 404), ("two", "file-nobodys", 404), ("one", "file-foreign", 200)]
+        {
+            for is_late in [false, true] {
+                world.provider.calls();
+                let answer = world.form(key, path, &format!("{model}{}", form(id, is_late))).await;
+                assert_eq!(answer.status, status, "{key} {path} {id}: {}", answer.body);
+                assert_eq!(world.provider.calls().len(), usize::from(status == 200), "{key} {path} {id}");
+            }
+        }
+    }
     // A call of the lane that the gateway knows.
     let images = json!({"model": "m-more", "prompt": "x", "images": [{"file_id": "file-foreign"}]});
     world.provider.calls();
@@ -101,6 +121,7 @@ async fn a_batchs_file_names_its_keys_own_objects_and_models() {
         ("two", "file-two", "file-nobodys", "m-chat", 404),
         ("small", "file-small", "file-small", "cheap-1", 200),
         ("small", "file-small", "file-small", "gpt-5-pro", 403),
+        ("small", "file-small", "file-small", "models/gpt-5-pro", 403),
     ] {
         world.provider.answer_with(
             200,
@@ -113,6 +134,24 @@ async fn a_batchs_file_names_its_keys_own_objects_and_models() {
         assert_eq!(answer.status, status, "{key} {id} {model}: {}", answer.body);
         assert_eq!(calls[0], format!("GET /v1/files/{file}/content"));
         assert_eq!(calls.len(), if status == 200 { 2 } else { 1 }, "{calls:?}");
+    }
+    // As a request itself: other spellings, further models, a choice that is the provider's.
+    for (more, status) in [
+        (json!({"Model": "gpt-5-pro"}), 403),
+        (json!({"models": ["cheap-1", "gpt-5-pro"]}), 403),
+        (json!({"fallbacks": [{"model": "gpt-5-pro"}]}), 403),
+        (json!({"route": "fallback"}), 400),
+        (json!({"models": ["cheap-1"]}), 200),
+    ] {
+        let mut body = json!({"model": "cheap-1", "messages": []});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let line = json!({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body});
+        world.provider.answer_with(200, "application/octet-stream", line.to_string());
+        world.provider.calls();
+        let batch = json!({"input_file_id": "file-small", "endpoint": "/v1/chat/completions"});
+        let answer = world.post("small", "/v1/batches", &batch).await;
+        assert_eq!(answer.status, status, "{more}: {}", answer.body);
+        assert_eq!(world.provider.calls().len(), if status == 200 { 2 } else { 1 }, "{more}");
     }
     let twice = r#"{"input_file_id":"file-two","input_file_id":"file-own"}"#;
     assert_eq!(world.send("two", "POST", "/v1/batches", twice).await.status, 400);

@@ -193,7 +193,7 @@ async fn an_unknown_id_is_told_in_the_protocols_words() {
     }
 }
 
-/// What no provider looks up is the caller's own words, whatever it looks like.
+/// A text that no provider looks up is the caller's own words, whatever it looks like.
 #[tokio::test]
 async fn the_callers_own_words_are_no_ids() {
     let world = World::start().await;
