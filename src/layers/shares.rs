@@ -1,8 +1,7 @@
 //! Fair shares of what several keys want at once: places, rates and money.
 //!
 //! [`internal::shares`](crate::internal::shares) has the rule. Here it gets tokio's clock, and a [`Hold`] that gives
-//! its
-//! part back wherever a request ends.
+//! its part back wherever a request ends.
 
 use std::sync::{
     Arc, OnceLock,
@@ -33,7 +32,7 @@ impl Shares {
         Self { shares: shares::Shares::of_rate(per_second), origin: OnceLock::new() }
     }
 
-    /// As [`shares::Shares::take`].
+    /// Takes an amount for a key by [`shares::Shares::take`].
     pub(crate) fn take<T>(
         &self,
         key: &Arc<str>,

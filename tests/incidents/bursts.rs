@@ -25,7 +25,7 @@ use tokio::{
 };
 use tower::{ServiceBuilder, ServiceExt};
 
-/// What the provider says to the guilty key's prompts.
+/// The provider's words to the guilty key's prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failure {
     Status(ErrorKind, u16, Option<u64>),

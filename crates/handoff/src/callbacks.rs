@@ -12,7 +12,7 @@ use steadfast_webhook as webhook;
 /// Each message is signed with a [secret](WebhookSecret). It is `{"type": "handoff.answered", "timestamp": .., "address":
 /// .., "data": ..}`, with a [`TaskResult`](super::TaskResult) as data, and the address to which it is sent.
 ///
-/// Who has a secret can sign what others receive under it. So give each host a [secret of its
+/// The holder of a secret can sign what others receive under it. So give each host a [secret of its
 /// own](Self::host_with_secret) where several receive callbacks, or let each receiver compare the address
 /// ([`WebhookSecret::verify_for`]).
 #[derive(Clone)]

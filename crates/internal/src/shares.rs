@@ -129,7 +129,7 @@ impl Ledger {
         if held.saturating_add(amount) <= share {
             return true;
         }
-        // What does not fit is refused for that.
+        // An amount that does not fit is refused for that.
         let Some(free) = level.limit.checked_sub(level.used).and_then(|free| free.checked_sub(amount)) else {
             return true;
         };

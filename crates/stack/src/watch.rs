@@ -213,14 +213,14 @@ mod tests {
     fn a_mount_of_the_file_itself_is_known_by_the_kernels_list() {
         let mounts = "\
             22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n\
-            41 22 8:1 /home/keys.yaml /etc/steadfast/keys.yaml rw - ext4 /dev/sda1 rw\n\
-            42 22 8:1 /home/more /etc/more\\040keys rw - ext4 /dev/sda1 rw\n";
+            41 22 8:1 /host/keys.yaml /etc/steadfast/keys.yaml rw - ext4 /dev/sda1 rw\n\
+            42 22 8:1 /host/more /etc/more\\040keys rw - ext4 /dev/sda1 rw\n";
         for (path, is) in [
             ("/etc/steadfast/keys.yaml", true),
             ("/etc/more keys", true),
             ("/etc/steadfast", false),
             ("/etc/steadfast/keys", false),
-            ("/home/keys.yaml", false),
+            ("/host/keys.yaml", false),
         ] {
             assert_eq!(is_mount(mounts, Path::new(path)), is, "{path}");
         }

@@ -161,7 +161,7 @@ impl Account {
         self.turn(now);
         let limit = self.rule.limit();
         let at_cap = self.rule.cap.at_cap;
-        // What only warns takes nothing from anybody.
+        // A cap that only warns takes nothing from anybody.
         let is_shared = self.rule.cap.key == Keys::All && at_cap != AtCap::Warn;
         if let Some(key) = key.filter(|_| is_shared && amount > 0) {
             return self.reserve_share(amount, limit, key, now);
@@ -198,7 +198,7 @@ impl Account {
         }
         match self.rule.cap.at_cap {
             AtCap::StepDown(level) => {
-                // What goes beyond a share takes nothing from those who are within theirs.
+                // An amount beyond a share takes nothing from those who are within theirs.
                 let is_empty = verdict == Verdict::OverShare;
                 let period = self.meter.reserve(if is_empty { 0 } else { amount }, limit, true).period;
                 Ok(Reserved { step_down: Some(level), is_empty, ..Reserved::of(period) })

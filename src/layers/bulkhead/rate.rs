@@ -127,7 +127,7 @@ impl Gcra {
         patience: u64,
     ) -> Result<u64, Refused> {
         let Some(key) = key else { return self.take(now, amount, patience).map_err(Refused::Rate) };
-        // What comes in while a request waits is shared too. The casts saturate.
+        // Units that come in while a request waits are shared too. The casts saturate.
         let units = |nanos: u64| nanos as f64 / self.interval;
         let level = || Level {
             limit: u64::from(self.burst).saturating_add(units(patience) as u64),

@@ -239,7 +239,7 @@ impl ResizableSemaphore {
         let ticket = waiters.next;
         waiters.next += 1;
         waiters.lines.entry(key.cloned()).or_default().insert(ticket, None);
-        // Those before it may hold their share, and leave a place to it. A release may also have come between.
+        // Waiters before it may hold their share, and leave a place to it. A release may also have come between.
         self.hand_out(waiters);
         Acquire::Queued(ticket)
     }

@@ -155,7 +155,7 @@ impl Evidence {
                 share.fresh = share.fresh.saturating_add(fresh);
             }
             None if has_room => self.shares.push(Share { caller: author.caller, weight, fresh }),
-            // With so many callers, none decides alone.
+            // None of so many callers decides alone.
             None => {}
         }
     }
@@ -279,7 +279,7 @@ mod tests {
             let facts = callers.len() as u32;
             assert_eq!(row(callers).decider(facts, 5), decider, "{callers:?}");
         }
-        // However few facts open it, the first is one caller's.
+        // The first fact is one caller's, however few open it.
         for limit in [1, 2] {
             assert_eq!(row(&[7, 7]).decider(2, limit), Some(7));
             assert_eq!(row(&[7, 8]).decider(2, limit), None);

@@ -133,7 +133,7 @@ impl Circuit {
                 | CircuitUpdate::Throttled { left },
                 _,
             ) if left.is_zero() => None,
-            // What one caller meets elsewhere holds nobody else off here.
+            // A caller's failures elsewhere hold nobody else off here.
             (CircuitUpdate::OpenForOne { .. }, Tag::Open) => None,
             (CircuitUpdate::OpenForOne { caller, reason, left }, _) => {
                 (core.relapses, core.last) = (0, Cause::default());
@@ -317,7 +317,7 @@ mod tests {
         assert!(admitted(&there, now + 60 * SECOND).is_some(), "it looks for itself when the time is over");
     }
 
-    /// What one key's failures have opened where nobody else called decides for that key elsewhere, and for no other.
+    /// A circuit that one key's failures have opened, where nobody else called, is open for that key alone elsewhere.
     #[test]
     fn what_one_key_has_opened_keeps_no_other_out_elsewhere() {
         let now = Instant::now();

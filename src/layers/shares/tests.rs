@@ -25,7 +25,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What was granted to a key, and until when.
+/// An amount that was granted to a key, and the end of its time.
 struct Grant {
     key: usize,
     amount: u64,
@@ -122,7 +122,7 @@ proptest! {
                     prop_assert!(fits, "never more than there is");
                     let beyond = held + amount > (model.limit / few).max(1);
                     if beyond {
-                        // What another was refused, or has lately used, stays free for it within its share.
+                        // An amount that another was refused, or has lately used, stays free for it within its share.
                         for other in known {
                             let wants = model.wish(other, span - 1).min(model.limit / many);
                             let lacks = wants.saturating_sub(model.held(other));

@@ -62,7 +62,7 @@ const MOST: usize = 256;
 impl Addresses {
     /// Creates the lookups of a name by the system's resolver.
     pub fn of(host: impl Into<Arc<str>>, port: u16) -> Self {
-        // With the lookups of all connections, which take no thread of the runtime's.
+        // One of the lookups of all connections, which take no thread of the runtime's.
         Self::by(host, port, |host, _port| async move {
             let found = Names::of_system().look_up(&host, LONGEST).await?;
             Ok(found.into_iter().map(|address| address.ip()).collect())

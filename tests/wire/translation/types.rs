@@ -344,7 +344,7 @@ async fn a_value_that_no_provider_takes_is_refused_by_its_name() {
     ] {
         let mut body = whole(source);
         put(&mut body, pointer, value.clone());
-        // What is wrong may be a field of the value's.
+        // The wrong one may be a field of the value's.
         for target in DIALECTS.into_iter().filter(|target| *target != source) {
             let error = translate(source, target, false, &body).await.expect_err(pointer);
             assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{pointer} {value}: {error}");
@@ -425,7 +425,7 @@ async fn what_honest_clients_send_passes() {
         }
         put(&mut body, pointer, value.clone());
         if pointer == "/tools" {
-            // Without tools there are no calls.
+            // No tools, no calls.
             body["messages"].as_array_mut().expect("a list").truncate(1);
         }
         for target in DIALECTS.into_iter().filter(|target| *target != source) {

@@ -614,7 +614,7 @@ fn is_passed(name: &HeaderName) -> bool {
     const NAMES: [&str; 7] =
         ["request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-generation-id", "cf-ray"];
     const FAMILIES: [&str; 5] = ["anthropic-", "openai-", "x-ratelimit-", "x-groq-", "x-gemini-"];
-    // Those that name the operator's account are not for callers.
+    // Headers that name the operator's account are not for callers.
     let name = name.as_str();
     NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)) && !is_of_account(name)
 }

@@ -60,7 +60,7 @@ fn may_repeat(error: &LlmError, status: StatusCode) -> bool {
     match error.kind() {
         // A full bulkhead says nothing about the next moment.
         ErrorKind::BulkheadFull => true,
-        // What is reserved is free again as its requests end.
+        // A reserved amount is free again as its requests end.
         ErrorKind::Budget if error.reached_limit().is_some_and(ReachedLimit::is_momentary_cap) => true,
         // The first tier waits for somebody to act, and another one failed otherwise.
         ErrorKind::Auth | ErrorKind::NotFound | ErrorKind::Blocked if status == StatusCode::SERVICE_UNAVAILABLE => {

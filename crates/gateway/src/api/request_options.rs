@@ -91,8 +91,8 @@ impl RequestOptions {
     ///
     /// # Errors
     ///
-    /// Those of [`check`](Self::check). The commit point is invalid: a typing error must not turn a whole answer into
-    /// half of one. A [`HumanOptions`] is invalid.
+    /// The same as of [`check`](Self::check). The commit point is invalid: a typing error must not turn a whole answer
+    /// into half of one. A [`HumanOptions`] is invalid.
     pub(crate) fn apply(&self, mut request: LlmRequest) -> Result<LlmRequest, LlmError> {
         self.check()?;
         request = request.explain();

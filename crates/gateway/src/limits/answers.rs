@@ -147,7 +147,7 @@ impl AnswerSpace {
         if !self.needs_count(&response) {
             return Ok(response);
         }
-        // What was read and decoded for it is gone: a translation, or an answer with a mark, has its place.
+        // The bytes that were read for it are gone: a translation, or an answer with a mark, has their place.
         let missing = length(&response).saturating_sub(lock(&self.reservation).taken());
         if missing > 0 {
             let covered = self.covered();

@@ -76,7 +76,7 @@ pub(crate) struct Signals {
     hang_up: Signal,
     #[cfg(unix)]
     quit: Signal,
-    /// Those that would end the process, and ask for nothing here: log rotation sends them.
+    /// Signals that would end the process, and ask for nothing here: log rotation sends them.
     #[cfg(unix)]
     others: [(&'static str, Signal); 3],
 }

@@ -32,7 +32,7 @@ const TEXT: usize = 1 << 20;
 /// The form of a provider's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// With its length in the head.
+    /// Its length is in the head.
     Long,
     /// In pieces, without one.
     Pieces,

@@ -22,7 +22,7 @@ use crate::{
     limits::Settings,
 };
 
-/// What a provider does instead of answering.
+/// A provider's way of not answering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     /// Another event of content every tenth of a second.

@@ -1,4 +1,4 @@
-//! What every response has, and by which names a gateway without keys is called.
+//! The headers of every response, and the names by which a gateway without keys is called.
 
 use http::HeaderValue;
 
@@ -103,12 +103,12 @@ async fn a_page_whose_name_leads_to_this_machine_gets_nothing() {
             assert_ne!(status(&server, "GET", target, host).await, 403, "{target} {host}");
         }
     }
-    // With keys, or beyond loopback, a proxy in front may keep the name that its callers use.
+    // A proxy in front may keep the name that its callers use, where there are keys or beyond loopback.
     let open = Server::start(providers.both(), Settings::default()).await;
     assert_eq!(status(&open, "GET", "/v1/models", "llm.example.com").await, 200);
 }
 
-/// What a provider sends for a file is whatever its owner has uploaded.
+/// A file's content is whatever its owner has uploaded.
 #[test]
 fn a_providers_page_has_no_origin() {
     for kind in ["text/html", "image/svg+xml", "application/xhtml+xml; charset=utf-8", ""] {

@@ -1,4 +1,4 @@
-//! What a request says is read once: what another reader would take in another way is refused.
+//! One reader decides what a request says: a text that another reader would take in another way is refused.
 
 use serde_json::{Value, json};
 
@@ -134,7 +134,7 @@ async fn a_body_has_one_type_and_is_not_compressed() {
         }
     }
     assert!(sent.lock().unwrap().is_empty());
-    // As JSON a provider gets it.
+    // A provider gets it as JSON.
     let cheap = body(EMBEDDINGS, r#""model":"cheap-1","#);
     assert_eq!(send(&server, EMBEDDINGS, &[SMALL, ("content-type", "text/plain")], cheap.as_bytes()).await.status, 200);
     let octets = [SMALL, ("content-type", "application/octet-stream")];

@@ -109,7 +109,7 @@ impl Follower {
         };
         let is_new = self.seen.as_ref().is_none_or(|seen| !file.is_as(seen));
         match &config {
-            // What is wrong with this text has been said.
+            // The problem of this text has been said.
             Err(_) if !is_new => return,
             // Somebody else may have read another text.
             Ok(config) if *config == *shared.current.load().config => {}
@@ -256,7 +256,7 @@ default_feature:
             let file = File::new("cut", &whole);
             let (handle, mut follower) = file.follower();
             for end in 0..whole.len() {
-                // In the order of a slow writer, and each after the whole file.
+                // The order of a slow writer, and then each after the whole file.
                 file.put(&whole[..end], &mut follower);
                 assert_limited(&handle.config(), end);
             }
@@ -284,7 +284,7 @@ default_feature:
         assert!(handle.config().default_feature.is_some());
         file.put(&format!("{without}...\n"), &mut follower);
         assert!(handle.config().default_feature.is_none());
-        // What is added, or has another value, waits for nothing.
+        // An added setting, or another value, waits for nothing.
         file.put(&format!("{}...\n", without.replace("concurrency: 10", "concurrency: 12")), &mut follower);
         assert_eq!(concurrency(&handle.config(), "summary"), Some(12));
         // The mark is gone: the file is cut, however long it rests.

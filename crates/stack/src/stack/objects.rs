@@ -29,7 +29,7 @@ use steadfast_stores::places::{MemoryPlaces, Place, PlaceStore};
 #[derive(Clone)]
 pub struct ObjectPlaces {
     latest: MemoryPlaces,
-    /// Those that are kept for a time.
+    /// The places that are kept for a time.
     passing: MemoryPlaces,
     durable: Option<Arc<dyn PlaceStore>>,
     guard: Arc<StoreGuard>,
@@ -74,7 +74,7 @@ impl ObjectPlaces {
     ///
     /// # Errors
     ///
-    /// Those of [`put`](Self::put).
+    /// The same as of [`put`](Self::put).
     pub async fn store(&self, mut places: Vec<Place>, keep: Option<Duration>) -> Result<(), GuardError> {
         if places.is_empty() || self.durable.is_none() {
             return Ok(());
@@ -104,7 +104,7 @@ impl ObjectPlaces {
     ///
     /// # Errors
     ///
-    /// Those of [`put`](Self::put), unless memory knows all of them.
+    /// The same as of [`put`](Self::put), unless memory knows all of them.
     pub async fn find(&self, ids: &[String]) -> Result<Vec<Place>, GuardError> {
         let found = self.in_memory(ids).await;
         self.with_stored(ids, found).await
@@ -140,7 +140,7 @@ impl ObjectPlaces {
     ///
     /// # Errors
     ///
-    /// Those of [`put`](Self::put).
+    /// The same as of [`put`](Self::put).
     pub async fn delete(&self, id: &str) -> Result<(), GuardError> {
         let _memory_does_not_fail = self.latest.delete(id).await;
         let _memory_does_not_fail = self.passing.delete(id).await;

@@ -176,7 +176,7 @@ async fn the_circuits_own_probe_or_another_call_confirms_that_the_account_is_ref
         sleep(2 * SECOND).await;
         assert_eq!((again().await, provider.probes.load(SeqCst)), (Some(ErrorKind::CircuitOpen), 1));
 
-        // Without a probe, the next call does: another caller's, or another request of the only one.
+        // The next call confirms it where there is no probe: another caller's, or another request of the only one.
         for second in [question(1).with_session("two"), question(2).with_session("one")] {
             let (provider, layer) = (Provider::default(), super::layer());
             call(&layer, &provider, question(0)).await;

@@ -53,7 +53,7 @@ fn answer(letters: usize, events: bool) -> Scripted {
 #[tokio::test]
 async fn an_answer_that_is_held_whole_asks_for_room_and_a_stream_does_not() {
     const LETTERS: usize = 100_000;
-    // Whether the caller wants a stream, and how much of it is held; whether events come; whether room is needed.
+    // True if the caller wants a stream; the part that is held; true if events come; true if room is needed.
     let rows = [
         (false, CommitPoint::FirstToken, false, true),
         (false, CommitPoint::FirstToken, true, true),
@@ -75,7 +75,7 @@ async fn an_answer_that_is_held_whole_asks_for_room_and_a_stream_does_not() {
                     let is_counted = needs && letters == LETTERS;
                     assert_eq!(taken >= LETTERS, is_counted, "{what}: {taken}");
                     assert!(response.text().await.unwrap().len() >= letters, "{what}");
-                    // Of a whole answer the room itself learns when its caller has it.
+                    // The room itself learns when a caller has its whole answer.
                     assert_eq!(room.1.load(SeqCst) > 0, is_counted && !stream, "{what}");
                 }
                 Err(error) => {

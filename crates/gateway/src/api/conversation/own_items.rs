@@ -17,9 +17,9 @@ use super::{
 /// The ids of a request's items.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ItemIds {
-    /// Those that stand for the content.
+    /// The ids that stand for the content.
     pub(crate) referenced: Vec<String>,
-    /// Those beside the content.
+    /// The ids beside the content.
     pub(crate) carried: Vec<String>,
 }
 

@@ -7,7 +7,7 @@ use super::Key;
 /// The keys of a reading, by their hashes.
 #[derive(Debug, Default)]
 pub(super) struct KeySet {
-    /// In the order of the file.
+    /// The keys in the order of the file.
     pub(super) list: Vec<Arc<Key>>,
     /// By the first eight bytes of their hashes, which tell nothing of the keys.
     by_prefix: HashMap<u64, Vec<Arc<Key>>>,

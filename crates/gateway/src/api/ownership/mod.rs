@@ -12,7 +12,7 @@
 //! - **Responses and their items** are so many that their places end with the time for which OpenAI keeps them
 //!   ([`RESPONSE_TIME`]). The ids of files and the like stay.
 //!
-//! Where a gateway has no keys, and for a key that sees all (`admin: true`, `objects: all`), nothing of this is done.
+//! Nothing of this is done where a gateway has no keys, or for a key that sees all (`admin: true`, `objects: all`).
 
 mod answers;
 mod names;

@@ -6,7 +6,7 @@ use steadfast::{Dialect, ErrorKind, LlmError};
 
 use super::scan::{Field, scan};
 
-/// What the names stand in.
+/// The text in which names stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// A request or an answer in this dialect that asks a model.
@@ -112,7 +112,7 @@ impl Names {
     /// of a list, whatever the form of its id is.
     pub(crate) fn given(scope: Scope, json: &[u8], is_new: bool) -> BTreeSet<String> {
         let mut names = Self::default();
-        // What is over a limit stays unknown to the caller's next request.
+        // An id over a limit stays unknown to the caller's next request.
         let _read = names.read(scope, json, |name, depth| match field(scope, name) {
             _ if is_new && name == "id" && (depth == 1 || depth == 3) => Field::Names,
             own => own,

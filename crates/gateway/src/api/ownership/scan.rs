@@ -101,7 +101,7 @@ fn end_of_text(json: &[u8], mut at: usize) -> usize {
         if json[at - 1] == b'"' {
             return at;
         }
-        // What is escaped ends nothing.
+        // An escaped quote ends nothing.
         at += 1;
     }
     json.len() + 1

@@ -71,7 +71,7 @@ async fn headers_and_body_reach_anthropic_byte_for_byte_and_credentials_never() 
         assert_eq!(seen.path, "/v1/messages");
         assert_eq!(seen.body, body);
         let sent = |name: &str| HEADERS.iter().find(|header| header.0 == name).map(|header| header.1);
-        // Whose account pays is the operator's to say.
+        // The operator says whose account pays.
         assert!(seen.headers.get(ACCOUNT).is_none());
         let is_apis = |name: &&str| name.starts_with("anthropic-") && *name != ACCOUNT;
         for name in HEADERS.iter().map(|header| header.0).filter(is_apis) {

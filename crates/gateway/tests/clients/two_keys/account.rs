@@ -106,7 +106,7 @@ impl State {
         beginning.chars().chain((0..20).map(|_| self.random.alphanumeric())).collect()
     }
 
-    /// What this text names: all of it must be here.
+    /// Returns the objects that a text names; `None` if one is not here.
     fn named(&self, text: &str) -> Option<Vec<Object>> {
         let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_')));
         let is_id = |word: &&str| {

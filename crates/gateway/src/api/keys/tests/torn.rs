@@ -195,7 +195,7 @@ async fn a_file_of_keys_that_is_cut_at_any_byte_gives_no_key_more_than_the_whole
     assert!(cells > 30_000 / step(), "{cells}");
 }
 
-/// With `hash` last, or under an end mark, a cut entry is none however long the writer pauses.
+/// A cut entry is none under an end mark or with `hash` last, however long the writer pauses.
 #[tokio::test(start_paused = true)]
 async fn an_entry_with_its_hash_last_or_a_file_with_an_end_mark_may_rest_for_ever() {
     for (layout, mark) in [(Layout::Block(Place::Last), ""), (Layout::Block(Place::First), "...\n")] {
