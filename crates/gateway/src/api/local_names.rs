@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, Request, Uri, header};
+use http::{HeaderMap, Request, Uri, Version, header};
 
 use super::GatewayState;
 
@@ -14,8 +14,11 @@ impl GatewayState {
     /// Returns whether a request calls a gateway that answers to this machine's names alone by another one. The host of
     /// an origin in `gateway.cors` is the operator's own.
     pub(super) fn is_foreign_host<B>(&self, request: &Request<B>) -> bool {
+        // Only clients of proxies name a host in the address of HTTP/1. A page's request has its `Host`.
+        let own = Uri::default();
+        let uri = if request.version() < Version::HTTP_2 { &own } else { request.uri() };
         self.has_local_names_alone
-            && foreign_host(request.uri(), request.headers()).is_some_and(|host| {
+            && foreign_host(uri, request.headers()).is_some_and(|host| {
                 let settings = self.lifecycle.current.load();
                 let is_of = |origin: &[u8]| {
                     let listed = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"));
