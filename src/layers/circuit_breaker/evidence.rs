@@ -51,6 +51,14 @@ pub(super) struct Author {
     pub(super) prompt: Option<u64>,
 }
 
+impl Author {
+    /// Returns whether this is another caller; without a name, whether the call is known to be no repeat.
+    pub(super) fn is_another_than(self, before: Author) -> bool {
+        let is_other_call = self.prompt.is_some() && self.prompt != before.prompt;
+        self.caller != before.caller || self.caller == UNNAMED && is_other_call
+    }
+}
+
 /// The facts in a row.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {

@@ -256,11 +256,17 @@ impl Circuit {
                 None
             }
             Outcome::AccountRefused { reason: Reason::Auth, .. } if !word.worked() => None,
-            Outcome::AccountRefused { reason, is_asked: true, .. } => {
-                self.suspect_latch(&mut core, reason, at);
-                None
-            }
-            Outcome::AccountRefused { reason, until, is_asked: false } => {
+            Outcome::AccountRefused { reason, until, is_asked } => {
+                let author = admission.author();
+                let accusation = Accusation { reason, author, at, served: self.known.served() };
+                let before = core.accusation.replace(accusation);
+                // What has opened the circuit goes on, by the word of another than the last.
+                let goes_on =
+                    core.cause == reason && before.is_some_and(|before| author.is_another_than(before.author));
+                if is_asked && !goes_on {
+                    self.suspect_latch(&mut core, reason, at);
+                    return None;
+                }
                 let until = self.latched_until(until, at);
                 Some(self.open(&mut core, reason, at, until))
             }

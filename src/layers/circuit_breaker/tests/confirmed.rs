@@ -233,3 +233,45 @@ async fn a_probe_that_hangs_refuses_nobody_and_is_given_up() {
     // Nor does it hold the circuit.
     drop((llm, layer));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_account_costs_one_call_a_rest_while_its_callers_are_several() {
+    for failure in refusals() {
+        let provider = Provider::default();
+        let layer = provider.layer();
+        call(&layer, &provider, question(0)).await;
+        let kind = failure.kind();
+        provider.fails(Some(failure.clone()), Some(failure));
+        call(&layer, &provider, question(1).with_session("one")).await;
+        sleep(2 * SECOND).await;
+        assert_eq!((layer.handle().state(), provider.probes.load(SeqCst)), (CircuitState::Open, 1));
+        let before = provider.calls.load(SeqCst);
+        for n in 2..10 {
+            advance(COOLDOWN).await;
+            let caller = if n % 2 == 0 { "two" } else { "one" };
+            assert_eq!(call(&layer, &provider, question(n).with_session(caller)).await, Some(kind));
+            assert_eq!(layer.handle().state(), CircuitState::Open);
+        }
+        assert_eq!((provider.calls.load(SeqCst) - before, provider.probes.load(SeqCst)), (8, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_caller_whom_a_provider_that_is_well_again_refuses_does_not_keep_it_closed_off() {
+    for failure in refusals() {
+        let provider = Provider::default();
+        let layer = provider.layer();
+        call(&layer, &provider, question(0)).await;
+        provider.fails(Some(failure.clone()), Some(failure.clone()));
+        call(&layer, &provider, question(1).with_session("one")).await;
+        sleep(2 * SECOND).await;
+        assert_eq!(layer.handle().state(), CircuitState::Open);
+        provider.fails(Some(failure.clone()), None);
+        for n in 2..4 {
+            advance(COOLDOWN).await;
+            call(&layer, &provider, question(n).with_session("one")).await;
+            sleep(2 * SECOND).await;
+        }
+        assert_eq!(layer.handle().state(), CircuitState::Closed);
+    }
+}
