@@ -53,7 +53,7 @@ pub(super) struct Author {
 
 impl Author {
     /// Returns whether this is another caller; without a name, whether the call is known to be no repeat.
-    pub(super) fn is_another_than(self, before: Author) -> bool {
+    pub(super) fn is_another_than(self, before: Self) -> bool {
         let is_other_call = self.prompt.is_some() && self.prompt != before.prompt;
         self.caller != before.caller || self.caller == UNNAMED && is_other_call
     }
