@@ -5,11 +5,13 @@
 //! no further meanwhile. Who finds none for [`LONGEST_WAIT`], or until its deadline, is refused with 503.
 //!
 //! Each byte counts [`WEIGHT`] times: for the provider's bytes, and what is decoded or encoded of them. Answers leave
-//! an eighth of the [`Memory`] to small bodies. Half of the rest is set aside for one answer at a time, the
-//! first that had to wait: with all of the memory in the hands of answers that are half there, one goes on. The answers
-//! of one key leave as much free as they take, like its bodies.
+//! an eighth of the [`Memory`] to small bodies. Of the rest, the limit, all but one may take half. The one is the elder,
+//! the first that had to wait: it takes what there is, up to three quarters. No more than a quarter is in the hands of
+//! others that are half there, since those wait too: whole ones are read and let go, so that the elder goes on. The
+//! answers of one key leave as much free as they take, like its bodies.
 
 use std::{
+    mem,
     pin::pin,
     sync::{
         Arc, Mutex,
@@ -38,22 +40,43 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The memory of the answers to one request, until its caller has the last byte.
 #[derive(Debug)]
 pub(crate) struct AnswerSpace {
-    reservation: Mutex<Reservation>,
+    taken: Mutex<Taken>,
     memory: Arc<Memory>,
     number: usize,
+}
+
+/// What the answers to one request have taken.
+#[derive(Debug)]
+struct Taken {
+    reservation: Reservation,
+    /// The part for an answer that is half there, except the elder's.
+    growing: usize,
 }
 
 impl Memory {
     /// Returns an empty space for the answers to a caller's request.
     pub(crate) fn answers(self: &Arc<Self>, share: Option<&Arc<CallerShare>>) -> Arc<AnswerSpace> {
         static NEXT: AtomicUsize = AtomicUsize::new(1);
-        let reservation = Mutex::new(self.reservation_for_answer(share));
-        Arc::new(AnswerSpace { reservation, memory: self.clone(), number: NEXT.fetch_add(1, Relaxed) })
+        let taken = Mutex::new(Taken { reservation: self.reservation_for_answer(share), growing: 0 });
+        Arc::new(AnswerSpace { taken, memory: self.clone(), number: NEXT.fetch_add(1, Relaxed) })
     }
 
     /// Returns the bytes for all answers.
     fn answers_limit(&self) -> usize {
         self.room - self.room / 8
+    }
+
+    /// Counts so many bytes more of answers that are half there, and returns false beyond this limit.
+    fn grow(&self, more: usize, limit: usize) -> bool {
+        let fits = |growing: usize| growing.checked_add(more).filter(|sum| *sum <= limit);
+        more == 0 || self.growing.fetch_update(Relaxed, Relaxed, fits).is_ok()
+    }
+
+    /// Counts an answer no more among those that are half there. Returns whether it was.
+    fn stop_growing(&self, taken: &mut Taken) -> bool {
+        let growing = mem::take(&mut taken.growing);
+        self.growing.fetch_sub(growing, Relaxed);
+        growing > 0
     }
 }
 
@@ -62,20 +85,28 @@ impl AnswerSpace {
     /// that it need not ask for each piece.
     fn take(&self, covered: usize, bytes: usize, is_whole: bool) -> Result<usize, memory::OutOfMemory> {
         let limit = self.memory.answers_limit();
-        let (limit_now, is_shared) = match self.is_elder() {
-            true => (limit, false),
-            false => (limit / 2, true),
-        };
-        let mut reservation = lock(&self.reservation);
+        let is_elder = self.is_elder();
+        let mut taken = lock(&self.taken);
         let more = |bytes: usize| (bytes - covered).saturating_mul(WEIGHT);
-        if reservation.taken().saturating_add(more(bytes)) > limit {
+        if taken.reservation.taken().saturating_add(more(bytes)) > limit - limit / 4 {
             return Err(memory::OutOfMemory::Always);
         }
+        if is_elder {
+            self.memory.stop_growing(&mut taken);
+        }
+        let (limit_now, is_shared) = if is_elder { (limit, false) } else { (limit / 2, true) };
         let ample = if is_whole { bytes } else { bytes.saturating_mul(2) };
         for bytes in [ample, bytes] {
-            if reservation.take(more(bytes), limit_now, is_shared).is_ok() {
+            let more = more(bytes);
+            let growing = if is_elder || is_whole { 0 } else { more };
+            if !self.memory.grow(growing, limit / 4) {
+                continue;
+            }
+            if taken.reservation.take(more, limit_now, is_shared).is_ok() {
+                taken.growing += growing;
                 return Ok(bytes);
             }
+            self.memory.growing.fetch_sub(growing, Relaxed);
         }
         Err(memory::OutOfMemory::Now)
     }
@@ -116,7 +147,7 @@ impl AnswerSpace {
 
     /// Returns the bytes that are counted.
     fn covered(&self) -> usize {
-        lock(&self.reservation).taken() / WEIGHT
+        lock(&self.taken).reservation.taken() / WEIGHT
     }
 
     /// Returns true if a response has more bytes than its connection's buffers.
@@ -148,7 +179,7 @@ impl AnswerSpace {
             return Ok(response);
         }
         // The bytes that were read for it are gone: a translation, or an answer with a mark, has their place.
-        let missing = length(&response).saturating_sub(lock(&self.reservation).taken());
+        let missing = length(&response).saturating_sub(lock(&self.taken).reservation.taken());
         if missing > 0 {
             let covered = self.covered();
             self.waited(covered, covered + missing.div_ceil(WEIGHT), true, None).await?;
@@ -161,9 +192,10 @@ impl AnswerSpace {
         }))
     }
 
-    /// Ends the time as the elder.
+    /// Ends its growth, and its time as the elder.
     fn end(&self) {
-        if self.memory.elder.compare_exchange(self.number, 0, Relaxed, Relaxed).is_ok() {
+        let has_grown = self.memory.stop_growing(&mut lock(&self.taken));
+        if self.memory.elder.compare_exchange(self.number, 0, Relaxed, Relaxed).is_ok() || has_grown {
             self.memory.freed.notify_waiters();
         }
     }
@@ -175,7 +207,7 @@ impl AnswerRoom for AnswerSpace {
     }
 
     fn give_back(&self, bytes: usize) {
-        lock(&self.reservation).give_back(bytes.saturating_mul(WEIGHT));
+        lock(&self.taken).reservation.give_back(bytes.saturating_mul(WEIGHT));
         self.end();
     }
 }

@@ -36,7 +36,7 @@ const WEIGHT: usize = 3;
 const CONNECTION: u64 = 32 << 10;
 
 /// A part of the memory: for request bodies, or for their heads.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Memory {
     pub(super) room: usize,
     used: AtomicUsize,
@@ -44,6 +44,8 @@ pub(crate) struct Memory {
     pub(super) freed: Notify,
     /// The answer that may take what is set aside for it, by its number; 0 for none.
     pub(super) elder: AtomicUsize,
+    /// The bytes of the other answers that are half there.
+    pub(super) growing: AtomicUsize,
 }
 
 /// The parts of a [`Memory`] that one caller's bodies and answers take.
@@ -90,7 +92,7 @@ impl Memory {
     /// Creates the part for bodies out of this many bytes for everything.
     pub(crate) fn new(all: u64) -> Self {
         let room = usize::try_from(all / 2).unwrap_or(usize::MAX);
-        Self { room, used: AtomicUsize::new(0), freed: Notify::new(), elder: AtomicUsize::new(0) }
+        Self { room, ..Self::default() }
     }
 
     /// Returns an empty reservation for a caller's body.
@@ -111,6 +113,12 @@ impl Memory {
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.used.load(Relaxed)
+    }
+
+    /// Returns the number of bytes of answers that are half there.
+    #[cfg(test)]
+    pub(crate) fn growing(&self) -> usize {
+        self.growing.load(Relaxed)
     }
 
     /// Returns the limit for all bodies together that applies to one of this size.

@@ -292,3 +292,24 @@ async fn answers_that_are_half_there_do_not_stop_each_other() {
         assert_eq!(memory.used(), 0);
     }
 }
+
+/// Six answers of unknown length, of which the memory holds one or two: each caller that reads has its own.
+#[tokio::test(start_paused = true)]
+async fn more_answers_than_there_is_memory_for_are_all_served_to_callers_that_read() {
+    for (file, provider, form, path, body) in paths().into_iter().filter(|row| row.2 != Form::Long) {
+        let gateway = gateway(&file, provider, form);
+        let calls = (0..6).map(|number| {
+            let (gateway, mut body) = (&gateway, body.clone());
+            body["user"] = number.to_string().into();
+            async move {
+                let answer = call(gateway, path, &body).await;
+                let status = answer.status().as_u16();
+                let text = answer.into_body().collect().await.unwrap().to_bytes();
+                (status, text.len() > TEXT)
+            }
+        });
+        let ended = futures_util::future::join_all(calls).await;
+        assert_eq!(ended, [(200, true); 6], "{provider} {form:?} {path} {file}");
+        assert_eq!((gateway.memory.used(), gateway.memory.growing()), (0, 0));
+    }
+}
