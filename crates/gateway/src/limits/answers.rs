@@ -5,10 +5,10 @@
 //! no further meanwhile. Who finds none for [`LONGEST_WAIT`], or until its deadline, is refused with 503.
 //!
 //! Each byte counts [`WEIGHT`] times: for the provider's bytes, and what is decoded or encoded of them. Answers leave
-//! an eighth of the [`Memory`] to small bodies. Of the rest, the limit, all but one may take half. The one is the elder,
-//! the first that had to wait: it takes what there is, up to three quarters. No more than a quarter is in the hands of
-//! others that are half there, since those wait too: whole ones are read and let go, so that the elder goes on. The
-//! answers of one key leave as much free as they take, like its bodies.
+//! an eighth of the [`Memory`] to small bodies. Of the rest, the limit, all but one may take half. The one is the
+//! elder, the first that had to wait: it takes what there is, up to three quarters. No more than a quarter is in the
+//! hands of others that are half there, since those wait too; whole ones are read and let go, so that the elder goes
+//! on. The answers of one key leave as much free as they take, like its bodies.
 
 use std::{
     mem,
