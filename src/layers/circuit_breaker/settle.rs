@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    evidence::{Cause, Place},
+    evidence::{Author, Cause, Place},
     settings::{MOST_FAILURES, Rule},
     state::{Accusation, Admission, Circuit, Core, Outcome, Phase, Settlement, Transition, nanos, phase},
     storm::CALM,
@@ -154,15 +154,14 @@ impl Circuit {
             return Ok(None);
         }
         let author = admission.author();
-        let served = self.known.served();
-        let before = core.accusation.replace(Accusation { reason, author, at, served });
+        let before = self.replace_accusation(&mut core, reason, author, at);
         let is_confirmed = before.is_some_and(|before| {
             let is_recent = at.saturating_sub(before.at) <= nanos(CONFIRMED_WITHIN);
             let is_anothers = before.author.caller != author.caller;
             // A call that began when the first was known, and is no repeat of it as far as is known. A probe of the
             // circuit's own shows more.
             let is_another = !is_asked && author.prompt.is_some() && before.author.prompt != author.prompt;
-            before.reason == reason && is_recent && before.served == served && (is_anothers || is_another)
+            is_recent && before.served == self.known.served() && (is_anothers || is_another)
         });
         if is_confirmed {
             let only = before.filter(|before| before.author.caller == author.caller && author.caller != UNNAMED);
@@ -175,6 +174,12 @@ impl Circuit {
         // The next calls tell of their prompts.
         self.update(|word| word.with_suspect(true));
         Ok(None)
+    }
+
+    /// Keeps an accusation as the last one. Returns the one before, if it has the same reason.
+    fn replace_accusation(&self, core: &mut Core, reason: Reason, author: Author, at: u64) -> Option<Accusation> {
+        let accusation = Accusation { reason, author, at, served: self.known.served() };
+        core.accusation.replace(accusation).filter(|before| before.reason == reason)
     }
 
     /// Settles a probe. Whatever its outcome, the probe gives its place back.
@@ -258,9 +263,8 @@ impl Circuit {
             Outcome::AccountRefused { reason: Reason::Auth, .. } if !word.worked() => None,
             Outcome::AccountRefused { reason, until, is_asked } => {
                 let author = admission.author();
-                let accusation = Accusation { reason, author, at, served: self.known.served() };
-                let before = core.accusation.replace(accusation);
-                // What has opened the circuit goes on, by the word of another than the last.
+                let before = self.replace_accusation(&mut core, reason, author, at);
+                // The outage goes on, by the word of another caller than the last.
                 let goes_on =
                     core.cause == reason && before.is_some_and(|before| author.is_another_than(before.author));
                 if is_asked && !goes_on {

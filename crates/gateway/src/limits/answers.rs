@@ -45,7 +45,7 @@ pub(crate) struct AnswerSpace {
     number: usize,
 }
 
-/// What the answers to one request have taken.
+/// The bytes of the answers to one request.
 #[derive(Debug)]
 struct Taken {
     reservation: Reservation,

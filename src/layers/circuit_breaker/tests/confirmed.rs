@@ -275,3 +275,25 @@ async fn one_caller_whom_a_provider_that_is_well_again_refuses_does_not_keep_it_
         assert_eq!(layer.handle().state(), CircuitState::Closed);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn another_callers_word_for_another_reason_confirms_nothing() {
+    let [auth, quota, _] = refusals();
+    let provider = Provider::default();
+    let layer = provider.layer();
+    call(&layer, &provider, question(0)).await;
+    provider.fails(Some(quota.clone()), Some(quota.clone()));
+    call(&layer, &provider, question(1).with_session("one")).await;
+    sleep(2 * SECOND).await;
+    assert_eq!(layer.handle().state(), CircuitState::Open);
+    // The provider is well again for all but these two.
+    advance(COOLDOWN).await;
+    provider.fails(Some(auth), Some(error(ErrorKind::Server)));
+    call(&layer, &provider, question(2).with_session("two")).await;
+    sleep(11 * SECOND).await;
+    assert_eq!(layer.handle().state(), CircuitState::HalfOpen);
+    provider.fails(Some(quota), None);
+    call(&layer, &provider, question(3).with_session("one")).await;
+    sleep(2 * SECOND).await;
+    assert_eq!(layer.handle().state(), CircuitState::Closed);
+}
