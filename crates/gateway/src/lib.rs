@@ -15,10 +15,14 @@
 
 mod api;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
 mod lifecycle;
 mod limits;
 mod lock;
+#[cfg(any(test, fuzzing))]
+mod mutation;
 mod server;
 pub mod tasks;
 #[cfg(test)]

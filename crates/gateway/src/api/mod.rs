@@ -19,6 +19,8 @@ mod catalog;
 mod conversation;
 mod cors;
 mod form;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gemini;
 mod handoff;
 mod html;

@@ -5,6 +5,8 @@
 
 mod connection;
 mod framing;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod header_timer;
 mod in_task_body;
 mod listener;

@@ -4,6 +4,8 @@
 //! boundary begins it, the last one ends it, and each boundary has a line of its own, which CRLF ends. No client of
 //! these APIs sends anything else.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod head;
 mod rest;
 

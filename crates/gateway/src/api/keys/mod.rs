@@ -53,6 +53,8 @@
 mod admin;
 mod expiry;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod limits;
 mod rate;
 mod set;
