@@ -266,6 +266,21 @@ fn requests_are_decoded_and_translated_or_refused() {
     }
 }
 
+/// What the targets in `fuzz/` found.
+#[test]
+fn inputs_that_were_found_hold() {
+    let input =
+        r#"{"input": "Hello world", "model": "gpt-4.1", "streAm": true, "tools": [{"type": "web_search_preview"}]}"#;
+    let choice =
+        r#"{"input": [{"content": "x", "role": "user"}], "model": "gpt-5", "tool_choice": "auto", "top_ktools": []}"#;
+    for dialect in properties::DIALECTS {
+        for found in [input, choice] {
+            properties::splice(dialect, found.as_bytes());
+            properties::request(dialect, found.as_bytes());
+        }
+    }
+}
+
 #[test]
 fn bodies_of_bedrock_are_read_or_named_as_errors() {
     let message = (0..4_u8, prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(name, payload)| {

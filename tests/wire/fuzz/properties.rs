@@ -195,7 +195,8 @@ pub(crate) fn splice(dialect: Dialect, bytes: &[u8]) {
     let (models, streams) = (places("model"), places("stream"));
     let is_text = |place: &Range<usize>| serde_json::from_slice::<Option<String>>(&bytes[place.clone()]).is_ok();
     let is_bool = |place: &Range<usize>| serde_json::from_slice::<Option<bool>>(&bytes[place.clone()]).is_ok();
-    let is_once = ONCE.iter().all(|name| places(name).len() <= 1);
+    let is_once = ONCE.iter().all(|name| places(name).len() <= 1)
+        && outline.iter().flat_map(|outline| &outline.fields).all(|(name, _)| !is_respelled(name));
     let is_clear = is_once && models.iter().all(is_text) && streams.iter().all(is_bool);
     let wire = match Wire::new(dialect, Bytes::copy_from_slice(bytes)) {
         Ok(wire) => wire,
@@ -248,6 +249,12 @@ const ONCE: [&str; 19] = [
     "conversation",
     "background",
 ];
+
+/// Returns true if some servers read the name as one of these: in any case, of Unicode too, or up to a NUL.
+fn is_respelled(name: &str) -> bool {
+    let folded = name.split('\0').next().unwrap_or_default().replace('ſ', "s").replace('\u{212a}', "k");
+    ONCE.iter().any(|once| name != *once && folded.eq_ignore_ascii_case(once))
+}
 
 /// An object and its fields.
 struct Outline {
@@ -375,6 +382,15 @@ fn again(mut chat: Chat) {
     let Ok(read) = request.chat() else {
         return assert!(chat.messages.is_empty(), "a request goes out: {}", String::from_utf8_lossy(&sent));
     };
+    if chat.tools.is_empty() {
+        // Nothing is there to choose from, so that no choice goes out.
+        chat.tool_choice = None;
+        if let Some(extra) = &mut chat.extra {
+            let mut fields: BTreeMap<String, serde_json::Value> = extra.fields.read().expect("an object");
+            fields.remove("tool_choice");
+            extra.fields = serde_json::json!(fields).into();
+        }
+    }
     for part in chat.messages.iter_mut().flat_map(|message| &mut message.content) {
         if let Part::ToolCall(call) = part
             && call.arguments.trim().is_empty()
