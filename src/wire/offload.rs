@@ -1,8 +1,9 @@
 //! Long work beside the threads that serve requests.
 //!
-//! From 256 KiB on a request is translated on the runtime's pool for blocking work, four at once in the process. The
-//! waiting call holds a guard. Dropping the guard stops the work, be it by the caller, by a hedge that has won or by a
-//! timeout further out; the work checks at each message whether it goes on.
+//! From 256 KiB on a request is translated on the runtime's pool for blocking work, and a long check of an answer is
+//! done there, four at once in the process. The waiting call holds a guard. Dropping the guard stops the work, be it by
+//! the caller, by a hedge that has won or by a timeout further out; a translation checks at each message whether it
+//! goes on.
 
 use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 
@@ -36,7 +37,7 @@ where
     let done = done(work, stop, guard);
     let Some(deadline) = deadline else { return done.await };
     tokio::time::timeout_at(deadline, done).await.unwrap_or_else(|_| {
-        Err(LlmError::new(ErrorKind::Deadline, "the request's deadline passed during its translation"))
+        Err(LlmError::new(ErrorKind::Deadline, "the request's deadline passed while it, or its answer, was read"))
     })
 }
 
@@ -54,7 +55,7 @@ where
         work(stop)
     });
     working.await.unwrap_or_else(|error| {
-        Err(LlmError::new(ErrorKind::Other, "the request could not be parsed").with_source(error))
+        Err(LlmError::new(ErrorKind::Other, "the request, or its answer, could not be read").with_source(error))
     })
 }
 

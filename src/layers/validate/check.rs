@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     layer::Settings,
-    schema::{Mismatch, Schema, Verdict},
+    schema::{Mismatch, Verdict},
 };
 use crate::{
     Attempt, Context, Dialect, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
@@ -17,7 +17,6 @@ use crate::{
 /// One request's way to an answer of the right shape.
 pub(super) struct Check {
     request: LlmRequest,
-    schema: Arc<Schema>,
     settings: Arc<Settings>,
     /// The time at which the current question was asked.
     begun: Instant,
@@ -28,6 +27,13 @@ pub(super) struct Check {
     problem: Option<LlmError>,
 }
 
+/// An answer, its message, and the text that is checked.
+pub(super) struct Answer {
+    pub(super) response: LlmResponse,
+    pub(super) message: Message,
+    pub(super) text: String,
+}
+
 /// The decision on an answer.
 pub(super) enum Decision {
     Good(LlmResponse),
@@ -36,9 +42,9 @@ pub(super) enum Decision {
 }
 
 impl Check {
-    pub(super) fn new(request: LlmRequest, schema: Arc<Schema>, settings: Arc<Settings>) -> Self {
+    pub(super) fn new(request: LlmRequest, settings: Arc<Settings>) -> Self {
         let begun = Instant::now();
-        Self { request, schema, settings, begun, ledger: Ledger::default(), reasked: 0, problem: None }
+        Self { request, settings, begun, ledger: Ledger::default(), reasked: 0, problem: None }
     }
 
     pub(super) fn request(&self) -> &LlmRequest {
@@ -60,15 +66,17 @@ impl Check {
         self.reasked > 0
     }
 
-    /// Takes an answer with this message.
-    pub(super) fn judge(&mut self, response: LlmResponse, message: Message) -> Decision {
-        if !is_answer(&message) {
-            return Decision::Good(self.answered(response));
-        }
+    /// Returns the text that is to be checked, and whether it may be repaired; `None` if the message is no answer.
+    pub(super) fn text(&self, message: &Message) -> Option<(String, bool)> {
         // The caller puts its own beginning in front of the answer, so the answer must fit as it stands.
         let prefill = self.prefill().map(Message::text).unwrap_or_default();
-        let text = prefill.clone() + &message.text();
-        match self.schema.check(&text, self.settings.repair && prefill.is_empty()) {
+        is_answer(message).then(|| (prefill.clone() + &message.text(), self.settings.repair && prefill.is_empty()))
+    }
+
+    /// Takes an answer, and what the schema says of its text.
+    pub(super) fn judge(&mut self, answer: Answer, verdict: Verdict) -> Decision {
+        let Answer { response, message, text } = answer;
+        match verdict {
             Verdict::Fits => Decision::Good(self.answered(response)),
             Verdict::Repaired { text, how } => {
                 let body = LlmBody::from_message(with_text(message, text));
@@ -183,7 +191,8 @@ impl Check {
         chat.messages.last().filter(|last| last.role == Role::Assistant)
     }
 
-    fn answered(&mut self, mut response: LlmResponse) -> LlmResponse {
+    /// Takes a response that is passed on.
+    pub(super) fn answered(&mut self, mut response: LlmResponse) -> LlmResponse {
         if self.reasked > 0 && self.request.wire().is_some() {
             response = response.with_note("output: asked again in the neutral form, without the request's own bytes");
         }

@@ -1,7 +1,9 @@
 use std::{
     fmt,
     future::Future,
+    mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,8 +12,10 @@ use tokio::time::{Sleep, sleep_until};
 use tower::Service;
 
 use super::{
-    check::{Check, Decision},
+    check::{Answer, Check, Decision},
     held::HeldResponse,
+    layer::Work,
+    schema::{Schema, Verdict},
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,
@@ -19,6 +23,7 @@ use crate::{
     error::{Phase, TimeoutLimit},
     layers::call::Call,
     timer,
+    wire::offload,
 };
 
 /// The future of [`Validate`](super::Validate).
@@ -39,7 +44,18 @@ struct SchemaCheck<S> {
     check: Check,
     /// A clone that was never polled, for asking again.
     again: S,
-    held: Option<HeldResponse>,
+    stage: Stage,
+}
+
+/// What is waited for.
+enum Stage {
+    /// A schema that takes long to compile. Nothing was asked yet.
+    Compilation(Work<Arc<Schema>>),
+    Call(Arc<Schema>),
+    Held(Arc<Schema>, HeldResponse),
+    /// A check that takes long.
+    Verdict(Arc<Schema>, Answer, Work<(Verdict, String)>),
+    End,
 }
 
 impl<S: Service<LlmRequest>> ResponseFuture<S> {
@@ -47,8 +63,15 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
         Self { call, timer: None, checking: None }
     }
 
-    pub(super) fn checked(call: Call<S, S::Future>, again: S, check: Check) -> Self {
-        Self { call, timer: None, checking: Some(Box::new(SchemaCheck { check, again, held: None })) }
+    pub(super) fn checked(call: Call<S, S::Future>, again: S, check: Check, schema: Arc<Schema>) -> Self {
+        let checking = SchemaCheck { check, again, stage: Stage::Call(schema) };
+        Self { call, timer: None, checking: Some(Box::new(checking)) }
+    }
+
+    /// Asks once the schema is compiled.
+    pub(super) fn compiling(again: S, check: Check, schema: Work<Arc<Schema>>) -> Self {
+        let checking = SchemaCheck { check, again, stage: Stage::Compilation(schema) };
+        Self { call: Call::idle(), timer: None, checking: Some(Box::new(checking)) }
     }
 }
 
@@ -69,36 +92,84 @@ where
         };
         let failed = loop {
             // The answer before the timer: an answer that is there wins.
-            let polled = match &mut checking.held {
-                Some(held) => held.poll(cx).map_err(|(error, response)| (error, Some(response))),
-                None => match this.call.as_mut().poll(cx) {
+            let (schema, answer, verdict) = match mem::replace(&mut checking.stage, Stage::End) {
+                Stage::Compilation(mut work) => match work.as_mut().poll(cx)? {
+                    Poll::Ready(schema) => {
+                        let request = checking.check.request().clone();
+                        this.call.set(Call::further(checking.again.clone(), request));
+                        checking.stage = Stage::Call(schema);
+                        continue;
+                    }
+                    Poll::Pending => {
+                        checking.stage = Stage::Compilation(work);
+                        return Poll::Pending;
+                    }
+                },
+                Stage::Call(schema) => match this.call.as_mut().poll(cx) {
                     Poll::Ready(Ok(response)) => {
                         // Release the call now: a permit that ends with it must not wait for the stream.
                         this.call.as_mut().abandon();
-                        checking.held = Some(HeldResponse::new(response, checking.check.request()));
+                        let held = HeldResponse::new(response, checking.check.request());
+                        checking.stage = Stage::Held(schema, held);
                         continue;
                     }
-                    Poll::Ready(Err(error)) => Poll::Ready(Err((error, None))),
-                    // For the first answer, the layer that set the deadline keeps the time.
-                    Poll::Pending if !checking.check.is_reasked() => return Poll::Pending,
-                    Poll::Pending => Poll::Pending,
-                },
-            };
-            match polled {
-                Poll::Ready(Ok((response, message))) => {
-                    checking.held = None;
-                    match checking.check.judge(response, message) {
-                        Decision::Good(response) => return Poll::Ready(Ok(response)),
-                        Decision::Bad(error) => return Poll::Ready(Err(error)),
-                        Decision::AskAgain(request) => this.call.set(Call::further(checking.again.clone(), request)),
+                    Poll::Ready(Err(error)) => break (error, None),
+                    Poll::Pending => {
+                        checking.stage = Stage::Call(schema);
+                        // For the first answer, the layer that set the deadline keeps the time.
+                        if !checking.check.is_reasked() {
+                            return Poll::Pending;
+                        }
+                        break ready!(checking.poll_deadline(this.call.phase(), this.timer.as_mut(), cx));
                     }
+                },
+                Stage::Held(schema, mut held) => match held.poll(cx) {
+                    Poll::Ready(Ok((response, message))) => {
+                        let Some((text, repair)) = checking.check.text(&message) else {
+                            return Poll::Ready(Ok(checking.check.answered(response)));
+                        };
+                        let mut answer = Answer { response, message, text };
+                        if schema.is_quick(&answer.text) {
+                            let verdict = schema.check(&answer.text, repair);
+                            (schema, answer, verdict)
+                        } else {
+                            let (own, text) = (schema.clone(), mem::take(&mut answer.text));
+                            let work = offload(None, move |_| Ok((own.check(&text, repair), text)));
+                            checking.stage = Stage::Verdict(schema, answer, Box::pin(work));
+                            continue;
+                        }
+                    }
+                    Poll::Ready(Err((error, response))) => break (error, Some(response)),
+                    Poll::Pending => {
+                        checking.stage = Stage::Held(schema, held);
+                        break ready!(checking.poll_deadline(this.call.phase(), this.timer.as_mut(), cx));
+                    }
+                },
+                Stage::Verdict(schema, mut answer, mut work) => match work.as_mut().poll(cx) {
+                    Poll::Ready(Ok((verdict, text))) => {
+                        answer.text = text;
+                        (schema, answer, verdict)
+                    }
+                    Poll::Ready(Err(error)) => break (error, Some(answer.response)),
+                    Poll::Pending => {
+                        checking.stage = Stage::Verdict(schema, answer, work);
+                        break ready!(checking.poll_deadline(this.call.phase(), this.timer.as_mut(), cx));
+                    }
+                },
+                // The caller polls a future that has ended.
+                Stage::End => return Poll::Pending,
+            };
+            match checking.check.judge(answer, verdict) {
+                Decision::Good(response) => return Poll::Ready(Ok(response)),
+                Decision::Bad(error) => return Poll::Ready(Err(error)),
+                Decision::AskAgain(request) => {
+                    this.call.set(Call::further(checking.again.clone(), request));
+                    checking.stage = Stage::Call(schema);
                 }
-                Poll::Ready(Err(failed)) => break failed,
-                Poll::Pending => break ready!(checking.poll_deadline(this.call.phase(), this.timer.as_mut(), cx)),
             }
         };
         // Release the resources of the call and its answer at once, even if this future is kept.
-        checking.held = None;
+        checking.stage = Stage::End;
         this.call.as_mut().abandon();
         this.timer.set(None);
         let (error, response) = failed;
@@ -123,17 +194,21 @@ impl<S> SchemaCheck<S> {
             ready!(timer::poll(timer, cx));
         }
         let after = deadline.saturating_duration_since(self.check.begun());
-        let error = match (self.held.is_some(), phase) {
-            (true, _) => LlmError::timed_out(TimeoutLimit::Deadline, Phase::Body, after),
-            (false, Phase::Readiness) => {
-                LlmError::new(ErrorKind::Deadline, "the deadline passed while a second question waited for readiness")
+        let response = match mem::replace(&mut self.stage, Stage::End) {
+            Stage::Held(_, held) => held.into_response(),
+            Stage::Verdict(_, answer, _) => answer.response,
+            Stage::Compilation(_) | Stage::Call(_) | Stage::End => {
+                let error = if phase == Phase::Readiness {
+                    let message = "the deadline passed while a second question waited for readiness";
+                    LlmError::new(ErrorKind::Deadline, message)
+                } else {
+                    LlmError::timed_out(TimeoutLimit::Deadline, phase, after)
+                };
+                return Poll::Ready((error, None));
             }
-            (false, phase) => LlmError::timed_out(TimeoutLimit::Deadline, phase, after),
         };
-        Poll::Ready(match self.held.take().map(HeldResponse::into_response) {
-            Some(response) => (with_origin(error, &response), Some(response)),
-            None => (error, None),
-        })
+        let error = LlmError::timed_out(TimeoutLimit::Deadline, Phase::Body, after);
+        Poll::Ready((with_origin(error, &response), Some(response)))
     }
 }
 

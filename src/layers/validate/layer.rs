@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
 
 use tower::Layer;
 
@@ -6,7 +6,7 @@ use super::{
     Validate,
     schema::{Schema, Schemas},
 };
-use crate::{Dialect, LlmError, LlmRequest};
+use crate::{Dialect, LlmError, LlmRequest, wire::offload};
 
 /// Applies [`Validate`]. See the [module docs](super).
 ///
@@ -24,6 +24,15 @@ pub(super) struct Settings {
     words: Arc<Words>,
     schemas: Arc<Schemas>,
     only: Option<Arc<Wanted>>,
+}
+
+/// Work off the threads that serve requests.
+pub(super) type Work<T> = Pin<Box<dyn Future<Output = Result<T, LlmError>> + Send>>;
+
+/// The schema of a request.
+pub(super) enum Lookup {
+    Found(Arc<Schema>),
+    Compilation(Work<Arc<Schema>>),
 }
 
 type Wanted = dyn Fn(&LlmRequest) -> bool + Send + Sync;
@@ -91,12 +100,18 @@ impl<S> Layer<S> for ValidateLayer {
 
 impl Settings {
     /// Returns the schema that the answer must meet, or `None` if the request sets none.
-    pub(super) fn schema(&self, request: &LlmRequest) -> Result<Option<Arc<Schema>>, LlmError> {
+    pub(super) fn schema(&self, request: &LlmRequest) -> Result<Option<Lookup>, LlmError> {
         let is_wanted = self.only.as_ref().is_none_or(|wanted| wanted(request));
         if !is_wanted || !may_name_a_schema(request) {
             return Ok(None);
         }
-        request.chat()?.output.as_ref().map(|output| self.schemas.get(output)).transpose()
+        let Some(output) = &request.chat()?.output else { return Ok(None) };
+        if let Some(schema) = self.schemas.get(output)? {
+            return Ok(Some(Lookup::Found(schema)));
+        }
+        let (schemas, output) = (self.schemas.clone(), output.clone());
+        let compile = offload(request.context().deadline, move |_| schemas.compile(&output));
+        Ok(Some(Lookup::Compilation(Box::pin(compile))))
     }
 
     /// Returns the turn that asks again.

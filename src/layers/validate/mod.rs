@@ -35,9 +35,13 @@
 //! Each answer of a wrong shape is in the [record](crate::Attempt), with the tokens that it took. After the first
 //! response this layer enforces the request's deadline, also for the rest of a stream that is held back.
 //!
-//! A check's cost is bounded. A schema whose alternatives and references come to more than 100,000 looks at one value
-//! is refused with [`InvalidRequest`](crate::ErrorKind::InvalidRequest); an answer with more parts than such a schema
-//! can be checked against is of a wrong shape. A set of alternatives that a value misses is one error, at its place.
+//! A check's cost is bounded. A schema is refused with [`InvalidRequest`](crate::ErrorKind::InvalidRequest) if its
+//! alternatives and references come to more than 100,000 looks at one value, or if it has more than 200,000 parts, or
+//! patterns whose repeats come to as much. An answer with more parts than such a schema can be checked against is of a
+//! wrong shape. A set of alternatives that a value misses is one error, at its place.
+//!
+//! A schema of more than 8 KiB is compiled on tokio's pool for blocking work, and so is a long answer checked: four at
+//! once in the process, and no longer than to the request's deadline.
 //!
 //! A request may end with a turn of the assistant (a prefill). Its answer is checked together with the prefill, and
 //! never repaired: the caller joins the two.
@@ -68,6 +72,7 @@ mod cost;
 mod future;
 mod held;
 mod layer;
+mod pattern;
 mod problems;
 mod repair;
 mod schema;

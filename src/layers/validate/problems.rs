@@ -4,7 +4,10 @@
 //! theirs in turn: an answer of 200 bytes to a page of nested blocks takes gigabytes. Here a set of alternatives is one
 //! error, at its place.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use jsonschema::{Keyword, Registry, ValidationError, Validator, paths::Location};
 use serde_json::{Value, json};
@@ -14,9 +17,22 @@ use super::schema::options;
 /// A name for the whole schema, in schemas of parts of it.
 const WHOLE: &str = "urn:steadfast:schema";
 
+/// The most that all sets of alternatives of a schema take to compile, in its size. The errors of further ones are not
+/// told.
+const SIZE: u64 = 50_000_000;
+
+/// A schema, with what it takes to compile a part of it: as much as the whole.
+struct Whole {
+    schema: Value,
+    size: u64,
+    /// The size that further parts may take.
+    left: AtomicU64,
+}
+
 /// Compiles a validator whose errors know alternatives as a whole.
-pub(super) fn validator(schema: &Arc<Value>) -> Option<Validator> {
-    let (any, one) = (schema.clone(), schema.clone());
+pub(super) fn validator(schema: &Value, size: u64) -> Option<Validator> {
+    let whole = Arc::new(Whole { schema: schema.clone(), size, left: AtomicU64::new(SIZE) });
+    let (any, one) = (whole.clone(), whole);
     options()
         .with_keyword("anyOf", move |_, value, at| Ok(AlternativeSet::keyword(&any, "anyOf", value, at)))
         .with_keyword("oneOf", move |_, value, at| Ok(AlternativeSet::keyword(&one, "oneOf", value, at)))
@@ -26,7 +42,7 @@ pub(super) fn validator(schema: &Arc<Value>) -> Option<Validator> {
 
 /// The alternatives at one place of a schema.
 struct AlternativeSet {
-    schema: Arc<Value>,
+    whole: Arc<Whole>,
     keyword: &'static str,
     at: Location,
     count: usize,
@@ -35,18 +51,15 @@ struct AlternativeSet {
 }
 
 impl AlternativeSet {
-    fn keyword(
-        schema: &Arc<Value>,
-        keyword: &'static str,
-        value: &Value,
-        at: Location,
-    ) -> Box<dyn for<'a> Keyword<'a>> {
+    fn keyword(whole: &Arc<Whole>, keyword: &'static str, value: &Value, at: Location) -> Box<dyn for<'a> Keyword<'a>> {
         let count = value.as_array().map_or(0, Vec::len);
-        Box::new(Self { schema: schema.clone(), keyword, at, count, check: OnceLock::new() })
+        Box::new(Self { whole: whole.clone(), keyword, at, count, check: OnceLock::new() })
     }
 
     fn compile(&self) -> Option<Validator> {
-        let registry = Registry::new().add(WHOLE, &*self.schema).ok()?.prepare().ok()?;
+        let take = |left: u64| left.checked_sub(self.whole.size);
+        self.whole.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        let registry = Registry::new().add(WHOLE, &self.whole.schema).ok()?.prepare().ok()?;
         let at = escaped(self.at.as_str());
         let parts: Vec<Value> = (0..self.count).map(|part| json!({ "$ref": format!("{WHOLE}#{at}/{part}") })).collect();
         options().with_registry(&registry).build(&json!({ self.keyword: parts })).ok()

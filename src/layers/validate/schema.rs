@@ -5,13 +5,16 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use jsonschema::{PatternOptions, ValidationOptions, Validator};
+use jsonschema::{PatternOptions, ValidationError, ValidationOptions, Validator};
 use serde_json::Value;
 
-use super::{cost, problems, repair};
+use super::{
+    cost::{self, Cost, Steps},
+    problems, repair,
+};
 use crate::{
     ErrorKind, LlmError,
-    chat::OutputSchema,
+    chat::{Json, OutputSchema},
     internal::sync::{Mutex, MutexGuard, lock},
     layers::recent::Recent,
 };
@@ -24,9 +27,8 @@ pub(super) struct Schema {
 
 struct Shape {
     validator: Validator,
-    /// The most looks at one value.
-    looks: u64,
-    whole: Arc<Value>,
+    cost: Cost,
+    whole: Value,
     /// Compiled at the first wrong answer.
     problems: OnceLock<Option<Validator>>,
 }
@@ -54,8 +56,17 @@ pub(super) struct Mismatch {
 /// The limits on the errors reported to a model at once, in number and in characters.
 const PROBLEMS: usize = 5;
 const CHARACTERS: usize = 2000;
-/// The steps that a pattern with look-around may take: about a millisecond. Patterns without take linear time.
-const BACKTRACKS: usize = 100_000;
+/// The most steps in a check whose errors are all listed. A longer check tells the first one alone, since the list
+/// takes memory for each.
+const LISTED: u64 = 100_000;
+/// The steps that a pattern with look-around may take: some tenths of a millisecond. Patterns without take linear time.
+const BACKTRACKS: usize = 20_000;
+/// The longest text of a schema, and the most work, that take less than a few milliseconds.
+const SHORT: usize = 8 * 1024;
+const SMALL: u64 = 20_000;
+const QUICK: u64 = 500_000;
+/// The largest schema that is kept once it is compiled: 10,000 values.
+const KEPT: u64 = 500_000;
 
 /// Returns the options of every schema. Nothing is fetched: one that refers to another document is invalid here.
 pub(super) fn options() -> ValidationOptions<'static> {
@@ -64,28 +75,29 @@ pub(super) fn options() -> ValidationOptions<'static> {
 }
 
 impl Schema {
-    fn compile(schema: Option<&Value>) -> Result<Self, LlmError> {
-        let Some(schema) = schema else { return Ok(Self { shape: None }) };
-        let wrong = |problem| {
-            let message = format!("the output schema cannot be checked: {}", shortened(problem));
-            LlmError::new(ErrorKind::InvalidRequest, message)
-        };
-        let looks = cost::of(schema).map_err(wrong)?;
-        let validator = options().build(schema).map_err(|error| wrong(error.masked().to_string()))?;
-        let shape = Shape { validator, looks, whole: Arc::new(schema.clone()), problems: OnceLock::new() };
+    fn build(schema: &Value, cost: Cost) -> Result<Self, LlmError> {
+        let validator = options().build(schema).map_err(|error| cannot_be_checked(error.masked().to_string()))?;
+        let shape = Shape { validator, cost, whole: schema.clone(), problems: OnceLock::new() };
         Ok(Self { shape: Some(shape) })
+    }
+
+    /// Returns true if a check of this answer takes a moment only.
+    pub(super) fn is_quick(&self, answer: &str) -> bool {
+        let looks = self.shape.as_ref().map_or(1, |shape| shape.cost.looks);
+        looks.saturating_mul(answer.len() as u64) <= QUICK
     }
 
     /// Returns whether the answer has the shape, or has it once repaired.
     pub(super) fn check(&self, answer: &str, repair: bool) -> Verdict {
+        let mut steps = Steps::new();
         // Never repair valid JSON: its strings may contain anything.
         let error = match serde_json::from_str(answer) {
-            Ok(value) => return self.wrong(&value).map_or(Verdict::Fits, Verdict::Mismatch),
+            Ok(value) => return self.wrong(&value, &mut steps).map_or(Verdict::Fits, Verdict::Mismatch),
             Err(error) => error,
         };
         let mut wrong = None;
         for found in repair.then(|| repair::find(answer)).into_iter().flatten() {
-            match self.wrong(&found.value) {
+            match self.wrong(&found.value, &mut steps) {
                 None => return Verdict::Repaired { text: found.text.into_owned(), how: found.how },
                 Some(problem) => _ = wrong.get_or_insert(problem),
             }
@@ -96,30 +108,40 @@ impl Schema {
         }))
     }
 
-    fn wrong(&self, value: &Value) -> Option<Mismatch> {
+    fn wrong(&self, value: &Value, steps: &mut Steps) -> Option<Mismatch> {
         let shape = self.shape.as_ref()?;
-        if cost::is_too_dear(shape.looks, value) {
+        let Some(taken) = steps.take(shape.cost.looks, value) else {
             return Some(Mismatch {
                 for_model: "It has too many parts to be checked against the JSON Schema: give fewer.".to_owned(),
                 for_operator: "the answer has too many parts for a check of a schema with so many alternatives"
                     .to_owned(),
             });
-        }
+        };
         if shape.validator.is_valid(value) {
             return None;
         }
         let mut told = String::from("It does not match the JSON Schema:");
         let mut said = None;
-        let problems = shape.problems.get_or_init(|| problems::validator(&shape.whole)).as_ref();
-        for error in problems.into_iter().flat_map(|problems| problems.iter_errors(value)).take(PROBLEMS) {
+        let mut tell = |error: ValidationError<'_>| {
             let (at, problem) = (error.instance_path().to_string(), error.masked_with("the value").to_string());
             let at = if at.is_empty() { "the top" } else { &at };
             told.push_str(&format!("\n- at {at}: {problem}"));
             said.get_or_insert_with(|| format!("the answer does not meet `{}` of the schema", error.schema_path()));
+        };
+        let compile = || problems::validator(&shape.whole, shape.cost.size);
+        match shape.problems.get_or_init(compile) {
+            Some(problems) if taken <= LISTED => problems.iter_errors(value).take(PROBLEMS).for_each(tell),
+            Some(problems) => _ = problems.validate(value).map_err(&mut tell),
+            None => {}
         }
         let said = said.unwrap_or_else(|| "the answer does not meet the schema".to_owned());
         Some(Mismatch { for_model: shortened(told), for_operator: said })
     }
+}
+
+fn cannot_be_checked(problem: String) -> LlmError {
+    let message = format!("the output schema cannot be checked: {}", shortened(problem));
+    LlmError::new(ErrorKind::InvalidRequest, message)
 }
 
 fn shortened(mut text: String) -> String {
@@ -141,29 +163,57 @@ impl Schemas {
         Self { compiled: Mutex::new(Recent::new(capacity)), any: Arc::new(Schema { shape: None }) }
     }
 
-    /// Returns the schema, compiled now if it is not cached.
+    /// Returns the schema, compiled now if that takes a moment only; `None` if it takes longer.
     ///
     /// # Errors
     ///
-    /// Fails with [`ErrorKind::InvalidRequest`] if it is no schema, or refers to another document.
-    pub(super) fn get(&self, output: &OutputSchema) -> Result<Arc<Schema>, LlmError> {
-        let Some(schema) = &output.schema else { return Ok(self.any.clone()) };
-        let wrong = |error: serde_json::Error| {
-            LlmError::new(ErrorKind::InvalidRequest, "the output schema cannot be read").with_source(error)
-        };
-        let schema = schema.value().map_err(wrong)?;
+    /// Those of [`compile`](Self::compile).
+    pub(super) fn get(&self, output: &OutputSchema) -> Result<Option<Arc<Schema>>, LlmError> {
+        let Some(text) = &output.schema else { return Ok(Some(self.any.clone())) };
+        if text.as_str().len() > SHORT {
+            return Ok(None);
+        }
+        let schema = value(text)?;
+        if let Some(compiled) = self.compiled().get(&schema) {
+            return Ok(Some(compiled));
+        }
+        let cost = cost::of(&schema).map_err(cannot_be_checked)?;
+        if cost.size > SMALL { Ok(None) } else { self.build(schema, cost).map(Some) }
+    }
+
+    /// Returns the schema, however long it takes to compile.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::InvalidRequest`] if it is no schema, refers to another document, or takes too long.
+    pub(super) fn compile(&self, output: &OutputSchema) -> Result<Arc<Schema>, LlmError> {
+        let Some(text) = &output.schema else { return Ok(self.any.clone()) };
+        let schema = value(text)?;
         if let Some(compiled) = self.compiled().get(&schema) {
             return Ok(compiled);
         }
+        let cost = cost::of(&schema).map_err(cannot_be_checked)?;
+        self.build(schema, cost)
+    }
+
+    fn build(&self, schema: Value, cost: Cost) -> Result<Arc<Schema>, LlmError> {
         // Compile without the lock: another request with the same new schema compiles it too, and no request waits.
-        let compiled = Arc::new(Schema::compile(Some(&schema))?);
-        self.compiled().insert(schema, compiled.clone());
+        let compiled = Arc::new(Schema::build(&schema, cost)?);
+        if cost.size <= KEPT {
+            self.compiled().insert(schema, compiled.clone());
+        }
         Ok(compiled)
     }
 
     fn compiled(&self) -> MutexGuard<'_, Recent<Value, Arc<Schema>>> {
         lock(&self.compiled)
     }
+}
+
+fn value(text: &Json) -> Result<Value, LlmError> {
+    text.value().map_err(|error| {
+        LlmError::new(ErrorKind::InvalidRequest, "the output schema cannot be read").with_source(error)
+    })
 }
 
 impl fmt::Debug for Schemas {
@@ -178,8 +228,12 @@ mod tests {
 
     use super::*;
 
+    fn compile(schema: &Value) -> Result<Schema, LlmError> {
+        Schema::build(schema, cost::of(schema).map_err(cannot_be_checked)?)
+    }
+
     fn schema(schema: Value) -> Schema {
-        Schema::compile(Some(&schema)).unwrap()
+        compile(&schema).unwrap()
     }
 
     fn person() -> Schema {
@@ -223,7 +277,7 @@ mod tests {
 
     #[test]
     fn any_json_will_do_where_no_schema_is_named() {
-        let any = Schema::compile(None).unwrap();
+        let any = Schema { shape: None };
         assert!(matches!(any.check("[1]", true), Verdict::Fits));
         assert!(matches!(any.check("```json\n[1]\n```", true), Verdict::Repaired { .. }));
         assert!(matches!(any.check("one", true), Verdict::Mismatch(_)));
@@ -239,7 +293,7 @@ mod tests {
     #[test]
     fn what_is_no_schema_or_lies_elsewhere_is_the_callers_mistake() {
         for bad in [json!({ "type": "no such type" }), json!({ "$ref": "https://example.com/a.json" }), json!(7)] {
-            let error = Schema::compile(Some(&bad)).map(|_| ()).unwrap_err();
+            let error = compile(&bad).map(|_| ()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{bad}");
             assert!(error.message().starts_with("the output schema"), "{error}");
         }
@@ -250,12 +304,12 @@ mod tests {
         let schemas = Schemas::new(4);
         let output =
             |n: usize| OutputSchema { name: "a".into(), schema: Some(json!({ "minimum": n }).into()), strict: true };
-        let one = schemas.get(&output(1)).unwrap();
-        assert!(Arc::ptr_eq(&one, &schemas.get(&output(1)).unwrap()));
+        let one = schemas.get(&output(1)).unwrap().unwrap();
+        assert!(Arc::ptr_eq(&one, &schemas.get(&output(1)).unwrap().unwrap()));
         for n in 2..100 {
             schemas.get(&output(n)).unwrap();
         }
-        assert!(!Arc::ptr_eq(&one, &schemas.get(&output(1)).unwrap()), "it was forgotten");
+        assert!(!Arc::ptr_eq(&one, &schemas.get(&output(1)).unwrap().unwrap()), "it was forgotten");
         assert_eq!(Arc::strong_count(&one), 1);
     }
 
@@ -272,7 +326,7 @@ mod tests {
             json!({ "if": { "$ref": "#" }, "then": { "$ref": "#" } }),
             json!({ "properties": { "next": { "$ref": "#" } } }),
         ] {
-            if let Ok(schema) = Schema::compile(Some(&circular)) {
+            if let Ok(schema) = compile(&circular) {
                 schema.check(r#"{"next": {"next": {}}}"#, true);
             }
         }
@@ -327,7 +381,7 @@ mod tests {
             { "type": "array", "items": { "$ref": "#/$defs/a" } }, { "type": "array", "items": { "$ref": "#/$defs/a" } },
             { "type": "integer" } ] } } });
         let deep = "[".repeat(60) + "\"x\"" + &"]".repeat(60);
-        assert!(matches!(Schema::compile(Some(&lists)).unwrap().check(&deep, true), Verdict::Mismatch(_)));
+        assert!(matches!(compile(&lists).unwrap().check(&deep, true), Verdict::Mismatch(_)));
     }
 
     #[test]
@@ -376,7 +430,7 @@ mod tests {
         let ways: [&dyn Fn(usize) -> (Value, String); 3] = [&by_pointer, &by_anchor, &by_id];
         for way in ways {
             for keyword in ["anyOf", "allOf", "oneOf"] {
-                let error = Schema::compile(Some(&doubled(keyword, way))).map(|_| ()).unwrap_err();
+                let error = compile(&doubled(keyword, way)).map(|_| ()).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::InvalidRequest);
                 assert!(error.message().contains("checks of one value"), "{error}");
             }
@@ -386,7 +440,7 @@ mod tests {
             (1..20_000).map(|n| (format!("d{n}"), json!({ "$ref": format!("#/$defs/d{}", n - 1) }))).collect();
         defs.insert("d0".into(), json!({}));
         let chain = json!({ "$defs": defs, "$ref": "#/$defs/d19999" });
-        assert!(Schema::compile(Some(&chain)).is_err());
+        assert!(compile(&chain).is_err());
     }
 
     #[test]
@@ -397,5 +451,87 @@ mod tests {
         assert!(matches!(schema.check(&fits, true), Verdict::Fits));
         let Verdict::Mismatch(wrong) = schema.check(&json!(vec![399; 100_000]).to_string(), true) else { panic!() };
         assert!(wrong.for_operator.contains("too many parts"), "{}", wrong.for_operator);
+    }
+
+    #[test]
+    fn a_schema_that_takes_long_to_compile_is_refused_by_name() {
+        let named = |schema: &dyn Fn(usize) -> Value, count: usize| -> Value {
+            (0..count).map(|n| (format!("p{n}"), schema(n))).collect::<serde_json::Map<_, _>>().into()
+        };
+        let keys: serde_json::Map<_, _> = (0..100).map(|n| (format!("^.{{1,{}}}$", 5_000 + n), json!({}))).collect();
+        for dear in [
+            json!({ "properties": named(&|_| json!({ "type": "string" }), 200_000) }),
+            json!({ "enum": vec![7; 300_000] }),
+            json!({ "properties": named(&|n| json!({ "pattern": format!("^.{{1,{}}}$", 5_000 + n) }), 100) }),
+            json!({ "properties": named(&|n| json!({ "pattern": format!("^\\p{{L}}{{1,{}}}$", 100 + n) }), 100) }),
+            json!({ "properties": named(&|n| json!({ "pattern": format!("(a{{100}}){{100}}b{n}") }), 1_500) }),
+            json!({ "patternProperties": keys }),
+        ] {
+            let error = compile(&dear).map(|_| ()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+            assert!(error.message().contains("200000 parts"), "{error}");
+        }
+        // As much as OpenAI takes: 5,000 fields, and a thousand values of an enumeration.
+        let field = |n: usize| match n % 50 {
+            0 => json!({ "type": "string", "pattern": format!("^[A-Z]{{2}}-\\d{{4,9}}{n}$") }),
+            _ => json!({ "type": "string", "description": "a field" }),
+        };
+        let values = (0..1_000).collect::<Vec<_>>();
+        let large = json!({ "properties": named(&field, 5_000), "$defs": { "e": { "enum": values } } });
+        compile(&large).unwrap();
+    }
+
+    // Ten thousand objects without ten thousand fields took all memory, and 20,000 objects of no such an enumeration
+    // 18 seconds.
+    #[test]
+    fn what_each_keyword_takes_counts() {
+        let objects = |count: i64| json!((0..count).map(|n| json!({ "a": n - 100_000 })).collect::<Vec<_>>());
+        let names = |count: usize| (0..count).map(|n| format!("r{n}")).collect::<Vec<_>>();
+        let alternatives = |one: &dyn Fn(usize) -> Value| json!({ "anyOf": (0..399).map(one).collect::<Vec<_>>() });
+        let mixed = (0..20_000).map(|n| if n % 2 == 0 { json!(n) } else { json!(format!("s{n}")) }).collect::<Vec<_>>();
+        let dependent: serde_json::Map<_, _> = names(10_000).into_iter().map(|name| (name, json!(["x"]))).collect();
+        for (schema, answer) in [
+            (json!({ "items": { "required": names(10_000) } }), objects(10_000)),
+            (json!({ "items": { "enum": objects(20_000) } }), json!(vec![json!({ "b": 1 }); 20_000])),
+            (json!({ "items": { "enum": mixed } }), json!(vec![-5; 20_000])),
+            (json!({ "items": { "dependentRequired": dependent } }), objects(10_000)),
+            (
+                json!({ "items": alternatives(&|n| json!({ "multipleOf": 1.0 + n as f64 })) }),
+                json!(vec![1e300; 10_000]),
+            ),
+            (alternatives(&|n| json!({ "minLength": 100_000_000 + n })), json!("a".repeat(4_000_000))),
+            (alternatives(&|n| json!({ "pattern": format!("[ab]+c{n}$") })), json!("ab".repeat(2_000_000))),
+            (json!({ "items": { "pattern": "(?!b)a$" } }), json!(vec!["a".repeat(400) + "!"; 20_000])),
+        ] {
+            let checked = compile(&schema).unwrap().check(&answer.to_string(), true);
+            let Verdict::Mismatch(wrong) = checked else { panic!("it is too dear") };
+            assert!(wrong.for_operator.contains("too many parts"), "{}", wrong.for_operator);
+        }
+    }
+
+    #[test]
+    fn pieces_of_an_answer_take_steps_of_one_check() {
+        let some = (2..400).map(|n| json!({ "multipleOf": n })).collect::<Vec<_>>();
+        let schema = schema(json!({ "type": "object", "additionalProperties": { "anyOf": some } }));
+        let fits_after = |pieces: usize| {
+            let answer = "{\"a\": 1} ".repeat(pieces) + "{\"a\": 0}";
+            matches!(schema.check(&answer, true), Verdict::Repaired { .. })
+        };
+        assert!(fits_after(100));
+        assert!(!fits_after(1_000), "it is past what is looked at");
+    }
+
+    #[test]
+    fn errors_of_many_places_are_told_within_bounds() {
+        let optional = json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] });
+        let fields: serde_json::Map<_, _> = (0..3_000).map(|n| (format!("p{n}"), optional.clone())).collect();
+        let answer: serde_json::Map<_, _> = (0..3_000).map(|n| (format!("p{n}"), json!(1))).collect();
+        let schema = schema(json!({ "properties": fields }));
+        let Verdict::Mismatch(wrong) = schema.check(&json!(answer).to_string(), true) else { panic!("it is wrong") };
+        assert_eq!(wrong.for_model.matches("\n- at /p").count(), PROBLEMS, "{}", wrong.for_model);
+        // A long answer has the first error alone.
+        let words = Schema::build(&json!({ "items": { "type": "string" } }), cost::of(&json!({})).unwrap()).unwrap();
+        let Verdict::Mismatch(wrong) = words.check(&json!(vec![1; 500_000]).to_string(), true) else { panic!() };
+        assert_eq!(wrong.for_model.matches("\n- at /0").count(), 1, "{}", wrong.for_model);
     }
 }

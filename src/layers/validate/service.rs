@@ -5,7 +5,11 @@ use std::{
 
 use tower::Service;
 
-use super::{ResponseFuture, check::Check, layer::Settings};
+use super::{
+    ResponseFuture,
+    check::Check,
+    layer::{Lookup, Settings},
+};
 use crate::{LlmError, LlmRequest, LlmResponse, LlmService, layers::call::Call};
 
 /// A service that returns only answers of the requested shape. See the [module docs](super).
@@ -37,15 +41,19 @@ where
     }
 
     fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
-        match self.settings.schema(&request) {
-            Ok(None) => ResponseFuture::unchecked(Call::first(&mut self.inner, request)),
-            Ok(Some(schema)) => {
-                let check = Check::new(request.clone(), schema, self.settings.clone());
-                // A fresh clone was never polled, so that it reserves nothing.
-                let again = self.inner.clone();
-                ResponseFuture::checked(Call::first(&mut self.inner, request), again, check)
+        let lookup = match self.settings.schema(&request) {
+            Ok(Some(lookup)) => lookup,
+            Ok(None) => return ResponseFuture::unchecked(Call::first(&mut self.inner, request)),
+            Err(error) => return ResponseFuture::unchecked(Call::failed(error)),
+        };
+        let check = Check::new(request.clone(), self.settings.clone());
+        // A fresh clone was never polled, so that it reserves nothing.
+        let again = self.inner.clone();
+        match lookup {
+            Lookup::Found(schema) => {
+                ResponseFuture::checked(Call::first(&mut self.inner, request), again, check, schema)
             }
-            Err(error) => ResponseFuture::unchecked(Call::failed(error)),
+            Lookup::Compilation(work) => ResponseFuture::compiling(again, check, work),
         }
     }
 }

@@ -560,6 +560,64 @@ async fn a_failed_readiness_is_the_calls_error() {
     llm.call(asked()).await.unwrap();
 }
 
+/// A schema that takes long to compile, whose answers take long to check.
+fn long_schema() -> OutputSchema {
+    let some: Vec<_> = (0..1_000).map(|n| json!({ "const": { "nothing": n } })).collect();
+    let ages = json!({ "anyOf": [{ "type": "integer" }, { "allOf": [{ "type": "array" }, { "anyOf": some }] }] });
+    let schema = json!({ "type": "object", "properties": { "age": ages }, "required": ["age"] });
+    OutputSchema { schema: Some(schema.into()), ..output() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_compilation_and_a_long_check_hold_no_thread_that_serves() {
+    let long = |age: &str| format!("{{\"age\": {age}, \"text\": \"{}\"}}", "x".repeat(10_000));
+    let (wrong, right) = (long("\"x\""), long("36"));
+    let mut chat = asked_of([Message::user("how old?")]);
+    chat.output = Some(long_schema());
+    for reasks in [0, 1] {
+        let says = Says::new([wrong.as_str(), &right]);
+        let service = ValidateLayer::new().reasks(reasks).layer(says.clone());
+        let mut future = Box::pin(service.oneshot(LlmRequest::from(chat.clone())));
+        assert!(futures_util::poll!(&mut future).is_pending());
+        assert_eq!(says.strict.calls(), 0, "nothing is asked before the schema is known to be one");
+        let answered = future.await;
+        match reasks {
+            0 => assert_eq!(answered.unwrap_err().kind(), ErrorKind::InvalidOutput),
+            _ => assert_eq!(answered.unwrap().text().await.unwrap(), right),
+        }
+        assert_eq!(says.strict.calls(), 1 + usize::from(reasks));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_schema_that_is_none_is_refused_before_anything_is_sent() {
+    let says = Says::new([GOOD]);
+    let mut chat = asked_of([Message::user("how old?")]);
+    let schema = json!({ "type": 7, "description": "x".repeat(10_000) });
+    chat.output = Some(OutputSchema { schema: Some(schema.into()), ..output() });
+    let error = ValidateLayer::new().layer(says.clone()).oneshot(LlmRequest::from(chat)).await.unwrap_err();
+    assert_eq!((error.kind(), says.strict.calls()), (ErrorKind::InvalidRequest, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_compilation_is_dropped_and_ends_at_the_deadline() {
+    let bulkhead = BulkheadLayer::new().feature("chat", 1);
+    let handle = bulkhead.handle();
+    let says = Says::new([GOOD]);
+    let service = bulkhead.layer(ValidateLayer::new().layer(says.clone()));
+    let mut chat = asked_of([Message::user("how old?")]);
+    chat.output = Some(long_schema());
+    let request = LlmRequest::from(chat).with_feature("chat");
+    let mut dropped = Box::pin(service.clone().oneshot(request.clone()));
+    assert!(futures_util::poll!(&mut dropped).is_pending());
+    assert_eq!(handle.in_flight("chat"), 1);
+    drop(dropped);
+    assert_eq!(handle.in_flight("chat"), 0);
+
+    let late = service.oneshot(request.with_timeout(Duration::ZERO)).await.unwrap_err();
+    assert_eq!((late.kind(), says.strict.calls()), (ErrorKind::Deadline, 0));
+}
+
 #[test]
 fn its_types_are_what_a_stack_needs() {
     fn assert_parts<T: Send + Sync + Clone + std::fmt::Debug + 'static>(_: &T) {}
