@@ -6,9 +6,9 @@
 //!
 //! Each byte counts [`WEIGHT`] times: for the provider's bytes, and what is decoded or encoded of them. Answers leave
 //! an eighth of the [`Memory`] to small bodies. Of the rest, the limit, all but one may take half. The one is the
-//! elder, the first that had to wait: it takes what there is, up to three quarters. No more than a quarter is in the
-//! hands of others that are half there, since those wait too; whole ones are read and let go, so that the elder goes
-//! on. The answers of one key leave as much free as they take, like its bodies.
+//! elder, the first that had to wait: it takes what there is, except what others hold that are half there, since those
+//! wait too. That is a quarter at most; whole ones are read and let go, so that the elder goes on. The answers of one
+//! key leave as much free as they take, like its bodies.
 
 use std::{
     mem,
@@ -88,7 +88,8 @@ impl AnswerSpace {
         let is_elder = self.is_elder();
         let mut taken = lock(&self.taken);
         let more = |bytes: usize| (bytes - covered).saturating_mul(WEIGHT);
-        if taken.reservation.taken().saturating_add(more(bytes)) > limit - limit / 4 {
+        let others = self.memory.growing.load(Relaxed).saturating_sub(taken.growing);
+        if taken.reservation.taken().saturating_add(more(bytes)) > limit - others.min(limit / 4) {
             return Err(memory::OutOfMemory::Always);
         }
         if is_elder {
@@ -129,7 +130,10 @@ impl AnswerSpace {
             freed.as_mut().enable();
             match self.take(covered, bytes, is_whole) {
                 Ok(covered) => return Ok(covered),
-                Err(memory::OutOfMemory::Always) => return Err(never()),
+                Err(memory::OutOfMemory::Always) if bytes.saturating_mul(WEIGHT) > self.memory.answers_limit() => {
+                    return Err(never());
+                }
+                Err(memory::OutOfMemory::Always) => return Err(not_now()),
                 Err(memory::OutOfMemory::Now) => {}
             }
             if self.memory.elder.compare_exchange(0, self.number, Relaxed, Relaxed).is_ok() {

@@ -293,6 +293,29 @@ async fn answers_that_are_half_there_do_not_stop_each_other() {
     }
 }
 
+/// An answer in pieces of nine tenths of the memory: alone it is served, beside one that waits for it it is refused
+/// at once, and after that one it is served.
+#[tokio::test(start_paused = true)]
+async fn an_answer_takes_what_no_other_holds_that_is_half_there() {
+    let memory = Arc::new(crate::limits::Memory::new(256 << 20));
+    let long = async |memory: &Arc<crate::limits::Memory>| {
+        let space = memory.answers(None);
+        for piece in 1..=50 {
+            space.grow(piece << 20).await?;
+        }
+        Ok::<_, steadfast::body::OutOfMemory>(space)
+    };
+    drop(long(&memory).await.unwrap());
+    let other = memory.answers(None);
+    other.grow(8 << 20).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let refused = long(&memory).await.unwrap_err();
+    assert!(refused.retry_after.is_some() && begun.elapsed() < Duration::from_secs(1), "{}", refused.message);
+    drop(other);
+    drop(long(&memory).await.unwrap());
+    assert_eq!((memory.used(), memory.growing()), (0, 0));
+}
+
 /// Six answers of unknown length, of which the memory holds one or two: each caller that reads has its own.
 #[tokio::test(start_paused = true)]
 async fn more_answers_than_there_is_memory_for_are_all_served_to_callers_that_read() {
