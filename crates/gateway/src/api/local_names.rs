@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, Request, Uri, Version, header};
+use http::{Request, Version, header};
 
 use super::GatewayState;
 
@@ -14,11 +14,8 @@ impl GatewayState {
     /// Returns whether a request calls a gateway that answers to this machine's names alone by another one. The host of
     /// an origin in `gateway.cors` is the operator's own.
     pub(super) fn is_foreign_host<B>(&self, request: &Request<B>) -> bool {
-        // Only clients of proxies name a host in the address of HTTP/1. A page's request has its `Host`.
-        let own = Uri::default();
-        let uri = if request.version() < Version::HTTP_2 { &own } else { request.uri() };
         self.has_local_names_alone
-            && foreign_host(uri, request.headers()).is_some_and(|host| {
+            && foreign_host(request).is_some_and(|host| {
                 let settings = self.lifecycle.current.load();
                 let is_of = |origin: &[u8]| {
                     let listed = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"));
@@ -30,11 +27,13 @@ impl GatewayState {
 }
 
 /// Returns the foreign name by which a request calls this machine, if it is one that a page's owner can have.
-fn foreign_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
-    let named = match uri.authority() {
+fn foreign_host<B>(request: &Request<B>) -> Option<&str> {
+    // Only clients of proxies name a host in the address of HTTP/1. A page's request has its `Host`.
+    let authority = request.uri().authority().filter(|_| request.version() >= Version::HTTP_2);
+    let named = match authority {
         Some(authority) => Some(authority.as_str()),
         // A browser always sends one.
-        None => headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?")),
+        None => request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?")),
     };
     named.filter(|named| !is_local(named))
 }
@@ -103,13 +102,22 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_counts_before_the_header() {
-        let mut headers = HeaderMap::new();
-        let (absolute, path): (Uri, Uri) = ("http://evil.example/status".parse().unwrap(), "/status".parse().unwrap());
-        assert_eq!((foreign_host(&absolute, &headers), foreign_host(&path, &headers)), (Some("evil.example"), None));
-        headers.insert("host", HeaderValue::from_static("localhost"));
-        assert_eq!((foreign_host(&absolute, &headers), foreign_host(&path, &headers)), (Some("evil.example"), None));
-        headers.insert("host", HeaderValue::from_bytes(b"evil\xe9").unwrap());
-        assert_eq!(foreign_host(&path, &headers), Some("?"));
+    fn the_authority_of_http_2_counts_before_the_header_and_that_of_http_1_not_at_all() {
+        for (version, address, host, foreign) in [
+            (Version::HTTP_2, "http://evil.example/status", None, Some("evil.example")),
+            (Version::HTTP_2, "http://evil.example/status", Some("localhost"), Some("evil.example")),
+            (Version::HTTP_2, "http://localhost/status", Some("evil.example"), None),
+            (Version::HTTP_11, "http://evil.example/status", Some("localhost"), None),
+            (Version::HTTP_11, "http://localhost/status", Some("evil.example"), Some("evil.example")),
+            (Version::HTTP_11, "/status", Some("evil.example"), Some("evil.example")),
+            (Version::HTTP_11, "/status", Some("evil\u{e9}"), Some("?")),
+            (Version::HTTP_11, "/status", None, None),
+        ] {
+            let mut request = Request::get(address).version(version).body(()).unwrap();
+            if let Some(host) = host {
+                request.headers_mut().insert(header::HOST, HeaderValue::from_bytes(host.as_bytes()).unwrap());
+            }
+            assert_eq!(foreign_host(&request), foreign, "{version:?} {address} {host:?}");
+        }
     }
 }

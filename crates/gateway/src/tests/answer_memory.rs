@@ -308,7 +308,7 @@ async fn an_answer_takes_what_no_other_holds_that_is_half_there() {
     drop(long(&memory).await.unwrap());
     let other = memory.answers(None);
     other.grow(8 << 20).await.unwrap();
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let refused = long(&memory).await.unwrap_err();
     assert!(refused.retry_after.is_some() && begun.elapsed() < Duration::from_secs(1), "{}", refused.message);
     drop(other);
