@@ -1,6 +1,7 @@
 //! The real providers' checks of a request before any model sees it: fields, roles, order, ids, pairs of tool calls and
 //! results, signatures, keywords of schemas; and the differences between models (`claude.rs`, `gpt.rs`,
-//! `generation.rs`). The texts are theirs, as recorded or as reported in their users' issues.
+//! `generation.rs`) and vendors (`thoughts.rs`). The texts are theirs, as recorded or as reported in their users'
+//! issues.
 //!
 //! Everything comes from the providers' documentation and answers, and nothing from the translation or its tables: this
 //! module judges those.
@@ -13,6 +14,7 @@ mod gpt;
 mod openai;
 mod responses;
 mod schema;
+mod thoughts;
 
 use std::collections::BTreeSet;
 
@@ -54,7 +56,9 @@ pub fn check(dialect: Dialect, model: &str, body: &Value) -> Result<(), String> 
 pub(super) fn examine(dialect: Dialect, model: &str, body: &Value) -> Result<(), Refusal> {
     match dialect {
         Dialect::Anthropic => anthropic::examine(body).and_then(|()| claude::examine(model, body)),
-        Dialect::OpenAi => openai::examine(body).and_then(|()| gpt::examine(model, body)),
+        Dialect::OpenAi => {
+            openai::examine(body).and_then(|()| gpt::examine(model, body)).and_then(|()| thoughts::examine(model, body))
+        }
         Dialect::Responses => responses::examine(body).and_then(|()| gpt::examine_responses(model, body)),
         Dialect::Gemini => gemini::examine(model, body).and_then(|()| generation::examine(model, body)),
         _ => Err(Refusal::invalid("dialect", "this simulator does not speak it")),

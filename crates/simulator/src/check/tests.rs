@@ -42,6 +42,31 @@ fn anthropic_holds_to_its_order_ids_and_signatures() {
 }
 
 #[test]
+fn vendors_of_chat_completions_want_their_own_thoughts_and_no_others() {
+    let body = |more: Value| {
+        let call = json!({"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"},
+            "extra_content": more["extra_content"]});
+        let mut turn = json!({"role": "assistant", "tool_calls": [call]});
+        turn.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        turn.as_object_mut().unwrap().remove("extra_content");
+        json!({"model": "m", "messages": [{"role": "user", "content": "?"}, turn,
+            {"role": "tool", "tool_call_id": "a", "content": "4"}]})
+    };
+    let signed = json!({"extra_content": {"google": {"thought_signature": "QUJD"}}});
+    let thought = json!({"reasoning_content": "hm"});
+    for (model, taken, refused, words) in [
+        ("deepseek-v4-pro", &thought, &signed, "must be passed back to the API"),
+        ("kimi-k2.5", &thought, &json!({"reasoning_content": ""}), "assistant tool call message at index 1"),
+        ("gemini-3-pro-preview", &signed, &thought, "missing a thought_signature"),
+        ("groq/x", &json!({"reasoning": "hm"}), &thought, "property 'reasoning_content' is unsupported"),
+        ("cerebras/x", &json!({"reasoning": "hm"}), &thought, "messages.1.assistant.reasoning_content: property"),
+    ] {
+        assert_eq!(check(Dialect::OpenAi, model, &body(taken.clone())), Ok(()), "{model}");
+        says(Dialect::OpenAi, model, body(refused.clone()), words);
+    }
+}
+
+#[test]
 fn openai_holds_to_its_pairs_ids_and_strict_schemas() {
     let says = |more: Value, words: &str| {
         let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "?"}]});
