@@ -255,3 +255,10 @@ impl Family {
         })
     }
 }
+
+/// Returns the generation of a Gemini model: the number after `gemini-`; zero for other models.
+pub(crate) fn gemini_generation(model: &str) -> u32 {
+    let after = model.split("gemini-").nth(1).unwrap_or_default();
+    let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+    after[..digits].parse().unwrap_or(0)
+}

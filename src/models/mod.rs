@@ -30,6 +30,7 @@ mod ladder;
 pub(crate) mod snapshot;
 mod table;
 
+pub(crate) use self::family::gemini_generation;
 pub(crate) use self::ladder::{budget_of, effort_of};
 pub(crate) use self::table::UNKNOWN;
 pub use self::{

@@ -14,11 +14,23 @@ pub(crate) struct Target {
     pub(crate) dialect: Dialect,
     /// True if ids of tool calls must be nine letters and digits (Mistral).
     pub(crate) short_ids: bool,
+    pub(crate) stand_ins: StandIns,
+}
+
+/// What a server requires of a turn with calls, whichever model made it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum StandIns {
+    #[default]
+    None,
+    /// The thoughts before the calls.
+    Thoughts,
+    /// Gemini's signature of the first call.
+    Signatures,
 }
 
 impl Target {
     pub(crate) fn new(dialect: Dialect) -> Self {
-        Self { dialect, short_ids: false }
+        Self { dialect, short_ids: false, stand_ins: StandIns::None }
     }
 }
 

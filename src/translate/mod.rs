@@ -6,6 +6,7 @@ use crate::{chat::Json, fields};
 
 mod answer;
 mod ids;
+mod maker;
 mod request;
 mod rules;
 mod seals;
@@ -18,13 +19,14 @@ pub use self::{
     seals::SealMemory,
 };
 pub(crate) use self::{
-    ids::{Target, mark_call},
+    ids::{StandIns, Target, mark_call},
+    maker::{Maker, TargetAccount},
     request::{
-        Extras, Names, Reasoning, Report, Settings, Situation, fit, may_need_mending, mend, settle, without_seals,
-        without_thoughts,
+        Extras, Names, Reasoning, Report, Settings, Situation, fit, may_need_mending, mend, settle, stand_in,
+        with_stand_ins, without_seals, without_thoughts,
     },
     rules::Feature,
-    seals::{AccountSeals, SealAccount},
+    seals::{AccountSeals, SealAccount, ThoughtText},
 };
 
 /// Asks in words for what a provider has no mode for, or a mode that wants the word.

@@ -129,7 +129,7 @@ rules! {
     TextDocument "text_document" "a document that is a text, or a search result" TEXT, TEXT, TEXT, TEXT;
     Refusal "refusal" "a turn in which the model declined, in its own field" TEXT, Carried, TEXT, Carried;
     Reasoning "reasoning" "thoughts in the history that the target has not signed"
-        UNSIGNED, Dropped("left out: the provider takes none back"), UNSIGNED, UNSIGNED;
+        UNSIGNED, Dropped("left out: not given by this server"), UNSIGNED, UNSIGNED;
     CallSignature "call_signature" "Gemini's signature of a tool call in the history"
         MEANINGLESS, MEANINGLESS,
         Changed("sent with the stand-in that Google documents for other models' calls"), MEANINGLESS;

@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeSet, HashMap, VecDeque, hash_map::RandomState},
     fmt,
-    hash::BuildHasher,
+    hash::{BuildHasher, DefaultHasher, Hasher},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -15,7 +15,7 @@ use crate::{
     Dialect, StreamEvent,
     chat::{Message, Opaque, Part},
     internal::sync::{Mutex, lock},
-    wire::responses::sealed,
+    wire::{responses::sealed, thoughts},
 };
 
 /// A memory of the accounts that sealed reasoning.
@@ -28,7 +28,10 @@ use crate::{
 ///
 /// An account is a base URL and a key: models behind one key share it. The memory holds hashes under a random key of
 /// its own, and neither tokens nor keys. As long as its leaves of a protocol have one account, it stays empty and no
-/// request is searched for tokens.
+/// request is searched for tokens; for a caller of Chat Completions, as long as all its leaves have one.
+///
+/// Servers of Chat Completions sign nothing, and their thoughts reach a caller of that dialect without a mark. For such
+/// a caller the memory notes the texts of thoughts too, and a turn goes to another account without its thoughts.
 ///
 /// A token that the memory does not know is passed on. If its provider refuses it, a leaf sends the request again
 /// without it, and the memory notes the refusal.
@@ -56,6 +59,8 @@ struct Shared {
     hasher: RandomState,
     /// The accounts of each dialect's leaves.
     accounts: [Accounts; 4],
+    /// Those of all leaves.
+    all: Accounts,
     /// True once there is a seal; read without a lock.
     any: AtomicBool,
     seals: Mutex<Seals>,
@@ -67,6 +72,14 @@ struct Accounts {
     /// The first account, or zero.
     first: AtomicU64,
     several: AtomicBool,
+}
+
+impl Accounts {
+    fn add(&self, account: u64) {
+        if self.first.compare_exchange(0, account, Relaxed, Relaxed).is_err_and(|first| first != account) {
+            self.several.store(true, Relaxed);
+        }
+    }
 }
 
 /// An account that uses a [`SealMemory`].
@@ -84,6 +97,30 @@ pub(crate) struct AccountSeals {
     seal: Seal,
     /// True if the account has just refused some of the request's tokens: those of unknown origin are suspected.
     doubts: bool,
+    /// True if the caller sends each account's thoughts in the same fields.
+    shares_thoughts: bool,
+}
+
+/// The account that thought a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thinker {
+    /// This one, and maybe another one too.
+    Own,
+    Another,
+    Unknown,
+}
+
+/// A text that grows, as the memory knows it: its white space makes no difference.
+pub(crate) struct ThoughtText(DefaultHasher, bool);
+
+impl ThoughtText {
+    /// Adds more of the text.
+    pub(crate) fn push(&mut self, text: &str) {
+        for word in text.split_ascii_whitespace() {
+            self.0.write(word.as_bytes());
+            self.1 = true;
+        }
+    }
 }
 
 /// The origin of a token.
@@ -120,10 +157,8 @@ impl SealMemory {
     pub(crate) fn enroll(&self, dialect: Dialect, place: &str, key: Option<&str>) -> SealAccount {
         // Zero stands for no account.
         let account = self.hash(&(place, key)) | 1;
-        let accounts = self.accounts(dialect);
-        if accounts.first.compare_exchange(0, account, Relaxed, Relaxed).is_err_and(|first| first != account) {
-            accounts.several.store(true, Relaxed);
-        }
+        self.accounts(dialect).add(account);
+        self.0.all.add(account);
         SealAccount { memory: self.clone(), account }
     }
 
@@ -148,14 +183,23 @@ impl SealAccount {
         &self.memory
     }
 
-    /// Returns the seals of this account for a request; `None` if no other account has the dialect.
-    pub(crate) fn seals(&self, dialect: Dialect, tenant: Option<&str>, family: &str) -> Option<AccountSeals> {
-        if !self.memory.accounts(dialect).several.load(Relaxed) {
+    /// Returns the seals of this account for a request; `None` if no other account has the dialect. A caller of Chat
+    /// Completions (`shares_thoughts`) sends each account's thoughts in the same fields, so that any other account
+    /// counts.
+    pub(crate) fn seals(
+        &self,
+        dialect: Dialect,
+        tenant: Option<&str>,
+        family: &str,
+        shares_thoughts: bool,
+    ) -> Option<AccountSeals> {
+        let shares_thoughts = shares_thoughts && self.memory.0.all.several.load(Relaxed);
+        if !shares_thoughts && !self.memory.accounts(dialect).several.load(Relaxed) {
             return None;
         }
         let (tenant, family) = (self.memory.hash(&tenant), self.memory.hash(&family));
         let seal = Seal { account: self.account, family, refused: false };
-        Some(AccountSeals { memory: self.memory.clone(), tenant, seal, doubts: false })
+        Some(AccountSeals { memory: self.memory.clone(), tenant, seal, doubts: false, shares_thoughts })
     }
 }
 
@@ -163,7 +207,7 @@ impl AccountSeals {
     /// Returns the seals of an account that can read no token at all.
     pub(crate) fn of_stranger() -> Self {
         let seal = Seal { account: 0, family: 0, refused: false };
-        Self { memory: SealMemory::new(), tenant: 0, seal, doubts: true }
+        Self { memory: SealMemory::new(), tenant: 0, seal, doubts: true, shares_thoughts: false }
     }
 
     /// Suspects the tokens of unknown origin: the account has refused a request that carries them.
@@ -173,13 +217,59 @@ impl AccountSeals {
         self
     }
 
+    /// Returns true if the account has just refused some of the request's tokens.
+    pub(crate) fn doubts(&self) -> bool {
+        self.doubts
+    }
+
     /// Returns true if the memory may know any token of a request.
     pub(crate) fn is_any(&self) -> bool {
         self.doubts || self.memory.0.any.load(Relaxed)
     }
 
+    /// Returns true if the account's thoughts are to be told from those of others by their texts.
+    pub(crate) fn shares_thoughts(&self) -> bool {
+        self.shares_thoughts
+    }
+
+    /// Returns an empty text, to be [remembered](Self::remember_text); `None` if the texts of thoughts do not count.
+    pub(crate) fn text(&self) -> Option<ThoughtText> {
+        self.shares_thoughts.then(|| ThoughtText(self.memory.0.hasher.build_hasher(), false))
+    }
+
+    /// Remembers a text that this account thought.
+    pub(crate) fn remember_text(&self, text: &ThoughtText) {
+        if text.1 {
+            let text = text.0.finish();
+            self.insert(self.memory.hash(&(text, 0_u64)), self.seal);
+            self.insert(self.memory.hash(&(text, self.seal.account)), self.seal);
+        }
+    }
+
+    /// Returns the account that thought a text.
+    pub(crate) fn thinker(&self, said: &str) -> Thinker {
+        let Some(mut text) = self.text() else { return Thinker::Unknown };
+        text.push(said);
+        let text = text.0.finish();
+        let seals = lock(&self.memory.0.seals);
+        let knows = |account| seals.get(self.tenant, self.memory.hash(&(text, account))).is_some();
+        match (knows(self.seal.account), knows(0)) {
+            (true, _) => Thinker::Own,
+            (false, true) => Thinker::Another,
+            (false, false) => Thinker::Unknown,
+        }
+    }
+
     /// Remembers the tokens of a whole answer.
     pub(crate) fn remember_message(&self, message: &Message) {
+        if let Some(mut text) = self.text() {
+            for part in &message.content {
+                if let Part::Reasoning(reasoning) = part {
+                    text.push(&reasoning.text);
+                }
+            }
+            self.remember_text(&text);
+        }
         for part in &message.content {
             match part {
                 Part::Reasoning(reasoning) => reasoning.opaque.iter().for_each(|opaque| self.remember(opaque)),
@@ -198,9 +288,20 @@ impl AccountSeals {
     }
 
     fn remember(&self, opaque: &Opaque) {
+        if opaque.dialect == Dialect::OpenAi {
+            if self.shares_thoughts {
+                let fields = serde_json::from_str(thoughts::split(&opaque.token).1).unwrap_or_default();
+                thoughts::tokens(&fields, &mut |token| self.remember_token(Dialect::Gemini, token));
+            }
+            return;
+        }
         let token = sealed_part(opaque);
+        self.remember_token(opaque.dialect, token);
+    }
+
+    fn remember_token(&self, dialect: Dialect, token: &str) {
         if !token.is_empty() {
-            self.insert(self.memory.hash(&&*in_one_alphabet(opaque.dialect, token)), self.seal);
+            self.insert(self.memory.hash(&&*in_one_alphabet(dialect, token)), self.seal);
         }
     }
 
@@ -317,7 +418,7 @@ mod tests {
         let memory = SealMemory::new();
         let one = memory.enroll(dialect, "https://api", Some("one"));
         let other = memory.enroll(dialect, "https://api", Some("other"));
-        let seals = |account: &SealAccount, at: usize| account.seals(dialect, tenants[at], families[at]);
+        let seals = |account: &SealAccount, at: usize| account.seals(dialect, tenants[at], families[at], false);
         [seals(&one, 0).expect("several"), seals(&other, 1).expect("several")]
     }
 
@@ -365,12 +466,12 @@ mod tests {
         let account = memory.enroll(DIALECT, "https://api", Some("key"));
         memory.enroll(DIALECT, "https://api", Some("key"));
         memory.enroll(Dialect::Gemini, "https://other", Some("key"));
-        assert!(account.seals(DIALECT, None, "gpt").is_none());
+        assert!(account.seals(DIALECT, None, "gpt", false).is_none());
         for (place, key) in [("https://other", Some("key")), ("https://api", None)] {
             let memory = SealMemory::new();
             let account = memory.enroll(DIALECT, "https://api", Some("key"));
             memory.enroll(DIALECT, place, key);
-            assert!(account.seals(DIALECT, None, "gpt").is_some(), "{place}");
+            assert!(account.seals(DIALECT, None, "gpt", false).is_some(), "{place}");
         }
     }
 
@@ -388,6 +489,30 @@ mod tests {
         // The oldest went first.
         let has = |n: usize| seals.get(busy.tenant, busy.memory.hash(&n.to_string().as_str())).is_some();
         assert!(!has(0) && !has(MOST) && has(MOST * 2 - 1) && has(MOST + 100));
+    }
+
+    #[test]
+    fn a_text_is_known_to_all_who_thought_it() {
+        let memory = SealMemory::new();
+        let seals = |dialect, place| memory.enroll(dialect, place, Some("key")).seals(dialect, None, "x", true);
+        assert!(seals(Dialect::OpenAi, "https://one").is_none(), "there is no other account");
+        let other = seals(Dialect::Anthropic, "https://two").expect("one of several");
+        let one = seals(Dialect::OpenAi, "https://one").expect("one of several");
+        let think = |of: &AccountSeals, pieces: &[&str]| {
+            let mut text = of.text().expect("texts count");
+            pieces.iter().for_each(|piece| text.push(piece));
+            of.remember_text(&text);
+        };
+        think(&other, &["I lo", "ok it", " up.\n"]);
+        let said = "I look it up.";
+        assert_eq!((one.thinker(said), other.thinker(said)), (Thinker::Another, Thinker::Own));
+        think(&one, &[said]);
+        assert_eq!((one.thinker(said), other.thinker(said)), (Thinker::Own, Thinker::Own));
+        think(&one, &[" "]);
+        assert_eq!((one.thinker("else"), one.thinker("")), (Thinker::Unknown, Thinker::Unknown));
+        let not_shared =
+            memory.enroll(Dialect::Anthropic, "https://three", None).seals(Dialect::Anthropic, None, "x", false);
+        assert!(not_shared.expect("one of two").text().is_none());
     }
 
     #[test]

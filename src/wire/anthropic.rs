@@ -1,14 +1,14 @@
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Document, Effort, Extra, ExtraOf, Image, Json, Media, Message, OutputSchema, Part, Reasoning, Role,
-        Thinking, Tool, ToolCall, ToolChoice, ToolResult,
+        Chat, Document, Effort, Extra, ExtraOf, Image, Json, Media, Message, Opaque, OutputSchema, Part, Reasoning,
+        Role, Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
     fields::{Object, bad, check_representable, count, each, is_list, is_null, text},
     raw_json::RawJson,
     wire::{
         Meter,
-        foreign::{unmark_call, unseal},
+        foreign::{Unsealed, unmark_call, unseal},
         provider_data,
         tool_calls::arguments_of,
     },
@@ -203,8 +203,20 @@ fn parts(blocks: RawJson<'_>, meter: &mut Meter<'_>, within: bool) -> Result<Vec
     meter.parts(length)?;
     let mut parts = Vec::new();
     parts.reserve_exact(length);
+    // The signature of the next call.
+    let mut of_call = None;
     each(blocks, |block| {
-        let part = part(block, meter, within)?;
+        let part = match part(block, meter, within)? {
+            Block::Part(part) => part,
+            Block::OfCall(opaque) => {
+                of_call = Some(opaque);
+                return Ok(());
+            }
+        };
+        let part = match part {
+            Part::ToolCall(call) => Part::ToolCall(ToolCall { opaque: of_call.take(), ..call }),
+            part => part,
+        };
         let known: &[&str] = match &part {
             Part::Text(_) => &["type", "text"],
             Part::Image(_) => {
@@ -244,12 +256,19 @@ const BLOCK: &[&str] = &[
     "data",
 ];
 
-fn part(raw: RawJson<'_>, meter: &mut Meter<'_>, within: bool) -> Result<Part, LlmError> {
+/// A block that was read.
+enum Block {
+    Part(Part),
+    /// The signature of the call behind it.
+    OfCall(Opaque),
+}
+
+fn part(raw: RawJson<'_>, meter: &mut Meter<'_>, within: bool) -> Result<Block, LlmError> {
     let block = Object::read(raw, BLOCK)?;
     let field = |name| block.text(name).map(Option::unwrap_or_default);
     let opaque = |token: String, redacted| unseal(token, Dialect::Anthropic, redacted);
     let other = || Part::Other { dialect: Dialect::Anthropic, value: Json::of(raw) };
-    Ok(match block.word("type").as_deref() {
+    Ok(Block::Part(match block.word("type").as_deref() {
         Some("text") => Part::Text(field("text")?),
         // A document that is a text or a list of blocks has no equivalent elsewhere.
         Some(kind @ ("image" | "document")) => match source(&block)? {
@@ -274,14 +293,19 @@ fn part(raw: RawJson<'_>, meter: &mut Meter<'_>, within: bool) -> Result<Part, L
             Part::ToolResult(result)
         }
         Some("thinking") => {
-            Part::Reasoning(Reasoning { text: field("thinking")?, opaque: opaque(field("signature")?, false) })
+            let opaque = opaque(field("signature")?, false).map(|unsealed| unsealed.opaque);
+            Part::Reasoning(Reasoning { text: field("thinking")?, opaque })
         }
-        Some("redacted_thinking") => {
-            Part::Reasoning(Reasoning { text: String::new(), opaque: opaque(field("data")?, true) })
-        }
+        Some("redacted_thinking") => match opaque(field("data")?, true) {
+            Some(Unsealed { opaque, of_call: true }) => return Ok(Block::OfCall(opaque)),
+            unsealed => {
+                let opaque = unsealed.map(|unsealed| unsealed.opaque);
+                Part::Reasoning(Reasoning { text: String::new(), opaque })
+            }
+        },
         Some(_) => other(),
         None => return Err(bad("messages.content.type", "a text")),
-    })
+    }))
 }
 
 /// Returns the location of the bytes, if other providers know its form.

@@ -3,18 +3,29 @@
 //! A caller of one dialect may be answered from another one, and sends that answer back as history. Its thoughts carry
 //! another provider's signature, in an envelope with that dialect's name. Its tool calls have an id that shows that
 //! this dialect's own provider did not make them.
+//!
+//! An envelope has digits that follow from its content, so that a changed or invented one is passed over. Providers
+//! verify their own signatures; thoughts of servers that sign nothing have the account's own digits
+//! ([`Maker`](crate::translate::Maker)).
 
 use std::borrow::Cow;
 
-use crate::{Dialect, chat::Opaque, internal::base64, skip::OWN_MARK};
+use crate::{
+    Dialect,
+    chat::Opaque,
+    internal::{
+        base64,
+        fnv::{OFFSET_BASIS, fnv1a},
+    },
+    skip::OWN_MARK,
+};
 
 /// The beginning of every signature of another provider in a dialect that has signatures of its own.
 pub(crate) const ENVELOPE: &str = OWN_MARK;
 
 /// The beginning of an envelope in Gemini's dialect.
 ///
-/// A signature is bytes in base64 there, and Google's Python SDK refuses an answer with any other text. It sends a
-/// signature back in the other alphabet of base64, so an envelope has none of the digits in which the two differ.
+/// A signature is bytes in base64 there, and Google's Python SDK refuses an answer with any other text.
 pub(crate) const ENVELOPE_IN_BASE64: &str = "c3RlYWRmYXN0L";
 
 /// The beginning of the id of a tool call that Anthropic did not make, in Anthropic's dialect.
@@ -23,18 +34,38 @@ pub(crate) const CALL: &str = "toolu_sf_";
 /// The stand-in for the thought signature that another model's call lacks; Google documents it for that.
 pub(crate) const FOREIGN_CALL: &str = "skip_thought_signature_validator";
 
+/// The form of an envelope that has a call's signature, where a dialect's calls have no place for one. It stands in a
+/// thought of its own, before the call.
+const OF_CALL: &str = "call";
+
 /// Returns a signature for a caller of `dialect`: the provider's own unchanged, another's in an envelope. An unsigned
 /// thought is `None`.
 pub(crate) fn seal(opaque: Option<&Opaque>, dialect: Dialect) -> Cow<'_, str> {
     let envelope = match opaque {
         Some(own) if own.dialect == dialect => return Cow::Borrowed(&own.token),
-        Some(foreign) => {
-            let form = if foreign.redacted { "redacted" } else { "signed" };
-            Cow::Owned(format!("{ENVELOPE}{}.{form}.{}", foreign.dialect, foreign.token))
-        }
+        Some(foreign) => Cow::Owned(envelope(foreign, if foreign.redacted { "redacted" } else { "signed" })),
         None => Cow::Borrowed("steadfast.none.unsigned."),
     };
     if dialect == Dialect::Gemini { Cow::Owned(base64::encode(envelope.as_bytes())) } else { envelope }
+}
+
+/// Returns the envelope of a call's signature, for a thought before the call.
+pub(crate) fn seal_call(opaque: &Opaque) -> String {
+    envelope(opaque, OF_CALL)
+}
+
+/// Returns the envelope of a provider's own sealed thought, which has another id here.
+pub(crate) fn seal_own(opaque: &Opaque) -> String {
+    envelope(opaque, "redacted")
+}
+
+fn envelope(opaque: &Opaque, form: &str) -> String {
+    format!("{ENVELOPE}{}.{form}.{}.{}", opaque.dialect, check(opaque.dialect, &opaque.token), opaque.token)
+}
+
+/// Returns the digits that show whether a token is as it was. They prove nothing about its maker.
+fn check(dialect: Dialect, token: &str) -> String {
+    format!("{:016x}", fnv1a(fnv1a(OFFSET_BASIS, &dialect.to_string()), token))
 }
 
 /// Returns true if a signature of Gemini's dialect is in an envelope.
@@ -42,23 +73,52 @@ pub(crate) fn is_envelope_of_gemini(token: &str) -> bool {
     token.starts_with(ENVELOPE_IN_BASE64) || token.starts_with(ENVELOPE)
 }
 
-/// Reads the signature that a caller of `dialect` sends back. Returns `None` if it is no provider's.
-pub(crate) fn unseal(token: String, dialect: Dialect, redacted: bool) -> Option<Opaque> {
+/// A signature that a caller has sent back.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Unsealed {
+    pub(crate) opaque: Opaque,
+    /// True if it is that of the call behind the thought.
+    pub(crate) of_call: bool,
+}
+
+/// Reads the signature that a caller of `dialect` sends back. Returns `None` if it is no provider's, or if its envelope
+/// was changed.
+pub(crate) fn unseal(token: String, dialect: Dialect, redacted: bool) -> Option<Unsealed> {
     let is_encoded = dialect == Dialect::Gemini && token.starts_with(ENVELOPE_IN_BASE64);
-    let opened = is_encoded.then(|| String::from_utf8(base64::decode(&token)?).ok()).flatten();
-    let Some(inside) = opened.as_deref().unwrap_or(&token).strip_prefix(ENVELOPE) else {
-        return Some(Opaque { dialect, token, redacted });
+    let opened = match is_encoded {
+        // Google's Python SDK sends it back in the other alphabet.
+        true => String::from_utf8(base64::decode(&token.replace('-', "+").replace('_', "/"))?).ok()?,
+        false => token,
+    };
+    let Some(inside) = opened.strip_prefix(ENVELOPE) else {
+        return Some(Unsealed { opaque: Opaque { dialect, token: opened, redacted }, of_call: false });
     };
     let (whose, rest) = inside.split_once('.')?;
-    let (form, token) = rest.split_once('.')?;
-    let dialect = match whose {
-        "anthropic" => Dialect::Anthropic,
-        "openai" => Dialect::OpenAi,
-        "gemini" => Dialect::Gemini,
-        "responses" => Dialect::Responses,
-        _ => return None,
-    };
-    Some(Opaque { dialect, token: token.to_owned(), redacted: form == "redacted" })
+    let (form, rest) = rest.split_once('.')?;
+    let (digits, token) = rest.split_once('.')?;
+    let dialect = of_name(whose)?;
+    let is_whole = matches!(form, "redacted" | "signed" | OF_CALL) && digits == check(dialect, token);
+    let opaque = Opaque { dialect, token: token.to_owned(), redacted: form == "redacted" };
+    is_whole.then_some(Unsealed { opaque, of_call: form == OF_CALL })
+}
+
+fn of_name(name: &str) -> Option<Dialect> {
+    [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini, Dialect::Responses]
+        .into_iter()
+        .find(|dialect| dialect.to_string() == name)
+}
+
+/// The name of a mark beside a signature of Gemini's.
+pub(crate) const MARK: &str = "steadfast";
+
+/// Returns the mark of a signature for a caller of Chat Completions, where it stands without an envelope.
+pub(crate) fn mark(opaque: &Opaque) -> String {
+    format!("{ENVELOPE}{}.{}", opaque.dialect, check(opaque.dialect, &opaque.token))
+}
+
+/// Returns false if a signature has a mark of ours that is not its own.
+pub(crate) fn is_marked_well(opaque: &Opaque, mark: Option<&str>) -> bool {
+    mark.is_none_or(|mark| !mark.starts_with(ENVELOPE) || mark == self::mark(opaque))
 }
 
 /// Returns the id that the call's own provider gave it.
@@ -94,25 +154,48 @@ pub(crate) fn of_format_name(name: &str) -> Option<Dialect> {
 mod tests {
     use super::*;
 
+    const DIALECTS: [Dialect; 4] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini, Dialect::Responses];
+
     #[test]
-    fn an_envelope_of_gemini_is_base64_in_both_alphabets_and_comes_back() {
+    fn an_envelope_comes_back_and_a_changed_one_does_not() {
         for (dialect, token, redacted) in [
             (Dialect::Anthropic, "EqQBCgIYAhIkMWNi+/==", false),
             (Dialect::Responses, "rs_1:gAAAAA-_x==", true),
-            (Dialect::OpenAi, "", false),
+            (Dialect::OpenAi, "0a.{\"reasoning\":\"Wait? 好 > ~\"}", false),
+            (Dialect::Gemini, "", false),
         ] {
             let opaque = Opaque { dialect, token: token.to_owned(), redacted };
-            let sealed = seal(Some(&opaque), Dialect::Gemini).into_owned();
-            assert!(is_envelope_of_gemini(&sealed) && sealed.len().is_multiple_of(4), "{sealed}");
-            assert!(sealed.trim_end_matches('=').bytes().all(|byte| byte.is_ascii_alphanumeric()), "{sealed}");
-            assert_eq!(unseal(sealed, Dialect::Gemini, false), Some(opaque));
+            for to in DIALECTS.into_iter().filter(|to| *to != dialect) {
+                let sealed = seal(Some(&opaque), to).into_owned();
+                assert!(sealed.starts_with(if to == Dialect::Gemini { ENVELOPE_IN_BASE64 } else { ENVELOPE }));
+                let back = unseal(sealed.clone(), to, false);
+                assert_eq!(back, Some(Unsealed { opaque: opaque.clone(), of_call: false }), "{to} {sealed}");
+                let in_the_other_alphabet = sealed.replace('+', "-").replace('/', "_");
+                if to == Dialect::Gemini {
+                    assert_eq!(unseal(in_the_other_alphabet, to, false), back);
+                    continue;
+                }
+                for place in (ENVELOPE.len()..sealed.len()).filter(|place| sealed.as_bytes()[*place].is_ascii()) {
+                    let mut changed = sealed.clone().into_bytes();
+                    changed[place] ^= 1;
+                    let opened = unseal(String::from_utf8(changed).unwrap(), to, false);
+                    assert_eq!(opened, None, "{sealed} at {place}");
+                }
+            }
+            let of_call = unseal(seal_call(&opaque), Dialect::Anthropic, true).unwrap();
+            assert_eq!((of_call.of_call, &of_call.opaque.token), (true, &opaque.token));
         }
-        let unsigned = seal(None, Dialect::Gemini).into_owned();
-        assert_eq!(unseal(unsigned, Dialect::Gemini, false), None);
-        // As it was written before.
-        let plain = unseal("steadfast.anthropic.signed.AAA".to_owned(), Dialect::Gemini, false).unwrap();
-        assert_eq!((plain.dialect, plain.token.as_str()), (Dialect::Anthropic, "AAA"));
+    }
+
+    #[test]
+    fn what_is_no_providers_is_none() {
+        for to in DIALECTS {
+            assert_eq!(unseal(seal(None, to).into_owned(), to, false), None);
+        }
+        for forged in ["steadfast.anthropic.signed.AAA", "steadfast.gemini.signed.0000000000000000.AAA", "steadfast."] {
+            assert_eq!(unseal(forged.to_owned(), Dialect::Responses, true), None, "{forged}");
+        }
         let own = unseal("c3RlYWRmYXN0".to_owned(), Dialect::Gemini, false).unwrap();
-        assert_eq!((own.dialect, own.token.as_str()), (Dialect::Gemini, "c3RlYWRmYXN0"));
+        assert_eq!((own.opaque.dialect, own.opaque.token.as_str()), (Dialect::Gemini, "c3RlYWRmYXN0"));
     }
 }

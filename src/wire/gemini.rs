@@ -12,8 +12,8 @@ use serde_json::json;
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{
-        Chat, Effort, Extra, ExtraOf, Image, Json, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
-        ToolCall, ToolChoice, ToolResult,
+        Chat, Effort, Extra, ExtraOf, Image, Json, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role,
+        Thinking, Tool, ToolCall, ToolChoice, ToolResult,
     },
     fields::{
         Object, bad, check_representable, count, each, fields, is_list, is_null, is_object, only_field, text, word,
@@ -21,7 +21,7 @@ use crate::{
     raw_json::RawJson,
     wire::{
         Meter,
-        foreign::{FOREIGN_CALL, unseal},
+        foreign::{FOREIGN_CALL, is_envelope_of_gemini, unseal},
         provider_data,
         tool_calls::arguments_of,
     },
@@ -76,7 +76,7 @@ fn one_or_many<'a>(
 fn lacking(part: &Part, value: RawJson<'_>) -> Result<Option<Json>, LlmError> {
     let known: &[&str] = match part {
         Part::Text(_) => &["text"],
-        Part::Reasoning(reasoning) if reasoning.opaque.is_some() => {
+        Part::Reasoning(reasoning) if reasoning.opaque.is_some() || is_in_envelope(value)? => {
             &["text", "thought", "thoughtSignature", "thought_signature"]
         }
         // A thought without a signature is this provider's only by this mark.
@@ -339,7 +339,8 @@ impl Conversation {
             meter.parts(length)?;
             parts.reserve_exact(length);
             one_or_many(list, |value| {
-                let part = self.part(value, before, &mut answered, meter)?;
+                let mut part = self.part(value, before, &mut answered, meter)?;
+                join_thought(&mut parts, &mut part);
                 let rest = lacking(&part, value)?;
                 provider_data::push(&mut parts, part, Dialect::Gemini, rest);
                 Ok(())
@@ -402,7 +403,7 @@ impl Conversation {
         let value = Object::read(raw, PART)?;
         let signature = value.either(&["thoughtSignature", "thought_signature"]).map(text).transpose()?.flatten();
         let signature = signature.filter(|token| token != FOREIGN_CALL);
-        let opaque = signature.and_then(|token| unseal(token, Dialect::Gemini, false));
+        let opaque = signature.and_then(|token| unseal(token, Dialect::Gemini, false)).map(|unsealed| unsealed.opaque);
         if let Some(text) = value.text("text")? {
             let thought = value.flag("thought").unwrap_or(false);
             return Ok(match thought || (text.is_empty() && opaque.is_some()) {
@@ -441,6 +442,31 @@ impl Conversation {
             return Ok(media);
         }
         Ok(Part::Other { dialect: Dialect::Gemini, value: Json::of(raw) })
+    }
+}
+
+/// Returns true if a part's signature is in an envelope.
+fn is_in_envelope(part: RawJson<'_>) -> Result<bool, LlmError> {
+    let names = &["thoughtSignature", "thought_signature"];
+    let signature = Object::read(part, names)?.either(names).and_then(word);
+    Ok(signature.is_some_and(|token| is_envelope_of_gemini(&token)))
+}
+
+/// Gives a signature of another provider the text before it: in a stream the two are parts of their own.
+fn join_thought(parts: &mut Vec<Part>, part: &mut Part) {
+    let Part::Reasoning(Reasoning { text, opaque: Some(Opaque { dialect, .. }) }) = part else { return };
+    if !text.is_empty() || *dialect == Dialect::Gemini {
+        return;
+    }
+    let is_thought = |part: &Part| matches!(part, Part::Reasoning(Reasoning { opaque: None, .. }));
+    let is_piece = |part: &Part| is_thought(part) || matches!(part, Part::Extra { of: ExtraOf::Part, .. });
+    let run = parts.iter().rposition(|part| !is_piece(part)).map_or(0, |last| last + 1);
+    // Fields at the beginning of the run belong to what is before it.
+    let from = parts[run..].iter().position(is_thought).map_or(parts.len(), |first| run + first);
+    for piece in parts.drain(from..) {
+        if let Part::Reasoning(piece) = piece {
+            text.push_str(&piece.text);
+        }
     }
 }
 

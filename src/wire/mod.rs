@@ -27,6 +27,7 @@ mod shape;
 mod shapes;
 #[cfg(test)]
 mod tests;
+pub(crate) mod thoughts;
 pub(crate) mod tool_calls;
 
 use std::{

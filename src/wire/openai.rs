@@ -8,7 +8,12 @@ use crate::{
     },
     fields::{Object, bad, check_representable, count, each, is_list, is_null, is_object, text, word},
     raw_json::RawJson,
-    wire::{Meter, foreign::of_format_name, provider_data, responses::tools::free_text},
+    wire::{
+        Meter,
+        foreign::{MARK, is_marked_well, of_format_name},
+        provider_data,
+        responses::tools::free_text,
+    },
 };
 
 /// The fields of a body that are read.
@@ -383,7 +388,10 @@ fn call(raw: RawJson<'_>, content: &mut Vec<Part>) -> Result<(), LlmError> {
         && let Some(google) = Object::read(extra, &["google"])?.object("google")
     {
         let token = Object::read(google, &["thought_signature"])?.text("thought_signature")?;
-        made.opaque = token.map(|token| Opaque { dialect: Dialect::Gemini, token, redacted: false });
+        let mark = Object::read(extra, &[MARK])?.word(MARK);
+        made.opaque = token
+            .map(|token| Opaque { dialect: Dialect::Gemini, token, redacted: false })
+            .filter(|opaque| is_marked_well(opaque, mark.as_deref()));
     }
     let known = ["id", "type", "function.name", "function.arguments"];
     provider_data::push(content, Part::ToolCall(made), Dialect::OpenAi, provider_data::rest(raw, &known)?);
@@ -392,9 +400,14 @@ fn call(raw: RawJson<'_>, content: &mut Vec<Part>) -> Result<(), LlmError> {
 
 /// Decodes a thought in OpenRouter's form: readable and signed, or encrypted.
 fn detail(raw: RawJson<'_>) -> Result<Option<Part>, LlmError> {
-    let detail = Object::read(raw, &["type", "format", "text", "signature", "data", "summary"])?;
+    let detail = Object::read(raw, &["type", "format", "text", "signature", "data", "summary", "id"])?;
     let whose = detail.word("format").and_then(|format| of_format_name(&format));
-    let opaque = |token, redacted| whose.map(|dialect| Opaque { dialect, token, redacted });
+    let mark = detail.word("id");
+    let opaque = |token, redacted| {
+        whose
+            .map(|dialect| Opaque { dialect, token, redacted })
+            .filter(|opaque| is_marked_well(opaque, mark.as_deref()))
+    };
     let reasoning = match detail.word("type").as_deref() {
         Some("reasoning.text") => Reasoning {
             text: detail.text("text")?.unwrap_or_default(),

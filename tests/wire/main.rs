@@ -14,6 +14,7 @@ mod responses_requests;
 mod sealed_reasoning;
 mod simulator;
 mod statuses;
+mod thoughts;
 mod translation;
 mod used_tokens;
 mod validation;

@@ -15,7 +15,7 @@ use crate::{
         splice::MaxTokens,
         sse::SseEvent,
     },
-    translate::{Report, Target},
+    translate::{Report, StandIns, Target},
 };
 
 /// The protocol of a dialect that is chosen while the program runs.
@@ -91,6 +91,10 @@ impl Protocol for AnyProtocol {
 
     fn target(&self) -> Target {
         each!(self, protocol => protocol.target())
+    }
+
+    fn stand_ins(&self, model: &str) -> StandIns {
+        each!(self, protocol => protocol.stand_ins(model))
     }
 
     fn encode(

@@ -95,7 +95,7 @@ use crate::{
     Dialect, Events, LlmError, LlmRequest,
     internal::wall_clock,
     models::FamilyTable,
-    translate::SealMemory,
+    translate::{Maker, SealMemory},
     wire::{Stop, offload},
 };
 
@@ -193,14 +193,15 @@ impl Codec {
     /// ([`UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature)).
     pub async fn encode(&self, request: &LlmRequest) -> Result<Exchange, LlmError> {
         let mut origin = self.0.origin(self.0.model_of(request)).of(request);
-        origin.seals = self.0.seals(request, origin.model.as_deref());
-        let seals = origin.seals.clone();
+        origin.account.seals = self.0.seals(request, origin.model.as_deref());
+        origin.account.maker = Maker::new(&self.0.provider, self.0.key.as_deref());
+        let account = origin.account.clone();
         let encoded = if self.0.is_long_work(request, &origin) {
             let (its, asked, model) = (self.clone(), request.clone(), origin.model.clone());
-            let work = move |stop| its.0.encode(&asked, model.as_deref(), seals, asked.is_stream(), stop);
+            let work = move |stop| its.0.encode(&asked, model.as_deref(), account, asked.is_stream(), stop);
             offload(request.context().deadline, work).await
         } else {
-            self.0.encode(request, origin.model.as_deref(), seals, request.is_stream(), Stop::default())
+            self.0.encode(request, origin.model.as_deref(), account, request.is_stream(), Stop::default())
         };
         let encoded = encoded.and_then(|mut encoded| {
             encoded.headers = self.0.with_own_headers(encoded.headers)?;

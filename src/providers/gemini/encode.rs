@@ -11,7 +11,7 @@ use crate::{
         Chat, Json, Media, Opaque, OutputSchema, Part, Reasoning as Thought, Role, Tool, ToolCall, ToolChoice,
         ToolResult,
     },
-    models::{Family, ReasoningOff, UNKNOWN},
+    models::{Family, ReasoningOff, UNKNOWN, gemini_generation},
     providers::{
         media::media_type_of,
         protocol::{to_json, to_value},
@@ -186,7 +186,7 @@ impl<'a> Body<'a> {
         settled: &Settings,
         report: &mut Report,
     ) -> Result<Self, LlmError> {
-        let third = generation(model) >= 3;
+        let third = gemini_generation(model) >= 3;
         if chat.parallel_tool_calls == Some(false) && !chat.tools.is_empty() {
             report.record(Feature::ParallelOff);
         }
@@ -311,13 +311,6 @@ pub(super) fn body(
 
 /// The largest number that the API takes.
 const MOST_STOPS: usize = 5;
-
-/// Returns the number after `gemini-`; zero for other models.
-pub(super) fn generation(model: &str) -> u32 {
-    let after = model.split("gemini-").nth(1).unwrap_or_default();
-    let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-    after[..digits].parse().unwrap_or(0)
-}
 
 /// Returns the setting for thinking, by level or by budget, with the thoughts in the answer.
 pub(super) fn thinking_config(reasoning: Reasoning) -> Option<Value> {

@@ -7,11 +7,12 @@ use super::{decode, encode, error, refit};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Message},
+    models::gemini_generation,
     providers::{
         protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameter, without_parameter},
         splice::MaxTokens,
     },
-    translate::{Report, without_seals},
+    translate::{Report, StandIns, without_seals},
 };
 
 /// Google's `generateContent`.
@@ -83,6 +84,10 @@ impl Protocol for GenerateContent {
             Optional::new("labels"),
         ];
         OPTIONAL
+    }
+
+    fn stand_ins(&self, model: &str) -> StandIns {
+        if gemini_generation(model) >= 3 { StandIns::Signatures } else { StandIns::None }
     }
 
     fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {

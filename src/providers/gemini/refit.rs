@@ -1,12 +1,12 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::encode::{generation, spelled_choice, thinking_config};
+use super::encode::{spelled_choice, thinking_config};
 use crate::{
     LlmError,
     chat::{Chat, Json},
     fields::{Object, each, is_list},
-    models::{Family, UNKNOWN},
+    models::{Family, UNKNOWN, gemini_generation},
     providers::{
         protocol::ModelChoice,
         refit::{Fields, top, with_item},
@@ -51,7 +51,7 @@ pub(super) fn refit(body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -
     // An unknown model of the conversation may be this one.
     let is_led = asked.before.is_some_and(|before| before.name() != UNKNOWN);
     if let Some(contents) = fields.stood("contents").filter(|contents| is_led && is_list(contents))
-        && let Some(signed) = with_own_signatures(contents, generation(asked.model) >= 3)?
+        && let Some(signed) = with_own_signatures(contents, gemini_generation(asked.model) >= 3)?
     {
         report.record(Feature::CallSignature);
         fields.set("contents", signed);

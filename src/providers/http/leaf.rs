@@ -80,7 +80,7 @@ impl<P: Protocol> HttpLeaf<P> {
             worked_keys: Arc::default(),
             template: OnceLock::new(),
         };
-        Self { settings: Arc::new(settings), transport }
+        Self { settings: Arc::new(settings), transport }.enrolled()
     }
 
     /// Sets the API key, without the white space around it. No `Debug`, error or log shows it. Default: the key that
@@ -312,11 +312,14 @@ impl<P: Protocol> HttpLeaf<P> {
         HttpLeaf { settings: Arc::new(settings), transport: self.transport }.enrolled()
     }
 
-    /// Adds the account to the leaf's memory of sealed reasoning, after a change of it.
+    /// Adopts a change of the account, also in the memory of sealed reasoning.
     fn enrolled(mut self) -> Self {
-        if let Some(account) = &self.settings.coder.account {
-            let (memory, place) = (account.memory().clone(), self.settings.place());
-            self.settings_mut().coder.enroll(&memory, &place);
+        let (memory, place) =
+            (self.settings.coder.account.as_ref().map(|own| own.memory().clone()), self.settings.place());
+        let coder = &mut self.settings_mut().coder;
+        coder.set_place(&place);
+        if let Some(memory) = memory {
+            coder.enroll(&memory, &place);
         }
         self
     }

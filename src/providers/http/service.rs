@@ -29,7 +29,7 @@ use crate::{
         request_id, without_mark,
     },
     response::ResponseFuture,
-    translate::AccountSeals,
+    translate::{AccountSeals, Maker},
     wire::{Stop, offload},
 };
 
@@ -67,7 +67,10 @@ pub(super) fn call<P: Protocol>(
     if let Some(caller) = caller {
         origin.secret = Secret(caller.key());
     }
-    origin.seals = seals(&settings, caller, &origin, &request);
+    if let Some(caller) = caller {
+        origin.account.maker = Maker::new(&caller.place(), origin.secret.0.as_deref());
+    }
+    origin.account.seals = seals(&settings, caller, &origin, &request);
     let client = caller.map(CallerTransport::client);
     if is_long_work(&settings, &request, &origin) {
         let transport = client.unwrap_or_else(|| take(ready));
@@ -180,20 +183,20 @@ fn prepare<P: Protocol>(
     stream: bool,
     stop: Stop,
 ) -> Result<(Request<RequestBody>, TranslationNotes), LlmError> {
-    let (model, seals) = (origin.model.as_deref(), origin.seals.clone());
+    let (model, account) = (origin.model.as_deref(), origin.account.clone());
     let Some(caller) = caller else {
         #[cfg(feature = "clouds")]
         if let Some(door) = &settings.door {
             return super::door::prepare(settings, door, request, origin, stream, stop);
         }
         let Encoded { headers, body, path, translation } =
-            settings.coder.encode(request, model, seals, stream, stop)?;
+            settings.coder.encode(request, model, account, stream, stop)?;
         return Ok((addressed(settings, headers, &path, body)?, translation));
     };
     // The caller's address may name the model, as Azure's does.
     let is_in_address = request.wire().is_some() && request.model().is_none();
     let named = if is_in_address { Some(IN_ADDRESS) } else { model };
-    let Encoded { body, path, translation, .. } = settings.coder.encode(request, named, seals, stream, stop)?;
+    let Encoded { body, path, translation, .. } = settings.coder.encode(request, named, account, stream, stop)?;
     let names_model = !settings.coder.protocol.model_in_body() && request.model() != model;
     Ok((caller.request(names_model.then_some(&*path), body).map_err(no_address)?, translation))
 }
@@ -209,7 +212,7 @@ async fn refused_parameter<P: Protocol>(
     let is_long = settings.coder.is_long_work(request, origin);
     let (its, asked, from) = (settings.clone(), request.clone(), origin.clone());
     let look = move |stop| {
-        let encoded = its.coder.encode(&asked, from.model.as_deref(), from.seals, asked.is_stream(), stop)?;
+        let encoded = its.coder.encode(&asked, from.model.as_deref(), from.account, asked.is_stream(), stop)?;
         Ok(its.coder.has(&encoded, refusal.parameter))
     };
     let is_there = match is_long {
@@ -260,7 +263,7 @@ fn send_again<P: Protocol>(
     commit: CommitPoint,
 ) -> Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>> {
     (origin.status, origin.request_id) = (None, None);
-    origin.seals = origin.seals.map(|seals| AccountSeals::clone(&seals).doubting().into());
+    origin.account.seals = origin.account.seals.map(|seals| AccountSeals::clone(&seals).doubting().into());
     let stream = request.is_stream();
     let caller = CallerTransport::of(&request, settings.coder.protocol.dialect());
     let transport = caller.map_or_else(|| settings.again.clone(), CallerTransport::client);

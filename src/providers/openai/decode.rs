@@ -3,7 +3,10 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::tokens::Tokens;
+use super::{
+    thoughts::{self, Thoughts},
+    tokens::Tokens,
+};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Extra, ExtraOf, FinishReason, Json, Message, Part, Reasoning, Role, ToolCall},
@@ -107,6 +110,14 @@ pub(super) struct Turn<'a> {
     /// A router's list of thoughts, with the tokens that go back to their provider.
     #[serde(borrow, default)]
     pub(super) reasoning_details: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) thinking_blocks: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) thought_signature: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) extra_content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) provider_specific_fields: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +131,12 @@ pub(super) struct Call<'a> {
     /// A call whose arguments are a text of the tool's own form.
     #[serde(borrow, default)]
     custom: Option<Function<'a>>,
+    #[serde(borrow, default)]
+    pub(super) extra_content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) thought_signature: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) provider_specific_fields: Option<&'a RawValue>,
 }
 
 impl<'a> Call<'a> {
@@ -174,19 +191,31 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
         return Err(LlmError::new(ErrorKind::EmptyAnswer, "the answer has no choices").into());
     };
     choice.fault()?;
-    let turn = choice.message.or(choice.delta).map(|turn| *turn).unwrap_or_default();
+    let mut turn = choice.message.or(choice.delta).map(|turn| *turn).unwrap_or_default();
     let mut message = Message::new(Role::Assistant, turn.content.map(content).transpose()?.unwrap_or_default());
-    if let Some(text) = thought(turn.reasoning_content, turn.reasoning) {
-        message.content.insert(0, Part::Reasoning(Reasoning { text, opaque: None }));
+    for part in &mut message.content {
+        if let Part::Reasoning(reasoning) = part {
+            let mut thoughts = Thoughts::default();
+            thoughts.think(&reasoning.text);
+            reasoning.opaque = thoughts.take();
+        }
+    }
+    let mut thoughts = Thoughts::default();
+    let text = thoughts.add(&mut turn).unwrap_or_default();
+    if let Some(opaque) = thoughts.take() {
+        message.content.insert(0, Part::Reasoning(Reasoning { text, opaque: Some(opaque) }));
     }
     let refused = turn.refusal.filter(|text| !text.is_empty());
     let declined = refused.is_some();
     message.content.extend(refused.map(Part::Refusal));
     for (place, mut call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
         let Some(function) = call.called().filter(Function::is_call) else { continue };
+        let opaque = thoughts::of_call(&call).map(|fields| thoughts::opaque(fields, false));
         let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| call_id(id.as_deref(), place));
         let arguments = or_empty_object(function.arguments());
-        message.content.push(Part::ToolCall(ToolCall::new(id, function.name.unwrap_or_default(), arguments)));
+        let mut made = ToolCall::new(id, function.name.unwrap_or_default(), arguments);
+        made.opaque = opaque;
+        message.content.push(Part::ToolCall(made));
     }
     if let Some(function) = turn.function_call.filter(Function::is_call) {
         let arguments = or_empty_object(function.arguments());
@@ -201,7 +230,6 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
         message.content.push(Part::Other { dialect: Dialect::OpenAi, value });
     }
     let annotations = ("annotations", turn.annotations);
-    message.content.extend(extra(ExtraOf::Turn, [("reasoning_details", turn.reasoning_details)]));
     message.content.extend(extra(ExtraOf::Answer, [annotations].into_iter().chain(sources)));
     message.id = id;
     message.model = model;
@@ -209,12 +237,6 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
         choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()).map(|reason| finish(reason, declined));
     message.usage = answer.usage.map(|tokens| tokens.usage());
     Ok(message)
-}
-
-/// Returns the model's thought, under either of its names; some servers write both.
-pub(super) fn thought(content: Option<String>, other: Option<String>) -> Option<String> {
-    let said = |text: &String| !text.is_empty();
-    content.filter(said).or_else(|| other.filter(said))
 }
 
 /// Returns the lists that only this dialect has, unless they are empty.

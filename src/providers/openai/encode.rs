@@ -2,21 +2,23 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::protocol::{ChatCompletions, Flavour};
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Chat, Extra, Json, Media, Message, OutputSchema, Part, Role, Tool, ToolCall, ToolChoice, ToolResult},
+    chat::{
+        Chat, Extra, Json, Media, Message, Opaque, OutputSchema, Part, Role, Tool, ToolCall, ToolChoice, ToolResult,
+    },
     fields::{Object, word},
     models::Family,
     providers::{
         media::media_type_of,
-        protocol::{to_json, to_value},
+        protocol::{Protocol as _, to_json, to_value},
     },
     raw_json::RawJson,
-    translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Report, Settings, Situation, settle},
-    wire::{self, openai::SystemPrefix, provider_data},
+    translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Report, Settings, Situation, StandIns, settle, stand_in},
+    wire::{self, openai::SystemPrefix, provider_data, thoughts},
 };
 
 /// The body of a request.
@@ -89,6 +91,9 @@ struct Assistant<'a> {
     function_call: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     audio: Option<Value>,
+    /// The server's own thoughts.
+    #[serde(flatten)]
+    thoughts: Map<String, Value>,
 }
 
 /// A text alone, which every server takes, or a list of parts.
@@ -210,7 +215,7 @@ impl<'a> Body<'a> {
         report: &mut Report,
     ) -> Result<Self, LlmError> {
         let own = protocol.flavour == Flavour::Own;
-        let (model, family) = to;
+        let (model, _) = to;
         let mut stop: Vec<&str> = chat.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
         stop.truncate(settled.stops);
         if stop.len() > MOST_STOPS {
@@ -219,7 +224,7 @@ impl<'a> Body<'a> {
         }
         Ok(Self {
             model,
-            messages: turns(chat, protocol.flavour, family, settled, report)?,
+            messages: turns(chat, protocol, to, settled, report)?,
             tools: chat.tools.iter().map(AnyTool::of).collect::<Result<_, _>>()?,
             tool_choice: settled.tool_choice.as_ref().map(|choice| spelled_choice(choice, protocol.flavour)),
             // Refused without tools.
@@ -348,15 +353,17 @@ const COMMON_FIELDS: [&str; 3] = ["seed", "presence_penalty", "frequency_penalty
 
 fn turns<'a>(
     chat: &'a Chat,
-    flavour: Flavour,
-    family: &Family,
+    protocol: &ChatCompletions,
+    (model, family): (&str, &Family),
     settled: &Settings,
     report: &mut Report,
 ) -> Result<Vec<Turn<'a>>, LlmError> {
     // One server's reasoning may be refused by another: it goes back only to servers that take it, or if the caller
     // sent it.
     let own = came_in_this_dialect(chat);
+    let flavour = protocol.flavour;
     let keeps_details = flavour == Flavour::Compatible || own;
+    let stand_ins = if own { StandIns::None } else { protocol.stand_ins(model) };
     let mut turns = Vec::with_capacity(chat.messages.len() + 1);
     let told = chat.system.as_deref().filter(|system| !system.is_empty());
     let asks = !own && settled.holds_output && wants_the_word_json(chat);
@@ -378,7 +385,7 @@ fn turns<'a>(
         match message.role {
             Role::System => turns.push(system(message, family, report)?),
             Role::User => user(message, own, family, report, &mut turns)?,
-            Role::Assistant => turns.extend(assistant(message, keeps_details, family, report)?),
+            Role::Assistant => turns.extend(assistant(message, keeps_details, stand_ins, family, report)?),
         }
     }
     if !own && chat.messages.last().is_some_and(|last| last.role == Role::Assistant) {
@@ -535,12 +542,14 @@ fn tool_result<'a>(
 fn assistant<'a>(
     message: &'a Message,
     keeps_details: bool,
+    stand_ins: StandIns,
     family: &Family,
     report: &mut Report,
 ) -> Result<Option<Turn<'a>>, LlmError> {
     let (mut blocks, mut refusals) = (Vec::new(), Vec::new());
     let mut tool_calls = Vec::with_capacity(message.tool_calls().count());
     let (mut function_call, mut audio) = (None, None);
+    let mut thoughts = Map::new();
     let extra = provider_data::of_turn(&message.content, Dialect::OpenAi).filter(|_| keeps_details);
     let keeps_reasoning = extra.is_some_and(has_reasoning);
     for (place, part) in message.content.iter().enumerate() {
@@ -553,16 +562,23 @@ fn assistant<'a>(
             }
             Part::Refusal(text) => refusals.push(text.as_str()),
             Part::ToolCall(call) => {
-                if call.opaque.is_some() {
+                let signature = own_thoughts(call.opaque.as_ref(), report);
+                if call.opaque.is_some() && signature.is_none() && beside.is_none() {
                     report.record(Feature::CallSignature);
                 }
                 match beside.and_then(|extra| extra.fields.get("function_call")) {
                     Some(older) => function_call = Some(Json::of(older)),
-                    None => tool_calls.push(tool_call(call, beside)?),
+                    None => tool_calls.push(with_thoughts(tool_call(call, beside)?, signature)?),
                 }
             }
             Part::Reasoning(_) if keeps_reasoning => {}
-            Part::Reasoning(_) => report.record(Feature::Reasoning),
+            Part::Reasoning(reasoning) => match own_thoughts(reasoning.opaque.as_ref(), report) {
+                Some(mut fields) => {
+                    blocks.extend(listed(fields.remove("content")).into_iter().map(Block::Made));
+                    thoughts::add(&mut thoughts, fields);
+                }
+                None => report.record(Feature::Reasoning),
+            },
             // A spoken answer is referred to by its id.
             Part::Other { dialect: Dialect::OpenAi, value } if value.get("type").is_none() => {
                 audio = audio_id(value)?;
@@ -576,20 +592,73 @@ fn assistant<'a>(
             _ => report.record_field(Feature::OwnPart, "a picture or file of the model's"),
         }
     }
+    if let Some(Value::Object(later)) = thoughts.remove("tool_calls") {
+        add_to_calls(&mut tool_calls, &later)?;
+    }
+    if let (Some((name, value)), [first, ..]) = (stand_in(stand_ins), &mut *tool_calls) {
+        let missing = Map::from_iter([(name.to_owned(), to_value(&value)?)]);
+        if stand_ins == StandIns::Signatures {
+            *first = with_thoughts_if_none(first, missing)?;
+        } else if !["reasoning_content", "reasoning"].iter().any(|name| thoughts.contains_key(*name)) {
+            thoughts.extend(missing);
+        }
+    }
     let refusal = (!refusals.is_empty()).then(|| refusals.join("\n").into());
     let mut content = shortest(blocks);
     if content.is_none() && refusal.is_none() && tool_calls.is_empty() && function_call.is_none() && audio.is_none() {
-        if extra.is_none() && !message.content.is_empty() {
+        if extra.is_none() && thoughts.is_empty() && !message.content.is_empty() {
             return Ok(None);
         }
         content = Some(Content::Text(""));
     }
     let audio = audio.map(|id| json!({ "id": Json::of(id) }));
-    let turn = Turn::Assistant(Box::new(Assistant { content, refusal, tool_calls, function_call, audio }));
+    let turn = Turn::Assistant(Box::new(Assistant { content, refusal, tool_calls, function_call, audio, thoughts }));
     Ok(Some(match extra {
         Some(extra) => Turn::Made(provider_data::made(&turn, extra)?),
         None => turn,
     }))
+}
+
+/// Returns the fields of a thought that the target's own account gave.
+fn own_thoughts(opaque: Option<&Opaque>, report: &Report) -> Option<Map<String, Value>> {
+    serde_json::from_str(report.maker().open(opaque?)?).ok()
+}
+
+fn listed(value: Option<Value>) -> Vec<Value> {
+    match value {
+        Some(Value::Array(list)) => list,
+        _ => Vec::new(),
+    }
+}
+
+/// Adds what the server gave with a call.
+fn with_thoughts<'a>(call: AnyCall<'a>, fields: Option<Map<String, Value>>) -> Result<AnyCall<'a>, LlmError> {
+    let Some(fields) = fields else { return Ok(call) };
+    let mut call = to_value(&call)?;
+    provider_data::merge(&mut call, &fields);
+    Ok(AnyCall::Made(call))
+}
+
+/// Adds the stand-in of a signature to a call without one.
+fn with_thoughts_if_none<'a>(call: &AnyCall<'a>, missing: Map<String, Value>) -> Result<AnyCall<'a>, LlmError> {
+    let mut made = to_value(call)?;
+    if !thoughts::OF_CALLS.iter().any(|name| made.get(name).is_some()) {
+        provider_data::merge(&mut made, &missing);
+    }
+    Ok(AnyCall::Made(made))
+}
+
+/// Adds what the server gave after a call, by the call's id.
+fn add_to_calls(calls: &mut [AnyCall<'_>], later: &Map<String, Value>) -> Result<(), LlmError> {
+    for call in calls {
+        let mut made = to_value(&*call)?;
+        let fields = made.get("id").and_then(Value::as_str).and_then(|id| later.get(id)?.as_object());
+        if let Some(fields) = fields.cloned() {
+            provider_data::merge(&mut made, &fields);
+            *call = AnyCall::Made(made);
+        }
+    }
+    Ok(())
 }
 
 /// Returns true if a turn's own fields have its reasoning.

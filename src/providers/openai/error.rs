@@ -2,10 +2,44 @@ use http::StatusCode;
 
 use crate::{
     ErrorKind,
-    providers::{protocol::ErrorBody, used_up},
+    error::OmittedParameter,
+    providers::{
+        protocol::{ErrorBody, Refusal},
+        used_up,
+    },
+    wire::thoughts::{OF_CALLS, OF_TURNS},
 };
 
-use super::sentences::{BAD_KEY, CONTEXT, NO_MODEL, OVER_TPM, OVERLOADED, POLICY, RATE, ROUTER, TIER_CAPACITY};
+use super::sentences::{
+    BAD_KEY, CONTEXT, FOREIGN_THOUGHTS, NO_MODEL, NO_SIGNATURE, NO_THOUGHTS, OVER_TPM, OVERLOADED, POLICY, RATE,
+    ROUTER, TIER_CAPACITY,
+};
+
+/// The places of thoughts in a body: those that the server does not take, those that it misses, and signatures that it
+/// misses.
+pub(super) const FOREIGN: &str = "messages.reasoning";
+pub(super) const MISSING: &str = "messages.reasoning_content";
+pub(super) const UNSIGNED: &str = "messages.tool_calls.extra_content";
+
+/// Returns the refusal of a turn's thoughts, or of a turn without any, if the error is one. No caller can mend it: the
+/// turn is another server's.
+pub(super) fn thoughts(facts: &ErrorBody) -> Option<Refusal> {
+    let names_one = || {
+        let mut words = facts.message.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+        words.any(|word| OF_TURNS.contains(&word) || OF_CALLS.contains(&word))
+    };
+    let path = if facts.consists_of(&FOREIGN_THOUGHTS) && names_one() {
+        FOREIGN
+    } else if facts.consists_of(&NO_THOUGHTS) {
+        MISSING
+    } else if facts.consists_of(&NO_SIGNATURE) {
+        UNSIGNED
+    } else {
+        return None;
+    };
+    let parameter = OmittedParameter { path, lasting: true };
+    Some(Refusal { parameter, is_unsupported: true, is_for_others: true })
+}
 
 /// Classifies an error of OpenAI's or a compatible server's: by code, then type, then a message that is known as a
 /// whole, then the status.

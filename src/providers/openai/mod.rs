@@ -24,6 +24,7 @@ mod sentences;
 mod stream;
 #[cfg(all(test, feature = "http"))]
 mod tests;
+mod thoughts;
 mod tokens;
 
 #[cfg(all(feature = "cache", feature = "http"))]

@@ -7,11 +7,12 @@ use super::{decode, encode, error, refit, stream::Decoder};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Message},
+    models::gemini_generation,
     providers::{
-        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol},
+        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameter, without_parameter},
         splice::MaxTokens,
     },
-    translate::{Report, Target},
+    translate::{Report, StandIns, Target, with_stand_ins, without_seals},
 };
 
 /// OpenAI's Chat Completions, as its own server or a compatible one speaks it.
@@ -20,6 +21,8 @@ pub struct ChatCompletions {
     pub(super) flavour: Flavour,
     pub(super) stream_usage: bool,
     pub(super) key_header: Option<HeaderName>,
+    /// True for a server that requires the thoughts before calls.
+    pub(super) wants_thoughts: bool,
 }
 
 /// The server's maker, if that changes a request.
@@ -36,7 +39,7 @@ pub(super) enum Flavour {
 impl ChatCompletions {
     /// Creates the protocol of OpenAI's own server.
     pub(crate) fn own() -> Self {
-        Self { flavour: Flavour::Own, stream_usage: true, key_header: None }
+        Self { flavour: Flavour::Own, stream_usage: true, key_header: None, wants_thoughts: false }
     }
 
     /// Returns the header that carries the bare key, if one is set.
@@ -49,9 +52,14 @@ impl ChatCompletions {
     pub(crate) fn compatible(name: &str, base_url: &str) -> Self {
         let mistral = name.eq_ignore_ascii_case("mistral") || base_url.contains("api.mistral.ai");
         let flavour = if mistral { Flavour::Mistral } else { Flavour::Compatible };
-        Self { flavour, stream_usage: true, key_header: None }
+        let wants_thoughts = WANT_THOUGHTS.iter().any(|host| base_url.contains(host));
+        Self { flavour, stream_usage: true, key_header: None, wants_thoughts }
     }
 }
+
+/// The hosts of DeepSeek and Moonshot, which answer 400 to a turn of calls without `reasoning_content`, whichever model
+/// made it (as of November 2026). Other servers are known by their models' names, or by their refusal.
+const WANT_THOUGHTS: [&str; 4] = ["//api.deepseek.com", "//api.moonshot.ai", "//api.moonshot.cn", "//api.kimi.com"];
 
 impl Protocol for ChatCompletions {
     type Decoder = Decoder;
@@ -111,7 +119,30 @@ impl Protocol for ChatCompletions {
     }
 
     fn target(&self) -> Target {
-        Target { dialect: Dialect::OpenAi, short_ids: self.flavour == Flavour::Mistral }
+        Target { short_ids: self.flavour == Flavour::Mistral, ..Target::new(Dialect::OpenAi) }
+    }
+
+    fn stand_ins(&self, model: &str) -> StandIns {
+        if self.wants_thoughts || model.starts_with("deepseek-") || model.starts_with("kimi-") {
+            StandIns::Thoughts
+        } else if gemini_generation(model) >= 3 {
+            StandIns::Signatures
+        } else {
+            StandIns::None
+        }
+    }
+
+    fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {
+        error::thoughts(facts).or_else(|| refused_parameter(facts, self.optional()))
+    }
+
+    fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {
+        match path {
+            error::FOREIGN => without_seals(body, Dialect::OpenAi),
+            error::MISSING => with_stand_ins(body, StandIns::Thoughts),
+            error::UNSIGNED => with_stand_ins(body, StandIns::Signatures),
+            path => without_parameter(body, path),
+        }
     }
 
     fn encode(

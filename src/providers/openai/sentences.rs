@@ -186,3 +186,37 @@ pub(super) const RATE: KnownMessage = KnownMessage {
 };
 
 pub(super) const ROUTER: KnownMessage = KnownMessage { first: &["provider returned error"], then: &[] };
+
+/// Groq, Cerebras, and servers that check as they do.
+pub(super) const FOREIGN_THOUGHTS: KnownMessage = KnownMessage {
+    first: &[
+        "@ for 'role:assistant' the following must be @ property @ is unsupported)]",
+        "property @ is unsupported",
+        "@ property @ is unsupported",
+    ],
+    then: &["@ property @ is unsupported"],
+};
+
+/// DeepSeek and Moonshot.
+pub(super) const NO_THOUGHTS: KnownMessage = KnownMessage {
+    first: &[
+        "the `reasoning_content` in the thinking mode must be passed back to the api",
+        "missing `reasoning_content` field in the assistant message at message index #",
+        "thinking is enabled but reasoning_content is missing in assistant tool call message at index #",
+    ],
+    then: &["for more information please refer to @", "please refer to @"],
+};
+
+/// Google's own server of this protocol, and Vertex AI's.
+pub(super) const NO_SIGNATURE: KnownMessage = KnownMessage {
+    first: &[
+        "function call is missing a thought_signature in functioncall parts",
+        "unable to submit request because function call @ in the # content block is missing a thought_signature",
+    ],
+    then: &[
+        "this is required for tools to work correctly and missing thought_signature may lead to degraded model performance",
+        "additional data function call @ position #",
+        "please refer to @ for more details",
+        "learn more @",
+    ],
+};

@@ -2,12 +2,14 @@ use std::{collections::HashMap, fmt};
 
 use serde_json::{Map, Value, value::RawValue};
 
-use super::decode::{self, Turn, finish};
+use super::{
+    decode::{self, Turn, finish},
+    thoughts::{self, Thoughts},
+};
 use crate::{
-    Dialect, ErrorKind, LlmError, StreamEvent,
-    chat::{Extra, ExtraOf, Part},
+    ErrorKind, LlmError, StreamEvent,
+    chat::{ExtraOf, Part},
     providers::{
-        json::read,
         protocol::{Fault, StreamDecoder},
         sse::SseEvent,
         tool_calls::call_id,
@@ -36,8 +38,9 @@ pub(crate) struct Decoder {
     parts: u32,
     /// The sources as last sent: some servers repeat them in every chunk.
     sources: [Box<str>; 2],
-    /// The thoughts of a router's list, until the answer finishes.
-    details: Vec<Value>,
+    /// The thoughts that are not sealed yet, and the index of their part.
+    thoughts: Thoughts,
+    thought: u32,
 }
 
 impl fmt::Debug for Decoder {
@@ -135,7 +138,9 @@ impl Decoder {
                     call.any = true;
                     out.push(StreamEvent::Arguments { index: call.index, json: "{}".to_owned() });
                 }
-                self.send_details(out);
+                if self.said {
+                    self.seal(out);
+                }
                 out.push(StreamEvent::Finish(finish(reason, self.declined)));
             }
         }
@@ -145,15 +150,20 @@ impl Decoder {
         Ok(())
     }
 
-    fn turn(&mut self, turn: Turn<'_>, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+    fn turn(&mut self, mut turn: Turn<'_>, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         let before = out.len();
-        if let Some(text) = decode::thought(turn.reasoning_content, turn.reasoning) {
-            out.push(StreamEvent::Reasoning { index: TEXT, text });
+        if let Some(text) = self.thoughts.add(&mut turn) {
+            out.push(StreamEvent::Reasoning { index: self.thought, text });
         }
         for part in turn.content.map(decode::content).transpose()?.unwrap_or_default() {
+            if let Part::Reasoning(reasoning) = part {
+                self.thoughts.think(&reasoning.text);
+                out.push(StreamEvent::Reasoning { index: self.thought, text: reasoning.text });
+                continue;
+            }
+            self.seal(out);
             out.push(match part {
                 Part::Text(text) => StreamEvent::Text { index: TEXT, text },
-                Part::Reasoning(reasoning) => StreamEvent::Reasoning { index: TEXT, text: reasoning.text },
                 Part::Refusal(text) => StreamEvent::Refusal { index: TEXT, text },
                 part => {
                     self.parts += 1;
@@ -163,6 +173,7 @@ impl Decoder {
         }
         if let Some(text) = turn.refusal.filter(|text| !text.is_empty()) {
             self.declined = true;
+            self.seal(out);
             out.push(StreamEvent::Refusal { index: TEXT, text });
         }
         for (place, mut call) in turn.tool_calls.unwrap_or_default().into_iter().enumerate() {
@@ -171,20 +182,19 @@ impl Decoder {
             let place = u32::try_from(place).unwrap_or(u32::MAX);
             let key = call.index.unwrap_or(place);
             if function.is_call() || call.id.is_some() || self.newest.contains_key(&key) {
-                self.call(key, named, call.id, &function, out)?;
+                let kept = thoughts::of_call(&call);
+                self.call(key, named, call.id, &function, kept, out)?;
             }
         }
         if let Some(function) = turn.function_call.filter(|function| function.is_call() || !self.calls.is_empty()) {
-            self.call(0, function.name.is_some(), None, &function, out)?;
+            self.call(0, function.name.is_some(), None, &function, None, out)?;
         }
         self.said |= out.len() > before;
         if let Some(raw) = turn.annotations {
             self.extra(ExtraOf::Answer, "annotations", raw, out);
         }
-        let details = turn.reasoning_details.and_then(read::<Vec<Value>>);
-        details.into_iter().flatten().for_each(|detail| self.detail(detail));
         if !self.finished.is_empty() {
-            self.send_details(out);
+            self.seal(out);
         }
         Ok(())
     }
@@ -196,37 +206,14 @@ impl Decoder {
         }
     }
 
-    /// Adds a piece of a thought. It continues the one before it if kind and index are the same and only its text
-    /// grows.
-    fn detail(&mut self, mut detail: Value) {
-        if let Some(last) = self.details.last_mut()
-            && (&last["type"], &last["index"]) == (&detail["type"], &detail["index"])
-            && last.get("signature").is_none_or(Value::is_null)
+    /// Ends the thought before other content, with the token that goes back with it.
+    fn seal(&mut self, out: &mut Vec<StreamEvent>) {
+        if self.thoughts.is_any()
+            && let Some(opaque) = self.thoughts.take()
         {
-            for name in ["text", "summary"] {
-                if let (Some(Value::String(so_far)), Some(Value::String(more))) = (last.get_mut(name), detail.get(name))
-                {
-                    so_far.push_str(more);
-                    if let Some(signature) =
-                        detail.get_mut("signature").map(Value::take).filter(|token| !token.is_null())
-                    {
-                        last["signature"] = signature;
-                    }
-                    return;
-                }
-            }
+            out.push(StreamEvent::Signature { index: self.thought, opaque });
+            self.thought += 1;
         }
-        self.details.push(detail);
-    }
-
-    fn send_details(&mut self, out: &mut Vec<StreamEvent>) {
-        if self.details.is_empty() {
-            return;
-        }
-        let details = Value::Array(std::mem::take(&mut self.details));
-        let extra = Extra::new(Dialect::OpenAi, Map::from_iter([("reasoning_details".to_owned(), details)]));
-        self.parts += 1;
-        out.push(StreamEvent::Part { index: self.parts, part: Part::Extra { of: ExtraOf::Turn, extra } });
     }
 
     /// Adds a tool call's beginning (with a name), more of its arguments, or both.
@@ -236,13 +223,19 @@ impl Decoder {
         named: bool,
         id: Option<String>,
         function: &decode::Function<'_>,
+        kept: Option<Map<String, Value>>,
         out: &mut Vec<StreamEvent>,
     ) -> Result<(), Fault> {
         let id = id.filter(|id| !id.is_empty());
         let known = self.newest.get(&key).copied();
         let place = match known {
             // Servers that omit the index send each call whole: another id with a name begins a new one.
-            Some(place) if !named || id.is_none() || id == self.calls[place].id => place,
+            Some(place) if !named || id.is_none() || id == self.calls[place].id => {
+                if let (Some(kept), Some(id)) = (kept, &self.calls[place].id) {
+                    self.thoughts.add_to_call(id, kept);
+                }
+                place
+            }
             _ => {
                 if self.calls.len() >= MOST_CALLS {
                     return Err(Fault::Malformed(serde::de::Error::custom("too many tool calls")));
@@ -253,8 +246,12 @@ impl Decoder {
                 let given = id.clone().unwrap_or_else(|| call_id(self.id.as_deref(), self.calls.len()));
                 // Some servers send the id first, and the name in the next chunk.
                 let nameless = (!named && id.is_some()).then(String::new);
+                self.seal(out);
                 if nameless.is_none() {
-                    out.push(StreamEvent::ToolCall { index, id: given, name, opaque: None });
+                    let opaque = kept.map(|fields| thoughts::opaque(fields, false));
+                    out.push(StreamEvent::ToolCall { index, id: given, name, opaque });
+                } else if let Some(kept) = kept {
+                    self.thoughts.add_to_call(&given, kept);
                 }
                 self.calls.push(CallState { index, id, any: false, nameless });
                 self.newest.insert(key, self.calls.len() - 1);

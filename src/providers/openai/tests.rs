@@ -169,6 +169,13 @@ async fn what_cannot_be_carried_is_refused_or_noted() {
     assert_eq!(notes.len(), 3, "{notes:?}");
 }
 
+/// Takes the token of the first thought: the server's own fields, behind the digits of its account.
+fn given_back(message: &mut Message) -> Value {
+    let Some(Part::Reasoning(reasoning)) = message.content.first_mut() else { panic!("no thought") };
+    let opaque = reasoning.opaque.take().expect("a token");
+    serde_json::from_str(opaque.token.split_once(':').expect("digits").1).expect("JSON")
+}
+
 #[tokio::test]
 async fn whole_answer_is_read_with_all_its_parts() {
     let body = r#"{"id":"c1","model":"gpt-1","choices":[{"index":0,"message":{"role":"assistant","content":"hi",
@@ -176,7 +183,8 @@ async fn whole_answer_is_read_with_all_its_parts() {
         {"type":"function","function":{"name":"g","arguments":""}}]},"finish_reason":"tool_calls"},{"index":1}],
         "usage":{"prompt_tokens":100,"completion_tokens":7.0,"prompt_tokens_details":{"cached_tokens":90},
         "completion_tokens_details":{"reasoning_tokens":3}}}"#;
-    let message = answered(body).await.unwrap().collect().await.unwrap();
+    let mut message = answered(body).await.unwrap().collect().await.unwrap();
+    assert_eq!(given_back(&mut message), json!({"reasoning_content": "hm"}));
     let expected = [
         Part::Reasoning(Reasoning { text: "hm".into(), opaque: None }),
         Part::Text("hi".into()),
@@ -277,7 +285,8 @@ async fn streamed_answer_is_put_together() {
         "[DONE]".to_owned(),
     ];
     let chunks: Vec<&str> = chunks.iter().map(String::as_str).collect();
-    let message = streamed(&chunks).await.unwrap();
+    let mut message = streamed(&chunks).await.unwrap();
+    assert_eq!(given_back(&mut message), json!({"reasoning": "h", "reasoning_content": "m"}));
     let expected = [
         Part::Reasoning(Reasoning { text: "hm".into(), opaque: None }),
         Part::Text("hello".into()),

@@ -14,14 +14,17 @@ use super::{
     without_mark,
 };
 use crate::{
-    ErrorKind, Event, Events, LlmBody, LlmError, LlmRequest, Wire,
+    Dialect, ErrorKind, Event, Events, LlmBody, LlmError, LlmRequest, Wire,
     body::FailedAnswer,
     commit::EmptyTurn,
     error::OmittedParameter,
     models::{Family, FamilyTable, UNKNOWN},
     providers::splice,
     request::LONGEST_ANSWER,
-    translate::{AccountSeals, Names, Report, SealAccount, SealMemory, fit, may_need_mending, mend},
+    translate::{
+        AccountSeals, Maker, Names, Report, SealAccount, SealMemory, StandIns, Target, TargetAccount, fit,
+        may_need_mending, mend,
+    },
     wire::{FIELDS, JsonError, Object, Stop},
 };
 
@@ -41,6 +44,8 @@ pub(crate) struct Coder<P> {
     pub(crate) families: FamilyTable,
     /// The account in the memory of sealed reasoning, if the coder shares one.
     pub(crate) account: Option<SealAccount>,
+    /// The account as the maker of thoughts.
+    pub(crate) maker: Maker,
 }
 
 /// A request as its provider is to get it.
@@ -121,6 +126,7 @@ impl<P: Protocol> Coder<P> {
             refused: Arc::default(),
             families: FamilyTable::builtin(),
             account: None,
+            maker: Maker::default(),
         }
     }
 
@@ -139,6 +145,7 @@ impl<P: Protocol> Coder<P> {
             refused: self.refused,
             families: self.families,
             account: self.account,
+            maker: self.maker,
         }
     }
 
@@ -150,6 +157,11 @@ impl<P: Protocol> Coder<P> {
     /// Returns the model that a request is for: the coder's own, or else the caller's.
     pub(crate) fn model_of(&self, request: &LlmRequest) -> Option<Arc<str>> {
         self.model.clone().or_else(|| request.model().map(Into::into))
+    }
+
+    /// Sets the place of the account.
+    pub(crate) fn set_place(&mut self, place: &str) {
+        self.maker = Maker::new(place, self.key.as_deref());
     }
 
     /// Adds the account of the key at this place to the memory of sealed reasoning.
@@ -169,7 +181,8 @@ impl<P: Protocol> Coder<P> {
         // A careful row stands for models of several families.
         let family = if family.is_careful() { model } else { family.name() };
         let tenant = request.tenant().map(|tenant| &**tenant);
-        account.seals(self.protocol.dialect(), tenant, family).map(Arc::new)
+        let is_chat = request.wire().is_some_and(|wire| wire.dialect() == Dialect::OpenAi);
+        account.seals(self.protocol.dialect(), tenant, family, is_chat).map(Arc::new)
     }
 
     /// Returns the seals of the coder's own account for a request.
@@ -186,7 +199,7 @@ impl<P: Protocol> Coder<P> {
             status: None,
             request_id: None,
             secret: Secret(self.key.clone()),
-            seals: None,
+            account: TargetAccount { maker: self.maker, seals: None },
         }
     }
 
@@ -195,7 +208,7 @@ impl<P: Protocol> Coder<P> {
         let model = origin.model.as_deref();
         let is_read = |wire: &Wire| {
             wire.dialect() != self.protocol.dialect()
-                || may_need_mending(wire, self.protocol.target(), origin.seals.as_deref())
+                || may_need_mending(wire, self.target(wire, model.unwrap_or_default()), origin.account.seals.as_deref())
                 || model.is_some_and(|model| self.another(wire, model).is_some())
                 || !request.omitted_parameters().is_empty()
                 || self.refused.is_any()
@@ -203,16 +216,25 @@ impl<P: Protocol> Coder<P> {
         request.wire().is_some_and(|wire| wire.is_large() && is_read(wire))
     }
 
+    /// Returns the provider's needs for a request of its own dialect. A caller that names the leaf's very model knows
+    /// them.
+    fn target(&self, wire: &Wire, model: &str) -> Target {
+        let target = self.protocol.target();
+        let is_callers = wire.model() == Some(model) && target.dialect == Dialect::Gemini;
+        let stand_ins = if is_callers { StandIns::None } else { self.protocol.stand_ins(model) };
+        Target { stand_ins, ..target }
+    }
+
     /// Encodes a request, with notes on the parts that it could not carry.
     pub(crate) fn encode(
         &self,
         request: &LlmRequest,
         model: Option<&str>,
-        seals: Option<Arc<AccountSeals>>,
+        account: TargetAccount,
         stream: bool,
         stop: Stop,
     ) -> Result<Encoded, LlmError> {
-        self.encode_for(None, request, model, seals, stream, stop)
+        self.encode_for(None, request, model, account, stream, stop)
     }
 
     /// Encodes a request for a door with these rules.
@@ -221,7 +243,7 @@ impl<P: Protocol> Coder<P> {
         door: Option<&BodyRules>,
         request: &LlmRequest,
         model: Option<&str>,
-        seals: Option<Arc<AccountSeals>>,
+        account: TargetAccount,
         stream: bool,
         stop: Stop,
     ) -> Result<Encoded, LlmError> {
@@ -229,9 +251,12 @@ impl<P: Protocol> Coder<P> {
         let own = self.own(request);
         let mut door_notes = Vec::new();
         let mut headers = HeaderMap::new();
-        let target = self.protocol.target();
+        let target = match own {
+            Some(wire) => self.target(wire, model),
+            None => Target { stand_ins: self.protocol.stand_ins(model), ..self.protocol.target() },
+        };
         let source = request.wire().map(Wire::dialect);
-        let mut report = Report::new(self.protocol.dialect(), source).until(stop).with_seals(seals);
+        let mut report = Report::new(self.protocol.dialect(), source).until(stop).with_account(account);
         let (body, names) = match own {
             Some(wire) => {
                 forward(&mut headers, wire.header_map());
@@ -324,12 +349,18 @@ impl<P: Protocol> Coder<P> {
             return body;
         }
         // A caller's parameter for the very model that it named is not touched.
-        let refused = refused.into_iter().filter(|_| !self.is_callers_choice(request, model));
+        let is_callers = self.is_callers_choice(request, model);
+        let refused = refused.into_iter().filter(|path| !is_callers || is_within_turns(path));
         let mut body = body.into_bytes();
         for path in refused.chain(request.omitted_parameters().iter().map(|parameter| parameter.path)) {
-            if let Some(shorter) = self.protocol.without(&body, path) {
-                body = shorter.into();
-                notes.push(format!("refused_parameter: `{path}` was left out: the model refuses it").into());
+            if let Some(fitted) = self.protocol.without(&body, path) {
+                let is_longer = fitted.len() > body.len();
+                body = fitted.into();
+                let note = match is_longer {
+                    true => format!("refused_parameter: `{path}` was added: the model requires it"),
+                    false => format!("refused_parameter: `{path}` was left out: the model refuses it"),
+                };
+                notes.push(note.into());
             }
         }
         body.into()
@@ -408,7 +439,8 @@ impl<P: Protocol> Coder<P> {
         if let Some(error) = EmptyTurn::of(&message).and_then(|turn| turn.failure(Some(request), kept)) {
             return Err(error.with_raw(origin.secret.redact(&raw)));
         }
-        if let Some(seals) = &origin.seals {
+        origin.account.maker.sign_message(&mut message);
+        if let Some(seals) = &origin.account.seals {
             seals.remember_message(&message);
         }
         translation.names.restore(&mut message);
@@ -523,6 +555,11 @@ impl<P: Protocol> Coder<P> {
             }
         }
     }
+}
+
+/// Returns true for a part of the conversation, which no caller can know to be refused.
+fn is_within_turns(path: &str) -> bool {
+    path.starts_with("messages.")
 }
 
 fn no_object(error: JsonError) -> LlmError {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{ErrorBody, Fault, Protocol};
 use crate::{
     Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, providers::status::of_page, retry_after,
-    translate::AccountSeals,
+    translate::TargetAccount,
 };
 
 type BoxError = Box<dyn error::Error + Send + Sync>;
@@ -24,8 +24,7 @@ pub(crate) struct Origin {
     pub(crate) status: Option<StatusCode>,
     pub(crate) request_id: Option<Box<str>>,
     pub(crate) secret: Secret,
-    /// The seals of the account, if it is one of several.
-    pub(crate) seals: Option<Arc<AccountSeals>>,
+    pub(crate) account: TargetAccount,
 }
 
 /// The key, to be removed from a provider's text; some repeat it.

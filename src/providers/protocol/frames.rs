@@ -14,8 +14,12 @@ use super::{
     used_tokens::UsageWatch,
 };
 use crate::{
-    ErrorKind, Frame, LlmError, Progress, StreamEvent, body::FailedAnswer, chat::FinishReason, commit::EmptyTurn,
-    providers::sse::SseEvent, translate::Names,
+    ErrorKind, Frame, LlmError, Progress, StreamEvent,
+    body::FailedAnswer,
+    chat::FinishReason,
+    commit::EmptyTurn,
+    providers::sse::SseEvent,
+    translate::{Names, ThoughtText},
 };
 
 /// A provider's events as frames.
@@ -40,6 +44,8 @@ pub(crate) struct Frames<P: Protocol, S> {
     /// The tools' own names.
     names: Names,
     usage: UsageWatch,
+    /// The thoughts so far, if the account is to know them again.
+    thoughts: Option<ThoughtText>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +58,7 @@ enum State {
 
 impl<P: Protocol, S: EventSource> Frames<P, S> {
     pub(crate) fn new(protocol: P, origin: Origin, source: S, names: Names, usage: UsageWatch) -> Self {
+        let thoughts = origin.account.seals.as_ref().and_then(|seals| seals.text());
         Self {
             source,
             decoder: protocol.decoder(),
@@ -66,6 +73,7 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
             events: Vec::new(),
             names,
             usage,
+            thoughts,
         }
     }
 
@@ -105,8 +113,12 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
         }
         self.usage.see(event.raw.len(), &mut self.events);
         for event in &mut self.events {
-            if let Some(seals) = &self.origin.seals {
+            self.origin.account.maker.sign_event(event);
+            if let Some(seals) = &self.origin.account.seals {
                 seals.remember_event(event);
+            }
+            if let (Some(so_far), StreamEvent::Reasoning { text, .. }) = (&mut self.thoughts, &*event) {
+                so_far.push(text);
             }
             self.names.restore_event(event);
             self.content |= event.is_content();
@@ -121,6 +133,7 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
         };
         if frame.progress() == Progress::End {
             self.check_thoughts_alone()?;
+            self.remember_thoughts();
         }
         let frame = frame.with_raw(self.origin.dialect, self.after_bare(event.raw));
         match frame.progress() {
@@ -131,6 +144,13 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
             _ => {}
         }
         Ok(Some(frame))
+    }
+
+    /// Remembers a whole answer's thoughts as the account's.
+    fn remember_thoughts(&mut self) {
+        if let (Some(thoughts), Some(seals)) = (self.thoughts.take(), &self.origin.account.seals) {
+            seals.remember_text(&thoughts);
+        }
     }
 
     /// Fails for a model that failed after its thoughts and before any answer: its caller may have seen the thoughts,
@@ -155,6 +175,7 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
     fn end(&mut self, cause: Option<LlmError>) -> Result<Frame, LlmError> {
         if self.decoder.is_whole(cause.is_none()) && self.bare.is_empty() {
             self.check_thoughts_alone()?;
+            self.remember_thoughts();
             return Ok(match self.usage.correction() {
                 Some(usage) => Frame::events_of(vec![StreamEvent::Usage(usage), StreamEvent::End]),
                 None => Frame::event(StreamEvent::End),

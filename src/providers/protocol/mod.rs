@@ -42,7 +42,7 @@ use crate::{
     chat::{Chat, FinishReason, Message},
     models::Family,
     providers::{splice::MaxTokens, sse::SseEvent},
-    translate::{Report, Target},
+    translate::{Report, StandIns, Target},
 };
 #[cfg(feature = "http")]
 pub use failure::looks_like_a_key;
@@ -96,6 +96,12 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     /// Returns the provider's needs, for the translation.
     fn target(&self) -> Target {
         Target::new(self.dialect())
+    }
+
+    /// Returns what the provider requires of turns that another model made.
+    fn stand_ins(&self, model: &str) -> StandIns {
+        let _any = model;
+        StandIns::None
     }
 
     /// Encodes a request, and reports the parts that it could not carry.

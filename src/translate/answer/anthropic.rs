@@ -13,7 +13,7 @@ use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{FinishReason, Message, Opaque, Part, Usage},
     translate::{mark_call, request::Report, rules::Feature},
-    wire::foreign::seal,
+    wire::foreign::{seal, seal_call},
 };
 
 pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
@@ -22,11 +22,9 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
         match part {
             Part::Text(text) | Part::Refusal(text) if text.is_empty() => {}
             Part::Text(text) | Part::Refusal(text) => content.push(json!({"type": "text", "text": text})),
-            Part::Reasoning(reasoning) => content.extend(thought(&reasoning.text, reasoning.opaque.as_ref(), report)),
+            Part::Reasoning(reasoning) => content.extend(thought(&reasoning.text, reasoning.opaque.as_ref())),
             Part::ToolCall(call) => {
-                if call.opaque.is_some() {
-                    report.record(Feature::CallSignature);
-                }
+                content.extend(call.opaque.as_ref().map(of_call));
                 let input = arguments(call, report);
                 content.push(json!({"type": "tool_use", "id": mark_call(&call.id), "name": call.name, "input": input}));
             }
@@ -47,18 +45,22 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
     })
 }
 
-/// Returns a whole thought; `None` if nothing of it would be left.
-fn thought(text: &str, opaque: Option<&Opaque>, report: &mut Report) -> Option<Value> {
+/// Returns a whole thought; `None` if nothing of it would be left. A signature without a text is a thought that cannot
+/// be read.
+fn thought(text: &str, opaque: Option<&Opaque>) -> Option<Value> {
     let token = seal(opaque, Dialect::Anthropic);
     match opaque {
-        Some(opaque) if opaque.redacted && text.is_empty() => Some(json!({"type": "redacted_thinking", "data": token})),
-        Some(opaque) if text.is_empty() && opaque.dialect != Dialect::Anthropic => {
-            report.record(Feature::Reasoning);
-            None
+        Some(opaque) if text.is_empty() && (opaque.redacted || opaque.dialect != Dialect::Anthropic) => {
+            Some(json!({"type": "redacted_thinking", "data": token}))
         }
         None if text.is_empty() => None,
         _ => Some(json!({"type": "thinking", "thinking": text, "signature": token})),
     }
+}
+
+/// Returns the thought that bears the signature of the call behind it: a call has no place for one.
+fn of_call(opaque: &Opaque) -> Value {
+    json!({"type": "redacted_thinking", "data": seal_call(opaque)})
 }
 
 fn stop_reason(finish: Option<&FinishReason>, called: bool) -> &str {
@@ -258,27 +260,20 @@ impl Stream {
             }
             // A sealed thought with a summary is one block.
             StreamEvent::Signature { opaque, .. }
-                if opaque.redacted
+                if (opaque.redacted || opaque.dialect != Dialect::Anthropic)
                     && self.open.as_ref().is_none_or(|open| Some((open.kind, open.index)) != place(event)) =>
             {
                 self.close(to);
-                self.alone(thought("", Some(opaque), report), to);
+                self.alone(thought("", Some(opaque)), to);
             }
             StreamEvent::Signature { opaque, .. } => {
-                let open = self.open.as_ref().map(|open| (open.kind, open.index));
-                if opaque.dialect != Dialect::Anthropic && open != place(event) {
-                    report.record(Feature::Reasoning);
-                    return;
-                }
                 self.turn_to(place(event), to, new_thought);
                 self.sign(Some(opaque), to);
             }
             StreamEvent::ToolCall { id, name, opaque, .. } => {
-                if opaque.is_some() {
-                    report.record(Feature::CallSignature);
-                }
                 self.called = true;
                 self.close(to);
+                self.alone(opaque.as_ref().map(of_call), to);
                 self.turn_to(
                     place(event),
                     to,

@@ -43,16 +43,14 @@ fn thought(text: &str, opaque: Option<&Opaque>) -> Value {
     let own = opaque.is_some_and(|opaque| opaque.dialect == Dialect::Gemini);
     // A signature beside an empty thought arrived with a text.
     let mut part = if text.is_empty() && own { json!({"text": ""}) } else { json!({"text": text, "thought": true}) };
-    if opaque.is_some() {
-        part["thoughtSignature"] = seal(opaque, Dialect::Gemini).into();
-    }
+    part["thoughtSignature"] = seal(opaque, Dialect::Gemini).into();
     part
 }
 
 fn call(call: &ToolCall, first: bool, report: &mut Report) -> Value {
     let mut part = json!({"functionCall": {"id": call.id, "name": call.name, "args": arguments(call, report)}});
     match &call.opaque {
-        Some(opaque) if opaque.dialect == Dialect::Gemini => part["thoughtSignature"] = opaque.token.as_str().into(),
+        Some(opaque) => part["thoughtSignature"] = seal(Some(opaque), Dialect::Gemini).into(),
         // The model requires a signature at the first of parallel calls when they come back.
         _ if first => part["thoughtSignature"] = FOREIGN_CALL.into(),
         _ => {}
@@ -127,7 +125,7 @@ impl Stream {
             StreamEvent::Text { text, .. } | StreamEvent::Refusal { text, .. } if !text.is_empty() => {
                 json!({"text": text})
             }
-            StreamEvent::Reasoning { text, .. } if !text.is_empty() => json!({"text": text, "thought": true}),
+            StreamEvent::Reasoning { text, .. } if !text.is_empty() => thought(text, None),
             StreamEvent::Signature { opaque, .. } if opaque.dialect == Dialect::Gemini => thought("", Some(opaque)),
             StreamEvent::Signature { opaque, .. } => {
                 json!({"text": "", "thought": true, "thoughtSignature": seal(Some(opaque), Dialect::Gemini)})

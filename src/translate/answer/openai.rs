@@ -17,19 +17,26 @@ use crate::{
         request::Report,
         rules::Feature,
     },
-    wire::foreign::format_name,
+    wire::{
+        foreign::{MARK, format_name, mark},
+        thoughts,
+    },
 };
 
 pub(super) fn whole(message: &Message, echo: &RequestEcho, report: &mut Report) -> Value {
-    let (mut text, mut refusal, mut thoughts) = (String::new(), String::new(), String::new());
+    let (mut text, mut refusal, mut thought) = (String::new(), String::new(), String::new());
     let (mut details, mut calls) = (Vec::new(), Vec::new());
-    let mut more = Map::new();
+    let (mut more, mut own) = (Map::new(), Map::new());
     for part in &message.content {
         match part {
             Part::Text(said) => text.push_str(said),
             Part::Refusal(said) => refusal.push_str(said),
             Part::Reasoning(reasoning) => {
-                thoughts.push_str(&reasoning.text);
+                if let Some(fields) = own_fields(reasoning.opaque.as_ref()) {
+                    thoughts::add(&mut own, fields);
+                    continue;
+                }
+                thought.push_str(&reasoning.text);
                 details.extend(reasoning.opaque.as_ref().map(|opaque| detail(&reasoning.text, opaque, details.len())));
             }
             Part::ToolCall(call) if echo.is_custom(&call.name) => {
@@ -59,13 +66,23 @@ pub(super) fn whole(message: &Message, echo: &RequestEcho, report: &mut Report) 
     if called {
         said["tool_calls"] = calls.into();
     }
-    if !thoughts.is_empty() {
-        said["reasoning_content"] = thoughts.into();
+    if !thought.is_empty() {
+        said["reasoning_content"] = thought.into();
     }
     if !details.is_empty() {
         said["reasoning_details"] = details.into();
     }
-    for (name, value) in more {
+    if let Some(later) = own.remove("tool_calls") {
+        for call in said["tool_calls"].as_array_mut().into_iter().flatten() {
+            let fields = call["id"].as_str().and_then(|id| later.get(id)?.as_object().cloned());
+            call.as_object_mut().into_iter().for_each(|call| call.extend(fields.clone().unwrap_or_default()));
+        }
+    }
+    if let Some(Value::Array(mut parts)) = own.remove("content") {
+        parts.extend(said["content"].as_str().map(|text| json!({"type": "text", "text": text})));
+        said["content"] = parts.into();
+    }
+    for (name, value) in own.into_iter().chain(more) {
         said[name] = value;
     }
     let finish = finish_reason(message.finish.as_ref(), called, declined);
@@ -82,13 +99,24 @@ pub(super) fn whole(message: &Message, echo: &RequestEcho, report: &mut Report) 
     body
 }
 
+/// Returns the fields of a thought that a server of this dialect gave.
+fn own_fields(opaque: Option<&Opaque>) -> Option<Map<String, Value>> {
+    let own = opaque.filter(|opaque| opaque.dialect == Dialect::OpenAi)?;
+    serde_json::from_str(thoughts::split(&own.token).1).ok()
+}
+
 /// Encodes a signed thought in OpenRouter's form, which clients of this dialect send back.
 fn detail(text: &str, opaque: &Opaque, index: usize) -> Value {
-    let format = format_name(opaque.dialect);
+    let mut detail = json!({"id": mark(opaque), "format": format_name(opaque.dialect), "index": index});
     if opaque.redacted && text.is_empty() {
-        return json!({"type": "reasoning.encrypted", "data": opaque.token, "format": format, "index": index});
+        detail["type"] = "reasoning.encrypted".into();
+        detail["data"] = opaque.token.as_str().into();
+    } else {
+        detail["type"] = "reasoning.text".into();
+        detail["text"] = text.into();
+        detail["signature"] = opaque.token.as_str().into();
     }
-    json!({"type": "reasoning.text", "text": text, "signature": opaque.token, "format": format, "index": index})
+    detail
 }
 
 fn tool_call(id: &str, function: Value, opaque: Option<&Opaque>) -> Value {
@@ -96,7 +124,10 @@ fn tool_call(id: &str, function: Value, opaque: Option<&Opaque>) -> Value {
     let mut call = json!({"id": id, "type": "function", "function": function});
     if let Some(opaque) = opaque.filter(|opaque| opaque.dialect == Dialect::Gemini) {
         // Google's own endpoint of this dialect puts the signature here.
-        call["extra_content"] = json!({"google": {"thought_signature": opaque.token}});
+        call["extra_content"] = json!({"google": {"thought_signature": opaque.token}, MARK: mark(opaque)});
+    }
+    for (name, value) in own_fields(opaque).into_iter().flatten() {
+        call[name] = value;
     }
     call
 }
@@ -174,6 +205,16 @@ impl Stream {
             StreamEvent::Reasoning { text, .. } if !text.is_empty() => {
                 self.thought.push_str(text);
                 json!({"reasoning_content": text})
+            }
+            StreamEvent::Signature { opaque, .. } if opaque.dialect == Dialect::OpenAi => {
+                // The text is there already.
+                let mut fields = own_fields(Some(opaque)).unwrap_or_default();
+                fields
+                    .retain(|name, _| !["reasoning_content", "reasoning", "content", "tool_calls"].contains(&&**name));
+                if fields.is_empty() {
+                    return;
+                }
+                fields.into()
             }
             StreamEvent::Signature { opaque, .. } => {
                 let thought = std::mem::take(&mut self.thought);

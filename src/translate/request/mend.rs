@@ -7,17 +7,18 @@ use std::ops::Range;
 use bytes::Bytes;
 use memchr::memmem;
 
-use super::{report::Report, responses, seals};
+use super::{report::Report, responses, seals, thoughts};
 use crate::{
     Dialect, ErrorKind, LlmError, Wire,
     fields::{Object, each, is_list, text, word},
     raw_json::RawJson,
     translate::{
-        ids::{Target, fit_id, id_fits},
+        ids::{StandIns, Target, fit_id, id_fits},
+        maker::TargetAccount,
         rules::Feature,
         seals::AccountSeals,
     },
-    wire::foreign::{CALL, ENVELOPE, ENVELOPE_IN_BASE64, FOREIGN_CALL, SEALED_BY_RESPONSES, is_envelope_of_gemini},
+    wire::foreign::{CALL, ENVELOPE, ENVELOPE_IN_BASE64, FOREIGN_CALL, is_envelope_of_gemini},
 };
 
 /// Returns true if the body must be parsed for repairs, which is rare.
@@ -30,9 +31,19 @@ pub(crate) fn may_need_mending(wire: &Wire, target: Target, seals: Option<&Accou
     match target.dialect {
         // Another provider's call matters only if the request asks for thinking.
         Dialect::Anthropic => object.is_marked || (object.field("thinking").is_some() && has(CALL)),
-        Dialect::Gemini => object.is_marked || has(ENVELOPE_IN_BASE64),
+        Dialect::Gemini => {
+            object.is_marked
+                || has(ENVELOPE_IN_BASE64)
+                || target.stand_ins != StandIns::None && (has("\"functionCall\"") || has("\"function_call\""))
+        }
         Dialect::Responses => object.is_marked,
-        Dialect::OpenAi => object.is_marked || (target.short_ids && has("tool_call")),
+        Dialect::OpenAi => {
+            object.is_marked
+                || (target.short_ids && has("tool_call"))
+                || seals.is_some_and(AccountSeals::shares_thoughts)
+                    && (seals.is_some_and(AccountSeals::is_any) && thoughts::may_carry(body)
+                        || target.stand_ins != StandIns::None && has("\"tool_calls\""))
+        }
     }
 }
 
@@ -45,26 +56,43 @@ pub(crate) fn mend(wire: &Wire, target: Target, report: &mut Report) -> Result<O
     if !may_need_mending(wire, target, report.seals().map(AsRef::as_ref)) {
         return Ok(None);
     }
+    let read = |body| -> Result<RawJson<'_>, LlmError> {
+        serde_json::from_slice(body).map_err(|error| {
+            LlmError::new(ErrorKind::InvalidRequest, "the body is not a request of its dialect").with_source(error)
+        })
+    };
     let body = wire.body();
-    let top: RawJson<'_> = serde_json::from_slice(body).map_err(|error| {
-        LlmError::new(ErrorKind::InvalidRequest, "the body is not a request of its dialect").with_source(error)
-    })?;
-    Ok(apply(body, edits(top, body, target, report)?))
+    if target.dialect != Dialect::OpenAi {
+        return Ok(apply(body, edits(read(body)?, body, target, report)?));
+    }
+    // Whole turns first, and then the ids in them.
+    let mended = apply(body, thoughts::mend(read(body)?, body, target.stand_ins, report)?);
+    let body = mended.as_ref().unwrap_or(body);
+    Ok(apply(body, openai(read(body)?, body, target)?).or(mended))
 }
 
 fn edits(top: RawJson<'_>, body: &Bytes, target: Target, report: &mut Report) -> Result<Edits, LlmError> {
     match target.dialect {
         Dialect::Anthropic => anthropic(top, body, report),
-        Dialect::Gemini => gemini(top, body, report),
+        Dialect::Gemini => gemini(top, body, target.stand_ins, report),
         Dialect::Responses => responses::mend(top, body, report),
-        Dialect::OpenAi => openai(top, body, target, report),
+        Dialect::OpenAi => thoughts::none(top, body),
     }
 }
 
-/// Returns a body without all the thoughts that a provider sealed; `None` if it has none.
+/// Returns a body of Chat Completions with the stand-ins that it lacks; `None` if it has them all.
+pub(crate) fn with_stand_ins(body: &[u8], stand_ins: StandIns) -> Option<Vec<u8>> {
+    let body = Bytes::copy_from_slice(body);
+    let edits = thoughts::all(serde_json::from_slice(&body).ok()?, &body, stand_ins).ok()?;
+    apply(&body, edits).map(Into::into)
+}
+
+/// Returns a body without all the thoughts that a provider sealed; `None` if it has none. In Chat Completions all
+/// thoughts count as such.
 pub(crate) fn without_seals(body: &[u8], dialect: Dialect) -> Option<Vec<u8>> {
     let body = Bytes::copy_from_slice(body);
-    let mut report = Report::new(dialect, None).with_seals(Some(AccountSeals::of_stranger().into()));
+    let account = TargetAccount { seals: Some(AccountSeals::of_stranger().into()), ..TargetAccount::default() };
+    let mut report = Report::new(dialect, None).with_account(account);
     let edits = edits(serde_json::from_slice(&body).ok()?, &body, Target::new(dialect), &mut report).ok()?;
     apply(&body, edits).map(Into::into)
 }
@@ -130,8 +158,10 @@ fn is_foreign_thought(raw: RawJson<'_>, seals: Option<&AccountSeals>) -> Result<
     let block = Object::read(raw, &["type", "signature", "data"])?;
     let token = block.word("signature").or_else(|| block.word("data")).unwrap_or_default();
     let is_thought = matches!(block.word("type").as_deref(), Some("thinking" | "redacted_thinking"));
+    // Some servers of this dialect sign nothing.
+    let is_refused = || token.is_empty() && seals.is_some_and(AccountSeals::doubts);
     let is_anothers = || seals.is_some_and(|seals| seals.is_sealed_elsewhere(Dialect::Anthropic, &token));
-    Ok(is_thought && (token.starts_with(ENVELOPE) || is_anothers()))
+    Ok(is_thought && (token.starts_with(ENVELOPE) || is_refused() || is_anothers()))
 }
 
 /// Returns the turns of an Anthropic conversation without any thoughts. The provider's own are another model's, so they
@@ -234,8 +264,27 @@ fn foreign_signature<'a>(
     Ok(foreign.map(|raw| (raw, piece.flag("thought") == Some(true))))
 }
 
-/// Removes thoughts of other providers and accounts; their calls get the stand-in for a signature.
-fn gemini(top: RawJson<'_>, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
+/// Returns true if a part of Gemini's is a call.
+fn is_call(part: RawJson<'_>) -> Result<bool, LlmError> {
+    Ok(Object::read(part, &["functionCall", "function_call"])?.either(&["functionCall", "function_call"]).is_some())
+}
+
+/// Returns true if a part of Gemini's is a thought.
+fn is_thought(part: RawJson<'_>) -> Result<bool, LlmError> {
+    Ok(Object::read(part, &["thought"])?.flag("thought") == Some(true))
+}
+
+/// Returns the place for a signature in a call without one.
+fn unsigned_call(part: RawJson<'_>, body: &Bytes) -> Result<Option<usize>, LlmError> {
+    let names = &["thoughtSignature", "thought_signature"];
+    let is_signed = Object::read(part, names)?.either(names).is_some();
+    let at = place(part, body).start + 1;
+    Ok((!is_signed).then_some(at))
+}
+
+/// Removes thoughts of other providers and accounts; their calls get the stand-in for a signature. So do those without
+/// one, if the model requires it.
+fn gemini(top: RawJson<'_>, body: &Bytes, stand_ins: StandIns, report: &mut Report) -> Result<Edits, LlmError> {
     const NOTHING: &str = r#"{"text":"(no answer)"}"#;
     let mut edits = Vec::new();
     let Some(contents) = Object::read(top, &["contents"])?.get("contents") else { return Ok(edits) };
@@ -246,14 +295,29 @@ fn gemini(top: RawJson<'_>, body: &Bytes, report: &mut Report) -> Result<Edits, 
         report.check_stopped()?;
         let Some(parts) = Object::read(content, &["parts"])?.get("parts") else { return Ok(()) };
         let (mut calls, mut drops) = (Edits::new(), false);
+        let (mut is_anothers, mut has_thoughts) = (false, false);
+        // Only the first of parallel calls has a signature.
+        let mut unsigned = stand_ins != StandIns::None;
         each(parts, |raw| {
+            if unsigned && is_call(raw)? {
+                unsigned = false;
+                if let Some(at) = unsigned_call(raw, body)? {
+                    report.record(Feature::CallSignature);
+                    calls.push((at..at, format!("\"thoughtSignature\":{stand_in},")));
+                }
+            }
             match foreign(raw)? {
                 Some((_, true)) => drops = true,
-                Some((signature, false)) => calls.push((place(signature, body), stand_in.clone())),
-                None => {}
+                Some((signature, false)) => {
+                    is_anothers = true;
+                    calls.push((place(signature, body), stand_in.clone()));
+                }
+                None => has_thoughts |= is_thought(raw)?,
             }
             Ok(())
         })?;
+        // The thought before another account's call is that account's, though only the call is signed.
+        drops |= is_anothers && has_thoughts;
         if seals.is_some() && !calls.is_empty() {
             report.record(Feature::CallSignature);
         }
@@ -264,20 +328,18 @@ fn gemini(top: RawJson<'_>, body: &Bytes, report: &mut Report) -> Result<Edits, 
         report.record(Feature::Reasoning);
         let mut list = String::from("[");
         each(parts, |raw| {
-            let signature = match foreign(raw)? {
-                Some((_, true)) => return Ok(()),
-                other => other.map(|(signature, _)| place(signature, body)),
-            };
+            let goes = foreign(raw)?.map_or(is_anothers && is_thought(raw)?, |(_, is_thought)| is_thought);
+            if goes {
+                return Ok(());
+            }
             list.push_str(if list.len() > 1 { "," } else { "" });
             let part = place(raw, body);
-            match signature {
-                Some(signature) => list.extend([
-                    &raw.get()[..signature.start - part.start],
-                    &stand_in,
-                    &raw.get()[signature.end - part.start..],
-                ]),
-                None => list.push_str(raw.get()),
+            let mut kept = part.start;
+            for (at, text) in calls.iter().filter(|(at, _)| part.start <= at.start && at.end <= part.end) {
+                list.extend([&raw.get()[kept - part.start..at.start - part.start], text]);
+                kept = at.end;
             }
+            list.push_str(&raw.get()[kept - part.start..]);
             Ok(())
         })?;
         if list.len() == 1 {
@@ -290,35 +352,24 @@ fn gemini(top: RawJson<'_>, body: &Bytes, report: &mut Report) -> Result<Edits, 
     Ok(edits)
 }
 
-/// Returns true if a detail of reasoning was sealed by OpenAI's Responses.
-fn is_sealed_elsewhere(detail: RawJson<'_>) -> Result<bool, LlmError> {
-    Ok(Object::read(detail, &["format"])?.word("format").as_deref() == Some(SEALED_BY_RESPONSES))
-}
-
-/// Removes thoughts that only Responses can read. Replaces ids of calls that the server does not take, in the call and
-/// in its result.
-fn openai(top: RawJson<'_>, body: &Bytes, target: Target, report: &mut Report) -> Result<Edits, LlmError> {
-    let (mut edits, mut removed) = (Vec::new(), Vec::new());
-    let Some(messages) = Object::read(top, &["messages"])?.get("messages") else { return Ok(edits) };
+/// Replaces ids of calls that the server does not take, in the call and in its result.
+fn openai(top: RawJson<'_>, body: &Bytes, target: Target) -> Result<Edits, LlmError> {
+    let mut edits = Vec::new();
+    let Some(messages) = Object::read(top, &["messages"])?.get("messages").filter(|_| target.short_ids) else {
+        return Ok(edits);
+    };
     let mut fit = |raw: RawJson<'_>| {
-        if let Some(id) = text(raw)?.filter(|id| target.short_ids && !id_fits(id, target)) {
+        if let Some(id) = text(raw)?.filter(|id| !id_fits(id, target)) {
             edits.push((place(raw, body), format!("\"{}\"", fit_id(&id, target))));
         }
         Ok(())
     };
     each(messages, |message| {
-        let message = Object::read(message, &["tool_calls", "tool_call_id", "reasoning_details"])?;
-        if let Some(details) = message.get("reasoning_details")
-            && let Some(list) = without(details, is_sealed_elsewhere, "")?
-        {
-            report.record(Feature::Reasoning);
-            removed.push((place(details, body), list));
-        }
+        let message = Object::read(message, &["tool_calls", "tool_call_id"])?;
         if let Some(calls) = message.get("tool_calls") {
             each(calls, |call| Object::read(call, &["id"])?.get("id").map_or(Ok(()), &mut fit))?;
         }
         message.get("tool_call_id").map_or(Ok(()), &mut fit)
     })?;
-    edits.append(&mut removed);
     Ok(edits)
 }

@@ -14,11 +14,13 @@ mod schema;
 mod seals;
 mod settle;
 mod survey;
+mod thoughts;
 
 pub(crate) use self::{
     fit::fit,
-    mend::{may_need_mending, mend, without_seals, without_thoughts},
+    mend::{may_need_mending, mend, with_stand_ins, without_seals, without_thoughts},
     names::Names,
     report::{Extras, Report},
     settle::{Reasoning, Settings, Situation, settle},
+    thoughts::stand_in,
 };

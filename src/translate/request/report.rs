@@ -8,6 +8,7 @@ use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{ExtraOf, Json, Part},
     translate::{
+        maker::{Maker, TargetAccount},
         rules::{Fate, Feature},
         seals::AccountSeals,
     },
@@ -35,8 +36,7 @@ pub(crate) struct Report {
     more: Vec<(Feature, u64)>,
     /// The flag that the caller may have left.
     stop: Stop,
-    /// The seals of the target's account, if it is one of several.
-    seals: Option<Arc<AccountSeals>>,
+    account: TargetAccount,
     /// Fields that the neutral form lacks and the target has, in the target's spelling.
     extras: Extras,
     /// The feature of each carried field.
@@ -56,7 +56,7 @@ impl Report {
             named: 0,
             more: Vec::new(),
             stop: Stop::default(),
-            seals: None,
+            account: TargetAccount::default(),
             extras: Extras::new(),
             carried: Vec::new(),
         }
@@ -68,15 +68,20 @@ impl Report {
         self
     }
 
-    /// Sets the seals of the target's account.
-    pub(crate) fn with_seals(mut self, seals: Option<Arc<AccountSeals>>) -> Self {
-        self.seals = seals;
+    /// Sets the target's account.
+    pub(crate) fn with_account(mut self, account: TargetAccount) -> Self {
+        self.account = account;
         self
+    }
+
+    /// Returns the target's account as the maker of thoughts.
+    pub(crate) fn maker(&self) -> Maker {
+        self.account.maker
     }
 
     /// Returns the seals of the target's account, if it is one of several.
     pub(crate) fn seals(&self) -> Option<&Arc<AccountSeals>> {
-        self.seals.as_ref()
+        self.account.seals.as_ref()
     }
 
     pub(crate) fn stop(&self) -> &Stop {

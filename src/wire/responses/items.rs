@@ -13,7 +13,7 @@ use crate::{
     raw_json::RawJson,
     wire::{
         Meter,
-        foreign::{ENVELOPE, unseal},
+        foreign::{ENVELOPE, Unsealed, unseal},
         provider_data::{self, RawObject},
     },
 };
@@ -54,6 +54,8 @@ pub(super) struct Conversation<'a, 'm> {
     /// True once an item came that is not the system's.
     begun: bool,
     last: Turn,
+    /// The signature of the next call.
+    of_call: Option<Opaque>,
 }
 
 impl<'a, 'm> Conversation<'a, 'm> {
@@ -63,7 +65,7 @@ impl<'a, 'm> Conversation<'a, 'm> {
         names: &'a ToolNames,
         leading: &'a mut SystemPrefix,
     ) -> Self {
-        Self { chat, meter, names, leading, begun: false, last: Turn::Closed }
+        Self { chat, meter, names, leading, begun: false, last: Turn::Closed, of_call: None }
     }
 
     pub(super) fn item(&mut self, item: RawJson<'_>) -> Result<(), LlmError> {
@@ -82,10 +84,13 @@ impl<'a, 'm> Conversation<'a, 'm> {
         }
         self.begun = true;
         match kind.as_deref() {
-            Some("reasoning") => {
-                let (reasoning, rest) = reasoning(item, &fields, self.meter)?;
-                self.model(Part::Reasoning(reasoning), rest)
-            }
+            Some("reasoning") => match reasoning(item, &fields, self.meter)? {
+                Thought::Own(reasoning, rest) => self.model(Part::Reasoning(reasoning), rest),
+                Thought::OfCall(opaque) => {
+                    self.of_call = Some(opaque);
+                    Ok(())
+                }
+            },
             Some("function_call") => {
                 let arguments = arguments(&fields)?;
                 self.call(item, &fields, arguments, &["type", "call_id", "arguments"])
@@ -130,6 +135,7 @@ impl<'a, 'm> Conversation<'a, 'm> {
             return Ok(());
         }
         self.begun = true;
+        self.of_call = None;
         let rest = provider_data::rest(item, known)?;
         if role != Role::Assistant {
             let content = content::of_message(fields, role, rest, self.meter)?;
@@ -179,12 +185,14 @@ impl<'a, 'm> Conversation<'a, 'm> {
                 neutral
             }
         };
-        let call = ToolCall::new(fields.text("call_id")?.unwrap_or_default(), name, arguments);
+        let mut call = ToolCall::new(fields.text("call_id")?.unwrap_or_default(), name, arguments);
+        call.opaque = self.of_call.take();
         self.model(Part::ToolCall(call), rest)
     }
 
     /// Adds a tool's output; consecutive ones are one turn.
     fn output(&mut self, item: RawJson<'_>, fields: &Object<'_>, known: &[&str]) -> Result<(), LlmError> {
+        self.of_call = None;
         self.meter.parts(1)?;
         let output = fields.get("output").filter(|output| !is_null(output));
         let output = output.ok_or_else(|| bad("input.output", "a text or a list"))?;
@@ -238,24 +246,31 @@ fn free_text(fields: &Object<'_>) -> Result<String, LlmError> {
     Ok(arguments.finish()?.map_or_else(String::new, |arguments| arguments.as_str().to_owned()))
 }
 
-/// Decodes a thought, and returns the fields of its item that the neutral form lacks.
-fn reasoning(
-    item: RawJson<'_>,
-    fields: &Object<'_>,
-    meter: &mut Meter<'_>,
-) -> Result<(Reasoning, Option<Json>), LlmError> {
+/// A reasoning item that was read.
+enum Thought {
+    /// A thought, and the fields of its item that the neutral form lacks.
+    Own(Reasoning, Option<Json>),
+    /// The signature of the call behind it.
+    OfCall(Opaque),
+}
+
+fn reasoning(item: RawJson<'_>, fields: &Object<'_>, meter: &mut Meter<'_>) -> Result<Thought, LlmError> {
     meter.parts(1)?;
     let summary = texts(fields.get("summary"), "summary_text", meter)?;
     let content = texts(fields.get("content"), "reasoning_text", meter)?;
     let encrypted = fields.text("encrypted_content")?.filter(|encrypted| !encrypted.is_empty());
     let is_foreign = encrypted.as_ref().is_some_and(|encrypted| encrypted.starts_with(ENVELOPE));
     let id = fields.text("id")?.unwrap_or_default();
-    let opaque = encrypted.and_then(|encrypted| {
-        if is_foreign {
-            return unseal(encrypted, Dialect::Responses, true);
+    let opaque = match encrypted {
+        Some(encrypted) if is_foreign => match unseal(encrypted, Dialect::Responses, true) {
+            Some(Unsealed { opaque, of_call: true }) => return Ok(Thought::OfCall(opaque)),
+            unsealed => unsealed.map(|unsealed| unsealed.opaque),
+        },
+        Some(encrypted) => {
+            Some(Opaque { dialect: Dialect::Responses, token: sealed::join(&id, &encrypted), redacted: true })
         }
-        Some(Opaque { dialect: Dialect::Responses, token: sealed::join(&id, &encrypted), redacted: true })
-    });
+        None => None,
+    };
     // The token has the id of the item that was sealed.
     let is_sealed = opaque.as_ref().is_some_and(|opaque: &Opaque| opaque.dialect == Dialect::Responses);
     let mut known = vec!["type", "encrypted_content"];
@@ -266,7 +281,7 @@ fn reasoning(
         known.extend(["summary", "content"]);
     }
     let text = summary.filter(|summary| !summary.text.is_empty()).or(content).map(|texts| texts.text);
-    Ok((Reasoning { text: text.unwrap_or_default(), opaque }, provider_data::rest(item, &known)?))
+    Ok(Thought::Own(Reasoning { text: text.unwrap_or_default(), opaque }, provider_data::rest(item, &known)?))
 }
 
 /// The texts of a thought.

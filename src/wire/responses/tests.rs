@@ -189,9 +189,9 @@ fn a_thought_keeps_its_seal_and_its_paragraphs() {
             Some(json!({"summary": [], "content": raw})),
         ),
         (
-            json!({"type": "reasoning", "id": "rs_2", "summary": summary(&["a"]), "encrypted_content": "steadfast.anthropic.signed.sig"}),
+            json!({"type": "reasoning", "id": "rs_2", "summary": summary(&["a"]), "encrypted_content": crate::wire::foreign::seal(Some(&claude), Dialect::Responses)}),
             "a",
-            Some(claude),
+            Some(claude.clone()),
             Some(json!({"id": "rs_2"})),
         ),
     ] {

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use steadfast::{
     Dialect::{self, Anthropic as A, Gemini as G, OpenAi as O, Responses as R},
     ErrorKind,
+    chat::{Message, Opaque, Part, Reasoning, Role},
+    translate::encode_message,
 };
 use steadfast_simulator::check;
 
@@ -380,14 +382,25 @@ async fn a_choice_among_some_tools_sends_those_alone() {
     assert!(!arrives(A, &body).await.1.iter().any(|note| note.starts_with("allowed_tools")));
 }
 
+/// Returns a provider's signature as the caller of another dialect gets it.
+fn enveloped(dialect: Dialect, token: &str) -> String {
+    let opaque = Opaque { dialect, token: token.to_owned(), redacted: dialect == R };
+    let thought = Part::Reasoning(Reasoning { text: "hm".to_owned(), opaque: Some(opaque) });
+    let to = if dialect == A { R } else { A };
+    let body = encode_message(&Message::new(Role::Assistant, vec![thought]), to).body;
+    let body: Value = serde_json::from_slice(&body).expect("JSON");
+    let sealed = if to == R { &body["output"][0]["encrypted_content"] } else { &body["content"][0]["signature"] };
+    sealed.as_str().expect("a text").to_owned()
+}
+
 /// Google's recorded and OpenAI's documented refusals of each other's thoughts are met by nothing of them.
 #[tokio::test(start_paused = true)]
 async fn another_providers_thoughts_are_taken_out_of_the_bytes_and_nothing_else_is_touched() {
     let thought = |id: &str, content: &str| {
         format!(r#"{{"type":"reasoning","id":"{id}","summary":[],"encrypted_content":"{content}"}}"#)
     };
-    let (own, foreign) = (thought("rs_1", "gAAA"), thought("rs_2", "steadfast.anthropic.signed.EqYG"));
-    let enveloped = thought("rs_9", "steadfast.responses.redacted.rs_1:gAAA");
+    let (own, foreign) = (thought("rs_1", "gAAA"), thought("rs_2", &enveloped(A, "EqYG")));
+    let enveloped = thought("rs_9", &enveloped(R, "rs_1:gAAA"));
     let unsigned = thought("rs_3", "steadfast.none.unsigned.");
     let message = |text: &str| format!(r#"{{"role":"user", "content" : "{text}"}}"#);
     // A text that begins like a mark is nobody's thought.

@@ -30,10 +30,10 @@ pub(in crate::providers::http) fn prepare<P: Protocol>(
     stop: Stop,
 ) -> Result<(Request<RequestBody>, TranslationNotes), LlmError> {
     let (coder, dialect) = (&settings.coder, settings.coder.protocol.dialect());
-    let (model, seals) = (origin.model.as_deref(), origin.seals.clone());
+    let (model, account) = (origin.model.as_deref(), origin.account.clone());
     let callers = request.wire().filter(|wire| wire.dialect() == dialect).map(Wire::header_map);
     let (rules, betas) = door.rules(dialect, callers, &coder.headers);
-    let encoded = coder.encode_for(Some(&rules), request, model, seals, stream, stop)?;
+    let encoded = coder.encode_for(Some(&rules), request, model, account, stream, stop)?;
     let Encoded { mut headers, mut body, path, mut translation } = encoded;
     match betas {
         Some(kept) => {

@@ -17,7 +17,11 @@ use crate::{
         request::Report,
         rules::Feature,
     },
-    wire::{foreign::seal, provider_data, responses::sealed},
+    wire::{
+        foreign::{seal, seal_call, seal_own},
+        provider_data,
+        responses::sealed,
+    },
 };
 
 /// The status of an item, and of a response.
@@ -172,6 +176,11 @@ impl Thought {
         thought
     }
 
+    /// Creates the thought that bears the signature of the call behind it: a call has no place for one.
+    pub(super) fn of_call(opaque: &Opaque, ids: &mut Ids) -> Self {
+        Self { id: ids.item(None, "rs"), text: String::new(), sealed: seal_call(opaque) }
+    }
+
     /// Sets the signature. The item's id is part of what OpenAI seals, so that content of another id is in an envelope,
     /// as that of other providers.
     pub(super) fn sign(&mut self, opaque: Option<&Opaque>) {
@@ -179,7 +188,7 @@ impl Thought {
         self.sealed = match opaque {
             Some(own) if own.dialect == Dialect::Responses => match sealed::split(&token) {
                 (id, encrypted) if id.is_empty() || id == self.id => encrypted.to_owned(),
-                _ => format!("{ENVELOPE_OF_OWN}{token}"),
+                _ => seal_own(own),
             },
             _ => token.into_owned(),
         };
@@ -199,9 +208,6 @@ impl Thought {
         json!({"type": "summary_text", "text": self.text})
     }
 }
-
-/// The begin of an envelope around OpenAI's own sealed content.
-const ENVELOPE_OF_OWN: &str = "steadfast.responses.redacted.";
 
 /// A call of a function, or of a tool that takes free text.
 #[derive(Debug)]

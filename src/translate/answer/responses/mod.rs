@@ -20,7 +20,7 @@ use super::{left_out, new_id};
 use crate::{
     Dialect,
     chat::{Message, Part},
-    translate::{request::Report, rules::Feature},
+    translate::request::Report,
     wire::provider_data::beside,
 };
 
@@ -103,9 +103,7 @@ fn items(message: &Message, echo: &RequestEcho, report: &mut Report) -> Vec<Item
                 items.push(Item::Thought(item));
             }
             Part::ToolCall(made) => {
-                if made.opaque.is_some() {
-                    report.record(Feature::CallSignature);
-                }
+                items.extend(made.opaque.as_ref().map(|opaque| Item::Thought(Thought::of_call(opaque, &mut ids))));
                 let custom = extra.is_some_and(item::is_custom);
                 let mut call = Call::new(&made.id, &made.name, custom, echo, &mut ids);
                 call.read(&made.arguments);

@@ -104,8 +104,11 @@ impl Stream {
                 }
             }
             StreamEvent::ToolCall { index, id, name, opaque } => {
-                if opaque.is_some() {
-                    report.record(Feature::CallSignature);
+                if let Some(opaque) = opaque {
+                    self.make_room(report, to);
+                    let thought = Thought::of_call(opaque, &mut self.ids);
+                    let place = self.add(&thought.value(false), to);
+                    self.done(place, &thought.value(true), to);
                 }
                 self.call(*index, id, name, report, to);
             }

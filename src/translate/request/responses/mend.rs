@@ -83,7 +83,8 @@ impl Repair {
             return Ok(if is_anothers { Self::Removed } else { Self::None });
         }
         let is_anothers = |opaque: &Opaque| seals.is_some_and(|seals| seals.is_anothers(opaque));
-        let own = unseal(token.into_owned(), Dialect::Responses, true);
+        let unsealed = unseal(token.into_owned(), Dialect::Responses, true);
+        let own = unsealed.filter(|unsealed| !unsealed.of_call).map(|unsealed| unsealed.opaque);
         Ok(match own.filter(|opaque| opaque.dialect == Dialect::Responses && !is_anothers(opaque)) {
             Some(own) => Self::Rewritten(rewritten(item, &fields, &own.token)),
             None => Self::Removed,

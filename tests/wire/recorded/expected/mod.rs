@@ -10,7 +10,7 @@ mod responses;
 use serde_json::Value;
 use steadfast::{
     Dialect, ErrorKind,
-    chat::{ExtraOf, FinishReason, Message, Part},
+    chat::{ExtraOf, FinishReason, Message, Opaque, Part},
 };
 
 pub(crate) use self::errors::wait;
@@ -72,6 +72,17 @@ pub(crate) enum Expected {
     },
 }
 
+/// Returns what a provider signed. A server of Chat Completions signs nothing itself: its token has the thought's own
+/// fields, and signatures of others may be among them.
+fn signatures(opaque: Option<&Opaque>) -> Vec<String> {
+    let Some(opaque) = opaque else { return Vec::new() };
+    if opaque.dialect != Dialect::OpenAi {
+        return vec![opaque.token.clone()];
+    }
+    let fields: Value = serde_json::from_str(opaque.token.split_once(':').expect("digits").1).expect("JSON");
+    fields["reasoning_details"].as_array().into_iter().flatten().flat_map(openai::marks).collect()
+}
+
 impl Said {
     /// Returns the content that the crate read, for comparison with `self`.
     pub(crate) fn of(message: &Message) -> Self {
@@ -82,10 +93,10 @@ impl Said {
                 Part::Refusal(text) => said.refusal.push_str(text),
                 Part::Reasoning(reasoning) => {
                     said.thought.push_str(&reasoning.text);
-                    said.marks.extend(reasoning.opaque.as_ref().map(|opaque| opaque.token.clone()));
+                    said.marks.extend(signatures(reasoning.opaque.as_ref()));
                 }
                 Part::ToolCall(call) => {
-                    said.marks.extend(call.opaque.as_ref().map(|opaque| opaque.token.clone()));
+                    said.marks.extend(signatures(call.opaque.as_ref()));
                     said.calls.push(Call::new(Some(&call.id), &call.name, &call.arguments));
                 }
                 Part::Image(image) => {

@@ -61,11 +61,11 @@ fn a_sealed_thought_keeps_its_summary_and_comes_back() {
     let thought = &body(Dialect::Anthropic)["content"][0];
     assert_eq!((&thought["type"], &thought["thinking"]), (&json!("thinking"), &json!("a summary")));
     let token = thought["signature"].as_str().unwrap().to_owned();
-    assert_eq!(unseal(token, Dialect::Anthropic, false), sealed);
+    assert_eq!(unseal(token, Dialect::Anthropic, false).map(|unsealed| unsealed.opaque), sealed);
     let thought = &body(Dialect::Gemini)["candidates"][0]["content"]["parts"][0];
     assert_eq!(thought["text"], "a summary");
     let token = thought["thoughtSignature"].as_str().unwrap().to_owned();
-    assert_eq!(unseal(token, Dialect::Gemini, false), sealed);
+    assert_eq!(unseal(token, Dialect::Gemini, false).map(|unsealed| unsealed.opaque), sealed);
     let turn = &body(Dialect::OpenAi)["choices"][0]["message"];
     assert_eq!(turn["reasoning_content"], "a summary");
     assert_eq!(turn["reasoning_details"][0]["text"], "a summary");
@@ -75,7 +75,10 @@ fn a_sealed_thought_keeps_its_summary_and_comes_back() {
         let stream = stream(&mut encoder, &[Frame::events_of(events()), Frame::event(StreamEvent::End)]);
         // Gemini's signatures are bytes in base64.
         let token = match dialect {
-            Dialect::Gemini => base64::encode(b"steadfast.responses.redacted.rs_1:AAA"),
+            Dialect::Gemini => {
+                let own = opaque(Dialect::Responses, "rs_1:AAA", true);
+                crate::wire::foreign::seal(Some(&own), Dialect::Gemini).into_owned()
+            }
             _ => "rs_1:AAA".to_owned(),
         };
         assert!(stream.contains("a summary") && stream.contains(&token), "{dialect}: {stream}");

@@ -56,7 +56,8 @@ fn an_answer_streams_in_the_order_of_openais_own() {
     for item in output.as_array_mut().unwrap() {
         assert!(item.as_object_mut().unwrap().remove("id").is_some());
     }
-    let sealed = "steadfast.anthropic.signed.sig";
+    let claude = opaque(Dialect::Anthropic, "sig", false);
+    let sealed = crate::wire::foreign::seal(Some(&claude), Dialect::Responses);
     assert_eq!(
         output,
         json!([
@@ -160,7 +161,8 @@ fn a_sealed_thought_of_openais_own_keeps_its_id_or_goes_into_an_envelope() {
     let thought = StreamEvent::Reasoning { index: 0, text: "hm".into() };
     let (_, last) = read([thought, signature(), StreamEvent::End]);
     let content = last["output"][0]["encrypted_content"].as_str().unwrap().to_owned();
-    assert_eq!(crate::wire::foreign::unseal(content, Dialect::Responses, true), Some(sealed));
+    let unsealed = crate::wire::foreign::unseal(content, Dialect::Responses, true);
+    assert_eq!(unsealed.map(|unsealed| unsealed.opaque), Some(sealed));
 }
 
 #[test]
