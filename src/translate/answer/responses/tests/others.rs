@@ -7,7 +7,6 @@ use crate::{
     Dialect, Frame, StreamEvent,
     body::Accumulator,
     chat::{Extra, ExtraOf, Message, Part},
-    internal::base64,
     translate::{StreamEncoder, encode_message},
     wire::foreign::unseal,
 };
