@@ -115,14 +115,13 @@ pub(crate) fn answer<'a>(
         return immediate(deny_at_door(gateway, &denied, Some(key), dialect));
     }
     let mut entry = gateway.records.begin(dialect);
-    entry.set_own_time(options.timeout);
     if gateway.in_process {
         entry.set_embedded();
     }
     if let Some(key) = &key {
         entry.set_key(&key.name);
     }
-    note_options(gateway, &entry, &mut options);
+    note_options(gateway, &mut entry, &mut options);
     let (gateway, record) = (gateway.clone(), entry.record());
     let answering = async move {
         let settings = gateway.lifecycle.current.load_full();
@@ -305,8 +304,9 @@ pub(super) fn admit(key: &Key, options: &mut RequestOptions) -> Result<(), Denia
     Ok(())
 }
 
-/// Notes the options that have no effect.
-pub(super) fn note_options(gateway: &GatewayState, entry: &Entry, options: &mut RequestOptions) {
+/// Notes the options that have no effect, and the time that the caller gives: when it is over, that is nobody's failure.
+pub(super) fn note_options(gateway: &GatewayState, entry: &mut Entry, options: &mut RequestOptions) {
+    entry.set_own_time(options.timeout);
     entry.note(take(&mut options.notes));
     if let Some(note) = options.feature.as_deref().and_then(|feature| gateway.catalog.note_of_feature(feature)) {
         entry.note(vec![note.into()]);

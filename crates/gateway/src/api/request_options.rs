@@ -37,12 +37,8 @@ impl RequestOptions {
         if !headers.keys().any(|name| sets_option(name.as_str())) {
             return Self::default();
         }
-        let timeout = milliseconds(headers, TIMEOUTS_MS).or_else(|| seconds(headers, TIMEOUTS_S));
         let mut notes = Vec::new();
-        if timeout.is_none() {
-            notes.extend(senseless(headers, TIMEOUTS_MS, "no number of milliseconds"));
-            notes.extend(senseless(headers, TIMEOUTS_S, "no number of seconds"));
-        }
+        let timeout = own_time(headers, &mut notes);
         for name in [NO_FALLBACK, EXPLAIN] {
             let said = headers.get(name).is_some_and(|word| !word.as_bytes().trim_ascii().is_empty());
             let senseless = said && first(headers, &[name]).and_then(yes_or_no).is_none();
@@ -266,22 +262,32 @@ fn yes_or_no(word: &str) -> Option<bool> {
     }
 }
 
-/// Returns the note of the first of these headers that is there, if it is not understood.
-fn senseless(headers: &HeaderMap, names: &[&'static str], problem: &str) -> Option<Cow<'static, str>> {
-    names.iter().find(|name| headers.contains_key(**name)).map(|name| ignored(name, problem))
-}
-
 /// Returns the note of a header that is ignored. The value is the caller's, and no answer repeats it.
 fn ignored(name: &str, problem: &str) -> Cow<'static, str> {
     format!("{name}: {problem}, so it is ignored").into()
 }
 
-fn milliseconds(headers: &HeaderMap, names: &[&str]) -> Option<Duration> {
-    first(headers, names)?.parse().ok().map(Duration::from_millis)
+/// Returns the time that the caller gives its request: of the headers that say one, the first. Those that say nothing
+/// are noted, whatever the others say.
+fn own_time(headers: &HeaderMap, notes: &mut Vec<Cow<'static, str>>) -> Option<Duration> {
+    let all = TIMEOUTS_MS.iter().map(|name| (*name, milliseconds as fn(&str) -> _, "no number of milliseconds"));
+    let all = all.chain(TIMEOUTS_S.iter().map(|name| (*name, seconds as fn(&str) -> _, "no number of seconds")));
+    let mut times = all.filter_map(|(name, read, problem)| {
+        let time = headers.get(name)?.to_str().ok().and_then(|value| read(value.trim()));
+        notes.extend(time.is_none().then(|| ignored(name, problem)));
+        time
+    });
+    let first = times.next();
+    times.for_each(drop);
+    first
 }
 
-fn seconds(headers: &HeaderMap, names: &[&str]) -> Option<Duration> {
-    Duration::try_from_secs_f64(first(headers, names)?.parse().ok()?).ok()
+fn milliseconds(value: &str) -> Option<Duration> {
+    value.parse().ok().map(Duration::from_millis)
+}
+
+fn seconds(value: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(value.parse().ok()?).ok()
 }
 
 /// Returns the caller's headers that a provider of its dialect gets unchanged: the API's own, and none that belong to
@@ -618,6 +624,25 @@ mod tests {
             let request = options.apply(LlmRequest::prompt("hello")).unwrap();
             let left = request.context().time_left(Instant::now()).unwrap();
             assert_eq!(left, Duration::from_secs_f64(seconds), "{name}");
+        }
+    }
+
+    #[test]
+    fn of_several_times_the_first_that_is_one_counts_and_the_others_are_noted() {
+        let names: Vec<&str> = [TIMEOUTS_MS, TIMEOUTS_S].concat();
+        for wrong in ["soon", "", "-1", "NaN", "1e400"] {
+            for (place, right) in names.iter().enumerate() {
+                let mut sent = HeaderMap::new();
+                for (other, name) in names.iter().enumerate() {
+                    let value = if other < place { wrong } else { "3" };
+                    sent.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+                }
+                let options = RequestOptions::from_headers(&sent);
+                let time = if TIMEOUTS_MS.contains(right) { Duration::from_millis(3) } else { Duration::from_secs(3) };
+                assert_eq!(options.timeout, Some(time), "{right} behind {wrong:?}");
+                let noted: Vec<_> = options.notes.iter().map(|note| note.split(':').next().unwrap()).collect();
+                assert_eq!(noted, names[..place], "{wrong:?}");
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower::service_fn;
 
-use super::harness::*;
+use super::{harness::*, logs::Log};
 use crate::{
     Gateway,
     api::{Catalog, GatewayState},
@@ -263,5 +263,54 @@ async fn a_request_for_objects_ends_at_its_deadline_too() {
                 assert!((limit..=limit + 1).contains(&took.as_secs()), "{took:?}: {what}");
             }
         }
+    }
+}
+
+/// A caller's own time, under each of its names, on each kind of path: it ends there, and that is nobody's failure.
+#[tokio::test(start_paused = true)]
+async fn a_callers_own_time_is_told_as_its_own_on_every_path_under_each_name() {
+    let names = [
+        ("x-steadfast-deadline-ms", "3000"),
+        ("x-steadfast-timeout-ms", "3000"),
+        ("x-portkey-request-timeout", "3000"),
+        ("cf-aig-request-timeout", "3000"),
+        ("x-litellm-timeout", "3"),
+        ("x-server-timeout", "3"),
+    ];
+    let log = Log::default();
+    let writer = log.clone();
+    let _here = log_to(tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish());
+    let provider = trickling_server(true).await;
+    let mut calls: Vec<(&str, &str, Value)> = PATHS.map(|path| ("POST", path, hello(false))).to_vec();
+    calls.push(("POST", "/v1/embeddings", json!({"model": "e", "input": "hello"})));
+    calls.extend([("GET", "/v1/files", Value::Null), ("POST", "/v1/assistants", json!({"model": "m"}))]);
+    for (place, header) in names.into_iter().enumerate() {
+        let tier = |name: &str| format!("{{ name: {name}, provider: openai, model: {name}, base_url: '{provider}' }}");
+        let lane = tier("e").replace(" }", ", space: e/3 }");
+        let config = format!("tiers: [{}]\nlane: {{ tiers: [{lane}] }}\ntimeout: 10s", tier("m"));
+        let environment: Environment = [("OPENAI_API_KEY", "a-key")].into_iter().collect();
+        let config = Config::from_str(&config, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
+        let stack = Stack::builder().environment(environment).build(config).unwrap();
+        let state = GatewayState::new(stack.service(), Catalog::Stack(stack.handle()), None, Settings::default());
+        let state = std::sync::Arc::new(state);
+        for (number, (method, path, body)) in calls.iter().enumerate() {
+            let what = format!("{} {path}", header.0);
+            let to = || Gateway::over(state.clone());
+            let (address, body) = (addressed(path, body), spelled(path, body));
+            let begun = Instant::now();
+            let answer = through(to(), method, &address, &typed(&address, &[header]), body.to_string()).await;
+            assert_eq!((answer.status, begun.elapsed().as_secs()), (504, 3), "{what}: {}", answer.body);
+            let id = answer.header("x-steadfast-request-id").unwrap_or_else(|| panic!("{what}: no id")).to_owned();
+            let record = through(to(), "GET", &format!("/requests/{id}"), &[], String::new()).await.json();
+            let told = (&record["failure"], &record["refusal"]["reason"], &record["refusal"]["scope"]);
+            assert_eq!(told, (&json!("deadline"), &json!("deadline"), &json!("caller")), "{what}: {record}");
+            let series = format!("steadfast_refusals_total{{reason=\"deadline\",scope=\"caller\"}} {}", number + 1);
+            assert!(state.counters().lines().any(|line| line == series), "{what}: {}", state.counters());
+        }
+        let said = log.said();
+        assert!(!said.contains("request failed"), "{said}");
+        let lines = said.lines().filter(|line| line.contains("reason=\"deadline\" scope=\"caller\""));
+        // Seven requests of three seconds each.
+        assert_eq!(lines.count(), (place + 1) * 2, "one in ten seconds: {said}");
     }
 }

@@ -64,11 +64,10 @@ pub(crate) fn answer<'a>(
     }
     let mut entry = gateway.records.begin(dialect);
     entry.set_call(call.kind.name());
-    entry.set_own_time(options.timeout);
     if let Some(key) = &key {
         entry.set_key(&key.name);
     }
-    note_options(gateway, &entry, &mut options);
+    note_options(gateway, &mut entry, &mut options);
     let (gateway, record, is_coheres) = (gateway.clone(), entry.record(), call.is_coheres());
     let answering = async move {
         let settings = gateway.lifecycle.current.load_full();

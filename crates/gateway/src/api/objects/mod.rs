@@ -108,7 +108,7 @@ pub(crate) fn answer<'a>(
     if let Some(key) = &key {
         entry.set_key(&key.name);
     }
-    note_options(gateway, &entry, &mut options);
+    note_options(gateway, &mut entry, &mut options);
     let (feature, explain) = (options.feature.take(), options.explain);
     entry.set_request(None, feature.clone(), false);
     let (gateway, record) = (gateway.clone(), entry.record());
@@ -345,7 +345,7 @@ impl Exchange<'_> {
     /// the answer goes on piece by piece.
     fn until(&self, sent: &Sent, own: Option<Duration>, feature: Option<&str>) -> Option<Instant> {
         if self.call.is_content || matches!(sent, Sent::Upload(..)) {
-            return own.map(|own| Instant::now() + own);
+            return own.and_then(|own| Instant::now().checked_add(own));
         }
         let config = self.stack.config();
         let feature = feature.and_then(|feature| config.features.get(feature)).or(config.default_feature.as_ref());
