@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::harness::*;
+use super::{harness::*, logs::Log};
 use crate::limits::Settings;
 
 const SOON: Duration = Duration::from_millis(150);
@@ -246,9 +246,20 @@ async fn who_comes_when_the_house_is_full_is_told_at_once() {
     first.send(&request("GET", "/readyz", &[], b"")).await;
     assert_eq!(first.answer().await.status, 200);
     let _second = server.connect().await;
-    let third = server.connect().await.rest().await;
-    assert!(third.starts_with("HTTP/1.1 503") && third.contains("overloaded_error"), "{third}");
-    drop(first);
+    let log = Log::default();
+    let writer = log.clone();
+    let here = log_to(tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish());
+    for refused in 1..=3 {
+        let third = server.connect().await.rest().await;
+        assert!(third.starts_with("HTTP/1.1 503") && third.contains("overloaded_error"), "{third}");
+        let series = format!("steadfast_refusals_total{{reason=\"connections\",scope=\"gateway\"}} {refused}");
+        assert!(server.gateway.counters().lines().any(|line| line == series), "{series}");
+    }
+    let said = log.said();
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("event=\"request_refused\"")).collect();
+    assert_eq!(lines.len(), 1, "one in ten seconds: {said}");
+    assert!(lines[0].contains("reason=\"connections\" scope=\"gateway\" limit=\"gateway.connections, "), "{said}");
+    drop((first, here));
     timeout(Duration::from_secs(5), async {
         while server.connect().await.until_or_closed(&request("GET", "/readyz", &[], b"")).await.is_none() {}
     })
