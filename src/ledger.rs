@@ -54,6 +54,8 @@ pub struct CallersDeadline(pub Instant);
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     record: Vec<Attempt>,
+    /// The chain of the first step that has named its own.
+    chain: Option<Arc<str>>,
 }
 
 impl Ledger {
@@ -61,6 +63,9 @@ impl Ledger {
     /// from `begun` to `now`. [`Self::next`] sets the decision that follows.
     pub(crate) fn failed(&mut self, error: &mut LlmError, begun: Instant, now: Instant) {
         error.note(begun, || now);
+        if self.chain.is_none() {
+            self.chain = error.chain().cloned();
+        }
         if self.record.is_empty() {
             self.record = error.take_attempts();
         } else {
@@ -98,7 +103,7 @@ impl Ledger {
 
     /// Creates a ledger that continues a record.
     pub(crate) fn of(record: &[Attempt]) -> Self {
-        Self { record: record.to_vec() }
+        Self { record: record.to_vec(), chain: None }
     }
 
     /// Adds a step that is no failure of the call: skipped, cancelled, or reported by an answer.
@@ -148,12 +153,18 @@ impl Ledger {
     /// Moves the record into the error that goes up.
     pub(crate) fn give_up(self, error: &mut LlmError) {
         error.set_attempts(self.record);
+        if let Some(chain) = &self.chain {
+            error.set_chain(chain);
+        }
     }
 
     /// Moves the record into the response that goes up.
     pub(crate) fn answered(self, response: &mut LlmResponse) {
         if !self.record.is_empty() {
             response.prepend_attempts(self.record);
+        }
+        if let Some(chain) = &self.chain {
+            response.set_chain(chain);
         }
     }
 }

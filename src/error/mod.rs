@@ -155,6 +155,8 @@ struct Inner {
     page: bool,
     #[cfg_attr(not(feature = "cache"), allow(dead_code, reason = "it is for a cache further out"))]
     accepts: Option<u8>,
+    /// The chain that the request took, if the tier that it asked first does not tell.
+    chain: Option<Arc<str>>,
     evidence: Option<Arc<dyn Evidence>>,
     possible_repeat: bool,
     callers_own: bool,
@@ -397,6 +399,16 @@ impl LlmError {
     /// Returns true if no API wrote the answer: it is a page of a proxy or a firewall, or empty.
     pub fn is_page(&self) -> bool {
         self.0.page
+    }
+
+    /// Sets the chain that the request took.
+    pub(crate) fn set_chain(&mut self, chain: &Arc<str>) {
+        self.0.chain = Some(chain.clone());
+    }
+
+    /// The chain that the request took, if the tier that it asked first does not tell.
+    pub(crate) fn chain(&self) -> Option<&Arc<str>> {
+        self.0.chain.as_ref()
     }
 
     /// Sets the worst level that the request's feature accepts: no answer of a worse one may replace the failure.

@@ -55,11 +55,13 @@ use crate::{ErrorKind, chat::Usage, prices::Usd};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Another tier than before serves the requests whose chain begins at `first`: those for all tiers, for a model, of
-    /// a feature, or for a tier that the caller named. The fallback reports the first failed request at once. If the
-    /// first tier has been back and fails again, it waits for ten failures in a row, and for twenty after two such
-    /// relapses: a single failure now and then is no switch.
+    /// Another tier than before serves the requests of a chain: those for all tiers, for a model, of a feature, or for
+    /// a tier that the caller named. The fallback reports the first failed request at once. If the first tier has been
+    /// back and fails again, it waits for ten failures in a row, and for twenty after two such relapses: a single
+    /// failure now and then is no switch.
     ModelSwitched {
+        /// The chain's id: its first tier's name, with its requests behind it if another chain before it begins there.
+        chain: Arc<str>,
         /// The first tier of the chain.
         first: Arc<str>,
         /// The tier that served before.
@@ -78,6 +80,8 @@ pub enum Event {
     /// The fallback reports the first answer at once. If the first tier has failed again after that, it waits for five
     /// answers in a row over at least a minute, and after two such relapses for twenty over at least 20 minutes.
     ModelRecovered {
+        /// The chain's id.
+        chain: Arc<str>,
         /// The tier that served meanwhile.
         from: Arc<str>,
         /// The first tier of the chain.
@@ -544,8 +548,8 @@ mod tests {
     use super::*;
 
     fn switched(to: &str) -> Event {
-        let (first, from, to) = ("sonnet".into(), "sonnet".into(), to.into());
-        Event::ModelSwitched { first, from, to, reason: ErrorKind::Timeout, failure: None, at: Instant::now() }
+        let (chain, first, from, to) = ("sonnet".into(), "sonnet".into(), "sonnet".into(), to.into());
+        Event::ModelSwitched { chain, first, from, to, reason: ErrorKind::Timeout, failure: None, at: Instant::now() }
     }
 
     #[test]

@@ -12,15 +12,16 @@ pub(crate) fn report(event: &Event, events: Option<&Events>) {
         return;
     }
     match event {
-        Event::ModelSwitched { first, from, to, reason, failure, .. } => {
+        Event::ModelSwitched { chain, first, from, to, reason, failure, .. } => {
             let Cause { kind, status, error, request_id } = Cause::of(failure.as_ref());
             let (event, reason) = ("model_switched", reason.name());
-            let (first, from, to) = (&**first, &**from, &**to);
-            tracing::warn!(target: TARGET, event, first, from, to, reason, kind, status, error, request_id);
+            let (chain, first, from, to) = (&**chain, &**first, &**from, &**to);
+            tracing::warn!(target: TARGET, event, chain, first, from, to, reason, kind, status, error, request_id);
         }
-        Event::ModelRecovered { from, to, after, .. } => {
-            let (event, from, to, after_seconds) = ("model_recovered", &**from, &**to, after.as_secs_f64());
-            tracing::info!(target: TARGET, event, from, to, after_seconds);
+        Event::ModelRecovered { chain, from, to, after, .. } => {
+            let (event, chain, from, to) = ("model_recovered", &**chain, &**from, &**to);
+            let after_seconds = after.as_secs_f64();
+            tracing::info!(target: TARGET, event, chain, from, to, after_seconds);
         }
         // A probe's result is no news while the circuit stays away from closed.
         Event::CircuitChanged { to: CircuitState::HalfOpen, .. }

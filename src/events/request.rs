@@ -20,6 +20,9 @@ pub struct RequestEnded {
     pub task: Option<Arc<String>>,
     /// The feature that made the request.
     pub feature: Option<Arc<str>>,
+    /// The id of the [chain](crate::layers::fallback::ChainInfo) that the request took; `None` if it is the first that
+    /// begins at the tier that the request asked first, whose name is the chain's id.
+    pub chain: Option<Arc<str>>,
     /// The tier that served; `None` if the request failed.
     pub tier: Option<Arc<str>>,
     /// The provider that served.

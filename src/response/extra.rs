@@ -62,6 +62,8 @@ pub(super) struct Extra {
     /// The prices, if not the built-in ones.
     pub(super) prices: Option<PriceTable>,
     pub(super) route: Option<RouteChoice>,
+    /// The chain that the request took, if the tier that it asked first does not tell.
+    pub(super) chain: Option<Arc<str>>,
     pub(super) cached: Option<CacheOrigin>,
     pub(super) task_id: Option<Box<str>>,
     pub(super) missed: bool,

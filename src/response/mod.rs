@@ -356,6 +356,26 @@ impl LlmResponse {
         self.extra().route = Some(RouteChoice { rule: rule.clone(), instead_of });
     }
 
+    /// Records that this answer stands in for a call that failed: the failed steps come before its own, and the request
+    /// took the same chain.
+    pub fn follow(&mut self, error: &LlmError) {
+        self.prepend_attempts(error.attempts().to_vec());
+        if let Some(chain) = error.chain() {
+            self.set_chain(chain);
+        }
+    }
+
+    /// Sets the chain that the request took.
+    #[cold]
+    pub(crate) fn set_chain(&mut self, chain: &Arc<str>) {
+        self.extra().chain = Some(chain.clone());
+    }
+
+    /// The chain that the request took, if the tier that it asked first does not tell.
+    pub(crate) fn chain(&self) -> Option<&Arc<str>> {
+        self.extra.as_ref()?.chain.as_ref()
+    }
+
     /// Sets the worst level that the request's feature accepts.
     pub(crate) fn set_accepts(&mut self, worst_level: u8) {
         self.extra().accepts = Some(worst_level);

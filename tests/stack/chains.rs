@@ -34,17 +34,24 @@ models:
   gpt-4*: { tiers: [gpt, gemini] }
 features:
   code: { tiers: [gemini, sonnet] }
+  brief: { tiers: [gpt, sonnet] }
+  strict: { worst_level: 1 }
+  usual: { tiers: [gpt, gemini] }
 ";
 
-/// A way to a chain: its name, the feature and the model of its requests, and the tier that they ask first.
-type Way = (&'static str, Option<&'static str>, Option<&'static str>, &'static str);
+/// A way to a chain: its name, the feature and the model of its requests, the tier that they ask first, and the chain's
+/// id. Several chains begin at each tier.
+type Way = (&'static str, Option<&'static str>, Option<&'static str>, &'static str, &'static str);
 
-const WAYS: [Way; 5] = [
-    ("default", None, None, "sonnet"),
-    ("a model's rule", None, Some("gpt-4o"), "gpt"),
-    ("a tier's model", None, Some("gpt-5.2"), "gpt"),
-    ("a feature", Some("code"), None, "gemini"),
-    ("a tier's name", None, Some("gemini"), "gemini"),
+const WAYS: [Way; 8] = [
+    ("default", None, None, "sonnet", "sonnet"),
+    ("a model's rule", None, Some("gpt-4o"), "gpt", "gpt"),
+    ("a tier's model", None, Some("gpt-5.2"), "gpt", "gpt (others)"),
+    ("a feature", Some("code"), None, "gemini", "gemini"),
+    ("a tier's name", None, Some("gemini"), "gemini", "gemini (others)"),
+    ("a feature of other tiers", Some("brief"), None, "gpt", "gpt (feature brief)"),
+    ("a feature that accepts less", Some("strict"), None, "sonnet", "sonnet (feature strict)"),
+    ("a feature of the same tiers as a model", Some("usual"), None, "gpt", "gpt"),
 ];
 const TIERS: [&str; 3] = ["sonnet", "gpt", "gemini"];
 
@@ -75,7 +82,7 @@ impl World {
         Self { llm: stack.service(), handle, models: handles, page, told, _subscription }
     }
 
-    fn request((_, feature, model, _): Way) -> LlmRequest {
+    fn request((_, feature, model, ..): Way) -> LlmRequest {
         let mut chat = Chat::new([Message::user("Why?")]);
         chat.model = model.map(Into::into);
         let request = LlmRequest::from(chat).with_id("req-1");
@@ -103,12 +110,17 @@ impl World {
         self.handle.status()
     }
 
-    fn chain(&self, first: &str) -> ChainStatus {
-        self.status().chains.into_iter().find(|chain| chain.first == first).unwrap()
+    fn chain(&self, id: &str) -> ChainStatus {
+        self.status().chains.into_iter().find(|chain| chain.id == id).unwrap()
     }
 
     fn metric(&self, name: &str, labels: &str) -> f64 {
-        let (text, series) = (self.page.render(), format!("{name}{{{labels}}} "));
+        Self::read(&self.page.render(), name, labels)
+    }
+
+    /// Returns the value of a series on a page of metrics.
+    fn read(text: &str, name: &str, labels: &str) -> f64 {
+        let series = format!("{name}{{{labels}}} ");
         text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0.0, |value| value.parse().unwrap())
     }
 
@@ -123,11 +135,17 @@ async fn nothing_is_said_before_the_first_request() {
     advance(SECOND * 3600).await;
     let status = world.status();
     assert_eq!(status.state, ServingState::Untried);
-    let chains: Vec<_> = status.chains.iter().map(|chain| (chain.first.as_str(), chain.names.clone())).collect();
+    let chains: Vec<_> = status.chains.iter().map(|chain| (chain.id.as_str(), chain.names.clone())).collect();
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
     assert_eq!(
         chains,
-        [("sonnet", names(&["default"])), ("gpt", names(&["model gpt-4*"])), ("gemini", names(&["feature code"])),]
+        [
+            ("sonnet", names(&["default"])),
+            ("gpt", names(&["model gpt-4*", "feature usual"])),
+            ("gpt (feature brief)", names(&["feature brief"])),
+            ("gemini", names(&["feature code"])),
+            ("sonnet (feature strict)", names(&["feature strict"])),
+        ]
     );
     assert!(status.chains.iter().all(|chain| chain.state == ServingState::Untried));
 }
@@ -136,18 +154,25 @@ async fn nothing_is_said_before_the_first_request() {
 async fn the_switch_of_every_chain_is_told_on_every_surface_with_its_cause() {
     for way in WAYS {
         let mut world = World::new(FILE, 2);
-        let (name, _, _, first) = way;
+        let (name, _, _, first, id) = way;
         world.models[first].fail(Fault::Unavailable);
         for _ in 0..30 {
             let by = world.ask(World::request(way)).await;
             assert!(by.is_some_and(|by| by != first), "{name}");
-            let (status, chain) = (world.status(), world.chain(first));
+            let (status, chain) = (world.status(), world.chain(id));
             assert!(matches!(status.state, ServingState::Fallback | ServingState::Degraded), "{name}");
             assert_eq!(status.state, chain.state, "{name}");
             assert_ne!(status.active_tier, first);
             assert_ne!(status.active_model, status.primary_model);
             assert_eq!(chain.active_tier, status.active_tier);
-            assert_eq!(world.metric("steadfast_on_fallback", &format!("from=\"{first}\"")), 1.0, "{name}");
+            assert_eq!(world.metric("steadfast_on_fallback", &format!("from=\"{id}\"")), 1.0, "{name}");
+            assert_eq!((status.chain.as_str(), chain.first.as_str()), (id, first), "{name}");
+            let others = status.chains.iter().filter(|chain| chain.id != id);
+            assert!(
+                others.into_iter().all(|chain| chain.state == ServingState::Untried),
+                "{name}: {:?}",
+                status.chains
+            );
             advance(SECOND).await;
         }
         let status = world.status();
@@ -158,17 +183,65 @@ async fn the_switch_of_every_chain_is_told_on_every_surface_with_its_cause() {
         );
         let [switch] = &status.recent_switches[..] else { panic!("{status:?}") };
         assert_eq!(
-            (switch.first.as_str(), switch.failure.as_ref().and_then(|failure| failure.status)),
-            (first, Some(503))
+            (switch.chain.as_str(), switch.first.as_str(), switch.failure.as_ref().and_then(|failure| failure.status)),
+            (id, first, Some(503))
         );
         assert!(status.time_on_fallback.current_seconds > 28.0, "{name}");
         let told = world.told();
         let switches = told.iter().filter_map(|event| match event {
-            Event::ModelSwitched { first, failure, .. } => Some((&**first, failure.as_ref().and_then(|it| it.status))),
+            Event::ModelSwitched { chain, failure, .. } => Some((&**chain, failure.as_ref().and_then(|it| it.status))),
             _ => None,
         });
-        assert_eq!(switches.collect::<Vec<_>>(), [(first, Some(503))], "{name}");
+        assert_eq!(switches.collect::<Vec<_>>(), [(id, Some(503))], "{name}");
     }
+}
+
+/// Two chains with one first tier, whose next tier fails one of them only: each has its own state.
+#[tokio::test(start_paused = true)]
+async fn chains_with_one_first_tier_are_told_apart_on_every_surface() {
+    let [rule, brief] = [WAYS[1], WAYS[5]];
+    let mut world = World::new(FILE, 3);
+    // The rule's chain has nothing left, and the feature's has sonnet.
+    ["gpt", "gemini"].iter().for_each(|tier| world.models[tier].fail(Fault::Unavailable));
+    for _ in 0..12 {
+        assert_eq!(world.ask(World::request(rule)).await, None);
+        assert_eq!(world.ask(World::request(brief)).await.as_deref(), Some("sonnet"));
+        advance(SECOND).await;
+    }
+    let on = |world: &World, way: Way| world.metric("steadfast_on_fallback", &format!("from=\"{}\"", way.4));
+    assert_eq!([world.chain(rule.4).failed, world.chain(brief.4).failed], [12, 0]);
+    assert_eq!(world.chain(rule.4).state, ServingState::Unavailable);
+    assert_eq!(
+        (world.chain(brief.4).state, world.chain(brief.4).active_tier.as_str()),
+        (ServingState::Fallback, "sonnet")
+    );
+    assert_eq!([on(&world, rule), on(&world, brief)], [0.0, 1.0]);
+    assert_eq!(world.status().chain, rule.4, "the worst of both");
+    world.models["gemini"].heal();
+    advance(SECOND * 120).await;
+    for _ in 0..3 {
+        world.ask(World::request(rule)).await;
+        world.ask(World::request(brief)).await;
+        advance(SECOND).await;
+    }
+    let serves = |world: &World, way: Way| world.chain(way.4).active_tier;
+    assert_eq!([serves(&world, rule), serves(&world, brief)], ["gemini", "sonnet"]);
+    assert_eq!([on(&world, rule), on(&world, brief)], [1.0, 1.0]);
+    world.models["gpt"].heal();
+    advance(SECOND * 600).await;
+    for _ in 0..30 {
+        assert_eq!(world.ask(World::request(brief)).await.as_deref(), Some("gpt"));
+        advance(SECOND * 60).await;
+    }
+    assert_eq!([on(&world, rule), on(&world, brief)], [0.0, 0.0], "an answer of their first tier counts for both");
+    let told = world.told();
+    let told = told.iter().filter_map(|event| match event {
+        Event::ModelSwitched { chain, to, .. } => Some(format!("{chain}: {to}")),
+        Event::ModelRecovered { chain, to, .. } => Some(format!("{chain}: {to} again")),
+        _ => None,
+    });
+    let expected = ["gpt (feature brief): sonnet", "gpt: gemini", "gpt: gpt again", "gpt (feature brief): gpt again"];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
 }
 
 /// Bad input: three hundred tiers, a thousand features, and a reader that asks for the status without end. Half of the
@@ -211,17 +284,20 @@ async fn of_three_hundred_tiers_and_a_thousand_features_each_chain_is_told() {
     let (status, page) = (handle.status(), page.render());
     for tier in 0..HALF {
         let first = format!("t{tier}");
-        let chain = status.chains.iter().find(|chain| chain.first == first).unwrap_or_else(|| panic!("{first}"));
+        let name = format!("feature f{tier}");
+        let chain = status.chains.iter().find(|chain| chain.names.contains(&name)).unwrap_or_else(|| panic!("{name}"));
+        let id = if tier == 0 { "t0 (feature f0)" } else { &*first };
+        assert_eq!((chain.id.as_str(), &chain.first), (id, &first));
         assert_eq!(chain.active_tier, format!("t{}", HALF + tier));
         assert_eq!(chain.state, ServingState::Fallback, "{first}");
-        assert!(page.contains(&format!("steadfast_on_fallback{{from=\"{first}\"}} 1")), "{first}");
+        assert!(page.contains(&format!("steadfast_on_fallback{{from=\"{id}\"}} 1")), "{id}");
     }
     // A list of names is cut with a sign.
     let json = serde_json::to_string(&status).unwrap();
     assert!(json.len() < 1 << 20, "{} bytes", json.len());
 }
 
-/// The answers to callers of the chains that begin at one tier: by which tier, and when.
+/// The answers to callers of a chain: by which tier, and when.
 #[derive(Default)]
 struct Got {
     last: VecDeque<(Option<String>, Instant)>,
@@ -233,7 +309,7 @@ impl Got {
     }
 }
 
-/// The events' account: the tiers that serve in place of first ones, and when a probe last closed a circuit.
+/// The events' account: the chains that another tier than their first serves, and when a probe last closed a circuit.
 #[derive(Default)]
 struct Told {
     away: BTreeSet<String>,
@@ -242,13 +318,15 @@ struct Told {
 
 /// Compares what the surfaces say with what the callers got.
 fn compare(world: &World, all: &BTreeMap<&'static str, Got>, told: &Told, at: &str) {
-    let status = world.status();
+    // Once for all chains: to make the page is most of this test's work.
+    let (status, page) = (world.status(), world.page.render());
     let now = Instant::now();
     let lately = |got: &&Got| got.last.back().is_some_and(|(_, at)| now - *at < SECOND * 300);
     let mut unserved = true;
-    for (first, got) in all.iter().filter(|(_, got)| !got.last.is_empty()) {
-        let chain = status.chains.iter().find(|chain| chain.first == **first).unwrap();
-        let said = format!("{at}: {first}: {:?} by {}", chain.state, chain.active_tier);
+    for (id, got) in all.iter().filter(|(_, got)| !got.last.is_empty()) {
+        let chain = status.chains.iter().find(|chain| chain.id == **id).unwrap();
+        let first = &chain.first.as_str();
+        let said = format!("{at}: {id}: {:?} by {}", chain.state, chain.active_tier);
         // The first tier's last answer, to whichever chain, or to a probe.
         let answers = all.values().flat_map(|got| &got.last).filter(|(by, _)| by.as_deref() == Some(first));
         let shown = answers.map(|(_, at)| *at).chain(told.closed.get(*first).copied()).max();
@@ -290,9 +368,9 @@ fn compare(world: &World, all: &BTreeMap<&'static str, Got>, told: &Told, at: &s
             assert_eq!(chain.active_tier, *by, "{said}");
         }
         let is_away = chain.active_tier != **first;
-        let on = world.metric("steadfast_on_fallback", &format!("from=\"{first}\""));
+        let on = World::read(&page, "steadfast_on_fallback", &format!("from=\"{id}\""));
         assert_eq!(on == 1.0, is_away, "the metric is {on}, {said}");
-        assert!(!told.away.contains(*first) || is_away, "reported as away, {said}");
+        assert!(!told.away.contains(*id) || is_away, "reported as away, {said}");
         // All is well for half an hour and twenty answers: nothing says otherwise.
         let well = got.in_a_row(|by| by.as_deref() == Some(first));
         let since = got.last.get(got.last.len() - well).map(|(_, at)| *at);
@@ -313,7 +391,7 @@ async fn no_surface_is_green_while_callers_get_something_else() {
     for seed in 0..SEEDS {
         let mut world = World::new(FILE, seed);
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut got: BTreeMap<&str, Got> = TIERS.map(|tier| (tier, Got::default())).into();
+        let mut got: BTreeMap<&str, Got> = WAYS.map(|way| (way.4, Got::default())).into();
         let mut told = Told::default();
         for step in 0..160 {
             if random.u8(0..12) == 0 {
@@ -322,12 +400,12 @@ async fn no_surface_is_green_while_callers_get_something_else() {
             }
             let way = random.choice(WAYS).unwrap();
             let by = world.ask(World::request(way)).await;
-            let outcomes = &mut got.get_mut(way.3).unwrap().last;
+            let outcomes = &mut got.get_mut(way.4).unwrap().last;
             outcomes.push_back((by, Instant::now()));
             for event in world.told() {
                 match event {
-                    Event::ModelSwitched { first, .. } => _ = told.away.insert(first.to_string()),
-                    Event::ModelRecovered { to, .. } => _ = told.away.remove(&*to),
+                    Event::ModelSwitched { chain, .. } => _ = told.away.insert(chain.to_string()),
+                    Event::ModelRecovered { chain, .. } => _ = told.away.remove(&*chain),
                     Event::CircuitChanged { circuit, to: CircuitState::Closed, at, .. } => {
                         told.closed.insert(circuit.to_string(), at);
                     }

@@ -150,10 +150,14 @@ impl Ladder {
     /// The switches that were told since the last look, and of the last request what was told of its level.
     fn told(&mut self) -> (Vec<String>, Option<Degradation>) {
         let (mut switches, mut last) = (Vec::new(), None);
+        // A feature that accepts less has a chain of its own.
+        let of = |chain: &str| chain.strip_prefix("full").unwrap().to_owned();
         while let Ok(event) = self.heard.try_recv() {
             match event {
-                Event::ModelSwitched { from, to, .. } => switches.push(format!("{from} to {to}")),
-                Event::ModelRecovered { from, to, .. } => switches.push(format!("{to} is back after {from}")),
+                Event::ModelSwitched { chain, from, to, .. } => switches.push(format!("{from} to {to}{}", of(&chain))),
+                Event::ModelRecovered { chain, from, to, .. } => {
+                    switches.push(format!("{to} is back after {from}{}", of(&chain)));
+                }
                 Event::Operated { operation, .. } => switches.push(operation.to_string()),
                 Event::RequestEnded(RequestEnded { degraded, .. }) => last = degraded,
                 _ => {}
@@ -200,7 +204,7 @@ async fn walk(mut ladder: Ladder) {
     ladder.goes(2).await;
     assert_eq!(ladder.chat(KNOWN).await, is(3, "circuit_open", "basic"));
     assert_eq!(ladder.ask(KNOWN, "summary").await.unwrap(), is(3, "circuit_open", "basic"));
-    assert_eq!(ladder.switches(), ["reduced to basic"]);
+    assert_eq!(ladder.switches(), ["reduced to basic", "full to basic (feature summary)"]);
 
     // No model is left. What was asked before is answered as it was; what never was, by a fixed sentence.
     ladder.goes(3).await;
@@ -227,7 +231,8 @@ async fn walk(mut ladder: Ladder) {
     assert_eq!(ladder.switches(), ["basic to reduced"]);
     assert!(!waiting.is_finished());
     assert_eq!(ladder.comes(1).await, is(1, "full", "full"));
-    assert_eq!(ladder.told(), (vec!["full is back after reduced".to_owned()], None), "once");
+    let back = ["full is back after reduced", "full is back after basic (feature summary)"];
+    assert_eq!(ladder.told(), (back.map(str::to_owned).to_vec(), None), "once");
     let queued = waiting.await.unwrap().unwrap();
     assert_eq!(said(&queued), is(1, "full", "full"));
     assert!(asked.elapsed() > COOLDOWN * 2, "{:?}", asked.elapsed());
@@ -263,7 +268,8 @@ async fn operate(mut ladder: Ladder) {
         assert_eq!(ladder.ask(KNOWN, "code").await.unwrap(), is(1, "full", "full"));
         let summary = ladder.ask(KNOWN, "summary").await.unwrap();
         assert_eq!(summary, if level <= 3 { is(level, "pinned", tier) } else { is(1, "full", "full") });
-        assert_eq!(ladder.switches(), Vec::<String>::new(), "level {level}");
+        let of_summary = (level <= 3).then(|| format!("{from} to {tier} (feature summary)"));
+        assert_eq!(ladder.switches(), Vec::from_iter(of_summary), "level {level}");
     }
     // A feature's own pin stands before it.
     ladder.operator.pin_feature_level("chat", Some(2));
@@ -285,7 +291,8 @@ async fn operate(mut ladder: Ladder) {
     ladder.switches();
     assert!(ladder.operator.pin_level(None));
     assert_eq!(ladder.chat(KNOWN).await, is(1, "full", "full"));
-    assert_eq!(ladder.switches(), ["unpinned all requests", "full is back after reduced"]);
+    let back = ["full is back after reduced", "full is back after basic (feature summary)"];
+    assert_eq!(ladder.switches(), [["unpinned all requests"].as_slice(), &back].concat());
 }
 
 /// A tier's circuit that opens when a share of its calls fails is what steps a level down on its error rate: the

@@ -1,6 +1,6 @@
 //! The tier that serves each chain: the one account of it, from which the status, the metrics and the alerts are made.
 //!
-//! A chain is known by its first tier. The fallback's events say when another tier serves it. After relapses these
+//! A chain is known by its id. The fallback's events say when another tier serves it. After relapses these
 //! wait, so that nobody is called for each; the callers' outcomes do not. Three answers in a row that came past the
 //! first tier show that another one serves, whatever was reported, and three in a row of the first one that it is back.
 
@@ -23,6 +23,7 @@ pub(crate) struct Chains {
 /// A chain whose first tier has failed of late.
 #[derive(Debug)]
 struct Chain {
+    id: Arc<str>,
     first: Arc<str>,
     /// The tier that answers in its place.
     to: Arc<str>,
@@ -42,10 +43,10 @@ struct Chain {
 /// A change that the outcomes of callers' requests show.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Change {
-    /// This tier serves the requests that begin at the first, from this moment.
-    Away { first: Arc<str>, to: Arc<str>, since: Instant },
-    /// The first tier serves again, after another one has since this moment: requests that began then show it.
-    Home { first: Arc<str>, since: Instant, began: Instant },
+    /// This tier serves the chain in place of its first one, from this moment.
+    Away { chain: Arc<str>, to: Arc<str>, since: Instant },
+    /// The chain's first tier serves again, after another one has since this moment: requests that began then show it.
+    Home { chain: Arc<str>, since: Instant, began: Instant },
 }
 
 /// The answers in a row that show which tier serves.
@@ -55,8 +56,8 @@ const MOST: usize = 1024;
 
 impl Chains {
     /// Takes the report that another tier serves a chain.
-    pub(crate) fn switched(&mut self, first: &Arc<str>, to: &Arc<str>, at: Instant) {
-        let Some(chain) = self.chain(first, to, at) else { return };
+    pub(crate) fn switched(&mut self, id: &Arc<str>, first: &Arc<str>, to: &Arc<str>, at: Instant) {
+        let Some(chain) = self.chain(id, first, to, at) else { return };
         if !chain.is_away {
             chain.since = at;
         }
@@ -65,8 +66,8 @@ impl Chains {
     }
 
     /// Takes the report that a chain's first tier serves again.
-    pub(crate) fn recovered(&mut self, first: &str) {
-        self.chains.retain(|chain| *chain.first != *first);
+    pub(crate) fn recovered(&mut self, id: &str) {
+        self.chains.retain(|chain| *chain.id != *id);
     }
 
     /// Forgets all chains but those that begin at these tiers.
@@ -93,15 +94,16 @@ impl Chains {
     #[cold]
     fn compared(&mut self, ended: &RequestEnded) -> Option<Change> {
         let (first, by) = (first_asked(ended)?, ended.tier.as_ref()?);
+        let id = ended.chain.as_ref().unwrap_or(first);
         let shows = ended.outcome == RequestOutcome::Answered && ended.cached.is_none();
         if !shows || !is_evidence(ended) {
             return None;
         }
         if first == by {
-            return self.answered_by_first(first, ended);
+            return self.answered_by_first(id, ended);
         }
         // An answer of a tier in another chain shows that its own chain is served.
-        let chain = self.chain(first, by, ended.at)?;
+        let chain = self.chain(id, first, by, ended.at)?;
         (chain.by_first, chain.back) = (0, None);
         if chain.is_away && chain.to == *by {
             chain.past = 0;
@@ -113,11 +115,11 @@ impl Chains {
         }
         chain.past = 0;
         (chain.is_away, chain.to) = (true, by.clone());
-        Some(Change::Away { first: first.clone(), to: by.clone(), since: chain.since })
+        Some(Change::Away { chain: id.clone(), to: by.clone(), since: chain.since })
     }
 
-    fn answered_by_first(&mut self, first: &Arc<str>, ended: &RequestEnded) -> Option<Change> {
-        let place = self.chains.iter().position(|chain| chain.first == *first)?;
+    fn answered_by_first(&mut self, id: &Arc<str>, ended: &RequestEnded) -> Option<Change> {
+        let place = self.chains.iter().position(|chain| chain.id == *id)?;
         let chain = &mut self.chains[place];
         // A request that began before proves nothing about the time after.
         let began = ended.at.checked_sub(ended.took).unwrap_or(ended.at);
@@ -130,18 +132,27 @@ impl Chains {
             return None;
         }
         let chain = self.chains.swap_remove(place);
-        chain.is_away.then_some(Change::Home { first: chain.first, since: chain.since, began })
+        chain.is_away.then_some(Change::Home { chain: chain.id, since: chain.since, began })
     }
 
-    fn chain(&mut self, first: &Arc<str>, to: &Arc<str>, at: Instant) -> Option<&mut Chain> {
-        let known = self.chains.iter().position(|chain| chain.first == *first);
+    fn chain(&mut self, id: &Arc<str>, first: &Arc<str>, to: &Arc<str>, at: Instant) -> Option<&mut Chain> {
+        let known = self.chains.iter().position(|chain| chain.id == *id);
         let place = match known {
             Some(place) => place,
             None if self.chains.len() == MOST => return None,
             None => {
-                let (first, to) = (first.clone(), to.clone());
-                let chain =
-                    Chain { first, to, since: at, is_away: false, is_told: false, past: 0, by_first: 0, back: None };
+                let (id, first, to) = (id.clone(), first.clone(), to.clone());
+                let chain = Chain {
+                    id,
+                    first,
+                    to,
+                    since: at,
+                    is_away: false,
+                    is_told: false,
+                    past: 0,
+                    by_first: 0,
+                    back: None,
+                };
                 self.chains.push(chain);
                 self.chains.len() - 1
             }
@@ -149,9 +160,9 @@ impl Chains {
         Some(&mut self.chains[place])
     }
 
-    /// Returns the tier that serves in place of a first tier, and since when; `None` while the first one does.
-    pub(crate) fn away(&self, first: &str) -> Option<(&Arc<str>, Instant)> {
-        let chain = self.chains.iter().find(|chain| chain.is_away && *chain.first == *first)?;
+    /// Returns the tier that serves a chain in place of its first one, and since when; `None` while the first one does.
+    pub(crate) fn away(&self, id: &str) -> Option<(&Arc<str>, Instant)> {
+        let chain = self.chains.iter().find(|chain| chain.is_away && *chain.id == *id)?;
         Some((&chain.to, chain.since))
     }
 
@@ -164,6 +175,12 @@ impl Chains {
     pub(crate) fn is_quiet(&self) -> bool {
         self.chains.is_empty()
     }
+}
+
+/// Returns the id of the chain that a request took. `None` if no layer names tiers.
+#[inline]
+pub(crate) fn chain_of(ended: &RequestEnded) -> Option<&Arc<str>> {
+    ended.chain.as_ref().or_else(|| first_asked(ended))
 }
 
 /// Returns the tier that a request's chain begins at: the first that it asked, or passed because that is out of

@@ -19,8 +19,8 @@ use steadfast::{
 /// |---|---|---|
 /// | `request` | INFO, see [`requests`](Self::requests) | `request_id`, `status`, `task_id`, `outcome`, `kind`, `feature`, `tier`, `tier_number`, `provider`, `model`, `route`, `attempts`, `failures`, `failed_attempts`, `stream`, `degraded`, `degraded_level`, `degraded_reason`, `latency_ms`, `first_token_ms`, `latency_by_tier`, `input_tokens`, `output_tokens`, `cost_usd`, and of a stream that broke `delivered_frames`, `delivered_characters`, `delivered_bytes` |
 /// | `setup_refused` | ERROR, once for a tier that has never answered | `tier`, `tier_number`, `provider`, `model`, `reason`, `status`, `error`, `request_id`, `advice` |
-/// | `model_switched` | WARN | `from`, `to` (tiers), `from_model`, `to_model`, `reason`, `first` (the chain's first tier), and of the failure behind it `kind`, `status`, `error`, `request_id` |
-/// | `model_recovered` | INFO | `from`, `to`, `from_model`, `to_model`, `reason` (`recovered`), `after_seconds` |
+/// | `model_switched` | WARN | `from`, `to` (tiers), `from_model`, `to_model`, `reason`, `chain` (its id in the status), `first` (the chain's first tier), and of the failure behind it `kind`, `status`, `error`, `request_id` |
+/// | `model_recovered` | INFO | `chain`, `from`, `to`, `from_model`, `to_model`, `reason` (`recovered`), `after_seconds` |
 /// | `circuit_changed` | WARN if it opens, else INFO | `circuit`, `from`, `to`, `reason`, and of the failure that opened it `kind`, `status`, `error`, `request_id` |
 /// | `recovery_checked` | INFO | `tier`, `works`, `reason`, `took_ms` |
 /// | `hedged` | DEBUG | `tier`, `to`, `won`, `after_ms` |
@@ -223,7 +223,7 @@ impl Logs {
     /// Writes the line of a switch to another tier.
     fn switch(&self, event: &Event) {
         match event {
-            Event::ModelSwitched { first, from, to, reason, failure, .. } => {
+            Event::ModelSwitched { chain, first, from, to, reason, failure, .. } => {
                 let failure = failure.as_ref();
                 line!(
                     Level::WARN,
@@ -233,6 +233,7 @@ impl Logs {
                     from_model = self.model(from),
                     to_model = self.model(to),
                     reason = reason.name(),
+                    chain = &**chain,
                     first = &**first,
                     kind = failure.map(|failure| failure.kind.name()),
                     status = failure.and_then(|failure| failure.status),
@@ -240,9 +241,10 @@ impl Logs {
                     request_id = failure.and_then(|failure| failure.request_id.as_deref()),
                 );
             }
-            Event::ModelRecovered { from, to, after, .. } => line!(
+            Event::ModelRecovered { chain, from, to, after, .. } => line!(
                 Level::INFO,
                 event = "model_recovered",
+                chain = &**chain,
                 from = &**from,
                 to = &**to,
                 from_model = self.model(from),

@@ -15,7 +15,8 @@ pub trait StackView: fmt::Debug + Send + Sync + 'static {
     /// Returns the chains, that of most requests first. Default: one, of all tiers.
     fn chains(&self) -> Vec<ChainSetup> {
         let first = self.tiers().into_iter().next();
-        first.map(|(first, _)| ChainSetup { first, names: vec!["default".into()] }).into_iter().collect()
+        let chain = |first: Arc<str>| ChainSetup { id: first.clone(), first, names: vec!["default".into()] };
+        first.map(|(first, _)| chain(first)).into_iter().collect()
     }
 
     /// Returns each tier's circuit.

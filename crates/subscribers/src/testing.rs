@@ -21,6 +21,7 @@ pub(super) fn answered(tier: &str, provider: &str, model: &str) -> RequestEnded 
         status: None,
         task: None,
         feature: Some("chat".into()),
+        chain: None,
         tier: Some(tier.into()),
         provider: Some(provider.into()),
         model: Some(model.into()),

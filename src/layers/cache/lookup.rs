@@ -245,7 +245,7 @@ impl PendingLookup {
                 count(&self.handle.counters().stale);
                 let mut response = answer.last_resort(self.stream, CacheReason::Stale, Instant::now());
                 response.degrade(CACHED_LEVEL, || DegradedReason::Failure(error.kind()));
-                response.prepend_attempts(error.attempts().to_vec());
+                response.follow(&error);
                 Ok(response)
             }
             _ => Err(error),

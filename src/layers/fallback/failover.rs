@@ -71,6 +71,10 @@ impl Failover {
         };
         // A session's tier is not the chain's.
         let first = chain.iter(shared).next().filter(|_| !request.is_human_required());
+        let known = match (request.is_human_required(), chain.iter(shared).next()) {
+            (true, Some(person)) => shared.known.others(person),
+            _ => shared.known.of(&chain, &policy.terms, shared),
+        };
         if !request.is_human_required()
             && let Some(tier) = shared.session_tier(request)
         {
@@ -85,6 +89,7 @@ impl Failover {
         let (chain, passed) = chain.after_failures(shared, request);
         let mut failover = Self::new(Plan::new(shared.clone(), request.clone(), policy.terms, chain));
         failover.excluded = excluded;
+        failover.plan.known = known;
         passed.into_iter().for_each(|step| failover.ledger.push(step));
         let Some(mut at) = failover.first() else {
             let error = failover.no_eligible_tier();
@@ -114,6 +119,9 @@ impl Failover {
             // All requests go elsewhere: a switch like any other.
             failover.plan.first = Some(first);
             failover.progress = Progress::First { passes_first: true };
+        }
+        if failover.plan.first.is_none() {
+            failover.plan.known = shared.known.others(at);
         }
         failover.record_skipped(None, Some(at));
         Ok(failover)
@@ -366,6 +374,7 @@ impl Failover {
             let reason = self.progress.reason().filter(|reason| !is_own && !reason.is_about_the_request());
             let position = |name: &str| self.plan.tiers().position(|tier| **shared.facts(tier).name() == *name);
             let passage = first.zip(reason).map(|(first, reason)| Passage {
+                chain: &shared.known.get(self.plan.known).id,
                 first: shared.facts(first).name(),
                 reason,
                 steps: self.ledger.record(),
@@ -373,6 +382,9 @@ impl Failover {
                 position: &position,
             });
             shared.answered(self.at, &self.plan.request, self.started, passage.as_ref());
+        }
+        if let Some(chain) = self.plan.shared.id_of_further(self.plan.known) {
+            response.set_chain(chain);
         }
         let ledger = std::mem::take(&mut self.ledger);
         if self.plan.request.is_explained() {
@@ -739,8 +751,11 @@ impl Failover {
     }
 
     /// Marks the error with the level that the request's feature accepts: a cache further out must not answer with
-    /// a worse one.
+    /// a worse one. Marks it with its chain.
     fn mark(&self, error: &mut LlmError) {
+        if let Some(chain) = self.plan.shared.id_of_further(self.plan.known) {
+            error.set_chain(chain);
+        }
         if let Some(worst) = self.plan.terms.accepts() {
             error.set_accepts(worst);
         }

@@ -6,6 +6,7 @@ use super::{
     Fallback, FallbackHandle, FeaturePolicy, RampStep, SessionSettings, Tier, TierSettings,
     feature_policy::{Policies, Policy},
     handle::Orders,
+    known_chains::ChainInfo,
     models::Models,
     shared::Shared,
     state::State,
@@ -42,6 +43,18 @@ pub(super) struct Config {
     pub(super) sessions: SessionSettings,
     pub(super) ramp: Vec<RampStep>,
     pub(super) orders: Arc<Orders>,
+    /// The id of the chain of all tiers, if it is not the first tier's name.
+    pub(super) named_chain: Option<Arc<str>>,
+}
+
+impl Config {
+    /// Returns the facts about a tier; 0 is the primary.
+    pub(super) fn facts(&self, tier: usize) -> &TierFacts {
+        match tier.checked_sub(1) {
+            None => &self.primary,
+            Some(place) => &self.tiers[place].facts,
+        }
+    }
 }
 
 /// The default of [`FallbackLayer::reserve_for_fallbacks`]: a working model answers within that.
@@ -63,6 +76,7 @@ impl FallbackLayer {
             sessions: SessionSettings::default(),
             ramp: Vec::new(),
             orders: Arc::default(),
+            named_chain: None,
         };
         Self { config, state: None, shared: Arc::default() }
     }
@@ -217,6 +231,20 @@ impl FallbackLayer {
         self.changed()
     }
 
+    /// Sets the id of the chain of all tiers, on answers and in errors: for a chain beside another fallback's that
+    /// begins at the same tier. Default: the first tier's name.
+    #[must_use]
+    pub fn chain_id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.config.named_chain = Some(id.into());
+        self.changed()
+    }
+
+    /// Returns the chains that the settings name, that of the [default policy](Self::default_policy) first. Requests
+    /// with the same list of tiers share one. Take them when all is set.
+    pub fn chains(&self) -> Vec<ChainInfo> {
+        self.shared().known.infos(&self.shared().config)
+    }
+
     /// Returns a view of the tiers that requests may go to. Take it when all is set.
     pub fn eligibility(&self) -> super::Eligibility {
         super::Eligibility::new(Arc::downgrade(self.shared()))
@@ -232,7 +260,7 @@ impl FallbackLayer {
     /// Shares the state of another layer: each learns what the other's requests detect. This layer's settings are in
     /// force from its first use. Default: a state of its own, in which nothing is known.
     ///
-    /// The state is, for each first tier of a chain, the serving tier and the start of the outage, so that one outage
+    /// The state is, for each chain, the serving tier and the start of the outage, so that one outage
     /// is reported as one switch and one recovery; the tier of each session; and the steps of a gradual return, if they
     /// are the same. Tiers are matched by their names. Orders by hand are shared only if both are [steered
     /// by](Self::steered_by) one handle. An outage of a primary that is not the primary here is reported as over, and

@@ -73,8 +73,9 @@
 //! Fallback and circuit breaker remember whether a tier has ever answered. So a custom leaf needs to say nothing about
 //! its key.
 //!
-//! A reported switch is a change that lasts (`switch_reports.rs`). The first one is reported at once. After each
-//! relapse, a switch needs more requests in a row, and the way back needs more time.
+//! A switch belongs to a chain, a list of tiers (`known_chains.rs`). An answer of a first tier shows for all chains
+//! that begin there that it serves again. A reported switch is a change that lasts (`switch_reports.rs`). The first one
+//! is reported at once. After each relapse, a switch needs more requests in a row, and the way back needs more time.
 //!
 //! # Example
 //!
@@ -103,6 +104,7 @@ mod failover;
 mod feature_policy;
 mod future;
 mod handle;
+mod known_chains;
 mod known_failures;
 mod layer;
 mod models;
@@ -125,6 +127,7 @@ pub use self::{
     feature_policy::FeaturePolicy,
     future::ResponseFuture,
     handle::FallbackHandle,
+    known_chains::ChainInfo,
     layer::FallbackLayer,
     models::model_fit,
     policy::{AllOpen, SessionPolicy, SessionSettings, StreamBreak},

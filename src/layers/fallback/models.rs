@@ -19,6 +19,10 @@ impl Models {
         self.0.push(NamedModel { pattern, tiers });
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &NamedModel> {
+        self.0.iter()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

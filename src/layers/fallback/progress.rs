@@ -15,6 +15,8 @@ pub(super) struct Plan {
     /// The terms of the request's policy.
     pub(super) terms: PolicyTerms,
     pub(super) chain: Chain,
+    /// The known chain that the request takes, to which a switch belongs.
+    pub(super) known: usize,
     /// The first tier of the request's own chain, if the request asks it first: then another tier's answer is a switch.
     pub(super) first: Option<usize>,
     /// True if the primary can still be called from the current holder.
@@ -24,7 +26,7 @@ pub(super) struct Plan {
 impl Plan {
     /// Creates the plan of a request to this chain, the primary first.
     pub(super) fn new(shared: Arc<Shard<Shared>>, request: LlmRequest, terms: PolicyTerms, chain: Chain) -> Self {
-        Self { shared, request, terms, chain, first: Some(0), primary_at_hand: true }
+        Self { shared, request, terms, chain, known: 0, first: Some(0), primary_at_hand: true }
     }
 
     /// Returns the tiers that the request may go to, in order.

@@ -11,6 +11,7 @@ use super::{
     chain::Chain,
     feature_policy::{Policy, PolicyTerms},
     handle::OrderSnapshot,
+    known_chains::{KnownChain, KnownChains, both},
     layer::Config,
     models::NamedModel,
     state::{Passage, Settled, State},
@@ -25,6 +26,7 @@ use crate::{
 /// The settings and the state that all services of one fallback share.
 pub(super) struct Shared {
     pub(super) config: Config,
+    pub(super) known: KnownChains,
     simple: bool,
     /// True if any tier has known capabilities.
     pub(super) limited: bool,
@@ -62,6 +64,7 @@ impl Shared {
         let has_models = facts().any(|facts| facts.settings.model.is_some());
         let only_models_divert =
             simple && !limited && !limits_levels && !policies.any(|policy| policy.terms.all_open() != AllOpen::Fail);
+        let known = KnownChains::new(&config);
         Self {
             simple,
             has_models_after: config.tiers.iter().any(|tier| tier.facts.asks_a_model()),
@@ -72,8 +75,9 @@ impl Shared {
             only_models_divert,
             plain: only_models_divert && !has_models,
             acts_on_refusals: config.routes.contains_key(&ErrorKind::Refusal) || config.classifier.acts_on_refusals(),
-            settled: state.apply(&config, |tier| begins(&config, tier)),
+            settled: state.apply(&config, known.iter(), |tier| begins(&config, tier)),
             state,
+            known,
             config,
         }
     }
@@ -100,14 +104,7 @@ impl Shared {
     /// Returns the chain of a request's policy, of the model that it names, or the tiers of both.
     fn listed(&self, request: &LlmRequest, policy: &Policy) -> Chain {
         let model = self.named(request.model()).map(|named| &named.tiers);
-        let tiers = match (&policy.tiers, model) {
-            (Some(may), Some(wanted)) => {
-                let both: Arc<[usize]> = wanted.iter().copied().filter(|tier| may.contains(tier)).collect();
-                Some(if both.is_empty() { may.clone() } else { both })
-            }
-            (one, other) => one.as_ref().or(other).cloned(),
-        };
-        tiers.map_or(Chain::All, Chain::Listed)
+        both(policy.tiers.as_ref(), model).map_or(Chain::All, Chain::Listed)
     }
 
     /// Returns the position in a chain of the tier that a request names as its model, by the tier's name or its model,
@@ -187,6 +184,9 @@ impl Shared {
             && let Some(worst) = self.accepts(request)
         {
             response.set_accepts(worst);
+        }
+        if let Some(chain) = &self.config.named_chain {
+            response.set_chain(chain);
         }
         if let Some(tier) = hedged {
             return self.hedge_answered(tier, response);
@@ -296,10 +296,13 @@ impl Shared {
 
     /// Returns the facts about a tier; 0 is the primary.
     pub(super) fn facts(&self, tier: usize) -> &TierFacts {
-        match tier.checked_sub(1) {
-            None => &self.config.primary,
-            Some(place) => &self.config.tiers[place].facts,
-        }
+        self.config.facts(tier)
+    }
+
+    /// Returns the id of a chain that its first tier does not tell.
+    pub(super) fn id_of_further(&self, chain: usize) -> Option<&Arc<str>> {
+        let KnownChain { id, is_further, .. } = self.known.get(chain);
+        (*is_further || chain == 0 && self.config.named_chain.is_some()).then_some(id)
     }
 
     /// Returns the settings of a tier; 0 is the primary.

@@ -9,6 +9,7 @@ use std::sync::{
 use tokio::time::{Duration, Instant};
 
 use super::{
+    known_chains::KnownChain,
     layer::Config,
     ramp::Ramp,
     sessions::Sessions,
@@ -56,20 +57,29 @@ const GOLDEN_STEP: u32 = 0x9E37_79B9;
 struct Serving {
     /// The tiers in force, in order; the first is the primary.
     tiers: Vec<KnownTier>,
+    chains: Vec<ServedChain>,
     events: Option<Events>,
 }
 
-/// A tier as the state knows it, and the requests that begin at it.
+/// A tier as the state knows it.
 struct KnownTier {
     name: Arc<str>,
     asks_a_model: bool,
     /// True if an answer of it changes nothing. Every request reads this in place of the state behind the lock.
     settled: Settled,
-    /// The index of the tier that serves the requests whose chain begins at this one.
-    at: usize,
-    reports: SwitchReports,
     /// The last failure of a call to it.
     failure: Option<Failure>,
+}
+
+/// A chain, and the tier that serves it.
+struct ServedChain {
+    id: Arc<str>,
+    /// Its requests, the first name of several. Empty for those that begin at its first tier otherwise.
+    name: String,
+    /// The indexes of its first tier and of the one that serves it.
+    first: usize,
+    at: usize,
+    reports: SwitchReports,
 }
 
 /// True if an answer of a tier changes nothing: it serves the requests that begin there.
@@ -77,6 +87,8 @@ pub(super) type Settled = Arc<AtomicBool>;
 
 /// A request that did not come to an answer of the tier that it asked first.
 pub(super) struct Passage<'a> {
+    /// The id of the request's chain.
+    pub(super) chain: &'a str,
     /// The first tier of the request's chain.
     pub(super) first: &'a str,
     /// The reason why the tier before did not answer.
@@ -122,11 +134,17 @@ impl State {
 
     /// Puts the tiers of these settings in force. Returns for each of them whether its answers change nothing.
     /// `begins` returns whether requests may begin at a tier.
-    pub(super) fn apply(&self, config: &Config, begins: impl Fn(usize) -> bool) -> Box<[Settled]> {
+    pub(super) fn apply<'a>(
+        &self,
+        config: &Config,
+        chains: impl Iterator<Item = &'a KnownChain>,
+        begins: impl Fn(usize) -> bool,
+    ) -> Box<[Settled]> {
         let mut serving = self.serving();
         let facts = std::iter::once(&config.primary).chain(config.tiers.iter().map(|tier| &tier.facts));
-        let before = std::mem::take(&mut serving.tiers);
+        let before = std::mem::take(&mut *serving);
         serving.tiers = facts.map(|facts| KnownTier::new(facts.name().clone(), facts.asks_a_model())).collect();
+        serving.chains = chains.map(ServedChain::new).collect();
         serving.events.clone_from(&config.events);
         self.ramp.set_steps(&config.ramp);
         let mut sessions = lock(&self.sessions);
@@ -163,16 +181,12 @@ impl State {
         let mut serving = self.serving();
         // The settings in force may have no such tier.
         let Some(place) = serving.place(tier) else { return };
-        let change = if serving.tiers[place].at == place {
-            serving.tiers[place].reports.goes_on();
-            None
-        } else if is_out {
-            None
-        } else {
-            self.recover(&mut serving, place, begun, Instant::now())
-        };
-        serving.tiers[place].settle();
-        drop_then_send(serving, change);
+        for chain in serving.chains.iter_mut().filter(|chain| chain.first == place && chain.at == place) {
+            chain.reports.goes_on();
+        }
+        let changes = if is_out { Vec::new() } else { self.recover(&mut serving, place, begun) };
+        serving.settle(place);
+        drop_then_send(serving, changes);
     }
 
     /// Records that a tier has answered a request that began at `begun`, in place of its chain's first.
@@ -181,15 +195,21 @@ impl State {
         let failures = passage.failures();
         let mut serving = self.serving();
         serving.note(failures);
-        let (Some(first), Some(to)) = (serving.place(passage.first), serving.place(tier)) else { return };
-        let change = match serving.tiers[first].at == to {
+        let chain = serving.chains.iter().position(|chain| *chain.id == *passage.chain);
+        let (Some(chain), Some(to)) = (chain, serving.place(tier)) else { return };
+        let first = serving.chains[chain].first;
+        // In the settings in force another chain may have its id.
+        if *serving.tiers[first].name != *passage.first {
+            return;
+        }
+        let change = match serving.chains[chain].at == to {
             true => {
-                serving.tiers[first].reports.goes_on();
+                serving.chains[chain].reports.goes_on();
                 None
             }
-            false => serving.switch(first, to, passage, begun, Instant::now()),
+            false => serving.switch(chain, to, passage, begun, Instant::now()),
         };
-        serving.tiers[first].settle();
+        serving.settle(first);
         drop_then_send(serving, change);
     }
 
@@ -197,34 +217,40 @@ impl State {
     pub(super) fn away_since(&self, tier: &str) -> Option<Instant> {
         let serving = self.serving();
         let place = serving.place(tier)?;
-        serving.tiers[place].reports.last.filter(|_| serving.tiers[place].at != place)
+        let away = serving.chains.iter().filter(|chain| chain.first == place && chain.at != place);
+        away.filter_map(|chain| chain.reports.last).max()
     }
 
     /// Records that a tier has answered a check that was sent at this time and was no caller's request.
     pub(super) fn works(&self, tier: &str, asked: Instant) {
         let mut serving = self.serving();
-        let Some(place) = serving.place(tier).filter(|place| serving.tiers[*place].at != *place) else { return };
-        let change = self.recover(&mut serving, place, asked, Instant::now());
-        serving.tiers[place].settle();
-        drop_then_send(serving, change);
+        let Some(place) = serving.place(tier) else { return };
+        let changes = self.recover(&mut serving, place, asked);
+        serving.settle(place);
+        drop_then_send(serving, changes);
     }
 
-    /// Records an answer of a tier that does not serve the requests that begin at it. Returns the event if it serves
-    /// again.
-    fn recover(&self, serving: &mut Serving, first: usize, begun: Instant, at: Instant) -> Option<Event> {
-        let KnownTier { reports, at: serves, .. } = &mut serving.tiers[first];
-        let away = reports.away_since?;
-        if reports.last.is_some_and(|last| begun < last) {
-            return None;
+    /// Records an answer of a tier for the chains that begin at it and that another one serves. Returns the events of
+    /// those that it serves again.
+    fn recover(&self, serving: &mut Serving, first: usize, begun: Instant) -> Vec<Event> {
+        let (at, mut is_new, mut changes) = (Instant::now(), false, Vec::new());
+        let Serving { tiers, chains, .. } = serving;
+        for chain in chains.iter_mut().filter(|chain| chain.first == first && chain.at != first) {
+            let reports = &mut chain.reports;
+            let Some(away) = reports.away_since.filter(|_| reports.last.is_none_or(|last| begun >= last)) else {
+                continue;
+            };
+            is_new |= !reports.is_returning();
+            let Some(since) = reports.shows(Direction::Home, at) else { continue };
+            reports.away_since = None;
+            let from = tiers[std::mem::replace(&mut chain.at, first)].name.clone();
+            let (id, to, after) = (chain.id.clone(), tiers[first].name.clone(), since.saturating_duration_since(away));
+            changes.push(Event::ModelRecovered { chain: id, from, to, after, at });
         }
-        if first == 0 && !reports.is_returning() {
+        if first == 0 && is_new {
             self.ramp.begin(at);
         }
-        let since = reports.shows(Direction::Home, at)?;
-        reports.away_since = None;
-        let from = std::mem::replace(serves, first);
-        let after = since.saturating_duration_since(away);
-        Some(Event::ModelRecovered { from: serving.name(from), to: serving.name(first), after, at })
+        changes
     }
 
     fn serving(&self) -> MutexGuard<'_, Serving> {
@@ -235,11 +261,15 @@ impl State {
 impl KnownTier {
     fn new(name: Arc<str>, asks_a_model: bool) -> Self {
         let settled = Settled::new(AtomicBool::new(true));
-        Self { name, asks_a_model, settled, at: 0, reports: SwitchReports::default(), failure: None }
+        Self { name, asks_a_model, settled, failure: None }
     }
+}
 
-    fn settle(&self) {
-        self.settled.store(self.reports.is_settled(), Relaxed);
+impl ServedChain {
+    fn new(chain: &KnownChain) -> Self {
+        let name = chain.names.first().cloned().unwrap_or_default();
+        let (id, first) = (chain.id.clone(), chain.first);
+        Self { id, name, first, at: first, reports: SwitchReports::default() }
     }
 }
 
@@ -253,35 +283,41 @@ impl Serving {
         self.tiers[place].name.clone()
     }
 
-    /// Looks at the outages under way with the tiers in force. One goes on if requests still begin at its tier and
-    /// its serving tier is another one: for the primary, if it is the primary still. Otherwise it is over, and the
-    /// event reports it to those who know it by its first tier.
-    fn restart(&mut self, before: &[KnownTier], begins: impl Fn(usize) -> bool) -> Vec<Event> {
-        let mut over = Vec::new();
-        for place in 0..self.tiers.len() {
-            self.tiers[place].at = place;
-        }
-        for (place_before, known) in before.iter().enumerate() {
-            let place = self.place(&known.name).filter(|place| *place == 0 || place_before != 0 && begins(*place));
-            let at = self.place(&before[known.at].name);
+    /// Notes whether an answer of a tier changes nothing.
+    fn settle(&self, tier: usize) {
+        let mut begun = self.chains.iter().filter(|chain| chain.first == tier);
+        self.tiers[tier].settled.store(begun.all(|chain| chain.reports.is_settled()), Relaxed);
+    }
+
+    /// Looks at the outages under way with the chains in force. One goes on if its chain is there still, with the same
+    /// first tier, requests begin there, and its serving tier is another one. Otherwise it is over, and the event
+    /// reports it to those who know it by its chain.
+    fn restart(&mut self, before: &Self, begins: impl Fn(usize) -> bool) -> Vec<Event> {
+        for known in &before.tiers {
             if let Some(place) = self.place(&known.name) {
                 // Requests under way in the former settings read it too.
                 self.tiers[place].settled = known.settled.clone();
                 self.tiers[place].failure.clone_from(&known.failure);
             }
-            match (place, at) {
-                (Some(place), Some(at)) if place != at => {
-                    (self.tiers[place].at, self.tiers[place].reports) = (at, known.reports);
-                }
+        }
+        let mut over = Vec::new();
+        for known in &before.chains {
+            let (first, at) = (&before.tiers[known.first].name, &before.tiers[known.at].name);
+            let goes_on = |chain: &&mut ServedChain| chain.id == known.id && chain.name == known.name;
+            let serves = self.place(at);
+            let tiers = &self.tiers;
+            let chain = self.chains.iter_mut().find(goes_on).filter(|chain| tiers[chain.first].name == *first);
+            match (chain.filter(|chain| begins(chain.first)), serves) {
+                (Some(chain), Some(at)) if chain.first != at => (chain.at, chain.reports) = (at, known.reports),
                 _ => {
                     let Some(since) = known.reports.away_since else { continue };
-                    let at = Instant::now();
-                    let (from, to) = (before[known.at].name.clone(), known.name.clone());
-                    over.push(Event::ModelRecovered { from, to, after: at.saturating_duration_since(since), at });
+                    let (now, chain) = (Instant::now(), known.id.clone());
+                    let after = now.saturating_duration_since(since);
+                    over.push(Event::ModelRecovered { chain, from: at.clone(), to: first.clone(), after, at: now });
                 }
             }
         }
-        self.tiers.iter().for_each(KnownTier::settle);
+        (0..self.tiers.len()).for_each(|tier| self.settle(tier));
         over
     }
 
@@ -295,18 +331,18 @@ impl Serving {
     }
 
     /// Records that another tier has answered in place of the serving one. Returns the event if it serves from now on.
-    fn switch(&mut self, first: usize, to: usize, passage: &Passage<'_>, begun: Instant, at: Instant) -> Option<Event> {
+    fn switch(&mut self, chain: usize, to: usize, passage: &Passage<'_>, begun: Instant, at: Instant) -> Option<Event> {
         let reason = passage.reason;
-        let from = self.tiers[first].at;
+        let from = self.chains[chain].at;
         let asks = [from, to].map(|tier| self.tiers[tier].asks_a_model);
-        let reports = &self.tiers[first].reports;
+        let reports = &self.chains[chain].reports;
         if reports.last.is_some_and(|last| begun < last) {
             return None;
         }
-        // The request's chain may begin at the same tier and not have the serving one.
+        // The request may not have the serving tier, for its own needs.
         let before = (passage.position)(&self.tiers[from].name)?;
         let is_up = (passage.position)(&self.tiers[to].name).is_some_and(|place| place < before);
-        let reports = &mut self.tiers[first].reports;
+        let reports = &mut self.chains[chain].reports;
         if reason == ErrorKind::OutOfService {
             reports.is_ordered(at);
         } else {
@@ -317,10 +353,11 @@ impl Serving {
             reports.shows(if is_up { Direction::Up } else { Direction::Down }, at)?;
         }
         reports.away_since.get_or_insert(at);
-        self.tiers[first].at = to;
+        self.chains[chain].at = to;
         let failure = self.tiers[from].failure.clone().filter(|_| reason != ErrorKind::OutOfService);
-        let (first, from, to) = (self.name(first), self.name(from), self.name(to));
-        Some(Event::ModelSwitched { first, from, to, reason, failure, at })
+        let (chain, first) = (self.chains[chain].id.clone(), self.name(self.chains[chain].first));
+        let (from, to) = (self.name(from), self.name(to));
+        Some(Event::ModelSwitched { chain, first, from, to, reason, failure, at })
     }
 }
 

@@ -381,6 +381,7 @@ async fn a_switch_and_the_recovery_are_told_once() {
     assert_eq!(
         heard.try_recv().unwrap(),
         Event::ModelSwitched {
+            chain: a.clone().into(),
             first: a.clone(),
             from: a.clone(),
             to: b.clone(),
@@ -391,7 +392,7 @@ async fn a_switch_and_the_recovery_are_told_once() {
     );
     assert_eq!(
         heard.try_recv().unwrap(),
-        Event::ModelRecovered { from: b, to: a, after: second * 3, at: switched + second * 3 }
+        Event::ModelRecovered { chain: a.clone(), from: b, to: a, after: second * 3, at: switched + second * 3 }
     );
     assert!(heard.try_recv().is_err());
 }

@@ -74,7 +74,7 @@ impl Watch {
         let (provider, model) = response.names();
         let attempts = response.attempts();
         let took = now.saturating_duration_since(self.begun);
-        let tier = response.tier();
+        let (tier, chain) = (response.tier(), response.chain().cloned());
         // A cached answer was paid for before.
         let cached = response.cached();
         let (used, free) = (response.usage(), cached.is_some());
@@ -95,6 +95,7 @@ impl Watch {
             task,
             feature,
             failures,
+            chain,
             tier,
             provider,
             model,
@@ -133,13 +134,14 @@ impl Watch {
     pub(super) fn failed(self, error: &mut LlmError) {
         ledger::note(error, self.begun);
         let (repeat, status) = (error.is_possible_repeat(), self.caller.status_of.map(|of| of(error)));
-        self.unanswered(RequestOutcome::Failed(error.kind()), status, failures(error.attempts(), None), repeat);
+        let (chain, failures) = (error.chain().cloned(), failures(error.attempts(), None));
+        self.unanswered(RequestOutcome::Failed(error.kind()), status, chain, failures, repeat);
     }
 
     /// Reports that the caller has left.
     #[cold]
     pub(super) fn abandoned(self) {
-        self.unanswered(RequestOutcome::Abandoned, None, None, false);
+        self.unanswered(RequestOutcome::Abandoned, None, None, None, false);
     }
 
     /// Reports that the call has panicked.
@@ -153,6 +155,7 @@ impl Watch {
         self,
         outcome: RequestOutcome,
         status: Option<StatusCode>,
+        chain: Option<Arc<str>>,
         failures: Option<Arc<[Attempt]>>,
         possible_repeat: bool,
     ) {
@@ -163,6 +166,7 @@ impl Watch {
             status,
             task: None,
             feature: self.caller.feature.clone(),
+            chain,
             tier: None,
             provider: None,
             model: None,

@@ -304,7 +304,7 @@ pub(super) fn admit(key: &Key, options: &mut RequestOptions) -> Result<(), Denia
     Ok(())
 }
 
-/// Notes the options that have no effect, and the time that the caller gives: when it is over, that is nobody's failure.
+/// Notes the options that have no effect, and the time that the caller gives: its end is nobody's failure.
 pub(super) fn note_options(gateway: &GatewayState, entry: &mut Entry, options: &mut RequestOptions) {
     entry.set_own_time(options.timeout);
     entry.note(take(&mut options.notes));

@@ -211,7 +211,7 @@ async fn a_revoked_key() {
     watch
         .shows(
             &["model_switched", "from=\"sonnet\"", "reason=\"auth\"", "status=401", "error=\"invalid key\""],
-            &["failover: gpt serves in place of sonnet (auth 401: invalid key)"],
+            &["failover: gpt serves in place of sonnet for model claude-* (auth 401: invalid key)"],
             &["\"state\":\"fallback\"", "\"circuitReason\":\"key refused\"", "\"status\":401"],
         )
         .await;
@@ -312,7 +312,7 @@ async fn people_are_the_last_tier() {
     watch
         .shows(
             &["model_switched", "to=\"people\"", "status=503", "error=\"service unavailable\""],
-            &["failover: people serves in place of sonnet (overloaded 503: service unavailable)"],
+            &["failover: people serves in place of sonnet for model claude-* (overloaded 503: service unavailable)"],
             &["\"activeTier\":\"people\""],
         )
         .await;

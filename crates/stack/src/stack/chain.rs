@@ -1,5 +1,7 @@
 //! The tiers in their order, as a fallback.
 
+use std::sync::Arc;
+
 use tower::Service;
 
 use super::{StackContext, settings};
@@ -101,31 +103,22 @@ pub(super) fn chain<S: TierLike>(
     Ok((layer, primary))
 }
 
-/// Returns the chains that the file names, by their first tiers, each with the requests that begin there.
-pub(super) fn setups(config: &Config) -> Vec<ChainSetup> {
-    let mut chains: Vec<ChainSetup> = Vec::new();
-    let mut add = |first: Option<&str>, name: String| {
-        let Some(first) = first else { return };
-        match chains.iter_mut().find(|chain| *chain.first == *first) {
-            Some(chain) => chain.names.push(name),
-            None => chains.push(ChainSetup { first: first.into(), names: vec![name] }),
-        }
-    };
-    let of_list = |tiers: &'_ [String]| tiers.first().cloned();
-    let of_feature = |feature: &config::Feature| feature.tiers.as_deref().and_then(of_list);
-    let primary = config.default_feature.as_ref().and_then(of_feature);
-    let primary = primary.or_else(|| Some(config.tiers.first()?.name.clone()));
-    add(primary.as_deref(), "default".to_owned());
-    for (name, model) in &config.models {
-        add(of_list(&model.tiers).as_deref(), format!("model {name}"));
-    }
-    for (name, feature) in &config.features {
-        add(of_feature(feature).or_else(|| primary.clone()).as_deref(), format!("feature {name}"));
-    }
+/// Returns the chains that the file names, each with its requests: those of the fallback over all tiers, then those of
+/// cheaper requests.
+pub(super) fn setups(config: &Config, fallback: &FallbackLayer) -> Vec<ChainSetup> {
+    let chains = fallback.chains().into_iter();
+    let mut chains: Vec<_> = chains.map(|it| ChainSetup { id: it.id, first: it.first, names: it.names }).collect();
     for route in &config.routes {
-        add(of_list(&route.tiers).as_deref(), format!("route {}", route.name));
+        let Some(first) = route.tiers.first() else { continue };
+        let names = vec![format!("route {}", route.name)];
+        chains.push(ChainSetup { id: id_of_route(route), first: first.as_str().into(), names });
     }
     chains
+}
+
+/// Returns the id of a route's chain. Others may begin at its first tier, and requests that name it.
+pub(super) fn id_of_route(route: &config::Route) -> Arc<str> {
+    format!("{} (route {})", route.tiers.first().map_or("", String::as_str), route.name).into()
 }
 
 /// Returns the policy of a feature, with the file's own settings for those that the feature omits.

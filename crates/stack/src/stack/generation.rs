@@ -277,7 +277,7 @@ impl Generation {
 
     /// Returns the chains that the file names.
     pub(super) fn chains(&self) -> Vec<ChainSetup> {
-        chain::setups(&self.config)
+        chain::setups(&self.config, &self.fallback)
     }
 
     /// Returns the outlook on the chain of tiers.

@@ -112,7 +112,7 @@ where
             let before = PriorAttempts::new(reason, error.attempts());
             match queues.leaf.clone().oneshot(queued.with_extension(before)).await {
                 Ok(mut pending) => {
-                    pending.prepend_attempts(error.attempts().to_vec());
+                    pending.follow(&error);
                     Ok(pending)
                 }
                 // The caller learns of the original failure.

@@ -247,12 +247,13 @@ impl Routes {
         services: &[TierService],
         context: &StackContext,
     ) -> RouteLayer {
-        self.rules.into_iter().fold(self.layer, |layer, (rule, places)| {
+        self.rules.into_iter().zip(&config.routes).fold(self.layer, |layer, ((rule, places), route)| {
             let mut chain = places.into_iter().map(|place| (&config.tiers[place], services[place].clone()));
             let (first, primary) = chain.next().expect("a checked chain has a tier");
             // This chain reports no switches: those concern the default chain, which serves if this one does not. A
             // pinned level that excludes this chain leaves the request to the default one.
             let mut fallback = FallbackLayer::new(first.name.as_str())
+                .chain_id(chain::id_of_route(route))
                 .primary(chain::tier_settings(first, families))
                 .steered_by(&context.fallback)
                 .default_policy(FeaturePolicy::new().pins_are_final(true))

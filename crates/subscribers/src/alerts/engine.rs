@@ -9,7 +9,10 @@ use super::{
     counts::{LONGEST_GAP, TierCounts, TotalFailures},
     rules::MAX_TIERS,
 };
-use crate::{chains::Chains, window::Window};
+use crate::{
+    chains::{Chains, first_asked},
+    window::Window,
+};
 use steadfast::{
     Attempt, ErrorKind,
     error::TimeoutLimit,
@@ -116,13 +119,15 @@ impl AlertEngine {
         let mut alerts = Vec::new();
         match event {
             Event::RequestEnded(request) => self.request_ended(request, now, &mut alerts),
-            Event::ModelSwitched { first, to, reason, failure, .. } => {
-                self.model_switched([first, to], *reason, failure.as_ref(), now, &mut alerts);
+            Event::ModelSwitched { chain, first, to, reason, failure, .. } => {
+                self.chains.switched(chain, first, to, now);
+                self.model_switched(chain, [first, to], *reason, failure.as_ref(), now, &mut alerts);
             }
-            Event::ModelRecovered { from, to, after, .. } => {
-                self.chains.recovered(to);
-                let summary = || format!("{to} serves again in place of {from}, after {}", Span(*after));
-                self.board.end_if_it_lasts(Rule::Failover, to, now, summary);
+            Event::ModelRecovered { chain, from, to, after, .. } => {
+                self.chains.recovered(chain);
+                let of = requests_of(chain, to);
+                let summary = || format!("{to} serves again in place of {from}{of}, after {}", Span(*after));
+                self.board.end_if_it_lasts(Rule::Failover, chain, now, summary);
             }
             Event::AllTiersFailed { feature, reason, .. } => {
                 self.all_tiers_failed(feature.as_deref(), *reason, now, &mut alerts);
@@ -304,15 +309,15 @@ impl AlertEngine {
 
     fn model_switched(
         &mut self,
+        chain: &Arc<str>,
         [first, to]: [&Arc<str>; 2],
         reason: ErrorKind,
         failure: Option<&Failure>,
         now: Instant,
         alerts: &mut Vec<Alert>,
     ) {
-        self.board.goes_on(Rule::Failover, first);
-        self.chains.switched(first, to, now);
-        if self.rules.failover && self.board.find(Rule::Failover, first).is_none() {
+        self.board.goes_on(Rule::Failover, chain);
+        if self.rules.failover && self.board.find(Rule::Failover, chain).is_none() {
             let why = self.reason_text(first, reason);
             let content = || {
                 let words = match failure {
@@ -322,11 +327,13 @@ impl AlertEngine {
                     None => why.clone(),
                 };
                 let mut fields = vec![("from", first.to_string()), ("to", to.to_string()), ("reason", why.clone())];
+                let of = requests_of(chain, first);
+                fields.extend((!of.is_empty()).then(|| ("chain", chain.to_string())));
                 fields.extend(failure.into_iter().flat_map(details));
-                let summary = format!("{to} serves in place of {first} ({words})");
+                let summary = format!("{to} serves in place of {first}{of} ({words})");
                 AlertContent { severity: Severity::Warning, summary, fields }
             };
-            alerts.extend(self.board.fire(Rule::Failover, first, 0, now, content));
+            alerts.extend(self.board.fire(Rule::Failover, chain, 0, now, content));
         }
         if let (Some(window), Some(often)) = (&mut self.failovers, self.rules.failovers) {
             window.add(now, [1, 0]);
@@ -428,10 +435,12 @@ impl AlertEngine {
         }
         if self.may_have_missed_return
             && let Some(tier) = &request.tier
-            && self.board.find(Rule::Failover, tier).is_some_and(|away| away.alert.since <= begun)
+            && let chain = request.chain.as_ref().filter(|_| first_asked(request) == Some(tier)).unwrap_or(tier)
+            && self.board.find(Rule::Failover, chain).is_some_and(|away| away.alert.since <= begun)
         {
-            self.chains.recovered(tier);
-            alerts.extend(self.board.resolve(Rule::Failover, tier, now, || format!("{tier} serves again")));
+            self.chains.recovered(chain);
+            let of = requests_of(chain, tier);
+            alerts.extend(self.board.resolve(Rule::Failover, chain, now, || format!("{tier} serves again{of}")));
         }
     }
 
@@ -579,6 +588,12 @@ impl AlertEngine {
         // A cap's next share is news, although its alert fires already.
         alerts.extend(self.board.fire(Rule::Budget, cap, percent, now, content));
     }
+}
+
+/// Returns the words for the requests of a chain that is not the first one that begins at this tier.
+fn requests_of(chain: &str, first: &str) -> String {
+    let name = chain.strip_prefix(first).map(str::trim).filter(|name| !name.is_empty());
+    name.map_or_else(String::new, |name| format!(" for {}", name.trim_matches(['(', ')'])))
 }
 
 /// Returns the first part of a text of any length, with a sign where it is cut.

@@ -52,12 +52,20 @@ impl Desk {
         // One chain: it begins at sonnet, or where a test begins.
         let first = if from == "gpt" { "sonnet" } else { from };
         let (first, from, to) = (first.into(), from.into(), to.into());
-        self.on(Event::ModelSwitched { first, from, to, reason: ErrorKind::Server, failure: None, at: self.now });
+        self.on(Event::ModelSwitched {
+            chain: Arc::clone(&first),
+            first,
+            from,
+            to,
+            reason: ErrorKind::Server,
+            failure: None,
+            at: self.now,
+        });
     }
 
     fn recovered(&mut self, from: &str, to: &str) {
         let (from, to) = (from.into(), to.into());
-        self.on(Event::ModelRecovered { from, to, after: MINUTE, at: self.now });
+        self.on(Event::ModelRecovered { chain: Arc::clone(&to), from, to, after: MINUTE, at: self.now });
     }
 
     fn ended(&mut self, tier: Option<&str>, outcome: RequestOutcome, failures: &[(&str, ErrorKind)]) {
@@ -80,7 +88,15 @@ async fn one_switch_is_one_alert_and_its_resolution_however_far_it_goes() {
     desk.switched("sonnet", "gpt");
     desk.pass(MINUTE * 30);
     let (first, from, to) = ("sonnet".into(), "gpt".into(), "canned".into());
-    desk.on(Event::ModelSwitched { first, from, to, reason: ErrorKind::Server, failure: None, at: desk.now });
+    desk.on(Event::ModelSwitched {
+        chain: Arc::clone(&first),
+        first,
+        from,
+        to,
+        reason: ErrorKind::Server,
+        failure: None,
+        at: desk.now,
+    });
     desk.pass(MINUTE * 126);
     assert_eq!(desk.said(), ["failover sonnet firing"]);
     desk.recovered("canned", "sonnet");
@@ -99,7 +115,15 @@ async fn a_switch_past_an_open_circuit_says_why_it_is_open() {
         desk.on(Event::CircuitChanged { circuit, from, to, reason, failure: None, at: desk.now });
     }
     let (first, from, to) = ("sonnet".into(), "sonnet".into(), "gpt".into());
-    desk.on(Event::ModelSwitched { first, from, to, reason: ErrorKind::CircuitOpen, failure: None, at: desk.now });
+    desk.on(Event::ModelSwitched {
+        chain: Arc::clone(&first),
+        first,
+        from,
+        to,
+        reason: ErrorKind::CircuitOpen,
+        failure: None,
+        at: desk.now,
+    });
     assert_eq!(desk.said[0].summary, "gpt serves in place of sonnet (circuit_open: quota used up)");
 }
 
@@ -112,7 +136,7 @@ async fn an_alert_has_the_cause_in_its_first_sentence() {
     let at = desk.now;
     let mut switched = |first: &str, to: &str, reason| {
         let (first, from, to, failure) = (first.into(), first.into(), to.into(), failure.clone());
-        desk.on(Event::ModelSwitched { first, from, to, reason, failure, at });
+        desk.on(Event::ModelSwitched { chain: Arc::clone(&first), first, from, to, reason, failure, at });
     };
     switched("sonnet", "gpt", ErrorKind::Server);
     switched("opus", "gpt-5", ErrorKind::CircuitOpen);

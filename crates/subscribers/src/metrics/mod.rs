@@ -144,7 +144,7 @@ impl Metrics {
     pub fn tier(mut self, name: impl Into<Arc<str>>) -> Self {
         let name = name.into();
         self.circuits.set(&name, CircuitState::Closed);
-        self.switches.add_first(&name);
+        self.switches.add_chain(&name);
         self
     }
 
@@ -210,8 +210,8 @@ impl Metrics {
     #[cold]
     fn record_change(&self, change: Change) {
         match change {
-            Change::Away { first, to, since } => self.switches.record_away(&first, &to, since),
-            Change::Home { first, began, .. } => drop(self.switches.record_home(&first, began)),
+            Change::Away { chain, to, since } => self.switches.record_away(&chain, &to, since),
+            Change::Home { chain, began, .. } => drop(self.switches.record_home(&chain, began)),
         }
     }
 
@@ -252,14 +252,14 @@ impl Metrics {
     fn record(&mut self, event: &Event) {
         match event {
             Event::RequestEnded(request) => self.request_ended(request),
-            Event::ModelSwitched { first, from, to, reason, at, .. } => {
-                self.chains.switched(first, to, *at);
+            Event::ModelSwitched { chain, first, from, to, reason, at, .. } => {
+                self.chains.switched(chain, first, to, *at);
                 self.switches.count_switch(from, to, *reason);
-                self.switches.record_away(first, to, *at);
+                self.switches.record_away(chain, to, *at);
             }
-            Event::ModelRecovered { from, to: first, after, at } => {
-                self.chains.recovered(first);
-                self.switches.record_recovery(from, first, *after, *at);
+            Event::ModelRecovered { chain, from, to, after, at } => {
+                self.chains.recovered(chain);
+                self.switches.record_recovery(chain, [from, to], *after, *at);
             }
             Event::CallerHeldApart { circuit, .. } => {
                 self.registry.counter(&table::CALLERS_HELD_APART, [circuit.clone().into()]).increment(1);

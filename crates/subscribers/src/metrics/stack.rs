@@ -52,7 +52,7 @@ impl Metrics {
         }
         self.operations.set_pinned(stack.pinned_level());
         for chain in stack.chains() {
-            self.switches.ensure_first(&chain.first);
+            self.switches.ensure_chain(&chain.id);
         }
     }
 }

@@ -91,7 +91,7 @@ fn state_name(state: CircuitState) -> &'static str {
 pub(super) struct Switches {
     registry: Registry,
     stays: Mutex<HashMap<Arc<str>, Meter>>,
-    /// The fraction of a second left over from each first tier's past stays on a fallback. It counts with the next
+    /// The fraction of a second left over from each chain's past stays on a fallback. It counts with the next
     /// stay, so that many short stays add up.
     remainders: Mutex<HashMap<Arc<str>, Duration>>,
 }
@@ -131,16 +131,16 @@ impl Switches {
         Self { registry, stays: Mutex::default(), remainders: Mutex::default() }
     }
 
-    /// Adds a first tier that serves, as far as is known.
-    pub(super) fn add_first(&self, name: &Arc<str>) {
+    /// Adds a chain whose first tier serves, as far as is known.
+    pub(super) fn add_chain(&self, name: &Arc<str>) {
         self.registry.gauge(&table::ON_FALLBACK, [name.clone().into()]).set(0.0);
     }
 
-    /// Adds a first tier that may be away already. See [`add_first`](Self::add_first).
-    pub(super) fn ensure_first(&self, name: &Arc<str>) {
+    /// Adds a chain that another tier may serve already. See [`add_chain`](Self::add_chain).
+    pub(super) fn ensure_chain(&self, name: &Arc<str>) {
         let is_away = self.stays().contains_key(name);
         if !is_away {
-            self.add_first(name);
+            self.add_chain(name);
         }
     }
 
@@ -150,14 +150,14 @@ impl Switches {
         self.registry.counter(&table::FALLBACK_ACTIVATIONS, labels).increment(1);
     }
 
-    /// Records that another tier serves in place of a first one.
-    pub(super) fn record_away(&self, first: &Arc<str>, to: &Arc<str>, at: Instant) {
+    /// Records that another tier serves a chain in place of its first one.
+    pub(super) fn record_away(&self, chain: &Arc<str>, to: &Arc<str>, at: Instant) {
         // The recorder is foreign code: its series is requested before the lock is taken.
-        let seconds = self.registry.counter(&table::FALLBACK_SECONDS, [first.clone().into(), to.clone().into()]);
-        let on = self.registry.gauge(&table::ON_FALLBACK, [first.clone().into()]);
+        let seconds = self.registry.counter(&table::FALLBACK_SECONDS, [chain.clone().into(), to.clone().into()]);
+        let on = self.registry.gauge(&table::ON_FALLBACK, [chain.clone().into()]);
         let mut stays = self.stays();
-        let is_full = stays.len() == MOST_FIRSTS;
-        let due = match stays.get_mut(first) {
+        let is_full = stays.len() == MOST_CHAINS;
+        let due = match stays.get_mut(chain) {
             Some(meter) => {
                 let due = meter.take_pending(at);
                 meter.seconds = seconds;
@@ -165,8 +165,8 @@ impl Switches {
             }
             None if is_full => return,
             None => {
-                let counted = at.checked_sub(self.take_remainder(first)).unwrap_or(at);
-                stays.insert(first.clone(), Meter { seconds, counted, on: on.clone() });
+                let counted = at.checked_sub(self.take_remainder(chain)).unwrap_or(at);
+                stays.insert(chain.clone(), Meter { seconds, counted, on: on.clone() });
                 None
             }
         };
@@ -178,39 +178,45 @@ impl Switches {
     }
 
     /// Records a reported recovery after this time. If the switch's event was lost, the time counts all the same.
-    pub(super) fn record_recovery(&self, from: &Arc<str>, first: &Arc<str>, after: Duration, at: Instant) {
+    pub(super) fn record_recovery(
+        &self,
+        chain: &Arc<str>,
+        [from, first]: [&Arc<str>; 2],
+        after: Duration,
+        at: Instant,
+    ) {
         self.registry.histogram(&table::RECOVERY, [first.clone().into()]).record(after);
-        if !self.record_home(first, at) {
-            let labels = [first.clone().into(), from.clone().into()];
+        if !self.record_home(chain, at) {
+            let labels = [chain.clone().into(), from.clone().into()];
             let seconds = self.registry.counter(&table::FALLBACK_SECONDS, labels);
-            let on = self.registry.gauge(&table::ON_FALLBACK, [first.clone().into()]);
-            let stay = after.saturating_add(self.take_remainder(first));
-            self.record_end(first, Meter { seconds, counted: at.checked_sub(stay).unwrap_or(at), on }, at);
+            let on = self.registry.gauge(&table::ON_FALLBACK, [chain.clone().into()]);
+            let stay = after.saturating_add(self.take_remainder(chain));
+            self.record_end(chain, Meter { seconds, counted: at.checked_sub(stay).unwrap_or(at), on }, at);
         }
     }
 
-    /// Records that a first tier serves again. Returns whether it was away.
-    pub(super) fn record_home(&self, first: &Arc<str>, at: Instant) -> bool {
-        let meter = self.stays().remove(first);
+    /// Records that a chain's first tier serves again. Returns whether it was away.
+    pub(super) fn record_home(&self, chain: &Arc<str>, at: Instant) -> bool {
+        let meter = self.stays().remove(chain);
         meter.is_some_and(|meter| {
-            self.record_end(first, meter, at);
+            self.record_end(chain, meter, at);
             true
         })
     }
 
     /// Records the end of a stay on a fallback.
-    fn record_end(&self, first: &Arc<str>, mut meter: Meter, at: Instant) {
+    fn record_end(&self, chain: &Arc<str>, mut meter: Meter, at: Instant) {
         meter.take_pending(at).count();
         meter.on.set(0.0);
         let mut left = lock(&self.remainders);
-        if left.len() < MOST_FIRSTS {
-            left.insert(first.clone(), at.saturating_duration_since(meter.counted));
+        if left.len() < MOST_CHAINS {
+            left.insert(chain.clone(), at.saturating_duration_since(meter.counted));
         }
     }
 
-    /// Removes and returns the fraction left over from a first tier's stays.
-    fn take_remainder(&self, first: &Arc<str>) -> Duration {
-        lock(&self.remainders).remove(first).unwrap_or_default()
+    /// Removes and returns the fraction left over from a chain's stays.
+    fn take_remainder(&self, chain: &Arc<str>) -> Duration {
+        lock(&self.remainders).remove(chain).unwrap_or_default()
     }
 
     /// Counts the time up to now.
@@ -289,6 +295,6 @@ impl Budgets {
 /// After a reload another reading of the clock determines a period's end.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 const MOST_CIRCUITS: u16 = 256;
-/// More first tiers than are away at once.
-const MOST_FIRSTS: usize = 256;
+/// More chains than are away at once.
+const MOST_CHAINS: usize = 256;
 const MOST_CAPS: u16 = 256;

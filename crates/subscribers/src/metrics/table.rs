@@ -225,14 +225,14 @@ pub(super) const FALLBACK_ACTIVATIONS: Metric = Metric::counter(
 pub(super) const ON_FALLBACK: Metric = Metric::gauge(
     "steadfast_on_fallback",
     &["from"],
-    "1 while another tier serves the chain that begins at this one, else 0.",
+    "1 while another tier serves this chain, by its id in the status: its first tier, and what tells it from another one there; else 0.",
 );
 pub(super) const FALLBACK_SECONDS: Metric = Metric {
     unit: Some(Unit::Seconds),
     ..Metric::counter(
         "steadfast_fallback_seconds_total",
         &["from", "to"],
-        "Seconds for which another tier served in place of this primary, the current time included.",
+        "Seconds for which another tier served this chain in place of its first tier, the current time included.",
     )
 };
 pub(super) const RECOVERY: Metric = Metric::seconds(

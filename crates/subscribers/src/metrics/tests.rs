@@ -73,6 +73,7 @@ fn recorded() -> (Metrics, PrometheusHandle) {
 fn switched(from: &str, to: &str) -> Event {
     let (from, to) = (from.into(), to.into());
     Event::ModelSwitched {
+        chain: "sonnet".into(),
         first: "sonnet".into(),
         from,
         to,
@@ -83,7 +84,7 @@ fn switched(from: &str, to: &str) -> Event {
 }
 
 fn recovered(from: &str, to: &str, after: Duration) -> Event {
-    Event::ModelRecovered { from: from.into(), to: to.into(), after, at: Instant::now() }
+    Event::ModelRecovered { chain: to.into(), from: from.into(), to: to.into(), after, at: Instant::now() }
 }
 
 fn circuit(name: &str, to: CircuitState) -> Event {

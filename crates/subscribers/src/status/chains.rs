@@ -6,27 +6,33 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{ServingState, recent::Recent};
-use crate::chains::{Chains, Change};
+use crate::chains::{Chains, Change, chain_of, first_asked};
 use steadfast::events::RequestEnded;
 
-/// A chain of tiers, by its first tier, with the requests that it serves.
+/// A chain of tiers, with the requests that it serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainSetup {
+    /// The id, as events have it.
+    pub id: Arc<str>,
     /// The first tier.
     pub first: Arc<str>,
     /// The requests: `default`, `model NAME`, `feature NAME`, `route NAME`.
     pub names: Vec<String>,
 }
 
-/// The requests that begin at one tier.
+/// The requests that take one list of tiers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ChainStatus {
+    /// The id, by which events, the log, metrics and alerts name it: the first tier, with the requests behind it if
+    /// another chain before it begins there, such as `sonnet (feature code)`.
+    pub id: String,
     /// The tier that they ask first.
     pub first: String,
     /// The requests, as the file names them: `default`, `model gpt-*`, `feature code`, `route simple`. Empty where
-    /// callers alone begin there, by naming the tier. At most 32, with a sign after them.
+    /// requests begin there otherwise: by the tier's name, in a session, or since no tier before it can carry them. At
+    /// most 32, with a sign after them.
     pub names: Vec<String>,
     /// The state of service for these requests.
     pub state: ServingState,
@@ -59,6 +65,7 @@ pub(super) struct ChainRecords {
 
 #[derive(Debug)]
 pub(super) struct ChainRecord {
+    pub(super) id: Arc<str>,
     pub(super) first: Arc<str>,
     names: Vec<String>,
     /// The time from which the present tier serves.
@@ -89,23 +96,23 @@ const RECENT: Duration = Duration::from_secs(10);
 
 impl ChainRecords {
     pub(super) fn new(primary: &Arc<str>, now: Instant) -> Self {
-        let first = ChainRecord::new(primary.clone(), vec!["default".into()], now);
+        let first = ChainRecord::new(primary.clone(), primary.clone(), vec!["default".into()], now);
         Self { serving: Chains::default(), records: vec![first], configured: 1 }
     }
 
     /// Replaces the chains that the file names. Those that remain keep their data.
     pub(super) fn configure(&mut self, chains: Vec<ChainSetup>, is_tier: impl Fn(&str) -> bool, now: Instant) {
         let mut before = std::mem::take(&mut self.records);
-        for ChainSetup { first, mut names } in chains {
+        for ChainSetup { id, first, mut names } in chains {
             let more = names.len().saturating_sub(NAMES);
             names.truncate(NAMES);
             if more > 0 {
                 names.push(format!("… and {more} more"));
             }
-            let known = before.iter().position(|record| record.first == first);
+            let known = before.iter().position(|record| record.id == id && record.first == first);
             let mut record = match known {
                 Some(place) => before.swap_remove(place),
-                None => ChainRecord::new(first, Vec::new(), now),
+                None => ChainRecord::new(id, first, Vec::new(), now),
             };
             record.names = names;
             self.records.push(record);
@@ -117,22 +124,24 @@ impl ChainRecords {
         self.serving.retain(is_tier);
     }
 
-    pub(super) fn switched(&mut self, first: &Arc<str>, to: &Arc<str>, at: Instant) {
-        self.serving.switched(first, to, at);
-        self.note_change(first, at, None);
+    pub(super) fn switched(&mut self, id: &Arc<str>, first: &Arc<str>, to: &Arc<str>, at: Instant) {
+        self.serving.switched(id, first, to, at);
+        self.record(id, first);
+        self.note_change(id, at, None);
     }
 
-    /// Takes the report that a first tier serves again, `after` so long.
-    pub(super) fn recovered(&mut self, first: &Arc<str>, after: Duration, at: Instant) {
+    /// Takes the report that a chain's first tier serves again, `after` so long.
+    pub(super) fn recovered(&mut self, id: &Arc<str>, first: &Arc<str>, after: Duration, at: Instant) {
         // The switch's event may be lost.
-        let was_away = self.serving.away(first).map_or(after, |(_, since)| at.saturating_duration_since(since));
-        self.serving.recovered(first);
-        self.note_change(first, at, Some(was_away));
+        let was_away = self.serving.away(id).map_or(after, |(_, since)| at.saturating_duration_since(since));
+        self.serving.recovered(id);
+        self.record(id, first);
+        self.note_change(id, at, Some(was_away));
         self.clear_failures(first);
     }
 
-    fn note_change(&mut self, first: &Arc<str>, at: Instant, was_away: Option<Duration>) {
-        if let Some(record) = self.record(first) {
+    fn note_change(&mut self, id: &Arc<str>, at: Instant, was_away: Option<Duration>) {
+        if let Some(record) = self.records.iter_mut().find(|record| record.id == *id) {
             record.since = at;
             record.asked = record.asked.max(Some(at));
             record.was_away = record.was_away.saturating_add(was_away.unwrap_or_default());
@@ -143,14 +152,16 @@ impl ChainRecords {
         self.serving.lost();
     }
 
-    /// Takes a request. `failed` is true if it shows trouble; `None` if it shows nothing of the service.
+    /// Takes a request. `failed` is true if it shows trouble; `None` if it shows nothing of the service. Without a
+    /// fallback there is one tier, without a name: the primary.
     #[inline]
-    pub(super) fn ended(&mut self, first: &Arc<str>, ended: &RequestEnded, failed: Option<bool>) {
+    pub(super) fn ended(&mut self, primary: &Arc<str>, ended: &RequestEnded, failed: Option<bool>) {
         if let Some(change) = self.serving.ended(ended) {
             self.changed(change, ended.at);
         }
         let Some(failed) = failed else { return };
-        let Some(record) = self.record(first) else { return };
+        let first = first_asked(ended).unwrap_or(primary);
+        let Some(record) = self.record(ended.chain.as_ref().unwrap_or(first), first) else { return };
         record.asked = Some(ended.at);
         record.is_checked = false;
         if failed {
@@ -165,34 +176,36 @@ impl ChainRecords {
     #[cold]
     fn changed(&mut self, change: Change, at: Instant) {
         match change {
-            Change::Away { first, since, .. } => self.note_change(&first, since, None),
-            Change::Home { first, since, .. } => {
-                self.note_change(&first, at, Some(at.saturating_duration_since(since)));
+            Change::Away { chain, since, .. } => self.note_change(&chain, since, None),
+            Change::Home { chain, since, .. } => {
+                self.note_change(&chain, at, Some(at.saturating_duration_since(since)));
             }
         }
     }
 
-    /// Takes so many plain answers of a first tier, the last of them at this time.
-    pub(super) fn answers(&mut self, first: &Arc<str>, last: Instant, number: u64) {
-        if let Some(record) = self.record(first) {
+    /// Takes so many plain answers like this one, of its first tier, the last of them at this time.
+    pub(super) fn answers(&mut self, like: &RequestEnded, primary: &Arc<str>, last: Instant, number: u64) {
+        let first = like.tier.as_ref().unwrap_or(primary);
+        if let Some(record) = self.record(like.chain.as_ref().unwrap_or(first), first) {
             (record.asked, record.last_answer) = (Some(last), Some(last));
             (record.impatient, record.by_people) = (0, false);
             record.requests.record_answers(last, number);
         }
     }
 
-    /// Returns the time until which plain answers of a first tier change nothing but counts, if they do.
-    pub(super) fn until(&mut self, first: &Arc<str>) -> Option<Instant> {
+    /// Returns the time until which plain answers like this one change nothing but counts, if they do.
+    pub(super) fn until(&mut self, like: &RequestEnded, primary: &Arc<str>) -> Option<Instant> {
         if !self.serving.is_quiet() {
             return None;
         }
-        self.record(first)?.requests.until()
+        let first = like.tier.as_ref().unwrap_or(primary);
+        self.record(like.chain.as_ref().unwrap_or(first), first)?.requests.until()
     }
 
     /// Counts a request that its caller's own limit ended. Returns whether there were so many in a row that it shows
     /// trouble.
-    pub(super) fn count_impatient(&mut self, first: &Arc<str>) -> bool {
-        self.record(first).is_some_and(|record| {
+    pub(super) fn count_impatient(&mut self, ended: &RequestEnded, first: &Arc<str>) -> bool {
+        self.record(chain_of(ended).unwrap_or(first), first).is_some_and(|record| {
             record.impatient += 1;
             record.impatient >= IMPATIENT
         })
@@ -205,6 +218,15 @@ impl ChainRecords {
         primary.requests.record_failure(at);
     }
 
+    /// Forgets those reports: the requests themselves say which chain they took.
+    #[cold]
+    pub(super) fn forget_all_failed(&mut self) {
+        let is_away = self.serving.away(&self.records[0].id).is_some();
+        let primary = &mut self.records[0];
+        primary.requests = Recent::new();
+        primary.asked = primary.asked.filter(|_| is_away);
+    }
+
     /// Takes a check that this tier has answered: of the chain of all tiers, that is one that works.
     pub(super) fn checked(&mut self, tier: &str) {
         self.records[0].is_checked = true;
@@ -214,42 +236,46 @@ impl ChainRecords {
     /// Forgets the failures of the requests that this tier would serve, which works again.
     pub(super) fn clear_failures(&mut self, tier: &str) {
         for record in &mut self.records {
-            let serves = self.serving.away(&record.first).is_some_and(|(to, _)| **to == *tier);
+            let serves = self.serving.away(&record.id).is_some_and(|(to, _)| **to == *tier);
             if serves || *record.first == *tier {
                 record.requests.clear_failures();
             }
         }
     }
 
-    /// Returns the tier that serves the requests that begin at this one.
-    pub(super) fn active<'a>(&'a self, first: &'a Arc<str>) -> &'a Arc<str> {
-        self.serving.away(first).map_or(first, |(to, _)| to)
+    /// Returns the tier that serves a chain.
+    pub(super) fn active<'a>(&'a self, record: &'a ChainRecord) -> &'a Arc<str> {
+        self.serving.away(&record.id).map_or(&record.first, |(to, _)| to)
     }
 
     #[inline]
-    fn record(&mut self, first: &Arc<str>) -> Option<&mut ChainRecord> {
-        let place = self.records.iter().position(|record| Arc::ptr_eq(&record.first, first));
-        let place = place.or_else(|| self.place_of_text(first))?;
+    fn record(&mut self, id: &Arc<str>, first: &Arc<str>) -> Option<&mut ChainRecord> {
+        let place = self.records.iter().position(|record| Arc::ptr_eq(&record.id, id));
+        let place = place.or_else(|| self.place_of_text(id, first))?;
         Some(&mut self.records[place])
     }
 
     #[cold]
-    fn place_of_text(&mut self, first: &Arc<str>) -> Option<usize> {
-        if let Some(place) = self.records.iter().position(|record| record.first == *first) {
+    fn place_of_text(&mut self, id: &Arc<str>, first: &Arc<str>) -> Option<usize> {
+        if let Some(place) = self.records.iter().position(|record| record.id == *id) {
             // The next lookup then compares the allocation and not the text.
-            self.records[place].first = first.clone();
+            self.records[place].id = id.clone();
             return Some(place);
         }
         if self.records.len() >= self.configured + MOST {
             return None;
         }
-        self.records.push(ChainRecord::new(first.clone(), Vec::new(), Instant::now()));
+        self.records.push(ChainRecord::new(id.clone(), first.clone(), Vec::new(), Instant::now()));
         Some(self.records.len() - 1)
     }
 
-    /// Returns the state of the whole, since when, and the first tier of the chain that has it: the worst of those that
+    /// Returns the state of the whole, since when, and the chain that has it: the worst of those that
     /// were asked for lately, or else of the last one.
-    pub(super) fn state(&self, now: Instant, is_degraded: impl Fn(&str) -> bool) -> (ServingState, Instant, &Arc<str>) {
+    pub(super) fn state(
+        &self,
+        now: Instant,
+        is_degraded: impl Fn(&str) -> bool,
+    ) -> (ServingState, Instant, &ChainRecord) {
         let last = self.records.iter().filter_map(|record| record.asked).max();
         let is_late = |record: &&ChainRecord| {
             record.asked.is_some_and(|asked| now.saturating_duration_since(asked) < LATELY || Some(asked) == last)
@@ -262,7 +288,7 @@ impl ChainRecords {
         let primary = &self.records[0];
         // Of several in one state the one that the file names first.
         let Some(worst) = asked.iter().rev().max_by_key(|(state, ..)| state.severity()) else {
-            return (ServingState::Untried, primary.since, &primary.first);
+            return (ServingState::Untried, primary.since, primary);
         };
         let (state, since, record) = *worst;
         let is_partly =
@@ -270,10 +296,10 @@ impl ChainRecords {
         match state {
             ServingState::Primary => {
                 let since = asked.iter().map(|(_, since, _)| *since).max().unwrap_or(since);
-                (state, since, &primary.first)
+                (state, since, primary)
             }
-            _ if is_partly => (ServingState::Failing, since, &record.first),
-            _ => (state, since, &record.first),
+            _ if is_partly => (ServingState::Failing, since, record),
+            _ => (state, since, record),
         }
     }
 
@@ -293,10 +319,10 @@ impl ChainRecords {
         if let Some(since) = record.requests.failing(now) {
             return (ServingState::Failing, since);
         }
-        let away = self.serving.away(&record.first);
+        let away = self.serving.away(&record.id);
         let state = match away {
             _ if record.by_people => ServingState::People,
-            _ if is_degraded(self.active(&record.first)) => ServingState::Degraded,
+            _ if is_degraded(self.active(record)) => ServingState::Degraded,
             Some(_) => ServingState::Fallback,
             None => ServingState::Primary,
         };
@@ -313,10 +339,11 @@ impl ChainRecords {
     ) -> Vec<ChainStatus> {
         let status = |record: &ChainRecord| {
             let (state, since) = self.state_of(record, now, &is_degraded);
-            let active = self.active(&record.first);
+            let active = self.active(record);
             let [ended, failed] = record.requests.counts(now);
             let ago = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
             ChainStatus {
+                id: record.id.as_ref().into(),
                 first: record.first.as_ref().into(),
                 names: record.names.clone(),
                 state,
@@ -341,14 +368,15 @@ impl ChainRecords {
     }
 
     fn time_away(&self, record: &ChainRecord, now: Instant) -> [Duration; 2] {
-        let current = self.serving.away(&record.first).map(|(_, since)| now.saturating_duration_since(since));
+        let current = self.serving.away(&record.id).map(|(_, since)| now.saturating_duration_since(since));
         [record.was_away, current.unwrap_or_default()]
     }
 }
 
 impl ChainRecord {
-    fn new(first: Arc<str>, names: Vec<String>, now: Instant) -> Self {
+    fn new(id: Arc<str>, first: Arc<str>, names: Vec<String>, now: Instant) -> Self {
         Self {
+            id,
             first,
             names,
             since: now,

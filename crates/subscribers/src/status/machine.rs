@@ -53,6 +53,7 @@ pub(super) struct Machine {
 
 #[derive(Debug)]
 struct SwitchRecord {
+    chain: Arc<str>,
     first: Arc<str>,
     from: Arc<str>,
     to: Arc<str>,
@@ -119,7 +120,7 @@ impl Machine {
                 None => drop(self.tier(name)),
             }
         }
-        self.configure(vec![ChainSetup { first: primary, names: vec!["default".into()] }], now);
+        self.configure(vec![ChainSetup { id: primary.clone(), first: primary, names: vec!["default".into()] }], now);
     }
 
     pub(super) fn configure(&mut self, chains: Vec<ChainSetup>, now: Instant) {
@@ -151,9 +152,10 @@ impl Machine {
     #[inline(never)]
     fn change(&mut self, event: &Event) {
         match event {
-            Event::ModelSwitched { first, from, to, reason, failure, at } => {
+            Event::ModelSwitched { chain, first, from, to, reason, failure, at } => {
                 let (reason, failure) = (Some(*reason), failure.clone());
                 self.remember(SwitchRecord {
+                    chain: chain.clone(),
                     first: first.clone(),
                     from: from.clone(),
                     to: to.clone(),
@@ -161,12 +163,12 @@ impl Machine {
                     failure,
                     at: *at,
                 });
-                self.chains.switched(first, to, *at);
+                self.chains.switched(chain, first, to, *at);
             }
-            Event::ModelRecovered { from, to, after, at } => {
-                let (first, from, to) = (to.clone(), from.clone(), to.clone());
-                self.chains.recovered(&first, *after, *at);
-                self.remember(SwitchRecord { first, from, to, reason: None, failure: None, at: *at });
+            Event::ModelRecovered { chain, from, to, after, at } => {
+                self.chains.recovered(chain, to, *after, *at);
+                let (chain, first, from, to) = (chain.clone(), to.clone(), from.clone(), to.clone());
+                self.remember(SwitchRecord { chain, first, from, to, reason: None, failure: None, at: *at });
                 self.last_recovery = Some(*after);
             }
             Event::CircuitChanged { circuit, .. } if self.deployments.contains(circuit) => {}
@@ -258,7 +260,9 @@ impl Machine {
 
     #[inline]
     fn request(&mut self, ended: &RequestEnded) {
-        self.is_observed = true;
+        if !std::mem::replace(&mut self.is_observed, true) {
+            self.chains.forget_all_failed();
+        }
         if let Some(failures) = &ended.failures {
             failures.iter().for_each(|failure| self.count_failure(failure, ended));
         }
@@ -272,9 +276,7 @@ impl Machine {
             Some(false) => self.requests.record_answers(ended.at, 1),
             None => {}
         }
-        // Without a fallback there is one tier, without a name.
-        let first = first_asked(ended).unwrap_or(&self.tiers[PRIMARY].name);
-        self.chains.ended(first, ended, failed);
+        self.chains.ended(&self.tiers[PRIMARY].name, ended, failed);
         // Before a response it is unknown which tier would have served.
         if ended.is_served() {
             self.served(ended, matches!(ended.outcome, RequestOutcome::Broken(_)));
@@ -290,7 +292,7 @@ impl Machine {
         let first = first_asked(ended).unwrap_or(&self.tiers[PRIMARY].name).clone();
         let usual = place(&self.tiers, &first).and_then(|place| self.tiers[place].rates.sum(ended.at).latency());
         let usual = usual.map_or(LEAST_WAIT, |usual| Duration::from_secs_f64(usual.p95_ms / 1e3).max(LEAST_WAIT));
-        waited >= usual && self.chains.count_impatient(&first)
+        waited >= usual && self.chains.count_impatient(ended, &first)
     }
 
     /// Takes an answer, or its beginning if it `failed` after that.
@@ -320,14 +322,15 @@ impl Machine {
     fn answers_like(&mut self, first: &RequestEnded, others: &[Event]) -> usize {
         let Some(place) = self.place_served(first) else { return 0 };
         let tier = &mut self.tiers[place];
-        let of_chain = self.chains.until(&tier.name);
+        let of_chain = self.chains.until(first, &tier.name);
         let windows = [self.requests.until(), of_chain, tier.recent.until(), Some(tier.rates.until())];
         let Some(until) = windows.into_iter().min().flatten() else { return 0 };
         let rates = tier.rates.counts(first.at);
         let (mut alike, mut last) = (0, first.at);
         for event in others {
             let Event::RequestEnded(ended) = event else { break };
-            let same = is_same(&ended.tier, &first.tier) && is_same(&ended.model, &first.model);
+            let names = [(&ended.tier, &first.tier), (&ended.model, &first.model), (&ended.chain, &first.chain)];
+            let same = names.iter().all(|(one, other)| is_same(one, other));
             if !(same && is_plain_answer(ended) && ended.at < until) {
                 break;
             }
@@ -338,7 +341,7 @@ impl Machine {
             return 0;
         }
         self.requests.record_answers(last, alike as u64);
-        self.chains.answers(&tier.name, last, alike as u64);
+        self.chains.answers(first, &tier.name, last, alike as u64);
         tier.recent.record_answers(last, alike as u64);
         alike
     }
@@ -404,8 +407,8 @@ impl Machine {
     /// Returns the status now, a moment that is `since_1970` by the wall clock.
     pub(super) fn status(&self, now: Instant, since_1970: Duration) -> Status {
         let dates = Dates { now, since_1970 };
-        let (state, since, first) = self.chains.state(now, |tier| self.is_degraded(tier));
-        let active = self.chains.active(first);
+        let (state, since, chain) = self.chains.state(now, |tier| self.is_degraded(tier));
+        let (active, first) = (self.chains.active(chain), &chain.first);
         let [was_away, away] = self.chains.longest_away(now);
         let tiers = |name: &Arc<str>| self.model_of(name);
         Status {
@@ -415,6 +418,7 @@ impl Machine {
             active_tier: active.as_ref().into(),
             primary_model: self.model_of(first),
             primary_tier: first.as_ref().into(),
+            chain: chain.id.as_ref().into(),
             chains: self.chains.statuses(now, |tier| self.is_degraded(tier), tiers, |at| dates.date(at)),
             since: dates.date(since),
             since_seconds: dates.seconds_ago(since),
@@ -540,6 +544,7 @@ impl Tier {
 impl SwitchRecord {
     fn status(&self, dates: &Dates) -> Switch {
         Switch {
+            chain: self.chain.as_ref().into(),
             first: self.first.as_ref().into(),
             from: self.from.as_ref().into(),
             to: self.to.as_ref().into(),

@@ -42,11 +42,13 @@ pub struct Status {
     pub primary_model: String,
     /// The name of its tier: the file's first, while the first tiers of all chains serve.
     pub primary_tier: String,
+    /// The id of their chain, one of [`chains`](Self::chains).
+    pub chain: String,
     /// The time of the last change of the state.
     pub since: String,
     /// The same in seconds before now.
     pub since_seconds: f64,
-    /// The requests that begin at each tier: those that the file names, and those that were asked.
+    /// The chains: those that the file names, and those that were asked.
     pub chains: Vec<ChainStatus>,
     /// Each tier, the primary first.
     pub tiers: Vec<TierStatus>,
@@ -243,6 +245,8 @@ impl From<&CacheHandle> for CacheStatus {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Switch {
+    /// The id of the chain.
+    pub chain: String,
     /// The first tier of the chain.
     pub first: String,
     /// The tier that served before.

@@ -31,6 +31,7 @@ impl Board {
 
     fn switch(&mut self, from: &str, to: &str, at: u64) {
         let event = Event::ModelSwitched {
+            chain: "a".into(),
             first: "a".into(),
             from: from.into(),
             to: to.into(),
@@ -43,7 +44,8 @@ impl Board {
 
     fn recover(&mut self, from: &str, after: u64, at: u64) {
         let after = Duration::from_secs(after);
-        let event = Event::ModelRecovered { from: from.into(), to: "a".into(), after, at: self.at(at) };
+        let event =
+            Event::ModelRecovered { chain: "a".into(), from: from.into(), to: "a".into(), after, at: self.at(at) };
         self.machine.event(&event);
     }
 
@@ -76,6 +78,7 @@ fn answered(tier: Arc<str>, at: Instant) -> RequestEnded {
         status: None,
         task: None,
         feature: None,
+        chain: None,
         tier: Some(tier),
         provider: None,
         model: None,
@@ -272,10 +275,24 @@ async fn another_chain_that_switches_counts_until_it_is_back() {
     let mut board = Board::new();
     let (first, from, to) = ("small".into(), "small".into(), "smaller".into());
     let (reason, at) = (ErrorKind::Server, board.at(10));
-    board.machine.event(&Event::ModelSwitched { first, from, to, reason, failure: None, at });
+    board.machine.event(&Event::ModelSwitched {
+        chain: Arc::clone(&first),
+        first,
+        from,
+        to,
+        reason,
+        failure: None,
+        at,
+    });
     assert_eq!(board.who(15), (ServingState::Fallback, "smaller".into(), 5.0));
     board.switch("a", "b", 20);
-    let event = Event::ModelRecovered { from: "smaller".into(), to: "small".into(), after: SECOND, at: board.at(25) };
+    let event = Event::ModelRecovered {
+        chain: "small".into(),
+        from: "smaller".into(),
+        to: "small".into(),
+        after: SECOND,
+        at: board.at(25),
+    };
     board.machine.event(&event);
     assert_eq!(board.who(30), (ServingState::Fallback, "b".into(), 10.0));
     assert_eq!((board.status(30).recent_switches.len(), board.status(30).last_recovery_seconds), (3, Some(1.0)));
@@ -390,11 +407,19 @@ fn some_event(random: &mut fastrand::Rng, names: &[Arc<str>; 2], at: Instant) ->
         0 => return Event::AllTiersFailed { feature: None, reason: ErrorKind::Server, at },
         1 => {
             let ([from, to], first) = (names.clone(), names[0].clone());
-            return Event::ModelSwitched { first, from, to, reason: ErrorKind::Server, failure: None, at };
+            return Event::ModelSwitched {
+                chain: Arc::clone(&first),
+                first,
+                from,
+                to,
+                reason: ErrorKind::Server,
+                failure: None,
+                at,
+            };
         }
         2 => {
             let [to, from] = names.clone();
-            return Event::ModelRecovered { from, to, after: SECOND, at };
+            return Event::ModelRecovered { chain: Arc::clone(&to), from, to, after: SECOND, at };
         }
         3 => {
             let [from, to] = [CircuitState::HalfOpen, CircuitState::Closed];

@@ -16,13 +16,13 @@ fn of(feature: Option<&str>, model: Option<&str>) -> LlmRequest {
     }
 }
 
-/// The ways to the chain that begins at `gpt`.
+/// The ways to a chain that begins at `gpt`, with the chain's id: a rule and a feature of the same tiers share one.
 fn ways() -> [(&'static str, LlmRequest); 4] {
     [
-        ("a model's rule", of(None, Some("gpt-4o"))),
-        ("a feature", of(Some("code"), None)),
-        ("a tier's name", of(None, Some("gpt"))),
-        ("a tier's model", of(None, Some("gpt-5.2"))),
+        ("gpt", of(None, Some("gpt-4o"))),
+        ("gpt", of(Some("code"), None)),
+        ("gpt (others)", of(None, Some("gpt"))),
+        ("gpt (others)", of(None, Some("gpt-5.2"))),
     ]
 }
 
@@ -44,8 +44,8 @@ fn switches(heard: &mut tokio::sync::broadcast::Receiver<Event>) -> Vec<String> 
     let mut told = Vec::new();
     while let Ok(event) = heard.try_recv() {
         told.push(match event {
-            Event::ModelSwitched { first, from, to, reason, .. } => format!("{first}: {from} > {to}, {reason}"),
-            Event::ModelRecovered { from, to, after, .. } => format!("{to}: {from} > {to} after {after:?}"),
+            Event::ModelSwitched { chain, from, to, reason, .. } => format!("{chain}: {from} > {to}, {reason}"),
+            Event::ModelRecovered { chain, from, to, after, .. } => format!("{chain}: {from} > {to} after {after:?}"),
             other => format!("{other:?}"),
         });
     }
@@ -64,7 +64,7 @@ async fn every_chain_tells_its_switch_and_its_return() {
             llm.clone().oneshot(prompt()).await.unwrap();
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        let expected = ["gpt: gpt > gemini, server", "gpt: gemini > gpt after 30s"];
+        let expected = [format!("{way}: gpt > gemini, server"), format!("{way}: gemini > gpt after 30s")];
         assert_eq!(switches(&mut heard), expected, "{way}");
     }
 }
@@ -131,8 +131,8 @@ async fn a_drained_first_tier_is_a_switch_of_its_chain() {
         }
         steer.undrain("gpt");
         llm.clone().oneshot(request).await.unwrap();
-        let told = switches(&mut heard).into_iter().filter(|told| told.starts_with("gpt:")).collect::<Vec<_>>();
-        let expected = ["gpt: gpt > gemini, out_of_service", "gpt: gemini > gpt after 0ns"];
+        let told = switches(&mut heard).into_iter().filter(|told| told.starts_with("gpt")).collect::<Vec<_>>();
+        let expected = [format!("{way}: gpt > gemini, out_of_service"), format!("{way}: gemini > gpt after 0ns")];
         assert_eq!(told, expected, "{way}");
     }
 }
@@ -147,5 +147,10 @@ async fn chains_with_one_first_tier_and_others_after_it_do_not_disturb_each_othe
         assert_eq!(tier_of(&llm.clone().oneshot(prompt()).await.unwrap()), "gpt");
         assert_eq!(tier_of(&llm.clone().oneshot(of(Some("brief"), None)).await.unwrap()), "gemini");
     }
-    assert_eq!(switches(&mut heard), ["sonnet: sonnet > gpt, server"]);
+    let told = switches(&mut heard);
+    assert_eq!(told, ["sonnet: sonnet > gpt, server", "sonnet (feature brief): sonnet > gemini, server"]);
+    // An answer of their first tier shows for both that it serves again.
+    llm.clone().oneshot(prompt()).await.unwrap();
+    let told = switches(&mut heard);
+    assert_eq!(told, ["sonnet: gpt > sonnet after 0ns", "sonnet (feature brief): gemini > sonnet after 0ns"]);
 }

@@ -26,9 +26,13 @@ fn the_status_says_who_serves_from_outage_to_recovery() {
 
     watched.backup().fail(Fault::Unavailable);
     assert!(watched.ask("strict", false).status >= 500);
-    within(SOON, "it seems to serve", || watched.status()["state"] == "unavailable");
+    within(SOON, "it seems to serve", || watched.status()["state"] == "failing");
     let seen = watched.get("/status");
-    assert_eq!((seen.status, &seen.json()["tiers"][0]["lastFailure"]["status"]), (503, &503.into()), "{seen:?}");
+    let status = seen.json();
+    assert_eq!((seen.status, &status["tiers"][0]["lastFailure"]["status"]), (200, &503.into()), "{seen:?}");
+    // Others would get the sentence.
+    let strict = status["chains"].as_array().unwrap().iter().find(|chain| chain["id"] == status["chain"]).unwrap();
+    assert_eq!((&strict["names"][0], &strict["state"]), (&"feature strict".into(), &"unavailable".into()), "{status}");
 
     watched.primary().heal();
     within(SOON, "no recovery", || {
@@ -36,6 +40,16 @@ fn the_status_says_who_serves_from_outage_to_recovery() {
         watched.status()["state"] == "primary"
     });
     assert!(watched.status()["lastRecoverySeconds"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn the_status_is_503_while_nothing_serves() {
+    let watched = Watched::start(&[], &[]);
+    watched.primary().fail(Fault::Unavailable);
+    watched.backup().fail(Fault::Unavailable);
+    assert!(watched.ask("strict", false).status >= 500);
+    within(SOON, "it seems to serve", || watched.get("/status").status == 503);
+    assert_eq!(watched.status()["state"], "unavailable");
 }
 
 #[test]

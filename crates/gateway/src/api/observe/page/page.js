@@ -14,11 +14,11 @@ function percent(share) {
 }
 
 // The requests that a state is about, if they are not those of all chains.
-function whose({ chains = [], primaryTier }) {
-  const chain = chains.find(({ first }) => first === primaryTier);
+function whose({ chains = [], chain: id }) {
+  const chain = chains.find((other) => other.id === id);
   return chains.length > 1 && chain ? ` For ${requestsOf(chain)}.` : "";
 }
-const requestsOf = ({ first, names }) => names.join(", ") || `requests that name ${first}`;
+const requestsOf = ({ first, names }) => names.join(", ") || `requests that begin at ${first} otherwise`;
 const WORDS = {
   untried: ["…", "No request yet", (status) => [status.primaryModel, "No request has ended since the start: nothing is known of the tiers."]],
   primary: ["✓", "Primary", (status) => [status.activeModel,
