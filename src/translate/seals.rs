@@ -250,10 +250,20 @@ impl AccountSeals {
     pub(crate) fn thinker(&self, said: &str) -> Thinker {
         let Some(mut text) = self.text() else { return Thinker::Unknown };
         text.push(said);
-        let text = text.0.finish();
-        let seals = lock(&self.memory.0.seals);
-        let knows = |account| seals.get(self.tenant, self.memory.hash(&(text, account))).is_some();
-        match (knows(self.seal.account), knows(0)) {
+        let (text, is_any) = (text.0.finish(), text.1);
+        // An account's own number is odd.
+        let refused = self.memory.hash(&(text, !self.seal.account));
+        let (is_own, is_anothers) = {
+            let seals = lock(&self.memory.0.seals);
+            let knows = |token| seals.get(self.tenant, token).is_some();
+            let by = |account| knows(self.memory.hash(&(text, account)));
+            (by(self.seal.account), by(0) || knows(refused))
+        };
+        if !is_own && !is_anothers && is_any && self.doubts {
+            self.insert(refused, self.seal);
+            return Thinker::Another;
+        }
+        match (is_own, is_anothers) {
             (true, _) => Thinker::Own,
             (false, true) => Thinker::Another,
             (false, false) => Thinker::Unknown,
@@ -510,6 +520,10 @@ mod tests {
         assert_eq!((one.thinker(said), other.thinker(said)), (Thinker::Own, Thinker::Own));
         think(&one, &[" "]);
         assert_eq!((one.thinker("else"), one.thinker("")), (Thinker::Unknown, Thinker::Unknown));
+        // A refusal is the refusing account's alone.
+        let doubting = one.clone().doubting();
+        assert_eq!((doubting.thinker("new"), doubting.thinker(said)), (Thinker::Another, Thinker::Own));
+        assert_eq!((one.thinker("new"), other.thinker("new")), (Thinker::Another, Thinker::Unknown));
         let not_shared =
             memory.enroll(Dialect::Anthropic, "https://three", None).seals(Dialect::Anthropic, None, "x", false);
         assert!(not_shared.expect("one of two").text().is_none());

@@ -37,7 +37,8 @@ pub(super) fn thoughts(facts: &ErrorBody) -> Option<Refusal> {
     } else {
         return None;
     };
-    let parameter = OmittedParameter { path, lasting: true };
+    // What a turn lacks is the server's rule. What it has may be the server's own in another turn.
+    let parameter = OmittedParameter { path, lasting: path != FOREIGN };
     Some(Refusal { parameter, is_unsupported: true, is_for_others: true })
 }
 

@@ -160,6 +160,7 @@ impl<P: Protocol> Coder<P> {
     }
 
     /// Sets the place of the account.
+    #[cfg(feature = "http")]
     pub(crate) fn set_place(&mut self, place: &str) {
         self.maker = Maker::new(place, self.key.as_deref());
     }

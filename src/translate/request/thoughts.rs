@@ -197,7 +197,9 @@ fn unmarked(list: RawJson<'_>) -> Result<Option<Json>, LlmError> {
 
 /// Returns a turn without its thoughts if they go, and with the stand-ins that it lacks; `None` if it stays.
 fn rewritten(message: RawJson<'_>, going: Going, stand_ins: StandIns) -> Result<Option<String>, LlmError> {
-    let (mut turn, mut changed, mut has_calls, mut has_text) = (RawObject::default(), false, false, false);
+    let (mut turn, mut changed, mut has_calls) = (RawObject::default(), false, false);
+    // The text under the name that servers require, and under the other one.
+    let (mut has_text, mut other) = (false, None);
     fields(message, |name, value| {
         let is_own = OF_TURNS.contains(&name);
         if is_own && going != Going::None {
@@ -205,12 +207,13 @@ fn rewritten(message: RawJson<'_>, going: Going, stand_ins: StandIns) -> Result<
             let kept = if going == Going::Marked && is_list(value) { unmarked(value)? } else { None };
             return kept.map_or(Ok(()), |kept| turn.add(name, kept.raw()));
         }
-        let is_text = matches!(name, "reasoning_content" | "reasoning");
-        if is_text && !is_thought(name, value.get()) && stand_ins == StandIns::Thoughts {
+        match name {
             // The stand-in comes in the place of an empty one.
-            return Ok(());
+            "reasoning_content" if !is_thought(name, value.get()) && stand_ins == StandIns::Thoughts => return Ok(()),
+            "reasoning_content" => has_text = true,
+            "reasoning" if is_thought(name, value.get()) => other = Some(value),
+            _ => {}
         }
-        has_text |= is_text;
         if name == "content" && going != Going::None && is_list(value) {
             let (mut kept, before) = (String::from("["), count(value));
             let mut left = 0;
@@ -224,7 +227,9 @@ fn rewritten(message: RawJson<'_>, going: Going, stand_ins: StandIns) -> Result<
             kept.push(']');
             if left < before {
                 changed = true;
-                return turn.add(name, Json::parse(kept).map_or_else(|_| Json::null(), |kept| kept).raw());
+                // An empty list is no content.
+                let kept = if left == 0 { "\"\"".to_owned() } else { kept };
+                return turn.add(name, Json::parse(kept).unwrap_or_else(|_| Json::null()).raw());
             }
         }
         if name == "tool_calls" && is_list(value) && count(value) > 0 {
@@ -242,7 +247,7 @@ fn rewritten(message: RawJson<'_>, going: Going, stand_ins: StandIns) -> Result<
         && let Some((name, value)) = stand_in(stand_ins)
     {
         changed = true;
-        turn.add(name, value.raw())?;
+        turn.add(name, other.unwrap_or(value.raw()))?;
     }
     Ok(if changed { turn.finish()?.map(|turn| turn.as_str().to_owned()) } else { None })
 }
