@@ -381,7 +381,7 @@ async fn a_switch_and_the_recovery_are_told_once() {
     assert_eq!(
         heard.try_recv().unwrap(),
         Event::ModelSwitched {
-            chain: a.clone().into(),
+            chain: a.clone(),
             first: a.clone(),
             from: a.clone(),
             to: b.clone(),

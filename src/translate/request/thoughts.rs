@@ -247,7 +247,7 @@ fn rewritten(message: RawJson<'_>, going: Going, stand_ins: StandIns) -> Result<
         && let Some((name, value)) = stand_in(stand_ins)
     {
         changed = true;
-        turn.add(name, other.unwrap_or(value.raw()))?;
+        turn.add(name, other.unwrap_or_else(|| value.raw()))?;
     }
     Ok(if changed { turn.finish()?.map(|turn| turn.as_str().to_owned()) } else { None })
 }
