@@ -5,6 +5,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use steadfast::{
     BoxLlmService, Chat, Event, LlmRequest,
@@ -12,13 +15,13 @@ use steadfast::{
     events::{CircuitState, Subscription},
     providers::simulated::{Fault, Simulated, SimulatedHandle},
 };
-use steadfast_stack::{Config, Format, Stack, StackHandle};
+use steadfast_stack::{Config, Environment, Format, Stack, StackHandle};
 use steadfast_subscribers::{ChainStatus, ServingState, Status, metrics::Metrics};
 use tokio::{
     sync::broadcast::Receiver,
     time::{Instant, advance, sleep},
 };
-use tower::ServiceExt;
+use tower::{BoxError, ServiceExt, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The walks through random outages.
@@ -524,4 +527,47 @@ async fn one_callers_short_deadlines_turn_nothing_while_others_are_answered() {
         assert_eq!(world.status().state, ServingState::Primary);
     }
     assert!(world.told().iter().all(|event| matches!(event, Event::RequestEnded(_))));
+}
+
+/// Bad input: a provider whose words are of 10 MB, a page, or of another language. No surface shows more of them than a
+/// line, and none of what they quote.
+#[tokio::test(start_paused = true)]
+async fn a_providers_words_of_any_kind_are_shown_in_a_line_or_not_at_all() {
+    let long = |text: &str| text.repeat((10 << 20) / text.len());
+    let bodies = [
+        format!(r#"{{"error":{{"message":"{}","type":"server_error"}}}}"#, long("overloaded: you said 'my secret' ")),
+        format!("<html><head><title>503</title></head><body>{}</body></html>", long("<p>my secret</p>")),
+        format!(r#"{{"error":{{"message":"{}"}}}}"#, long("服务暂时不可用，请稍后再试 my secret ")),
+        long("Сервер перегружен: my secret "),
+    ];
+    for body in bodies {
+        let what: String = body.chars().take(40).collect();
+        let body = Bytes::from(body);
+        let provider = service_fn(move |_: Request<Full<Bytes>>| {
+            let body = Full::new(body.clone());
+            async move { Ok::<_, BoxError>(Response::builder().status(503).body(body).unwrap()) }
+        });
+        let file = "
+tiers:
+  - { name: gpt, provider: openai, model: gpt-5.2 }
+  - { name: sorry, provider: canned, text: Later. }
+retry: { max_attempts: 1 }
+";
+        let environment: Environment = [("OPENAI_API_KEY", "a-key")].into_iter().collect();
+        let stack = Stack::builder().environment(environment).transport(provider).seed(3);
+        let stack = stack.build(Config::from_str(file, Format::Yaml).unwrap()).unwrap();
+        let handle = stack.handle();
+        let mut told = handle.events().subscribe();
+        handle.status();
+        let answer = stack.service().oneshot(LlmRequest::prompt("my secret")).await.unwrap();
+        assert_eq!(answer.served_by().tier, Some("sorry"), "{what}");
+        sleep(Duration::from_millis(1)).await;
+        let status = handle.status();
+        assert_eq!(status.tiers[0].last_failure.as_ref().and_then(|failure| failure.status), Some(503), "{what}");
+        let told: Vec<Event> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+        assert!(told.iter().any(|event| matches!(event, Event::ModelSwitched { .. })), "{what}: {told:?}");
+        for text in [serde_json::to_string(&status).unwrap(), format!("{told:?}")] {
+            assert!(text.len() < 16 << 10 && !text.contains("my secret"), "{what}: {} bytes", text.len());
+        }
+    }
 }
