@@ -3,7 +3,7 @@
 //! A chain is a list of tiers: requests with the same list share one, whatever they are. Its id is its first tier's
 //! name. Where several chains begin at one tier, the further ones have the name of their requests behind it.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{chain::Chain, feature_policy::PolicyTerms, layer::Config, shared::Shared};
 use crate::request::WORST_LEVEL;
@@ -29,9 +29,6 @@ pub(super) struct KnownChain {
     pub(super) names: Vec<String>,
     /// The index of its first tier.
     pub(super) first: usize,
-    /// The tiers in order, without those that the requests' feature does not accept. Empty for the requests that
-    /// begin at the tier otherwise: by its name, in a session, or since the tiers before it cannot carry them.
-    tiers: Box<[usize]>,
     /// True if another chain before this one begins at its first tier: then the tier alone does not tell it.
     pub(super) is_further: bool,
 }
@@ -40,7 +37,10 @@ pub(super) struct KnownChain {
 #[derive(Debug)]
 pub(super) struct KnownChains {
     all: Vec<KnownChain>,
-    /// The chain of each tier for the requests that begin there otherwise.
+    /// Those of the settings, by their tiers in order, without those that the requests' feature does not accept.
+    by_tiers: HashMap<Box<[usize]>, usize>,
+    /// The chain of each tier for the requests that begin there otherwise: by its name, in a session, or since the
+    /// tiers before it cannot carry them.
     others: Box<[usize]>,
 }
 
@@ -49,7 +49,7 @@ const OTHERS: &str = "others";
 
 impl KnownChains {
     pub(super) fn new(config: &Config) -> Self {
-        let mut known = Self { all: Vec::new(), others: Box::default() };
+        let mut known = Self { all: Vec::new(), by_tiers: HashMap::new(), others: Box::default() };
         let default = &config.policies.default;
         known.add(config, default.tiers.as_deref(), &default.terms, "default".to_owned());
         for model in config.models.iter() {
@@ -61,26 +61,24 @@ impl KnownChains {
         for (name, policy) in features {
             known.add(config, policy.tiers.as_deref(), &policy.terms, format!("feature {name}"));
         }
-        known.others = (0..config.tiers.len() + 1).map(|tier| known.push(config, tier, Box::default(), None)).collect();
+        known.others = (0..config.tiers.len() + 1).map(|tier| known.push(config, tier, None)).collect();
         known
     }
 
     /// Adds the requests of this name, which take these tiers.
     fn add(&mut self, config: &Config, tiers: Option<&[usize]>, terms: &PolicyTerms, name: String) {
         let all: Vec<usize> = tiers.map_or_else(|| (0..=config.tiers.len()).collect(), <[usize]>::to_vec);
-        let accepted = |tier: &usize| config.facts(*tier).settings.level <= terms.worst_level();
-        let mut tiers: Vec<usize> = all.iter().copied().filter(accepted).collect();
-        if tiers.is_empty() {
-            tiers = all;
+        let level = |tier| config.facts(tier).settings.level;
+        let tiers = accepted(|| all.iter().copied(), terms.worst_level(), level);
+        if let Some(chain) = self.by_tiers.get(&*tiers) {
+            return self.all[*chain].names.push(name);
         }
-        match self.all.iter_mut().find(|chain| *chain.tiers == *tiers) {
-            Some(chain) => chain.names.push(name),
-            None => drop(self.push(config, tiers[0], tiers.into(), Some(name))),
-        }
+        let chain = self.push(config, tiers[0], Some(name));
+        self.by_tiers.insert(tiers.into(), chain);
     }
 
     /// Adds a chain and returns its index.
-    fn push(&mut self, config: &Config, first: usize, tiers: Box<[usize]>, name: Option<String>) -> usize {
+    fn push(&mut self, config: &Config, first: usize, name: Option<String>) -> usize {
         let tier = config.facts(first).name();
         let is_further = self.all.iter().any(|chain| chain.first == first);
         let id = match (is_further, &config.named_chain) {
@@ -88,24 +86,19 @@ impl KnownChains {
             (false, Some(named)) if self.all.is_empty() => named.clone(),
             (false, _) => tier.clone(),
         };
-        self.all.push(KnownChain { id, names: name.into_iter().collect(), first, tiers, is_further });
+        self.all.push(KnownChain { id, names: name.into_iter().collect(), first, is_further });
         self.all.len() - 1
     }
 
     /// Returns the chain of a request that may go to these tiers by the settings.
     pub(super) fn of(&self, chain: &Chain, terms: &PolicyTerms, shared: &Shared) -> usize {
         let worst = terms.accepts().unwrap_or(WORST_LEVEL);
-        let accepted = || chain.iter(shared).filter(|tier| shared.settings(*tier).level <= worst);
-        let mut first = accepted().next();
-        let is_cut = first.is_some();
-        first = first.or_else(|| chain.iter(shared).next());
-        let Some(first) = first else { return 0 };
-        let is_same = |known: &KnownChain| {
-            let tiers = known.tiers.iter().copied();
-            if is_cut { tiers.eq(accepted()) } else { tiers.eq(chain.iter(shared)) }
-        };
-        let known = self.all.iter().position(|known| known.first == first && is_same(known));
-        known.unwrap_or_else(|| self.others(first))
+        let tiers = accepted(|| chain.iter(shared), worst, |tier| shared.settings(tier).level);
+        match (self.by_tiers.get(&*tiers), tiers.first()) {
+            (Some(chain), _) => *chain,
+            (None, Some(first)) => self.others(*first),
+            (None, None) => 0,
+        }
     }
 
     /// Returns the chain of the requests that begin at a tier otherwise than the settings say.
@@ -131,6 +124,12 @@ impl KnownChains {
         };
         named.map(info).collect()
     }
+}
+
+/// Returns the tiers of this level or a better one; all of them if there is none.
+fn accepted<I: Iterator<Item = usize>>(tiers: impl Fn() -> I, worst: u8, level: impl Fn(usize) -> u8) -> Vec<usize> {
+    let accepted: Vec<usize> = tiers().filter(|tier| level(*tier) <= worst).collect();
+    if accepted.is_empty() { tiers().collect() } else { accepted }
 }
 
 /// Returns the tiers that requests of a policy and of a model take, in the model's order.
