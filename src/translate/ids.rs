@@ -17,7 +17,7 @@ pub(crate) struct Target {
     pub(crate) stand_ins: StandIns,
 }
 
-/// What a server requires of a turn with calls, whichever model made it.
+/// The part that a server requires of a turn with calls, whichever model made it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum StandIns {
     #[default]

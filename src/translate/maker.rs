@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TargetAccount {
     pub(crate) maker: Maker,
-    /// What it can read, if it is one of several.
+    /// The seals that it can read, if it is one of several.
     pub(crate) seals: Option<Arc<AccountSeals>>,
 }
 

@@ -59,7 +59,7 @@ struct Shared {
     hasher: RandomState,
     /// The accounts of each dialect's leaves.
     accounts: [Accounts; 4],
-    /// Those of all leaves.
+    /// The accounts of all leaves.
     all: Accounts,
     /// True once there is a seal; read without a lock.
     any: AtomicBool,

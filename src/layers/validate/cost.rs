@@ -41,7 +41,7 @@ const OF_LISTS: [&str; 4] = ["additionalItems", "unevaluatedItems", "contains", 
 pub(super) struct Cost {
     /// The most looks at a value and at what lies in it.
     pub(super) looks: u64,
-    /// What it takes to compile and to keep, in letters of a pattern.
+    /// The size to compile and to keep, in letters of a pattern.
     pub(super) size: u64,
 }
 

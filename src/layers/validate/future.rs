@@ -47,7 +47,7 @@ struct SchemaCheck<S> {
     stage: Stage,
 }
 
-/// What is waited for.
+/// The work under way for a request.
 enum Stage {
     /// A schema that takes long to compile. Nothing was asked yet.
     Compilation(Work<Arc<Schema>>),

@@ -167,7 +167,7 @@ impl Schemas {
     ///
     /// # Errors
     ///
-    /// Those of [`compile`](Self::compile).
+    /// Fails as [`compile`](Self::compile) does.
     pub(super) fn get(&self, output: &OutputSchema) -> Result<Option<Arc<Schema>>, LlmError> {
         let Some(text) = &output.schema else { return Ok(Some(self.any.clone())) };
         if text.as_str().len() > SHORT {

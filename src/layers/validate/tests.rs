@@ -574,10 +574,11 @@ async fn a_long_compilation_and_a_long_check_hold_no_thread_that_serves() {
     let (wrong, right) = (long("\"x\""), long("36"));
     let mut chat = asked_of([Message::user("how old?")]);
     chat.output = Some(long_schema());
-    for reasks in [0, 1] {
+    for (reasks, streams) in [(0, false), (1, false), (0, true), (1, true)] {
         let says = Says::new([wrong.as_str(), &right]);
+        let says = if streams { says.streams() } else { says };
         let service = ValidateLayer::new().reasks(reasks).layer(says.clone());
-        let mut future = Box::pin(service.oneshot(LlmRequest::from(chat.clone())));
+        let mut future = Box::pin(service.oneshot(LlmRequest::from(chat.clone()).with_stream(streams)));
         assert!(futures_util::poll!(&mut future).is_pending());
         assert_eq!(says.strict.calls(), 0, "nothing is asked before the schema is known to be one");
         let answered = future.await;

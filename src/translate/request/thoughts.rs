@@ -106,7 +106,7 @@ fn rewrite(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Going {
     None,
-    /// Those with a mark of ours, and all that is in no list.
+    /// The ones with a mark of ours, and all that is in no list.
     Marked,
     All,
 }

@@ -266,7 +266,7 @@ fn requests_are_decoded_and_translated_or_refused() {
     }
 }
 
-/// What the targets in `fuzz/` found.
+/// Inputs of the targets in `fuzz/`.
 #[test]
 fn inputs_that_were_found_hold() {
     let input =

@@ -216,7 +216,7 @@ mod tests {
         }
     }
 
-    /// What the target in `fuzz/` found.
+    /// Inputs of the target in `fuzz/`.
     #[test]
     fn inputs_that_were_found_hold() {
         requests(b"POST /#a HTTP/1.1\r\nhoct:se\r\ncontent-length: 07\r\n\r\na\nb\n\ncd", 0);
