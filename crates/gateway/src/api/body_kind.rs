@@ -3,6 +3,8 @@
 //! The content type is the sender's own word, and servers differ in what they make of it. So whatever is no form is
 //! read as JSON, and a provider gets it as JSON.
 
+use std::iter;
+
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use steadfast::{ErrorKind, LlmError};
 
@@ -29,13 +31,12 @@ pub(super) fn of(headers: &HeaderMap) -> Result<BodyKind<'_>, LlmError> {
     let Some(first) = types.next() else { return Ok(BodyKind::Json) };
     let is_form = form::is_form(Some(first));
     // Some clients write the same type twice. A form's boundary may have a comma.
-    let of_line =
-        |line: &HeaderValue| -> Vec<Vec<u8>> { line.as_bytes().split(|byte| *byte == b',').map(essence).collect() };
     let is_one = match is_form {
         true => types.next().is_none(),
         false => {
-            let wanted = essence(first.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default());
-            of_line(first).into_iter().chain(types.flat_map(of_line)).all(|kind| kind == wanted)
+            let mut kinds = iter::once(first).chain(types).flat_map(kinds_of);
+            let wanted = kinds.next().unwrap_or_default();
+            kinds.all(|kind| kind.eq_ignore_ascii_case(wanted))
         }
     };
     match (is_one, is_form) {
@@ -51,9 +52,11 @@ pub(super) fn unsupported(problem: &str) -> LlmError {
         .with_source(FixedStatus(StatusCode::UNSUPPORTED_MEDIA_TYPE))
 }
 
-/// Returns a content type without its parameters.
-fn essence(kind: &[u8]) -> Vec<u8> {
-    kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase()
+/// Returns the content types of a line, without their parameters.
+fn kinds_of(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    line.as_bytes()
+        .split(|byte| *byte == b',')
+        .map(|kind| kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())
 }
 
 fn is_identity(encoding: &HeaderValue) -> bool {
