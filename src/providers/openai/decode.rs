@@ -120,6 +120,19 @@ pub(super) struct Turn<'a> {
     pub(super) provider_specific_fields: Option<&'a RawValue>,
 }
 
+impl Turn<'_> {
+    /// Returns true if a field of thoughts is there: most pieces of a stream have none.
+    pub(super) fn has_thoughts(&self) -> bool {
+        self.reasoning_content.is_some()
+            || self.reasoning.is_some()
+            || self.reasoning_details.is_some()
+            || self.thinking_blocks.is_some()
+            || self.thought_signature.is_some()
+            || self.extra_content.is_some()
+            || self.provider_specific_fields.is_some()
+    }
+}
+
 #[derive(Deserialize)]
 pub(super) struct Call<'a> {
     #[serde(default, deserialize_with = "index")]

@@ -21,6 +21,9 @@ pub(super) struct Thoughts {
 impl Thoughts {
     /// Adds those of a message or a chunk. Returns their text, under either of its names; some servers write both.
     pub(super) fn add(&mut self, turn: &mut Turn<'_>) -> Option<String> {
+        if !turn.has_thoughts() {
+            return None;
+        }
         let mut text = None;
         for (name, said) in [("reasoning_content", turn.reasoning_content.take()), ("reasoning", turn.reasoning.take())]
         {
