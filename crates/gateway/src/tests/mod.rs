@@ -35,4 +35,5 @@ mod repeats;
 mod responses;
 mod responses_input;
 mod stopping;
+mod watchers;
 mod words;

@@ -340,6 +340,42 @@ async fn as_json_it_has_the_names_that_pages_read() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_is_wrong_or_set_moves_the_dates_alone() {
+    let mut board = Board::new();
+    board.request("a", 5, |_| {});
+    board.switch("a", "b", 10);
+    board.request("b", 11, |_| {});
+    board.machine.event(&Event::CircuitChanged {
+        circuit: "a".into(),
+        from: CircuitState::Closed,
+        to: CircuitState::Open,
+        reason: CircuitReason::Failures,
+        failure: None,
+        at: board.at(12),
+    });
+    let shown = |since_1970: u64| {
+        let status = board.machine.status(board.at(20), Duration::from_secs(since_1970));
+        let mut json = serde_json::to_value(status).unwrap();
+        let pointers =
+            ["/since", "/chains/0/since", "/recentSwitches/0/at", "/tiers/0/circuitSince", "/chains/1/since"];
+        let dates = pointers.map(|pointer| json.pointer_mut(pointer).unwrap().take());
+        (json.to_string(), dates)
+    };
+    // Ten, ten, ten, eight and twenty seconds before.
+    let at_six = shown(SIX.as_secs() + 20);
+    for (since_1970, [ten, eight, twenty]) in [
+        (SIX.as_secs() + 20, ["2026-06-15T06:00:10Z", "2026-06-15T06:00:12Z", "2026-06-15T06:00:00Z"]),
+        (4_102_444_805, ["2099-12-31T23:59:55Z", "2099-12-31T23:59:57Z", "2099-12-31T23:59:45Z"]),
+        // A machine without a clock begins in 1970, and no date is before that.
+        (9, ["1970-01-01T00:00:00Z", "1970-01-01T00:00:01Z", "1970-01-01T00:00:00Z"]),
+        (0, ["1970-01-01T00:00:00Z"; 3]),
+    ] {
+        let dates = [ten, ten, ten, eight, twenty].map(Into::into);
+        assert_eq!(shown(since_1970), (at_six.0.clone(), dates), "{since_1970}");
+    }
+}
+
 fn refused(ended: &mut RequestEnded, kind: ErrorKind) {
     let failures = [failure(Some("a"), kind), Attempt { next: Next::Stopped(Stop::Kind), ..failure(Some("a"), kind) }];
     (ended.outcome, ended.tier) = (RequestOutcome::Failed(kind), None);

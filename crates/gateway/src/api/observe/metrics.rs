@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::State, routing::get};
+use axum::{Router, extract::State, middleware::from_fn_with_state, routing::get};
 use http::{HeaderName, HeaderValue, header};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use steadfast_stack::StackHandle;
 use steadfast_subscribers::metrics::{METRICS, Metrics, MetricsHandle};
 
-use super::task_gauges::TaskGauges;
+use super::{
+    recent::{Recent, reuse},
+    task_gauges::TaskGauges,
+};
 use crate::{api::GatewayState, error::ServeError};
 
 /// Creates the metrics of a stack, and their page. The recorder is private: the process's own stays untouched.
@@ -49,7 +52,8 @@ impl MetricsPage {
 }
 
 pub(super) fn router(page: MetricsPage, waiting: TaskGauges, gateway: Arc<GatewayState>) -> Router {
-    Router::new().route("/metrics", get(scrape)).with_state((page, waiting, gateway))
+    let scrape = get(scrape).layer(from_fn_with_state(Recent::default(), reuse));
+    Router::new().route("/metrics", scrape).with_state((page, waiting, gateway))
 }
 
 async fn scrape(

@@ -8,6 +8,7 @@ mod ledger;
 mod logs;
 mod metrics;
 pub(crate) mod page;
+mod recent;
 mod status;
 mod task_gauges;
 #[cfg(feature = "otlp")]

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use axum::{Router, body::Body, extract::State, routing::get};
+use axum::{Router, body::Body, extract::State, middleware::from_fn_with_state, routing::get};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use steadfast_stack::StackHandle;
@@ -17,13 +17,16 @@ use steadfast_subscribers::{ServingState, Status};
 
 use super::{
     ledger::{Ledger, TierHistory},
+    recent::{Recent, reuse},
     task_gauges::{TaskCounts, TaskGauges},
 };
 use crate::api::{admin::ok, keys::is_of_a_key};
 
 pub(super) fn router(stack: StackHandle, ledger: Ledger, waiting: TaskGauges) -> Router {
-    let overview = Router::new().route("/overview", get(overview)).with_state((stack.clone(), ledger));
-    Router::new().route("/status", get(status)).with_state((stack, waiting)).merge(overview)
+    let overview = get(overview).layer(from_fn_with_state(Recent::default(), reuse));
+    let status = get(status).layer(from_fn_with_state(Recent::default(), reuse));
+    let overview = Router::new().route("/overview", overview).with_state((stack.clone(), ledger));
+    Router::new().route("/status", status).with_state((stack, waiting)).merge(overview)
 }
 
 /// The page's figures beside the status.
