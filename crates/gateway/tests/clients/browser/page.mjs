@@ -114,6 +114,21 @@ await run(async (context, origin) => {
   await sleeps(context, page, origin, state);
   clean(page);
 
+  // States that these two tiers are never in: the gateway's own status, with another state.
+  for (const [at, [other, title]] of [["degraded", "gpt"], ["people", "people"], ["failing", "sonnet"]].entries()) {
+    await page.route("**/status", async (route) => {
+      const status = await (await route.fetch()).json();
+      const told = { state: other, activeTier: title, activeModel: title };
+      await route.fulfill({ json: { ...status, ...told, chains: status.chains.map((chain) => ({ ...chain, ...told })) } });
+    });
+    await state(other);
+    await has("#chains", { degraded: "reduced", people: "people", failing: "requests fail" }[other]);
+    clean(page);
+    await looks(page, `${7 + at}-${other}`);
+    await page.unroute("**/status");
+  }
+  await state("primary");
+
   await wish("kill");
   await state("connecting");
   await has("#notice", "may be old");
