@@ -83,6 +83,7 @@ where
                     Poll::Ready(Ok(response)) => {
                         response.limit_idle(this.idle);
                         if *this.is_whole
+                            && response.body().arrives_in_frames()
                             && let Some(at) = *this.deadline
                         {
                             let after = at.saturating_duration_since(*this.begun);
