@@ -22,7 +22,7 @@ pub(crate) use self::{
     ids::{StandIns, Target, mark_call},
     maker::{Maker, TargetAccount},
     request::{
-        Extras, Names, Reasoning, Report, Settings, Situation, fit, may_need_mending, mend, settle, stand_in,
+        Extras, Reasoning, Report, Restore, Settings, Situation, fit, may_need_mending, mend, settle, stand_in,
         with_stand_ins, without_seals, without_thoughts,
     },
     rules::Feature,

@@ -90,6 +90,8 @@ const ONE_TEXT: Fate = Changed("sent as a function with one text; calls come bac
 const JOINED: Fate = Changed("sent under joined names; calls come back under the tool's own");
 const ALONE: Fate = Changed("sent with the allowed tools alone");
 const MOVED: Fate = Changed("moved into the description");
+const ADDED: Fate = Changed("moved into the description; an array without `items` gets items of any kind");
+const WITHIN: Fate = Changed("sent within an object, which is taken off the answer");
 const LAX: Fate = Changed("sent without `strict`: OpenAI's strict mode does not take the schema");
 const IN_WORDS_TOO: Fate =
     Changed("requested in words too if no message has the word `json`, which the provider requires");
@@ -145,7 +147,8 @@ rules! {
     ToolSetting "tool_setting" "a setting of a tool that only one dialect has" OWN, OWN, OWN, OWN;
     AllowedTools "allowed_tools" "a tool choice among several named tools" ALONE, ALONE, ALONE, ALONE;
     ParallelOff "parallel_tool_calls" "at most one tool call in an answer" Carried, Carried, NONE, Carried;
-    SchemaKeywords "schema_keywords" "keywords of a JSON Schema that the target refuses" MOVED, MOVED, MOVED, MOVED;
+    SchemaKeywords "schema_keywords" "keywords of a JSON Schema that the target refuses, or misses" MOVED, ADDED, MOVED, ADDED;
+    SchemaRoot "schema_root" "a JSON Schema for the answer whose root is no object" Carried, WITHIN, Carried, WITHIN;
     Strict "strict" "a schema that the provider must hold the model to"
         Carried, LAX, Dropped("left out for tools: the provider does not hold the model to their schemas"), LAX;
     JsonMode "json_mode" "JSON output without a schema"

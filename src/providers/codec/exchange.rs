@@ -218,9 +218,9 @@ impl Exchange {
 
     async fn frames(&self, source: impl EventSource + Unpin) -> Result<LlmResponse, LlmError> {
         let origin = self.answered();
-        let names = self.encoded.translation.names.clone();
+        let restore = self.encoded.translation.restore.clone();
         let usage = self.codec.0.usage_watch(&self.request, &origin);
-        let frames = Frames::new(self.codec.0.protocol.clone(), origin.clone(), source, names, usage);
+        let frames = Frames::new(self.codec.0.protocol.clone(), origin.clone(), source, restore, usage);
         let point = self.request.context().commit.unwrap_or_default();
         let body = Commit::new(LlmBody::from_frames(frames), point, Some(self.request.clone())).await;
         self.response(origin, body, self.encoded.translation.notes.clone())

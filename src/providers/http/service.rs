@@ -337,7 +337,7 @@ fn answer<P: Protocol>(
             Form::Events => {
                 let source = SseSource::new(body.into_data_stream(), limits);
                 let usage = coder.usage_watch(&request, &origin);
-                let frames = Frames::new(coder.protocol.clone(), origin.clone(), source, told.names, usage);
+                let frames = Frames::new(coder.protocol.clone(), origin.clone(), source, told.restore, usage);
                 let frames = LlmBody::from_frames(frames);
                 match request.is_stream() {
                     true => Commit::new(frames, commit, Some(request)).await,

@@ -22,7 +22,7 @@ use crate::{
     providers::splice,
     request::LONGEST_ANSWER,
     translate::{
-        AccountSeals, Maker, Names, Report, SealAccount, SealMemory, StandIns, Target, TargetAccount, fit,
+        AccountSeals, Maker, Report, Restore, SealAccount, SealMemory, StandIns, Target, TargetAccount, fit,
         may_need_mending, mend,
     },
     wire::{FIELDS, JsonError, Object, Stop},
@@ -108,8 +108,8 @@ impl BodyRules {
 pub(crate) struct TranslationNotes {
     /// The parts that were changed or left out.
     pub(crate) notes: Vec<Cow<'static, str>>,
-    /// The tools' own names.
-    pub(crate) names: Names,
+    /// What the answer shows of the changes.
+    pub(crate) restore: Restore,
 }
 
 impl<P: Protocol> Coder<P> {
@@ -258,7 +258,7 @@ impl<P: Protocol> Coder<P> {
         };
         let source = request.wire().map(Wire::dialect);
         let mut report = Report::new(self.protocol.dialect(), source).until(stop).with_account(account);
-        let (body, names) = match own {
+        let (body, restore) = match own {
             Some(wire) => {
                 forward(&mut headers, wire.header_map());
                 let mut mended = mend(wire, target, &mut report)?;
@@ -287,10 +287,10 @@ impl<P: Protocol> Coder<P> {
                         .map_err(no_object)?,
                     (None, None) => splice::set(wire.body(), wire.object(), &changes).map_err(no_object)?,
                 };
-                (RequestBody::pieces(pieces), Names::default())
+                (RequestBody::pieces(pieces), Restore::default())
             }
             None => {
-                let (chat, names) = fit(request, target, &mut report)?;
+                let (chat, restore) = fit(request, target, &mut report)?;
                 let to = self.asked(model, chat.model.as_deref());
                 let body = self.protocol.encode(&chat, to, stream, &mut report)?;
                 let body = match door {
@@ -299,7 +299,7 @@ impl<P: Protocol> Coder<P> {
                     }
                     None => body.into(),
                 };
-                (body, names)
+                (body, restore)
             }
         };
         let mut notes = report.finish(self.strict && own.is_none())?;
@@ -309,7 +309,7 @@ impl<P: Protocol> Coder<P> {
             true => format!("{}/compact", self.protocol.path(model, stream)).into(),
             false => self.protocol.path(model, stream),
         };
-        Ok(Encoded { headers, body, path, translation: TranslationNotes { notes, names } })
+        Ok(Encoded { headers, body, path, translation: TranslationNotes { notes, restore } })
     }
 
     /// Returns a body by the rules of a door, in pieces that share the unchanged bytes.
@@ -444,7 +444,7 @@ impl<P: Protocol> Coder<P> {
         if let Some(seals) = &origin.account.seals {
             seals.remember_message(&message);
         }
-        translation.names.restore(&mut message);
+        translation.restore.message(&mut message);
         let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
         if message.tool_calls().any(|call| !is_json(&call.arguments)) {
             let note = "invalid_arguments: a tool call's arguments are not JSON; they are passed on unchanged";

@@ -19,7 +19,7 @@ use crate::{
     chat::FinishReason,
     commit::EmptyTurn,
     providers::sse::SseEvent,
-    translate::{Names, ThoughtText},
+    translate::{Restore, ThoughtText},
 };
 
 /// A provider's events as frames.
@@ -41,8 +41,8 @@ pub(crate) struct Frames<P: Protocol, S> {
     bare_sent: usize,
     /// Kept between events for its capacity.
     events: Vec<StreamEvent>,
-    /// The tools' own names.
-    names: Names,
+    /// What the answer shows of the changes to its request.
+    restore: Restore,
     usage: UsageWatch,
     /// The thoughts so far, if the account is to know them again.
     thoughts: Option<ThoughtText>,
@@ -57,7 +57,7 @@ enum State {
 }
 
 impl<P: Protocol, S: EventSource> Frames<P, S> {
-    pub(crate) fn new(protocol: P, origin: Origin, source: S, names: Names, usage: UsageWatch) -> Self {
+    pub(crate) fn new(protocol: P, origin: Origin, source: S, restore: Restore, usage: UsageWatch) -> Self {
         let thoughts = origin.account.seals.as_ref().and_then(|seals| seals.text());
         Self {
             source,
@@ -71,7 +71,7 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
             bare: BytesMut::new(),
             bare_sent: 0,
             events: Vec::new(),
-            names,
+            restore,
             usage,
             thoughts,
         }
@@ -120,7 +120,7 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
             if let (Some(so_far), StreamEvent::Reasoning { text, .. }) = (&mut self.thoughts, &*event) {
                 so_far.push(text);
             }
-            self.names.restore_event(event);
+            self.restore.event(event);
             self.content |= event.is_content();
             if let StreamEvent::Finish(reason @ FinishReason::ModelError(_)) = event {
                 self.failed = Some(reason.clone());

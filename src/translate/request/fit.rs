@@ -4,9 +4,10 @@
 use std::borrow::Cow;
 
 use super::{
-    allowed, calls, content,
-    names::{self, Names},
+    allowed, calls, content, names,
     report::Report,
+    restore::Restore,
+    root::Unwrap,
     schema::{self, SchemaUse},
     seals,
     survey::survey,
@@ -28,7 +29,7 @@ pub(crate) fn fit<'a>(
     request: &'a LlmRequest,
     target: Target,
     report: &mut Report,
-) -> Result<(Cow<'a, Chat>, Names), LlmError> {
+) -> Result<(Cow<'a, Chat>, Restore), LlmError> {
     let wire = request.wire();
     let mut fitted = match wire {
         // A large request is not kept in memory beside its bytes while the provider answers.
@@ -59,11 +60,11 @@ pub(crate) fn fit<'a>(
         allowed::fit(&mut fitted, report)?;
     }
     tools(&mut fitted, target.dialect, report)?;
-    let mut given = Names::default();
+    let mut restore = Restore::default();
     if !own {
-        schemas(&mut fitted, target.dialect, &limits, report)?;
+        restore.root = schemas(&mut fitted, target.dialect, &limits, report)?;
         if !names::all_fit(&fitted, target.dialect) {
-            given = names::fit(fitted.to_mut(), target.dialect, report);
+            restore.names = names::fit(fitted.to_mut(), target.dialect, report);
         }
     }
     // Some servers of a dialect take fewer ids than the dialect itself.
@@ -71,7 +72,7 @@ pub(crate) fn fit<'a>(
     if asked && !calls::is_paired(&fitted.messages, target) {
         calls::fit(&mut fitted.to_mut().messages, target, report);
     }
-    Ok((fitted, given))
+    Ok((fitted, restore))
 }
 
 /// Writes client tools as functions, which every dialect but Anthropic's needs, and drops the tools that run at another
@@ -147,12 +148,14 @@ fn older_functions(wire: &Wire, chat: &mut Cow<'_, Chat>) -> Result<(), LlmError
     Ok(())
 }
 
+/// Fits the schemas of tools and of the answer. Returns what takes an object off the answer, if its schema went into
+/// one.
 fn schemas(
     chat: &mut Cow<'_, Chat>,
     dialect: Dialect,
     limits: &WireLimits,
     report: &mut Report,
-) -> Result<(), LlmError> {
+) -> Result<Option<Unwrap>, LlmError> {
     for at in 0..chat.tools.len() {
         report.check_stopped()?;
         let tool = &chat.tools[at];
@@ -174,8 +177,8 @@ fn schemas(
             chat.to_mut().tools[at].strict = Some(fitted.strict);
         }
     }
-    let Some(output) = &chat.output else { return Ok(()) };
-    let Some(asked) = &output.schema else { return Ok(()) };
+    let Some(output) = &chat.output else { return Ok(None) };
+    let Some(asked) = &output.schema else { return Ok(None) };
     let strict = output.strict;
     let fitted = schema::fit(asked, strict, dialect, SchemaUse::Output, limits)?;
     if fitted.moved {
@@ -184,6 +187,10 @@ fn schemas(
     if strict && !fitted.strict {
         report.record(Feature::Strict);
     }
+    if fitted.wrapped {
+        report.record(Feature::SchemaRoot);
+    }
+    let unwrap = fitted.wrapped.then(Unwrap::default);
     let named = names::fit_output(&output.name);
     if (fitted.schema.is_some() || fitted.strict != strict || named.is_some())
         && let Some(output) = &mut chat.to_mut().output
@@ -196,7 +203,7 @@ fn schemas(
             output.name = name;
         }
     }
-    Ok(())
+    Ok(unwrap)
 }
 
 /// Iterates over the parts of the conversation, including those in tool results.

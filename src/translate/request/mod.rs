@@ -10,6 +10,8 @@ mod mend;
 mod names;
 mod report;
 mod responses;
+mod restore;
+mod root;
 mod schema;
 mod seals;
 mod settle;
@@ -19,8 +21,8 @@ mod thoughts;
 pub(crate) use self::{
     fit::fit,
     mend::{may_need_mending, mend, with_stand_ins, without_seals, without_thoughts},
-    names::Names,
     report::{Extras, Report},
+    restore::Restore,
     settle::{Reasoning, Settings, Situation, settle},
     thoughts::stand_in,
 };

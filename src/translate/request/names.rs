@@ -11,11 +11,11 @@ use crate::{
 
 /// The map from the name that was sent to the tool's own.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Names(HashMap<String, String>);
+pub(super) struct Names(HashMap<String, String>);
 
 impl Names {
     /// Restores the tools' own names in the tool calls of an answer.
-    pub(crate) fn restore(&self, message: &mut Message) {
+    pub(super) fn restore(&self, message: &mut Message) {
         for part in &mut message.content {
             if let Part::ToolCall(call) = part {
                 self.put_back(&mut call.name);
@@ -24,7 +24,7 @@ impl Names {
     }
 
     /// Restores the tools' own names in a piece of a stream.
-    pub(crate) fn restore_event(&self, event: &mut StreamEvent) {
+    pub(super) fn restore_event(&self, event: &mut StreamEvent) {
         if let StreamEvent::ToolCall { name, .. } = event {
             self.put_back(name);
         }

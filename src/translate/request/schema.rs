@@ -1,11 +1,14 @@
 //! Fits JSON Schemas to the keywords that each target takes. Sources: each provider's page on structured output and
 //! function calling (2026).
 
+mod items;
+
 use std::collections::HashSet;
 
 use memchr::memmem;
 use serde_json::{Map, Value, json};
 
+use super::root;
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::Json,
@@ -27,8 +30,10 @@ pub(super) struct FittedSchema {
     pub(super) schema: Option<Json>,
     /// True if the provider can hold the model to the schema.
     pub(super) strict: bool,
-    /// True if keywords went into a description.
+    /// True if keywords went into a description, or were added.
     pub(super) moved: bool,
+    /// True if it went into an object, which is to be taken off the answer.
+    pub(super) wrapped: bool,
 }
 
 /// Fits a schema to the target. `strict`: the provider is to hold the model to it.
@@ -46,13 +51,19 @@ pub(super) fn fit(
     limits: &WireLimits,
 ) -> Result<FittedSchema, LlmError> {
     if is_taken_as_it_is(schema, strict, target, what)? {
-        return Ok(FittedSchema { schema: None, strict, moved: false });
+        return Ok(FittedSchema { schema: None, strict, moved: false, wrapped: false });
     }
     limits.check_schema(schema.as_str())?;
     let wrong = |error| LlmError::new(ErrorKind::InvalidRequest, "a schema cannot be read").with_source(error);
     let mut value = schema.value().map_err(wrong)?;
+    let wrapped = what == SchemaUse::Output
+        && target.is_openais()
+        && value.as_object().is_some_and(|fields| !fields.is_empty() && !root::is_object(fields));
+    if wrapped {
+        root::wrap(&mut value);
+    }
     let (strict, moved) = fit_value(&mut value, strict, target, what);
-    Ok(FittedSchema { schema: Some(Json::from(value)), strict, moved })
+    Ok(FittedSchema { schema: Some(Json::from(value)), strict, moved, wrapped })
 }
 
 /// Returns true if only the top of the schema needs to be looked at.
@@ -64,10 +75,15 @@ fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: SchemaU
     if GEMINIS_OWN.iter().any(|word| says(word)) {
         return Ok(false);
     }
-    if what == SchemaUse::Output {
-        return Ok(true);
+    if target.is_openais() && items::may_lack(schema) {
+        return Ok(false);
     }
-    let top = Object::read(schema.raw(), &["type", "properties", "$ref", "anyOf", "oneOf", "allOf"])?;
+    if what == SchemaUse::Output {
+        return Ok(
+            !target.is_openais() || schema.value().is_ok_and(|schema| schema.as_object().is_some_and(root::is_object))
+        );
+    }
+    let top = Object::read(schema.raw(), &["type", "properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "not"])?;
     let refers = top.get("$ref").is_some();
     if refers && schema.value().is_ok_and(|schema| !leads_somewhere(&schema)) {
         return Ok(false);
@@ -76,7 +92,7 @@ fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: SchemaU
     Ok(is_json_object(schema.raw())
         && is_object
         && (!target.is_openais() || refers || top.get("properties").is_some())
-        && (target != Dialect::Anthropic || ["anyOf", "oneOf", "allOf"].iter().all(|name| top.get(name).is_none())))
+        && ALTERNATIVES.iter().all(|name| top.get(name).is_none()))
 }
 
 /// Changes the schema. Returns whether the provider can hold the model to it, and whether keywords went into a
@@ -85,6 +101,11 @@ fn fit_value(schema: &mut Value, mut strict: bool, target: Dialect, what: Schema
     let mut moved = false;
     if target != Dialect::Gemini {
         plain(schema);
+    }
+    if target.is_openais() {
+        // What the model may write there is known to nobody.
+        strict = strict && !items::lack(schema);
+        moved = items::add(schema);
     }
     match target {
         Dialect::OpenAi | Dialect::Responses if strict => {
@@ -105,6 +126,9 @@ fn fit_value(schema: &mut Value, mut strict: bool, target: Dialect, what: Schema
     }
     (strict, moved)
 }
+
+/// Keywords that neither Anthropic nor OpenAI takes at the top of a tool's schema.
+const ALTERNATIVES: &[&str] = &["anyOf", "oneOf", "allOf", "enum", "not"];
 
 /// Words of Gemini's schemas alone. An escape within one would hide it, but no one writes them so.
 const GEMINIS_OWN: [&str; 3] = ["propertyOrdering", "property_ordering", "nullable"];
@@ -204,9 +228,9 @@ fn plain(schema: &mut Value) {
 }
 
 /// The keywords with inner schemas: by name, in a list, alone.
-const NAMED: [&str; 3] = ["properties", "$defs", "definitions"];
+const NAMED: [&str; 5] = ["properties", "$defs", "definitions", "patternProperties", "dependentSchemas"];
 const LISTED: [&str; 4] = ["anyOf", "allOf", "oneOf", "prefixItems"];
-const ALONE: [&str; 2] = ["items", "additionalProperties"];
+const ALONE: [&str; 8] = ["items", "additionalProperties", "not", "if", "then", "else", "contains", "unevaluatedItems"];
 
 /// Calls `visit` with each schema inside this one.
 fn each(fields: &mut Map<String, Value>, mut visit: impl FnMut(&mut Value)) {
@@ -324,7 +348,7 @@ fn keep(schema: &mut Value, keywords: &[&str]) -> bool {
     any
 }
 
-/// Makes the top an object, which a tool's arguments are; Anthropic takes no alternatives at the top.
+/// Makes the top an object without alternatives, which a tool's arguments are.
 fn object_at_top(schema: &mut Value, target: Dialect) -> bool {
     let goes_round = !leads_somewhere(schema);
     let Value::Object(fields) = schema else {
@@ -335,9 +359,9 @@ fn object_at_top(schema: &mut Value, target: Dialect) -> bool {
     if goes_round {
         moved.extend(fields.remove("$ref").map(|value| format!("$ref: {value}")));
     }
-    if target == Dialect::Anthropic {
-        for name in ["anyOf", "oneOf", "allOf"] {
-            moved.extend(fields.remove(name).map(|value| format!("{name}: {value}")));
+    if target != Dialect::Gemini {
+        for name in ALTERNATIVES {
+            moved.extend(fields.remove(*name).map(|value| format!("{name}: {value}")));
         }
     }
     if !moved.is_empty() {
@@ -379,12 +403,13 @@ mod tests {
         schema: Value,
         strict: bool,
         moved: bool,
+        wrapped: bool,
     }
 
     fn fit(schema: &Value, strict: bool, target: Dialect, what: SchemaUse) -> FittedSchema {
         let fitted = super::fit(&schema.clone().into(), strict, target, what, &WireLimits::default()).unwrap();
         let schema = fitted.schema.map_or_else(|| schema.clone(), |fitted| fitted.value().unwrap());
-        FittedSchema { schema, strict: fitted.strict, moved: fitted.moved }
+        FittedSchema { schema, strict: fitted.strict, moved: fitted.moved, wrapped: fitted.wrapped }
     }
 
     #[test]
@@ -428,7 +453,7 @@ mod tests {
         for schema in [
             json!({"type": "object", "properties": {"a": {"type": "string"}}}),
             json!({"type": "object", "properties": {}, "additionalProperties": {"type": "string"}}),
-            json!({"type": "object", "properties": {}, "oneOf": []}),
+            json!({"type": "object", "properties": {"a": {"oneOf": []}}, "required": ["a"]}),
         ] {
             let fitted = fit(&schema, true, Dialect::OpenAi, SchemaUse::Output);
             assert!(!fitted.strict);
@@ -470,9 +495,110 @@ mod tests {
         assert_eq!(fitted.schema, schema);
     }
 
+    /// OpenAI: "schema must have type 'object' and not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level".
     #[test]
-    fn anthropic_takes_no_alternatives_at_the_top_of_a_tool() {
-        let fitted = fit(&json!({"anyOf": [{"type": "object"}]}), false, Dialect::Anthropic, SchemaUse::Tool);
-        assert!(fitted.moved && fitted.schema["type"] == "object" && fitted.schema.get("anyOf").is_none());
+    fn neither_anthropic_nor_openai_takes_alternatives_at_the_top_of_a_tool() {
+        for target in [Dialect::Anthropic, Dialect::OpenAi, Dialect::Responses] {
+            for keyword in ["anyOf", "oneOf", "allOf", "enum", "not"] {
+                let schema = json!({"type": "object", "properties": {}, keyword: [{"type": "object"}]});
+                let fitted = fit(&schema, false, target, SchemaUse::Tool);
+                assert!(fitted.moved && fitted.schema["type"] == "object", "{target} {keyword}");
+                assert!(fitted.schema.get(keyword).is_none(), "{target} {keyword}");
+            }
+        }
+    }
+
+    /// OpenAI: "In context=('properties', 'l'), array schema missing items."
+    #[test]
+    fn an_array_without_items_gets_them_wherever_it_stands() {
+        let bare = [
+            json!({"type": "array"}),
+            json!({"type": ["array", "null"], "minItems": 1}),
+            json!({"type": "array", "prefixItems": [{"type": "string"}]}),
+            json!({"type": "array", "items": [{"type": "string"}, {"type": "array"}]}),
+        ];
+        let around: [fn(Value) -> Value; 10] = [
+            |inner| json!({"properties": {"a": inner}}),
+            |inner| json!({"properties": {"items": inner}}),
+            |inner| json!({"properties": {"a": {"type": "array", "items": inner}}}),
+            |inner| json!({"properties": {"a": {"anyOf": [{"type": "null"}, inner]}}}),
+            |inner| json!({"properties": {"a": {"allOf": [inner]}}}),
+            |inner| json!({"properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": inner}}),
+            |inner| json!({"properties": {"a": {"$ref": "#/definitions/A"}}, "definitions": {"A": inner}}),
+            |inner| json!({"properties": {}, "additionalProperties": inner}),
+            |inner| json!({"properties": {"a": {"not": inner}}}),
+            |inner| json!({"properties": {"type": {"type": "array", "items": {"properties": {"b": inner}}}}}),
+        ];
+        for (inner, around) in bare.iter().flat_map(|inner| around.map(|around| (inner, around))) {
+            let mut schema = around(inner.clone());
+            schema["type"] = "object".into();
+            for (target, what) in [Dialect::OpenAi, Dialect::Responses]
+                .into_iter()
+                .flat_map(|target| [SchemaUse::Tool, SchemaUse::Output].map(|what| (target, what)))
+            {
+                for strict in [false, true] {
+                    let fitted = fit(&schema, strict, target, what);
+                    assert!(fitted.moved && !fitted.strict && !fitted.wrapped, "{schema}");
+                    assert!(!items::lack(&fitted.schema) && every_array_has_items(&fitted.schema), "{}", fitted.schema);
+                    assert!(fitted.schema.to_string().len() >= schema.to_string().len(), "nothing is lost");
+                }
+            }
+            // Claude takes it as it is.
+            assert_eq!(fit(&schema, false, Dialect::Anthropic, SchemaUse::Tool).schema, schema);
+        }
+    }
+
+    /// The rule in OpenAI's words: each schema with the type `array` has one schema of `items`.
+    fn every_array_has_items(schema: &Value) -> bool {
+        let kinds =
+            |kind: &Value| kind == "array" || kind.as_array().is_some_and(|kinds| kinds.contains(&"array".into()));
+        match schema {
+            Value::Object(fields) => {
+                let is_array = fields.get("type").is_some_and(kinds);
+                (!is_array || fields.get("items").is_some_and(Value::is_object))
+                    && fields.values().all(every_array_has_items)
+            }
+            Value::Array(values) => values.iter().all(every_array_has_items),
+            _ => true,
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_an_array_without_items_stays() {
+        for schema in [
+            json!({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}}),
+            json!({"type": "object", "properties": {"a": {"enum": ["array"], "type": "string"}}}),
+            json!({"type": "object", "properties": {"a": {"type": "string", "default": {"type": "array"}}}}),
+        ] {
+            for what in [SchemaUse::Tool, SchemaUse::Output] {
+                let fitted = fit(&schema, false, Dialect::OpenAi, what);
+                assert_eq!((fitted.schema, fitted.moved), (schema.clone(), false));
+            }
+        }
+    }
+
+    /// OpenAI: "schema must be a JSON Schema of 'type: \"object\"', got 'type: \"array\"'".
+    #[test]
+    fn an_output_whose_root_is_no_object_goes_within_one() {
+        for root in [
+            json!({"type": "array", "items": {"type": "string"}}),
+            json!({"type": "string", "enum": ["a", "b"]}),
+            json!({"type": "integer"}),
+            json!({"anyOf": [{"type": "string"}, {"type": "integer"}]}),
+            json!({"$ref": "#/$defs/A", "$defs": {"A": {"type": "string"}}}),
+            json!({"type": ["object", "null"], "properties": {}}),
+        ] {
+            for target in [Dialect::OpenAi, Dialect::Responses] {
+                let fitted = fit(&root, true, target, SchemaUse::Output);
+                let properties = &fitted.schema["properties"];
+                assert!(fitted.wrapped && fitted.schema["type"] == "object", "{root}");
+                assert_eq!(fitted.schema["required"], json!(["value"]));
+                assert_eq!(properties["value"].get("type"), root.get("type"), "{root}");
+                assert!(fitted.strict, "{root}");
+            }
+            for target in [Dialect::Anthropic, Dialect::Gemini] {
+                assert!(!fit(&root, false, target, SchemaUse::Output).wrapped);
+            }
+        }
     }
 }

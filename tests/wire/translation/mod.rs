@@ -9,6 +9,7 @@ mod models;
 mod replay;
 mod responses;
 mod rules;
+mod schemas;
 mod types;
 
 use std::{

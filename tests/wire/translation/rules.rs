@@ -175,6 +175,10 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
                 body(A, a_tool(json!({"name": "f", "input_schema": round}))),
             ]
         }
+        "schema_root" => {
+            let list = json!({"type": "array", "items": {"type": "string"}});
+            vec![body(A, json!({"output_config": {"format": {"type": "json_schema", "schema": list}}}))]
+        }
         "strict" => {
             let open =
                 json!({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": false});

@@ -1,0 +1,30 @@
+//! Puts an answer back into the form that its caller asked for.
+
+use super::{names::Names, root::Unwrap};
+use crate::{StreamEvent, chat::Message};
+
+/// The changes to a request that its answer shows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Restore {
+    pub(super) names: Names,
+    /// The object around the answer, if its schema went into one.
+    pub(super) root: Option<Unwrap>,
+}
+
+impl Restore {
+    /// Restores a whole answer.
+    pub(crate) fn message(&self, message: &mut Message) {
+        self.names.restore(message);
+        if let Some(root) = &self.root {
+            root.message(message);
+        }
+    }
+
+    /// Restores a piece of a stream.
+    pub(crate) fn event(&mut self, event: &mut StreamEvent) {
+        self.names.restore_event(event);
+        if let Some(root) = &mut self.root {
+            root.event(event);
+        }
+    }
+}
