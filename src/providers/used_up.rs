@@ -1,24 +1,19 @@
 //! Accounts that are used up: what providers call an empty balance, and a limit of spending that is reached.
 //!
-//! Providers have no common status for it (400, 402, 403, 412, 429, 500, and a 200), and many speak another one's
-//! protocol. So the names and sentences of all stand here, for every protocol. The sources are providers'
-//! documentation of errors, and answers that their users have published.
+//! Providers have no common status for it (400, 401, 402, 403, 412, 429, 500, and a 200), and many speak another one's
+//! protocol. So the names and sentences of all count in every protocol; the
+//! [table](super::sentences) has them.
 
 use http::StatusCode;
 
 use super::{protocol::ErrorBody, sentences::KnownMessage};
+use crate::ErrorKind;
 
-/// Returns true if a code or a type means a used-up account.
-pub(super) fn is_name(name: &str) -> bool {
-    // Case differs from one server to the next.
-    name.starts_with("linked_organization_") || NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
-}
-
-/// Returns true if the account is used up by the number in the place of a code, or by the message as a whole. A code
-/// or type in words is [`is_name`]'s.
+/// Returns true if the account is used up by a code, a type, the number in the place of a code, or by the message as a
+/// whole.
 pub(super) fn is_said(status: StatusCode, facts: &ErrorBody) -> bool {
-    let numbered = facts.number.is_some_and(|number| NUMBERS.contains(&(status.as_u16(), number)));
-    numbered || facts.consists_of(&MESSAGE)
+    let of_account = Some(ErrorKind::QuotaExhausted);
+    facts.kind_by_name(status) == of_account || facts.kind_by_sentence(status) == of_account
 }
 
 /// Returns true if a request asks for more than the rest of a balance covers. It fails alone, for the account serves
@@ -27,116 +22,19 @@ pub(super) fn is_one_requests(status: StatusCode, facts: &ErrorBody) -> bool {
     let affords = facts.message.split_once("can only afford ").is_some_and(|(_, rest)| !rest.starts_with('0'));
     match status.as_u16() {
         // The same words with a zero say that nothing is left.
-        402 | 403 if is_said(status, facts) => false,
+        402 | 403 if facts.kind_by_sentence(status).is_some() => false,
         402 => affords || facts.consists_of(&MORE_THAN_IS_LEFT),
         403 => facts.consists_of(&MORE_THAN_IS_LEFT),
         _ => false,
     }
 }
 
-const NAMES: [&str; 20] = [
-    // OpenAI, and servers of its protocol.
-    "insufficient_quota",
-    "credit_balance_exhausted",
-    "organization_spend_limit_exceeded",
-    "project_spend_limit_exceeded",
-    "organization_usage_limit_exceeded",
-    "billing_hard_limit_reached",
-    "billing_not_active",
-    "billing_error",
-    // The limits of a subscription, at ChatGPT.
-    "usage_limit_reached",
-    "usage_not_included",
-    // Anthropic.
-    "enforced_spend_limit_reached",
-    "contract_spend_limit_reached",
-    // Moonshot, MiniMax, Venice, Together, DashScope.
-    "exceeded_current_quota_error",
-    "insufficient_balance_error",
-    "insufficient_balance",
-    "credit_limit",
-    "Arrearage",
-    // Routers: one-api and its kin, LiteLLM.
-    "insufficient_user_quota",
-    "pre_consume_token_quota_failed",
-    "budget_exceeded",
-];
-
-/// Codes that are numbers, each with the status under which it means this.
-const NUMBERS: [(u16, u16); 4] = [
-    // SiliconFlow.
-    (403, 30001),
-    // Zhipu, whose message may be Chinese.
-    (429, 1113),
-    // MiniMax: no balance, and a plan's limit.
-    (200, 1008),
-    (200, 2056),
-];
-
-const MESSAGE: KnownMessage = KnownMessage {
-    first: &[
-        "you exceeded your current quota",
-        "you exceeded your current quota please check your plan and billing details",
-        "insufficient balance",
-        // MiniMax's, with its code.
-        "insufficient balance #",
-        "insufficient account balance",
-        "insufficient balance or no resource package",
-        "insufficient credits",
-        "sorry your account balance is insufficient",
-        "your credit balance is too low to access the api",
-        "your credit balance is too low to access the anthropic api",
-        "your credit balance is too low to access the claude api",
-        "you have reached your specified api usage limits",
-        "you have reached your specified workspace api usage limits",
-        "this organization has reached its spend limit",
-        "this workspace has reached its spend limit",
-        "you have exceeded your monthly included credits for inference providers",
-        // xAI's.
-        "your newly created team doesn't have any credits yet",
-        "your newly created teams doesn't have any credits yet",
-        "your team @ has either used all available credits or reached its monthly spending limit",
-        // OpenRouter's.
-        "key limit exceeded",
-        "key limit exceeded @ limit",
-        "this request requires more credits or fewer max_tokens you requested up to # tokens but can only afford 0",
-        // DashScope's, Fireworks', Together's.
-        "access denied please make sure your account is in good standing",
-        "account @ is suspended possibly due to reaching the monthly spending limit or failure to pay past invoices",
-        "credit limit exceeded",
-        // LiteLLM's.
-        "budget has been exceeded",
-        "budget has been exceeded @",
-        "exceededbudget end @ over budget @ @",
-        "user quota is not enough",
-    ],
-    then: &[
-        "you can purchase those on @",
-        "to continue making api requests please purchase more credits or raise your spending limit",
-        "for more information on this error read the docs @",
-        "for details see @",
-        "please recharge",
-        "add more using @",
-        "manage it using @",
-        "please go to @ for more information",
-        "please go to plans & billing to upgrade or purchase credits",
-        "please navigate to @ to add credit or upgrade your plan",
-        "you will regain access on @",
-        "you will regain access on @ at @ utc",
-        "subscribe to pro to get 20x more monthly included credits",
-        "current cost # max budget #",
-        "request id @",
-        "to increase visit @ and upgrade to a paid account",
-        "to increase visit @ and add more credits",
-        "to increase visit @ and create a key with a higher @ limit",
-    ],
-};
-
 /// A request for more than the rest of a balance covers. The account serves smaller ones.
 const MORE_THAN_IS_LEFT: KnownMessage = KnownMessage {
     first: &[
         "this request requires more credits or fewer max_tokens you requested up to # tokens but can only afford #",
         "prompt tokens limit exceeded # > #",
+        "more credits are required to run this request # token capacity required # available",
     ],
     then: &[
         "to increase visit @ and upgrade to a paid account",

@@ -16,13 +16,14 @@ pub(super) fn classify(status: StatusCode, facts: &ErrorBody, waits: bool) -> Er
         return ErrorKind::TooLarge;
     }
     match facts.code.as_deref() {
-        // From a gateway of ours: Anthropic itself uses words.
-        Some("context_length_exceeded") => return ErrorKind::ContextLength,
         Some("ramp_limit_exceeded") => return ErrorKind::RateLimited,
         Some("organization_on_hold" | "cmek_key_disabled") => return ErrorKind::Auth,
         Some("cmek_key_unreachable" | "cmek_context_unavailable") => return ErrorKind::Server,
-        Some(code) if used_up::is_name(code) => return ErrorKind::QuotaExhausted,
         _ => {}
+    }
+    // Also from a gateway: Anthropic itself has few codes.
+    if let Some(kind) = facts.kind_by_name(status) {
+        return kind;
     }
     // A rate limit names its wait; a limit of spending does not.
     let is_rate = waits && facts.kind.as_deref() == Some("rate_limit_error");
@@ -31,23 +32,19 @@ pub(super) fn classify(status: StatusCode, facts: &ErrorBody, waits: bool) -> Er
     }
     match facts.kind.as_deref() {
         Some("authentication_error" | "permission_error") => ErrorKind::Auth,
-        Some(kind) if used_up::is_name(kind) => ErrorKind::QuotaExhausted,
-        Some("not_found_error") => ErrorKind::NotFound,
         Some("request_too_large") => ErrorKind::TooLarge,
         Some("rate_limit_error") => ErrorKind::RateLimited,
         Some("overloaded_error") => ErrorKind::Overloaded,
         Some("timeout_error") => ErrorKind::Timeout,
-        Some("api_error" | "conflict_error") => ErrorKind::Server,
-        Some("invalid_request_error") if status.as_u16() == 400 || status.is_success() => {
-            if facts.consists_of(&CONTEXT) {
-                ErrorKind::ContextLength
-            } else if facts.consists_of(&POLICY) {
-                ErrorKind::ContentPolicy
-            } else {
-                ErrorKind::InvalidRequest
-            }
+        // The type is more exact than words about a length.
+        Some("api_error" | "conflict_error") => {
+            let said = facts.kind_by_sentence(status).filter(|kind| *kind != ErrorKind::ContextLength);
+            said.unwrap_or(ErrorKind::Server)
         }
-        _ => ErrorKind::from_status(status),
+        Some("invalid_request_error") if status.as_u16() == 400 || status.is_success() => {
+            facts.kind_by_sentence(status).unwrap_or(ErrorKind::InvalidRequest)
+        }
+        _ => facts.kind_by_sentence(status).unwrap_or_else(|| ErrorKind::from_status(status)),
     }
 }
 
@@ -63,16 +60,3 @@ const SEALED_ELSEWHERE: KnownMessage = KnownMessage {
     first: &["@ invalid `signature` in `thinking` block", "@ invalid `data` in `redacted_thinking` block"],
     then: &[],
 };
-
-const CONTEXT: KnownMessage = KnownMessage {
-    first: &[
-        "prompt is too long",
-        "prompt is too long # tokens > #",
-        "prompt is too long # tokens > # maximum",
-        "input is too long for requested model",
-        "input length and `max_tokens` exceed context limit # + # > #",
-    ],
-    then: &["decrease input length or `max_tokens` and try again"],
-};
-
-const POLICY: KnownMessage = KnownMessage { first: &["output blocked by content filtering policy"], then: &[] };

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, time::Duration};
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -122,10 +122,5 @@ impl Protocol for Messages {
 
     fn classify(&self, status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind {
         error::classify(status, facts, waits)
-    }
-
-    /// Only the header has the wait here.
-    fn wait(&self, _: &ErrorBody) -> Option<Duration> {
-        None
     }
 }

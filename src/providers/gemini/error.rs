@@ -30,16 +30,10 @@ pub(super) fn classify(status: StatusCode, facts: &ErrorBody, wait: Option<Durat
     let name = facts.status.as_deref().or_else(|| facts.number.and_then(name_of));
     match name {
         Some("INVALID_ARGUMENT" | "OUT_OF_RANGE") => {
-            if facts.consists_of(&CONTEXT) {
-                ErrorKind::ContextLength
-            } else if facts.consists_of(&TOO_LARGE) {
+            if facts.consists_of(&TOO_LARGE) {
                 ErrorKind::TooLarge
-            } else if facts.consists_of(&BAD_KEY) {
-                ErrorKind::Auth
-            } else if facts.consists_of(&NO_MODEL) {
-                ErrorKind::NotFound
             } else {
-                ErrorKind::InvalidRequest
+                facts.kind_by_sentence(StatusCode::BAD_REQUEST).unwrap_or(ErrorKind::InvalidRequest)
             }
         }
         // Billing is off, or the region is not served: no call with this key can succeed now.
@@ -57,7 +51,11 @@ pub(super) fn classify(status: StatusCode, facts: &ErrorBody, wait: Option<Durat
         Some("UNAVAILABLE") => ErrorKind::Overloaded,
         Some("DEADLINE_EXCEEDED" | "CANCELLED") => ErrorKind::Timeout,
         Some("INTERNAL" | "UNKNOWN" | "ABORTED" | "DATA_LOSS") => ErrorKind::Server,
-        _ => ErrorKind::from_status(status),
+        // From another maker's server.
+        _ => {
+            let known = facts.kind_by_name(status).or_else(|| facts.kind_by_sentence(status));
+            known.unwrap_or_else(|| ErrorKind::from_status(status))
+        }
     }
 }
 
@@ -126,31 +124,7 @@ const SEALED_ELSEWHERE: KnownMessage = KnownMessage {
     then: &["learn more @"],
 };
 
-const CONTEXT: KnownMessage = KnownMessage {
-    first: &[
-        "the input token count # exceeds the maximum number of tokens allowed #",
-        "the input token count exceeds the maximum number of tokens allowed #",
-        "unable to submit request because the input token count is # but model only supports up to #",
-    ],
-    then: &[
-        "reduce the input token count and try again",
-        "you can also use the counttokens api to calculate prompt token count and billable characters",
-        "learn more @",
-    ],
-};
-
 const TOO_LARGE: KnownMessage = KnownMessage { first: &["request payload size exceeds the limit # bytes"], then: &[] };
-
-const BAD_KEY: KnownMessage = KnownMessage {
-    first: &["api key not valid", "api key expired"],
-    then: &["please pass a valid api key", "please renew the api key"],
-};
-
-/// The message for a name of no model; for a retired model the status is 404.
-const NO_MODEL: KnownMessage = KnownMessage {
-    first: &["* generatecontentrequest.model unexpected model name format", "unexpected model name format"],
-    then: &[],
-};
 
 /// Returns Google's name for an HTTP status, for a body with the number only. It is trusted more than the status of the
 /// answer, which a proxy may have changed.

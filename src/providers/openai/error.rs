@@ -11,8 +11,7 @@ use crate::{
 };
 
 use super::sentences::{
-    BAD_KEY, CONTEXT, FOREIGN_THOUGHTS, NO_MODEL, NO_SIGNATURE, NO_THOUGHTS, OVER_TPM, OVERLOADED, POLICY, RATE,
-    ROUTER, TIER_CAPACITY,
+    FOREIGN_THOUGHTS, NO_SIGNATURE, NO_THOUGHTS, OVER_TPM, OVERLOADED, RATE, ROUTER, TIER_CAPACITY,
 };
 
 /// The places of thoughts in a body: those that the server does not take, those that it misses, and signatures that it
@@ -56,10 +55,12 @@ fn by_name(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
     if status == StatusCode::TOO_MANY_REQUESTS && facts.consists_of(&OVER_TPM) {
         return Some(ErrorKind::TooLarge);
     }
+    if let Some(kind) = facts.kind_by_name(status) {
+        return Some(kind);
+    }
     // The code is more exact; the type may be a generic word that misleads.
     [&facts.code, &facts.kind].into_iter().flatten().find_map(|name| {
         Some(match name.as_str() {
-            name if used_up::is_name(name) => ErrorKind::QuotaExhausted,
             // Mistral's capacity, not the caller's limit.
             _ if facts.consists_of(&TIER_CAPACITY) => ErrorKind::Overloaded,
             "rate_limit_exceeded" | "tokens" if status == StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge,
@@ -73,32 +74,16 @@ fn by_name(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
             | "too_many_requests"
             | "tokens"
             | "requests" => ErrorKind::RateLimited,
-            "context_length_exceeded"
-            | "exceed_context_size_error"
-            | "too_many_prompt_tokens"
-            | "max_prompt_tokens_exceeded" => ErrorKind::ContextLength,
-            "content_policy_violation"
-            | "content_filter"
-            | "invalid_prompt"
-            | "ResponsibleAIPolicyViolation"
-            | "moderation_blocked" => ErrorKind::ContentPolicy,
             "invalid_api_key"
             | "account_deactivated"
             | "unsupported_country_region_territory"
             | "authentication_error"
             | "invalid_authentication_error"
             | "permission_error"
-            | "permission_denied" => ErrorKind::Auth,
-            "model_not_found"
-            | "model_decommissioned"
-            | "model_not_supported"
-            | "model_not_available"
-            | "unknown_model"
-            | "invalid_model"
-            | "DeploymentNotFound"
-            | "ModelDeprecated"
-            | "resource_not_found_error"
-            | "not_found_error" => ErrorKind::NotFound,
+            | "permission_denied" => {
+                // A server's type for a used-up account, which its words tell.
+                facts.kind_by_sentence(status).filter(|kind| *kind != ErrorKind::Auth).unwrap_or(ErrorKind::Auth)
+            }
             "server_is_overloaded"
             | "capacity_exceeded"
             | "insufficient_system_resource"
@@ -110,7 +95,7 @@ fn by_name(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
             "tool_use_failed" => ErrorKind::Malformed,
             "timeout_error" => ErrorKind::Timeout,
             // Overload comes under this name too, with a 503.
-            "server_error" if status.as_u16() != 503 && !facts.consists_of(&CONTEXT) => ErrorKind::Server,
+            "server_error" if status.as_u16() != 503 && facts.kind_by_sentence(status).is_none() => ErrorKind::Server,
             _ => return None,
         })
     })
@@ -121,17 +106,10 @@ fn by_text(status: StatusCode, facts: &ErrorBody) -> Option<ErrorKind> {
     match status.as_u16() {
         // A router's own moderation lists its findings.
         403 if facts.flagged => Some(ErrorKind::ContentPolicy),
-        // llama.cpp reports a full context as a 500 too.
-        200 | 400 | 413 | 422 | 500 if facts.consists_of(&CONTEXT) => Some(ErrorKind::ContextLength),
-        200 | 400 | 403 if facts.consists_of(&POLICY) => Some(ErrorKind::ContentPolicy),
-        // Some servers answer 400 to a bad key.
-        400 if facts.consists_of(&BAD_KEY) => Some(ErrorKind::Auth),
-        400 if facts.consists_of(&NO_MODEL) => Some(ErrorKind::NotFound),
-        _ if used_up::is_said(status, facts) => Some(ErrorKind::QuotaExhausted),
         429 | 500 if facts.consists_of(&OVERLOADED) => Some(ErrorKind::Overloaded),
         // A router's words for its own provider's failure; the cause follows them, if the router knows it.
         400 if facts.consists_of(&ROUTER) => Some(ErrorKind::Server),
-        _ => None,
+        _ => facts.kind_by_sentence(status),
     }
 }
 

@@ -226,7 +226,7 @@ async fn failures_inside_a_200_are_errors() {
         (r#"{"error":{"message":"Rate limit","code":429}}"#, ErrorKind::RateLimited),
         (r#"{"error":{"message":"No provider","code":503}}"#, ErrorKind::Overloaded),
         (r#"{"error":{"message":"Key limit exceeded","code":402}}"#, ErrorKind::QuotaExhausted),
-        (r#"{"error":"model 'x' not found"}"#, ErrorKind::Server),
+        (r#"{"error":"model 'x' not found"}"#, ErrorKind::NotFound),
         (
             r#"{"object":"error","message":"This model's maximum context length is 5 tokens","code":400}"#,
             ErrorKind::ContextLength,

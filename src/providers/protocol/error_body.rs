@@ -1,13 +1,22 @@
+use std::time::Duration;
+
+use http::StatusCode;
 use serde_json::Value;
 
-use crate::providers::sentences::KnownMessage;
+use crate::{
+    ErrorKind,
+    internal::wall_clock,
+    providers::sentences::{Inside, KnownMessage, kind_of_message, kind_of_name, kind_of_number, unwrapped},
+    retry_after,
+};
 
 /// The facts in a provider's error body of any known shape.
 ///
 /// The shapes: `{"error": {..}}` (OpenAI, Anthropic, Gemini), the same as the one element of an array (Gemini without
 /// SSE), `{"error": "text"}` (Venice, Ollama), `{"base_resp": {..}}` (MiniMax), the fields at the top level
 /// (`{"object": "error", ..}` of vLLM and Mistral, `{"code", "message", "type"}` of Doubleword), `{"message": ..}` and
-/// `{"detail": ..}` (Mistral, FastAPI servers), and `{"errors": [..]}`, of which the first counts.
+/// `{"detail": ..}` (Mistral, FastAPI servers), and `{"errors": [..]}`, of which the first counts. A body within a body,
+/// or within its message, is [`inner`](Self::inner).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ErrorBody {
     /// The most exact code, if it is text: `error.details.error_code`, `error.innererror.code` or `error.code`.
@@ -28,19 +37,38 @@ pub(crate) struct ErrorBody {
     pub(crate) request_id: Option<String>,
     /// True if it lists the findings of a moderation (`error.metadata.reasons`).
     pub(crate) flagged: bool,
+    /// The time until a limit is reset (`error.resets_in_seconds`, `error.resets_at`).
+    pub(crate) resets: Option<Duration>,
+    /// The HTTP status that a server on the way gives this failure, in its own words.
+    pub(crate) told_status: Option<u16>,
+    /// The failure of another server that a server on the way has put its own words around.
+    pub(crate) inner: Option<Box<Self>>,
 }
+
+/// The most bodies within each other that are read.
+const DEPTH: usize = 4;
 
 impl ErrorBody {
     /// Reads the body of an answer that is known to be an error. Returns `None` if it has no known shape.
     pub(crate) fn of_error(body: &Value) -> Option<Self> {
-        Self::of_answer(body).or_else(|| {
+        Some(Self::outer_of_error(body)?.with_inner(body, DEPTH))
+    }
+
+    /// Reads a body without the bodies in it.
+    fn outer_of_error(body: &Value) -> Option<Self> {
+        Self::outer_of_answer(body).or_else(|| {
+            if let Some(first) = body.as_array().and_then(|items| items.first()) {
+                // A list of validation errors alone.
+                let param = place_of(first)?;
+                return Some(Self { message: details_text(body), param: Some(param.into()), ..Self::default() });
+            }
             let fields = body.as_object()?;
             let has = |name| fields.get(name).is_some_and(|value: &Value| !value.is_null());
             if has("message") {
                 Some(Self::read(body))
             } else if has("detail") {
                 let detail = &fields["detail"];
-                let place = detail.get(0).and_then(|first| first.get("loc")?.as_array()?.last()?.as_str());
+                let place = detail.get(0).and_then(place_of);
                 Some(Self { message: details_text(detail), param: place.map(Into::into), ..Self::default() })
             } else {
                 let first = fields.get("errors")?.as_array()?.first()?;
@@ -51,8 +79,12 @@ impl ErrorBody {
 
     /// Reads a body or an event that may as well be an answer. Returns `None` if it reports no error.
     pub(crate) fn of_answer(body: &Value) -> Option<Self> {
+        Some(Self::outer_of_answer(body)?.with_inner(body, DEPTH))
+    }
+
+    fn outer_of_answer(body: &Value) -> Option<Self> {
         if let Some(only) = body.as_array() {
-            return Self::of_answer(only.iter().find(|element| element.get("error").is_some())?);
+            return Self::outer_of_answer(only.iter().find(|element| element.get("error").is_some())?);
         }
         let mut facts = match body.get("error") {
             Some(error @ Value::Object(_)) => Self::read(error),
@@ -81,12 +113,13 @@ impl ErrorBody {
         };
         let exact = details.and_then(|details| text(details, "error_code"));
         let inner = error.get("innererror").and_then(|inner| text(inner, "code"));
-        let mut facts = Self {
+        Self {
             code: exact.or(inner).or_else(|| text(error, "code")),
             number: number("code").or_else(|| number("status_code")).or_else(|| number("raw_status_code")),
             kind: text(error, "type"),
             status: text(error, "status"),
-            param: text(error, "param"),
+            // LiteLLM writes Python's word for nothing.
+            param: text(error, "param").filter(|param| param != "None"),
             message: match error.get("message") {
                 Some(Value::String(message)) => message.clone(),
                 Some(other) => details_text(other),
@@ -95,25 +128,73 @@ impl ErrorBody {
             details: details.and_then(Value::as_array).cloned().unwrap_or_default(),
             request_id: text(error, "request_id"),
             flagged: error.get("metadata").and_then(|metadata| metadata.get("reasons")).is_some_and(Value::is_array),
-        };
-        facts.look_behind(error);
-        facts
+            resets: resets(error),
+            told_status: None,
+            inner: None,
+        }
     }
 
-    /// A router's "Provider returned error" hides the cause in `metadata.raw`, as the text of another error body.
-    fn look_behind(&mut self, error: &Value) {
-        let raw = error.get("metadata").and_then(|metadata| metadata.get("raw"));
-        let behind = match raw {
-            Some(Value::String(text)) => serde_json::from_str(text).ok(),
-            Some(value @ Value::Object(_)) => Some(value.clone()),
-            _ => None,
+    /// Adds the failure that this body or its message is wrapped around. A router's "Provider returned error" hides the
+    /// cause in `metadata.raw`, as the text of another error body.
+    fn with_inner(mut self, body: &Value, depth: usize) -> Self {
+        let Some(depth) = depth.checked_sub(1) else { return self };
+        let body = body.as_array().and_then(|items| items.first()).unwrap_or(body);
+        let error = body.get("error").unwrap_or(body);
+        let within = |body: &Value| Some(Self::outer_of_error(body)?.with_inner(body, depth));
+        let raw = match error.get("metadata").and_then(|metadata| metadata.get("raw")) {
+            Some(Value::String(text)) if text.trim().is_empty() => None,
+            Some(Value::String(text)) => {
+                let body: Option<Value> = serde_json::from_str(text).ok();
+                body.as_ref().map_or_else(|| Some(Self::of_words(text, depth)), within)
+            }
+            Some(value) => within(value),
+            None => None,
         };
-        let Some(behind) = behind.as_ref().and_then(Self::of_error) else { return };
-        if !behind.message.is_empty() {
-            self.message = format!("{}: {}", self.message, behind.message);
+        if let Some(behind) = &raw {
+            if !behind.message.is_empty() {
+                self.message = format!("{}: {}", self.message, behind.message);
+            }
+            self.code = self.code.take().or_else(|| behind.code.clone());
+            self.kind = self.kind.take().or_else(|| behind.kind.clone());
         }
-        self.code = self.code.take().or(behind.code);
-        self.kind = self.kind.take().or(behind.kind);
+        // `{"error": {"error": {..}}}`, and a message or a detail that is an object.
+        let nested = || {
+            let mut places = [error.get("error"), error.get("message"), body.get("detail")].into_iter().flatten();
+            within(places.find(|value| value.is_object())?)
+        };
+        if let Some(inner) = raw.or_else(|| Self::unwrapped(&self.message, depth)).or_else(nested) {
+            if self.message.is_empty() {
+                self.message.clone_from(&inner.message);
+            }
+            self.param = self.param.take().or_else(|| inner.param.clone());
+            self.resets = self.resets.or(inner.resets);
+            self.inner = Some(Box::new(inner));
+        }
+        self
+    }
+
+    /// Reads a failure that is told in words alone.
+    fn of_words(words: &str, depth: usize) -> Self {
+        let facts = Self { message: words.to_owned(), ..Self::default() };
+        facts.with_inner(&Value::Null, depth)
+    }
+
+    /// Reads the failure of another server that is within a message.
+    fn unwrapped(message: &str, depth: usize) -> Option<Self> {
+        let (inside, status) = unwrapped(message)?;
+        let mut facts = match inside {
+            Inside::Body(body) => Self::outer_of_error(&body)?.with_inner(&body, depth),
+            Inside::Message(message) => Self { message: message.to_owned(), ..Self::default() },
+        };
+        facts.told_status = status;
+        Some(facts)
+    }
+
+    /// Returns this failure and those within it, the innermost first.
+    pub(crate) fn layers(&self) -> Vec<&Self> {
+        let mut layers: Vec<&Self> = std::iter::successors(Some(self), |facts| facts.inner.as_deref()).collect();
+        layers.reverse();
+        layers
     }
 
     /// Returns true if the body names the kind of error in any way.
@@ -121,11 +202,50 @@ impl ErrorBody {
         self.code.is_some() || self.number.is_some() || self.kind.is_some() || self.status.is_some()
     }
 
-    /// Returns true if the message consists of these sentences alone. A router's words are replaced by its provider's.
-    pub(crate) fn consists_of(&self, known: &KnownMessage) -> bool {
-        let behind = || self.message.strip_prefix("Provider returned error: ");
-        known.is(&self.message) || behind().is_some_and(|message| known.is(message))
+    /// Returns the status of this failure: the one in its place of a code, or that of the answer or event it came in.
+    pub(crate) fn status_or(&self, status: StatusCode) -> StatusCode {
+        let own = [self.number, self.told_status].into_iter().flatten().find(|number| (400..=599).contains(number));
+        own.and_then(|number| StatusCode::from_u16(number).ok()).unwrap_or(status)
     }
+
+    /// Returns the kind of failure that servers give this code, type or number.
+    pub(crate) fn kind_by_name(&self, status: StatusCode) -> Option<ErrorKind> {
+        let numbered = self.number.and_then(|number| kind_of_number(status, number));
+        numbered.or_else(|| [&self.code, &self.kind].into_iter().flatten().find_map(|name| kind_of_name(name)))
+    }
+
+    /// Returns the kind of failure that the message, or another server's within it, reports as a whole, if it can under
+    /// this status.
+    pub(crate) fn kind_by_sentence(&self, status: StatusCode) -> Option<ErrorKind> {
+        let known = self.layers().into_iter().find_map(|facts| kind_of_message(&facts.message));
+        known.filter(|kind| match (kind, status.as_u16()) {
+            // llama.cpp reports a full context as a 500 too.
+            (ErrorKind::ContextLength, status) => matches!(status, 200 | 400 | 413 | 422 | 500),
+            (ErrorKind::ContentPolicy, status) => matches!(status, 200 | 400 | 403 | 422 | 451 | 500),
+            // Some servers answer 400 to a bad key.
+            (ErrorKind::Auth, status) => status == 400,
+            (ErrorKind::NotFound, status) => matches!(status, 200 | 400 | 401 | 403 | 404 | 422 | 500 | 502 | 503),
+            _ => true,
+        })
+    }
+
+    /// Returns true if the message, or another server's within it, consists of these sentences alone.
+    pub(crate) fn consists_of(&self, known: &KnownMessage) -> bool {
+        self.layers().iter().any(|facts| known.is(&facts.message))
+    }
+}
+
+/// Returns the field at which a validation error is.
+fn place_of(error: &Value) -> Option<&str> {
+    error.get("loc")?.as_array()?.last()?.as_str()
+}
+
+/// Returns the time until a limit is reset, as ChatGPT tells it.
+fn resets(error: &Value) -> Option<Duration> {
+    let number = |name| error.get(name).and_then(Value::as_f64).filter(|number| *number > 0.0);
+    let until = |moment: f64| retry_after::reset(&moment.to_string(), wall_clock::now());
+    let seconds = number("resets_in_seconds").and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.or_else(|| until(number("resets_at")?)).filter(|wait| !wait.is_zero())
 }
 
 fn text(value: &Value, field: &str) -> Option<String> {

@@ -215,10 +215,11 @@ pub(crate) fn of_status<P: Protocol>(
         LlmError::new(ErrorKind::Malformed, format!("redirected to {host}, and redirects are not followed"))
     } else if let Some(facts) = &facts {
         let hint = protocol.wait(facts);
-        let asked = retry_after::from_headers(headers, hint, wall);
+        let asked = retry_after::from_headers(headers, facts.resets.or(hint), wall);
+        let is_asked = retry_after::from_headers(headers, facts.resets, wall).is_some();
         // A server on the way has spoken, whatever words it borrows.
         let hop = Some(ErrorKind::from_status(status)).filter(|kind| *kind == ErrorKind::Blocked);
-        let kind = hop.or(kind).unwrap_or_else(|| protocol.classify(status, facts, asked.is_some()));
+        let kind = hop.or(kind).unwrap_or_else(|| kind_of(protocol, status, facts, is_asked));
         with_wait(of_facts(kind, secret, facts, advice), asked, hint)
     } else {
         let waits = retry_after::from_headers(headers, None, wall);
@@ -264,11 +265,27 @@ pub(crate) fn of_fault<P: Protocol>(protocol: &P, origin: &Origin, fault: Fault,
 /// `status` does.
 pub(crate) fn of_fields<P: Protocol>(protocol: &P, secret: &Secret, status: StatusCode, body: &Value) -> LlmError {
     let facts = ErrorBody::of_error(body).unwrap_or_default();
-    let meant = facts.number.filter(|number| (400..=599).contains(number));
-    let meant = meant.and_then(|number| StatusCode::from_u16(number).ok()).unwrap_or(status);
-    let wait = protocol.wait(&facts);
-    let kind = protocol.classify(meant, &facts, wait.is_some());
-    with_wait(of_facts(kind, secret, &facts, None), wait, wait)
+    let meant = facts.status_or(status);
+    let hint = protocol.wait(&facts);
+    let wait = facts.resets.or(hint);
+    let kind = kind_of(protocol, meant, &facts, facts.resets.is_some());
+    with_wait(of_facts(kind, secret, &facts, None), wait, hint)
+}
+
+/// Returns the kind of a failure: what the innermost server says of it by a name or a sentence, or else the one around it.
+fn kind_of<P: Protocol>(protocol: &P, status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind {
+    let outer = protocol.classify(status, facts, waits);
+    let Some(inner) = &facts.inner else { return outer };
+    let known = inner.layers().into_iter().find_map(|layer| {
+        // A status is no word of a server's: a caller may have said it. What is known under another one is named.
+        let status = layer.status_or(status);
+        let kind = protocol.classify(status, layer, waits);
+        let number = layer.number.filter(|number| (400..=599).contains(number));
+        let by_status = || protocol.classify(status, &ErrorBody { number, ..ErrorBody::default() }, waits);
+        let is_named = || protocol.classify(StatusCode::IM_A_TEAPOT, layer, waits) == kind;
+        (kind != ErrorKind::InvalidRequest && (is_named() || kind != by_status())).then_some(kind)
+    });
+    known.unwrap_or(outer)
 }
 
 fn of_facts(kind: ErrorKind, secret: &Secret, facts: &ErrorBody, advice: Option<String>) -> LlmError {

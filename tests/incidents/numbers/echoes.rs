@@ -23,7 +23,7 @@ use steadfast_stack::{Config, Environment, Format, Stack};
 use tower::{Layer, ServiceBuilder, ServiceExt};
 
 #[derive(Clone, Copy, Debug)]
-enum Provider {
+pub(super) enum Provider {
     Anthropic,
     OpenAi,
     Compatible,
@@ -33,7 +33,12 @@ enum Provider {
 use Provider::{Anthropic as A, Compatible as C, Gemini as G, OpenAi as O};
 
 /// The leaf of a provider that gives this answer to everything.
-fn leaf(provider: Provider, status: u16, content_type: &'static str, body: impl Into<Bytes>) -> BoxLlmService {
+pub(super) fn leaf(
+    provider: Provider,
+    status: u16,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> BoxLlmService {
     let body = body.into();
     let transport = tower::service_fn(move |_: Request<Full<Bytes>>| {
         let mut response = Response::new(Full::new(body.clone()));

@@ -13,6 +13,7 @@ mod faults;
 mod outage;
 mod permits;
 mod probes;
+mod refusals;
 mod replay;
 mod silent_turns;
 mod streams;

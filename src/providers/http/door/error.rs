@@ -134,8 +134,6 @@ fn by_sentence(facts: &ErrorBody, status: StatusCode) -> (Option<ErrorKind>, Opt
         (Some(ErrorKind::NotFound), Some(advice.to_owned()))
     } else if is(&NO_MODEL) {
         (Some(ErrorKind::NotFound), Some("check the model's id, and that this region has it".to_owned()))
-    } else if is(&TOO_LONG) {
-        (Some(ErrorKind::ContextLength), None)
     } else if is(&PER_DAY) {
         (Some(ErrorKind::QuotaExhausted), Some("raise the account's quota in Service Quotas".to_owned()))
     } else if is(&BAD_KEY) {
@@ -143,7 +141,7 @@ fn by_sentence(facts: &ErrorBody, status: StatusCode) -> (Option<ErrorKind>, Opt
     } else if status == StatusCode::FORBIDDEN && facts.message.contains(" is not authorized to perform: bedrock") {
         (Some(ErrorKind::Auth), Some("allow the action for this identity in IAM".to_owned()))
     } else {
-        (None, None)
+        (facts.kind_by_sentence(status), None)
     }
 }
 
@@ -181,15 +179,6 @@ const NO_MODEL: KnownMessage = KnownMessage {
         "this model version has reached the end of its life",
     ],
     then: &["please refer to the aws documentation for more details"],
-};
-
-const TOO_LONG: KnownMessage = KnownMessage {
-    first: &[
-        "input tokens exceeded number of input tokens exceeds maximum length",
-        "input is too long for requested model",
-        "too many input tokens",
-    ],
-    then: &["please update the input to try again"],
 };
 
 const PER_DAY: KnownMessage = KnownMessage {
