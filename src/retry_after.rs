@@ -4,10 +4,11 @@
 //! error answer and puts the result into the error, where the layers read it.
 //!
 //! Sources, best first: `retry-after-ms` (milliseconds, fractions allowed), `retry-after` in seconds (fractions
-//! allowed), `retry-after` as an HTTP date (RFC 9110, section 10.2.3), `x-ratelimit-reset` in milliseconds since 1970
-//! (OpenRouter) where nothing remains, and a hint from the body. Azure sends `retry-after-ms: 0` beside `retry-after:
-//! 1`, so a number that is zero, negative or unreadable is ignored in favour of the next source. A date in the past
-//! counts: it means *now*.
+//! allowed), `retry-after` as a moment or a duration, `x-ratelimit-reset` in milliseconds since 1970 (OpenRouter) where
+//! nothing remains, and a hint from the body. A moment is an HTTP date (RFC 9110, section 10.2.3), one of RFC 3339, or
+//! one in seconds or milliseconds since 1970: no provider asks for a wait of fifty years. Azure sends `retry-after-ms: 0`
+//! beside `retry-after: 1`, so a number that is zero, negative or unreadable is ignored in favour of the next source. A
+//! moment in the past counts: it means *now*.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
@@ -44,13 +45,19 @@ pub fn from_headers(headers: &HeaderMap, body: Option<Duration>, wall: SystemTim
         let values = headers.get_all(name).iter();
         values.filter_map(|value| value.to_str().ok().map(str::trim))
     };
-    let date = |name| texts(name).find_map(|text| httpdate::parse_http_date(text).ok());
     let sent = || sent(headers, wall);
     let hint = body.filter(|hint| !hint.is_zero());
-    let numbers = |name, seconds_each| texts(name).find_map(move |text| number(text, seconds_each));
+    let numbers = |name, seconds_each| {
+        let sent = &sent;
+        texts(name).find_map(move |text| match since_1970(text, seconds_each) {
+            Some(at) => Some(at.duration_since(sent()).unwrap_or_default()),
+            None => number(text, seconds_each),
+        })
+    };
+    let dated = |name| texts(name).find_map(|text| spelled(text, sent()));
     numbers("retry-after-ms", 1e-3)
         .or_else(|| numbers("retry-after", 1.0))
-        .or_else(|| date("retry-after").map(|at| at.duration_since(sent()).unwrap_or(Duration::ZERO)))
+        .or_else(|| dated("retry-after"))
         .or_else(|| {
             // A window that still has room for requests needs no wait.
             let remains = texts("x-ratelimit-remaining").any(|text| text != "0");
@@ -108,21 +115,52 @@ pub fn duration(text: &str) -> Option<Duration> {
     rest.is_empty().then_some(wait)
 }
 
-/// Finds the wait in a provider's message: `try again in 18.642s`, `retry after 33 seconds`, `retry in 12.3s`.
+/// Finds the wait in a provider's message: `try again in 18.642s`, `retry after 33 seconds`, `try again after 1 seconds`,
+/// `resets in 2h`, `wait 5 seconds`.
 ///
 /// For the message of an error that is already known to be a rate limit, never for a whole body, which may echo the
 /// prompt. Returns `None` if no such phrase is followed by a duration longer than zero.
 pub fn from_message(message: &str) -> Option<Duration> {
     // ASCII only, so the byte positions stay those of `message`.
     let lower = message.to_ascii_lowercase();
-    ["try again in ", "retry after ", "retry in "]
+    WAITS
         .iter()
         .flat_map(|phrase| {
             let found = lower.match_indices(phrase);
             found.map(|(at, phrase)| &lower[at + phrase.len()..])
         })
-        .filter_map(|rest| leading_duration(rest).map(|(wait, _)| wait))
+        .filter_map(|rest| leading_duration(rest.strip_prefix("about ").unwrap_or(rest)).map(|(wait, _)| wait))
         .find(|wait| !wait.is_zero())
+}
+
+/// The words before a wait, the plainest first. "After" alone is none: a call fails after its time, too.
+const WAITS: [&str; 16] = [
+    "try again in ",
+    "retry after ",
+    "retry in ",
+    "try again after ",
+    "again in ",
+    "again after ",
+    "retry again after ",
+    "request after ",
+    "requests after ",
+    "available in ",
+    "available after ",
+    "resets in ",
+    "reset in ",
+    "reset after ",
+    "wait for ",
+    "wait ",
+];
+
+/// Finds the moment at which a limit is reset in a provider's message: `resets at 2026-05-15T15:00:00Z`. Returns the wait
+/// until then.
+pub(crate) fn moment_in_message(message: &str, wall: SystemTime) -> Option<Duration> {
+    let lower = message.to_ascii_lowercase();
+    let behind = |phrase: &&str| lower.find(*phrase).map(|at| &message[at + phrase.len()..]);
+    let moments = ["resets at ", "reset at ", "again at ", "until "].iter().filter_map(|phrase| behind(phrase));
+    let word = |text: &str| text.split([' ', ',', ')', ';']).next().map(|word| word.trim_end_matches('.').to_owned());
+    moments.filter_map(word).filter(|word| word.contains('T')).find_map(|word| reset(&word, wall))
 }
 
 /// Reads a moment in milliseconds since 1970. Smaller numbers are seconds from an unknown start.
@@ -130,6 +168,21 @@ fn moment(text: &str) -> Option<SystemTime> {
     const OF_2001: u64 = 1_000_000_000_000;
     let milliseconds = text.parse().ok().filter(|milliseconds| *milliseconds >= OF_2001)?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))
+}
+
+/// Reads a moment since 1970 in seconds, or in milliseconds, where each unit of the text is worth `seconds_each`.
+fn since_1970(text: &str, seconds_each: f64) -> Option<SystemTime> {
+    /// From 2017 on, and for a hundred and fifty years.
+    const MOMENTS: std::ops::Range<f64> = 1.5e9..6e9;
+    let amount: f64 = text.parse().ok()?;
+    let moment = [amount, amount * 1e-3, amount * seconds_each].into_iter().find(|moment| MOMENTS.contains(moment))?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(moment).ok()?)
+}
+
+/// Reads a duration with its units, or a date.
+fn spelled(text: &str, sent: SystemTime) -> Option<Duration> {
+    // A number alone has been read already.
+    if text.parse::<f64>().is_ok() { None } else { reset(text, sent) }
 }
 
 /// Reads a positive decimal number, each unit worth `seconds_each`.
@@ -263,6 +316,38 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_since_1970_and_a_spelled_wait_are_read() {
+        let moment = 1_781_504_400_u64;
+        for text in [
+            (moment + 30).to_string(),
+            format!("{}.0", moment + 30),
+            ((moment + 30) * 1000).to_string(),
+            "2026-06-15T06:20:30Z".to_owned(),
+            "30s".to_owned(),
+            "30 seconds".to_owned(),
+        ] {
+            assert_eq!(asked(&[("retry-after", &text)]), ms(30_000), "{text}");
+        }
+        assert_eq!(asked(&[("retry-after-ms", &((moment + 30) * 1000).to_string())]), ms(30_000));
+        assert_eq!(asked(&[("retry-after", &(moment - 30).to_string())]), ms(0), "it has passed");
+        let skewed = [("retry-after", &*(moment + 3630).to_string()), ("date", &*at(3600))];
+        assert_eq!(asked(&skewed), ms(30_000));
+        for nothing in ["5 apples", "-30s", "2026-13-01T00:00:00Z", "s"] {
+            assert_eq!(asked(&[("retry-after", nothing)]), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_moment_in_a_message_is_a_wait() {
+        let said = |text: &str| moment_in_message(text, wall());
+        assert_eq!(said("usage limit reached, resets at 2026-06-15T06:21:00Z (2056)"), ms(60_000));
+        assert_eq!(said("try again at 2026-06-15T08:20:30+02:00."), ms(30_000));
+        for silent in ["", "resets at noon", "resets at ", "again at 5", "ends at 2026-06-15T06:21:00Z"] {
+            assert_eq!(said(silent), None, "{silent:?}");
+        }
+    }
+
+    #[test]
     fn both_forms_together_give_the_seconds() {
         assert_eq!(asked(&[("retry-after", &at(60)), ("retry-after", "5")]), ms(5000));
         assert_eq!(asked(&[("retry-after", "0"), ("retry-after", &at(60))]), ms(60_000));
@@ -359,6 +444,12 @@ mod tests {
         assert_eq!(said("try again in 1 hour and 5 minutes"), ms(3_900_000));
         assert_eq!(said("Try again in a moment, or retry after 3 seconds"), ms(3000));
         assert_eq!(said("Try again in 0s, or else retry in 5s"), ms(5000));
+        assert_eq!(said("Organization Rate limit exceeded, please try again after 1 seconds"), ms(1000));
+        assert_eq!(said("Too many requests. Please wait 30 seconds."), ms(30_000));
+        assert_eq!(said("The limit resets in 2h3m."), ms(7_380_000));
+        assert_eq!(said("Please send the next request after 5 seconds"), ms(5000));
+        assert_eq!(said("try again in about 2 minutes"), ms(120_000));
+        assert_eq!(said("The upstream timed out after 300 seconds"), None);
         for silent in ["", "try again in ", "try again in a minute", "retry after 0 seconds", "retry in 5 \u{e9}"] {
             assert_eq!(said(silent), None, "{silent:?}");
         }

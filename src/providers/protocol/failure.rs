@@ -220,6 +220,8 @@ pub(crate) fn of_status<P: Protocol>(
         // A server on the way has spoken, whatever words it borrows.
         let hop = Some(ErrorKind::from_status(status)).filter(|kind| *kind == ErrorKind::Blocked);
         let kind = hop.or(kind).unwrap_or_else(|| kind_of(protocol, status, facts, is_asked));
+        let reset = || retry_after::moment_in_message(&facts.message, wall);
+        let asked = asked.or_else(|| Some(kind).filter(|kind| is_of_account(*kind)).and_then(|_| reset()));
         with_wait(of_facts(kind, secret, facts, advice), asked, hint)
     } else {
         let waits = retry_after::from_headers(headers, None, wall);
@@ -286,6 +288,10 @@ fn kind_of<P: Protocol>(protocol: &P, status: StatusCode, facts: &ErrorBody, wai
         (kind != ErrorKind::InvalidRequest && (is_named() || kind != by_status())).then_some(kind)
     });
     known.unwrap_or(outer)
+}
+
+fn is_of_account(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::RateLimited | ErrorKind::QuotaExhausted)
 }
 
 fn of_facts(kind: ErrorKind, secret: &Secret, facts: &ErrorBody, advice: Option<String>) -> LlmError {
