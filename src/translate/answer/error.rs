@@ -154,8 +154,11 @@ const RATE_LIMIT: &str = "rate_limit_exceeded";
 const NO_RESPONSE: &str = "previous_response_not_found";
 
 /// Returns the code of an error that came in this API's form, or that the gateway gave a code itself. Servers of Chat
-/// Completions have codes of their own, of which OpenAI's pass.
+/// Completions have codes of their own, of which OpenAI's pass. Of a length agents know one code alone.
 fn own_code(error: &LlmError) -> Option<&str> {
+    if error.kind() == ErrorKind::ContextLength {
+        return None;
+    }
     let is_known = |code: &&str| match error.dialect() {
         Some(Dialect::Responses) => code.bytes().any(|byte| byte.is_ascii_alphabetic()),
         Some(Dialect::OpenAi) => CODES.contains(code),

@@ -326,7 +326,21 @@ fn provider_error(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
         // Compatible servers have shapes of their own (`detail`, `object: error`), which their clients know.
         _ => value.as_object().is_some_and(|fields| !fields.is_empty() && !fields.contains_key("choices")),
     };
-    reports.then_some(raw)
+    let is_told = error.kind() != ErrorKind::ContextLength || tells_length(&value, dialect);
+    (reports && is_told).then_some(raw)
+}
+
+/// Returns true if agents of this dialect find in an error that the conversation is too long: they shorten it upon their
+/// own vendor's words alone.
+fn tells_length(body: &Value, dialect: Dialect) -> bool {
+    match dialect {
+        Dialect::Anthropic => {
+            let said = body["error"]["message"].as_str().unwrap_or_default();
+            ["prompt is too long", "exceed context limit"].iter().any(|words| said.contains(words))
+        }
+        Dialect::Responses => body["error"]["code"] == "context_length_exceeded",
+        _ => true,
+    }
 }
 
 /// Returns the header of a request's id in the dialect's own API.

@@ -51,6 +51,38 @@ async fn every_status_that_another_model_can_mend_goes_to_the_next_tier_and_no_o
     meets(Reply::json(403, refused), true, "a key").await;
 }
 
+// musistudio/claude-code-router#1799, MiniMax-AI/MiniMax-M2#119: a full context in a server's own words, which no agent
+// knows, so that none shortened its conversation.
+#[tokio::test(start_paused = true)]
+async fn agents_hear_of_a_full_context_in_the_words_upon_which_they_shorten_a_conversation() {
+    let claudes = "tiers: [{ name: a, provider: anthropic, model: claude-sonnet-4-6 }]";
+    let codexes = "tiers: [{ name: a, provider: openai, api: responses, model: gpt-5 }]";
+    for words in [
+        "invalid params, context window exceeds limit (2013)",
+        "litellm.BadRequestError: OpenAIException - Prompt exceeds max length. Received Model Group=a",
+        "prompt token count of 138898 exceeds the limit of 64000 (request id: 2026)",
+        "prompt is too long: 200001 tokens > 200000 maximum",
+    ] {
+        for stream in [false, true] {
+            let body = json!({"type": "error", "error": {"type": "invalid_request_error", "message": words}});
+            let provider = Scripted::new([Reply::json(400, body.to_string())]);
+            let house = Plan::of(claudes).scripted(ANTHROPIC, &provider).build();
+            let answer = house.post(MESSAGES, &[], &hello(stream)).await;
+            answer.assert_error(MESSAGES, 400, words);
+            let said = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+            assert!(said.contains("prompt is too long") && said.contains(words), "{said}");
+
+            let body =
+                json!({"error": {"message": words, "type": "invalid_request_error", "param": null, "code": null}});
+            let provider = Scripted::new([Reply::json(400, body.to_string())]);
+            let house = Plan::of(codexes).scripted(OPENAI, &provider).build();
+            let answer = house.post(RESPONSES, &[], &hello(stream)).await;
+            answer.assert_error(RESPONSES, 400, words);
+            assert_eq!(answer.json()["error"]["code"], "context_length_exceeded", "{answer:?}");
+        }
+    }
+}
+
 // B41. A name that does not resolve, a port that is closed, a connection that breaks.
 #[tokio::test(start_paused = true)]
 async fn a_network_that_fails_is_a_reason_to_go_on() {
