@@ -49,6 +49,8 @@ pub enum Failover {
     LargerWindow,
     /// Only where another tier's failure came first. A chain that a failure began goes on over a tier's own faults.
     AfterAnother,
+    /// One more model, once: the provider calls the request invalid and names no fault in it.
+    SecondOpinion,
     /// Only on a route that is configured for this kind.
     IfRouted,
 }
@@ -137,7 +139,7 @@ impl ErrorKind {
 
 /// Returns the row of a failure. A request that the provider accepts with a 200 and then calls invalid is as likely the
 /// provider's fault as the caller's: it is not repeated there, and another tier may be asked. The same holds for a
-/// request that a circuit doubts.
+/// request that a circuit doubts. One that is called invalid without a reason gets one other opinion.
 fn row_of(error: &LlmError) -> Class {
     let class = row(error.kind());
     match (error.kind(), error.status()) {
@@ -151,6 +153,9 @@ fn row_of(error: &LlmError) -> Class {
             Class::new(Retry::Yes, Failover::Yes, Count::Neutral)
         }
         (ErrorKind::InvalidRequest, _) if error.is_doubted() => Class { failover: Failover::Yes, ..class },
+        (ErrorKind::InvalidRequest, _) if error.is_unexplained() => {
+            Class { failover: Failover::SecondOpinion, ..class }
+        }
         // An outage, as that of a tier's own key. The circuit is for callers with other keys too.
         _ if error.is_of_worked_key() => Class::new(Retry::No, Failover::Yes, Count::Neutral),
         // The caller has to mend it. A key of the stack's must not pay for a caller without one.
@@ -241,6 +246,7 @@ mod tests {
             Failover::Yes => "yes",
             Failover::LargerWindow => "one with a larger window",
             Failover::AfterAnother => "at a further tier",
+            Failover::SecondOpinion => "one more, once",
             Failover::IfRouted => "if routed",
         };
         let circuit = |count| match count {
@@ -266,6 +272,9 @@ mod tests {
         let wrong = LlmError::new(ErrorKind::InvalidRequest, "");
         assert_eq!(failover(&wrong), Failover::No);
         assert_eq!(failover(&wrong.clone().with_status(http::StatusCode::BAD_REQUEST)), Failover::No);
-        assert_eq!(failover(&wrong.with_status(http::StatusCode::OK)), Failover::Yes);
+        assert_eq!(failover(&wrong.clone().with_status(http::StatusCode::OK)), Failover::Yes);
+        let mut unexplained = wrong.with_status(http::StatusCode::BAD_REQUEST);
+        unexplained.note_unexplained();
+        assert_eq!(failover(&unexplained), Failover::SecondOpinion);
     }
 }

@@ -151,6 +151,8 @@ struct Inner {
     /// The limit on this side that refused the request.
     limit: Option<ReachedLimit>,
     doubted: bool,
+    /// True if the provider calls the request invalid, and names no fault in it.
+    unexplained: bool,
     /// True if no API wrote the answer.
     page: bool,
     #[cfg_attr(not(feature = "cache"), allow(dead_code, reason = "it is for a cache further out"))]
@@ -312,6 +314,17 @@ impl LlmError {
     /// Marks a caller's mistake that may be the provider's: another tier is asked for a second opinion.
     pub(crate) fn doubt(&mut self) {
         self.0.doubted = true;
+    }
+
+    /// Marks a statement that the request is invalid as one that names no fault in it.
+    pub(crate) fn note_unexplained(&mut self) {
+        self.0.unexplained = true;
+    }
+
+    /// Returns true if the provider calls the request invalid (400, 422) in words that nobody here knows, and names no
+    /// field of it: the fault may be the provider's.
+    pub fn is_unexplained(&self) -> bool {
+        self.0.unexplained
     }
 
     #[cfg(feature = "idempotency")]

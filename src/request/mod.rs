@@ -652,7 +652,6 @@ impl Prospects {
         self.0 |= u16::from(acts) * Self::ACTS_ON_REFUSALS;
     }
 
-    #[cfg(feature = "http")]
     pub(crate) fn has_left_primary(self) -> bool {
         self.0 & Self::LEFT_PRIMARY != 0
     }
@@ -713,7 +712,6 @@ impl Context {
     }
 
     /// Returns true if a layer has turned to another tier or chain than the primary.
-    #[cfg(feature = "http")]
     pub(crate) fn has_left_primary(&self) -> bool {
         self.prospects.has_left_primary()
     }

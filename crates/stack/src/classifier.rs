@@ -84,6 +84,7 @@ impl OnErrorList {
         class.failover = match class.failover {
             Failover::Yes if self.has_statuses && (is_ours || error.is_doubted()) => Failover::Yes,
             Failover::Yes => Failover::AfterAnother,
+            Failover::SecondOpinion => Failover::No,
             other => other,
         };
         class.circuit = match class.circuit {

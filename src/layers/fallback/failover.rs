@@ -212,6 +212,9 @@ impl Failover {
         };
         allot(&self.plan.shared, self.at, after, can_go_on, context, tier_deadline);
         context.attempts_left = self.plan.most_attempts(self.at, context.attempts_left);
+        if self.progress.asks_one() {
+            context.attempts_left = context.attempts_left.min(1);
+        }
         context.prospects.note_nothing_left(self.insists);
         if !self.plan.shared.settings(self.at).human {
             return (request, tier_deadline);
@@ -230,16 +233,25 @@ impl Failover {
         };
         // Behind a failure, a request may be called invalid for what its translation has made of it.
         let mut asks_once_more = false;
+        let had_opinion = Doubt::asks_one(doubt.as_ref());
         if kind == ErrorKind::InvalidRequest {
+            use classify::Failover::{No, SecondOpinion, Yes};
             let behind = root.is_some();
-            if Doubt::is_settled_by(&error, behind, &mut doubt) {
-                class.failover = classify::Failover::No;
-            } else if behind && class.failover == classify::Failover::No {
-                (class.failover, asks_once_more) = (classify::Failover::Yes, true);
+            // A further chain's opinion is the second already.
+            if class.failover == SecondOpinion && (behind || self.plan.request.context().has_left_primary()) {
+                class.failover = No;
+            }
+            if Doubt::is_settled_by(&error, class, behind, &mut doubt) {
+                class.failover = No;
+            } else if behind && class.failover == No {
+                (class.failover, asks_once_more) = (Yes, true);
             }
         }
         let now = Instant::now();
         let (spent, was_sent) = self.record_failure(&mut error, now);
+        // Whoever was asked for an opinion has said what there is to say.
+        let is_over = had_opinion && was_sent;
+        asks_once_more |= Doubt::asks_one(doubt.as_ref());
         let earliest = match (earliest, error.retry_at()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -247,10 +259,14 @@ impl Failover {
         self.refresh_drained();
         let route = self.plan.shared.config.routes.get(&kind).filter(|_| self.plan.request.goes_anywhere());
         let route = route.map(|route| Chain::Listed(route.clone()));
-        let next = match self.next_tier(route.as_ref(), class, doubt.is_some(), spent, now) {
+        let next = match is_over {
+            true => Err(Stop::Kind),
+            false => self.next_tier(route.as_ref(), class, doubt.as_ref(), spent, now),
+        };
+        let next = match next {
             Err(Stop::LastTier | Stop::Policy) if asks_once_more => Err(Stop::Kind),
             Err(Stop::LastTier | Stop::Policy) if self.relax_step_down() => {
-                self.next_tier(route.as_ref(), class, doubt.is_some(), spent, now)
+                self.next_tier(route.as_ref(), class, doubt.as_ref(), spent, now)
             }
             next => next,
         };
@@ -258,7 +274,7 @@ impl Failover {
         let next = match next {
             Err(Stop::LastTier | Stop::Policy) if self.insist() => {
                 earliest = error.retry_at();
-                self.next_tier(route.as_ref(), class, doubt.is_some(), spent, now)
+                self.next_tier(route.as_ref(), class, doubt.as_ref(), spent, now)
             }
             next => next,
         };
@@ -329,7 +345,7 @@ impl Failover {
         if let Some(token) = self.token.take().filter(|_| !was_sent) {
             token.refund();
         }
-        if self.at == 0 && !error.is_unsent() {
+        if self.at == 0 && !error.is_unsent() && !error.kind().is_about_the_request() {
             self.plan.shared.primary_failed();
         }
         if error.kind() == ErrorKind::ContextLength {
@@ -526,7 +542,7 @@ impl Failover {
         &mut self,
         route: Option<&Chain>,
         class: Class,
-        doubted: bool,
+        doubt: Option<&Doubt>,
         spent: u16,
         now: Instant,
     ) -> Result<usize, Stop> {
@@ -554,7 +570,7 @@ impl Failover {
                 continue;
             }
             // A canned or human tier accepts anything, so it cannot confirm that the request is valid.
-            if doubted && route.is_none() && !facts.is_model() {
+            if doubt.is_some() && route.is_none() && !facts.asks_a_model() {
                 stop = Stop::Kind;
                 continue;
             }
@@ -566,7 +582,8 @@ impl Failover {
                 stop = Stop::Deadline;
                 continue;
             }
-            if spent == 0 || facts.settings.human || facts.answers_at_once() {
+            // Bad requests of one caller must not leave the others without a token.
+            if spent == 0 || facts.settings.human || facts.answers_at_once() || Doubt::asks_one(doubt) {
                 return Ok(tier);
             }
             let Some(mut token) = self.plan.shared.config.budget.reserve(now) else {
@@ -583,7 +600,7 @@ impl Failover {
     /// Returns whether a failure of this class goes to another tier without a route for its kind.
     fn may_fail_over(&self, class: Class) -> bool {
         match class.failover {
-            classify::Failover::Yes | classify::Failover::LargerWindow => true,
+            classify::Failover::Yes | classify::Failover::LargerWindow | classify::Failover::SecondOpinion => true,
             classify::Failover::AfterAnother => !self.is_at_first(),
             classify::Failover::No | classify::Failover::IfRouted => false,
         }

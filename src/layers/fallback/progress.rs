@@ -5,7 +5,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{chain::Chain, feature_policy::PolicyTerms, shared::Shared};
-use crate::{ErrorKind, LlmError, LlmRequest, error::Evidence, internal::sharded::Shard};
+use crate::{
+    ErrorKind, LlmError, LlmRequest,
+    classify::{Class, Failover},
+    error::Evidence,
+    internal::sharded::Shard,
+};
 
 /// The part of a failover that is settled before the first tier is asked. It changes once at most: for an answer whose
 /// body goes on by itself.
@@ -81,6 +86,11 @@ impl Progress {
         }
     }
 
+    /// Returns whether the next call is the one that a second opinion takes.
+    pub(super) fn asks_one(&self) -> bool {
+        matches!(self, Self::Further(failures) if Doubt::asks_one(failures.doubt.as_ref()))
+    }
+
     /// Returns the failures so far, and leaves none behind.
     pub(super) fn take(&mut self) -> Option<Failures> {
         match std::mem::take(self) {
@@ -104,26 +114,35 @@ pub(super) struct Failures {
 }
 
 /// The doubt about a tier that has called the request invalid and may be wrong: other models are asked, until one
-/// agrees. A tier is doubted by its circuit, or because the request has come to it in another's place.
+/// agrees. A tier is doubted by its circuit, or because the request has come to it in another's place. Where it has only
+/// not said what is wrong, one other model is asked.
 pub(super) struct Doubt {
     /// The evidence against that tier.
     evidence: Option<Arc<dyn Evidence>>,
+    /// True if one other model is asked, once: the tier has only not said what is wrong.
+    asks_one: bool,
 }
 
 impl Doubt {
     /// Takes the failure of a tier that calls the request invalid, `behind` another's failure or not. Returns whether
     /// an earlier tier did so too: then it is the caller's mistake, and no evidence against either tier.
-    pub(super) fn is_settled_by(error: &LlmError, behind: bool, doubt: &mut Option<Self>) -> bool {
+    pub(super) fn is_settled_by(error: &LlmError, class: Class, behind: bool, doubt: &mut Option<Self>) -> bool {
         match doubt {
-            Some(Self { evidence }) => {
+            Some(Self { evidence, .. }) => {
                 evidence.iter().chain(error.evidence()).for_each(|evidence| evidence.withdraw());
                 true
             }
             None => {
-                let is_doubted = behind || error.is_doubted();
-                *doubt = is_doubted.then(|| Self { evidence: error.evidence().cloned() });
+                let asks_one = class.failover == Failover::SecondOpinion;
+                let is_doubted = behind || error.is_doubted() || asks_one;
+                *doubt = is_doubted.then(|| Self { evidence: error.evidence().cloned(), asks_one });
                 false
             }
         }
+    }
+
+    /// Returns whether one other model is asked, and no further one.
+    pub(super) fn asks_one(doubt: Option<&Self>) -> bool {
+        doubt.is_some_and(|doubt| doubt.asks_one)
     }
 }

@@ -113,7 +113,7 @@ impl Settings {
     pub(super) fn ends_both(&self, error: &LlmError) -> bool {
         match self.classifier.classify(error).failover {
             Failover::No | Failover::IfRouted | Failover::LargerWindow => true,
-            Failover::Yes | Failover::AfterAnother => false,
+            Failover::Yes | Failover::AfterAnother | Failover::SecondOpinion => false,
         }
     }
 }

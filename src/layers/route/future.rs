@@ -182,9 +182,11 @@ where
         let stop = match class.failover {
             Failover::No | Failover::IfRouted => Some(Stop::Kind),
             _ if self.request.is_first_tier_only() => Some(Stop::Policy),
+            // One model of the cheap chain has given it.
+            Failover::SecondOpinion if self.ledger.spent() > 1 => Some(Stop::Kind),
             _ if self.ledger.spent() >= first.attempts_left => Some(Stop::Attempts),
             _ if first.deadline.is_some_and(|deadline| deadline <= now) => Some(Stop::Deadline),
-            Failover::Yes | Failover::LargerWindow | Failover::AfterAnother => None,
+            Failover::Yes | Failover::LargerWindow | Failover::AfterAnother | Failover::SecondOpinion => None,
         };
         match (stop, self.inner.take()) {
             (None, Some(inner)) => {

@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode, header};
 use memchr::{memchr3, memmem};
 use serde_json::Value;
 
-use super::{ErrorBody, Fault, Protocol};
+use super::{ErrorBody, Fault, Protocol, named_fault::names_fault};
 use crate::{
     Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, providers::status::of_page, retry_after,
     translate::TargetAccount,
@@ -235,7 +235,15 @@ pub(crate) fn of_status<P: Protocol>(
         Some(should) => error.with_should_retry(should),
         None => error,
     };
-    error.with_status(status).with_raw(secret.redact(&body))
+    let names_fault = || facts.as_ref().is_some_and(|facts| names_fault(facts) || protocol.refusal(facts).is_some());
+    let is_unexplained = error.kind() == ErrorKind::InvalidRequest
+        && matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
+        && !names_fault();
+    let mut error = error.with_status(status).with_raw(secret.redact(&body));
+    if is_unexplained {
+        error.note_unexplained();
+    }
+    error
 }
 
 /// Creates the error of an answer or an event under a good status.

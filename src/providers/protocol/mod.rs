@@ -9,6 +9,7 @@ mod error_body;
 mod failure;
 mod frames;
 mod limits;
+mod named_fault;
 mod parameter_refusal;
 mod source;
 mod used_tokens;

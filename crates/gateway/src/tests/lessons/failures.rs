@@ -42,13 +42,58 @@ async fn every_status_that_another_model_can_mend_goes_to_the_next_tier_and_no_o
     {
         meets(Reply::json(status, "<html>no</html>"), true, &status.to_string()).await;
     }
-    for status in [400, 405, 415, 422] {
+    for status in [405, 415] {
         meets(Reply::json(status, "{}"), false, &status.to_string()).await;
+    }
+    // Without a reason another model may see it otherwise. A field is the caller's to mend.
+    for status in [400, 422] {
+        meets(Reply::json(status, "{}"), true, &status.to_string()).await;
+        let field =
+            json!({"type": "error", "error": {"type": "invalid_request_error", "param": "tools", "message": "no"}});
+        meets(Reply::json(status, field.to_string()), false, &status.to_string()).await;
     }
     // A firewall's page is about this request, and another provider's firewall may let the request pass.
     meets(Reply::json(403, "<html>no</html>"), true, "a page").await;
     let refused = json!({"type": "error", "error": {"type": "permission_error", "message": "no"}}).to_string();
     meets(Reply::json(403, refused), true, "a key").await;
+}
+
+/// A 400 that names no fault: what the caller gets, and the calls to both providers.
+#[tokio::test(start_paused = true)]
+async fn a_400_without_a_reason_gets_a_second_opinion_and_the_first_ones_words_where_it_is_the_same() {
+    for status in [400, 422] {
+        let second = Reply::json(400, r#"{"error": {"message": "Nor here."}}"#);
+        for (config, host, other) in BOTH {
+            let mut words = json!({"error": {"type": "invalid_request_error", "message": "That was not understood."}});
+            if host == ANTHROPIC {
+                words["type"] = "error".into();
+            }
+            let first = Reply::json(status, words.to_string());
+            for (path, stream) in PATHS.into_iter().flat_map(|path| [(path, false), (path, true)]) {
+                let case = format!("{status} {host} {path} {stream}");
+                let both = || (Scripted::new([first.clone()]), Scripted::new([second.clone()]));
+                let (one, two) = both();
+                let house = Plan::of(config).scripted(host, &one).scripted(other, &two).build();
+                let answer = house.post(path, &[], &hello(stream)).await;
+                // A translated error has the status of its kind.
+                assert!([400, status].contains(&answer.status), "{case}: {answer:?}");
+                answer.assert_error(path, answer.status, &case);
+                assert!(answer.body.contains("That was not understood."), "{case}: {answer:?}");
+                assert_eq!((one.seen().len(), two.seen().len()), (1, 1), "{case}");
+                // The next request asks the first provider first, as if nothing had been.
+                let house = Plan::of(config).scripted(host, &one).build();
+                for _ in 0..2 {
+                    house.post(path, &[], &hello(stream)).await.assert_clean(&case);
+                }
+                assert_eq!((one.seen().len(), house.calls(other)), (3, 2), "{case}");
+                // Alone it is what it says.
+                let alone = Plan::of(config).scripted(host, &one).build();
+                let answer = alone.post(path, &[("x-steadfast-no-fallback", "1")], &hello(stream)).await;
+                answer.assert_error(path, answer.status, &case);
+                assert_eq!(alone.calls(other), 0, "{case}");
+            }
+        }
+    }
 }
 
 // musistudio/claude-code-router#1799, MiniMax-AI/MiniMax-M2#119: a full context in a server's own words, which no agent
