@@ -27,6 +27,45 @@ pub enum FinishReason {
     Other(String),
 }
 
+impl FinishReason {
+    /// Returns the reason of those that every protocol knows which comes nearest: clients' lists of words are closed, and
+    /// an answer with another word is lost to some.
+    ///
+    /// An answer that was cut off counts as too long: its reader then takes it for a part.
+    pub(crate) fn nearest(&self) -> &Self {
+        const CUT: [&str; 13] = [
+            "length",
+            "max_token",
+            "max_output",
+            "abort",
+            "cancel",
+            "incomplete",
+            "interrupt",
+            "error",
+            "timeout",
+            "resource",
+            "compact",
+            "pause",
+            "malformed",
+        ];
+        const WITHHELD: [&str; 8] =
+            ["filter", "sensitive", "safety", "block", "guardrail", "prohibit", "policy", "refus"];
+        const CALLS: [&str; 2] = ["tool", "function"];
+        let word = match self {
+            Self::ModelError(_) => return &Self::Length,
+            Self::Other(word) => word.to_ascii_lowercase(),
+            known => return known,
+        };
+        let is_one = |words: &[&str]| words.iter().any(|part| word.contains(part));
+        match () {
+            () if is_one(&CUT) => &Self::Length,
+            () if is_one(&WITHHELD) => &Self::Filtered,
+            () if is_one(&CALLS) => &Self::ToolUse,
+            () => &Self::Stop,
+        }
+    }
+}
+
 /// Tokens, counted the same way for every provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -344,12 +344,13 @@ fn typed(part: Value) -> Part {
 }
 
 pub(super) fn finish(reason: &str, declined: bool) -> FinishReason {
-    match reason {
+    // Compatible servers pass on other protocols' words.
+    match reason.to_ascii_lowercase().as_str() {
         "stop" | "content_filter" if declined => FinishReason::Refusal,
-        "stop" | "end_turn" | "eos" | "stop_sequence" => FinishReason::Stop,
+        "stop" | "end_turn" | "eos" | "eos_token" | "stop_sequence" => FinishReason::Stop,
         "tool_calls" | "tool_call" | "function_call" | "tool_use" => FinishReason::ToolUse,
-        "length" | "max_tokens" | "model_length" => FinishReason::Length,
-        "content_filter" => FinishReason::Filtered,
-        other => FinishReason::Other(other.to_owned()),
+        "length" | "max_tokens" | "max_output_tokens" | "model_length" => FinishReason::Length,
+        "content_filter" | "sensitive" => FinishReason::Filtered,
+        _ => FinishReason::Other(reason.to_owned()),
     }
 }

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Dialect, ErrorKind, Event, Events, LlmBody, LlmError, LlmRequest, Wire,
     body::FailedAnswer,
+    chat::FinishReason,
     commit::EmptyTurn,
     error::OmittedParameter,
     models::{Family, FamilyTable, UNKNOWN},
@@ -445,6 +446,15 @@ impl<P: Protocol> Coder<P> {
             seals.remember_message(&message);
         }
         translation.restore.message(&mut message);
+        let is_foreign = request.wire().is_some_and(|wire| wire.dialect() != protocol.dialect());
+        if let Some(FinishReason::Other(word) | FinishReason::ModelError(word)) = &message.finish
+            && is_foreign
+        {
+            let word: String = word.chars().take(LONGEST_WORD).collect();
+            let note =
+                format!("finish_reason: the provider's `{word}` is told as the nearest word of the caller's protocol");
+            translation.notes.push(note.into());
+        }
         let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
         if message.tool_calls().any(|call| !is_json(&call.arguments)) {
             let note = "invalid_arguments: a tool call's arguments are not JSON; they are passed on unchanged";
@@ -602,6 +612,9 @@ fn forward(headers: &mut HeaderMap, from: &HeaderMap) {
         }
     }
 }
+
+/// The longest word of a provider's in a note, in characters.
+const LONGEST_WORD: usize = 40;
 
 const USER_AGENT: &str = concat!("steadfast/", env!("CARGO_PKG_VERSION"));
 

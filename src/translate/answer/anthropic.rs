@@ -63,8 +63,8 @@ fn of_call(opaque: &Opaque) -> Value {
     json!({"type": "redacted_thinking", "data": seal_call(opaque)})
 }
 
-fn stop_reason(finish: Option<&FinishReason>, called: bool) -> &str {
-    match finish {
+fn stop_reason(finish: Option<&FinishReason>, called: bool) -> &'static str {
+    match finish.map(FinishReason::nearest) {
         None | Some(FinishReason::Stop) if called => "tool_use",
         None | Some(FinishReason::Stop) => "end_turn",
         Some(FinishReason::ToolUse) => "tool_use",
@@ -72,7 +72,7 @@ fn stop_reason(finish: Option<&FinishReason>, called: bool) -> &str {
         Some(FinishReason::ContextFull) => "model_context_window_exceeded",
         Some(FinishReason::Filtered | FinishReason::Refusal) => "refusal",
         Some(FinishReason::Paused) => "pause_turn",
-        Some(FinishReason::ModelError(reason) | FinishReason::Other(reason)) => reason,
+        Some(FinishReason::ModelError(_) | FinishReason::Other(_)) => "max_tokens",
     }
 }
 

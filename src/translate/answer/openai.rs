@@ -138,17 +138,15 @@ fn custom_call(id: &str, name: &str, input: &str) -> Value {
     json!({"id": id, "type": "custom", "custom": {"name": name, "input": input}})
 }
 
-fn finish_reason(finish: Option<&FinishReason>, called: bool, declined: bool) -> &str {
-    match finish {
+fn finish_reason(finish: Option<&FinishReason>, called: bool, declined: bool) -> &'static str {
+    match finish.map(FinishReason::nearest) {
         None | Some(FinishReason::Stop) if called => "tool_calls",
         None | Some(FinishReason::Stop) => "stop",
         Some(FinishReason::ToolUse) => "tool_calls",
         Some(FinishReason::Length | FinishReason::ContextFull | FinishReason::Paused) => "length",
         Some(FinishReason::Refusal) if declined => "stop",
         Some(FinishReason::Filtered | FinishReason::Refusal) => "content_filter",
-        // OpenRouter's word.
-        Some(FinishReason::ModelError(_)) => "error",
-        Some(FinishReason::Other(reason)) => reason,
+        Some(FinishReason::ModelError(_) | FinishReason::Other(_)) => "length",
     }
 }
 

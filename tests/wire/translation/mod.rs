@@ -4,6 +4,7 @@
 
 mod answers;
 mod content;
+mod finish;
 mod meaning;
 mod models;
 mod replay;

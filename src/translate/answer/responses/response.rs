@@ -53,7 +53,7 @@ impl Outcome {
             Some(FinishReason::Refusal) if declined => None,
             Some(FinishReason::Length | FinishReason::ContextFull | FinishReason::Paused) => Some("max_output_tokens"),
             Some(FinishReason::Filtered | FinishReason::Refusal) => Some("content_filter"),
-            Some(FinishReason::Other(reason)) => Some(reason.as_str()),
+            Some(other @ FinishReason::Other(_)) => return Self::of(Some(other.nearest()), declined),
             Some(FinishReason::ModelError(reason)) => {
                 let message = format!("the model failed: {reason}; try again");
                 let error = Some(json!({"code": "server_error", "message": message}));
