@@ -19,6 +19,10 @@ pub struct Facts {
     pub penalties: Option<bool>,
     /// The number of stop texts that it takes. Default: its provider's limit.
     pub stops: Option<usize>,
+    /// True if it takes the wish for a short or a long answer (`verbosity`).
+    pub verbosity: Option<bool>,
+    /// True if it takes its limit in Chat Completions as `max_completion_tokens` alone, at any server.
+    pub completion_limit: Option<bool>,
     /// True if it can be limited to one tool call at a time.
     pub parallel_tool_calls: Option<bool>,
     /// The efforts or levels of reasoning that it has, from the least: of minimal, low, medium, high, xhigh and max.
@@ -71,7 +75,7 @@ impl Facts {
             };
         }
         first! {
-            sampling, sampling_with_reasoning, penalties, stops, parallel_tool_calls, efforts, budget, adaptive, off,
+            sampling, sampling_with_reasoning, penalties, stops, verbosity, completion_limit, parallel_tool_calls, efforts, budget, adaptive, off,
             reasons_by_default, bound_thoughts, forced_tools, tools_with_reasoning, prefill, output_schema,
             json_with_tools, images, documents, tools, image_urls, document_urls, image_types, max_output,
         }

@@ -49,6 +49,16 @@ impl Family {
         self.facts.stops
     }
 
+    /// Returns true if it takes the wish for a short or a long answer (`verbosity`).
+    pub fn verbosity(&self) -> bool {
+        self.facts.verbosity.unwrap_or(true)
+    }
+
+    /// Returns true if it takes its limit in Chat Completions as `max_completion_tokens` alone, at any server.
+    pub fn completion_limit(&self) -> bool {
+        self.facts.completion_limit.unwrap_or(false)
+    }
+
     /// Returns true if it can be limited to one tool call at a time.
     pub fn parallel_tool_calls(&self) -> bool {
         self.facts.parallel_tool_calls.unwrap_or(true)
@@ -178,6 +188,9 @@ impl fmt::Display for Family {
             Some(0) => f.write_str("; no stop texts")?,
             Some(stops) => write!(f, "; at most {stops} stop texts")?,
             None => {}
+        }
+        if !self.verbosity() {
+            f.write_str("; no verbosity")?;
         }
         f.write_str("\nreasoning: ")?;
         if self.reasons() {

@@ -15,6 +15,8 @@ pub(crate) struct Target {
     /// True if ids of tool calls must be nine letters and digits (Mistral).
     pub(crate) short_ids: bool,
     pub(crate) stand_ins: StandIns,
+    /// True if the server may know no role `developer`, which is OpenAI's own name for the system.
+    pub(crate) older_roles: bool,
 }
 
 /// The part that a server requires of a turn with calls, whichever model made it.
@@ -30,7 +32,7 @@ pub(crate) enum StandIns {
 
 impl Target {
     pub(crate) fn new(dialect: Dialect) -> Self {
-        Self { dialect, short_ids: false, stand_ins: StandIns::None }
+        Self { dialect, short_ids: false, stand_ins: StandIns::None, older_roles: false }
     }
 }
 

@@ -50,10 +50,15 @@ impl World {
     }
 
     fn stack(&self, more: &str) -> Stack {
+        self.stack_at("https://api.openai.com/v1", more)
+    }
+
+    /// A stack whose second tier is at this address.
+    fn stack_at(&self, address: &str, more: &str) -> Stack {
         let text = format!(
             "tiers:\n\
              - {{ name: primary, provider: anthropic, model: claude-sonnet-4-5, retry: {{ max_attempts: 1 }} }}\n\
-             - {{ name: backup, provider: openai, model: a-model-of-tomorrow }}\n{more}"
+             - {{ name: backup, provider: openai, model: a-model-of-tomorrow, base_url: '{address}' }}\n{more}"
         );
         let config = Config::from_str(&text, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
         let world = self.clone();
@@ -169,4 +174,28 @@ async fn words_of_the_callers_in_an_error_leave_nothing_out_for_others() {
     world.refuses.lock().unwrap().clear();
     ask(&service, of_claude()).await.unwrap();
     assert!(world.had("temperature").iter().all(|had| *had) && world.had("messages").iter().all(|had| *had));
+}
+
+/// The two names of the longest answer: a server that knows one of them gets that one.
+#[tokio::test(start_paused = true)]
+async fn a_limit_goes_out_under_its_other_name_where_the_first_is_refused() {
+    for (address, first, other) in [
+        ("https://api.openai.com/v1", "max_completion_tokens", "max_tokens"),
+        ("https://compatible.example/v1", "max_tokens", "max_completion_tokens"),
+    ] {
+        let world = World::refusing(&[first]);
+        let service = world.stack_at(address, "").service();
+        for _ in 0..2 {
+            let answer = ask(&service, of_claude()).await.unwrap();
+            let notes = answer.notes().join("; ");
+            assert!(notes.contains(&format!("refused_parameter: `{first}` was sent under its other name")), "{notes}");
+        }
+        assert_eq!((world.had(first), world.had(other)), (vec![true, false, false], vec![false, true, true]));
+        assert!(world.sent.lock().unwrap()[1..].iter().all(|body| body[other] == 50));
+    }
+    // A server that refuses both has said so twice.
+    let world = World::refusing(&["max_tokens", "max_completion_tokens"]);
+    let service = world.stack("").service();
+    assert!(ask(&service, of_claude()).await.is_err());
+    assert!(world.sent.lock().unwrap().len() <= 3, "{:?}", world.sent);
 }

@@ -58,7 +58,7 @@ where
         let place = if request.key().is_none() { sharded.try_enter() } else { None };
         let permit = match place {
             Some(ticket) => Permit::new(sharded.shard(), ticket),
-            None => match sharded.value().admit(&request) {
+            None => match sharded.value().admit(&request.clone()) {
                 Ok(Admission::Goes(permit)) => permit,
                 // A fresh clone was never polled: it reserves nothing until it has its place.
                 Ok(Admission::Waits(wait)) => return ResponseFuture::waits(wait, self.inner.clone(), request),

@@ -87,13 +87,13 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+    fn call(&mut self, request: LlmRequest) -> ResponseFuture<S> {
         if deadline::is_unkept(request.context()) {
             return self.call_in_time(request.clone()).unwrap_or_else(ResponseFuture::rejected);
         }
         let time = Time::of(&request);
         let Some(permit) = self.shared.free_permit(&request) else {
-            return self.call_with_care(&mut request).unwrap_or_else(ResponseFuture::rejected);
+            return self.call_with_care(request).unwrap_or_else(ResponseFuture::rejected);
         };
         ResponseFuture::new(Call::first(&mut self.inner, request), permit, time)
     }
@@ -105,11 +105,11 @@ where
 {
     /// A call to a circuit that is not in good health.
     #[cold]
-    fn call_with_care(&mut self, request: &mut LlmRequest) -> Result<ResponseFuture<S>, LlmError> {
-        let permit = self.shared.admit(request)?;
-        let time = Time::of(request);
-        let deadline = if deadline::is_unkept(request.context()) { Deadline::keep(request)? } else { None };
-        Ok(ResponseFuture::new(Call::first(&mut self.inner, request.clone()), permit, time).until(deadline))
+    fn call_with_care(&mut self, mut request: LlmRequest) -> Result<ResponseFuture<S>, LlmError> {
+        let permit = self.shared.admit(&mut request)?;
+        let time = Time::of(&request);
+        let deadline = if deadline::is_unkept(request.context()) { Deadline::keep(&mut request)? } else { None };
+        Ok(ResponseFuture::new(Call::first(&mut self.inner, request), permit, time).until(deadline))
     }
 
     /// A call that ends at its deadline.

@@ -214,8 +214,8 @@ impl<'a> Body<'a> {
         stream: bool,
         report: &mut Report,
     ) -> Result<Self, LlmError> {
-        let own = protocol.flavour == Flavour::Own;
-        let (model, _) = to;
+        let (model, family) = to;
+        let is_newer = protocol.flavour == Flavour::Own || family.completion_limit();
         let mut stop: Vec<&str> = chat.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty()).collect();
         stop.truncate(settled.stops);
         if stop.len() > MOST_STOPS {
@@ -229,8 +229,8 @@ impl<'a> Body<'a> {
             tool_choice: settled.tool_choice.as_ref().map(|choice| spelled_choice(choice, protocol.flavour)),
             // Refused without tools.
             parallel_tool_calls: settled.parallel_tool_calls.filter(|_| !chat.tools.is_empty()),
-            max_completion_tokens: settled.max_tokens.filter(|_| own),
-            max_tokens: settled.max_tokens.filter(|_| !own),
+            max_completion_tokens: settled.max_tokens.filter(|_| is_newer),
+            max_tokens: settled.max_tokens.filter(|_| !is_newer),
             temperature: settled.temperature,
             top_p: settled.top_p,
             stop,

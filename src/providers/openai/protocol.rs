@@ -10,6 +10,7 @@ use crate::{
     models::gemini_generation,
     providers::{
         protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameter, without_parameter},
+        refit::Fields,
         splice::MaxTokens,
     },
     translate::{Report, StandIns, Target, with_stand_ins, without_seals},
@@ -57,6 +58,20 @@ impl ChatCompletions {
     }
 }
 
+/// The two names of the longest answer: OpenAI's models that reason know the newer alone, and many servers the older.
+const OLDER_LIMIT: &str = "max_tokens";
+const NEWER_LIMIT: &str = "max_completion_tokens";
+
+/// Returns a body with a field under another name; `None` if it has none, or has the other too.
+fn renamed(body: &[u8], name: &'static str, other: &'static str) -> Option<Vec<u8>> {
+    let mut fields = Fields::of(serde_json::from_slice(body).ok()?).ok()?;
+    match fields.stood(other) {
+        Some(_) => _ = fields.remove(name),
+        None => fields.rename(name, other),
+    }
+    fields.finish().map(String::into_bytes)
+}
+
 /// The hosts of DeepSeek and Moonshot, which answer 400 to a turn of calls without `reasoning_content`, whichever model
 /// made it (as of November 2026). Other servers are known by their models' names, or by their refusal.
 const WANT_THOUGHTS: [&str; 4] = ["//api.deepseek.com", "//api.moonshot.ai", "//api.moonshot.cn", "//api.kimi.com"];
@@ -73,8 +88,8 @@ impl Protocol for ChatCompletions {
     }
 
     fn max_tokens_fields(&self) -> &'static [MaxTokens] {
-        const NEW: MaxTokens = MaxTokens { within: None, name: "max_completion_tokens" };
-        const OLD: MaxTokens = MaxTokens { within: None, name: "max_tokens" };
+        const NEW: MaxTokens = MaxTokens { within: None, name: NEWER_LIMIT };
+        const OLD: MaxTokens = MaxTokens { within: None, name: OLDER_LIMIT };
         match self.flavour {
             Flavour::Own => &[NEW, OLD],
             Flavour::Compatible | Flavour::Mistral => &[OLD, NEW],
@@ -83,6 +98,8 @@ impl Protocol for ChatCompletions {
 
     fn optional(&self) -> &'static [Optional] {
         const OPTIONAL: &[Optional] = &[
+            Optional::new(OLDER_LIMIT),
+            Optional::new(NEWER_LIMIT),
             Optional::new("temperature"),
             Optional::new("top_p"),
             Optional::new("top_k"),
@@ -119,7 +136,11 @@ impl Protocol for ChatCompletions {
     }
 
     fn target(&self) -> Target {
-        Target { short_ids: self.flavour == Flavour::Mistral, ..Target::new(Dialect::OpenAi) }
+        Target {
+            short_ids: self.flavour == Flavour::Mistral,
+            older_roles: self.flavour != Flavour::Own,
+            ..Target::new(Dialect::OpenAi)
+        }
     }
 
     fn stand_ins(&self, model: &str) -> StandIns {
@@ -133,7 +154,10 @@ impl Protocol for ChatCompletions {
     }
 
     fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {
-        error::thoughts(facts).or_else(|| refused_parameter(facts, self.optional()))
+        // A limit that is too high is the caller's to lower. One of a name that is not known goes out under the other.
+        let is_renamed = |refusal: &Refusal| [OLDER_LIMIT, NEWER_LIMIT].contains(&refusal.parameter.path);
+        let refused = || refused_parameter(facts, self.optional());
+        error::thoughts(facts).or_else(|| refused().filter(|refusal| refusal.is_unsupported || !is_renamed(refusal)))
     }
 
     fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {
@@ -141,6 +165,8 @@ impl Protocol for ChatCompletions {
             error::FOREIGN => without_seals(body, Dialect::OpenAi),
             error::MISSING => with_stand_ins(body, StandIns::Thoughts),
             error::UNSIGNED => with_stand_ins(body, StandIns::Signatures),
+            OLDER_LIMIT => renamed(body, OLDER_LIMIT, NEWER_LIMIT),
+            NEWER_LIMIT => renamed(body, NEWER_LIMIT, OLDER_LIMIT),
             path => without_parameter(body, path),
         }
     }

@@ -39,7 +39,7 @@ pub(super) fn refit(
         fields.put("tool_choice", choice.as_ref());
     }
     // Models that reason know only the newer name.
-    if flavour == Flavour::Own && family.reasons() {
+    if family.completion_limit() || flavour == Flavour::Own && family.reasons() {
         match fields.stood("max_completion_tokens") {
             Some(_) => _ = fields.remove("max_tokens"),
             None => fields.rename("max_tokens", "max_completion_tokens"),
@@ -71,7 +71,8 @@ pub(super) fn refit(
 /// Removes the settings that the model refuses whatever their value.
 fn remove_refused(fields: &mut Fields<'_>, family: &Family, samples: bool, report: &mut Report) {
     let refuses_more = family.sampling() == Sampling::None || !samples;
-    let others: [(bool, &[&str]); 3] = [
+    let others: [(bool, &[&str]); 4] = [
+        (!family.verbosity(), &["verbosity"]),
         (!family.penalties(), &["presence_penalty", "frequency_penalty"]),
         (refuses_more, &["logprobs", "top_logprobs", "logit_bias", "top_k"]),
         (!family.parallel_tool_calls(), &["parallel_tool_calls"]),

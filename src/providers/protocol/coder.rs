@@ -359,6 +359,9 @@ impl<P: Protocol> Coder<P> {
                 let is_longer = fitted.len() > body.len();
                 body = fitted.into();
                 let note = match is_longer {
+                    _ if matches!(path, "max_tokens" | "max_completion_tokens") => {
+                        format!("refused_parameter: `{path}` was sent under its other name: the model refuses it")
+                    }
                     true => format!("refused_parameter: `{path}` was added: the model requires it"),
                     false => format!("refused_parameter: `{path}` was left out: the model refuses it"),
                 };

@@ -47,6 +47,14 @@ pub(super) fn refit(body: &Bytes, family: &Family, report: &mut Report) -> Resul
     if !settled.holds_output {
         fields.within("text", |text| Ok(_ = text.remove("format")))?;
     }
+    if !family.verbosity() {
+        fields.within("text", |text| {
+            if text.remove("verbosity") {
+                report.record_field(Feature::ModelSetting, "verbosity");
+            }
+            Ok(())
+        })?;
+    }
     if let Some(words) = &settled.in_words {
         let before = fields.stood("instructions").map(text).transpose()?.flatten();
         let words = match before.filter(|before| !before.is_empty()) {

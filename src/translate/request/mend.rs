@@ -40,6 +40,7 @@ pub(crate) fn may_need_mending(wire: &Wire, target: Target, seals: Option<&Accou
         Dialect::OpenAi => {
             object.is_marked
                 || (target.short_ids && has("tool_call"))
+                || (target.older_roles && has("\"developer\""))
                 || seals.is_some_and(AccountSeals::shares_thoughts)
                     && (seals.is_some_and(AccountSeals::is_any) && thoughts::may_carry(body)
                         || target.stand_ins != StandIns::None && has("\"tool_calls\""))
@@ -355,17 +356,26 @@ fn gemini(top: RawJson<'_>, body: &Bytes, stand_ins: StandIns, report: &mut Repo
 /// Replaces ids of calls that the server does not take, in the call and in its result.
 fn openai(top: RawJson<'_>, body: &Bytes, target: Target) -> Result<Edits, LlmError> {
     let mut edits = Vec::new();
-    let Some(messages) = Object::read(top, &["messages"])?.get("messages").filter(|_| target.short_ids) else {
+    let is_strange = target.short_ids || target.older_roles;
+    let Some(messages) = Object::read(top, &["messages"])?.get("messages").filter(|_| is_strange) else {
         return Ok(edits);
     };
-    let mut fit = |raw: RawJson<'_>| {
-        if let Some(id) = text(raw)?.filter(|id| !id_fits(id, target)) {
-            edits.push((place(raw, body), format!("\"{}\"", fit_id(&id, target))));
-        }
-        Ok(())
-    };
     each(messages, |message| {
-        let message = Object::read(message, &["tool_calls", "tool_call_id"])?;
+        let message = Object::read(message, &["role", "tool_calls", "tool_call_id"])?;
+        if let Some(role) = message.get("role").filter(|_| target.older_roles)
+            && word(role).as_deref() == Some("developer")
+        {
+            edits.push((place(role, body), "\"system\"".to_owned()));
+        }
+        if !target.short_ids {
+            return Ok(());
+        }
+        let mut fit = |raw: RawJson<'_>| {
+            if let Some(id) = text(raw)?.filter(|id| !id_fits(id, target)) {
+                edits.push((place(raw, body), format!("\"{}\"", fit_id(&id, target))));
+            }
+            Ok(())
+        };
         if let Some(calls) = message.get("tool_calls") {
             each(calls, |call| Object::read(call, &["id"])?.get("id").map_or(Ok(()), &mut fit))?;
         }

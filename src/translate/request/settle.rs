@@ -393,6 +393,9 @@ fn sampling(
     if !samples {
         report.drop_carried(&["top_k"]);
     }
+    if !family.verbosity() {
+        report.drop_carried(&["verbosity", "text.verbosity"]);
+    }
     if !family.penalties() {
         report.drop_carried(&["presence_penalty", "frequency_penalty", "presencePenalty", "frequencyPenalty"]);
     }

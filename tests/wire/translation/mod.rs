@@ -11,6 +11,7 @@ mod replay;
 mod responses;
 mod rules;
 mod schemas;
+mod servers;
 mod types;
 
 use std::{
