@@ -93,7 +93,7 @@ where
         }
         let time = Time::of(&request);
         let Some(permit) = self.shared.free_permit(&request) else {
-            return self.call_with_care(request).unwrap_or_else(ResponseFuture::rejected);
+            return self.call_with_care(request.clone()).unwrap_or_else(ResponseFuture::rejected);
         };
         ResponseFuture::new(Call::first(&mut self.inner, request), permit, time)
     }
