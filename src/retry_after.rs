@@ -5,10 +5,10 @@
 //!
 //! Sources, best first: `retry-after-ms` (milliseconds, fractions allowed), `retry-after` in seconds (fractions
 //! allowed), `retry-after` as a moment or a duration, `x-ratelimit-reset` in milliseconds since 1970 (OpenRouter) where
-//! nothing remains, and a hint from the body. A moment is an HTTP date (RFC 9110, section 10.2.3), one of RFC 3339, or
-//! one in seconds or milliseconds since 1970: no provider asks for a wait of fifty years. Azure sends `retry-after-ms: 0`
-//! beside `retry-after: 1`, so a number that is zero, negative or unreadable is ignored in favour of the next source. A
-//! moment in the past counts: it means *now*.
+//! nothing remains, and a hint from the body. A moment is an HTTP date (RFC 9110, section 10.2.3), one of RFC 3339 or
+//! one in seconds or milliseconds since 1970: no provider asks for a wait of fifty years. Azure sends
+//! `retry-after-ms: 0` beside `retry-after: 1`, so a number that is zero, negative or unreadable is ignored in favour
+//! of the next source. A moment in the past counts: it means *now*.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
@@ -115,8 +115,8 @@ pub fn duration(text: &str) -> Option<Duration> {
     rest.is_empty().then_some(wait)
 }
 
-/// Finds the wait in a provider's message: `try again in 18.642s`, `retry after 33 seconds`, `try again after 1 seconds`,
-/// `resets in 2h`, `wait 5 seconds`.
+/// Finds the wait in a provider's message: `try again in 18.642s`, `retry after 33 seconds`,
+/// `try again after 1 seconds`, `resets in 2h`, `wait 5 seconds`.
 ///
 /// For the message of an error that is already known to be a rate limit, never for a whole body, which may echo the
 /// prompt. Returns `None` if no such phrase is followed by a duration longer than zero.
@@ -153,12 +153,12 @@ const WAITS: [&str; 16] = [
     "wait ",
 ];
 
-/// Finds the moment at which a limit is reset in a provider's message: `resets at 2026-05-15T15:00:00Z`. Returns the wait
-/// until then.
+/// Finds the moment at which a limit is reset in a provider's message: `resets at 2026-05-15T15:00:00Z`. Returns the
+/// wait until then.
 pub(crate) fn moment_in_message(message: &str, wall: SystemTime) -> Option<Duration> {
     let lower = message.to_ascii_lowercase();
     let behind = |phrase: &&str| lower.find(*phrase).map(|at| &message[at + phrase.len()..]);
-    let moments = ["resets at ", "reset at ", "again at ", "until "].iter().filter_map(|phrase| behind(phrase));
+    let moments = ["resets at ", "reset at ", "again at ", "until "].iter().filter_map(behind);
     let word = |text: &str| text.split([' ', ',', ')', ';']).next().map(|word| word.trim_end_matches('.').to_owned());
     moments.filter_map(word).filter(|word| word.contains('T')).find_map(|word| reset(&word, wall))
 }

@@ -114,8 +114,8 @@ pub(super) struct Failures {
 }
 
 /// The doubt about a tier that has called the request invalid and may be wrong: other models are asked, until one
-/// agrees. A tier is doubted by its circuit, or because the request has come to it in another's place. Where it has only
-/// not said what is wrong, one other model is asked.
+/// agrees. A tier is doubted by its circuit, or because the request has come to it in another's place. Where it has
+/// only not said what is wrong, one other model is asked.
 pub(super) struct Doubt {
     /// The evidence against that tier.
     evidence: Option<Arc<dyn Evidence>>,

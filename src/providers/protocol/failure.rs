@@ -282,7 +282,8 @@ pub(crate) fn of_fields<P: Protocol>(protocol: &P, secret: &Secret, status: Stat
     with_wait(of_facts(kind, secret, &facts, None), wait, hint)
 }
 
-/// Returns the kind of a failure: what the innermost server says of it by a name or a sentence, or else the one around it.
+/// Returns the kind of a failure: what the innermost server says of it by a name or a sentence, or else the one around
+/// it.
 fn kind_of<P: Protocol>(protocol: &P, status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind {
     let outer = protocol.classify(status, facts, waits);
     let Some(inner) = &facts.inner else { return outer };

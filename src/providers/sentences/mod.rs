@@ -1,8 +1,8 @@
 //! Messages of providers that are known as a whole.
 //!
 //! Providers' messages repeat their callers' words. So no failure is recognized by a phrase within a message: a message
-//! counts only if it consists of known sentences, from its first word to its last. The words that servers on the way put
-//! around another's message are no part of it ([`wrapping`]).
+//! counts only if it consists of known sentences, from its first word to its last. The words that servers on the way
+//! put around another's message are no part of it ([`wrapping`]).
 //!
 //! A kind follows from code, type and status. Where these lump kinds together, it follows from a message that consists
 //! of known sentences. The [`table`] has codes and sentences of all servers. Those that only one provider uses, for

@@ -86,7 +86,7 @@ pub(crate) fn kind_of_name(name: &str) -> Option<ErrorKind> {
         Some(begin) => name.get(..begin.len()).is_some_and(|name| name.eq_ignore_ascii_case(begin)),
         None => name.eq_ignore_ascii_case(known),
     };
-    TABLE.kinds.iter().find(|of_kind| of_kind.names.iter().any(|known| is(known))).map(|of_kind| of_kind.kind)
+    TABLE.kinds.iter().find(|of_kind| of_kind.names.iter().any(&is)).map(|of_kind| of_kind.kind)
 }
 
 /// Returns the kind of failure that servers give this number under a status.

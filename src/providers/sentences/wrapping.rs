@@ -1,10 +1,10 @@
 //! The words that servers on the way put around another server's message.
 //!
 //! A gateway before a gateway writes the other's failure into its own message: behind a class's name
-//! (`litellm.BadRequestError: OpenAIException - ..`), behind words of its own (`upstream error: ..`), as a body in JSON or
-//! as Python prints one (`Error code: 400 - {'error': ..}`), with a request's id at the end. Only what stands at the very
-//! beginning of a message is taken off, and a body counts only if nothing but such endings follows it. So no words that
-//! a provider repeats are taken for its own: they stand behind its own words, or before them.
+//! (`litellm.BadRequestError: OpenAIException - ..`), behind words of its own (`upstream error: ..`), as a body in JSON
+//! or as Python prints one (`Error code: 400 - {'error': ..}`), with a request's id at the end. Only what stands at the
+//! very beginning of a message is taken off, and a body counts only if nothing but such endings follows it. So no words
+//! that a provider repeats are taken for its own: they stand behind its own words, or before them.
 
 use serde_json::Value;
 
@@ -74,7 +74,7 @@ fn behind<'a>(text: &'a str, words: &str) -> Option<(&'a str, Option<u16>)> {
             "<status>" => status = Some(of_status(word)?),
             "@" => {}
             "#" => _ = bare(word).parse::<u32>().ok()?,
-            expected => _ = bare(word).eq_ignore_ascii_case(expected).then_some(())?,
+            expected => bare(word).eq_ignore_ascii_case(expected).then_some(())?,
         }
         rest = more;
     }

@@ -1,5 +1,5 @@
-//! Refusals of servers, each in the words of its vendor, in what other servers put around it, in every dialect, whole and
-//! within a stream.
+//! Refusals of servers, each in the words of its vendor, in what other servers put around it, in every dialect, whole
+//! and within a stream.
 
 use serde_json::{Value, json};
 use steadfast::{ErrorKind, LlmRequest};

@@ -330,8 +330,8 @@ fn provider_error(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
     (reports && is_told).then_some(raw)
 }
 
-/// Returns true if agents of this dialect find in an error that the conversation is too long: they shorten it upon their
-/// own vendor's words alone.
+/// Returns true if agents of this dialect find in an error that the conversation is too long: they shorten it upon
+/// their own vendor's words alone.
 fn tells_length(body: &Value, dialect: Dialect) -> bool {
     match dialect {
         Dialect::Anthropic => {
