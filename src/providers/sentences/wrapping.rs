@@ -72,6 +72,8 @@ fn behind<'a>(text: &'a str, words: &str) -> Option<(&'a str, Option<u16>)> {
         is_over = word.ends_with([':', ',']);
         match expected {
             "<status>" => status = Some(of_status(word)?),
+            // A name, or a part of one in brackets. What ends otherwise with a colon is the place of a field.
+            "@" if is_over && !word.contains(')') => return None,
             "@" => {}
             "#" => _ = bare(word).parse::<u32>().ok()?,
             expected => bare(word).eq_ignore_ascii_case(expected).then_some(())?,
@@ -81,15 +83,15 @@ fn behind<'a>(text: &'a str, words: &str) -> Option<(&'a str, Option<u16>)> {
     ended(rest, is_over).map(|rest| (rest, status))
 }
 
-/// Returns the text behind the names of exceptions at the beginning of another: `BadRequestError: `,
+/// Returns the text behind the names of exceptions at the beginning of another: `litellm.BadRequestError: `,
 /// `VertexAIException BadRequestError - `. A code in brackets is one too: `[invalid_request_error] `.
 fn behind_names(text: &str) -> Option<&str> {
-    let is_part = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.');
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     let is_name = |word: &str| {
         let name = bare(word);
-        name.len() > "Error".len()
-            && name.chars().all(is_part)
-            && (name.ends_with("Error") || name.ends_with("Exception"))
+        let name = MODULES.iter().find_map(|module| name.strip_prefix(module)).unwrap_or(name);
+        let is_class = name.starts_with(|letter: char| letter.is_ascii_uppercase()) && name.chars().all(is_part);
+        is_class && name.len() > "Error".len() && (name.ends_with("Error") || name.ends_with("Exception"))
     };
     let (word, rest) = first_word(text)?;
     let code = word.strip_prefix('[').and_then(|word| word.strip_suffix(']'));
@@ -102,6 +104,10 @@ fn behind_names(text: &str) -> Option<&str> {
     }
     if rest.len() == text.len() { None } else { ended(rest, is_over) }
 }
+
+/// The modules that stand before the name of an exception. Any other path may be a field's.
+const MODULES: [&str; 6] =
+    ["litellm.exceptions.", "litellm.", "openai.", "anthropic.", "botocore.exceptions.", "botocore.errorfactory."];
 
 /// Returns the text behind the end of a gateway's words.
 fn ended(rest: &str, is_over: bool) -> Option<&str> {
@@ -157,6 +163,8 @@ mod tests {
                 None,
             ),
             ("HTTP 429: upstream error: no", "no", Some(429)),
+            ("error, status code: 400, status: 400 Bad Request, message: no", "no", Some(400)),
+            ("openai.BadRequestError: Error code: 400 - no", "no", Some(400)),
         ] {
             assert_eq!(message(text), Some((within, status)), "{text}");
         }
@@ -199,9 +207,13 @@ mod tests {
             "Error code: 4000 - no",
             "Error: no",
             "error of mine: no",
+            "400 messages.0.content: no",
+            "messages.0.FooError: no",
+            "fooError: no",
         ] {
             assert!(unwrapped(text).is_none(), "{text}");
         }
+        assert_eq!(message("Error from provider: messages.0.content: no"), Some(("messages.0.content: no", None)));
         // The words before a message are its beginning, and all that follows them is within.
         assert_eq!(
             message("HTTP 401: Extra inputs are not permitted"),

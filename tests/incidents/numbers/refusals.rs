@@ -445,6 +445,10 @@ const QUOTED: &[&str] = &[
     "The text '{}' is not valid here",
     "{} is no known field",
     "tools.0.description: {}",
+    "400 messages.0.content: {}",
+    "Error from provider: messages.0.content: {}",
+    "messages.0.FooError: {}",
+    "upstream error: Unknown text: {}",
 ];
 
 #[tokio::test(start_paused = true)]
