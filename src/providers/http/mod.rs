@@ -1,7 +1,8 @@
 //! The common part of the provider leaves: one leaf over HTTP, with a protocol for each provider.
 //!
 //! [`HttpLeaf`] encodes a request, sends it through a transport (any `tower::Service<http::Request<RequestBody>>`),
-//! checks status and content type, and decodes the answer. Its future resolves at the [commit
+//! checks the status, and decodes the answer by what it is: its first bytes show events, JSON or a page, whatever its
+//! label says. Its future resolves at the [commit
 //! point](crate::CommitPoint). It does not retry, wait or limit time: the layers do. There is one exception: after a
 //! refusal of reasoning that another account sealed, the leaf sends the request a second time, without that reasoning.
 //!
@@ -48,6 +49,7 @@ mod caller_transport;
 pub mod door;
 mod dual;
 mod failure;
+mod form;
 mod leaf;
 mod opaque;
 #[cfg(feature = "cache")]

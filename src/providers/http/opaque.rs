@@ -11,8 +11,9 @@ use tower::BoxError;
 use super::{
     RequestBody,
     failure::of_transport,
+    form::{Form, SeenBody},
     leaf::{Body, Settings, Transport},
-    service::{Form, dispatch, error_of, read_error, read_whole, take},
+    service::{dispatch, error_of, read_error, read_whole, take},
     upload,
 };
 use crate::{
@@ -164,7 +165,15 @@ async fn answer<P: Protocol>(
         return Err(origin.stamp(error_of(&settings, &request, &origin, &head, body)));
     }
     let mut memory = commit::memory_for(&request);
-    let read = match Form::of(&head.headers, false) {
+    // Other bytes than JSON may look like anything.
+    let (form, body) = match Form::labelled(&head.headers, false) {
+        Form::Page => match Form::seen(Form::Page, body).await {
+            Ok(seen) => seen,
+            Err(error) => return Err(origin.stamp(error)),
+        },
+        form => (form, SeenBody::of(body)),
+    };
+    let read = match form {
         Form::Compressed => {
             let message = "the answer is compressed, and the transport did not decompress it";
             Err(LlmError::new(ErrorKind::Malformed, message))
@@ -208,7 +217,7 @@ fn is_streamed(headers: &HeaderMap, request: &LlmRequest) -> bool {
 
 /// A streamed answer under way.
 struct Pieces {
-    body: Body,
+    body: SeenBody,
     origin: Origin,
     request: LlmRequest,
     /// The bytes that may still come.
@@ -223,7 +232,7 @@ struct Pieces {
 const END: usize = 4096;
 
 /// Returns the pieces of a streamed answer.
-fn frames(body: Body, origin: Origin, request: LlmRequest, room: usize) -> LlmBody {
+fn frames(body: SeenBody, origin: Origin, request: LlmRequest, room: usize) -> LlmBody {
     let pieces = Pieces { body, origin, request, room, end: Vec::new(), is_first: true, is_over: false };
     LlmBody::from_frames(stream::unfold(pieces, |mut pieces| async move {
         let next = pieces.next().await?;

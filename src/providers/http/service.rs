@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, response::Parts};
+use http::{HeaderMap, Method, Request, Response, Uri, response::Parts};
 use http_body_util::BodyExt;
 use memchr::memmem;
 use tokio::time::timeout;
@@ -15,6 +15,7 @@ use tower::{BoxError, Service, ServiceExt};
 use super::{
     CallerTransport, HttpLeaf, RequestBody,
     failure::of_transport,
+    form::Form,
     leaf::{Body, RequestTemplate, Settings, Transport},
 };
 #[cfg(feature = "clouds")]
@@ -328,7 +329,12 @@ fn answer<P: Protocol>(
         if !request.omitted_parameters().is_empty() {
             coder.remember(&request, origin.model.as_ref());
         }
-        let body = match Form::of(&head.headers, request.is_stream()) {
+        let label = Form::labelled(&head.headers, request.is_stream());
+        let (form, body) = match Form::seen(label, body).await {
+            Ok(seen) => seen,
+            Err(error) => return Err(origin.stamp(error)),
+        };
+        let body = match form {
             Form::Compressed => {
                 let message = "the answer is compressed, and the transport did not decompress it: put a layer around it \
                                that does, such as tower-http's `DecompressionLayer`";
@@ -406,44 +412,11 @@ fn quotes_an_id(request: &LlmRequest, model: Option<&str>, error: &LlmError) -> 
     words.any(|word| memmem::find(wire.body(), word.as_bytes()).is_some())
 }
 
-/// The form of a 200.
-pub(super) enum Form {
-    Events,
-    Whole,
-    /// Not from the API: a proxy's page.
-    Page,
-    /// In a content encoding.
-    Compressed,
-}
-
-impl Form {
-    /// Returns the form by the content type or, if that says nothing useful, by the request.
-    pub(super) fn of(headers: &HeaderMap, stream: bool) -> Self {
-        let encoding = headers.get(header::CONTENT_ENCODING);
-        if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != "identity") {
-            return Self::Compressed;
-        }
-        let content_type = headers.get(header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
-        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        let is = |name: &str| essence.eq_ignore_ascii_case(name.as_bytes());
-        let is_json = || {
-            let end = essence.len().checked_sub(JSON.len()).map(|at| &essence[at..]);
-            is("application/json") || end.is_some_and(|end| end.eq_ignore_ascii_case(JSON))
-        };
-        match stream {
-            _ if is("text/event-stream") => Self::Events,
-            _ if is("text/html") => Self::Page,
-            true if !is_json() => Self::Events,
-            _ => Self::Whole,
-        }
-    }
-}
-
-/// The suffix of media types that are JSON with a meaning of their own.
-const JSON: &[u8] = b"+json";
-
 /// Reads a whole answer, as far as there is memory for it. One that breaks off is none.
-pub(super) async fn read_whole(mut body: Body, limit: usize, memory: &mut HeldMemory) -> Result<Bytes, LlmError> {
+pub(super) async fn read_whole<B>(mut body: B, limit: usize, memory: &mut HeldMemory) -> Result<Bytes, LlmError>
+where
+    B: http_body::Body<Data = Bytes, Error = BoxError> + Unpin,
+{
     let announced = http_body::Body::size_hint(&body).exact();
     let announced = announced.and_then(|length| usize::try_from(length).ok()).filter(|length| *length <= limit);
     let mut first = Bytes::new();
@@ -475,7 +448,10 @@ pub(super) async fn read_whole(mut body: Body, limit: usize, memory: &mut HeldMe
 const ERROR_BODY: Duration = Duration::from_secs(1);
 
 /// Reads the start of an error body. A part of it suffices: the status is known.
-pub(super) async fn read_error(mut body: Body, limit: usize) -> Bytes {
+pub(super) async fn read_error<B>(mut body: B, limit: usize) -> Bytes
+where
+    B: http_body::Body<Data = Bytes, Error = BoxError> + Unpin,
+{
     let mut read = BytesMut::new();
     let reading = async {
         while let Some(Ok(frame)) = body.frame().await {

@@ -424,7 +424,7 @@ impl Client {
 }
 
 /// A whole response.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: http::HeaderMap,

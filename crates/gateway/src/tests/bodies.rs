@@ -1,0 +1,236 @@
+//! Bodies are what they are, whatever their labels say of them.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Full, StreamBody};
+use steadfast::{
+    BoxLlmService,
+    providers::{Anthropic, Gemini, OpenAi, OpenAiResponses},
+};
+use tower::service_fn;
+
+use super::harness::*;
+use crate::limits::Settings;
+
+/// Providers of the paths' protocols.
+const PROVIDERS: [&str; 4] = PATHS;
+
+/// A provider's answer.
+#[derive(Clone, Default)]
+struct Told {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+    /// The bytes of a piece; 0 for one piece.
+    piece: usize,
+}
+
+impl Told {
+    fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        let headers = match content_type {
+            "" => Vec::new(),
+            content_type => vec![("content-type", content_type.to_owned())],
+        };
+        Self { status, headers, body: body.into(), piece: 0 }
+    }
+
+    fn in_pieces_of(mut self, piece: usize) -> Self {
+        self.piece = piece;
+        self
+    }
+
+    /// Returns the provider of a path's protocol that answers so, without layers.
+    async fn by(self, provider: &str) -> Server {
+        let transport = service_fn(move |_: Request<Full<Bytes>>| {
+            let told = self.clone();
+            async move {
+                let mut answer = Response::builder().status(told.status);
+                for (name, value) in &told.headers {
+                    answer = answer.header(*name, value);
+                }
+                let piece = if told.piece == 0 { told.body.len().max(1) } else { told.piece };
+                let pieces: Vec<_> = told.body.chunks(piece).map(Bytes::copy_from_slice).collect();
+                let frames = pieces.into_iter().map(|piece| Ok::<_, Infallible>(http_body::Frame::data(piece)));
+                Ok::<_, Infallible>(answer.body(StreamBody::new(futures_util::stream::iter(frames))).unwrap())
+            }
+        });
+        let service = match provider {
+            MESSAGES => BoxLlmService::new(Anthropic::new("sk-1234567890").model("m").transport(transport)),
+            CHAT => BoxLlmService::new(OpenAi::new("sk-1234567890").model("m").transport(transport)),
+            RESPONSES => BoxLlmService::new(OpenAiResponses::new("sk-1234567890").model("m").transport(transport)),
+            _ => BoxLlmService::new(Gemini::new("sk-1234567890").model("m").transport(transport)),
+        };
+        Server::start(service, Settings::default()).await
+    }
+}
+
+/// A whole answer with these words, as JSON has them between quotes.
+fn whole(provider: &str, words: &str) -> String {
+    match provider {
+        MESSAGES => format!(
+            r#"{{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{{"type":"text","text":"{words}"}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{{"input_tokens":1,"output_tokens":2}}}}"#
+        ),
+        CHAT => format!(
+            r#"{{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{words}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}}}"#
+        ),
+        RESPONSES => response("completed", &format!("[{}]", item("completed", &format!("[{}]", output(words))))),
+        _ => format!(
+            r#"{{"candidates":[{{"content":{{"role":"model","parts":[{{"text":"{words}"}}]}},"finishReason":"STOP","index":0}}],"usageMetadata":{{"promptTokenCount":1,"candidatesTokenCount":2,"totalTokenCount":3}},"modelVersion":"m"}}"#
+        ),
+    }
+}
+
+fn response(status: &str, output: &str) -> String {
+    format!(
+        r#"{{"id":"resp_1","object":"response","created_at":1,"status":"{status}","model":"m","output":{output},"usage":{{"input_tokens":1,"output_tokens":2,"total_tokens":3}}}}"#
+    )
+}
+
+fn item(status: &str, content: &str) -> String {
+    format!(r#"{{"id":"msg_1","type":"message","role":"assistant","status":"{status}","content":{content}}}"#)
+}
+
+fn output(words: &str) -> String {
+    format!(r#"{{"type":"output_text","text":"{words}","annotations":[]}}"#)
+}
+
+/// A streamed answer with these words, an event each.
+fn events(provider: &str, words: &[&str]) -> String {
+    let named = |(name, data): (&str, String)| format!("event: {name}\ndata: {data}\n\n");
+    let deltas = |event: &dyn Fn(&str) -> String| words.iter().map(|words| event(words)).collect::<String>();
+    match provider {
+        MESSAGES => {
+            let start = named(("message_start", r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],"stop_reason":null,"usage":{"input_tokens":1,"output_tokens":1}}}"#.to_owned()))
+                + &named(("content_block_start", r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#.to_owned()));
+            let delta = |words: &str| {
+                named((
+                    "content_block_delta",
+                    format!(
+                        r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":"{words}"}}}}"#
+                    ),
+                ))
+            };
+            let end = named(("content_block_stop", r#"{"type":"content_block_stop","index":0}"#.to_owned()))
+                + &named(("message_delta", r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":2}}"#.to_owned()))
+                + &named(("message_stop", r#"{"type":"message_stop"}"#.to_owned()));
+            start + &deltas(&delta) + &end
+        }
+        CHAT => {
+            let chunk = |delta: String, finish: &str| {
+                format!(
+                    r#"data: {{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":0,"delta":{delta},"finish_reason":{finish}}}]}}"#
+                ) + "\n\n"
+            };
+            let delta = |words: &str| chunk(format!(r#"{{"content":"{words}"}}"#), "null");
+            chunk(r#"{"role":"assistant","content":""}"#.to_owned(), "null")
+                + &deltas(&delta)
+                + &chunk("{}".to_owned(), r#""stop""#)
+                + "data: [DONE]\n\n"
+        }
+        RESPONSES => {
+            let delta = |words: &str| {
+                named((
+                    "response.output_text.delta",
+                    format!(
+                        r#"{{"type":"response.output_text.delta","item_id":"msg_1","output_index":0,"content_index":0,"delta":"{words}"}}"#
+                    ),
+                ))
+            };
+            let begun = item("in_progress", "[]");
+            let done = item("completed", &format!("[{}]", output(&words.concat())));
+            [
+                (
+                    "response.created",
+                    format!(r#"{{"type":"response.created","response":{}}}"#, response("in_progress", "[]")),
+                ),
+                (
+                    "response.output_item.added",
+                    format!(r#"{{"type":"response.output_item.added","output_index":0,"item":{begun}}}"#),
+                ),
+            ]
+            .map(named)
+            .concat()
+                + &deltas(&delta)
+                + &[
+                    (
+                        "response.output_item.done",
+                        format!(r#"{{"type":"response.output_item.done","output_index":0,"item":{done}}}"#),
+                    ),
+                    (
+                        "response.completed",
+                        format!(
+                            r#"{{"type":"response.completed","response":{}}}"#,
+                            response("completed", &format!("[{done}]"))
+                        ),
+                    ),
+                ]
+                .map(named)
+                .concat()
+        }
+        _ => {
+            let chunk = |words: &str, finish: &str| {
+                format!(
+                    r#"data: {{"candidates":[{{"content":{{"role":"model","parts":[{{"text":"{words}"}}]}},"index":0{finish}}}],"modelVersion":"m"}}"#
+                ) + "\r\n\r\n"
+            };
+            let (last, before) = words.split_last().unwrap();
+            before.iter().map(|words| chunk(words, "")).collect::<String>() + &chunk(last, r#","finishReason":"STOP""#)
+        }
+    }
+}
+
+/// Asks as a caller of this path.
+async fn ask(server: &Server, caller: &str, stream: bool) -> Answer {
+    server.post(caller, &[], &hello(stream)).await
+}
+
+/// Checks that an answer of the caller's form has these words.
+fn check(answer: &Answer, stream: bool, words: &str, of: &str) {
+    assert_eq!(answer.status, 200, "{of}: {}", answer.body);
+    // A provider's own bytes keep the lines in front of them.
+    let answer = &Answer { body: answer.body.trim_start().to_owned(), ..answer.clone() };
+    assert_eq!(answer.text(), words, "{of}: {}", answer.body);
+    assert_eq!(answer.body.starts_with('{'), !stream, "{of}: {}", answer.body);
+    assert!(!stream || answer.is_whole(), "{of}: {}", answer.body);
+}
+
+#[tokio::test]
+async fn an_answer_is_read_by_what_it_is_and_not_by_its_label() {
+    const LABELS: [&str; 8] = [
+        "application/json",
+        "text/event-stream",
+        "text/event-stream; charset=utf-8",
+        "text/plain",
+        "text/html",
+        "application/octet-stream",
+        "application/x-ndjson",
+        "",
+    ];
+    for provider in PROVIDERS {
+        let bodies = [
+            ("JSON", whole(provider, "hi there")),
+            ("JSON behind a mark", format!("\u{feff}{}", whole(provider, "hi there"))),
+            ("JSON behind blank lines", format!("\n\n \r\n{}", whole(provider, "hi there"))),
+            ("events", events(provider, &["hi", " there"])),
+            ("events behind a mark", format!("\u{feff}{}", events(provider, &["hi", " there"]))),
+            ("events behind a comment", format!(": processing\n\n{}", events(provider, &["hi", " there"]))),
+            ("events behind blank lines", format!("\n\n{}", events(provider, &["hi", " there"]))),
+            ("events with an id", format!("id: 1\nretry: 5\n{}", events(provider, &["hi", " there"]))),
+        ];
+        for (what, body) in &bodies {
+            for label in LABELS {
+                for piece in [0, 1] {
+                    let server = Told::new(200, label, body.as_str()).in_pieces_of(piece).by(provider).await;
+                    for caller in PATHS {
+                        for stream in [false, true] {
+                            let of = format!("{provider} {what} as {label:?} in {piece} for {caller}, stream {stream}");
+                            check(&ask(&server, caller, stream).await, stream, "hi there", &of);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
