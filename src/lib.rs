@@ -66,6 +66,8 @@
 //! - `load`: a [`Balance`] is a load for tower's own balancer, and `BodyCompletion` counts a stream until its end.
 //! - `idempotency`: `IdempotencyLayer`, one call for each idempotency key. It brings `cache`.
 //! - `validate`: `ValidateLayer`, which checks answers against the request's JSON Schema, repairs them, or asks again.
+//! - `codings`: answers in gzip, br, zstd and deflate, which some servers send though none was asked for. It brings
+//!   async-compression, and builds zstd's C.
 //! - `clouds`: the same models through AWS, Azure and Google, with credentials that refresh themselves. It brings
 //!   `http`.
 //! - `schema`: the JSON Schema of the types that a configuration file contains.

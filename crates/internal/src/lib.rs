@@ -4,6 +4,8 @@
 //! This package has no stable interface: depend on [`steadfast`](https://docs.rs/steadfast) instead.
 
 pub mod base64;
+#[cfg(feature = "codings")]
+pub mod codings;
 pub mod fnv;
 pub mod gather;
 pub mod histogram;

@@ -308,15 +308,17 @@ async fn counted(
     dialect: Dialect,
     answer: impl Fn(u64) -> Value,
 ) -> Response<Body> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let (settings, key) = (gateway.lifecycle.current.load_full(), key.map(|Extension(key)| key));
     let options = RequestOptions::from_headers(&head.headers);
     if let Err(error) = options.check() {
         return refusal::refuse(&error, dialect);
     }
-    if let Err(error) = body_kind::of(&head.headers) {
-        return refusal::refuse(&error, dialect);
-    }
+    let opened = body_kind::opened(&mut head.headers, body, &settings);
+    let body = match opened.and_then(|body| body_kind::of(&head.headers).map(|_| body)) {
+        Ok(body) => body,
+        Err(error) => return refusal::refuse(&error, dialect),
+    };
     let permit = key.as_ref().map_or(Ok(None), |key| {
         key.feature(options.feature)?;
         key.permit()

@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError};
 use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, Wire};
+use steadfast_internal::codings::OpenError;
 use tokio::{
     task::yield_now,
     time::{Instant, sleep_until},
@@ -35,6 +36,8 @@ pub(crate) enum BodyError {
     TooSlow,
     /// The body broke off, or does not match its head.
     Broken,
+    /// The body is not in the encoding that its head names.
+    Damaged,
     /// The server was asked to stop before the body was complete.
     Stopping,
 }
@@ -57,9 +60,28 @@ impl BodyError {
             }
             Self::TooSlow => LlmError::new(ErrorKind::InvalidRequest, "the body did not arrive in time"),
             Self::Broken => LlmError::new(ErrorKind::InvalidRequest, "the body broke off"),
+            Self::Damaged => LlmError::new(
+                ErrorKind::InvalidRequest,
+                "the body is not in the encoding that its head names (`Content-Encoding`)",
+            ),
             Self::Stopping => stopping(),
         };
         error.with_source(self)
+    }
+
+    /// Returns the meaning of a body's failure.
+    pub(super) fn of(failure: &(dyn error::Error + 'static)) -> Self {
+        let mut next = Some(failure);
+        while let Some(cause) = next {
+            match cause.downcast_ref() {
+                Some(OpenError::TooLong) => return Self::TooLarge,
+                Some(OpenError::Damaged(_)) => return Self::Damaged,
+                // The limit around the routed paths.
+                None if cause.is::<LengthLimitError>() => return Self::TooLarge,
+                Some(OpenError::Body(_)) | None => next = cause.source(),
+            }
+        }
+        Self::Broken
     }
 
     /// Returns the status, if it differs from the error's own in some dialect.
@@ -67,7 +89,7 @@ impl BodyError {
         match self {
             Self::TooSlow => Some(StatusCode::REQUEST_TIMEOUT),
             Self::OutOfMemory(OutOfMemory::Now) | Self::Stopping => Some(StatusCode::SERVICE_UNAVAILABLE),
-            Self::OutOfMemory(OutOfMemory::Always) | Self::TooLarge | Self::Broken => None,
+            Self::OutOfMemory(OutOfMemory::Always) | Self::TooLarge | Self::Broken | Self::Damaged => None,
         }
     }
 }
@@ -79,6 +101,7 @@ impl fmt::Display for BodyError {
             Self::OutOfMemory(_) => "no memory for the body",
             Self::TooSlow => "body too slow",
             Self::Broken => "body broken off",
+            Self::Damaged => "body in another encoding",
             Self::Stopping => "stopped while the body came",
         })
     }
@@ -183,8 +206,7 @@ impl BodyReader<'_> {
             };
             let data = match frame {
                 None => break true,
-                Some(Err(error)) if is_over_limit(&error) => return Err(BodyError::TooLarge),
-                Some(Err(_)) => return Err(BodyError::Broken),
+                Some(Err(error)) => return Err(BodyError::of(&error)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => data,
                     Err(_trailers) => continue,
@@ -250,13 +272,6 @@ const BEGINNING: usize = 256 << 10;
 /// Returns the length that a request announces for its body.
 pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Returns whether the limit around the routed paths cut the body off.
-fn is_over_limit(error: &axum::Error) -> bool {
-    error::Error::source(error).is_some_and(|source| {
-        source.is::<LengthLimitError>() || source.downcast_ref::<axum::Error>().is_some_and(is_over_limit)
-    })
 }
 
 type Frame = Result<http_body::Frame<Bytes>, axum::Error>;

@@ -106,7 +106,7 @@ pub(crate) fn answer<'a>(
     dialect: Dialect,
     request: Request<Body>,
 ) -> Answering<'a> {
-    let (Parts { headers, extensions, .. }, body) = request.into_parts();
+    let (Parts { mut headers, extensions, .. }, body) = request.into_parts();
     let key = extensions.get::<Arc<Key>>().cloned();
     let mut options = RequestOptions::from_headers(&headers);
     if let Some(key) = &key
@@ -125,9 +125,12 @@ pub(crate) fn answer<'a>(
     let (gateway, record) = (gateway.clone(), entry.record());
     let answering = async move {
         let settings = gateway.lifecycle.current.load_full();
-        if let Err(error) = body_kind::of(&headers) {
-            return fail(&entry, options.explain, &error, dialect);
-        }
+        let body = match body_kind::opened(&mut headers, body, &settings)
+            .and_then(|body| body_kind::of(&headers).map(|_| body))
+        {
+            Ok(body) => body,
+            Err(error) => return fail(&entry, options.explain, &error, dialect),
+        };
         let body = match gateway.reader(&settings, key.as_ref()).read(&headers, body).await {
             Ok(body) => body,
             Err(error) => return body_failure(&entry, error, &settings, options.explain, dialect),

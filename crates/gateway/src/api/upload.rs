@@ -88,6 +88,7 @@ impl<B> Limited<B> {
 impl<B> Body for Limited<B>
 where
     B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
 {
     type Data = Bytes;
     type Error = BoxError;
@@ -95,7 +96,10 @@ where
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Ready(Some(Err(_))) => self.fail(BodyError::Broken, "the body broke off"),
+            Poll::Ready(Some(Err(error))) => {
+                let error: BoxError = error.into();
+                self.fail(BodyError::of(&*error), "the body broke off")
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some((begun, _)) = self.pause.take() {
                     self.paused += begun.elapsed();

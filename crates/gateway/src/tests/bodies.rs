@@ -1,7 +1,8 @@
-//! Bodies are what they are, whatever their labels say of them.
+//! Bodies are what they are: whatever their labels say of them, and in content codings.
 
 use std::convert::Infallible;
 
+use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Full, StreamBody};
@@ -9,6 +10,7 @@ use steadfast::{
     BoxLlmService,
     providers::{Anthropic, Gemini, OpenAi, OpenAiResponses},
 };
+use tokio::io::AsyncWriteExt;
 use tower::service_fn;
 
 use super::harness::*;
@@ -233,4 +235,32 @@ async fn an_answer_is_read_by_what_it_is_and_not_by_its_label() {
             }
         }
     }
+}
+
+async fn packed(coding: &str, text: &[u8]) -> Vec<u8> {
+    macro_rules! with {
+        ($encoder:ident) => {{
+            let mut encoder = $encoder::new(Vec::new());
+            encoder.write_all(text).await.unwrap();
+            encoder.shutdown().await.unwrap();
+            encoder.into_inner()
+        }};
+    }
+    match coding {
+        "gzip" | "x-gzip" | "GZIP" => with!(GzipEncoder),
+        "deflate" => with!(ZlibEncoder),
+        "br" => with!(BrotliEncoder),
+        "zstd" => with!(ZstdEncoder),
+        "identity" => text.to_vec(),
+        other => panic!("{other}"),
+    }
+}
+
+/// Packs a text in each coding of a list.
+pub(super) async fn packed_in(list: &str, text: &[u8]) -> Vec<u8> {
+    let mut packing = text.to_vec();
+    for coding in list.split(", ") {
+        packing = packed(coding, &packing).await;
+    }
+    packing
 }

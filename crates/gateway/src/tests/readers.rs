@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::harness::*;
+use super::{bodies::packed_in, harness::*};
 use crate::{api::Keys, limits::Settings};
 
 const FILE: &str = "
@@ -107,14 +107,15 @@ async fn a_key_is_for_every_model_that_a_body_names_in_any_letters() {
 }
 
 #[tokio::test]
-async fn a_body_has_one_type_and_is_not_compressed() {
+async fn a_body_has_one_type_and_an_encoding_that_is_known() {
     let (server, sent) = served(FILE, &[(200, CHAT_ANSWER)]).await;
     for path in [CHAT, MESSAGES, RESPONSES, EMBEDDINGS, DREAMS, "/v1/messages/count_tokens"] {
         let body = body(path, r#""model":"gpt-5-pro","#);
         for headers in [
             [SMALL, ("content-type", "text/plain, application/json")],
-            [SMALL, ("content-encoding", "gzip")],
-            [TWO, ("content-encoding", "zstd")],
+            [SMALL, ("content-encoding", "compress")],
+            [TWO, ("content-encoding", "gzip, snappy")],
+            [TWO, ("content-encoding", "gzip, gzip, gzip, gzip")],
             [TWO, ("content-type", "application/json, multipart/form-data; boundary=b")],
         ] {
             let refused = send(&server, path, &headers, body.as_bytes()).await;
@@ -226,4 +227,88 @@ async fn a_name_in_a_header_that_cannot_be_kept_is_refused_on_every_path() {
             .await
             .json();
     assert_eq!(said["choices"][0]["message"]["content"], json!("hi"));
+}
+
+/// The codings of bodies, one in the other, that are opened.
+const CODINGS: [&str; 8] = ["gzip", "x-gzip", "GZIP", "zstd", "br", "deflate", "identity", "gzip, zstd"];
+
+/// A path, a body for it with a model that the small key may have, and its content type.
+fn bodies() -> Vec<(&'static str, String, &'static str)> {
+    let field = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ncheap-2\r\n";
+    let file = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\n\r\nsound\r\n--b--\r\n";
+    let mut bodies: Vec<_> = [CHAT, MESSAGES, RESPONSES, EMBEDDINGS, DREAMS]
+        .map(|path| (path, body(path, r#""model":"cheap-1","#), "application/json"))
+        .into();
+    let counted = body(MESSAGES, r#""model":"cheap-1","#);
+    bodies.push(("/v1/messages/count_tokens", counted, "application/json"));
+    let contents = r#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}"#;
+    bodies.push(("/v1beta/models/cheap-1:generateContent", contents.to_owned(), "application/json"));
+    bodies.push((EARS, format!("{field}{file}"), "multipart/form-data; boundary=b"));
+    bodies
+}
+
+#[tokio::test]
+async fn a_body_in_a_known_encoding_is_read_as_if_it_had_none() {
+    for (path, body, kind) in bodies() {
+        let (server, sent) = served(FILE, &[(200, CHAT_ANSWER)]).await;
+        let plain = send(&server, path, &[SMALL, ("content-type", kind)], body.as_bytes()).await;
+        assert_eq!(plain.status, 200, "{path}: {}", plain.body);
+        let first = sent.lock().unwrap().last().cloned();
+        for coding in CODINGS {
+            let packed = packed_in(coding, body.as_bytes()).await;
+            let headers = [SMALL, ("content-type", kind), ("content-encoding", coding)];
+            let answer = send(&server, path, &headers, &packed).await;
+            assert_eq!((answer.status, &answer.text()), (200, &plain.text()), "{path} {coding}: {}", answer.body);
+            assert_eq!(sent.lock().unwrap().last().cloned(), first, "{path} {coding}: what the provider gets");
+            // The models of a body are looked at, whatever is around it.
+            let dear = packed_in(coding, body.replace("cheap-", "dear-").as_bytes()).await;
+            let path = path.replace("cheap-", "dear-");
+            let refused = send(&server, &path, &headers, &dear).await;
+            assert!([403, 404].contains(&refused.status), "{path} {coding}: {} {}", refused.status, refused.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_opens_to_more_than_the_limit_is_refused_at_the_limit() {
+    let (stack, sent) = scripted(FILE, &[(200, CHAT_ANSWER)]);
+    let server = Server::with_stack(&stack, keys(), Settings { body: 1 << 20, ..Settings::default() }).await;
+    // Blocks of 128 KiB in four bytes each (RFC 8878, 3.1.1.2): 30 GB.
+    let gigabytes = [&b"\x28\xb5\x2f\xfd\x00\x68"[..], &b"\x02\x00\x10 ".repeat(230_000)].concat();
+    let mut bombs = vec![("zstd", gigabytes)];
+    for coding in ["gzip", "zstd", "br", "deflate", "zstd, gzip"] {
+        bombs.push((coding, packed_in(coding, &vec![b' '; 8 << 20]).await));
+    }
+    for (coding, packed) in bombs {
+        assert!(packed.len() < 1 << 20, "{coding}: it is within the limit as it comes");
+        for (path, _, kind) in bodies().into_iter().filter(|(path, ..)| *path != EARS) {
+            let headers = [SMALL, ("content-type", kind), ("content-encoding", coding)];
+            let refused = send(&server, path, &headers, &packed).await;
+            let gemini = path.contains("generateContent");
+            assert_eq!(refused.status, if gemini { 400 } else { 413 }, "{path} {coding}: {}", refused.body);
+            assert!(refused.body.contains("gateway.max_body"), "{path} {coding}: {}", refused.body);
+        }
+    }
+    assert!(sent.lock().unwrap().is_empty());
+    assert_eq!(server.gateway.memory.used(), 0);
+}
+
+#[tokio::test]
+async fn a_body_in_another_encoding_than_its_head_says_is_a_mistake_that_is_named() {
+    let (server, sent) = served(FILE, &[(200, CHAT_ANSWER)]).await;
+    for (path, body, kind) in bodies() {
+        for coding in ["gzip", "zstd", "br", "deflate"] {
+            let half = packed_in(coding, body.as_bytes()).await;
+            for packed in [body.as_bytes(), &half[..half.len() / 2]] {
+                let headers = [SMALL, ("content-type", kind), ("content-encoding", coding)];
+                let refused = send(&server, path, &headers, packed).await;
+                assert_eq!(refused.status, 400, "{path} {coding}: {}", refused.body);
+                assert!(refused.body.contains("Content-Encoding"), "{path} {coding}: {}", refused.body);
+            }
+        }
+        let refused = send(&server, path, &[SMALL, ("content-type", kind), ("content-encoding", "snappy")], b"x").await;
+        assert_eq!(refused.status, 415, "{path}: {}", refused.body);
+        assert!(refused.body.contains("snappy"), "{path}: {}", refused.body);
+    }
+    assert!(sent.lock().unwrap().is_empty());
 }

@@ -48,7 +48,7 @@ pub(crate) fn answer<'a>(
     call: Call,
     request: Request<Body>,
 ) -> Answering<'a> {
-    let (Parts { headers, extensions, uri, .. }, body) = request.into_parts();
+    let (Parts { mut headers, extensions, uri, .. }, body) = request.into_parts();
     let (key, dialect) = (extensions.get::<Arc<Key>>().cloned(), call.dialect());
     if let Some(key) = &key
         && !call.is_listed
@@ -71,8 +71,9 @@ pub(crate) fn answer<'a>(
     let (gateway, record, is_coheres) = (gateway.clone(), entry.record(), call.is_coheres());
     let answering = async move {
         let settings = gateway.lifecycle.current.load_full();
-        let is_form = match body_kind::of(&headers) {
-            Ok(kind) => kind != BodyKind::Json,
+        let opened = body_kind::opened(&mut headers, body, &settings);
+        let (is_form, body) = match opened.and_then(|body| Ok((body_kind::of(&headers)? != BodyKind::Json, body))) {
+            Ok(opened) => opened,
             Err(error) => return fail(&entry, options.explain, &error, dialect),
         };
         let reader = gateway.reader(&settings, key.as_ref());

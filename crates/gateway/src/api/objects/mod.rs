@@ -92,7 +92,7 @@ pub(crate) fn answer<'a>(
     call: ObjectCall,
     request: Request<Body>,
 ) -> Answering<'a> {
-    let (Parts { method, uri, headers, extensions, .. }, body) = request.into_parts();
+    let (Parts { method, uri, mut headers, extensions, .. }, body) = request.into_parts();
     let (key, dialect) = (extensions.get::<Arc<Key>>().cloned(), call.dialect);
     if ![Method::GET, Method::POST, Method::DELETE].contains(&method) {
         let allowed = HeaderValue::from_static("GET, POST, DELETE");
@@ -122,6 +122,10 @@ pub(crate) fn answer<'a>(
         let failed = |error: &LlmError| fail(&entry, explain, error, dialect);
         let Catalog::Stack(stack) = &gateway.catalog else {
             return failed(&LlmError::new(ErrorKind::NotFound, "this gateway has no providers that keep objects"));
+        };
+        let body = match body_kind::opened(&mut headers, body, &settings) {
+            Ok(body) => body,
+            Err(error) => return failed(&error),
         };
         let query = query_of(uri.query());
         let space = gateway.memory.answers(key.as_ref().map(|key| &key.memory));

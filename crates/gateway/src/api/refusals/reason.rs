@@ -166,7 +166,7 @@ impl Refusal {
             let reason = match body {
                 BodyError::TooLarge => RefusalReason::BodySize,
                 BodyError::OutOfMemory(_) => RefusalReason::Memory,
-                BodyError::TooSlow | BodyError::Broken | BodyError::Stopping => return None,
+                BodyError::TooSlow | BodyError::Broken | BodyError::Damaged | BodyError::Stopping => return None,
             };
             return Some(Self::new(reason, RefusalScope::Gateway).limit(error.message()));
         }

@@ -242,7 +242,7 @@ async fn an_id_is_looked_at_whatever_its_body_is_called() {
         ("/v1/assistants", &*form, field("model", "gpt-4o") + "--x--", 415),
         (&*into, "content-type: text/plain, application/json", json(&own), 415),
         (&*into, "content-type: application/json\r\ncontent-type: text/plain", json(&own), 415),
-        (&*into, "content-type: application/json\r\ncontent-encoding: gzip", json(&own), 415),
+        (&*into, "content-type: application/json\r\ncontent-encoding: compress", json(&own), 415),
         ("/v1/files", "content-type: text/plain", "lines".to_owned(), 400),
         ("/v1/files", "content-type: multipart/form-data", "--x--".to_owned(), 400),
         ("/v1/files", "content-type: multipart/form-data; boundary=x; boundary=y", "--x--".to_owned(), 400),
