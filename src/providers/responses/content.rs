@@ -103,6 +103,9 @@ impl<'a> Block<'a> {
     }
 }
 
+/// The pictures that OpenAI takes (its guide on images and vision, 2026).
+const PICTURES: [&str; 4] = ["image/png", "image/jpeg", "image/webp", "image/gif"];
+
 /// Encodes a part with the fields that only this dialect knows. `None`: it is left out, and that is reported.
 pub(super) fn block<'a>(
     part: &'a Part,
@@ -120,7 +123,7 @@ pub(super) fn block<'a>(
             Media::File(id) => Block::InputImage { image_url: None, file_id: Some(id) },
             Media::Base64 { media_type, data } => {
                 let media_type = media_type_of(media_type);
-                if report.is_foreign() && !media_type.starts_with("image/") {
+                if report.is_foreign() && !PICTURES.contains(&media_type) {
                     return Err(report.refuse(Feature::MediaType));
                 }
                 let url = format!("data:{media_type};base64,{data}");

@@ -201,3 +201,24 @@ fn why_a_stream_ends_is_told_at_its_end() {
         assert_eq!(stream.matches(word).count(), 1, "{stream}");
     }
 }
+
+/// OpenAI's guide: PNG, JPEG, WebP and GIF.
+#[tokio::test(start_paused = true)]
+async fn a_picture_that_openai_does_not_take_is_refused_by_name_in_both_of_its_dialects() {
+    let of_claude =
+        |kind: &str| json!({"type": "image", "source": {"type": "base64", "media_type": kind, "data": "QUJD"}});
+    let of_gemini = |kind: &str| json!({"contents": [{"role": "user", "parts": [{"inlineData": {"mimeType": kind, "data": "QUJD"}}]}]});
+    for to in [O, Dialect::Responses] {
+        for kind in ["png", "jpeg", "jpg", "webp", "gif"].map(|kind| format!("image/{kind}")) {
+            arrives(A, to, &asked(json!([of_claude(&kind)]))).await;
+            arrives(G, to, &of_gemini(&kind)).await;
+        }
+        for kind in ["heic", "heif", "bmp", "tiff", "svg+xml", "avif", "x-icon"].map(|kind| format!("image/{kind}")) {
+            for (from, body) in [(A, asked(json!([of_claude(&kind)]))), (G, of_gemini(&kind))] {
+                let error = translate(from, to, false, &body).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::UnsupportedFeature, "{from} to {to}, {kind}: {error}");
+                assert!(error.message().contains("media_type"), "{error}");
+            }
+        }
+    }
+}

@@ -103,7 +103,8 @@ fn an_answer_that_is_cut_is_incomplete_with_its_last_item() {
         (FinishReason::Length, "incomplete", json!("max_output_tokens")),
         (FinishReason::Filtered, "incomplete", json!("content_filter")),
         (FinishReason::Refusal, "incomplete", json!("content_filter")),
-        (FinishReason::Other("steered".into()), "incomplete", json!("steered")),
+        (FinishReason::Other("aborted".into()), "incomplete", json!("max_output_tokens")),
+        (FinishReason::Other("of tomorrow".into()), "completed", Value::Null),
         (FinishReason::Stop, "completed", Value::Null),
         (FinishReason::ModelError("no_resources".into()), "failed", Value::Null),
     ] {
