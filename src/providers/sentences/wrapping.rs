@@ -71,7 +71,7 @@ fn behind<'a>(text: &'a str, words: &str) -> Option<(&'a str, Option<u16>)> {
         let (word, more) = first_word(rest)?;
         is_over = word.ends_with([':', ',']);
         match expected {
-            "<status>" => status = Some(of_status(word)?),
+            "%" => status = Some(of_status(word)?),
             // A name, or a part of one in brackets. What ends otherwise with a colon is the place of a field.
             "@" if is_over && !word.contains(')') => return None,
             "@" => {}
