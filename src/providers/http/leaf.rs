@@ -8,6 +8,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, h
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
+#[cfg(feature = "codings")]
+use {
+    crate::internal::codings::{self, Coding, OpenError},
+    futures_util::StreamExt,
+    http_body::Frame,
+    http_body_util::StreamBody,
+};
+
 #[cfg(feature = "clouds")]
 use super::door::Door;
 use super::{BaseUrl, Limits, RequestBody, failure::of_broken_body, worked_keys::WorkedKeys};
@@ -382,9 +390,44 @@ where
 {
     let transport = transport
         .map_request(|request: Request<RequestBody>| request.map(R::from))
-        .map_response(|response: Response<B>| response.map(boxed_body))
+        .map_response(boxed_answer::<B>)
         .map_err(Into::into);
     BoxCloneSyncService::new(transport)
+}
+
+/// Boxes an answer's body, and opens it if it is in a content coding: some servers send one though none was asked for.
+pub(super) fn boxed_answer<B>(response: Response<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    #[cfg(feature = "codings")]
+    {
+        let (mut head, body) = response.into_parts();
+        let body = match codings::take(&mut head.headers) {
+            Ok(codings) if !codings.is_empty() => opened(body, &codings),
+            // The leaf names it.
+            Ok(_) | Err(_) => boxed_body(body),
+        };
+        Response::from_parts(head, body)
+    }
+    #[cfg(not(feature = "codings"))]
+    response.map(boxed_body)
+}
+
+/// Opens a body in these codings. Whoever reads it limits its length.
+#[cfg(feature = "codings")]
+fn opened<B>(body: B, codings: &[Coding]) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let pieces = codings::open(boxed_body(body).into_data_stream(), codings, u64::MAX);
+    UnsyncBoxBody::new(StreamBody::new(pieces.map(|piece| match piece {
+        Ok(piece) => Ok(Frame::data(piece)),
+        Err(OpenError::Body(error)) => Err(error),
+        Err(error) => Err(LlmError::new(ErrorKind::Malformed, error.to_string()).with_source(error).into()),
+    })))
 }
 
 /// Boxes a body, so that its errors tell of its connection.

@@ -315,7 +315,7 @@ async fn words_of_an_answer_are_in_no_error() {
 
 #[tokio::test]
 async fn compressed_answer_is_named() {
-    let transport = Scripted::json("\u{1f}").header("content-encoding", "gzip");
+    let transport = Scripted::json("\u{1f}").header("content-encoding", "compress");
     let error = ask(anthropic(&transport)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed);
     assert!(error.message().contains("compressed"), "{error}");

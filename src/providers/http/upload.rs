@@ -13,7 +13,7 @@ use tower::BoxError;
 
 use super::{
     RequestBody,
-    leaf::{Body, Settings, boxed_body},
+    leaf::{Body, Settings, boxed_answer},
 };
 use crate::{
     ErrorKind, LlmError,
@@ -46,7 +46,7 @@ pub(super) fn send<P>(
     let rest = rest.clone();
     Ok(async move {
         match sending.await {
-            Ok(response) => Ok(response.map(boxed_body)),
+            Ok(response) => Ok(boxed_answer(response)),
             // Of the two errors the caller's is the cause.
             Err(error) => Err(rest.failure().map_or_else(|| error.into(), Into::into)),
         }

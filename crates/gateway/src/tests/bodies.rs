@@ -6,11 +6,16 @@ use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZlibEncoder, Z
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Full, StreamBody};
+use serde_json::json;
 use steadfast::{
     BoxLlmService,
     providers::{Anthropic, Gemini, OpenAi, OpenAiResponses},
 };
-use tokio::io::AsyncWriteExt;
+use steadfast_stack::{Config, Environment, Format, Stack};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tower::service_fn;
 
 use super::harness::*;
@@ -36,6 +41,11 @@ impl Told {
             content_type => vec![("content-type", content_type.to_owned())],
         };
         Self { status, headers, body: body.into(), piece: 0 }
+    }
+
+    fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
     }
 
     fn in_pieces_of(mut self, piece: usize) -> Self {
@@ -263,4 +273,100 @@ pub(super) async fn packed_in(list: &str, text: &[u8]) -> Vec<u8> {
         packing = packed(coding, &packing).await;
     }
     packing
+}
+
+const CODINGS: [&str; 7] = ["gzip", "x-gzip", "zstd", "br", "deflate", "identity", "gzip, zstd"];
+
+#[tokio::test]
+async fn an_answer_in_a_coding_that_nobody_asked_for_is_opened() {
+    for provider in PROVIDERS {
+        for coding in CODINGS {
+            for (label, body) in [
+                ("application/json", whole(provider, "hi there")),
+                ("text/event-stream", events(provider, &["hi", " there"])),
+            ] {
+                let body = packed_in(coding, body.as_bytes()).await;
+                for piece in [0, 3] {
+                    let told = Told::new(200, label, body.as_slice()).header("content-encoding", coding);
+                    let server = told.in_pieces_of(piece).by(provider).await;
+                    for caller in PATHS {
+                        for stream in [false, true] {
+                            let answer = ask(&server, caller, stream).await;
+                            check(&answer, stream, "hi there", &format!("{provider} {coding} {label} for {caller}"));
+                            assert_eq!(answer.header("content-encoding"), None);
+                        }
+                    }
+                }
+            }
+            let refusal = json!({"error": {"message": "slow down, please", "type": "rate_limit_error", "code": 429, "status": "RESOURCE_EXHAUSTED"}, "type": "error"});
+            let body = packed_in(coding, refusal.to_string().as_bytes()).await;
+            let server = Told::new(429, "application/json", body).header("content-encoding", coding).by(provider).await;
+            for caller in PATHS {
+                let answer = ask(&server, caller, false).await;
+                assert_eq!(answer.status, 429, "{provider} {coding} for {caller}: {}", answer.body);
+                assert!(answer.body.contains("slow down, please"), "{provider} {coding} for {caller}: {}", answer.body);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_open_is_a_502_in_our_words() {
+    for (coding, body) in [("gzip", &b"\x1f\x8b\x08 no gzip"[..]), ("zstd", b"\xff\xff"), ("compress", b"{}")] {
+        for provider in PROVIDERS {
+            let server = Told::new(200, "application/json", body).header("content-encoding", coding).by(provider).await;
+            for caller in PATHS {
+                let answer = ask(&server, caller, false).await;
+                assert!((500..=504).contains(&answer.status), "{provider} {coding} for {caller}: {}", answer.body);
+                assert!(
+                    answer.json()["error"]["message"].is_string(),
+                    "{provider} {coding} for {caller}: {}",
+                    answer.body
+                );
+            }
+        }
+    }
+}
+
+/// Starts a server that answers every request with these bytes, and returns its address.
+async fn serving(answer: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.windows(4).any(|four| four == b"\r\n\r\n") {
+                assert!(stream.read_buf(&mut asked).await.unwrap() > 0);
+            }
+            stream.write_all(&answer).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_object_in_a_coding_that_nobody_asked_for_is_opened() {
+    let text = json!({"id": "file-1", "object": "file", "filename": "a.jsonl"}).to_string();
+    for coding in CODINGS {
+        for kind in ["application/json", "application/octet-stream"] {
+            let body = packed_in(coding, text.as_bytes()).await;
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-encoding: {coding}\r\ncontent-length: {length}\r\n\
+                 connection: close\r\n\r\n"
+            );
+            let address = serving([head.as_bytes(), &body].concat()).await;
+            let file = format!("tiers: [{{ name: a, provider: openai, model: m, base_url: '{address}' }}]\n");
+            let environment: Environment = [("OPENAI_API_KEY", "sk-of-the-gateway")].into_iter().collect();
+            let config = Config::from_str(&file, Format::Yaml).unwrap();
+            let stack = Stack::builder().environment(environment).build(config).unwrap();
+            let server = Server::with_stack(&stack, None, Settings::default()).await;
+            for path in ["/v1/files/file-1", "/v1/files/file-1/content"] {
+                let answer = server.get(path, &[]).await;
+                assert_eq!((answer.status, &*answer.body), (200, &*text), "{path} {kind} {coding}");
+                assert_eq!(answer.header("content-encoding"), None, "{path} {kind} {coding}");
+            }
+        }
+    }
 }

@@ -8,18 +8,21 @@ use std::{
     time::Duration,
 };
 
-use ::http::{HeaderMap, Method, Request, Response};
+use ::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use futures_util::StreamExt;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 
 use super::{StackContext, StackHandle, stores::OpenStores};
 use crate::Provider;
 use steadfast::{
     Dialect, ErrorKind, LlmError,
     layers::cache::AnswerOwner,
-    providers::transport::StreamedBody,
+    providers::transport::{ResponseBody, StreamedBody},
     store::{GuardError, StoreError, StoreGuard, StoreTrouble},
 };
+use steadfast_internal::codings;
 use steadfast_stores::places::{MemoryPlaces, Place, PlaceStore};
 
 /// The places of the objects that providers keep for callers. Clones share them.
@@ -258,6 +261,23 @@ impl StackHandle {
             let message = format!("no answer of the provider: {error}");
             LlmError::new(ErrorKind::Connect, message).with_source(error)
         })?;
-        Ok(response.map(|body| StreamedBody::new(body.map_err(Into::into))))
+        Ok(opened(response))
     }
+}
+
+/// Opens an answer that came in a content coding, though none was asked for. A part of one cannot be opened.
+fn opened(response: Response<ResponseBody>) -> Response<StreamedBody> {
+    let (mut head, body) = response.into_parts();
+    let codings = match head.status {
+        StatusCode::PARTIAL_CONTENT => Vec::new(),
+        _ => codings::take(&mut head.headers).unwrap_or_default(),
+    };
+    let body = match codings.is_empty() {
+        true => StreamedBody::new(body.map_err(Into::into)),
+        false => {
+            let pieces = codings::open(body.into_data_stream(), &codings, u64::MAX);
+            StreamedBody::new(StreamBody::new(pieces.map(|piece| piece.map(Frame::data).map_err(Into::into))))
+        }
+    };
+    Response::from_parts(head, body)
 }
