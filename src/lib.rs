@@ -122,6 +122,7 @@ pub mod races;
 mod raw_json;
 mod skip;
 mod sse;
+mod surrogates;
 mod timer;
 mod usage;
 mod wire;

@@ -6,7 +6,7 @@ use serde_json::{
 };
 
 use crate::{
-    ErrorKind, LlmError,
+    ErrorKind, LlmError, surrogates,
     translate::{Feature, Report},
     wire::tool_calls::INVALID_ARGUMENTS,
 };
@@ -27,7 +27,9 @@ pub(super) fn call_id(answer: Option<&str>, n: usize) -> String {
 pub(super) fn arguments(text: &str, report: &mut Report) -> Result<Box<RawValue>, LlmError> {
     // Some models write `null` for a tool without arguments.
     let text = if matches!(text.trim(), "" | "null") { "{}" } else { text };
-    let object = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok());
+    // A model may write half of a character as an escape of its own.
+    let whole = surrogates::mended(text.as_bytes());
+    let object = text.trim_start().starts_with('{').then(|| serde_json::from_slice(&whole).ok());
     let raw = match object.flatten() {
         Some(raw) => Ok(raw),
         None => {

@@ -52,7 +52,7 @@ pub(crate) use self::{
     object::{JsonError, Object},
     offload::{LARGE, offload},
 };
-use crate::{ErrorKind, LlmError, chat::Chat, dialect::Dialect, raw_json::RawJson};
+use crate::{ErrorKind, LlmError, chat::Chat, dialect::Dialect, raw_json::RawJson, surrogates};
 
 /// A request as the caller's own bytes, in a dialect.
 ///
@@ -514,6 +514,8 @@ pub(crate) const UNSUPPORTED_PATH: &str = "unsupported_path";
 ///
 /// Parts that are passed on unchanged are not parsed, so that they take no more memory than their text.
 fn decode(dialect: Dialect, body: &[u8], limits: WireLimits, stop: &Stop) -> Result<Chat, LlmError> {
+    // A provider of the dialect gets the caller's bytes, and judges halves of characters itself.
+    let body = &*surrogates::mended(body);
     let json: RawJson<'_> = serde_json::from_slice(body).map_err(|error| {
         LlmError::new(ErrorKind::InvalidRequest, format!("the body is not a request of the {dialect} dialect"))
             .with_source(error)

@@ -12,7 +12,7 @@ use crate::{
     LlmError,
     body::HeldMemory,
     internal::wall_clock,
-    providers::protocol::{Protocol, no_model, request_id, without_mark},
+    providers::protocol::{Protocol, no_model, readable, request_id},
 };
 
 /// Creates the request to a path of the API, or of the leaf's door.
@@ -67,7 +67,7 @@ impl<P: Protocol> HttpLeaf<P> {
             origin.status = Some(head.status);
             origin.request_id = request_id(&head.headers);
             if head.status.is_success() {
-                return read(&without_mark(
+                return read(&readable(
                     read_whole(body, settings.coder.limits.answer, &mut HeldMemory::default()).await?,
                 ));
             }

@@ -27,7 +27,7 @@ use crate::{
     internal::wall_clock,
     providers::protocol::{
         Encoded, Frames, IN_ADDRESS, Origin, Protocol, Refusal, Secret, SseSource, TranslationNotes, excerpt, of_body,
-        request_id, without_mark,
+        readable, request_id,
     },
     response::ResponseFuture,
     translate::{AccountSeals, Maker},
@@ -466,5 +466,5 @@ where
     };
     // Boxed: it is rare, and every call would reserve room for its timer.
     let _whole = Box::pin(timeout(ERROR_BODY, reading)).await;
-    without_mark(read.freeze())
+    readable(read.freeze())
 }

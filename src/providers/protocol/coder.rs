@@ -10,8 +10,8 @@ use super::{
     ErrorBody, Limits, ModelChoice, Protocol, Refusal, RequestBody,
     failure::{self, Origin, Secret},
     parameter_refusal::RefusalMemory,
+    readable,
     used_tokens::{UsageReporter, UsageWatch, hold_whole},
-    without_mark,
 };
 use crate::{
     Dialect, ErrorKind, Event, Events, LlmBody, LlmError, LlmRequest, Wire,
@@ -427,7 +427,7 @@ impl<P: Protocol> Coder<P> {
         raw: Bytes,
         translation: &mut TranslationNotes,
     ) -> Result<LlmBody, LlmError> {
-        let (protocol, raw) = (&self.protocol, without_mark(raw));
+        let (protocol, raw) = (&self.protocol, readable(raw));
         if raw.iter().all(u8::is_ascii_whitespace) {
             return Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty"));
         }

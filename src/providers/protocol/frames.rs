@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{
     EventSource, Fault, Interruption, Protocol, StreamDecoder,
     failure::{self, Origin},
+    halves::WholeCharacters,
     used_tokens::UsageWatch,
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
 
 /// A provider's events as frames.
 pub(crate) struct Frames<P: Protocol, S> {
-    source: S,
+    source: WholeCharacters<S>,
     decoder: P::Decoder,
     protocol: P,
     origin: Origin,
@@ -60,7 +61,7 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
     pub(crate) fn new(protocol: P, origin: Origin, source: S, restore: Restore, usage: UsageWatch) -> Self {
         let thoughts = origin.account.seals.as_ref().and_then(|seals| seals.text());
         Self {
-            source,
+            source: WholeCharacters::new(source),
             decoder: protocol.decoder(),
             protocol,
             origin,

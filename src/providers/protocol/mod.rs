@@ -8,6 +8,7 @@ mod coder;
 mod error_body;
 mod failure;
 mod frames;
+mod halves;
 mod limits;
 mod named_fault;
 mod parameter_refusal;
@@ -43,14 +44,24 @@ use crate::{
     chat::{Chat, FinishReason, Message},
     models::Family,
     providers::{splice::MaxTokens, sse::SseEvent},
+    surrogates,
     translate::{Report, StandIns, Target},
 };
 #[cfg(feature = "http")]
 pub use failure::looks_like_a_key;
 
 /// Returns a text without the byte order mark that some servers put first. A reader may ignore it (RFC 8259, 8.1).
-pub(crate) fn without_mark(text: Bytes) -> Bytes {
+fn without_mark(text: Bytes) -> Bytes {
     if text.starts_with(b"\xef\xbb\xbf") { text.slice(3..) } else { text }
+}
+
+/// Returns JSON as its readers take it: without the mark, and without halves of characters.
+pub(crate) fn readable(json: Bytes) -> Bytes {
+    let json = without_mark(json);
+    match surrogates::mended(&json) {
+        Cow::Borrowed(_) => json,
+        Cow::Owned(mended) => mended.into(),
+    }
 }
 
 /// The protocol of one provider: encodes its requests and decodes its answers.

@@ -18,6 +18,7 @@ use super::{request::Report, rules::Feature};
 use crate::{
     Dialect,
     chat::{ExtraOf, Message, Part, ToolCall},
+    surrogates,
     wire::tool_calls::INVALID_ARGUMENTS,
 };
 
@@ -84,7 +85,8 @@ fn arguments(call: &ToolCall, report: &mut Report) -> Value {
     if matches!(call.arguments.trim(), "" | "null") {
         return json!({});
     }
-    match serde_json::from_str(&call.arguments) {
+    // A model may write half of a character as an escape of its own.
+    match serde_json::from_slice(&surrogates::mended(call.arguments.as_bytes())) {
         Ok(object @ Value::Object(_)) => object,
         _ => {
             report.record(Feature::Arguments);

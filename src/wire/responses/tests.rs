@@ -287,11 +287,10 @@ fn wrong_input_is_refused_by_name() {
 }
 
 #[test]
-fn numbers_and_texts_out_of_range_are_refused_by_their_field() {
+fn numbers_out_of_range_are_refused_by_their_field() {
     for (body, name) in [
         (r#"{"input":"hi","aurora":{"x":[1e999]}}"#, "aurora"),
         (r#"{"input":[{"role":"user","content":"hi","weight":-1e999}]}"#, "input"),
-        (r#"{"input":"hi","instructions":"\ud800"}"#, "instructions"),
     ] {
         let wire = Wire::new(Dialect::Responses, body).unwrap();
         let error = wire.chat().expect_err(body);

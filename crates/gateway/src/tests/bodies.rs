@@ -1,4 +1,4 @@
-//! Bodies are what they are: whatever their labels say of them, and in content codings.
+//! Bodies are what they are: whatever their labels say of them, in content codings, and with halves of characters.
 
 use std::convert::Infallible;
 
@@ -367,6 +367,58 @@ async fn an_object_in_a_coding_that_nobody_asked_for_is_opened() {
                 assert_eq!((answer.status, &*answer.body), (200, &*text), "{path} {kind} {coding}");
                 assert_eq!(answer.header("content-encoding"), None, "{path} {kind} {coding}");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn halves_of_characters_in_an_answer_are_joined_or_replaced() {
+    for (pieces, expected) in [
+        (&[r"a\ud83d", r"\ude00b"][..], "a\u{1f600}b"),
+        (&[r"\uD83D", r"\uDE00"], "\u{1f600}"),
+        (&[r"\ud83d", r"\ude00\ud83d", r"\ude01"], "\u{1f600}\u{1f601}"),
+        (&[r"a\ud83d"], "a\u{fffd}"),
+        (&[r"a\ud83d", "b"], "a\u{fffd}b"),
+        (&["a", r"\ude00b"], "a\u{fffd}b"),
+        (&[r"\ud83d!", r"\ude00"], "\u{fffd}!\u{fffd}"),
+        (&[r"\ud83d\ude00", r"\\ud83d"], "\u{1f600}\\ud83d"),
+    ] {
+        for provider in PROVIDERS {
+            for caller in PATHS {
+                for stream in [false, true] {
+                    let of = format!("{provider} {pieces:?} for {caller}, stream {stream}");
+                    let server = Told::new(200, "text/event-stream", events(provider, pieces)).by(provider).await;
+                    check(&ask(&server, caller, stream).await, stream, expected, &of);
+                }
+            }
+        }
+    }
+    let alone = [(r"a\ud83d", "a\u{fffd}"), (r"\ude00", "\u{fffd}"), (r"\ud83d\ude00\ud83d x", "\u{1f600}\u{fffd} x")];
+    for (words, expected) in alone {
+        for provider in PROVIDERS {
+            let server = Told::new(200, "application/json", whole(provider, words)).by(provider).await;
+            for caller in PATHS {
+                for stream in [false, true] {
+                    let of = format!("{provider} {words} for {caller}, stream {stream}");
+                    check(&ask(&server, caller, stream).await, stream, expected, &of);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn halves_of_characters_in_a_request_are_replaced_where_it_is_translated() {
+    for provider in PROVIDERS {
+        let server = Told::new(200, "application/json", whole(provider, "hi")).by(provider).await;
+        for caller in PATHS {
+            let mut asked = hello(false);
+            asked["messages"][0]["content"] = json!("HALF");
+            let text = spelled(caller, &asked).to_string().replace("HALF", r"half \ud83d of \ude00 it");
+            let mut client = server.connect().await;
+            let path = addressed(caller, &asked);
+            client.send(&request("POST", &path, &typed(caller, &[]), text.as_bytes())).await;
+            check(&client.answer().await, false, "hi", &format!("{provider} for {caller}"));
         }
     }
 }
