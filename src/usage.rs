@@ -28,8 +28,8 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
-    /// Returns the reason of those that every protocol knows which comes nearest: clients' lists of words are closed, and
-    /// an answer with another word is lost to some.
+    /// Returns the nearest reason of those that every protocol knows: clients' lists of words are closed, and an answer
+    /// with another word is lost to some.
     ///
     /// An answer that was cut off counts as too long: its reader then takes it for a part.
     pub(crate) fn nearest(&self) -> &Self {

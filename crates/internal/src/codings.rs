@@ -452,7 +452,7 @@ mod tests {
             async_compression::Level::Default,
             &[async_compression::zstd::CParameter::window_log(27)],
         );
-        encoder.write_all(&vec![b'a'; 100]).await.unwrap();
+        encoder.write_all(&[b'a'; 100]).await.unwrap();
         encoder.shutdown().await.unwrap();
         let (_, error) = opened(&encoder.into_inner(), &[Coding::Zstd], 64, 1 << 20).await;
         assert!(matches!(error, Some(OpenError::Damaged(_))), "{error:?}");

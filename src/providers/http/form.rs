@@ -78,7 +78,7 @@ impl Form {
             }
         };
         // Not every reader of the caller's passes over a mark.
-        let first = first.strip_prefix(MARK).map_or(first.clone(), |behind| first.slice_ref(behind));
+        let first = first.strip_prefix(MARK).map_or_else(|| first.clone(), |behind| first.slice_ref(behind));
         Ok((form, SeenBody { first, rest: body }))
     }
 }

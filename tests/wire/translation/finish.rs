@@ -12,8 +12,8 @@ use super::{DIALECTS, answers::encoded};
 /// Words of providers, and what they say of an answer: it is whole, it was cut off, or a part is withheld.
 ///
 /// Sources: the enumerations of the vendors' SDKs (google-genai's `FinishReason`, boto3's `StopReason`, anthropic's
-/// `StopReason`), vLLM's `abort`, GLM's `sensitive` and `network_error`, DeepSeek's `insufficient_system_resource`, TGI's
-/// `eos_token`.
+/// `StopReason`), vLLM's `abort`, GLM's `sensitive` and `network_error`, DeepSeek's `insufficient_system_resource`,
+/// TGI's `eos_token`.
 const WORDS: [(&str, &str); 20] = [
     ("OTHER", "whole"),
     ("FINISH_REASON_UNSPECIFIED", "whole"),
