@@ -314,6 +314,10 @@ fn provider_error(error: &LlmError, dialect: Dialect) -> Option<&Bytes> {
     let is_callers = error.kind() != ErrorKind::Auth || error.is_about_callers_key();
     let raw = error.raw().filter(|_| error.dialect() == Some(dialect) && is_callers)?;
     let value: Value = serde_json::from_slice(raw).ok()?;
+    // Under a good status a body is an error only by its own word. Any other is that of a server that is not the API.
+    if error.status().is_some_and(|status| status.is_success()) && !names_error(&value) {
+        return None;
+    }
     let reports = match dialect {
         Dialect::Anthropic => value["type"] == "error" && value["error"].is_object(),
         // A response that failed carries its error; any other is an answer.
@@ -341,6 +345,12 @@ fn tells_length(body: &Value, dialect: Dialect) -> bool {
         Dialect::Responses => body["error"]["code"] == "context_length_exceeded",
         _ => true,
     }
+}
+
+/// Returns true for a body with an error in it.
+fn names_error(body: &Value) -> bool {
+    let error = &body["error"];
+    error.is_object() || error.as_str().is_some_and(|words| !words.is_empty())
 }
 
 /// Returns the header of a request's id in the dialect's own API.

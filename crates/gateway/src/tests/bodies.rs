@@ -6,7 +6,7 @@ use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZlibEncoder, Z
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Full, StreamBody};
-use serde_json::json;
+use serde_json::{Value, json};
 use steadfast::{
     BoxLlmService,
     providers::{Anthropic, Gemini, OpenAi, OpenAiResponses},
@@ -419,6 +419,45 @@ async fn halves_of_characters_in_a_request_are_replaced_where_it_is_translated()
             let path = addressed(caller, &asked);
             client.send(&request("POST", &path, &typed(caller, &[]), text.as_bytes())).await;
             check(&client.answer().await, false, "hi", &format!("{provider} for {caller}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_200_that_is_no_answer_is_told_in_our_words() {
+    for provider in PROVIDERS {
+        let bodies = [
+            r#"{"detail":"Not Found"}"#,
+            r#"{"ok":true}"#,
+            r#"{"message":"hello"}"#,
+            r#"{"status":"ok","data":{"id":1}}"#,
+            "null",
+            "[]",
+            "[1]",
+            "\"words\"",
+            "true",
+        ];
+        let bodies = bodies.into_iter().map(str::to_owned);
+        let others = PROVIDERS.into_iter().filter(|other| *other != provider);
+        let bodies = bodies.chain(others.map(|other| whole(other, "secret words")));
+        for body in bodies {
+            for label in ["application/json", "text/event-stream"] {
+                let server = Told::new(200, label, body.as_str()).by(provider).await;
+                for caller in PATHS {
+                    for stream in [false, true] {
+                        let answer = ask(&server, caller, stream).await;
+                        let of = format!(
+                            "{provider} {body} as {label} for {caller}, stream {stream}: {} {}",
+                            answer.status, answer.body
+                        );
+                        assert!((500..=504).contains(&answer.status), "{of}");
+                        let error = &answer.json()["error"];
+                        assert!(error["message"].as_str().is_some_and(|words| !words.is_empty()), "{of}");
+                        assert!(!answer.body.contains("Not Found") && !answer.body.contains("secret words"), "{of}");
+                        assert_ne!(Value::from(answer.body.as_str()), Value::from(body.as_str()), "{of}");
+                    }
+                }
+            }
         }
     }
 }
