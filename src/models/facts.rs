@@ -76,8 +76,9 @@ impl Facts {
         }
         first! {
             sampling, sampling_with_reasoning, penalties, stops, verbosity, completion_limit, parallel_tool_calls,
-            efforts, budget, adaptive, off, reasons_by_default, bound_thoughts, forced_tools, tools_with_reasoning, prefill, output_schema,
-            json_with_tools, images, documents, tools, image_urls, document_urls, image_types, max_output,
+            efforts, budget, adaptive, off, reasons_by_default, bound_thoughts, forced_tools, tools_with_reasoning,
+            prefill, output_schema, json_with_tools, images, documents, tools, image_urls, document_urls, image_types,
+            max_output,
         }
     }
 
