@@ -7,6 +7,7 @@ use super::answer::{Answer, Content, Item, ItemKind, Paragraph, is_error, source
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{Extra, ExtraOf, Json, Opaque, Part},
+    internal::fnv::{OFFSET_BASIS, fnv1a},
     providers::{
         json::{index, parse, raw, word},
         protocol::{Fault, StreamDecoder},
@@ -18,16 +19,17 @@ use crate::{
 
 /// Decodes a stream of Responses. The end mark is `response.completed` or `response.incomplete`, and nothing else.
 ///
-/// Events with `.done`, and the last response, repeat the deltas. Their text counts only if none of it came before:
-/// some servers send no deltas, and ChatGPT's last response has no output.
+/// Events with `.done`, and the last response, repeat the deltas. Of their text the part counts that has not come
+/// before: some servers send no deltas, or end them early, and ChatGPT's last response has no output. Arguments that
+/// are not those of the deltas are a failure: nobody knows which of the two calls was meant.
 #[derive(Default)]
 pub(crate) struct Decoder {
     started: bool,
     id: Option<String>,
     /// The items so far, by the output's index: some servers give an item another id in each event.
     items: HashMap<u32, ItemState>,
-    /// The indices of the parts of messages, by those of output and content.
-    contents: HashMap<(u32, u32), u32>,
+    /// The parts of messages so far, by the indices of output and content.
+    contents: HashMap<(u32, u32), Said>,
     /// The next part's index.
     parts: u32,
     /// The number of tool calls so far.
@@ -41,8 +43,8 @@ struct ItemState {
     kind: ItemKind,
     /// The index of the part that a call or a thought is.
     part: Option<u32>,
-    /// True once any of its arguments have come.
-    said: bool,
+    /// The arguments that have come.
+    said: String,
     /// The number of its contents of which something has come.
     contents: usize,
     /// The newest paragraph of its thought.
@@ -51,6 +53,28 @@ struct ItemState {
     beside: Option<Part>,
     /// True once all of it has come.
     done: bool,
+}
+
+/// The text of a message's part, as far as it has come.
+#[derive(Debug)]
+struct Said {
+    /// The part's index.
+    part: u32,
+    length: usize,
+    hash: u64,
+}
+
+impl Said {
+    fn add(&mut self, text: &str) {
+        self.length += text.len();
+        self.hash = fnv1a(self.hash, text);
+    }
+
+    /// Returns the rest of a whole text that begins with this one.
+    fn rest<'a>(&self, whole: &'a str) -> Option<&'a str> {
+        let (begun, rest) = whole.split_at_checked(self.length)?;
+        (fnv1a(OFFSET_BASIS, begun) == self.hash).then_some(rest)
+    }
 }
 
 impl fmt::Debug for Decoder {
@@ -134,12 +158,8 @@ impl StreamDecoder for Decoder {
             }
             "response.output_text.delta" => self.text(event.content(), delta(event.delta)?, false, out)?,
             "response.refusal.delta" => self.text(event.content(), delta(event.delta)?, true, out)?,
-            "response.output_text.done" if !self.has(event.content()) => {
-                self.text(event.content(), delta(event.text)?, false, out)?;
-            }
-            "response.refusal.done" if !self.has(event.content()) => {
-                self.text(event.content(), delta(event.refusal)?, true, out)?;
-            }
+            "response.output_text.done" => self.text_to_end(event.content(), delta(event.text)?, false, out)?,
+            "response.refusal.done" => self.text_to_end(event.content(), delta(event.refusal)?, true, out)?,
             "response.reasoning_summary_text.delta" => {
                 self.think(event.output(), event.summary(), &delta(event.delta)?, out)?;
             }
@@ -157,11 +177,11 @@ impl StreamDecoder for Decoder {
             }
             "response.function_call_arguments.done" => {
                 let arguments = event.arguments.map(text_of).unwrap_or_default();
-                self.argue_once(event.output(), &arguments, out);
+                self.argue_to_end(event.output(), &arguments, out)?;
             }
             "response.custom_tool_call_input.done" => {
                 let input = event.input.map(text_of).unwrap_or_default();
-                self.argue_once(event.output(), &input, out);
+                self.argue_to_end(event.output(), &input, out)?;
             }
             "response.output_item.done" => {
                 if let Some(item) = event.item {
@@ -231,7 +251,7 @@ impl Decoder {
         // Items that the last response lacks.
         let mut open: Vec<u32> = self.items.iter().filter(|(_, item)| !item.done).map(|(output, _)| *output).collect();
         open.sort_unstable();
-        open.into_iter().for_each(|output| self.close_call(output, "", out));
+        open.into_iter().for_each(|output| self.close_call(output, out));
         out.extend(answer.usage.map(|tokens| StreamEvent::Usage(tokens.usage())));
         out.push(StreamEvent::Finish(answer.finish(self.calls > 0, self.declined)));
         Ok(())
@@ -247,8 +267,15 @@ impl Decoder {
         if self.items.len() >= MOST && !self.items.contains_key(&output) {
             return Err(Fault::Malformed(serde::de::Error::custom("too many items")));
         }
-        let new =
-            || ItemState { kind, part: None, said: false, contents: 0, paragraph: None, beside: None, done: false };
+        let new = || ItemState {
+            kind,
+            part: None,
+            said: String::new(),
+            contents: 0,
+            paragraph: None,
+            beside: None,
+            done: false,
+        };
         Ok(self.items.entry(output).or_insert_with(new))
     }
 
@@ -296,7 +323,9 @@ impl Decoder {
             return Err(Fault::Malformed(serde::de::Error::custom("too many parts")));
         }
         let next = self.parts;
-        let part = *self.contents.entry(content).or_insert(next);
+        let said = self.contents.entry(content).or_insert(Said { part: next, length: 0, hash: OFFSET_BASIS });
+        said.add(&text);
+        let part = said.part;
         let begins = part == next;
         self.parts += u32::from(begins);
         let item = self.item(content.0, ItemKind::Message)?;
@@ -308,6 +337,23 @@ impl Decoder {
         });
         out.extend(first.map(|extra| StreamEvent::Part { index: part, part: extra }));
         Ok(())
+    }
+
+    /// Adds the rest of a whole text or refusal. One that begins otherwise than what came adds nothing.
+    fn text_to_end(
+        &mut self,
+        content: (u32, u32),
+        whole: String,
+        declines: bool,
+        out: &mut Vec<StreamEvent>,
+    ) -> Result<(), Fault> {
+        match self.contents.get(&content) {
+            None => self.text(content, whole, declines, out),
+            Some(said) => match said.rest(&whole).map(str::to_owned) {
+                Some(rest) if !rest.is_empty() => self.text(content, rest, declines, out),
+                _ => Ok(()),
+            },
+        }
     }
 
     /// Returns true if the newest paragraph of a thought is this one.
@@ -344,8 +390,8 @@ impl Decoder {
     fn argue(&mut self, output: u32, text: &str, out: &mut Vec<StreamEvent>) {
         let Some(state) = self.items.get_mut(&output).filter(|item| !text.is_empty() && !item.done) else { return };
         let Some(index) = state.part else { return };
-        let before = if state.said || state.kind != ItemKind::Custom { "" } else { FREE_TEXT };
-        state.said = true;
+        let before = if !state.said.is_empty() || state.kind != ItemKind::Custom { "" } else { FREE_TEXT };
+        state.said.push_str(text);
         let json = match state.kind {
             ItemKind::Custom => [before, &escaped(text)].concat(),
             _ => text.to_owned(),
@@ -353,26 +399,43 @@ impl Decoder {
         out.push(StreamEvent::Arguments { index, json });
     }
 
-    /// Adds the whole arguments of a call, unless some of them have come.
-    fn argue_once(&mut self, output: u32, text: &str, out: &mut Vec<StreamEvent>) {
-        if self.items.get(&output).is_some_and(|item| !item.said) {
-            self.argue(output, text, out);
+    /// Adds the rest of the whole arguments of a call. Without any, those that came are all.
+    ///
+    /// # Errors
+    ///
+    /// They are others than those that came.
+    fn argue_to_end(&mut self, output: u32, whole: &str, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        let Some(state) = self.items.get(&output).filter(|item| !item.done) else { return Ok(()) };
+        if let Some(rest) = whole.strip_prefix(state.said.as_str()) {
+            self.argue(output, rest, out);
+            return Ok(());
+        }
+        // Some servers write the JSON anew, or put an empty object where the deltas have said all.
+        let json = |text: &str| serde_json::from_str::<Value>(text).ok();
+        let is_same = state.kind == ItemKind::Function
+            && json(&state.said)
+                .is_some_and(|said| json(whole).is_some_and(|whole| whole == said || whole == json!({})));
+        match whole.is_empty() || is_same {
+            true => Ok(()),
+            false => {
+                let message = "the arguments of a tool call end otherwise than they began";
+                Err(LlmError::new(ErrorKind::Malformed, message).into())
+            }
         }
     }
 
-    /// Ends the arguments of a call; `whole` are all of them.
-    fn close_call(&mut self, output: u32, whole: &str, out: &mut Vec<StreamEvent>) {
-        self.argue_once(output, whole, out);
+    /// Ends the arguments of a call.
+    fn close_call(&mut self, output: u32, out: &mut Vec<StreamEvent>) {
         let Some(state) = self.items.get_mut(&output).filter(|item| !item.done) else { return };
         let Some(index) = state.part else { return };
-        let json = match (state.kind, state.said) {
-            (ItemKind::Custom, true) => "\"}",
-            (ItemKind::Custom, false) => "{\"input\":\"\"}",
+        state.done = true;
+        let json = match (state.kind, state.said.is_empty()) {
+            (ItemKind::Custom, false) => "\"}",
+            (ItemKind::Custom, true) => "{\"input\":\"\"}",
             // A call of a tool without parameters may come without any arguments.
-            (ItemKind::Function, false) => "{}",
+            (ItemKind::Function, true) => "{}",
             _ => return,
         };
-        state.done = true;
         out.push(StreamEvent::Arguments { index, json: json.to_owned() });
     }
 
@@ -381,8 +444,11 @@ impl Decoder {
         let item: Item<'_> = parse(raw.get().as_bytes())?;
         let kind = item.kind();
         let state = self.item(output, kind)?;
-        if state.done || state.kind != kind {
+        if state.kind != kind {
             return Ok(());
+        }
+        if state.done {
+            return if kind == ItemKind::Message { self.extend_message(output, &item, out) } else { Ok(()) };
         }
         match kind {
             ItemKind::Message => self.complete_message(output, &item, out)?,
@@ -404,7 +470,12 @@ impl Decoder {
             ItemKind::Function | ItemKind::Custom => {
                 self.begin(output, &item, out)?;
                 let whole = if kind == ItemKind::Custom { item.input() } else { item.arguments() };
-                self.close_call(output, &whole, out);
+                self.argue_to_end(output, &whole, out)?;
+                // Some servers have them in the last response alone.
+                if whole.is_empty() {
+                    return Ok(());
+                }
+                self.close_call(output, out);
             }
             ItemKind::Own => {
                 let part = Part::Other { dialect: Dialect::Responses, value: Json::of(raw) };
@@ -412,6 +483,20 @@ impl Decoder {
             }
         }
         self.item(output, kind)?.done = true;
+        Ok(())
+    }
+
+    /// Adds the texts that a message has beyond an earlier form of it.
+    fn extend_message(&mut self, output: u32, item: &Item<'_>, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        let is_empty = self.item(output, ItemKind::Message)?.contents == 0;
+        for (place, content) in item.contents()?.into_iter().enumerate() {
+            let at = (output, u32::try_from(place).unwrap_or(u32::MAX));
+            match content {
+                Content::Text { text, .. } if is_empty || self.has(at) => self.text_to_end(at, text, false, out)?,
+                Content::Refusal(text) if is_empty || self.has(at) => self.text_to_end(at, text, true, out)?,
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -425,7 +510,8 @@ impl Decoder {
         let mut counted_otherwise = self.item(output, ItemKind::Message)?.contents - known;
         for (place, content) in contents.into_iter().enumerate() {
             match content {
-                Content::Text { .. } | Content::Refusal(_) if self.has(at(place)) => {}
+                Content::Text { text, .. } if self.has(at(place)) => self.text_to_end(at(place), text, false, out)?,
+                Content::Refusal(text) if self.has(at(place)) => self.text_to_end(at(place), text, true, out)?,
                 Content::Text { .. } | Content::Refusal(_) if counted_otherwise > 0 => counted_otherwise -= 1,
                 Content::Text { text, .. } if text.is_empty() => {}
                 Content::Text { text, .. } => self.text(at(place), text, false, out)?,

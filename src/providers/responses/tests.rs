@@ -754,3 +754,94 @@ async fn a_leaf_of_another_dialect_refuses_a_compaction() {
     auto.transport(chat.clone()).auto().oneshot(request()).await.unwrap();
     assert_eq!(chat.request().uri().path(), "/v1/responses/compact");
 }
+
+/// Returns the arguments of the only call, and the text, of a stream with these events between its first and its last.
+async fn ended(events_between: &[Value], last: &[Value]) -> Result<(String, String), LlmError> {
+    let all: Vec<Value> =
+        [created()].into_iter().chain(events_between.to_vec()).chain([completed(&last.to_vec().into())]).collect();
+    let message = streamed(&all).await?;
+    let arguments = message.tool_calls().map(|call| call.arguments.clone()).collect();
+    Ok((arguments, message.text()))
+}
+
+/// Every way in which the deltas, the events with `.done`, the whole item and the last response have a call's arguments
+/// or a text, each wholly, in part, or not at all: the most that is said counts, and contradictions are failures.
+#[tokio::test]
+async fn what_the_end_events_have_beyond_the_deltas_is_not_lost() {
+    let kinds = [
+        ("function_call", "function_call_arguments", "arguments", r#"{"id":7,"of":"x"}"#),
+        ("custom_tool_call", "custom_tool_call_input", "input", "*** Begin \"patch\""),
+        ("message", "output_text", "text", "Hello, world"),
+    ];
+    for (kind, event, field, whole) in kinds {
+        let half = &whole[..5];
+        for deltas in ["", half, whole] {
+            for done in [None, Some(""), Some(whole)] {
+                for in_item in [None, Some(""), Some(whole)] {
+                    for in_last in [None, Some(""), Some(whole)] {
+                        let item = |said: &str| match kind {
+                            "message" => json!({"type": kind, "id": "i", "role": "assistant",
+                                "content": [{"type": "output_text", "text": said}]}),
+                            _ => json!({"type": kind, "id": "i", "call_id": "c", "name": "f", field: said}),
+                        };
+                        let begun = match kind {
+                            "message" => json!({"type": kind, "id": "i", "role": "assistant", "content": []}),
+                            _ => item(""),
+                        };
+                        let mut between = vec![added(0, begun)];
+                        if !deltas.is_empty() {
+                            between.push(delta(event, 0, deltas));
+                        }
+                        if let Some(said) = done {
+                            between.push(json!({"type": format!("response.{event}.done"), "output_index": 0,
+                                "content_index": 0, field: said}));
+                        }
+                        between.extend(in_item.map(|said| super::tests::done(0, &item(said))));
+                        let last: Vec<Value> = in_last.map(item).into_iter().collect();
+                        let said =
+                            [Some(deltas), done, in_item, in_last].into_iter().flatten().max_by_key(|said| said.len());
+                        let said = said.unwrap_or_default();
+                        let of = format!("{kind}: {deltas:?}, {done:?}, {in_item:?}, {in_last:?}");
+                        let ended = ended(&between, &last).await;
+                        match kind {
+                            // An answer of nothing is another matter.
+                            "message" if said.is_empty() => {}
+                            "message" => assert_eq!(ended.unwrap().1, said, "{of}"),
+                            "function_call" => {
+                                let expected = if said.is_empty() { "{}" } else { said };
+                                assert_eq!(ended.unwrap().0, expected, "{of}");
+                            }
+                            _ => assert_eq!(ended.unwrap().0, json!({"input": said}).to_string(), "{of}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn arguments_that_end_otherwise_than_they_began_are_a_failure() {
+    let call = |arguments: &str| json!({"type": "function_call", "id": "i", "call_id": "c", "name": "f", "arguments": arguments});
+    let arguments_done =
+        |said: &str| json!({"type": "response.function_call_arguments.done", "output_index": 0, "arguments": said});
+    for (begun, end, expected) in [
+        (r#"{"a":1}"#, r#"{ "a": 1 }"#, Ok(r#"{"a":1}"#)),
+        (r#"{"a":1}"#, "{}", Ok(r#"{"a":1}"#)),
+        (r#"{"a":1}"#, r#"{"a":2}"#, Err(())),
+        (r#"{"a":"#, r#"{"b":1}"#, Err(())),
+        (r#"{"a":"#, "{}", Err(())),
+        (r#"{"a":1}"#, r#"{"a":"#, Err(())),
+    ] {
+        let begins = [added(0, call("")), delta("function_call_arguments", 0, begun)];
+        let by_event = [&begins[..], &[arguments_done(end), done(0, &call(""))]].concat();
+        let by_item = [&begins[..], &[done(0, &call(end))]].concat();
+        for (between, last) in [(by_event, vec![]), (by_item, vec![]), (begins.to_vec(), vec![call(end)])] {
+            let ended = ended(&between, &last).await;
+            match expected {
+                Ok(expected) => assert_eq!(ended.unwrap().0, expected, "{begun} {end}"),
+                Err(()) => assert!(ended.is_err(), "{begun} {end}: {ended:?}"),
+            }
+        }
+    }
+}
