@@ -34,6 +34,22 @@ pub enum Coding {
     Zstd,
 }
 
+impl Coding {
+    /// Returns the first bytes of every body in the coding, if there are such.
+    fn mark(self) -> Option<&'static [u8]> {
+        match self {
+            Self::Gzip => Some(b"\x1f\x8b"),
+            Self::Zstd => Some(b"\x28\xb5\x2f\xfd"),
+            Self::Deflate | Self::Brotli => None,
+        }
+    }
+
+    /// Returns the coding that a body is in by its first bytes, whatever its label says; no JSON and no text begins so.
+    pub fn of_first(first: &[u8]) -> Option<Self> {
+        [Self::Gzip, Self::Zstd].into_iter().find(|coding| coding.mark().is_some_and(|mark| first.starts_with(mark)))
+    }
+}
+
 /// The most codings of one body, one around the other. A choice of ours: each one more is work for the reader.
 const MOST: usize = 3;
 
@@ -59,7 +75,7 @@ impl fmt::Display for InvalidCodings {
 
 impl error::Error for InvalidCodings {}
 
-/// Takes the codings out of a head, which is that of the opened body then. See [`of`].
+/// Takes the codings out of a head, which is that of the opened body then. See `of`.
 ///
 /// # Errors
 ///
@@ -158,9 +174,27 @@ where
     S: Stream<Item = Result<Bytes, E>> + Send + 'static,
     E: Into<BoxError>,
 {
+    opened(body, codings, limit, false)
+}
+
+/// Opens an answer in these codings. One that is not in the coding of its label, as its first byte shows, is as it is:
+/// some proxies open an answer and leave the label. Whoever reads it limits its length.
+pub fn open_answer<S, E>(body: S, codings: &[Coding]) -> Opened
+where
+    S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+    E: Into<BoxError>,
+{
+    opened(body, codings, u64::MAX, true)
+}
+
+fn opened<S, E>(body: S, codings: &[Coding], limit: u64, may_be_open: bool) -> Opened
+where
+    S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+    E: Into<BoxError>,
+{
     let closed: Opened = Box::pin(body.map(|piece| piece.map_err(|error| OpenError::Body(error.into()))));
     codings.iter().rev().fold(limited(closed, limit), |closed, coding| {
-        let opener = Opener { coding: *coding, state: State::Closed(StreamReader::new(closed)) };
+        let opener = Opener { coding: *coding, may_be_open, state: State::Closed(StreamReader::new(closed)) };
         let pieces =
             stream::try_unfold(
                 opener,
@@ -192,12 +226,14 @@ type Closed = StreamReader<Opened, Bytes>;
 
 struct Opener {
     coding: Coding,
+    may_be_open: bool,
     state: State,
 }
 
 enum State {
     /// Nothing has come yet.
     Closed(Closed),
+    Plain(Closed),
     Gzip(GzipDecoder<Closed>),
     Zlib(ZlibDecoder<Closed>),
     Deflate(DeflateDecoder<Closed>),
@@ -224,6 +260,9 @@ impl Opener {
             // An empty body is empty in every coding: clients that compress bodies send it for none.
             let Some(first) = first else { return Ok(None) };
             self.state = match self.coding {
+                coding if self.may_be_open && coding.mark().is_some_and(|mark| mark[0] != first) => {
+                    State::Plain(closed)
+                }
                 Coding::Gzip => {
                     let mut opened = GzipDecoder::new(closed);
                     opened.multiple_members(true);
@@ -243,6 +282,7 @@ impl Opener {
         let mut piece = BytesMut::with_capacity(PIECE);
         let read = match &mut self.state {
             State::Closed(_) | State::Over => return Ok(None),
+            State::Plain(plain) => plain.read_buf(&mut piece).await?,
             State::Gzip(opened) => opened.read_buf(&mut piece).await?,
             State::Zlib(opened) => opened.read_buf(&mut piece).await?,
             State::Deflate(opened) => opened.read_buf(&mut piece).await?,
@@ -256,6 +296,7 @@ impl Opener {
         // The closed body is read to its end, so that its connection can be used again.
         match std::mem::replace(&mut self.state, State::Over) {
             State::Closed(_) | State::Over => {}
+            State::Plain(mut plain) => ended(&mut plain).await?,
             State::Gzip(mut opened) => ended(opened.get_mut()).await?,
             State::Zlib(mut opened) => ended(opened.get_mut()).await?,
             State::Deflate(mut opened) => ended(opened.get_mut()).await?,
@@ -442,6 +483,22 @@ mod tests {
             let broken = stream::iter([Ok(Bytes::copy_from_slice(&closed[..8])), Err("reset")]);
             let last = open(broken, &[coding(name)], 1 << 20).collect::<Vec<_>>().await.pop();
             assert!(matches!(last, Some(Err(OpenError::Body(_)))), "{name}: {last:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_in_the_coding_that_its_first_bytes_show() {
+        let text = b"{\"a\":1}".repeat(10);
+        for name in ALL {
+            let closed = close(name, &text).await;
+            let of_first = Coding::of_first(&closed);
+            assert_eq!(of_first, Some(coding(name)).filter(|coding| coding.mark().is_some()), "{name}");
+            for (body, codings) in [(&closed, [coding(name)]), (&text, [Coding::Gzip]), (&text, [Coding::Zstd])] {
+                let pieces: Vec<_> =
+                    body.chunks(3).map(|piece| Ok::<_, BoxError>(Bytes::copy_from_slice(piece))).collect();
+                let pieces: Vec<_> = open_answer(stream::iter(pieces), &codings).map(Result::unwrap).collect().await;
+                assert_eq!(pieces.concat(), text, "{name} as {codings:?}");
+            }
         }
     }
 

@@ -16,6 +16,10 @@ use memchr::memmem;
 use tower::BoxError;
 
 use super::leaf::Body;
+#[cfg(feature = "codings")]
+use super::leaf::opened;
+#[cfg(feature = "codings")]
+use crate::internal::codings::Coding;
 use crate::{LlmError, providers::protocol::of_body};
 
 /// The form of a 200.
@@ -58,7 +62,15 @@ impl Form {
     /// The body breaks off before it shows its form.
     pub(super) async fn seen(label: Self, mut body: Body) -> Result<(Self, SeenBody), LlmError> {
         let mut first = Bytes::new();
+        #[cfg(feature = "codings")]
+        let mut is_opened = false;
         let form = loop {
+            // Once: some bodies open to themselves.
+            #[cfg(feature = "codings")]
+            if !is_opened && let Some(coding) = Coding::of_first(&first) {
+                is_opened = true;
+                body = opened(SeenBody { first: std::mem::take(&mut first), rest: Some(body) }, &[coding]);
+            }
             match Sight::of(&first) {
                 _ if label == Self::Compressed => break label,
                 // Some servers write a bare error into a stream. No JSON has a line that begins so.
@@ -68,7 +80,8 @@ impl Form {
                 Sight::Unclear | Sight::Other => break label,
             }
             match body.frame().await {
-                None => break label,
+                // Not every body may be polled behind its end.
+                None => return Ok((label, SeenBody { first, rest: None })),
                 Some(Err(error)) => return Err(of_body(error)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if first.is_empty() => first = data,
@@ -79,7 +92,7 @@ impl Form {
         };
         // Not every reader of the caller's passes over a mark.
         let first = first.strip_prefix(MARK).map_or_else(|| first.clone(), |behind| first.slice_ref(behind));
-        Ok((form, SeenBody { first, rest: body }))
+        Ok((form, SeenBody { first, rest: Some(body) }))
     }
 }
 
@@ -112,6 +125,8 @@ impl Sight {
             Some(b'{' | b'[') => Self::Is(Form::Whole),
             Some(b'<') => Self::Is(Form::Page),
             Some(_) if FIELDS.iter().any(|field| text.starts_with(field)) => Self::Is(Form::Events),
+            // The first bytes of gzip and zstd, of which there may be one so far.
+            Some(0x1f | 0x28) if text.len() < 4 => Self::Unclear,
             Some(_) if FIELDS.iter().any(|field| field.starts_with(text)) || MARK.starts_with(text) => Self::Unclear,
             Some(_) => Self::Other,
         }
@@ -126,13 +141,14 @@ fn goes_on_with_events(first: &[u8]) -> bool {
 /// A body whose first bytes have been looked at.
 pub(super) struct SeenBody {
     first: Bytes,
-    rest: Body,
+    /// The bytes behind them; `None` if they were all.
+    rest: Option<Body>,
 }
 
 impl SeenBody {
     /// Returns a body that nobody has looked at.
     pub(super) fn of(body: Body) -> Self {
-        Self { first: Bytes::new(), rest: body }
+        Self { first: Bytes::new(), rest: Some(body) }
     }
 }
 
@@ -144,15 +160,16 @@ impl http_body::Body for SeenBody {
         if !self.first.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
         }
-        Pin::new(&mut self.rest).poll_frame(cx)
+        self.rest.as_mut().map_or(Poll::Ready(None), |rest| Pin::new(rest).poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_empty() && self.rest.is_end_stream()
+        self.first.is_empty() && self.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (first, rest) = (self.first.len() as u64, self.rest.size_hint());
+        let first = self.first.len() as u64;
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let mut both = SizeHint::new();
         both.set_lower(rest.lower().saturating_add(first));
         if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(first)) {
@@ -164,7 +181,23 @@ impl http_body::Body for SeenBody {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_not_polled_behind_its_end() {
+        for bytes in ["", " ", "\n\n", "da", "words", "{}"] {
+            // It panics if it is.
+            let once = stream::unfold(Some(bytes), |bytes| async move {
+                let bytes = bytes.filter(|bytes| !bytes.is_empty())?;
+                Some((Ok::<_, BoxError>(Frame::data(Bytes::from(bytes))), None))
+            });
+            let (_, body) = Form::seen(Form::Whole, Body::new(StreamBody::new(once))).await.unwrap();
+            assert_eq!(body.collect().await.unwrap().to_bytes(), bytes);
+        }
+    }
 
     #[test]
     fn first_bytes_show_the_form_at_every_cut() {
@@ -188,7 +221,7 @@ mod tests {
                 assert!(sight == Sight::Unclear || sight == Sight::Is(form), "{body:?} to {cut}: {sight:?}");
             }
         }
-        for other in ["words", "database: 1", "null", "\"text\"", "idle", "\u{1f}\u{8b}", "data\n"] {
+        for other in ["words", "database: 1", "null", "\"text\"", "idle", "(words)", "data\n"] {
             assert_eq!(Sight::of(other.as_bytes()), Sight::Other, "{other:?}");
         }
     }

@@ -417,12 +417,12 @@ where
 
 /// Opens a body in these codings. Whoever reads it limits its length.
 #[cfg(feature = "codings")]
-fn opened<B>(body: B, codings: &[Coding]) -> Body
+pub(super) fn opened<B>(body: B, codings: &[Coding]) -> Body
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let pieces = codings::open(boxed_body(body).into_data_stream(), codings, u64::MAX);
+    let pieces = codings::open_answer(boxed_body(body).into_data_stream(), codings);
     UnsyncBoxBody::new(StreamBody::new(pieces.map(|piece| match piece {
         Ok(piece) => Ok(Frame::data(piece)),
         Err(OpenError::Body(error)) => Err(error),

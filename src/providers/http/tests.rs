@@ -313,6 +313,30 @@ async fn words_of_an_answer_are_in_no_error() {
     }
 }
 
+/// Words within gzip, by `gzip -n`.
+#[cfg(feature = "codings")]
+const PACKED: &[u8] = b"\
+    \x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\x2a\xa9\x2c\x48\x55\xb2\x52\xca\x4d\x2d\x2e\x4e\x4c\
+    \x4f\x55\xd2\x51\x4a\xce\xcf\x2b\x49\xcd\x2b\x51\xb2\x8a\xae\x86\x49\x96\xa4\x56\x94\x00\x65\xc0\x94\
+    \x95\x52\x46\xa6\x52\x6d\xac\x8e\x52\x71\x49\x7e\x41\x7c\x51\x6a\x62\x71\x7e\x1e\x50\x30\x35\x2f\x25\
+    \xbe\xa4\xb4\x28\x4f\xa9\x16\x00\x8d\xea\x39\x72\x53\x00\x00\x00";
+
+/// A server may forget the label of an answer's encoding, and a proxy may forget to remove it.
+#[cfg(feature = "codings")]
+#[tokio::test]
+async fn an_encoding_that_its_label_hides_is_opened_and_one_that_is_none_is_read() {
+    for pieces in [1, 4, PACKED.len()] {
+        let pieces = PACKED.chunks(pieces).map(Bytes::from_static);
+        let response = ask(anthropic(&Scripted::json("").pieces(pieces))).await.unwrap();
+        assert_eq!(response.text().await.unwrap(), "hi");
+    }
+    let plain = r#"{"type":"message","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}"#;
+    for label in ["gzip", "zstd"] {
+        let response = ask(anthropic(&Scripted::json(plain).header("content-encoding", label))).await.unwrap();
+        assert_eq!(response.text().await.unwrap(), "hi", "{label}");
+    }
+}
+
 #[tokio::test]
 async fn compressed_answer_is_named() {
     let transport = Scripted::json("\u{1f}").header("content-encoding", "compress");

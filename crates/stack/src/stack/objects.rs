@@ -275,7 +275,7 @@ fn opened(response: Response<ResponseBody>) -> Response<StreamedBody> {
     let body = match codings.is_empty() {
         true => StreamedBody::new(body.map_err(Into::into)),
         false => {
-            let pieces = codings::open(body.into_data_stream(), &codings, u64::MAX);
+            let pieces = codings::open_answer(body.into_data_stream(), &codings);
             StreamedBody::new(StreamBody::new(pieces.map(|piece| piece.map(Frame::data).map_err(Into::into))))
         }
     };
