@@ -1,5 +1,5 @@
 //! Mechanisms that steadfast's packages share: locks, hashes, histograms, the wall clock, short writes, counts
-//! for each thread.
+//! for each thread, bodies in content codings.
 //!
 //! This package has no stable interface: depend on [`steadfast`](https://docs.rs/steadfast) instead.
 
