@@ -227,8 +227,8 @@ fn verdict(world: &World, key: Key, outcomes: &[Outcome]) -> Result<Cell, String
     }
     // The caller has seen the first token: what breaks then is told, and nobody else is asked behind its back.
     let told = seen.honest()?;
-    // A later request may begin at the other deployment.
-    let later = if world.mix() == Mix::Deployments { asked as u64 - 1 } else { 0 };
+    // A later request may begin at the other deployment, and what that refuses without a reason gets a second opinion.
+    let later = if world.mix() == Mix::Deployments { 2 * (asked as u64 - 1) } else { 0 };
     seen.fallback_calls(0, later)?;
     let whole = key.scenario.id == "S11" && world.primary_of(&key.name()) == Upstream::Chat;
     ensure(told != whole, || format!("{:?}", seen.outcomes))?;
