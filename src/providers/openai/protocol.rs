@@ -24,6 +24,8 @@ pub struct ChatCompletions {
     pub(super) key_header: Option<HeaderName>,
     /// True for a server that requires the thoughts before calls.
     pub(super) wants_thoughts: bool,
+    /// True for a server that may not know the role `developer`. OpenRouter does, as recorded.
+    pub(super) older_roles: bool,
 }
 
 /// The server's maker, if that changes a request.
@@ -40,7 +42,7 @@ pub(super) enum Flavour {
 impl ChatCompletions {
     /// Creates the protocol of OpenAI's own server.
     pub(crate) fn own() -> Self {
-        Self { flavour: Flavour::Own, stream_usage: true, key_header: None, wants_thoughts: false }
+        Self { flavour: Flavour::Own, stream_usage: true, key_header: None, wants_thoughts: false, older_roles: false }
     }
 
     /// Returns the header that carries the bare key, if one is set.
@@ -54,7 +56,8 @@ impl ChatCompletions {
         let mistral = name.eq_ignore_ascii_case("mistral") || base_url.contains("api.mistral.ai");
         let flavour = if mistral { Flavour::Mistral } else { Flavour::Compatible };
         let wants_thoughts = WANT_THOUGHTS.iter().any(|host| base_url.contains(host));
-        Self { flavour, stream_usage: true, key_header: None, wants_thoughts }
+        let older_roles = !name.eq_ignore_ascii_case("openrouter") && !base_url.contains("//openrouter.ai");
+        Self { flavour, stream_usage: true, key_header: None, wants_thoughts, older_roles }
     }
 }
 
@@ -138,7 +141,7 @@ impl Protocol for ChatCompletions {
     fn target(&self) -> Target {
         Target {
             short_ids: self.flavour == Flavour::Mistral,
-            older_roles: self.flavour != Flavour::Own,
+            older_roles: self.older_roles,
             ..Target::new(Dialect::OpenAi)
         }
     }
