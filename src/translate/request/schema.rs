@@ -56,14 +56,10 @@ pub(super) fn fit(
     limits.check_schema(schema.as_str())?;
     let wrong = |error| LlmError::new(ErrorKind::InvalidRequest, "a schema cannot be read").with_source(error);
     let mut value = schema.value().map_err(wrong)?;
-    let wrapped = what == SchemaUse::Output
-        && target.is_openais()
-        && value.as_object().is_some_and(|fields| !fields.is_empty() && !root::is_object(fields));
-    if wrapped {
-        root::wrap(&mut value);
-    }
-    let (strict, moved) = fit_value(&mut value, strict, target, what);
-    Ok(FittedSchema { schema: Some(Json::from(value)), strict, moved, wrapped })
+    let mut fitted = FittedSchema { schema: None, strict, moved: false, wrapped: false };
+    fit_value(&mut value, &mut fitted, target, what);
+    fitted.schema = Some(Json::from(value));
+    Ok(fitted)
 }
 
 /// Returns true if only the top of the schema needs to be looked at.
@@ -78,53 +74,62 @@ fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: SchemaU
     if target.is_openais() && items::may_lack(schema) {
         return Ok(false);
     }
-    if what == SchemaUse::Output {
-        return Ok(
-            !target.is_openais() || schema.value().is_ok_and(|schema| schema.as_object().is_some_and(root::is_object))
-        );
+    if what == SchemaUse::Output && !target.is_openais() {
+        return Ok(true);
     }
     let top = Object::read(schema.raw(), &["type", "properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "not"])?;
+    let has_alternatives = ALTERNATIVES.iter().any(|name| top.get(name).is_some());
+    if what == SchemaUse::Output {
+        return Ok(is_named_object(&top) && !has_alternatives && top.get("$ref").is_none());
+    }
     let refers = top.get("$ref").is_some();
     if refers && schema.value().is_ok_and(|schema| !leads_somewhere(&schema)) {
         return Ok(false);
     }
-    let is_object = refers || top.get("type").and_then(word).as_deref() == Some("object");
+    let is_object = refers || is_named_object(&top);
     Ok(is_json_object(schema.raw())
         && is_object
         && (!target.is_openais() || refers || top.get("properties").is_some())
-        && ALTERNATIVES.iter().all(|name| top.get(name).is_none()))
+        && !has_alternatives)
 }
 
-/// Changes the schema. Returns whether the provider can hold the model to it, and whether keywords went into a
-/// description.
-fn fit_value(schema: &mut Value, mut strict: bool, target: Dialect, what: SchemaUse) -> (bool, bool) {
-    let mut moved = false;
+fn is_named_object(top: &Object<'_>) -> bool {
+    top.get("type").and_then(word).as_deref() == Some("object")
+}
+
+/// Changes the schema, and notes what has become of it.
+fn fit_value(schema: &mut Value, fitted: &mut FittedSchema, target: Dialect, what: SchemaUse) {
     if target != Dialect::Gemini {
         plain(schema);
     }
     if target.is_openais() {
-        // What the model may write there is known to nobody.
-        strict = strict && !items::lack(schema);
-        moved = items::add(schema);
+        if what == SchemaUse::Output
+            && schema.as_object().is_some_and(|fields| !fields.is_empty() && !root::is_object(fields))
+        {
+            root::wrap(schema);
+            fitted.wrapped = true;
+        }
+        fitted.moved = items::add(schema);
+        // Nobody knows the model's answer there.
+        fitted.strict &= !fitted.moved;
     }
     match target {
-        Dialect::OpenAi | Dialect::Responses if strict => {
-            strict = can_close(schema, true);
-            if strict {
+        Dialect::OpenAi | Dialect::Responses if fitted.strict => {
+            fitted.strict = can_close(schema, true);
+            if fitted.strict {
                 close(schema);
             }
         }
-        Dialect::Anthropic if strict || what == SchemaUse::Output => {
-            moved = keep(schema, ANTHROPIC);
+        Dialect::Anthropic if fitted.strict || what == SchemaUse::Output => {
+            fitted.moved = keep(schema, ANTHROPIC);
             close(schema);
         }
-        Dialect::Gemini => moved = keep(schema, GEMINI),
+        Dialect::Gemini => fitted.moved = keep(schema, GEMINI),
         _ => {}
     }
     if what == SchemaUse::Tool {
-        moved |= object_at_top(schema, target);
+        fitted.moved |= object_at_top(schema, target);
     }
-    (strict, moved)
 }
 
 /// Keywords that neither Anthropic nor OpenAI takes at the top of a tool's schema.
@@ -517,7 +522,9 @@ mod tests {
             json!({"type": "array", "prefixItems": [{"type": "string"}]}),
             json!({"type": "array", "items": [{"type": "string"}, {"type": "array"}]}),
         ];
-        let around: [fn(Value) -> Value; 10] = [
+        let around: [fn(Value) -> Value; 12] = [
+            |inner| json!({"properties": {"description": inner}}),
+            |inner| json!({"properties": {"title": {"properties": {"title": inner}}}}),
             |inner| json!({"properties": {"a": inner}}),
             |inner| json!({"properties": {"items": inner}}),
             |inner| json!({"properties": {"a": {"type": "array", "items": inner}}}),
@@ -539,7 +546,11 @@ mod tests {
                 for strict in [false, true] {
                     let fitted = fit(&schema, strict, target, what);
                     assert!(fitted.moved && !fitted.strict && !fitted.wrapped, "{schema}");
-                    assert!(!items::lack(&fitted.schema) && every_array_has_items(&fitted.schema), "{}", fitted.schema);
+                    assert!(
+                        !items::add(&mut fitted.schema.clone()) && every_array_has_items(&fitted.schema),
+                        "{}",
+                        fitted.schema
+                    );
                     assert!(fitted.schema.to_string().len() >= schema.to_string().len(), "nothing is lost");
                 }
             }
@@ -587,6 +598,7 @@ mod tests {
             json!({"anyOf": [{"type": "string"}, {"type": "integer"}]}),
             json!({"$ref": "#/$defs/A", "$defs": {"A": {"type": "string"}}}),
             json!({"type": ["object", "null"], "properties": {}}),
+            json!({"type": "array", "items": {"type": "string"}, "description": "all of them"}),
         ] {
             for target in [Dialect::OpenAi, Dialect::Responses] {
                 let fitted = fit(&root, true, target, SchemaUse::Output);
@@ -600,5 +612,9 @@ mod tests {
                 assert!(!fit(&root, false, target, SchemaUse::Output).wrapped);
             }
         }
+        // Gemini's word for what may be null makes a list of two types.
+        let nullable = json!({"type": "object", "properties": {}, "nullable": true});
+        let fitted = fit(&nullable, false, Dialect::OpenAi, SchemaUse::Output);
+        assert_eq!(fitted.schema["properties"]["value"], json!({"type": ["object", "null"], "properties": {}}));
     }
 }

@@ -79,7 +79,7 @@ async fn an_answer_of_any_form_comes_back_from_openai_as_it_was_asked_for() {
         assert_eq!(sent.pointer(root), Some(&json!("object")), "{from} to {to}: {sent:#}");
         assert!(notes.iter().any(|note| note.starts_with("schema_root: ")), "{from} to {to}: {notes:?}");
 
-        // What a model says that is held to it: spaced as models space.
+        // A model that is held to it answers so: spaced as models space.
         let name = sent.pointer(&root.replace("/type", "/required/0")).and_then(Value::as_str).unwrap();
         let said = format!("{{\n  \"{name}\": {answer}\n}}\n");
         let mut message = Message::new(Role::Assistant, vec![Part::Text(said.clone())]);
@@ -100,5 +100,30 @@ async fn an_answer_of_any_form_comes_back_from_openai_as_it_was_asked_for() {
             let value: Value = serde_json::from_str(&read.text()).unwrap_or_else(|error| panic!("{error}: {read:?}"));
             assert_eq!(value, *answer, "{from} to {to}, stream: {stream}");
         }
+    }
+}
+
+/// Google's first example, `list[Recipe]`: types in capitals, in the older fields.
+#[tokio::test(start_paused = true)]
+async fn geminis_own_spelling_of_schemas_arrives_at_openai_too() {
+    let turn = json!([{"role": "user", "parts": [{"text": "?"}]}]);
+    for to in [O, R] {
+        for root in [
+            json!({"type": "ARRAY", "items": {"type": "STRING"}}),
+            json!({"type": "STRING", "enum": ["a"]}),
+            json!({"type": "OBJECT", "properties": {"l": {"type": "STRING"}}, "nullable": true}),
+        ] {
+            let asked = json!({"contents": turn,
+                "generationConfig": {"responseMimeType": "application/json", "responseSchema": root}});
+            let (sent, notes) = translate(G, to, false, &asked).await.unwrap();
+            assert_eq!(check(to, any(to), &sent), Ok(()), "{sent:#}");
+            assert!(notes.iter().any(|note| note.starts_with("schema_root: ")), "{notes:?}");
+        }
+        let tool = json!({"name": "t", "parameters": {"type": "OBJECT", "properties": {
+            "title": {"type": "ARRAY"}, "description": {"type": "ARRAY", "nullable": true}}}});
+        let asked = json!({"contents": turn, "tools": [{"functionDeclarations": [tool]}]});
+        let (sent, notes) = translate(G, to, false, &asked).await.unwrap();
+        assert_eq!(check(to, any(to), &sent), Ok(()), "{sent:#}");
+        assert!(notes.iter().any(|note| note.starts_with("schema_keywords: ")), "{notes:?}");
     }
 }

@@ -2,24 +2,21 @@
 
 use std::{borrow::Cow, fmt};
 
+use memchr::memmem;
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Value, json};
 
 use super::each;
 use crate::chat::Json;
 
-/// Returns true if a schema's text may have an array without items; it is not parsed into values.
+/// Returns true if a schema's text may have an array without items; it is not parsed into values. An escape within the
+/// word would hide it, but no one writes it so.
 pub(super) fn may_lack(schema: &Json) -> bool {
-    serde_json::from_str::<Seen>(schema.as_str()).map_or(true, |seen| seen.lacks)
-}
-
-/// Returns true if the schema, or one inside it, is an array without items.
-pub(super) fn lack(schema: &Value) -> bool {
-    let mut schema = schema.clone();
-    add(&mut schema)
+    memmem::find(schema.as_str().as_bytes(), b"\"array\"").is_some()
+        && serde_json::from_str::<Seen>(schema.as_str()).map_or(true, |seen| seen.lacks)
 }
 
 /// Adds items of any kind to arrays without. Returns whether there were any.
@@ -42,7 +39,7 @@ pub(super) fn add(schema: &mut Value) -> bool {
     added
 }
 
-/// What was seen of a value.
+/// A value, as far as it matters here.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     /// True if it is the word `array`, or a list with it.
@@ -103,16 +100,10 @@ impl<'de> Visitor<'de> for Look {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Seen, A::Error> {
         let (mut is_array, mut has_items, mut lacks) = (false, false, false);
         while let Some(Key(name)) = fields.next_key()? {
-            match &*name {
-                // Their words are no schemas.
-                "description" | "title" => _ = fields.next_value::<IgnoredAny>()?,
-                name => {
-                    let seen: Seen = fields.next_value()?;
-                    lacks |= seen.lacks;
-                    is_array |= name == "type" && seen.is_array;
-                    has_items |= name == "items" && seen.is_object;
-                }
-            }
+            let seen: Seen = fields.next_value()?;
+            lacks |= seen.lacks;
+            is_array |= name == "type" && seen.is_array;
+            has_items |= name == "items" && seen.is_object;
         }
         Ok(Seen { is_array: false, lacks: lacks || (is_array && !has_items), is_object: true })
     }
