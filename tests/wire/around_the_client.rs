@@ -105,6 +105,17 @@ async fn without_the_layer_the_leaf_asks_for_plain_answers_and_opens_a_compresse
 }
 
 #[tokio::test]
+async fn without_a_layer_that_knows_it_the_leaf_names_an_encoding() {
+    let (url, served) = whole("content-encoding: compress\r\n", gzip(ANSWER)).await;
+    let leaf = Anthropic::new("sk").base_url(&url).unwrap().model("claude-sonnet-4-5");
+    let leaf = leaf.transport(HttpClient::new().no_proxy());
+    let error = leaf.oneshot(LlmRequest::prompt("How is the weather?")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    assert!(error.message().contains("DecompressionLayer"), "{error}");
+    assert!(served.await.unwrap().contains("\r\naccept-encoding: identity\r\n"));
+}
+
+#[tokio::test]
 async fn an_event_of_a_compressed_stream_is_seen_before_the_next_is_sent() {
     let (seen, go_on) = oneshot::channel();
     let (url, served) = provider(async move |mut stream: TcpStream| {
