@@ -39,6 +39,20 @@ pub(super) fn opened(headers: &mut HeaderMap, body: Body, settings: &Settings) -
     Ok(Body::from_stream(codings::open(body.into_data_stream(), &codings, most)))
 }
 
+/// Opens a body as [`opened`] does. Returns with it whether it is a form.
+///
+/// # Errors
+///
+/// Those of [`opened`] and [`of`].
+pub(super) fn opened_of_one_kind(
+    headers: &mut HeaderMap,
+    body: Body,
+    settings: &Settings,
+) -> Result<(bool, Body), LlmError> {
+    let body = opened(headers, body, settings)?;
+    Ok((of(headers)? != BodyKind::Json, body))
+}
+
 /// Returns the kind of a body.
 ///
 /// # Errors

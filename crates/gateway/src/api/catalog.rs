@@ -314,9 +314,8 @@ async fn counted(
     if let Err(error) = options.check() {
         return refusal::refuse(&error, dialect);
     }
-    let opened = body_kind::opened(&mut head.headers, body, &settings);
-    let body = match opened.and_then(|body| body_kind::of(&head.headers).map(|_| body)) {
-        Ok(body) => body,
+    let body = match body_kind::opened_of_one_kind(&mut head.headers, body, &settings) {
+        Ok((_, body)) => body,
         Err(error) => return refusal::refuse(&error, dialect),
     };
     let permit = key.as_ref().map_or(Ok(None), |key| {

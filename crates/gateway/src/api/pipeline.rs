@@ -125,10 +125,8 @@ pub(crate) fn answer<'a>(
     let (gateway, record) = (gateway.clone(), entry.record());
     let answering = async move {
         let settings = gateway.lifecycle.current.load_full();
-        let body = match body_kind::opened(&mut headers, body, &settings)
-            .and_then(|body| body_kind::of(&headers).map(|_| body))
-        {
-            Ok(body) => body,
+        let body = match body_kind::opened_of_one_kind(&mut headers, body, &settings) {
+            Ok((_, body)) => body,
             Err(error) => return fail(&entry, options.explain, &error, dialect),
         };
         let body = match gateway.reader(&settings, key.as_ref()).read(&headers, body).await {

@@ -23,7 +23,7 @@ use super::{
     GatewayState,
     addresses::Deployment,
     admission::admit_bytes,
-    body_kind::{self, BodyKind},
+    body_kind,
     form::{self, Form, FormRest},
     keys::{self, Key},
     named_models,
@@ -71,8 +71,7 @@ pub(crate) fn answer<'a>(
     let (gateway, record, is_coheres) = (gateway.clone(), entry.record(), call.is_coheres());
     let answering = async move {
         let settings = gateway.lifecycle.current.load_full();
-        let opened = body_kind::opened(&mut headers, body, &settings);
-        let (is_form, body) = match opened.and_then(|body| Ok((body_kind::of(&headers)? != BodyKind::Json, body))) {
+        let (is_form, body) = match body_kind::opened_of_one_kind(&mut headers, body, &settings) {
             Ok(opened) => opened,
             Err(error) => return fail(&entry, options.explain, &error, dialect),
         };
