@@ -249,7 +249,7 @@ impl Failover {
         }
         let now = Instant::now();
         let (spent, was_sent) = self.record_failure(&mut error, now);
-        // Whoever was asked for an opinion has said what there is to say.
+        // A second opinion is the last one.
         let is_over = had_opinion && was_sent;
         asks_once_more |= Doubt::asks_one(doubt.as_ref());
         let earliest = match (earliest, error.retry_at()) {

@@ -37,7 +37,7 @@ pub(super) struct KnownChain {
 #[derive(Debug)]
 pub(super) struct KnownChains {
     all: Vec<KnownChain>,
-    /// Those of the settings, by their tiers in order, without those that the requests' feature does not accept.
+    /// The chains of the settings, by their tiers in order, without those that the requests' feature does not accept.
     by_tiers: HashMap<Box<[usize]>, usize>,
     /// The chain of each tier for the requests that begin there otherwise: by its name, in a session, or since the
     /// tiers before it cannot carry them.

@@ -65,7 +65,7 @@ impl Form {
         #[cfg(feature = "codings")]
         let mut is_opened = false;
         let form = loop {
-            // Once: some bodies open to themselves.
+            // It opens a body once: some bodies open to themselves.
             #[cfg(feature = "codings")]
             if !is_opened && let Some(coding) = Coding::of_first(&first) {
                 is_opened = true;
@@ -105,7 +105,7 @@ const MARK: &[u8] = b"\xef\xbb\xbf";
 /// The most bytes in front of an answer that show nothing: blank lines, by which servers keep a connection alive.
 const LONGEST_BLANK: usize = 4096;
 
-/// What the first bytes of a body show.
+/// The form that the first bytes of a body show.
 #[derive(Debug, PartialEq, Eq)]
 enum Sight {
     Is(Form),

@@ -109,7 +109,7 @@ impl BodyRules {
 pub(crate) struct TranslationNotes {
     /// The parts that were changed or left out.
     pub(crate) notes: Vec<Cow<'static, str>>,
-    /// What the answer shows of the changes.
+    /// The changes that the answer shows.
     pub(crate) restore: Restore,
 }
 

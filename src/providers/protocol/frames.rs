@@ -42,7 +42,7 @@ pub(crate) struct Frames<P: Protocol, S> {
     bare_sent: usize,
     /// Kept between events for its capacity.
     events: Vec<StreamEvent>,
-    /// What the answer shows of the changes to its request.
+    /// The changes to the request that the answer shows.
     restore: Restore,
     usage: UsageWatch,
     /// The thoughts so far, if the account is to know them again.

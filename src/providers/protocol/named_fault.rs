@@ -1,7 +1,7 @@
 //! The field that an error is about, as far as its words tell: the caller can mend that one.
 //!
-//! To see one where there is none keeps a request from another tier, and to see none costs one more call. Neither
-//! changes what others meet, so that a part of a message is enough here.
+//! A field that is seen where there is none keeps a request from another tier; one that is not seen costs a call.
+//! Neither changes what others meet, so that a part of a message is enough here.
 
 use super::ErrorBody;
 

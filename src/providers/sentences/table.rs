@@ -16,7 +16,7 @@ struct Table {
     before: Vec<&'static str>,
 }
 
-/// What servers say of failures of one kind.
+/// The words of servers for failures of one kind.
 struct OfKind {
     kind: ErrorKind,
     names: Vec<&'static str>,

@@ -13,7 +13,7 @@ use super::{
     table::{before, is_ending},
 };
 
-/// What is within the words of servers on the way.
+/// The content within the words of servers on the way.
 pub(crate) enum Inside<'a> {
     /// Another server's body.
     Body(Value),
@@ -51,7 +51,7 @@ fn body(text: &str) -> Option<Value> {
     }
     let (value, rest) = literal::leading(text)?;
     let value = match value {
-        // What is printed of bytes.
+        // Python prints bytes so.
         Value::String(text) => literal::leading(&text).filter(|(_, rest)| rest.trim().is_empty())?.0,
         value => value,
     };

@@ -68,11 +68,10 @@ fn stop_reason(finish: Option<&FinishReason>, called: bool) -> &'static str {
         None | Some(FinishReason::Stop) if called => "tool_use",
         None | Some(FinishReason::Stop) => "end_turn",
         Some(FinishReason::ToolUse) => "tool_use",
-        Some(FinishReason::Length) => "max_tokens",
+        Some(FinishReason::Length | FinishReason::ModelError(_) | FinishReason::Other(_)) => "max_tokens",
         Some(FinishReason::ContextFull) => "model_context_window_exceeded",
         Some(FinishReason::Filtered | FinishReason::Refusal) => "refusal",
         Some(FinishReason::Paused) => "pause_turn",
-        Some(FinishReason::ModelError(_) | FinishReason::Other(_)) => "max_tokens",
     }
 }
 

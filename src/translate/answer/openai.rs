@@ -143,10 +143,15 @@ fn finish_reason(finish: Option<&FinishReason>, called: bool, declined: bool) ->
         None | Some(FinishReason::Stop) if called => "tool_calls",
         None | Some(FinishReason::Stop) => "stop",
         Some(FinishReason::ToolUse) => "tool_calls",
-        Some(FinishReason::Length | FinishReason::ContextFull | FinishReason::Paused) => "length",
+        Some(
+            FinishReason::Length
+            | FinishReason::ContextFull
+            | FinishReason::Paused
+            | FinishReason::ModelError(_)
+            | FinishReason::Other(_),
+        ) => "length",
         Some(FinishReason::Refusal) if declined => "stop",
         Some(FinishReason::Filtered | FinishReason::Refusal) => "content_filter",
-        Some(FinishReason::ModelError(_) | FinishReason::Other(_)) => "length",
     }
 }
 

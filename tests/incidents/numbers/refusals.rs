@@ -284,7 +284,7 @@ fn python(text: &str) -> String {
 
 type Wrapping = (&'static str, fn(&str) -> String);
 
-/// What servers on the way put around a message.
+/// The words that servers on the way put around a message.
 const WRAPPINGS: &[Wrapping] = &[
     ("as it is", str::to_owned),
     ("new-api", |said| format!("{said} (request id: 20260128150407123456789Ab)")),

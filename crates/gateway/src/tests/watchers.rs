@@ -1,4 +1,4 @@
-//! What those who watch are told: bounded however often they look, true, and nothing of another key.
+//! Pages for those who watch: bounded however often they look, true, and without a word of another key.
 
 use std::{collections::VecDeque, fmt::Write as _, sync::Arc, time::Duration};
 
@@ -138,7 +138,7 @@ async fn nothing_that_a_key_can_read_names_another() {
         ["/requests", "/requests?key=team-one", "/v1/models", "/v1/nothing", "/v1beta/models"].map(str::to_owned);
     for path in paths.into_iter().chain(ids.iter().map(|id| format!("/requests/{id}"))) {
         let answer = through(watched.service.clone(), "GET", &path, &[two], String::new()).await;
-        // Whoever asks for it has said the name.
+        // The path itself says the name.
         read.push(format!("{answer:?}").replace(&path, "").replace(path.rsplit('/').next().unwrap(), ""));
     }
     for path in ["/status", "/overview", "/"] {
