@@ -7,8 +7,11 @@ mod torn;
 struct Temporary(PathBuf);
 
 impl Temporary {
+    /// Two tests may give one name at the same time.
     fn new(name: &str, text: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("steadfast-keys-{name}-{}.yaml", std::process::id()));
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Relaxed));
+        let path = std::env::temp_dir().join(format!("steadfast-keys-{name}-{process}-{number}.yaml"));
         std::fs::write(&path, text).unwrap();
         Self(path)
     }
