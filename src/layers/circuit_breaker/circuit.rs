@@ -104,7 +104,7 @@ impl NamedCircuit {
             return None;
         }
         let generation = self.machine.admits_freely()?;
-        Some(Ticket { generation, caller, ..Ticket::default() })
+        Some(Ticket::of_caller(generation, caller))
     }
 
     /// Requests admission for this call, in any state.
@@ -112,7 +112,7 @@ impl NamedCircuit {
     pub(super) fn admit_with_care(self: &Arc<Self>, request: &mut LlmRequest) -> Result<Permit, LlmError> {
         let caller = caller(request);
         if let Some(generation) = self.machine.admits_beside_watched(caller).filter(|_| !self.is_timed) {
-            return Ok(Permit::new(self.clone(), Ticket { generation, caller, ..Ticket::default() }));
+            return Ok(Permit::new(self.clone(), Ticket::of_caller(generation, caller)));
         }
         let mut now = None;
         let way = way(request);
@@ -152,12 +152,8 @@ impl NamedCircuit {
             }
         };
         let admission = Admission { caller, own_probe, is_watched, ..admission };
-        let ticket = Ticket {
-            generation: admission.generation,
-            caller,
-            begun: (self.is_timed && !request.is_upload()).then(|| self.clock()),
-            ..Ticket::default()
-        };
+        let begun = (self.is_timed && !request.is_upload()).then(|| self.clock());
+        let ticket = Ticket { begun, ..Ticket::of_caller(admission.generation, caller) };
         if !admission.is_marked() {
             return Ok(Permit::new(self.clone(), ticket));
         }
@@ -493,11 +489,11 @@ impl Gate for NamedCircuit {
         if matches!(outcome, Outcome::Answered)
             && ticket.begun.is_none()
             && (self.machine.is_idle(ticket.generation)
-                || self.machine.is_idle_beside_watched(ticket.generation, ticket.caller, clock::now))
+                || self.machine.is_idle_beside_watched(ticket.generation, ticket.caller(), clock::now))
         {
             return;
         }
-        let admission = Admission { caller: ticket.caller, ..Admission::free(ticket.generation) };
+        let admission = Admission { caller: ticket.caller(), ..Admission::free(ticket.generation) };
         self.finish(admission, ticket.begun, outcome, (None, None));
     }
 
