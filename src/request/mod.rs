@@ -253,7 +253,7 @@ impl LlmRequest {
         let before = self.context.deadline;
         self.context.limit_deadline(Instant::now().checked_add(timeout));
         if self.context.deadline != before {
-            self.context.prospects.note_callers_deadline(true);
+            self.context.prospects.note_callers_deadline();
         }
         self
     }
@@ -360,6 +360,17 @@ impl LlmRequest {
             Content::Chat(chat) => chat.stream,
             Content::Wire(wire) => wire.is_stream(),
             Content::Opaque(call) => call.is_stream(),
+        }
+    }
+
+    /// Returns true if the caller waits for the whole answer, and sees nothing of one that comes as a stream. Sound, say,
+    /// is heard as it comes.
+    #[inline]
+    pub(crate) fn awaits_whole_answer(&self) -> bool {
+        match &self.caller.content {
+            Content::Chat(chat) => !chat.stream,
+            Content::Wire(wire) => !wire.is_stream(),
+            Content::Opaque(_) => false,
         }
     }
 
@@ -619,10 +630,9 @@ impl Prospects {
         self.0 & Self::CALLERS_DEADLINE != 0
     }
 
-    /// Notes whether the caller set the deadline.
-    pub(crate) fn note_callers_deadline(&mut self, is: bool) {
-        let flag = u16::from(is) * Self::CALLERS_DEADLINE;
-        self.0 = (self.0 & !Self::CALLERS_DEADLINE) | flag;
+    /// Notes that the caller set the deadline.
+    pub(crate) fn note_callers_deadline(&mut self) {
+        self.0 |= Self::CALLERS_DEADLINE;
     }
 
     pub(crate) fn is_nothing_left(self) -> bool {
@@ -663,6 +673,15 @@ impl Prospects {
 
     pub(crate) fn leaves_deadline(self) -> bool {
         self.0 & Self::LEAVES_DEADLINE != 0
+    }
+
+    /// Notes that a layer keeps the deadline: the one that it was given, or a nearer one of its own. Returns true if
+    /// the deadline is the caller's.
+    #[inline]
+    pub(crate) fn keep_deadline(&mut self, is_given: bool) -> bool {
+        let gone = Self::LEAVES_DEADLINE | u16::from(!is_given) * Self::CALLERS_DEADLINE;
+        self.0 &= !gone;
+        self.is_callers_deadline()
     }
 
     /// Notes whether the deadline is left to the next layer.

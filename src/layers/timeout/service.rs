@@ -69,9 +69,7 @@ where
             _ => (limit, own),
         };
         context.deadline = deadline;
-        context.prospects.note_leaves_deadline(false);
-        let by_caller = limit == TimeoutLimit::Deadline && context.prospects.is_callers_deadline();
-        context.prospects.note_callers_deadline(by_caller);
+        let by_caller = context.prospects.keep_deadline(limit == TimeoutLimit::Deadline);
         context.begun.get_or_insert(now);
         if limit == TimeoutLimit::Deadline && deadline.is_some_and(|at| at < now) {
             let passed = LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call");
@@ -84,8 +82,7 @@ where
                 None,
             );
         }
-        // The caller of a whole answer sees nothing of one that comes as a stream. Sound, say, is heard as it comes.
-        let is_whole = !request.is_stream() && request.opaque().is_none();
+        let is_whole = request.awaits_whole_answer();
         let call = Call::first(&mut self.inner, request);
         ResponseFuture::new(call, deadline, now, (limit, by_caller), (self.limits.idle, is_whole), watch)
     }
