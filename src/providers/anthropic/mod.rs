@@ -28,3 +28,10 @@ mod tests;
 #[cfg(feature = "http")]
 pub use self::leaf::Anthropic;
 pub use self::protocol::Messages;
+
+/// Returns true for a type of Anthropic's tools that the caller runs, and that only its models know.
+#[cfg(feature = "clouds")]
+pub(super) fn is_client_tool(kind: &str) -> bool {
+    const BEGINNINGS: [&str; 5] = ["bash_", "browser_", "computer_", "memory_", "text_editor_"];
+    BEGINNINGS.iter().any(|begin| kind.starts_with(begin))
+}

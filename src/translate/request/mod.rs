@@ -21,6 +21,7 @@ mod thoughts;
 pub(crate) use self::{
     fit::fit,
     mend::{may_need_mending, mend, with_stand_ins, without_seals, without_thoughts},
+    names::{Names, OtherNames, is_plain_name},
     report::{Extras, Report},
     restore::Restore,
     settle::{Reasoning, Settings, Situation, settle},

@@ -11,7 +11,7 @@ use crate::{
 
 /// The map from the name that was sent to the tool's own.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names(HashMap<String, String>);
+pub(crate) struct Names(HashMap<String, String>);
 
 impl Names {
     /// Restores the tools' own names in the tool calls of an answer.
@@ -31,14 +31,77 @@ impl Names {
     }
 
     fn put_back(&self, name: &mut String) {
-        if let Some(own) = self.0.get(name) {
-            name.clone_from(own);
+        if let Some(own) = self.own(name) {
+            *name = own.to_owned();
         }
+    }
+
+    /// Returns the tool's own name, if it was sent under this other one.
+    pub(crate) fn own(&self, sent: &str) -> Option<&str> {
+        self.0.get(sent).map(String::as_str)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Other names for those that a target does not take: each gets one, and no two the same.
+#[derive(Debug, Default)]
+pub(crate) struct OtherNames {
+    /// The names so far, by the tools' own.
+    sent: HashMap<String, String>,
+    taken: HashSet<String>,
+}
+
+impl OtherNames {
+    /// Creates it beside the names that stay.
+    pub(crate) fn beside(taken: HashSet<String>) -> Self {
+        Self { sent: HashMap::new(), taken }
+    }
+
+    /// Returns the other name of a tool, the same for every mention.
+    pub(crate) fn of(&mut self, name: &str) -> &str {
+        if !self.sent.contains_key(name) {
+            let fitted = self.new_name(name);
+            self.taken.insert(fitted.clone());
+            self.sent.insert(name.to_owned(), fitted);
+        }
+        self.sent.get(name).map_or("", String::as_str)
+    }
+
+    fn new_name(&self, name: &str) -> String {
+        let letters = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' });
+        let mut fitted: String = letters.collect();
+        if !fitted.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+            fitted.insert(0, '_');
+        }
+        if fitted.len() > LONGEST || self.taken.contains(&fitted) {
+            fitted.truncate(LONGEST - 9);
+            fitted.push('_');
+            let begin = fitted.len();
+            fitted.push_str(&short(name, 8));
+            // Hashes may collide. The number of names so far occurs in no earlier one.
+            if self.taken.contains(&fitted) {
+                fitted.truncate(begin);
+                fitted.push_str(&short(&format!("{}#{name}", self.sent.len()), 8));
+            }
+        }
+        fitted
+    }
+
+    pub(crate) fn finish(self) -> Names {
+        Names(self.sent.into_iter().map(|(own, sent)| (sent, own)).collect())
     }
 }
 
 /// The longest name that every provider takes.
 const LONGEST: usize = 64;
+
+/// Returns true if a name has 1 to 64 letters, digits, `_` and `-`.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    fits(name, Dialect::OpenAi)
+}
 
 /// Returns true if the dialect takes the name. OpenAI: `^[a-zA-Z0-9_-]{1,64}$`; Anthropic up to 128; Gemini begins with
 /// a letter or `_` and may have `.` and `:` too.
@@ -72,33 +135,12 @@ pub(super) fn all_fit(chat: &Chat, dialect: Dialect) -> bool {
 
 /// Renames tools whose names do not fit, at every mention.
 pub(super) fn fit(chat: &mut Chat, dialect: Dialect, report: &mut Report) -> Names {
-    let mut sent: HashMap<String, String> = HashMap::new();
-    let mut own = HashMap::new();
-    let mut taken: HashSet<String> = every_name(chat).filter(|name| fits(name, dialect)).map(str::to_owned).collect();
+    let taken = every_name(chat).filter(|name| fits(name, dialect)).map(str::to_owned).collect();
+    let mut names = OtherNames::beside(taken);
     for name in every_name(chat).filter(|name| !fits(name, dialect)) {
-        if sent.contains_key(name) {
-            continue;
-        }
-        let letters = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' });
-        let mut fitted: String = letters.collect();
-        if !fitted.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
-            fitted.insert(0, '_');
-        }
-        if fitted.len() > LONGEST || taken.contains(&fitted) {
-            fitted.truncate(LONGEST - 9);
-            fitted.push('_');
-            let begin = fitted.len();
-            fitted.push_str(&short(name, 8));
-            // Hashes may collide. The number of names so far occurs in no earlier one.
-            if taken.contains(&fitted) {
-                fitted.truncate(begin);
-                fitted.push_str(&short(&format!("{}#{name}", sent.len()), 8));
-            }
-        }
-        taken.insert(fitted.clone());
-        own.insert(fitted.clone(), name.to_owned());
-        sent.insert(name.to_owned(), fitted);
+        names.of(name);
     }
+    let sent = &names.sent;
     if sent.is_empty() {
         return Names::default();
     }
@@ -123,7 +165,7 @@ pub(super) fn fit(chat: &mut Chat, dialect: Dialect, report: &mut Report) -> Nam
             _ => {}
         }
     }
-    Names(own)
+    names.finish()
 }
 
 /// Returns the name of an output schema in OpenAI's form, if it differs.

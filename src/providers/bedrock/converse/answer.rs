@@ -6,6 +6,7 @@ use super::{
     block::{call, citation, extras, image, redacted, stop, usage},
     content::BYTES,
     fields::{Fields, is_text},
+    names::ToolNames,
     writer::Writer,
 };
 use crate::{LlmError, internal::base64, providers::bedrock::messages_stream::malformed};
@@ -15,6 +16,7 @@ use crate::{LlmError, internal::base64, providers::bedrock::messages_stream::mal
 pub struct AnswerHead {
     id: Option<String>,
     model: Option<String>,
+    tool_names: ToolNames,
 }
 
 impl AnswerHead {
@@ -30,6 +32,19 @@ impl AnswerHead {
     pub fn model(mut self, model: impl Into<String>) -> Self {
         self.model = Some(model.into());
         self
+    }
+
+    /// Sets the tools that the request had under other names: calls come back under their own.
+    #[must_use]
+    pub fn tool_names(mut self, names: ToolNames) -> Self {
+        self.tool_names = names;
+        self
+    }
+
+    /// Writes a tool call, or its beginning in a stream.
+    pub(super) fn call(&self, out: &mut Writer, tool: &Fields<'_>) {
+        let sent = (!self.tool_names.is_empty()).then(|| tool.text("name")).flatten();
+        call(out, tool, sent.as_deref().and_then(|name| self.tool_names.own(name)));
     }
 
     /// Writes the first fields of a message.
@@ -63,7 +78,7 @@ pub fn answer(body: &[u8], head: &AnswerHead) -> Result<Vec<u8>, LlmError> {
     out.name("content").open(b'[');
     for raw in content {
         let fields = Fields::of(raw).ok_or_else(|| malformed("a block of the answer is no object"))?;
-        block(&mut out, &fields);
+        block(&mut out, &fields, head);
     }
     out.close("]");
     stop(&mut out, answer.text("stopReason").as_deref(), &answer);
@@ -74,11 +89,11 @@ pub fn answer(body: &[u8], head: &AnswerHead) -> Result<Vec<u8>, LlmError> {
     Ok(out.into_bytes())
 }
 
-fn block(out: &mut Writer, block: &Fields<'_>) {
+fn block(out: &mut Writer, block: &Fields<'_>, head: &AnswerHead) {
     if let Some(text) = block.get("text").filter(|text| is_text(text)) {
         out.open(b'{').name("type").text("text").name("text").raw(text).close("}");
     } else if let Some(tool) = block.object("toolUse") {
-        call(out, &tool);
+        head.call(out, &tool);
     } else if let Some(reasoning) = block.object("reasoningContent") {
         thought(out, &reasoning);
     } else if let Some(cited) = block.object("citationsContent") {

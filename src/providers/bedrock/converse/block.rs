@@ -133,16 +133,17 @@ pub(super) fn image(out: &mut Writer, format: &str, data: impl FnOnce(&mut Write
     out.close("}}");
 }
 
-/// Writes a tool call, or its beginning in a stream.
-pub(super) fn call(out: &mut Writer, call: &Fields<'_>) {
+/// Writes a tool call, or its beginning in a stream. `own` is the tool's own name, if it was sent under another.
+pub(super) fn call(out: &mut Writer, call: &Fields<'_>, own: Option<&str>) {
     // A tool that ran at Bedrock.
     let kind = if call.text("type").as_deref() == Some("server_tool_use") { "server_tool_use" } else { "tool_use" };
     out.open(b'{').name("type").text(kind);
     for (from, to) in [("toolUseId", "id"), ("name", "name")] {
         out.name(to);
-        match call.get(from).filter(|text| is_text(text)) {
-            Some(text) => out.raw(text),
-            None => out.text(""),
+        match (call.get(from).filter(|text| is_text(text)), own) {
+            (_, Some(own)) if to == "name" => out.text(own),
+            (Some(text), _) => out.raw(text),
+            (None, _) => out.text(""),
         };
     }
     out.name("input");

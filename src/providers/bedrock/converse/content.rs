@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{
     fields::{Fields, is_object, is_text, list, text},
+    names::{SentNames, id},
     notes::{self, Notes, Place},
     writer::Writer,
 };
@@ -21,6 +22,7 @@ pub(super) const BYTES: &str = "bedrock-bytes:";
 pub(super) struct Turns<'n> {
     pub(super) out: Writer,
     pub(super) notes: &'n mut Notes,
+    pub(super) tool_names: SentNames,
     /// The role of the turn that is being written.
     role: Option<&'static str>,
     /// True if the turn has a document, and a text.
@@ -28,19 +30,20 @@ pub(super) struct Turns<'n> {
     text: bool,
     /// The names of documents, which Converse wants to be different.
     names: HashSet<String>,
-    /// The names of the tools in the history.
+    /// The names of the tools in the history, as Converse gets them.
     pub(super) called: BTreeSet<String>,
     /// True if there is a result of a tool.
     pub(super) has_results: bool,
 }
 
 impl<'n> Turns<'n> {
-    pub(super) fn new(capacity: usize, notes: &'n mut Notes) -> Self {
+    pub(super) fn new(capacity: usize, notes: &'n mut Notes, tool_names: SentNames) -> Self {
         let mut out = Writer::with_capacity(capacity);
         out.open(b'{').name("messages").open(b'[');
         Self {
             out,
             notes,
+            tool_names,
             role: None,
             document: false,
             text: false,
@@ -333,23 +336,26 @@ impl<'n> Turns<'n> {
     }
 
     fn call(&mut self, block: &Fields<'_>, place: Place) -> Result<(), LlmError> {
-        let id = block.get("id").filter(|id| is_text(id)).ok_or_else(|| place.invalid(".id", "must be a text"))?;
+        let of = block.get("id").filter(|id| is_text(id)).ok_or_else(|| place.invalid(".id", "must be a text"))?;
         let name = block.text("name").ok_or_else(|| place.invalid(".name", "must be a text"))?;
-        self.out.open(b'{').name("toolUse").open(b'{').name("toolUseId").raw(id).name("name").text(&name).name("input");
+        let name = self.tool_names.of(&name).to_owned();
+        id(self.out.open(b'{').name("toolUse").open(b'{').name("toolUseId"), of);
+        self.out.name("name").text(&name).name("input");
         match block.get("input").filter(|input| is_object(input)) {
             Some(input) => self.out.raw(input),
             None => self.out.json("{}"),
         };
         self.out.close("}}");
-        self.called.insert(name.into_owned());
+        self.called.insert(name);
         Ok(())
     }
 
     fn result(&mut self, block: &Fields<'_>, place: Place) -> Result<(), LlmError> {
-        let id = block.get("tool_use_id").filter(|id| is_text(id));
-        let id = id.ok_or_else(|| place.invalid(".tool_use_id", "must be a text"))?;
+        let of = block.get("tool_use_id").filter(|id| is_text(id));
+        let of = of.ok_or_else(|| place.invalid(".tool_use_id", "must be a text"))?;
         self.has_results = true;
-        self.out.open(b'{').name("toolResult").open(b'{').name("toolUseId").raw(id).name("content").open(b'[');
+        id(self.out.open(b'{').name("toolResult").open(b'{').name("toolUseId"), of);
+        self.out.name("content").open(b'[');
         let mut cached = None;
         match block.get("content") {
             None => {}

@@ -16,12 +16,16 @@
 //! | `guardrailConfig`, `performanceConfig` and other fields of Converse's own | the same |
 //! | `top_k`, `thinking`, and any other field | `additionalModelRequestFields` |
 //!
+//! Names of tools that Converse does not take go out under others, and [`Converted::tool_names`] has them for the answer.
+//! Ids of calls are changed in the same way, each into one that is always the same for it.
+//!
 //! Notes name everything else. A request whose answer would be to another question is refused.
 
 mod answer;
 mod block;
 mod content;
 mod fields;
+mod names;
 mod notes;
 mod request;
 mod stream;
@@ -32,6 +36,7 @@ mod writer;
 
 pub use self::{
     answer::{AnswerHead, answer},
+    names::ToolNames,
     request::{Converted, request},
     stream::sse,
 };

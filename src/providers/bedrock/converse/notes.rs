@@ -29,6 +29,8 @@ pub(super) const SYSTEM: Loss =
 pub(super) const OWN_PART: Loss = Loss::dropped("own_part", NO_PLACE);
 pub(super) const CITATIONS: Loss = Loss::dropped("citations", NO_PLACE);
 pub(super) const TOOL_SETTING: Loss = Loss::dropped("tool_setting", NO_PLACE);
+pub(super) const TOOL_NAME: Loss =
+    Loss::changed("tool_name", "sent under a name that Converse takes; calls come back under the tool's own");
 pub(super) const SERVER_TOOL: Loss = Loss::dropped("server_tool", "left out: Bedrock does not run it");
 pub(super) const END_USER: Loss =
     Loss::dropped("end_user", "left out: it has letters that Converse does not take, or too many");
@@ -100,6 +102,12 @@ impl Place {
             None => format!("messages.{message}.content.{block}"),
         }
     }
+}
+
+/// Creates the error of a request that would be another one without this part.
+pub(super) fn refused(feature: &str, part: &str, why: &str) -> LlmError {
+    let part: String = part.chars().take(LONGEST).filter(|letter| !letter.is_control()).collect();
+    LlmError::new(ErrorKind::UnsupportedFeature, format!("{feature} ({part}): {why}"))
 }
 
 /// Creates the error of a field that does not follow the API of Messages.

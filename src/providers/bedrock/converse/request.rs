@@ -7,8 +7,9 @@ use serde_json::value::RawValue;
 use super::{
     content::{Turns, cache_point},
     fields::{Fields, is_text, list},
+    names::{SentNames, ToolNames},
     notes::{self, Notes},
-    tools::tools,
+    tools::{declared, tools},
     writer::Writer,
 };
 use crate::LlmError;
@@ -22,17 +23,19 @@ pub struct Converted {
     pub notes: Vec<Cow<'static, str>>,
     /// True if a part of the request is left out.
     pub is_lossy: bool,
+    /// The tools under other names than their own, for [`AnswerHead::tool_names`](super::AnswerHead::tool_names).
+    pub tool_names: ToolNames,
 }
 
 impl fmt::Debug for Converted {
     /// Writes the body's length, and nothing of it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { body, notes, is_lossy } = self;
+        let Self { body, notes, is_lossy, .. } = self;
         f.debug_struct("Converted")
             .field("body", &body.len())
             .field("notes", notes)
             .field("is_lossy", is_lossy)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -85,7 +88,7 @@ const ELSEWHERE: [&str; 4] = ["container", "mcp_servers", "inference_geo", "spee
 ///
 /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) if the body does not follow the API of Messages, and
 /// [`ErrorKind::UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature) if Converse cannot take a picture or a
-/// document. Each names the field.
+/// document, or does not run the tool that the model must call. Each names the field.
 pub fn request(body: &[u8]) -> Result<Converted, LlmError> {
     let text = str::from_utf8(body).map_err(|_| notes::invalid("the request", "is not UTF-8"))?;
     let body: Fields<'_> = serde_json::from_str(text).map_err(|error| {
@@ -94,8 +97,10 @@ pub fn request(body: &[u8]) -> Result<Converted, LlmError> {
             format!("this is no JSON object, or a field is twice, at line {}, column {}", error.line(), error.column());
         notes::invalid("the request", &what)
     })?;
+    let declared = declared(&body)?;
+    let names = SentNames::beside(declared.iter().filter_map(|tool| tool.fields.text("name")));
     let mut notes = Notes::default();
-    let mut turns = Turns::new(text.len() + 512, &mut notes);
+    let mut turns = Turns::new(text.len() + 512, &mut notes, names);
     let messages = body.list("messages").ok_or_else(|| notes::invalid("messages", "must be a list"))?;
     for (place, message) in messages.into_iter().enumerate() {
         turns.message(message, place)?;
@@ -103,7 +108,7 @@ pub fn request(body: &[u8]) -> Result<Converted, LlmError> {
     turns.finish(body.get("cache_control"));
     let mut additional = Additional::default();
     system(&mut turns.out, &body)?;
-    tools(&mut turns, &mut additional, &body)?;
+    tools(&mut turns, &mut additional, &body, declared)?;
     inference(&mut turns.out, &body);
     output(&mut turns.out, &mut additional, &body);
     labels(&mut turns, &body);
@@ -131,8 +136,13 @@ pub fn request(body: &[u8]) -> Result<Converted, LlmError> {
         turns.out.name("additionalModelRequestFields").json(&fields);
     }
     turns.out.close("}");
-    let body = turns.out.into_bytes();
-    Ok(Converted { body, is_lossy: notes.is_lossy(), notes: notes.into_texts() })
+    let Turns { out, tool_names, .. } = turns;
+    let tool_names = tool_names.finish();
+    if !tool_names.is_empty() {
+        notes.record(notes::TOOL_NAME, None);
+    }
+    let (body, is_lossy) = (out.into_bytes(), notes.is_lossy());
+    Ok(Converted { body, is_lossy, notes: notes.into_texts(), tool_names })
 }
 
 fn system(out: &mut Writer, body: &Fields<'_>) -> Result<(), LlmError> {

@@ -9,7 +9,7 @@ use tower::BoxError;
 
 use super::{
     AnswerHead,
-    block::{call, citation, extras, image, redacted, stop, usage},
+    block::{citation, extras, image, redacted, stop, usage},
     fields::{Fields, is_text},
     writer::Writer,
 };
@@ -168,7 +168,7 @@ impl Events {
         if let Some(tool) = start.object("toolUse") {
             self.close(index, out);
             let mut block = Writer::default();
-            call(&mut block, &tool);
+            self.head.call(&mut block, &tool);
             self.open(index, Kind::Call, block.as_bytes(), out);
         } else if let Some(picture) = start.object("image") {
             self.close(index, out);

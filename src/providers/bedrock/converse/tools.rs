@@ -8,41 +8,69 @@ use super::{
     notes,
     request::Additional,
 };
-use crate::LlmError;
+use crate::{LlmError, providers::anthropic::is_client_tool};
 
-/// Anthropic's tools that the caller runs, by the beginnings of their types: the model takes them, Converse has no
-/// place for them.
-const CLIENT_TOOLS: [&str; 4] = ["bash_", "computer_", "memory_", "text_editor_"];
+/// A tool of a request.
+pub(super) struct RequestTool<'a> {
+    raw: &'a RawValue,
+    pub(super) fields: Fields<'a>,
+}
+
+/// Returns the tools of a request.
+pub(super) fn declared<'a>(body: &Fields<'a>) -> Result<Vec<RequestTool<'a>>, LlmError> {
+    let Some(tools) = body.get("tools") else { return Ok(Vec::new()) };
+    let tools = list(tools).ok_or_else(|| notes::invalid("tools", "must be a list"))?;
+    let read = |(place, raw): (usize, &'a RawValue)| {
+        let wrong = || notes::invalid(&format!("tools.{place}"), "this is no object, or a field is twice");
+        Fields::of(raw).map(|fields| RequestTool { raw, fields }).ok_or_else(wrong)
+    };
+    tools.into_iter().enumerate().map(read).collect()
+}
 
 /// Writes the tools. Those without a place in Converse become additional fields of the model.
-pub(super) fn tools(turns: &mut Turns<'_>, additional: &mut Additional, body: &Fields<'_>) -> Result<(), LlmError> {
-    let tools = match body.get("tools") {
-        Some(tools) => list(tools).ok_or_else(|| notes::invalid("tools", "must be a list"))?,
-        None => Vec::new(),
-    };
+pub(super) fn tools(
+    turns: &mut Turns<'_>,
+    additional: &mut Additional,
+    body: &Fields<'_>,
+    tools: Vec<RequestTool<'_>>,
+) -> Result<(), LlmError> {
     let choice = body.object("tool_choice");
     let kind = choice.as_ref().and_then(|choice| choice.text("type"));
+    let chosen = choice.as_ref().and_then(|choice| choice.text("name")).filter(|_| kind.as_deref() == Some("tool"));
     let before = turns.out.len();
     turns.out.name("toolConfig").open(b'{').name("tools").open(b'[');
     let empty = turns.out.len();
     let mut of_model = Vec::new();
-    for (place, raw) in tools.into_iter().enumerate() {
-        let tool = Fields::of(raw);
-        let tool =
-            tool.ok_or_else(|| notes::invalid(&format!("tools.{place}"), "this is no object, or a field is twice"))?;
+    let (mut is_chosen_there, mut is_of_model, mut first_gone) = (false, false, None);
+    for (place, RequestTool { raw, fields: tool }) in tools.into_iter().enumerate() {
+        let is_chosen = chosen.is_some() && tool.text("name") == chosen;
         match tool.text("type") {
             None => {}
             Some(kind) if kind == "custom" => {}
-            Some(kind) if CLIENT_TOOLS.iter().any(|known| kind.starts_with(known)) => {
+            Some(kind) if is_client_tool(&kind) => {
+                (is_chosen_there, is_of_model) = (is_chosen_there | is_chosen, is_of_model | is_chosen);
                 of_model.push(raw);
                 continue;
             }
             Some(kind) => {
                 turns.notes.record(notes::SERVER_TOOL, Some(&kind));
+                first_gone.get_or_insert(kind);
                 continue;
             }
         }
-        declared(turns, &tool, place)?;
+        is_chosen_there |= is_chosen;
+        self::tool(turns, &tool, place)?;
+    }
+    if let Some(gone) = first_gone {
+        let is_any = kind.as_deref() == Some("any") && turns.out.len() == empty && of_model.is_empty();
+        let forced = chosen.as_deref().filter(|_| !is_chosen_there).or(is_any.then_some(&*gone));
+        if let Some(forced) = forced {
+            return Err(notes::refused(
+                "forced_server_tool",
+                forced,
+                "Bedrock does not run the tool that the model must call",
+            ));
+        }
     }
     if turns.out.len() == empty && (!turns.called.is_empty() || turns.has_results) {
         undeclared(turns);
@@ -52,13 +80,13 @@ pub(super) fn tools(turns: &mut Turns<'_>, additional: &mut Additional, body: &F
         turns.out.truncate(before);
     } else {
         turns.out.close("]");
-        let chosen = choice.as_ref().and_then(|choice| choice.get("name")).filter(|name| is_text(name));
-        match (kind.as_deref(), chosen) {
+        match (kind.as_deref(), &chosen) {
             (Some(kind @ ("auto" | "any")), _) => {
                 turns.out.name("toolChoice").open(b'{').name(kind).json("{}").close("}");
             }
-            (Some("tool"), Some(name)) => {
-                turns.out.name("toolChoice").open(b'{').name("tool").open(b'{').name("name").raw(name).close("}}");
+            (Some("tool"), Some(name)) if !is_of_model => {
+                let name = turns.tool_names.of(name);
+                turns.out.name("toolChoice").open(b'{').name("tool").open(b'{').name("name").text(name).close("}}");
             }
             _ => {}
         }
@@ -77,18 +105,20 @@ pub(super) fn tools(turns: &mut Turns<'_>, additional: &mut Additional, body: &F
     let has_tools = !is_empty || !of_model.is_empty();
     if let Some(raw) = body.get("tool_choice")
         && has_tools
-        && (is_empty || is_single || kind.as_deref() == Some("none"))
+        && (is_empty || is_single || is_of_model || kind.as_deref() == Some("none"))
     {
         additional.field("tool_choice").raw(raw);
     }
     Ok(())
 }
 
-fn declared(turns: &mut Turns<'_>, tool: &Fields<'_>, place: usize) -> Result<(), LlmError> {
-    let name = tool.get("name").filter(|name| is_text(name));
+fn tool(turns: &mut Turns<'_>, tool: &Fields<'_>, place: usize) -> Result<(), LlmError> {
+    let name = tool.text("name");
     let name = name.ok_or_else(|| notes::invalid(&format!("tools.{place}.name"), "must be a text"))?;
+    let name = turns.tool_names.of(&name);
     let description = tool.get("description").filter(|text| is_text(text) && text.get() != "\"\"");
-    turns.out.open(b'{').name("toolSpec").open(b'{').field("name", Some(name)).field("description", description);
+    turns.out.open(b'{').name("toolSpec").open(b'{').name("name").text(name);
+    turns.out.field("description", description);
     schema(turns, tool.get("input_schema"));
     turns.out.field("strict", tool.get("strict").filter(|strict| matches!(strict.get(), "true" | "false")));
     turns.out.close("}}");

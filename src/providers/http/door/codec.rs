@@ -14,20 +14,23 @@ use crate::{
     body::HeldMemory,
     providers::{
         bedrock::{
-            converse::{self, AnswerHead},
+            converse::{self, AnswerHead, ToolNames},
             invoke,
         },
         http::{RequestBody, leaf::Body, service::read_whole},
     },
 };
 
-/// Returns a body of Messages as one of Converse, with the notes on its losses.
-pub(super) fn request(body: RequestBody, strict: bool) -> Result<(RequestBody, Vec<Cow<'static, str>>), LlmError> {
+/// A body of Converse, with the notes on its losses.
+pub(super) type Converted = (RequestBody, Vec<Cow<'static, str>>, ToolNames);
+
+/// Returns a body of Messages as one of Converse.
+pub(super) fn request(body: RequestBody, strict: bool) -> Result<Converted, LlmError> {
     let converted = converse::request(&body.into_bytes())?;
     if strict && converted.is_lossy {
         return Err(LlmError::new(ErrorKind::UnsupportedFeature, converted.notes.join("; ")));
     }
-    Ok((converted.body.into(), converted.notes))
+    Ok((converted.body.into(), converted.notes, converted.tool_names))
 }
 
 /// The media type of AWS's binary event streams.
@@ -36,7 +39,7 @@ const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
 /// Returns an answer in the format of Messages.
 pub(super) async fn answer(
     response: Response<Body>,
-    converse_model: Option<&str>,
+    converse: Option<(&str, ToolNames)>,
     limit: usize,
     mut memory: HeldMemory,
 ) -> Result<Response<Body>, BoxError> {
@@ -48,20 +51,20 @@ pub(super) async fn answer(
     if essence.eq_ignore_ascii_case(EVENT_STREAM) {
         let (mut head, body) = response.into_parts();
         let pieces = body.into_data_stream();
-        let body = match converse_model {
-            Some(model) => streamed(converse::sse(pieces, head_of(&head.headers, model))),
+        let body = match converse {
+            Some((model, names)) => streamed(converse::sse(pieces, head_of(&head.headers, model).tool_names(names))),
             None => streamed(invoke::sse(pieces)),
         };
         head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         head.headers.remove(header::CONTENT_LENGTH);
         return Ok(Response::from_parts(head, body));
     }
-    let Some(model) = converse_model.filter(|_| essence.eq_ignore_ascii_case("application/json")) else {
+    let Some((model, names)) = converse.filter(|_| essence.eq_ignore_ascii_case("application/json")) else {
         return Ok(response);
     };
     let (mut head, body) = response.into_parts();
     let whole = read_whole(body, limit, &mut memory).await?;
-    let message = converse::answer(&whole, &head_of(&head.headers, model))?;
+    let message = converse::answer(&whole, &head_of(&head.headers, model).tool_names(names))?;
     head.headers.remove(header::CONTENT_LENGTH);
     Ok(Response::from_parts(head, Body::new(Full::new(Bytes::from(message)).map_err(|never| match never {}))))
 }

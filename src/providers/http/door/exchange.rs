@@ -12,6 +12,7 @@ use crate::{
     ErrorKind, LlmError,
     body::HeldMemory,
     providers::{
+        bedrock::converse::ToolNames,
         credentials::{AwsKeys, Credentials, Identity, Token, sigv4},
         http::{
             RequestBody,
@@ -28,7 +29,7 @@ pub(in crate::providers::http) fn send<P: Protocol>(
     settings: &Settings<P>,
     door: &Arc<Door>,
     transport: Transport,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     model: Option<Arc<str>>,
     deadline: Option<Instant>,
     memory: HeldMemory,
@@ -41,9 +42,10 @@ pub(in crate::providers::http) fn send<P: Protocol>(
         answer_limit: settings.coder.limits.answer,
     };
     let has_key = settings.coder.key.is_some();
+    let names = request.extensions_mut().remove::<ToolNames>().unwrap_or_default();
     Box::pin(async move {
         let response = exchange.send(has_key, transport, request).await?;
-        let converse = model.as_deref().filter(|_| exchange.door.is_codec());
+        let converse = model.as_deref().filter(|_| exchange.door.is_codec()).map(|model| (model, names));
         codec::answer(response, converse, exchange.answer_limit, memory).await
     })
 }

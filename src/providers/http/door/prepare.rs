@@ -43,13 +43,18 @@ pub(in crate::providers::http) fn prepare<P: Protocol>(
             headers.remove(ANTHROPIC_BETA);
         }
     }
+    let mut names = None;
     if door.is_codec() {
-        let (converted, mut notes) = codec::request(body, coder.strict)?;
-        body = converted;
+        let (converted, mut notes, renamed) = codec::request(body, coder.strict)?;
+        (body, names) = (converted, Some(renamed));
         translation.notes.append(&mut notes);
     }
     let path = door.path(dialect, model.unwrap_or_default(), stream, &path);
     let mut sent = addressed(settings, headers, &path, body)?;
+    // The exchange takes them out again, for the answer.
+    if let Some(names) = names.filter(|names| !names.is_empty()) {
+        sent.extensions_mut().insert(names);
+    }
     door.finish(&settings.coder.protocol, coder.key.as_deref(), sent.headers_mut())?;
     Ok((sent, translation))
 }
