@@ -18,6 +18,8 @@ pub(super) struct Changes<'a> {
     pub(super) removed: &'a [&'static str],
     /// The fields to set to this JSON, or to add. The object must have been read with their names.
     pub(super) set: &'a [(&'static str, String)],
+    /// Further places with their new JSON. None of them is a field above, or within a removed one.
+    pub(super) edits: &'a [(Range<usize>, String)],
 }
 
 /// A field for the longest answer, and the object around it, if it is not at the top.
@@ -62,6 +64,7 @@ pub(super) fn set(body: &Bytes, object: &Object, changes: &Changes<'_>) -> Resul
     if !changes.removed.is_empty() {
         edits.remove(object, changes.removed)?;
     }
+    edits.edits.extend_from_slice(changes.edits);
     Ok(edits.done())
 }
 

@@ -18,8 +18,6 @@ use super::{
     form::Form,
     leaf::{Body, RequestTemplate, Settings, Transport},
 };
-#[cfg(feature = "clouds")]
-use crate::Wire;
 use crate::{
     CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     body::HeldMemory,
@@ -118,7 +116,9 @@ impl<P> Settings<P> {
 /// Returns true if a request is to be prepared off the threads that serve requests.
 fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, origin: &Origin) -> bool {
     #[cfg(feature = "clouds")]
-    if settings.door.as_ref().is_some_and(|door| door.is_codec()) && request.wire().is_some_and(Wire::is_large) {
+    if let Some(door) = &settings.door
+        && request.wire().is_some_and(|wire| wire.is_large() && door.parses(wire))
+    {
         return true;
     }
     settings.coder.is_long_work(request, origin)

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, ops::Range, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -77,24 +77,47 @@ pub(crate) struct BodyRules {
     pub(crate) set: Vec<(&'static str, String)>,
     /// The changes of headers that the caller should know of.
     pub(crate) notes: Vec<Cow<'static, str>>,
+    /// The fields that `rewrite` looks at, beside those that may occur once.
+    pub(crate) read: &'static [&'static str],
+    pub(crate) rewrite: Option<Rewrite>,
+}
+
+/// Rewrites the parts of a body that a door does not take. The body's object has the places of its fields.
+pub(crate) type Rewrite = fn(&Bytes, &Object) -> Result<Rewritten, LlmError>;
+
+/// The changes within a body.
+#[cfg_attr(not(feature = "clouds"), allow(dead_code, reason = "only clouds have doors"))]
+#[derive(Debug, Default)]
+pub(crate) struct Rewritten {
+    /// Places with their new JSON.
+    pub(crate) edits: Vec<(Range<usize>, String)>,
+    pub(crate) removed: Vec<&'static str>,
+    pub(crate) notes: Vec<Cow<'static, str>>,
 }
 
 impl BodyRules {
     /// Returns the names of the fields to look for.
     fn names(&self) -> Vec<&'static str> {
         let own = self.removed.iter().map(|(name, _)| *name).chain(self.set.iter().map(|(name, _)| *name));
+        let own = own.chain(self.read.iter().copied());
         let mut names = FIELDS.to_vec();
         names.extend(own.filter(|name| !FIELDS.contains(name)));
         names
     }
 
     /// Adds the notes on what a body loses by these rules. A strict leaf refuses it.
-    fn note(&self, object: &Object, strict: bool, notes: &mut Vec<Cow<'static, str>>) -> Result<(), LlmError> {
+    fn note(
+        &self,
+        object: &Object,
+        rewritten: Vec<Cow<'static, str>>,
+        strict: bool,
+        notes: &mut Vec<Cow<'static, str>>,
+    ) -> Result<(), LlmError> {
         let lost = self.removed.iter().filter_map(|(name, reason)| {
             let reason = (*reason)?;
             object.field(name).map(|_| Cow::Owned(format!("door: `{name}` was left out: {reason}")))
         });
-        for note in self.notes.iter().cloned().chain(lost) {
+        for note in self.notes.iter().cloned().chain(lost).chain(rewritten) {
             if strict {
                 return Err(LlmError::new(ErrorKind::UnsupportedFeature, note));
             }
@@ -322,8 +345,10 @@ impl<P: Protocol> Coder<P> {
         notes: &mut Vec<Cow<'static, str>>,
     ) -> Result<Vec<Bytes>, LlmError> {
         let object = Object::read(body, &door.names()).map_err(no_object)?;
-        door.note(&object, self.strict, notes)?;
+        let rewritten = door.rewrite.map(|rewrite| rewrite(body, &object)).transpose()?.unwrap_or_default();
+        door.note(&object, rewritten.notes, self.strict, notes)?;
         let mut removed: Vec<&'static str> = door.removed.iter().map(|(name, _)| *name).collect();
+        removed.extend(rewritten.removed);
         if let Some(model) = door.model.as_deref().filter(|_| self.protocol.model_in_body()) {
             changes.model = Some(model);
         }
@@ -335,7 +360,8 @@ impl<P: Protocol> Coder<P> {
             changes.stream = None;
             removed.push("stream");
         }
-        splice::set(body, &object, &splice::Changes { removed: &removed, set: &door.set, ..changes }).map_err(no_object)
+        let changes = splice::Changes { removed: &removed, set: &door.set, edits: &rewritten.edits, ..changes };
+        splice::set(body, &object, &changes).map_err(no_object)
     }
 
     /// Returns the body without the parameters that the model is known to refuse.

@@ -25,7 +25,10 @@ use serde_json::Value;
 pub(crate) use self::failure::no_model;
 pub use self::{body::RequestBody, limits::Limits};
 #[cfg(feature = "clouds")]
-pub(crate) use self::{coder::BodyRules, failure::Meaning};
+pub(crate) use self::{
+    coder::{BodyRules, Rewrite, Rewritten},
+    failure::Meaning,
+};
 pub(crate) use self::{
     coder::{Coder, Encoded},
     error_body::ErrorBody,

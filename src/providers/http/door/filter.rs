@@ -16,6 +16,10 @@
 //! one value that they do not know. Foundry gets every value but those that it is known to refuse. A value that the
 //! leaf itself sends ([`HttpLeaf::header`](crate::providers::http::HttpLeaf::header)) is the operator's choice and not
 //! filtered.
+//!
+//! A tool that runs at the provider is left out in the same way at AWS and Google. AWS: "Input tag 'web_search_20250305'
+//! found using 'type' does not match any of the expected tags: 'bash_20250124', 'custom', 'memory_20250818',
+//! 'text_editor_20250124'"; Anthropic's pages "Web search tool" and "Tool search tool" name the doors that run these.
 
 /// A door at which Claude is served, as far as it takes other parts of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +96,10 @@ const FIELDS: &[(&str, &[ClaudeDoor], &str)] = {
         ("mcp_servers", &[Invoke, Mantle, Vertex], "the door connects to no MCP servers"),
         ("container", &[Invoke, Mantle, Vertex], "the door runs no code"),
         ("inference_geo", &[Invoke, Mantle, Vertex, Foundry], "the door's own region decides"),
+        ("fallbacks", &[Invoke, Mantle, Vertex], "the door asks no other model by itself"),
+        ("fallback_credit_token", &[Invoke, Mantle, Vertex], "it is a credit at Anthropic"),
+        ("billing_policy", &[Invoke, Mantle, Vertex], "the door sends its own bills"),
+        ("diagnostics", &[Invoke, Mantle, Vertex], "the door explains no misses of its cache"),
         ("speed", &[Invoke, Mantle, Vertex, Foundry], "only Anthropic's own API has a fast mode"),
     ]
 };
@@ -99,6 +107,77 @@ const FIELDS: &[(&str, &[ClaudeDoor], &str)] = {
 /// Returns the fields that a door refuses, with the reasons.
 pub(super) fn refused_fields(door: ClaudeDoor) -> impl Iterator<Item = (&'static str, &'static str)> {
     FIELDS.iter().filter(move |(_, doors, _)| doors.contains(&door)).map(|(name, _, reason)| (*name, *reason))
+}
+
+/// The fields without which a request would be another one, with the doors that refuse them, and the names of their
+/// rules with the reasons.
+const NEEDED: &[(&str, &[ClaudeDoor], &str, &str)] = {
+    use ClaudeDoor::{Invoke, Mantle, Vertex};
+    &[
+        ("thread", &[Invoke, Mantle, Vertex], "state", "the conversation's state is at another provider"),
+        ("compaction", &[Invoke, Mantle], "compaction", "the door summarizes no conversation"),
+    ]
+};
+
+/// Returns the fields for which a door must refuse a request, each with the name of its rule and the reason.
+pub(super) fn needed_fields(door: ClaudeDoor) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let here = NEEDED.iter().filter(move |(_, doors, ..)| doors.contains(&door));
+    here.map(|(name, _, rule, reason)| (*name, *rule, *reason))
+}
+
+/// A tool that Anthropic runs, and that a cloud runs too.
+struct HostedTool {
+    /// Its type in the list of tools.
+    kind: &'static str,
+    /// Its name, in a call.
+    name: &'static str,
+    /// The type of the block with its result.
+    result: &'static str,
+    doors: &'static [ClaudeDoor],
+}
+
+/// Every other one runs at Foundry alone, which runs them all.
+const HOSTED: &[HostedTool] = {
+    use ClaudeDoor::{Invoke, Mantle, Vertex};
+    &[
+        HostedTool {
+            kind: "tool_search_tool_bm25_20251119",
+            name: "tool_search_tool_bm25",
+            result: "tool_search_tool_result",
+            doors: &[Invoke, Mantle, Vertex],
+        },
+        HostedTool {
+            kind: "tool_search_tool_regex_20251119",
+            name: "tool_search_tool_regex",
+            result: "tool_search_tool_result",
+            doors: &[Invoke, Mantle, Vertex],
+        },
+        HostedTool {
+            kind: "web_search_20250305",
+            name: "web_search",
+            result: "web_search_tool_result",
+            doors: &[Vertex],
+        },
+    ]
+};
+
+fn hosts(door: ClaudeDoor, is: impl Fn(&HostedTool) -> bool) -> bool {
+    door == ClaudeDoor::Foundry || HOSTED.iter().any(|tool| is(tool) && tool.doors.contains(&door))
+}
+
+/// Returns true if a door runs a tool of this type. Some have a name without a date too.
+pub(super) fn runs(door: ClaudeDoor, kind: &str) -> bool {
+    hosts(door, |tool| kind == tool.kind || kind == tool.name)
+}
+
+/// Returns true if a door takes a call of this tool in the history.
+pub(super) fn takes_call(door: ClaudeDoor, name: &str) -> bool {
+    hosts(door, |tool| name == tool.name)
+}
+
+/// Returns true if a door takes this block of a tool's result in the history.
+pub(super) fn takes_result(door: ClaudeDoor, kind: &str) -> bool {
+    hosts(door, |tool| kind == tool.result)
 }
 
 #[cfg(test)]

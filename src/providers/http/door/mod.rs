@@ -45,8 +45,11 @@
 //!
 //! A door that does not take a value of `anthropic-beta`, or a field, gets the request without it.
 //! [`LlmResponse::notes`](crate::LlmResponse::notes) lists each loss, and a [strict](super::HttpLeaf::strict) leaf
-//! refuses the request instead. One written table has them, with its sources (`filter.rs`). The parts that a door adds
-//! to an answer pass: Azure's findings of its content filter, Bedrock's traces of guardrails and its metrics.
+//! refuses the request instead. One written table has them, with its sources (`filter.rs`). So has it the tools that run
+//! at Anthropic, with their calls and results in the history: a door that does not run a tool gets none of them. A
+//! forced call of such a tool, and a file that lies at the provider, are refused by name, so that the next tier is
+//! asked. The parts that a door adds to an answer pass: Azure's findings of its content filter, Bedrock's traces of
+//! guardrails and its metrics.
 //!
 //! # Credentials
 //!
@@ -64,9 +67,14 @@ mod build;
 #[cfg(test)]
 mod build_tests;
 mod codec;
+mod developers;
 mod error;
 mod exchange;
 mod filter;
+mod hosted;
+mod losses;
+#[cfg(test)]
+mod parts_tests;
 mod prepare;
 mod shape;
 #[cfg(test)]
@@ -79,7 +87,7 @@ use self::{filter::ClaudeDoor, shape::Spelling};
 use super::BaseUrl;
 #[cfg(doc)]
 use crate::providers::{Anthropic, Gemini, OpenAi};
-use crate::{Dialect, providers::credentials::Credentials};
+use crate::{Dialect, Wire, providers::credentials::Credentials};
 
 /// The API of AWS through which a model is called. Default: [`Mantle`](Self::Mantle).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -197,6 +205,16 @@ impl Door {
     /// Returns true if the whole body is read and written again.
     pub(super) fn is_codec(&self) -> bool {
         matches!(self.place, Place::Aws { api: AwsApi::Converse, .. })
+    }
+
+    /// Returns true if a body is to be parsed: as a whole, or for the parts that the door does not take.
+    pub(super) fn parses(&self, wire: &Wire) -> bool {
+        let may_concern = match wire.dialect() {
+            Dialect::Anthropic => hosted::may_concern,
+            Dialect::Gemini if matches!(self.place, Place::Vertex { .. }) => developers::may_concern,
+            _ => return self.is_codec(),
+        };
+        self.is_codec() || may_concern(wire.body(), wire.object())
     }
 
     /// Returns the row of the filter's table, if Claude's dialect is spoken.

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 
 use super::{
-    AwsApi, Door, Place, codec,
+    AwsApi, Door, Place, codec, developers,
     filter::{Beta, beta, refused_fields},
+    hosted,
 };
 use crate::{
     Dialect, ErrorKind, LlmError, LlmRequest, Wire,
@@ -70,6 +71,11 @@ impl Door {
         let mut rules = BodyRules { model: self.model_in_body(dialect), ..BodyRules::default() };
         let values = callers.into_iter().flat_map(|headers| headers.get_all(&ANTHROPIC_BETA));
         let Some(claude) = self.claude(dialect) else {
+            if dialect == Dialect::Gemini && matches!(self.place, Place::Vertex { .. }) {
+                rules.removed = developers::REMOVED.to_vec();
+                rules.read = developers::READ;
+                rules.rewrite = Some(developers::rewrite);
+            }
             return (rules, values.last().cloned());
         };
         let is_codec = self.is_codec();
@@ -96,6 +102,9 @@ impl Door {
         let by_codec = |name: &str| is_codec && matches!(name, "cache_control" | "service_tier" | "metadata");
         let refused = refused_fields(claude).filter(|(name, _)| !by_codec(name));
         rules.removed = refused.map(|(name, reason)| (name, Some(reason))).collect();
+        if !is_codec {
+            (rules.read, rules.rewrite) = (hosted::READ, hosted::rewrite(claude));
+        }
         match &self.place {
             Place::Aws { api: AwsApi::Invoke | AwsApi::Converse, .. } => {
                 (rules.without_model, rules.without_stream) = (true, true);
