@@ -22,6 +22,12 @@ pub(super) fn call_id(answer: Option<&str>, n: usize) -> String {
     if tail.is_empty() { format!("call_{n}") } else { format!("call_{tail}_{n}") }
 }
 
+/// Returns true if an id has the form of those that stand for none.
+pub(super) fn is_made_id(id: &str) -> bool {
+    let number = id.strip_prefix("call_").map(|rest| rest.rsplit_once('_').map_or(rest, |(_, number)| number));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// Returns the arguments of a call as the object that the API requires. A model's text that is none goes under a key,
 /// so that nothing is lost.
 pub(super) fn arguments(text: &str, report: &mut Report) -> Result<Box<RawValue>, LlmError> {

@@ -56,6 +56,7 @@ pub(crate) fn decode(body: RawJson<'_>, meter: &mut Meter<'_>) -> Result<Chat, L
         chat.messages.push(message);
         Ok(())
     })?;
+    pair_by_place(&mut chat.messages);
     if let Some(tools) = fields.get("tools") {
         one_or_many(tools, |tool| definitions(tool, &mut chat.tools, meter))?;
     }
@@ -442,6 +443,45 @@ impl Conversation {
             return Ok(media);
         }
         Ok(Part::Other { dialect: Dialect::Gemini, value: Json::of(raw) })
+    }
+}
+
+/// Gives results that name no call of the turn before them the calls that are left, in order. So does the API itself,
+/// where a turn has as many results as calls: some clients write the id of the call in the place of its name.
+fn pair_by_place(messages: &mut [Message]) {
+    let calls = |message: &Message| message.tool_calls().map(|call| call.id.clone()).collect::<Vec<_>>();
+    let mut rest = messages;
+    while let Some(first) = rest.iter().position(|message| message.tool_calls().next().is_some()) {
+        let (_, turns) = std::mem::take(&mut rest).split_at_mut(first);
+        let models = turns.iter().take_while(|message| message.role == Role::Assistant).count().max(1);
+        let (model, after) = turns.split_at_mut(models);
+        let called: Vec<String> = model.iter().flat_map(calls).collect();
+        let users = after.iter().take_while(|message| message.role != Role::Assistant).count();
+        let (users, next) = after.split_at_mut(users);
+        pair(&called, users);
+        rest = next;
+    }
+}
+
+/// Pairs the calls of a turn with the results in the turns after it.
+fn pair(called: &[String], users: &mut [Message]) {
+    let count = users.iter().flat_map(|message| &message.content);
+    let count = count.filter(|part| matches!(part, Part::ToolResult(_))).count();
+    let mut open: HashSet<&str> = called.iter().map(String::as_str).collect();
+    if count != called.len() || open.len() != called.len() {
+        return;
+    }
+    let mut lost = Vec::new();
+    for part in users.iter_mut().flat_map(|message| &mut message.content) {
+        if let Part::ToolResult(result) = part
+            && !open.remove(result.call_id.as_str())
+        {
+            lost.push(result);
+        }
+    }
+    let left = called.iter().filter(|id| open.contains(id.as_str()));
+    for (result, id) in lost.into_iter().zip(left) {
+        result.call_id.clone_from(id);
     }
 }
 

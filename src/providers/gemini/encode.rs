@@ -1,4 +1,8 @@
-use std::{borrow::Cow, collections::HashMap, net::IpAddr};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use bytes::Bytes;
 use http::Uri;
@@ -15,7 +19,7 @@ use crate::{
     providers::{
         media::media_type_of,
         protocol::{to_json, to_value},
-        tool_calls::arguments,
+        tool_calls::{arguments, is_made_id},
     },
     translate::{Extras, Feature, MOVED, Reasoning, Report, Settings, Situation, settle},
     wire,
@@ -92,12 +96,16 @@ struct File<'a> {
 
 #[derive(Serialize)]
 struct Call<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
     name: &'a str,
     args: Box<RawValue>,
 }
 
 #[derive(Serialize)]
 struct Response<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
     name: &'a str,
     response: FunctionResult,
 }
@@ -340,6 +348,8 @@ pub(super) fn spelled_choice(choice: &ToolChoice) -> Value {
 fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) -> Result<Vec<Turn<'a>>, LlmError> {
     let mut turns: Vec<Turn<'a>> = Vec::with_capacity(chat.messages.len());
     let mut names = None;
+    // The ids that Gemini gave: their results have them too.
+    let mut given = HashSet::new();
     for message in &chat.messages {
         report.check_stopped()?;
         let role = Some(if message.role == Role::Assistant { "model" } else { "user" });
@@ -352,7 +362,9 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
                     // Only the first of parallel calls has a signature.
                     let wants = third && !signed;
                     signed = true;
-                    tool_call(call, wants, report)?
+                    let id = gave_id(call).then_some(call.id.as_str());
+                    given.extend(id);
+                    tool_call(call, id, wants, report)?
                 }
                 Part::Reasoning(Thought { text, opaque: None }) if extra.is_some() => plain(text),
                 Part::ToolResult(result) => {
@@ -360,7 +372,8 @@ fn turns<'a>(chat: &'a Chat, third: bool, family: &Family, report: &mut Report) 
                     let media = if has_own { Vec::new() } else { result_media(result, message.role, family, report)? };
                     let moved = !media.is_empty();
                     beside.extend(media);
-                    tool_result(result, moved, names.get_or_insert_with(|| names_of(chat)))?
+                    let id = Some(result.call_id.as_str()).filter(|id| given.contains(id));
+                    tool_result(result, id, moved, names.get_or_insert_with(|| names_of(chat)))?
                 }
                 part => {
                     report.record_extra(part);
@@ -533,7 +546,21 @@ fn type_of(uri: &str) -> Option<&'static str> {
     })
 }
 
-fn tool_call<'a>(call: &'a ToolCall, wants_signature: bool, report: &mut Report) -> Result<Piece<'a>, LlmError> {
+/// Returns true if the id of a call seems to be Gemini's, which wants it back. Ids of servers that call theirs otherwise
+/// are left out, and so are those that stand for none.
+fn gave_id(call: &ToolCall) -> bool {
+    const OTHERS: [&str; 5] = ["call_", "chatcmpl-tool-", "functions.", "toolu_", "tooluse_"];
+    let is_signed = call.opaque.as_ref().is_some_and(|opaque| opaque.dialect == Dialect::Gemini);
+    let is_others = OTHERS.iter().any(|begin| call.id.starts_with(begin));
+    !call.id.is_empty() && !is_made_id(&call.id) && (is_signed || !is_others)
+}
+
+fn tool_call<'a>(
+    call: &'a ToolCall,
+    id: Option<&'a str>,
+    wants_signature: bool,
+    report: &mut Report,
+) -> Result<Piece<'a>, LlmError> {
     let args = arguments(&call.arguments, report)?;
     let thought_signature = match &call.opaque {
         Some(opaque) if opaque.dialect == Dialect::Gemini => Some(opaque.token.as_str()),
@@ -543,7 +570,7 @@ fn tool_call<'a>(call: &'a ToolCall, wants_signature: bool, report: &mut Report)
         }
         _ => None,
     };
-    Ok(Piece::Call { function_call: Call { name: &call.name, args }, thought_signature })
+    Ok(Piece::Call { function_call: Call { id, name: &call.name, args }, thought_signature })
 }
 
 /// Returns the name of the newest call of each id. Of those in one turn the first counts.
@@ -557,6 +584,7 @@ fn names_of(chat: &Chat) -> HashMap<&str, &str> {
 
 fn tool_result<'a>(
     result: &'a ToolResult,
+    id: Option<&'a str>,
     moved: bool,
     names: &HashMap<&'a str, &'a str>,
 ) -> Result<Piece<'a>, LlmError> {
@@ -580,5 +608,5 @@ fn tool_result<'a>(
         None if result.is_error => FunctionResult::Error { error: ErrorText::Text(text) },
         None => FunctionResult::Output { output: text },
     };
-    Ok(Piece::Response { function_response: Response { name, response } })
+    Ok(Piece::Response { function_response: Response { id, name, response } })
 }

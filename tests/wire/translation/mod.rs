@@ -3,6 +3,7 @@
 //! where there are none, their tests say so and do nothing.
 
 mod answers;
+mod calls;
 mod content;
 mod finish;
 mod meaning;
