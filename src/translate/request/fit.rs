@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 
 use super::{
-    allowed, calls, content, names,
+    allowed,
+    bare::{self, Bare},
+    calls, content, names,
     report::Report,
     restore::Restore,
     root::Unwrap,
@@ -61,6 +63,9 @@ pub(crate) fn fit<'a>(
     }
     tools(&mut fitted, target.dialect, report)?;
     let mut restore = Restore::default();
+    if report.is_foreign() && wire.is_some_and(|wire| wire.dialect() == Dialect::Gemini) {
+        restore.bare = bare::is_wanted(&fitted).then(Bare::default);
+    }
     if !own {
         restore.root = schemas(&mut fitted, target.dialect, &limits, report)?;
         if !names::all_fit(&fitted, target.dialect) {

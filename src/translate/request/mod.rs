@@ -1,6 +1,7 @@
 //! Translates a request into another dialect.
 
 mod allowed;
+mod bare;
 mod calls;
 mod content;
 #[cfg(test)]

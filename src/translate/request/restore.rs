@@ -1,6 +1,6 @@
 //! Puts an answer back into the form that its caller asked for.
 
-use super::{names::Names, root::Unwrap};
+use super::{bare::Bare, names::Names, root::Unwrap};
 use crate::{StreamEvent, chat::Message};
 
 /// The changes to a request that its answer shows.
@@ -9,6 +9,8 @@ pub(crate) struct Restore {
     pub(super) names: Names,
     /// The object around the answer, if its schema went into one.
     pub(super) root: Option<Unwrap>,
+    /// The quotes around the answer, if its caller expects none.
+    pub(super) bare: Option<Bare>,
 }
 
 impl Restore {
@@ -18,6 +20,9 @@ impl Restore {
         if let Some(root) = &self.root {
             root.message(message);
         }
+        if self.bare.is_some() {
+            Bare::message(message);
+        }
     }
 
     /// Restores a piece of a stream.
@@ -25,6 +30,9 @@ impl Restore {
         self.names.restore_event(event);
         if let Some(root) = &mut self.root {
             root.event(event);
+        }
+        if let Some(bare) = &mut self.bare {
+            bare.event(event);
         }
     }
 }
