@@ -196,7 +196,9 @@ impl Report {
             if is_known(name) {
                 self.carried.push((name, feature));
             } else if self.extras.remove(name).is_some() {
-                self.record_field(feature, name);
+                // The rule of a feature that the dialect has says nothing of a server without it.
+                let is_told = self.is_told(feature);
+                self.record_field(if is_told { feature } else { Feature::OtherField }, name);
             }
         }
     }
@@ -232,13 +234,17 @@ impl Report {
         Ok(self.notes())
     }
 
+    /// Returns true if the feature's rule is one that the response reports.
+    fn is_told(&self, feature: Feature) -> bool {
+        !matches!(feature.rule().at(self.target), Fate::Carried | Fate::Native)
+    }
+
     /// Returns the notes so far.
     pub(crate) fn notes(&self) -> Vec<Cow<'static, str>> {
-        let is_reported = |feature: Feature| !matches!(feature.rule().at(self.target), Fate::Carried | Fate::Native);
-        let told = self.records.iter().filter(|(feature, _)| is_reported(*feature));
+        let told = self.records.iter().filter(|(feature, _)| self.is_told(*feature));
         let mut notes: Vec<_> =
             told.map(|(feature, field)| Cow::Owned(self.text(*feature, field.as_deref()))).collect();
-        for (feature, more) in self.more.iter().filter(|(feature, _)| is_reported(*feature)) {
+        for (feature, more) in self.more.iter().filter(|(feature, _)| self.is_told(*feature)) {
             notes.push(Cow::Owned(self.text(*feature, Some(&format!("and {} more", with_commas(*more))))));
         }
         notes

@@ -3,7 +3,7 @@
 
 use super::{content, report::Report, responses};
 use crate::{
-    Dialect, LlmError,
+    Dialect, ErrorKind, LlmError,
     chat::Json,
     fields::{self, Object, each, is_list, is_object},
     raw_json::RawJson,
@@ -113,10 +113,17 @@ fn anthropic(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
             "cache_control" => report.record(Feature::Cache),
             "service_tier" | "speed" | "inference_geo" => report.record(Feature::ServiceTier),
             "container" | "mcp_servers" => report.record_field(Feature::ServerTool, name),
+            // Without them it would be another request.
+            "thread" => return Err(elsewhere("state (thread): the conversation's state is at another provider")),
+            "compaction" => return Err(elsewhere("compaction: only Anthropic summarizes the conversation")),
             other => report.record_field(Feature::OtherField, other),
         }
         Ok(())
     })
+}
+
+fn elsewhere(what: &'static str) -> LlmError {
+    LlmError::new(ErrorKind::UnsupportedFeature, what)
 }
 
 fn anthropic_message(message: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
@@ -192,8 +199,11 @@ fn anthropic_block(block: RawJson<'_>, report: &mut Report) -> Result<(), LlmErr
 }
 
 fn openai(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
-    set(body, |name, value| {
+    fields::fields(body, |name, value| {
         match name {
+            // An empty object switches the search on.
+            "web_search_options" if is_object(value) => report.record_field(Feature::ServerTool, name),
+            _ if !is_set(value) => {}
             "model"
             | "parallel_tool_calls"
             | "max_completion_tokens"
@@ -229,7 +239,6 @@ fn openai(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
             "prediction" => report.record(Feature::Prediction),
             "modalities" if are_all(value, "text")? => {}
             "modalities" | "audio" => report.record(Feature::Modalities),
-            "web_search_options" => report.record_field(Feature::ServerTool, name),
             other => match shared(other) {
                 Some((feature, name)) => carried(report, feature, &[(Dialect::Responses, name)], value),
                 None => report.record_field(Feature::OtherField, other),
@@ -237,6 +246,7 @@ fn openai(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
         }
         Ok(())
     })
+    .map(drop)
 }
 
 /// Returns true if a list contains nothing but this word.

@@ -13,6 +13,7 @@ mod responses;
 mod rules;
 mod schemas;
 mod servers;
+mod settings;
 mod types;
 
 use std::{
