@@ -150,7 +150,8 @@ rules! {
     SchemaKeywords "schema_keywords" "keywords of a JSON Schema that the target refuses, or misses" MOVED, ADDED, MOVED, ADDED;
     SchemaRoot "schema_root" "a JSON Schema for the answer whose root is no object" Carried, WITHIN, Carried, WITHIN;
     Strict "strict" "a schema that the provider must hold the model to"
-        Carried, LAX, Dropped("left out for tools: the provider does not hold the model to their schemas"), LAX;
+        Changed("sent without `strict`: Anthropic does not hold a model to the schema, or to no more of them"), LAX,
+        Dropped("left out for tools: the provider does not hold the model to their schemas"), LAX;
     JsonMode "json_mode" "JSON output without a schema"
         Changed("requested in words: the provider has no mode for it"), IN_WORDS_TOO, Carried, IN_WORDS_TOO;
     Arguments "invalid_arguments" "a tool call in the history whose arguments are not a JSON object"

@@ -202,7 +202,7 @@ impl<'a> Body<'a> {
             max_tokens: settled.max_tokens.unwrap_or_else(|| to.default_output()),
             system: system(chat, settled, report),
             messages: turns(chat, to.family, report)?,
-            tools: chat.tools.iter().map(Definition::of).collect::<Result<_, _>>()?,
+            tools: chat.tools.iter().map(|tool| Definition::of(tool, to.family, report)).collect::<Result<_, _>>()?,
             tool_choice: tool_choice(chat, settled),
             temperature: settled.temperature,
             top_p: settled.top_p,
@@ -230,7 +230,7 @@ pub(super) fn spelled(reasoning: Reasoning) -> (Option<Value>, Option<&'static s
 }
 
 impl<'a> Definition<'a> {
-    fn of(tool: &'a Tool) -> Result<Self, LlmError> {
+    fn of(tool: &'a Tool, family: &Family, report: &mut Report) -> Result<Self, LlmError> {
         if let Some(extra) = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::Anthropic) {
             let was = wire::anthropic::definition(extra.fields.raw());
             if was.is_ok_and(|was| was == *tool) {
@@ -240,11 +240,16 @@ impl<'a> Definition<'a> {
         if tool.runs_at_provider() {
             return Err(LlmError::new(ErrorKind::UnsupportedFeature, "a tool that runs at another provider"));
         }
+        // The models that take no schema for the answer know no such field.
+        let strict = tool.strict.filter(|_| family.output_schema());
+        if tool.strict == Some(true) && strict.is_none() {
+            report.record(Feature::Strict);
+        }
         Ok(Self::Neutral(ToolDefinition {
             name: &tool.name,
             description: tool.description.as_deref(),
             input_schema: &tool.parameters,
-            strict: tool.strict,
+            strict,
         }))
     }
 }

@@ -164,7 +164,9 @@ async fn what_cannot_be_carried_is_refused_or_noted() {
     let (sent, notes) = encoded_by(own(), chat).await;
     assert_eq!(sent["stop"], json!(["a", "b", "c", "d"]));
     assert_eq!(sent["messages"][1], json!({"role": "assistant", "content": "so"}));
-    let schema = json!({"name": "shape", "schema": {"type": "object", "additionalProperties": false}, "strict": true});
+    // In strict mode "'required' is required to be supplied".
+    let closed = json!({"type": "object", "properties": {}, "required": [], "additionalProperties": false});
+    let schema = json!({"name": "shape", "schema": closed, "strict": true});
     assert_eq!(sent["response_format"], json!({"type": "json_schema", "json_schema": schema}));
     assert_eq!(notes.len(), 3, "{notes:?}");
 }

@@ -10,7 +10,7 @@ use super::{
     report::Report,
     restore::Restore,
     root::Unwrap,
-    schema::{self, SchemaUse},
+    schema::{self, Room, SchemaUse},
     seals,
     survey::survey,
 };
@@ -161,6 +161,13 @@ fn schemas(
     limits: &WireLimits,
     report: &mut Report,
 ) -> Result<Option<Unwrap>, LlmError> {
+    let output = chat.output.as_ref().and_then(|output| Some((output.schema.as_ref()?, output.strict)));
+    let output = output.map(|(asked, strict)| schema::fit(asked, strict, dialect, SchemaUse::Output, limits));
+    let output = output.transpose()?;
+    let mut room = Room::default();
+    if let Some(output) = &output {
+        room.reserve(output.cost);
+    }
     for at in 0..chat.tools.len() {
         report.check_stopped()?;
         let tool = &chat.tools[at];
@@ -168,7 +175,10 @@ fn schemas(
             continue;
         }
         let strict = tool.strict == Some(true);
-        let fitted = schema::fit(&tool.parameters, strict, dialect, SchemaUse::Tool, limits)?;
+        let mut fitted = schema::fit(&tool.parameters, strict, dialect, SchemaUse::Tool, limits)?;
+        if fitted.strict && dialect == Dialect::Anthropic {
+            fitted.strict = room.take(fitted.cost);
+        }
         if fitted.moved {
             report.record(Feature::SchemaKeywords);
         }
@@ -179,13 +189,13 @@ fn schemas(
             chat.to_mut().tools[at].parameters = schema;
         }
         if fitted.strict != strict {
-            chat.to_mut().tools[at].strict = Some(fitted.strict);
+            // Claude's older models know no such field.
+            let stays = fitted.strict || dialect != Dialect::Anthropic;
+            chat.to_mut().tools[at].strict = stays.then_some(fitted.strict);
         }
     }
-    let Some(output) = &chat.output else { return Ok(None) };
-    let Some(asked) = &output.schema else { return Ok(None) };
+    let (Some(fitted), Some(output)) = (output, &chat.output) else { return Ok(None) };
     let strict = output.strict;
-    let fitted = schema::fit(asked, strict, dialect, SchemaUse::Output, limits)?;
     if fitted.moved {
         report.record(Feature::SchemaKeywords);
     }

@@ -2,12 +2,14 @@
 //! function calling (2026).
 
 mod items;
-
-use std::collections::HashSet;
+mod strict;
+mod top;
 
 use memchr::memmem;
 use serde_json::{Map, Value, json};
 
+pub(super) use self::strict::Room;
+use self::{strict::Cost, top::ALTERNATIVES};
 use super::root;
 use crate::{
     Dialect, ErrorKind, LlmError,
@@ -34,6 +36,14 @@ pub(super) struct FittedSchema {
     pub(super) moved: bool,
     /// True if it went into an object, which is to be taken off the answer.
     pub(super) wrapped: bool,
+    /// The share of what Anthropic's decoder takes in a request.
+    pub(super) cost: Cost,
+}
+
+impl FittedSchema {
+    fn unchanged(strict: bool) -> Self {
+        Self { schema: None, strict, moved: false, wrapped: false, cost: Cost::default() }
+    }
 }
 
 /// Fits a schema to the target. `strict`: the provider is to hold the model to it.
@@ -51,12 +61,12 @@ pub(super) fn fit(
     limits: &WireLimits,
 ) -> Result<FittedSchema, LlmError> {
     if is_taken_as_it_is(schema, strict, target, what)? {
-        return Ok(FittedSchema { schema: None, strict, moved: false, wrapped: false });
+        return Ok(FittedSchema::unchanged(strict));
     }
     limits.check_schema(schema.as_str())?;
     let wrong = |error| LlmError::new(ErrorKind::InvalidRequest, "a schema cannot be read").with_source(error);
     let mut value = schema.value().map_err(wrong)?;
-    let mut fitted = FittedSchema { schema: None, strict, moved: false, wrapped: false };
+    let mut fitted = FittedSchema::unchanged(strict);
     fit_value(&mut value, &mut fitted, target, what);
     fitted.schema = Some(Json::from(value));
     Ok(fitted)
@@ -82,14 +92,10 @@ fn is_taken_as_it_is(schema: &Json, strict: bool, target: Dialect, what: SchemaU
     if what == SchemaUse::Output {
         return Ok(is_named_object(&top) && !has_alternatives && top.get("$ref").is_none());
     }
-    let refers = top.get("$ref").is_some();
-    if refers && schema.value().is_ok_and(|schema| !leads_somewhere(&schema)) {
-        return Ok(false);
-    }
-    let is_object = refers || is_named_object(&top);
     Ok(is_json_object(schema.raw())
-        && is_object
-        && (!target.is_openais() || refers || top.get("properties").is_some())
+        && is_named_object(&top)
+        && top.get("$ref").is_none()
+        && (!target.is_openais() || top.get("properties").is_some())
         && !has_alternatives)
 }
 
@@ -115,25 +121,26 @@ fn fit_value(schema: &mut Value, fitted: &mut FittedSchema, target: Dialect, wha
     }
     match target {
         Dialect::OpenAi | Dialect::Responses if fitted.strict => {
-            fitted.strict = can_close(schema, true);
+            fitted.strict = strict::can_close(schema, true) && strict::has_room(schema);
             if fitted.strict {
-                close(schema);
+                strict::close(schema);
+                strict::complete(schema);
             }
         }
         Dialect::Anthropic if fitted.strict || what == SchemaUse::Output => {
+            fitted.strict &= what == SchemaUse::Output || !top::has_alternatives(schema);
             fitted.moved = keep(schema, ANTHROPIC);
-            close(schema);
+            strict::close(schema);
+            fitted.strict &= what == SchemaUse::Output || !strict::goes_round(schema);
+            fitted.cost = Cost::of(schema);
         }
         Dialect::Gemini => fitted.moved = keep(schema, GEMINI),
         _ => {}
     }
     if what == SchemaUse::Tool {
-        fitted.moved |= object_at_top(schema, target);
+        fitted.moved |= top::make_object(schema, target);
     }
 }
-
-/// Keywords that neither Anthropic nor OpenAI takes at the top of a tool's schema.
-const ALTERNATIVES: &[&str] = &["anyOf", "oneOf", "allOf", "enum", "not"];
 
 /// Words of Gemini's schemas alone. An escape within one would hide it, but no one writes them so.
 const GEMINIS_OWN: [&str; 3] = ["propertyOrdering", "property_ordering", "nullable"];
@@ -187,25 +194,6 @@ const GEMINI: &[&str] = &[
     "example",
 ];
 
-/// Keywords that rule out OpenAI's strict mode.
-const NOT_STRICT: &[&str] = &[
-    "allOf",
-    "oneOf",
-    "not",
-    "if",
-    "then",
-    "else",
-    "dependentRequired",
-    "dependentSchemas",
-    "patternProperties",
-    "propertyNames",
-    "unevaluatedProperties",
-    "prefixItems",
-    "minProperties",
-    "maxProperties",
-    "contains",
-];
-
 /// The formats that OpenAI's strict mode and Anthropic's decoder know; they refuse others (guides on structured
 /// outputs).
 const FORMATS: &[&str] = &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
@@ -257,7 +245,7 @@ fn each(fields: &mut Map<String, Value>, mut visit: impl FnMut(&mut Value)) {
 }
 
 /// Returns true if `is` holds for each schema inside this one.
-fn all(fields: &Map<String, Value>, is: impl Fn(&Value) -> bool) -> bool {
+fn all(fields: &Map<String, Value>, is: impl FnMut(&Value) -> bool) -> bool {
     let named = NAMED.iter().filter_map(|name| fields.get(*name)?.as_object()).flat_map(Map::values);
     let listed = LISTED.iter().filter_map(|name| fields.get(*name)?.as_array()).flatten();
     let alone = ALONE.iter().filter_map(|name| fields.get(*name)).filter(|schema| schema.is_object());
@@ -271,42 +259,6 @@ fn is_object(fields: &Map<String, Value>) -> bool {
         _ => false,
     };
     named || fields.contains_key("properties")
-}
-
-/// Returns true if closing every object changes nothing that the schema allows on purpose.
-fn can_close(schema: &Value, top: bool) -> bool {
-    let Value::Object(fields) = schema else { return schema.is_boolean() && !top };
-    if NOT_STRICT.iter().any(|keyword| fields.contains_key(*keyword)) || (top && fields.contains_key("anyOf")) {
-        return false;
-    }
-    if fields.get("format").is_some_and(|format| !is_known_format(format)) {
-        return false;
-    }
-    if is_object(fields) {
-        let open = fields.get("additionalProperties").is_some_and(|more| *more != false);
-        let required: HashSet<&str> = required(fields).collect();
-        let properties = fields.get("properties").and_then(Value::as_object);
-        let optional = properties.into_iter().flatten().any(|(name, _)| !required.contains(name.as_str()));
-        if open || optional {
-            return false;
-        }
-    } else if top {
-        return false;
-    }
-    all(fields, |inside| can_close(inside, false))
-}
-
-fn required(fields: &Map<String, Value>) -> impl Iterator<Item = &str> {
-    fields.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
-}
-
-/// Closes every object to further properties.
-fn close(schema: &mut Value) {
-    let Value::Object(fields) = schema else { return };
-    if is_object(fields) {
-        fields.insert("additionalProperties".to_owned(), Value::Bool(false));
-    }
-    each(fields, close);
 }
 
 /// Keeps only these keywords and describes the others in the description. Returns whether there were any.
@@ -353,52 +305,6 @@ fn keep(schema: &mut Value, keywords: &[&str]) -> bool {
     any
 }
 
-/// Makes the top an object without alternatives, which a tool's arguments are.
-fn object_at_top(schema: &mut Value, target: Dialect) -> bool {
-    let goes_round = !leads_somewhere(schema);
-    let Value::Object(fields) = schema else {
-        *schema = json!({"type": "object", "properties": {}});
-        return false;
-    };
-    let mut moved = Vec::new();
-    if goes_round {
-        moved.extend(fields.remove("$ref").map(|value| format!("$ref: {value}")));
-    }
-    if target != Dialect::Gemini {
-        for name in ALTERNATIVES {
-            moved.extend(fields.remove(*name).map(|value| format!("{name}: {value}")));
-        }
-    }
-    if !moved.is_empty() {
-        let before = fields.get("description").and_then(Value::as_str).unwrap_or_default();
-        let description = format!("{before} {}", moved.join(", ")).trim().to_owned();
-        fields.insert("description".to_owned(), description.into());
-    }
-    if fields.get("type") != Some(&json!("object")) && !fields.contains_key("$ref") {
-        fields.insert("type".to_owned(), "object".into());
-    }
-    if target.is_openais() && !fields.contains_key("properties") && !fields.contains_key("$ref") {
-        fields.insert("properties".to_owned(), json!({}));
-    }
-    !moved.is_empty()
-}
-
-/// Returns true if the reference at the top, if any, leads to something other than a reference. A circular one means
-/// nothing, and every provider refuses it.
-fn leads_somewhere(schema: &Value) -> bool {
-    let mut at = schema;
-    // No more steps than there could be definitions.
-    for _ in 0..MOST_STEPS {
-        let Some(reference) = at.get("$ref").and_then(Value::as_str) else { return true };
-        let Some(next) = reference.strip_prefix('#').and_then(|place| schema.pointer(place)) else { return true };
-        at = next;
-    }
-    false
-}
-
-/// The longest chain of references that is followed.
-const MOST_STEPS: usize = 64;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -439,8 +345,86 @@ mod tests {
                 (&json!("object"), None, true)
             );
         }
-        let straight = json!({"$defs": {"A": {"type": "object", "properties": {}}}, "$ref": "#/$defs/A"});
-        assert_eq!(fit(&straight, false, Dialect::OpenAi, SchemaUse::Tool).schema, straight);
+    }
+
+    /// OpenAI: "schema must be a JSON Schema of 'type: \"object\"', got 'type: \"None\"'"; Anthropic:
+    /// "input_schema.type: Field required".
+    #[test]
+    fn a_reference_at_the_top_of_a_tool_is_written_out() {
+        let a = json!({"type": "object", "properties": {"next": {"$ref": "#/$defs/A"}, "l": {"type": "string"}}});
+        let straight = json!({"$defs": {"A": a, "B": {"$ref": "#/$defs/A"}}, "$ref": "#/$defs/B", "description": "d"});
+        for target in [Dialect::Anthropic, Dialect::OpenAi, Dialect::Responses] {
+            let fitted = fit(&straight, false, target, SchemaUse::Tool);
+            assert!(!fitted.moved, "{target}");
+            let mut expected = a.clone();
+            expected["$defs"] = straight["$defs"].clone();
+            expected["description"] = "d".into();
+            assert_eq!(fitted.schema, expected, "{target}");
+        }
+        let elsewhere = json!({"$ref": "https://example.com/schema.json"});
+        let fitted = fit(&elsewhere, false, Dialect::OpenAi, SchemaUse::Tool);
+        assert!(fitted.moved && fitted.schema["description"].as_str().unwrap().contains("example.com"));
+        assert_eq!((&fitted.schema["type"], fitted.schema.get("$ref")), (&json!("object"), None));
+    }
+
+    /// A model that sees no property gives none.
+    #[test]
+    fn the_properties_of_alternatives_at_the_top_of_a_tool_stay() {
+        let of = |kind: &str, more: &str| json!({"type": "object", "required": ["kind", more], "properties": {"kind": {"const": kind}, more: {"type": "string"}}});
+        for keyword in ["anyOf", "oneOf", "allOf"] {
+            let schema = json!({"$defs": {"B": of("b", "y")}, keyword: [of("a", "x"), {"$ref": "#/$defs/B"}]});
+            for target in [Dialect::Anthropic, Dialect::OpenAi, Dialect::Responses] {
+                let fitted = fit(&schema, true, target, SchemaUse::Tool);
+                assert!(fitted.moved && !fitted.strict, "{target} {keyword}");
+                let properties = &fitted.schema["properties"];
+                assert_eq!(properties["x"], json!({"type": "string"}), "{target} {keyword}");
+                assert_eq!(properties["kind"], json!({"anyOf": [{"const": "a"}, {"const": "b"}]}));
+                let required = if keyword == "allOf" { json!(["kind", "x", "y"]) } else { json!(["kind"]) };
+                assert_eq!(fitted.schema["required"], required, "{target} {keyword}");
+                assert!(fitted.schema.get(keyword).is_none() && fitted.schema["type"] == "object");
+            }
+        }
+    }
+
+    /// The guides of both, "Supported schemas" and "Schema complexity limits".
+    #[test]
+    fn a_schema_that_a_provider_holds_no_model_to_is_not_strict() {
+        let closed = |properties: Value| {
+            let required: Vec<String> = properties.as_object().unwrap().keys().cloned().collect();
+            json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+        };
+        let text = json!({"type": "string"});
+        let deep = (0..11).fold(text.clone(), |inner, _| closed(json!({ "a": inner })));
+        let levels = (0..10).fold(text.clone(), |inner, _| closed(json!({ "a": inner })));
+        let values: Vec<String> = (0..1001).map(|n| n.to_string()).collect();
+        let round = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}, "required": ["a"],
+            "$defs": {"A": closed(json!({"b": {"anyOf": [{"$ref": "#/$defs/A"}, {"type": "null"}]}}))}});
+        let straight = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}, "b": {"$ref": "#/$defs/B"}},
+            "required": ["a", "b"], "$defs": {"B": closed(json!({"a": {"$ref": "#/$defs/A"}})), "A": text}});
+        for (schema, openai, claude) in [
+            (closed(json!({ "a": text })), true, true),
+            (levels, true, true),
+            (deep, false, true),
+            (closed(json!({"a": {"enum": values, "type": "string"}})), false, true),
+            (closed(json!({"a": {"type": "string", "default": "x"}})), false, true),
+            (closed(json!({"a": {}})), false, true),
+            (closed(json!({"a": {"description": "any"}})), false, true),
+            (json!({"type": "object", "properties": {"a": text}}), false, true),
+            (closed(json!({"a": {"anyOf": [{"type": "string"}, {"type": "null"}]}})), true, true),
+            (round, true, false),
+            (straight, true, true),
+            (closed(json!({"a": {"$ref": "https://example.com/schema.json"}})), true, false),
+        ] {
+            for (target, expected) in
+                [(Dialect::OpenAi, openai), (Dialect::Responses, openai), (Dialect::Anthropic, claude)]
+            {
+                assert_eq!(fit(&schema, true, target, SchemaUse::Tool).strict, expected, "{target}: {schema}");
+            }
+        }
+        // Every object has its lists there.
+        let empty = fit(&closed(json!({"a": {"type": "object"}})), true, Dialect::OpenAi, SchemaUse::Tool);
+        let inner = json!({"type": "object", "properties": {}, "required": [], "additionalProperties": false});
+        assert_eq!((&empty.schema["properties"]["a"], empty.strict), (&inner, true));
     }
 
     #[test]

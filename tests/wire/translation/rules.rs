@@ -180,8 +180,8 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
             vec![body(A, json!({"output_config": {"format": {"type": "json_schema", "schema": list}}}))]
         }
         "strict" => {
-            let open =
-                json!({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": false});
+            // OpenAI wants every property, Anthropic none that refers to itself.
+            let open = json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "additionalProperties": false});
             let tool = json!({"name": "f", "input_schema": open, "strict": true});
             vec![body(A, a_tool(tool)), body(O, o_tool("f", open, true))]
         }
