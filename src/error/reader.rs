@@ -111,13 +111,15 @@ impl LlmError {
         let kind = self.kind();
         match self.0.reader {
             Reader::Caller if self.is_owners_fault() => FOR_OWNER,
-            Reader::Caller if kind == ErrorKind::Timeout => match self.timeout().map(|out| out.limit) {
-                Some(TimeoutLimit::Deadline) => MORE_TIME,
-                _ => AGAIN,
+            Reader::Caller if kind == ErrorKind::Timeout => match self.timeout() {
+                Some(out) if out.by_caller => MORE_TIME,
+                Some(out) => limit_to_caller(out.limit),
+                None => AGAIN,
             },
             Reader::Caller => kind.advice_to_caller(),
             // No limit is named where the provider gave up.
             _ if kind == ErrorKind::Timeout && self.timeout().is_none() => "repeat the request, or add a tier",
+            Reader::Operator if kind == ErrorKind::Timeout => limit_to_operator(self.timeout().map(|out| out.limit)),
             Reader::Operator => kind.advice_to_operator(),
             Reader::Programmer => kind.advice(),
         }
@@ -147,6 +149,35 @@ fn is_owners(kind: ErrorKind) -> bool {
 /// Returns true for a failure of servers, whose status is any of many, or of the owner.
 fn is_of_servers(kind: ErrorKind) -> bool {
     is_owners(kind) || matches!(kind, ErrorKind::Server | ErrorKind::Other)
+}
+
+/// Returns what a caller can do about a limit of the gateway's, with the setting in its file.
+fn limit_to_caller(limit: TimeoutLimit) -> &'static str {
+    match limit {
+        TimeoutLimit::Deadline => {
+            "give the request more time by `x-steadfast-timeout-ms`; the most is `timeout` in the gateway's file"
+        }
+        TimeoutLimit::ByteIdle => {
+            "send the request again later; the limit is `tiers[..].timeout.idle` in the gateway's file"
+        }
+        TimeoutLimit::ProgressIdle => {
+            "send the request again later; the limit is `tiers[..].timeout.progress` in the gateway's file"
+        }
+        TimeoutLimit::Total | TimeoutLimit::FirstToken | TimeoutLimit::Silence => {
+            "send the request again later; the limit is `tiers[..].timeout` in the gateway's file"
+        }
+    }
+}
+
+/// Returns the setting of the file that an operator can raise.
+fn limit_to_operator(limit: Option<TimeoutLimit>) -> &'static str {
+    match limit {
+        Some(TimeoutLimit::Deadline) => "raise the file's `timeout`, or add a tier",
+        Some(TimeoutLimit::ByteIdle) => "raise the tier's `timeout: { idle }`, or add a tier",
+        Some(TimeoutLimit::ProgressIdle) => "raise the tier's `timeout: { progress }`, or add a tier",
+        Some(TimeoutLimit::FirstToken) => "raise the tier's `timeout: { first_token }`, or add a tier",
+        Some(TimeoutLimit::Total | TimeoutLimit::Silence) | None => "raise the tier's `timeout`, or add a tier",
+    }
 }
 
 const AGAIN: &str = "send the request again later";
@@ -237,7 +268,7 @@ impl ErrorKind {
     /// Returns what an operator can do, in the words of the gateway's file.
     fn advice_to_operator(self) -> &'static str {
         match self {
-            Self::Timeout => "raise the limit under `timeout`, or add a tier",
+            Self::Timeout => limit_to_operator(None),
             Self::StreamBroken => "set `stream: { commit: complete }`, or send the request again",
             Self::BulkheadFull => "raise the limits under `features`, or send fewer at once",
             Self::Auth => "check the tier's `api_key`",

@@ -19,7 +19,15 @@ pub(super) struct Limits {
     pub(super) total: Duration,
     pub(super) first_token: Option<Duration>,
     pub(super) thinking: Option<Duration>,
+    pub(super) patience: Patience,
     pub(super) idle: IdleLimits,
+}
+
+/// The limits in place of the others if no other tier is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Patience {
+    pub(super) whole: Option<Duration>,
+    pub(super) streams: Option<Duration>,
 }
 
 /// The default idle limit: as long as most proxies keep a silent connection.
@@ -35,13 +43,17 @@ impl TimeoutLayer {
     /// `Duration::ZERO` refuses a call that is not ready at once; `Duration::MAX` is no limit.
     pub fn new(total: Duration) -> Self {
         let idle = IdleLimits { bytes: Some(IDLE), progress: Some(IDLE), ceiling: Some(CEILING) };
-        Self { limits: Limits { total, first_token: None, thinking: None, idle }, silence: None }
+        Self {
+            limits: Limits { total, first_token: None, thinking: None, patience: Patience::default(), idle },
+            silence: None,
+        }
     }
 
     /// Sets the limit for the first token of a streaming request. Other requests ignore it. Default: the total.
     #[must_use]
     pub fn first_token(mut self, limit: Duration) -> Self {
         self.limits.first_token = Some(limit);
+        self.limits.patience.streams = None;
         self
     }
 
@@ -50,6 +62,17 @@ impl TimeoutLayer {
     #[must_use]
     pub fn thinking(mut self, limit: Duration) -> Self {
         self.limits.thinking = Some(limit);
+        self.limits.patience.streams = None;
+        self
+    }
+
+    /// Sets the limit of a call for which a [`Fallback`](crate::Fallback) further out has no other tier left. The call
+    /// then waits for a provider that needs long, and does not buy its answer twice. `Duration::MAX` is all the time
+    /// until the request's deadline. A limit for streams that is set after this one holds all the same. Default: as for
+    /// other calls; the tiers of `steadfast_stack::Stack` wait, unless their file sets the limit.
+    #[must_use]
+    pub fn patient(mut self, limit: Duration) -> Self {
+        self.limits.patience = Patience { whole: Some(limit), streams: Some(limit) };
         self
     }
 

@@ -21,6 +21,9 @@
 //! fallen silent. An [adaptive](TimeoutLayer::adaptive) layer around one model's leaf also uses that model's usual
 //! times. It leaves no call that has no other model to go to.
 //!
+//! Such a call has no other end than the request's deadline if the layer is [patient](TimeoutLayer::patient): a model
+//! that thinks or loads for long is asked once, and answers.
+//!
 //! # Errors
 //!
 //! [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if a limit ran out;

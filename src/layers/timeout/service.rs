@@ -9,7 +9,7 @@ use tower::Service;
 
 use super::{
     ResponseFuture,
-    layer::Limits,
+    layer::{Limits, Patience},
     silence::{Silence, Watch},
 };
 use crate::{
@@ -33,7 +33,8 @@ pub struct Timeout<S> {
 
 impl<S> Timeout<S> {
     pub(super) fn new(inner: S, limits: Limits, silence: Option<Arc<Silence>>) -> Self {
-        let is_plain = limits.first_token.is_none() && limits.thinking.is_none() && silence.is_none();
+        let is_patient = limits.patience != Patience::default();
+        let is_plain = limits.first_token.is_none() && limits.thinking.is_none() && silence.is_none() && !is_patient;
         Self { inner, limits, silence, is_plain }
     }
 }
@@ -92,10 +93,16 @@ impl<S> Timeout<S> {
     /// Returns the limit of a request, and its watch if it may be left before.
     #[cold]
     fn limit_for(&self, request: LlmRequest, now: Instant) -> (TimeoutLimit, Duration, Option<Box<Watch>>) {
-        let Limits { total, first_token, thinking, .. } = self.limits;
-        let (limit, after) = match (thinking, first_token) {
-            (Some(first), _) if request.is_stream() && request.asks_to_reason() => (TimeoutLimit::FirstToken, first),
-            (_, Some(first)) if first < total && request.is_stream() => (TimeoutLimit::FirstToken, first),
+        let Limits { total, first_token, thinking, patience, .. } = self.limits;
+        let patience = if request.is_stream() { patience.streams } else { patience.whole };
+        let context = request.context();
+        // A limit here would only buy the same answer again. Without any deadline there must be one.
+        let is_last = context.prospects.is_nothing_left();
+        let patience = patience.filter(|limit| is_last && (context.deadline.is_some() || *limit < Duration::MAX));
+        let (limit, after) = match (patience, thinking, first_token) {
+            (Some(limit), ..) => (TimeoutLimit::Total, limit),
+            (_, Some(first), _) if request.is_stream() && request.asks_to_reason() => (TimeoutLimit::FirstToken, first),
+            (_, _, Some(first)) if first < total && request.is_stream() => (TimeoutLimit::FirstToken, first),
             _ => (TimeoutLimit::Total, total),
         };
         // A model's silence matters only if the request can go to another model.

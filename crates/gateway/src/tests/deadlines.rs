@@ -129,10 +129,11 @@ const PROVIDERS: [&str; 4] = ["anthropic", "openai", "responses", "gemini"];
 /// The headers of a request.
 type Headers = &'static [(&'static str, &'static str)];
 
-/// The kinds of limits: the file's for the whole, its for a try, the caller's.
-const LIMITS: [(&str, Headers, u64); 3] = [
+/// The kinds of limits: the file's for the whole, which a last tier has all of; its for a try; the caller's.
+const LIMITS: [(&str, Headers, u64); 4] = [
     ("timeout: 10s", &[], 10),
-    ("timeout: 60s\nretry: { max_attempts: 1 }", &[], 30),
+    ("timeout: 60s\nretry: { max_attempts: 1 }", &[], 60),
+    ("timeout: 60s\nretry: { max_attempts: 1, retry_timeouts: true }", &[], 30),
     ("timeout: 10s", &[("x-steadfast-deadline-ms", "3000")], 3),
 ];
 

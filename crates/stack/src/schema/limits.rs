@@ -23,11 +23,11 @@ pub enum TierTimeout {
 #[serde(deny_unknown_fields, default)]
 pub struct Timeout {
     /// The longest time to the response; for a stream, to its first token. Default: 30 s; 5 min for a stream that asks
-    /// the model to reason.
+    /// the model to reason; where no other tier is left, all the time until the request's own `timeout`.
     #[schemars(extend("default" = "30s"))]
     pub attempt: Option<Span>,
     /// The longest time to a stream's first token. Default: the `attempt`'s, and 60 s at most; 5 min where the request
-    /// asks the model to reason, or the model does so unasked.
+    /// asks the model to reason, or the model does so unasked. Where no other tier is left, as `attempt`.
     pub first_token: Option<Span>,
     /// Abandons a call before its limit if it takes far longer than usual, another tier with a model is left, and
     /// other calls wait as long in vain. Default: `true`, unless `first_token` is set.

@@ -76,7 +76,7 @@ pub struct Tier {
     pub output_schema: Option<bool>,
     /// True if the model continues an answer that the request has begun.
     pub prefill: Option<bool>,
-    /// The time limits of one attempt. Default: 30 s.
+    /// The time limits of one attempt. Default: 30 s, or the request's own `timeout` where no other tier is left.
     #[schemars(extend("default" = "30s"))]
     pub timeout: Option<TierTimeout>,
     /// Retries. Default: the file's `retry`.

@@ -44,6 +44,8 @@ struct BalanceSettings {
     balance: config::Balance,
     /// The limits of an attempt at a deployment.
     timeout: Option<TierTimeout>,
+    /// True if an attempt whose time is over is repeated.
+    repeats: bool,
     /// The commit point of the file, if it has one.
     commit: Option<CommitPoint>,
     breaker: BreakerSettings,
@@ -143,6 +145,7 @@ impl BalancePlan {
         let settings = BalanceSettings {
             balance,
             timeout: tier.timeout,
+            repeats: settings::repeats_timeouts(tier, config),
             commit: config.stream.commit,
             breaker: breaker.clone(),
             on_error: config.fallback.on_error.clone(),
@@ -331,7 +334,7 @@ impl DeploymentRuntime {
             .layer(CommitOnFirstTokenLayer::new().inner_commits().at(settings.commit.unwrap_or_default()))
             .layer(&self.breaker)
             // Inside the circuit breaker, so that a timeout counts as a failure.
-            .layer(settings::adaptive_attempt(settings.timeout, self.plan.thinks(), &self.silence))
+            .layer(settings::adaptive_attempt(settings.timeout, (self.plan.thinks(), settings.repeats), &self.silence))
             .layer(ResumeLayer::new(self.plan.account()))
             .service(self.leaf.clone());
         let deployment = Deployment::new(self.name.clone(), service).circuit(self.breaker.handle());

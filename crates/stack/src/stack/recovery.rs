@@ -66,7 +66,7 @@ impl RecoveryChecks {
                 .option_layer(caps.tiers[place].clone())
                 // The circuit decides whether and when a probe may go out; it counts as the circuit's own probe.
                 .layer(&runtime.breaker)
-                .layer(runtime.attempt(tier.timeout, false))
+                .layer(runtime.attempt(tier.timeout, false, false))
                 .service(runtime.leaf());
             let (name, circuit) = (runtime.name.clone(), runtime.breaker.handle());
             ProbeTarget { name, circuit, service: BoxLlmService::new(service) }

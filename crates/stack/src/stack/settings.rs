@@ -6,8 +6,8 @@ use tower::Service;
 
 use super::stores::{KeyStore, OpenStores};
 use crate::{
-    self as schema, AllOpen, CircuitBreaker, Confirm, Cooldown, Feature, Growth, Retry, Session, Share, Span,
-    StreamBreak, TierTimeout,
+    self as schema, AllOpen, CircuitBreaker, Config, Confirm, Cooldown, Feature, Growth, Retry, Session, Share, Span,
+    StreamBreak, Tier, TierTimeout,
 };
 use steadfast::{
     BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, Events, IdempotencyHandle, IdempotencyLayer,
@@ -68,8 +68,13 @@ pub(super) fn idempotency(
 }
 
 /// Limits one attempt of a model, adaptively if the settings allow it. An explicit first-token limit replaces the
-/// adaptive one and the default. `thinks` is true for a model that reasons without being asked to.
-pub(super) fn adaptive_attempt(timeout: Option<TierTimeout>, thinks: bool, silence: &Arc<Silence>) -> TimeoutLayer {
+/// adaptive one and the default. `thinks` is true for a model that reasons without being asked to. `repeats` is true
+/// where the file repeats an attempt whose time is over, so that the attempt must have an end of its own.
+pub(super) fn adaptive_attempt(
+    timeout: Option<TierTimeout>,
+    (thinks, repeats): (bool, bool),
+    silence: &Arc<Silence>,
+) -> TimeoutLayer {
     let limits = limits_of(timeout);
     let mut layer = attempt(timeout);
     if limits.first_token.is_none() {
@@ -77,7 +82,18 @@ pub(super) fn adaptive_attempt(timeout: Option<TierTimeout>, thinks: bool, silen
         let thinking = limits.attempt.map_or(THINKING, |attempt| attempt.0.min(THINKING));
         layer = layer.first_token(if thinks { THINKING } else { FIRST_TOKEN }).thinking(thinking);
     }
+    if !repeats {
+        layer = layer.patient(limits.attempt.map_or(Duration::MAX, |span| span.0));
+        if let Some(first_token) = limits.first_token {
+            layer = layer.first_token(first_token.0);
+        }
+    }
     if limits.adaptive.unwrap_or_else(|| limits.first_token.is_none()) { layer.leaving(silence.clone()) } else { layer }
+}
+
+/// Returns true if the file repeats the attempts of a tier whose time is over.
+pub(super) fn repeats_timeouts(tier: &Tier, config: &Config) -> bool {
+    merged_retry(tier.retry, config.retry).retry_timeouts == Some(true)
 }
 
 fn limits_of(timeout: Option<TierTimeout>) -> schema::Timeout {
@@ -292,7 +308,7 @@ fn window(
 }
 
 /// Builds the limits of all features.
-pub(super) fn bulkhead(config: &schema::Config) -> Result<BulkheadLayer, InvalidConfig> {
+pub(super) fn bulkhead(config: &Config) -> Result<BulkheadLayer, InvalidConfig> {
     let default = config.default_feature.clone().unwrap_or_default();
     let most = config.gateway.most_connections();
     let limits = |field: &str, feature| limits(field, feature, most);

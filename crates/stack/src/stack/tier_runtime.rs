@@ -249,14 +249,17 @@ impl TierRuntime {
         })
     }
 
-    /// Returns the limits of an attempt, and of the silences of its stream. Over deployments, each has them.
-    pub(super) fn attempt(&self, limits: Option<TierTimeout>, is_model: bool) -> TimeoutLayer {
+    /// Returns the limits of an attempt, and of the silences of its stream. Over deployments, each has them. `repeats`
+    /// is true where the file repeats an attempt whose time is over.
+    pub(super) fn attempt(&self, limits: Option<TierTimeout>, is_model: bool, repeats: bool) -> TimeoutLayer {
         match &self.source {
             Source::Balance(_) => {
                 let none = Duration::MAX;
                 TimeoutLayer::new(none).idle(none).progress(none, none)
             }
-            Source::Leaf(plan, _) if is_model => settings::adaptive_attempt(limits, plan.thinks(), &self.silence),
+            Source::Leaf(plan, _) if is_model => {
+                settings::adaptive_attempt(limits, (plan.thinks(), repeats), &self.silence)
+            }
             Source::Leaf(..) => settings::attempt(limits),
         }
     }
@@ -304,7 +307,7 @@ impl TierRuntime {
             // Inside the retry, so that each attempt is admitted and counted, and an open circuit ends the retries.
             .layer(&self.breaker)
             // Inside the circuit breaker, so that a timeout counts as a failure.
-            .layer(self.attempt(limits, tier.provider.is_model()))
+            .layer(self.attempt(limits, tier.provider.is_model(), settings::repeats_timeouts(tier, config)))
             // Just outside the leaf: each attempt decides again which form of a conversation its account gets.
             .layer(ResumeLayer::new(self.account()))
             .service(self.leaf());

@@ -369,7 +369,9 @@ async fn a_silent_stream_is_left_after_its_own_limit_and_one_that_thinks_after_a
         for path in [CHAT, RESPONSES] {
             let tier =
                 format!("{{ name: only, provider: openai, model: {model}{limit}, retry: {{ max_attempts: 1 }} }}");
-            let config = format!("timeout: 1000s\ntiers: [{tier}]\n");
+            // Without another one, the tier would be waited for.
+            let other = "{ name: other, provider: anthropic, model: claude-sonnet-4-6 }";
+            let config = format!("timeout: 1000s\ntiers: [{tier}, {other}]\n");
             for (asked, seconds) in [(false, false), (true, false), (true, true)].into_iter().zip(seconds) {
                 let (stream, thinks) = asked;
                 let house = Plan::of(&config).build();
