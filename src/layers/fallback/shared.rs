@@ -20,6 +20,7 @@ use super::{
 use crate::{
     DegradedReason, ErrorKind, Event, LlmRequest, LlmResponse,
     ledger::{self, Attempt, Next},
+    models::snapshot::is_same,
     request::{BEST_LEVEL, WORST_LEVEL},
 };
 
@@ -121,7 +122,18 @@ impl Shared {
         let has = |facts: &TierFacts| facts.settings.model.as_deref() == Some(asked);
         let place = chain.iter(self).position(|tier| named(self.facts(tier)));
         let place = place.or_else(|| chain.iter(self).position(|tier| has(self.facts(tier))));
-        place.filter(|place| *place > 0)
+        place.or_else(|| self.place_alike(chain, asked)).filter(|place| *place > 0)
+    }
+
+    /// Returns the position in a chain of the only model that a name stands for in another form, such as that of a
+    /// snapshot.
+    #[inline(never)]
+    fn place_alike(&self, chain: &Chain, asked: &str) -> Option<usize> {
+        let model = |tier| self.facts(tier).settings.model.as_deref();
+        let mut alike =
+            chain.iter(self).enumerate().filter(|(_, tier)| model(*tier).is_some_and(|model| is_same(model, asked)));
+        let (place, first) = alike.next()?;
+        alike.all(|(_, tier)| model(tier) == model(first)).then_some(place)
     }
 
     /// Returns the policy of a request.

@@ -8,6 +8,7 @@
 //! | `/chat/completions`, `/responses/..`, `/models/..` | `/v1/..` |
 //! | `/openai/deployments/{name}/..` | `/v1/..`, and the name is the model |
 //! | `/openai/v1/..`, `/openai/..` | `/v1/..` |
+//! | `//v1/..`, `/v1//..`, a slash at the end: a base URL that ends in one | without it |
 
 use std::ops::Range;
 
@@ -70,6 +71,9 @@ const OPERATIONS: [&str; 8] = [
 
 /// Gives a request the path that this API has for it, and the model that its address names.
 pub(crate) fn normalize<B>(request: &mut Request<B>) {
+    if let Some(path) = without_slashes(request.uri().path()) {
+        set_path(request.uri_mut(), &path);
+    }
     let path = request.uri().path();
     if let Some((served, deployment)) = azures(path) {
         let (served, deployment) = (format!("{VERSION}{served}"), deployment.map(named));
@@ -81,6 +85,25 @@ pub(crate) fn normalize<B>(request: &mut Request<B>) {
         let served = format!("{VERSION}{path}");
         set_path(request.uri_mut(), &served);
     }
+}
+
+/// Returns a path of the models' APIs without the slashes that a base URL has brought; `None` if there are none. Other
+/// paths stay: a proxy in front may have rules for them.
+fn without_slashes(path: &str) -> Option<String> {
+    if !path.starts_with("//") && !path.ends_with('/') && !path.contains("//") {
+        return None;
+    }
+    let (mut plain, mut rest) = ("/".to_owned(), path.trim_matches('/'));
+    // Ids and names behind the version may be empty, and then mean something else.
+    for prefix in ["openai", "v1beta", "v1alpha", "v1"] {
+        if let Some(behind) = rest.strip_prefix(prefix).filter(|behind| behind.starts_with('/')) {
+            plain.extend([prefix, "/"]);
+            rest = behind.trim_start_matches('/');
+        }
+    }
+    plain.push_str(rest);
+    let is_served = plain.starts_with("/v1") || within(&plain, AZURE).is_some() || is_unversioned(&plain);
+    (is_served && plain != path).then_some(plain)
 }
 
 /// Returns the deployment of a name in a path. A wrong escape, or one of a line's end, is a part of the name, which no
@@ -182,6 +205,20 @@ mod tests {
             ("/openaix/v1/responses", "/openaix/v1/responses", None),
             ("/v1/chat/completions", "/v1/chat/completions", None),
             ("/v1/openai/deployments/x/embeddings", "/v1/openai/deployments/x/embeddings", None),
+            ("//v1/messages?beta=true", "/v1/messages?beta=true", None),
+            ("/v1//messages", "/v1/messages", None),
+            ("///v1///chat/completions//", "/v1/chat/completions", None),
+            ("/v1/responses/", "/v1/responses", None),
+            ("//messages/count_tokens", "/v1/messages/count_tokens", None),
+            ("//openai//v1//responses", "/v1/responses", None),
+            ("/openai//deployments/gpt-4o/embeddings/", "/v1/embeddings", Some("gpt-4o")),
+            ("/v1beta//models/gemini-2.5-pro:generateContent/", "/v1beta/models/gemini-2.5-pro:generateContent", None),
+            ("/v1/files//content", "/v1/files//content", None),
+            ("//admin/keys", "//admin/keys", None),
+            ("/admin/keys/", "/admin/keys/", None),
+            ("//metrics", "//metrics", None),
+            ("/", "/", None),
+            ("//", "//", None),
         ] {
             let mut request = Request::post(address).body(()).unwrap();
             normalize(&mut request);
