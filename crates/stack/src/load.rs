@@ -147,6 +147,9 @@ impl Loader {
         source.hide_secrets_of(&tree);
         let mut report = Report { source: &source, problems: Vec::new(), places: Vec::new() };
         let form = Form::of(&tree);
+        if let Some(foreign) = form.foreign(&tree) {
+            return Err(ConfigError::new(vec![source.problem(None, foreign)]));
+        }
         form.prune(&mut tree);
         // Editors find the schema in JSON by this key.
         tree.take("$schema");

@@ -145,3 +145,99 @@ fn overrides_are_laid_over_an_imported_form_too() {
     assert_eq!(config.tiers[0].model.as_deref(), Some("claude-opus-4-1"));
     assert_eq!(config.timeout, Some(Span(Duration::from_secs(45))));
 }
+
+/// The configurations of other programs, as their documentation has them, and the name that each must be called by.
+const FOREIGN: [(&str, Format, &str); 22] = [
+    (
+        "LiteLLM",
+        Format::Yaml,
+        "model_list:\n  - model_name: gpt\n    litellm_params: { model: openai/gpt-4o, api_key: sk-hidden }\n",
+    ),
+    (
+        "LiteLLM",
+        Format::Yaml,
+        "model_list: [{ model_name: gpt, litellm_params: { model: openai/gpt-4o } }]\nrouter_settings: { num_retries: 2 }\ngeneral_settings: { master_key: sk-hidden, database_url: 'postgres://u:hidden@h/d' }\n",
+    ),
+    ("LiteLLM", Format::Yaml, "litellm_settings: { drop_params: true }\n"),
+    ("LiteLLM", Format::Yaml, "general_settings: { master_key: sk-hidden }\n"),
+    (
+        "claude-code-router",
+        Format::Json,
+        r#"{"Providers":[{"name":"openrouter","api_base_url":"https://x/v1","api_key":"sk-hidden","models":["m"]}],"Router":{"default":"openrouter,m"}}"#,
+    ),
+    (
+        "claude-code-router",
+        Format::Json,
+        r#"{"providers":[{"name":"openrouter","api_base_url":"https://x/v1","api_key":"sk-hidden","models":["m"],"transformer":{"use":["openrouter"]}}]}"#,
+    ),
+    ("claude-code-router", Format::Json, r#"{"LOG":true,"HOST":"127.0.0.1","Router":{"default":"a,b"}}"#),
+    (
+        "Portkey",
+        Format::Json,
+        r#"{"strategy":{"mode":"fallback"},"targets":[{"provider":"openai","api_key":"sk-hidden"}]}"#,
+    ),
+    (
+        "Bifrost",
+        Format::Json,
+        r#"{"providers":{"openai":{"keys":[{"value":"sk-hidden","models":["gpt-4o"],"weight":1}]}},"client":{}}"#,
+    ),
+    ("Claude Code", Format::Json, r#"{"permissions":{"allow":["Bash(ls)"]},"model":"opus","fallbackModel":"sonnet"}"#),
+    (
+        "Claude Code",
+        Format::Json,
+        r#"{"$schema":"https://json.schemastore.org/claude-code-settings.json","env":{"ANTHROPIC_AUTH_TOKEN":"sk-hidden"},"model":"opus"}"#,
+    ),
+    (
+        "Codex",
+        Format::Toml,
+        "model = \"gpt-5.5\"\nmodel_provider = \"x\"\n[model_providers.x]\nname = \"x\"\nbase_url = \"https://x/v1\"\n",
+    ),
+    ("Codex", Format::Toml, "model = \"gpt-5.5\"\n[mcp_servers.files]\ncommand = \"npx\"\n"),
+    (
+        "TensorZero",
+        Format::Toml,
+        "[gateway]\nbind_address = \"0.0.0.0:3000\"\n[models.m]\nrouting = [\"openai\"]\n[models.m.providers.openai]\ntype = \"openai\"\n",
+    ),
+    ("TensorZero", Format::Toml, "[functions.chat]\ntype = \"chat\"\n[functions.chat.variants.a]\nmodel = \"m\"\n"),
+    (
+        "Helicone",
+        Format::Yaml,
+        "helicone: { features: all }\nrouters: { my-router: { load-balance: { chat: { strategy: latency } } } }\n",
+    ),
+    ("one-api or new-api", Format::Json, r#"{"channels":[{"type":1,"key":"sk-hidden","models":"gpt-4o"}]}"#),
+    ("CLIProxyAPI", Format::Yaml, "port: 8317\nauth-dir: ~/.cli-proxy-api\nclaude-api-key: [{ api-key: sk-hidden }]\n"),
+    (
+        "opencode",
+        Format::Json,
+        r#"{"$schema":"https://opencode.ai/config.json","model":"anthropic/claude","provider":{"anthropic":{}}}"#,
+    ),
+    ("llama-swap", Format::Yaml, "models: { qwen: { cmd: llama-server --port 9001 } }\n"),
+    ("LibreChat", Format::Yaml, "version: 1.2.1\nendpoints: { custom: [{ name: groq, apiKey: sk-hidden }] }\n"),
+    (
+        "Continue",
+        Format::Yaml,
+        "name: mine\nversion: 0.0.1\nmodels: [{ name: gpt, provider: openai, model: gpt-4o, roles: [chat] }]\n",
+    ),
+];
+
+#[test]
+fn a_file_of_another_program_is_called_by_its_name_in_one_sentence() {
+    for (program, format, text) in FOREIGN {
+        let error = Loader::new().environment(Environment::default()).text(text, format).unwrap_err();
+        let [problem] = error.problems() else { panic!("{program}: {error}") };
+        let beginning = format!("this is a configuration of {program}, not of steadfast: ");
+        let remedy = problem.message.strip_prefix(&beginning).unwrap_or_else(|| panic!("{program}: {error}"));
+        assert!(remedy.contains("tiers") || remedy.contains("from_litellm"), "{error}");
+        assert!(!error.to_string().contains("hidden"), "{error}");
+        // A file of this crate's with a block of another's is this crate's, and the block is what is wrong.
+        let own = match format {
+            Format::Json => text.replacen('{', r#"{"tiers":[{"name":"a","provider":"simulated"}],"#, 1),
+            Format::Toml => format!("tiers = [{{ name = \"a\", provider = \"simulated\" }}]\n{text}"),
+            Format::Yaml => format!("tiers: [{{ name: a, provider: simulated }}]\n{text}"),
+        };
+        let told = Loader::new().environment(Environment::default()).text(&own, format).unwrap_err().to_string();
+        assert!(!told.contains("configuration of"), "{program}: {told}");
+    }
+    let told = Loader::new().text("{\n // hi\n \"tears\": [] }", Format::Json).unwrap_err().to_string();
+    assert!(told.contains("begin with `#`"), "{told}");
+}

@@ -1,4 +1,4 @@
-//! Imports files of other programs unchanged.
+//! Imports files of other programs unchanged, and calls those that it does not read by their program's name.
 //!
 //! The file's shape determines its form. Both forms become a [`Config`](super::Config), and overrides from the
 //! environment apply to it as usual.
@@ -68,6 +68,7 @@
 //! | `stream: { on_break: restart }` | a stream that breaks restarts at the next model, after a mark to discard the earlier content; the gateway cannot express the mark, so there the stream ends with an error |
 
 mod blocks;
+mod foreign;
 mod providers;
 mod settings;
 
@@ -101,6 +102,12 @@ impl Form {
         } else {
             Self::Own
         }
+    }
+
+    /// Returns a sentence about a file that is another program's, and in none of these forms.
+    pub(super) fn foreign(self, tree: &Node) -> Option<String> {
+        // A block of its own makes a settings.json this crate's.
+        if self == Self::Settings { None } else { foreign::sentence(tree) }
     }
 
     /// Removes ignored keys, so that nothing in them can be wrong.
