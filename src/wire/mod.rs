@@ -42,7 +42,7 @@ use self::object::JsonText;
 #[cfg(feature = "http")]
 pub use self::opaque::BodyRest;
 #[cfg(feature = "http")]
-pub(crate) use self::opaque::RestPieces;
+pub(crate) use self::opaque::{ENCODING, RestPieces};
 pub use self::{
     limits::WireLimits,
     opaque::{OpaqueCall, Unit},

@@ -1,6 +1,6 @@
 //! Calls that are no conversation, at a leaf: the caller's bytes out, the provider's bytes back.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -19,11 +19,13 @@ use super::{
 use crate::{
     Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, OpaqueCall, StreamEvent,
     commit::{self, Commit},
+    error::OmittedParameter,
     providers::{
-        protocol::{Origin, Protocol, excerpt, no_model, of_body, request_id},
+        protocol::{Origin, Protocol, beginning, excerpt, no_model, of_body, request_id},
         splice,
     },
     response::ResponseFuture,
+    wire::ENCODING,
 };
 
 /// Makes an opaque call with a transport that is ready.
@@ -60,7 +62,13 @@ fn prepare<P: Protocol>(
     let Some(call) = call else { return Err(request.chat().err().unwrap_or_else(no_model)) };
     let model = origin.model.as_deref();
     let own = own_path(call.path(), model)?;
-    let mut http = posted(settings, call, &own, model)?;
+    let is_known = || model.is_some_and(|model| coder.refused.of(model).contains(&ENCODING));
+    let is_omitted = |request: &LlmRequest| request.omitted_parameters().iter().any(|omitted| omitted.path == ENCODING);
+    let without: &[&str] = match call.has_encoding() && (is_omitted(request) || is_known()) {
+        true => &[ENCODING],
+        false => &[],
+    };
+    let mut http = posted(settings, (call, without), &own, model)?;
     http.headers_mut().insert(header::CONTENT_TYPE, call.content_type().clone());
     Ok(http)
 }
@@ -81,7 +89,7 @@ fn own_path<'a>(path: &'a str, model: Option<&str>) -> Result<Cow<'a, str>, LlmE
 /// Creates the request to the provider's API or to the leaf's door.
 fn posted<P: Protocol>(
     settings: &Settings<P>,
-    call: &OpaqueCall,
+    (call, without): (&OpaqueCall, &[&'static str]),
     path: &str,
     model: Option<&str>,
 ) -> Result<Request<RequestBody>, LlmError> {
@@ -96,13 +104,13 @@ fn posted<P: Protocol>(
         }
         let protocol = &settings.coder.protocol;
         let named = door.model_in_body(protocol.dialect());
-        let body = body(call, named.as_deref().or(model), protocol.model_in_body())?;
+        let body = body(call, without, named.as_deref().or(model), protocol.model_in_body())?;
         let path = door.path(protocol.dialect(), model.unwrap_or_default(), call.is_stream(), own);
         let mut request = super::service::addressed(settings, headers, &path, body)?;
         door.finish(protocol, settings.coder.key.as_deref(), request.headers_mut())?;
         return Ok(request);
     }
-    let body = body(call, model, settings.coder.protocol.model_in_body())?;
+    let body = body(call, without, model, settings.coder.protocol.model_in_body())?;
     addressed(settings, headers, own, first.is_none(), body)
 }
 
@@ -122,27 +130,59 @@ fn addressed<P: Protocol>(
     Ok(request)
 }
 
-/// Returns the caller's bytes with the model's name in them.
-fn body(call: &OpaqueCall, model: Option<&str>, in_body: bool) -> Result<RequestBody, LlmError> {
+/// Returns the caller's bytes with the model's name in them, and without these fields.
+fn body(
+    call: &OpaqueCall,
+    without: &[&'static str],
+    model: Option<&str>,
+    in_body: bool,
+) -> Result<RequestBody, LlmError> {
     let bytes = call.body();
-    let Some(model) = model.filter(|model| in_body && call.model() != Some(*model)) else {
+    let model = model.filter(|model| in_body && call.model() != Some(*model));
+    if model.is_none() && without.is_empty() {
         return Ok(bytes.clone().into());
-    };
+    }
     if let Some(object) = call.object() {
-        let changes = splice::Changes { model: Some(model), ..splice::Changes::default() };
+        let changes = splice::Changes { model, removed: without, ..splice::Changes::default() };
         let pieces = splice::set(bytes, object, &changes).map_err(|broken| {
             LlmError::new(ErrorKind::InvalidRequest, format!("the body is no JSON object: {broken}"))
         })?;
         return Ok(RequestBody::pieces(pieces));
     }
-    match call.model_at() {
-        Some(place) => Ok(RequestBody::pieces(vec![
+    match model.zip(call.model_at()) {
+        Some((model, place)) => Ok(RequestBody::pieces(vec![
             bytes.slice(..place.start),
             Bytes::copy_from_slice(model.as_bytes()),
             bytes.slice(place.end..),
         ])),
         None => Ok(bytes.clone().into()),
     }
+}
+
+/// Sends a call again without the form of its vectors, which the server refuses.
+fn send_again<P: Protocol>(
+    settings: Arc<Settings<P>>,
+    mut origin: Origin,
+    request: LlmRequest,
+) -> Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>> {
+    (origin.status, origin.request_id) = (None, None);
+    let request = request.without_parameter(OmittedParameter { path: ENCODING, lasting: true });
+    match prepare(&settings, &request, &origin) {
+        Err(error) => Box::pin(std::future::ready(Err(origin.stamp(error)))),
+        Ok(sent) => {
+            let sending = dispatch(&settings, None, settings.again.clone(), sent, &request);
+            Box::pin(answer(settings, origin, request, sending))
+        }
+    }
+}
+
+/// Returns true if a server refuses the form of vectors that a call asks for, and was not asked without it.
+fn refuses_encoding(request: &LlmRequest, error: &LlmError) -> bool {
+    let asks = request.opaque().is_some_and(|call| call.has_encoding() && !call.is_upload());
+    let says = |text: &str| beginning(text).contains(ENCODING);
+    asks && request.omitted_parameters().is_empty()
+        && error.kind() == ErrorKind::InvalidRequest
+        && (says(error.message()) || error.raw().is_some_and(|raw| says(&String::from_utf8_lossy(raw))))
 }
 
 /// Reads the answer.
@@ -162,7 +202,11 @@ async fn answer<P: Protocol>(
     let limits = settings.coder.limits;
     if !head.status.is_success() {
         let body = read_error(body, limits.error).await;
-        return Err(origin.stamp(error_of(&settings, &request, &origin, &head, body)));
+        let error = error_of(&settings, &request, &origin, &head, body);
+        return match refuses_encoding(&request, &error) {
+            true => send_again(settings, origin, request).await,
+            false => Err(origin.stamp(error)),
+        };
     }
     let mut memory = commit::memory_for(&request);
     // Other bytes than JSON may look like anything.
@@ -191,7 +235,12 @@ async fn answer<P: Protocol>(
             Ok(raw) if raw.is_empty() => Err(LlmError::new(ErrorKind::EmptyAnswer, "the body is empty")),
             Ok(raw) => {
                 let usage = request.opaque().map_or(Ok(None), |call| call.read(&raw));
+                settings.coder.remember(&request, origin.model.as_ref());
                 usage.map(|usage| {
+                    let raw = match request.opaque() {
+                        Some(call) => call.in_callers_form(raw),
+                        None => raw,
+                    };
                     memory.leave(raw.len());
                     LlmBody::opaque(origin.dialect, raw, usage)
                 })

@@ -81,6 +81,8 @@ struct Content {
     is_packed: bool,
     /// True if a vector may be base64 of numbers of four bytes.
     is_base64: bool,
+    /// True if a vector is to be a list of numbers by the caller's own word.
+    is_list: bool,
 }
 
 /// The vectors of an answer.
@@ -105,6 +107,9 @@ pub enum Unit {
     Seconds,
 }
 
+/// The form of the vectors of OpenAI's embeddings. Its SDKs ask for base64, and many servers know numbers alone.
+pub(crate) const ENCODING: &str = "encoding_format";
+
 const FIELDS: [&str; 10] = [
     "model",
     "stream",
@@ -112,7 +117,7 @@ const FIELDS: [&str; 10] = [
     "output_dimension",
     "outputDimensionality",
     "output_dtype",
-    "encoding_format",
+    ENCODING,
     "embedding_types",
     "max_tokens",
     "stream_format",
@@ -148,7 +153,8 @@ impl OpaqueCall {
         let dimensions = ["dimensions", "output_dimension", "outputDimensionality"].into_iter().find_map(number);
         let is_float = |value: &[u8]| memchr::memmem::find(value, b"\"float\"").is_some();
         let is_packed = ["output_dtype", "embedding_types"].into_iter().filter_map(value).any(|value| !is_float(value));
-        let is_base64 = value("encoding_format") == Some(b"\"base64\"");
+        let is_base64 = value(ENCODING) == Some(b"\"base64\"");
+        let is_list = value(ENCODING) == Some(b"\"float\"");
         let max_tokens = number("max_tokens").map_or(0, u64::from);
         Ok(Self(Arc::new(Content {
             dialect,
@@ -159,6 +165,7 @@ impl OpaqueCall {
             dimensions,
             is_packed,
             is_base64,
+            is_list,
             ..Content::new(dialect, path, body)
         })))
     }
@@ -364,6 +371,24 @@ impl OpaqueCall {
         self.0.dimensions.or_else(|| self.0.vectors?.dimensions)
     }
 
+    /// Returns true if the caller says in which form the vectors are to be, and another form can be brought into it.
+    #[cfg(feature = "http")]
+    pub(crate) fn has_encoding(&self) -> bool {
+        let content = &*self.0;
+        content.vectors.is_some() && !content.is_packed && (content.is_base64 || content.is_list)
+    }
+
+    /// Returns an answer with its vectors in the form that the caller asks for.
+    #[cfg(feature = "http")]
+    pub(crate) fn in_callers_form(&self, answer: Bytes) -> Bytes {
+        let converted = if self.has_encoding() {
+            vectors::converted(&answer, self.0.is_base64, self.vector_length())
+        } else {
+            None
+        };
+        converted.map_or(answer, Bytes::from)
+    }
+
     /// Reads of an answer what was billed, and checks its vectors.
     ///
     /// # Errors
@@ -400,6 +425,7 @@ impl Content {
             dimensions: None,
             is_packed: false,
             is_base64: false,
+            is_list: false,
         }
     }
 }

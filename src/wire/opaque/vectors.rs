@@ -2,6 +2,8 @@
 
 use memchr::{memchr, memchr_iter, memchr2, memmem};
 
+#[cfg(feature = "http")]
+use crate::internal::base64;
 use crate::{ErrorKind, LlmError};
 
 /// Checks that an answer has vectors, all of the same and expected length.
@@ -115,4 +117,69 @@ fn of_base64(text: &[u8], escapes: usize) -> usize {
 
 fn after_space(bytes: &[u8]) -> &[u8] {
     bytes.trim_ascii_start()
+}
+
+/// The name of a vector's field in OpenAI's form.
+#[cfg(feature = "http")]
+const EMBEDDING: &[u8] = b"\"embedding\"";
+
+/// Returns an answer in OpenAI's form with its vectors as base64, or as lists of numbers; `None` if they have that form
+/// already, or are no such vectors. A text has four bytes for each number, the lowest first; where their number is
+/// known, it must be that.
+#[cfg(feature = "http")]
+pub(super) fn converted(answer: &[u8], to_base64: bool, dimensions: Option<u32>) -> Option<Vec<u8>> {
+    let mut written = Vec::new();
+    let (mut kept, mut at) = (0, 0);
+    while let Some(found) = memmem::find(&answer[at..], EMBEDDING) {
+        at += found + EMBEDDING.len();
+        let Some(value) = after_space(&answer[at..]).strip_prefix(b":") else { continue };
+        let value = after_space(value);
+        let start = answer.len() - value.len();
+        let (inside, end, is_text) = match value {
+            [b'"', text @ ..] => (text, memchr(b'"', text)?, true),
+            [b'[', list @ ..] => (list, memchr(b']', list)?, false),
+            _ => return None,
+        };
+        // The first tells of all.
+        if is_text == to_base64 {
+            return None;
+        }
+        let inside = std::str::from_utf8(&inside[..end]).ok()?;
+        if written.is_empty() {
+            written.reserve(answer.len());
+        }
+        written.extend_from_slice(&answer[kept..start]);
+        written.extend_from_slice(if is_text { numbers(inside, dimensions)? } else { packed(inside)? }.as_bytes());
+        kept = start + end + 2;
+        at = kept;
+    }
+    written.extend_from_slice(&answer[kept..]);
+    (kept > 0).then_some(written)
+}
+
+/// Returns a list's numbers as a text of base64.
+#[cfg(feature = "http")]
+fn packed(list: &str) -> Option<String> {
+    let numbers = list.split(',').map(|number| number.trim().parse::<f32>().ok().filter(|number| number.is_finite()));
+    let bytes: Option<Vec<[u8; 4]>> = numbers.map(|number| Some(number?.to_le_bytes())).collect();
+    Some(format!("\"{}\"", base64::encode(bytes?.as_flattened())))
+}
+
+/// Returns the list of the numbers in a text of base64.
+#[cfg(feature = "http")]
+fn numbers(text: &str, dimensions: Option<u32>) -> Option<String> {
+    let bytes = base64::decode(&text.replace("\\/", "/"))?;
+    let (fours, rest) = bytes.as_chunks::<4>();
+    if !rest.is_empty() || fours.is_empty() || dimensions.is_some_and(|known| known as usize != fours.len()) {
+        return None;
+    }
+    let mut list = String::with_capacity(text.len() * 2);
+    for four in fours {
+        let number = f32::from_le_bytes(*four);
+        list.push(if list.is_empty() { '[' } else { ',' });
+        // As short as it can be, with an exponent where that is far shorter.
+        list.push_str(&number.is_finite().then(|| format!("{number:?}"))?);
+    }
+    list.push(']');
+    Some(list)
 }
