@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{RequestEcho, anthropic, error, gemini, new_id, openai, responses};
 use crate::{
-    Dialect, ErrorKind, Frame, LlmError, Progress, StreamEvent,
+    Dialect, ErrorKind, Frame, LlmError, LlmRequest, Progress, StreamEvent,
     chat::{FinishReason, Usage},
     translate::request::Report,
 };
@@ -35,6 +35,8 @@ pub struct StreamEncoder {
     id: Option<String>,
     model: Option<String>,
     usage: Option<Usage>,
+    /// The tokens of the prompt before the provider has counted them.
+    prompt: u64,
     with_usage: bool,
     finish: Option<FinishReason>,
     /// True once content went out.
@@ -86,6 +88,7 @@ impl StreamEncoder {
             id: None,
             model: None,
             usage: None,
+            prompt: 0,
             with_usage: true,
             finish: None,
             said: false,
@@ -98,6 +101,17 @@ impl StreamEncoder {
     #[must_use]
     pub fn model(mut self, model: impl Into<String>) -> Self {
         self.model = Some(model.into());
+        self
+    }
+
+    /// Sets the request, of whose prompt a stream in Anthropic's dialect tells an estimate in its first event: most
+    /// providers count the tokens at the end alone. Default: none, and the event has 0. The other dialects have no such
+    /// place.
+    #[must_use]
+    pub fn request(mut self, request: &LlmRequest) -> Self {
+        if self.dialect == Dialect::Anthropic {
+            self.prompt = request.glanced_prompt().into();
+        }
         self
     }
 
@@ -237,7 +251,9 @@ impl StreamEncoder {
         });
         let model = self.model.as_deref().unwrap_or_default();
         match &mut self.grammar {
-            Grammar::Anthropic(stream) => stream.begin(id, model, self.usage.unwrap_or_default(), to),
+            Grammar::Anthropic(stream) => {
+                stream.begin(id, model, self.usage.unwrap_or_else(|| Usage::new(self.prompt, 0)), to);
+            }
             Grammar::OpenAi(stream) => stream.begin(id, model, self.with_usage, to),
             Grammar::Gemini(stream) => stream.begin(id, model),
             Grammar::Responses(stream) => stream.begin(&responses::response_id(Some(id)), model, to),

@@ -384,7 +384,7 @@ impl ResponseContext {
     /// body is not read.
     fn encoder(&self, served: Option<&str>, passed: bool) -> StreamEncoder {
         let encoder = StreamEncoder::new(self.dialect).usage(!passed && self.wants_usage());
-        let encoder = if passed { encoder } else { encoder.echo(self.echo()) };
+        let encoder = if passed { encoder } else { encoder.echo(self.echo()).request(&self.request) };
         match served.or(self.model.as_deref()) {
             Some(model) => encoder.model(model),
             None => encoder,
