@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::{
     Dialect,
     internal::fnv::{OFFSET_BASIS, fnv1a},
-    wire::foreign::CALL,
+    wire::foreign::{CALL, escape_call},
 };
 
 /// The destination of a request.
@@ -17,6 +17,20 @@ pub(crate) struct Target {
     pub(crate) stand_ins: StandIns,
     /// True if the server may know no role `developer`, which is OpenAI's own name for the system.
     pub(crate) older_roles: bool,
+    pub(crate) marks: CacheMarks,
+    /// True if the server gives ids beyond OpenAI's own length, and wants them back as they were.
+    pub(crate) long_ids: bool,
+}
+
+/// The places at which a server takes marks for its cache of prompts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum CacheMarks {
+    #[default]
+    None,
+    /// At tools, at parts of the system prompt and at parts of the conversation.
+    Parts,
+    /// At the whole request too.
+    Anywhere,
 }
 
 /// The part that a server requires of a turn with calls, whichever model made it.
@@ -32,7 +46,14 @@ pub(crate) enum StandIns {
 
 impl Target {
     pub(crate) fn new(dialect: Dialect) -> Self {
-        Self { dialect, short_ids: false, stand_ins: StandIns::None, older_roles: false }
+        Self {
+            dialect,
+            short_ids: false,
+            stand_ins: StandIns::None,
+            older_roles: false,
+            marks: CacheMarks::None,
+            long_ids: false,
+        }
     }
 }
 
@@ -42,7 +63,7 @@ pub(crate) fn id_fits(id: &str, target: Target) -> bool {
     match target.dialect {
         _ if target.short_ids => id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()),
         Dialect::Anthropic => !id.is_empty() && id.len() <= 64 && id.bytes().all(plain),
-        Dialect::OpenAi => !id.is_empty() && id.len() <= 40,
+        Dialect::OpenAi => !id.is_empty() && id.len() <= if target.long_ids { LONGEST } else { 40 },
         Dialect::Gemini => !id.is_empty(),
         Dialect::Responses => !id.is_empty() && id.len() <= 64,
     }
@@ -71,11 +92,20 @@ pub(super) fn short(text: &str, digits: usize) -> String {
         .collect()
 }
 
-/// Returns the id of a tool call for a caller of Anthropic's dialect.
+/// The longest id that is kept as it came, in bytes.
+const LONGEST: usize = 256;
+
+/// Returns the id of a tool call for a caller of Anthropic's dialect. It has the provider's own in it, so that this
+/// comes back.
 pub(crate) fn mark_call(id: &str) -> Cow<'_, str> {
     if id.starts_with("toolu_") || id.starts_with("srvtoolu_") {
         return Cow::Borrowed(id);
     }
     let target = Target::new(Dialect::Anthropic);
+    if (!id_fits(id, target) || id.starts_with('-'))
+        && let Some(escaped) = escape_call(id).filter(|escaped| escaped.len() <= LONGEST)
+    {
+        return Cow::Owned(escaped);
+    }
     Cow::Owned(format!("{CALL}{}", fit_id(id, target)).chars().take(64).collect())
 }

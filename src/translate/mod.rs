@@ -19,11 +19,11 @@ pub use self::{
     seals::SealMemory,
 };
 pub(crate) use self::{
-    ids::{StandIns, Target, fit_id, id_fits, mark_call},
+    ids::{CacheMarks, StandIns, Target, fit_id, id_fits, mark_call},
     maker::{Maker, TargetAccount},
     request::{
-        Extras, Names, OtherNames, Reasoning, Report, Restore, Settings, Situation, fit, is_plain_name,
-        may_need_mending, mend, settle, stand_in, with_stand_ins, without_seals, without_thoughts,
+        Extras, Names, OtherNames, PlacedMarks, Reasoning, Report, Restore, Settings, Situation, fit, is_plain_name,
+        may_need_mending, mend, settle, stand_in, with_stand_ins, without_marks, without_seals, without_thoughts,
     },
     rules::Feature,
     seals::{AccountSeals, SealAccount, ThoughtText},

@@ -206,7 +206,9 @@ rules! {
         Changed("sent as a medium budget or effort, or left to the model"), LEFT, Carried, LEFT;
     ThinkingOff "thinking_off" "no thinking" LEAST, LEAST, LEAST, LEAST;
     ThoughtSummary "thought_summary" "a summary of the thoughts in the answer" Carried, NONE, Carried, Native;
-    Cache "cache" "marks and keys for the provider's cache" COLD, COLD, COLD, COLD;
+    Cache "cache" "marks and keys for the provider's cache, where the target takes none" COLD, COLD, COLD, COLD;
+    CacheMarks "cache_marks" "more marks for the cache than Anthropic takes"
+        Dropped("only four were sent"), Carried, Carried, Carried;
     CachedContent "cached_content" "a part of the conversation that is only in the provider's cache"
         CACHED, CACHED, Native, CACHED;
     EndUser "end_user" "an id of the end user" PRIVATE, PRIVATE, PRIVATE, PRIVATE;

@@ -121,10 +121,38 @@ pub(crate) fn is_marked_well(opaque: &Opaque, mark: Option<&str>) -> bool {
     mark.is_none_or(|mark| !mark.starts_with(ENVELOPE) || mark == self::mark(opaque))
 }
 
+/// Stands behind that beginning in an id with characters that Anthropic's ids do not have, such as Kimi's
+/// `functions.read:0`, and then before the code of each of them.
+const ESCAPE: char = '-';
+
+/// Returns an id for Anthropic's dialect that has any other id in it; `None` for an empty one.
+pub(crate) fn escape_call(id: &str) -> Option<String> {
+    let mut escaped = format!("{CALL}{ESCAPE}");
+    for byte in id.bytes() {
+        match byte {
+            byte if byte.is_ascii_alphanumeric() || byte == b'_' => escaped.push(byte.into()),
+            byte => escaped.push_str(&format!("{ESCAPE}{byte:02x}")),
+        }
+    }
+    (!id.is_empty()).then_some(escaped)
+}
+
+/// Returns the id in what stands behind the beginning; `None` if nothing was escaped so.
+fn unescape_call(escaped: &str) -> Option<String> {
+    let mut pieces = escaped.strip_prefix(ESCAPE)?.split(ESCAPE);
+    let mut id = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        let (code, rest) = (piece.get(..2)?, piece.get(2..)?);
+        id.push(u8::from_str_radix(code, 16).ok()?);
+        id.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(id).ok()
+}
+
 /// Returns the id that the call's own provider gave it.
 pub(crate) fn unmark_call(id: String) -> String {
     match id.strip_prefix(CALL) {
-        Some(own) => own.to_owned(),
+        Some(own) => unescape_call(own).unwrap_or_else(|| own.to_owned()),
         None => id,
     }
 }
@@ -184,6 +212,23 @@ mod tests {
             }
             let of_call = unseal(seal_call(&opaque), Dialect::Anthropic, true).unwrap();
             assert_eq!((of_call.of_call, &of_call.opaque.token), (true, &opaque.token));
+        }
+    }
+
+    #[test]
+    fn an_id_of_any_characters_comes_back() {
+        for id in ["functions.read_file:0", "-x", "a b/ä☃", "functions.mcp__github__list_pull_requests:12", "9:"] {
+            let escaped = escape_call(id).unwrap();
+            assert!(escaped.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)), "{escaped}");
+            assert_eq!(unmark_call(escaped), id);
+        }
+        for (id, own) in [
+            ("toolu_sf_call_1", "call_1"),
+            ("toolu_01", "toolu_01"),
+            ("toolu_sf_-a-zz", "-a-zz"),
+            ("toolu_sf_-a-2", "-a-2"),
+        ] {
+            assert_eq!(unmark_call(id.to_owned()), own);
         }
     }
 

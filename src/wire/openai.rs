@@ -10,7 +10,7 @@ use crate::{
     raw_json::RawJson,
     wire::{
         Meter,
-        foreign::{MARK, is_marked_well, of_format_name},
+        foreign::{MARK, is_marked_well, of_format_name, unseal},
         provider_data,
         responses::tools::free_text,
     },
@@ -236,6 +236,7 @@ const MESSAGE: &[&str] = &[
     "reasoning",
     "reasoning_content",
     "reasoning_details",
+    "thinking_blocks",
 ];
 
 fn content(message: &Object<'_>, meter: &mut Meter<'_>) -> Result<Vec<Part>, LlmError> {
@@ -330,6 +331,13 @@ fn assistant(message: &Object<'_>, said: Vec<Part>, meter: &mut Meter<'_>) -> Re
             Ok(())
         })?;
     }
+    if let Some(blocks) = message.get("thinking_blocks").filter(|_| content.is_empty()) {
+        each(blocks, |raw| {
+            meter.parts(1)?;
+            content.extend(thinking_block(raw)?);
+            Ok(())
+        })?;
+    }
     if content.is_empty() {
         let reasoning = match message.text("reasoning_content")? {
             None => message.text("reasoning")?,
@@ -396,6 +404,20 @@ fn call(raw: RawJson<'_>, content: &mut Vec<Part>) -> Result<(), LlmError> {
     let known = ["id", "type", "function.name", "function.arguments"];
     provider_data::push(content, Part::ToolCall(made), Dialect::OpenAi, provider_data::rest(raw, &known)?);
     Ok(())
+}
+
+/// Decodes a thought in LiteLLM's form, which is Anthropic's own block.
+fn thinking_block(raw: RawJson<'_>) -> Result<Option<Part>, LlmError> {
+    let block = Object::read(raw, &["type", "thinking", "signature", "data"])?;
+    let (text, token, redacted) = match block.word("type").as_deref() {
+        Some("thinking") => (block.text("thinking")?.unwrap_or_default(), block.text("signature")?, false),
+        Some("redacted_thinking") => (String::new(), block.text("data")?, true),
+        _ => return Ok(None),
+    };
+    let token = token.filter(|token| !token.is_empty());
+    let unsealed = token.and_then(|token| unseal(token, Dialect::Anthropic, redacted));
+    let opaque = unsealed.filter(|unsealed| !unsealed.of_call).map(|unsealed| unsealed.opaque);
+    Ok((!text.is_empty() || opaque.is_some()).then_some(Part::Reasoning(Reasoning { text, opaque })))
 }
 
 /// Decodes a thought in OpenRouter's form: readable and signed, or encrypted.

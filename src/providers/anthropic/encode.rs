@@ -13,7 +13,7 @@ use crate::{
         protocol::{to_json, to_value},
         tool_calls::arguments,
     },
-    translate::{ASK_FOR_JSON, Extras, Feature, Reasoning, Report, Settings, Situation, settle},
+    translate::{ASK_FOR_JSON, Extras, Feature, PlacedMarks, Reasoning, Report, Settings, Situation, settle},
     wire,
     wire::provider_data,
 };
@@ -24,7 +24,7 @@ pub(super) struct Body<'a> {
     model: &'a str,
     max_tokens: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    system: Option<Cow<'a, str>>,
+    system: Option<System<'a>>,
     messages: Vec<Turn<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Definition<'a>>,
@@ -45,6 +45,23 @@ pub(super) struct Body<'a> {
     /// The fields that the neutral form lacks.
     #[serde(flatten)]
     extras: Extras,
+}
+
+/// A system prompt: one text, or several of which some have marks for the cache.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum System<'a> {
+    Text(Cow<'a, str>),
+    Blocks(Vec<Paragraph>),
+}
+
+#[derive(Serialize)]
+struct Paragraph {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_control: Option<Json>,
 }
 
 #[derive(Serialize)]
@@ -118,6 +135,8 @@ struct ToolDefinition<'a> {
     input_schema: &'a Json,
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_control: Option<Json>,
 }
 
 #[derive(Serialize)]
@@ -196,13 +215,18 @@ impl<'a> Body<'a> {
             _ => None,
         };
         let (thinking, effort) = spelled(settled.reasoning);
+        let marks = report.take_marks();
         let output_config = (effort.is_some() || format.is_some()).then_some(OutputConfig { effort, format });
+        let mut tools = Vec::with_capacity(chat.tools.len());
+        for (at, tool) in chat.tools.iter().enumerate() {
+            tools.push(Definition::of(tool, marks.of_tool(at), to.family, report)?);
+        }
         Ok(Self {
             model: to.model,
             max_tokens: settled.max_tokens.unwrap_or_else(|| to.default_output()),
-            system: system(chat, settled, report),
+            system: system(chat, settled, report).map(|system| System::of(system, &marks)),
             messages: turns(chat, to.family, report)?,
-            tools: chat.tools.iter().map(|tool| Definition::of(tool, to.family, report)).collect::<Result<_, _>>()?,
+            tools,
             tool_choice: tool_choice(chat, settled),
             temperature: settled.temperature,
             top_p: settled.top_p,
@@ -229,8 +253,18 @@ pub(super) fn spelled(reasoning: Reasoning) -> (Option<Value>, Option<&'static s
     }
 }
 
+impl<'a> System<'a> {
+    fn of(system: Cow<'a, str>, marks: &PlacedMarks) -> Self {
+        let block = |(text, cache_control)| Paragraph { kind: "text", text, cache_control };
+        match marks.pieces(&system) {
+            Some(pieces) => Self::Blocks(pieces.into_iter().map(block).collect()),
+            None => Self::Text(system),
+        }
+    }
+}
+
 impl<'a> Definition<'a> {
-    fn of(tool: &'a Tool, family: &Family, report: &mut Report) -> Result<Self, LlmError> {
+    fn of(tool: &'a Tool, cache_control: Option<Json>, family: &Family, report: &mut Report) -> Result<Self, LlmError> {
         if let Some(extra) = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::Anthropic) {
             let was = wire::anthropic::definition(extra.fields.raw());
             if was.is_ok_and(|was| was == *tool) {
@@ -250,6 +284,7 @@ impl<'a> Definition<'a> {
             description: tool.description.as_deref(),
             input_schema: &tool.parameters,
             strict,
+            cache_control,
         }))
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         splice::MaxTokens,
         sse::SseEvent,
     },
-    translate::{Report, StandIns, Target},
+    translate::{CacheMarks, Report, StandIns, Target},
 };
 
 /// The protocol of a dialect that is chosen while the program runs.
@@ -95,6 +95,10 @@ impl Protocol for AnyProtocol {
 
     fn stand_ins(&self, model: &str) -> StandIns {
         each!(self, protocol => protocol.stand_ins(model))
+    }
+
+    fn cache_marks(&self, model: &str) -> CacheMarks {
+        each!(self, protocol => protocol.cache_marks(model))
     }
 
     fn encode(

@@ -17,7 +17,9 @@ use crate::{
         protocol::{Protocol as _, to_json, to_value},
     },
     raw_json::RawJson,
-    translate::{ASK_FOR_JSON, Extras, Feature, MOVED, Report, Settings, Situation, StandIns, settle, stand_in},
+    translate::{
+        ASK_FOR_JSON, Extras, Feature, MOVED, PlacedMarks, Report, Settings, Situation, StandIns, settle, stand_in,
+    },
     wire::{self, openai::SystemPrefix, provider_data, thoughts},
 };
 
@@ -105,6 +107,25 @@ enum Content<'a> {
     Parts(Vec<Block<'a>>),
 }
 
+impl Content<'_> {
+    /// Returns a system prompt in parts, if some of it has marks for the cache.
+    fn marked(self, marks: &PlacedMarks) -> Self {
+        let pieces = match &self {
+            Self::Text(text) => marks.pieces(text),
+            Self::Joined(text) => marks.pieces(text),
+            Self::Parts(_) => None,
+        };
+        let part = |(text, control): (String, Option<Json>)| {
+            let mut part = json!({"type": "text", "text": text});
+            if let Some(control) = control {
+                part["cache_control"] = control.value().unwrap_or_default();
+            }
+            Block::Made(part)
+        };
+        pieces.map_or(self, |pieces| Self::Parts(pieces.into_iter().map(part).collect()))
+    }
+}
+
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Block<'a> {
@@ -170,6 +191,8 @@ struct Definition<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     function: Signature<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_control: Option<Json>,
 }
 
 #[derive(Serialize)]
@@ -222,13 +245,18 @@ impl<'a> Body<'a> {
             report.record(Feature::Stops);
             stop.truncate(MOST_STOPS);
         }
+        let marks = report.take_marks();
+        let definition = |(at, tool)| AnyTool::of(tool, marks.of_tool(at));
         Ok(Self {
             model,
-            messages: turns(chat, protocol, to, settled, report)?,
-            tools: chat.tools.iter().map(AnyTool::of).collect::<Result<_, _>>()?,
+            messages: turns(chat, protocol, to, settled, &marks, report)?,
+            tools: chat.tools.iter().enumerate().map(definition).collect::<Result<_, _>>()?,
             tool_choice: settled.tool_choice.as_ref().map(|choice| spelled_choice(choice, protocol.flavour)),
-            // Refused without tools.
-            parallel_tool_calls: settled.parallel_tool_calls.filter(|_| !chat.tools.is_empty()),
+            // Refused without tools. What is every server's default goes to those alone that surely know the name.
+            parallel_tool_calls: settled.parallel_tool_calls.filter(|parallel| {
+                let is_needed = !parallel || protocol.flavour == Flavour::Own || came_in_this_dialect(chat);
+                is_needed && !chat.tools.is_empty()
+            }),
             max_completion_tokens: settled.max_tokens.filter(|_| is_newer),
             max_tokens: settled.max_tokens.filter(|_| !is_newer),
             temperature: settled.temperature,
@@ -267,7 +295,7 @@ pub(super) fn spelled_choice(choice: &ToolChoice, flavour: Flavour) -> Value {
 }
 
 impl<'a> AnyTool<'a> {
-    fn of(tool: &'a Tool) -> Result<Self, LlmError> {
+    fn of(tool: &'a Tool, cache_control: Option<Json>) -> Result<Self, LlmError> {
         if let Some(extra) = tool.extra.as_ref().filter(|extra| extra.dialect == Dialect::OpenAi) {
             let was = wire::openai::definition(extra.fields.raw());
             if was.is_ok_and(|was| was == *tool) {
@@ -285,6 +313,7 @@ impl<'a> AnyTool<'a> {
                 parameters: &tool.parameters,
                 strict: tool.strict,
             },
+            cache_control,
         }))
     }
 }
@@ -356,6 +385,7 @@ fn turns<'a>(
     protocol: &ChatCompletions,
     (model, family): (&str, &Family),
     settled: &Settings,
+    marks: &PlacedMarks,
     report: &mut Report,
 ) -> Result<Vec<Turn<'a>>, LlmError> {
     // One server's reasoning may be refused by another: it goes back only to servers that take it, or if the caller
@@ -379,6 +409,7 @@ fn turns<'a>(
         (Some(words), _, false) => Some(Content::Joined(words)),
         (None, told, false) => told.map(Content::Text),
     };
+    let told = told.map(|content| content.marked(marks));
     turns.extend(told.map(|content| Turn::System { content }));
     for message in &chat.messages {
         report.check_stopped()?;
@@ -663,7 +694,8 @@ fn add_to_calls(calls: &mut [AnyCall<'_>], later: &Map<String, Value>) -> Result
 
 /// Returns true if a turn's own fields have its reasoning.
 fn has_reasoning(extra: &Extra) -> bool {
-    ["reasoning_content", "reasoning", "reasoning_details"].iter().any(|name| extra.fields.get(name).is_some())
+    let names = ["reasoning_content", "reasoning", "reasoning_details", "thinking_blocks"];
+    names.iter().any(|name| extra.fields.get(name).is_some())
 }
 
 /// Writes a tool call, with the fields that only this dialect knows.

@@ -13,7 +13,7 @@ use crate::{
         refit::Fields,
         splice::MaxTokens,
     },
-    translate::{Report, StandIns, Target, with_stand_ins, without_seals},
+    translate::{CacheMarks, Report, StandIns, Target, with_stand_ins, without_marks, without_seals},
 };
 
 /// OpenAI's Chat Completions, as its own server or a compatible one speaks it.
@@ -26,6 +26,8 @@ pub struct ChatCompletions {
     pub(super) wants_thoughts: bool,
     /// True for a server that may not know the role `developer`. OpenRouter does, as recorded.
     pub(super) older_roles: bool,
+    /// The models for which the server takes marks for the cache, by words in their names.
+    pub(super) marked_models: &'static [&'static str],
 }
 
 /// The server's maker, if that changes a request.
@@ -42,7 +44,14 @@ pub(super) enum Flavour {
 impl ChatCompletions {
     /// Creates the protocol of OpenAI's own server.
     pub(crate) fn own() -> Self {
-        Self { flavour: Flavour::Own, stream_usage: true, key_header: None, wants_thoughts: false, older_roles: false }
+        Self {
+            flavour: Flavour::Own,
+            stream_usage: true,
+            key_header: None,
+            wants_thoughts: false,
+            older_roles: false,
+            marked_models: &[],
+        }
     }
 
     /// Returns the header that carries the bare key, if one is set.
@@ -57,9 +66,23 @@ impl ChatCompletions {
         let flavour = if mistral { Flavour::Mistral } else { Flavour::Compatible };
         let wants_thoughts = WANT_THOUGHTS.iter().any(|host| base_url.contains(host));
         let older_roles = !name.eq_ignore_ascii_case("openrouter") && !base_url.contains("//openrouter.ai");
-        Self { flavour, stream_usage: true, key_header: None, wants_thoughts, older_roles }
+        let is_at = |place: &str| base_url.contains(place) || name.eq_ignore_ascii_case(place);
+        let row = TAKE_MARKS.iter().find(|(places, _)| places.iter().any(|place| is_at(place)));
+        let marked_models = row.map_or(&["claude"][..], |(_, models)| models);
+        Self { flavour, stream_usage: true, key_header: None, wants_thoughts, older_roles, marked_models }
     }
 }
+
+/// The servers that take `cache_control`, and the models for which they do, by words in their names; every model has
+/// the empty word. Any other server is taken for one that passes the marks of Claude on, until it refuses one.
+///
+/// Sources, read in November 2026: OpenRouter's "Prompt caching"; LiteLLM's "Prompt caching", by which the proxy removes
+/// the marks for other models itself (its usual port is 4000); Alibaba's "Context cache" for Qwen.
+const TAKE_MARKS: [(&[&str], &[&str]); 3] = [
+    (&["//openrouter.ai", "openrouter"], &["claude", "gemini", "qwen"]),
+    (&["litellm", ":4000"], &[""]),
+    (&["dashscope", "aliyuncs.com"], &["qwen"]),
+];
 
 /// The two names of the longest answer: OpenAI's models that reason know the newer alone, and many servers the older.
 const OLDER_LIMIT: &str = "max_tokens";
@@ -142,8 +165,15 @@ impl Protocol for ChatCompletions {
         Target {
             short_ids: self.flavour == Flavour::Mistral,
             older_roles: self.older_roles,
+            long_ids: self.flavour == Flavour::Compatible,
             ..Target::new(Dialect::OpenAi)
         }
+    }
+
+    fn cache_marks(&self, model: &str) -> CacheMarks {
+        let model = model.to_ascii_lowercase();
+        let is_one = self.marked_models.iter().any(|word| model.contains(word));
+        if is_one { CacheMarks::Parts } else { CacheMarks::None }
     }
 
     fn stand_ins(&self, model: &str) -> StandIns {
@@ -160,7 +190,9 @@ impl Protocol for ChatCompletions {
         // A limit that is too high is the caller's to lower. One of a name that is not known goes out under the other.
         let is_renamed = |refusal: &Refusal| [OLDER_LIMIT, NEWER_LIMIT].contains(&refusal.parameter.path);
         let refused = || refused_parameter(facts, self.optional());
-        error::thoughts(facts).or_else(|| refused().filter(|refusal| refusal.is_unsupported || !is_renamed(refusal)))
+        error::thoughts(facts)
+            .or_else(|| error::marks(facts))
+            .or_else(|| refused().filter(|refusal| refusal.is_unsupported || !is_renamed(refusal)))
     }
 
     fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {
@@ -168,6 +200,7 @@ impl Protocol for ChatCompletions {
             error::FOREIGN => without_seals(body, Dialect::OpenAi),
             error::MISSING => with_stand_ins(body, StandIns::Thoughts),
             error::UNSIGNED => with_stand_ins(body, StandIns::Signatures),
+            error::MARKS => without_marks(body),
             OLDER_LIMIT => renamed(body, OLDER_LIMIT, NEWER_LIMIT),
             NEWER_LIMIT => renamed(body, NEWER_LIMIT, OLDER_LIMIT),
             path => without_parameter(body, path),

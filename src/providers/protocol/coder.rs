@@ -23,8 +23,8 @@ use crate::{
     providers::splice,
     request::LONGEST_ANSWER,
     translate::{
-        AccountSeals, Maker, Report, Restore, SealAccount, SealMemory, StandIns, Target, TargetAccount, fit,
-        may_need_mending, mend,
+        AccountSeals, CacheMarks, Maker, Report, Restore, SealAccount, SealMemory, StandIns, Target, TargetAccount,
+        fit, may_need_mending, mend,
     },
     wire::{FIELDS, JsonError, Object, Stop},
 };
@@ -250,6 +250,16 @@ impl<P: Protocol> Coder<P> {
         Target { stand_ins, ..target }
     }
 
+    /// Returns the provider's needs for a request of another dialect.
+    fn foreign_target(&self, model: &str, door: Option<&BodyRules>) -> Target {
+        let finds_no_place = |door: &BodyRules| door.removed.iter().any(|(name, _)| *name == "cache_control");
+        let marks = match self.protocol.cache_marks(model) {
+            CacheMarks::Anywhere if door.is_some_and(finds_no_place) => CacheMarks::Parts,
+            marks => marks,
+        };
+        Target { stand_ins: self.protocol.stand_ins(model), marks, ..self.protocol.target() }
+    }
+
     /// Encodes a request, with notes on the parts that it could not carry.
     pub(crate) fn encode(
         &self,
@@ -278,10 +288,11 @@ impl<P: Protocol> Coder<P> {
         let mut headers = HeaderMap::new();
         let target = match own {
             Some(wire) => self.target(wire, model),
-            None => Target { stand_ins: self.protocol.stand_ins(model), ..self.protocol.target() },
+            None => self.foreign_target(model, door),
         };
         let source = request.wire().map(Wire::dialect);
-        let mut report = Report::new(self.protocol.dialect(), source).until(stop).with_account(account);
+        let report = Report::new(self.protocol.dialect(), source).until(stop).with_account(account);
+        let mut report = report.with_marks(target.marks);
         let (body, restore) = match own {
             Some(wire) => {
                 forward(&mut headers, wire.header_map());

@@ -34,7 +34,9 @@ pub(crate) use self::{
     error_body::ErrorBody,
     failure::{LONGEST_RATE_WAIT, Origin, no_answer, request_id},
     frames::Frames,
-    parameter_refusal::{Optional, Refusal, named as refused_parameter, without as without_parameter},
+    parameter_refusal::{
+        Optional, Refusal, beginning, named as refused_parameter, says_unsupported, without as without_parameter,
+    },
     source::{DataSource, EventSource, Interruption, SseSource},
 };
 #[cfg(feature = "http")]
@@ -48,7 +50,7 @@ use crate::{
     models::Family,
     providers::{splice::MaxTokens, sse::SseEvent},
     surrogates,
-    translate::{Report, StandIns, Target},
+    translate::{CacheMarks, Report, StandIns, Target},
 };
 #[cfg(feature = "http")]
 pub use failure::looks_like_a_key;
@@ -117,6 +119,12 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     fn stand_ins(&self, model: &str) -> StandIns {
         let _any = model;
         StandIns::None
+    }
+
+    /// Returns the places at which the provider takes marks for its cache in requests for this model.
+    fn cache_marks(&self, model: &str) -> CacheMarks {
+        let _any = model;
+        if self.dialect() == Dialect::Anthropic { CacheMarks::Anywhere } else { CacheMarks::None }
     }
 
     /// Encodes a request, and reports the parts that it could not carry.

@@ -80,9 +80,7 @@ impl Refusal {
 ///
 /// Words count as the provider's only at the start of the message: further in they may be the caller's own.
 pub(crate) fn named(facts: &ErrorBody, optional: &[Optional]) -> Option<Refusal> {
-    let message = facts.message.trim_start();
-    let end = (0..=BEGIN.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
-    let begin = &message[..end.unwrap_or_default()];
+    let begin = beginning(&facts.message);
     let path = (facts.param.as_deref().into_iter().chain(words(begin)))
         .find_map(|word| optional.iter().find(|parameter| parameter.is(word)))?
         .path;
@@ -92,6 +90,19 @@ pub(crate) fn named(facts: &ErrorBody, optional: &[Optional]) -> Option<Refusal>
     let depends = says(&["alue", "cannot both", " when ", " if ", " while ", " with thinking", " together "]);
     let lasting = is_unsupported && (!depends || says(&["nly the default"]));
     Some(Refusal { parameter: OmittedParameter { path, lasting }, is_unsupported, is_for_others: false })
+}
+
+/// Returns the part of a message in which words count as the provider's.
+pub(crate) fn beginning(message: &str) -> &str {
+    let message = message.trim_start();
+    let end = (0..=BEGIN.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
+    &message[..end.unwrap_or_default()]
+}
+
+/// Returns true if an error says that something is not known, or not taken.
+pub(crate) fn says_unsupported(facts: &ErrorBody) -> bool {
+    let begin = beginning(&facts.message);
+    UNSUPPORTED.iter().any(|phrase| begin.contains(phrase))
 }
 
 /// The bytes of a message that are searched.

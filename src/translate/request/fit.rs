@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::{
     allowed,
     bare::{self, Bare},
-    calls, content, names,
+    caches, calls, content, names,
     report::Report,
     restore::Restore,
     root::Unwrap,
@@ -77,6 +77,8 @@ pub(crate) fn fit<'a>(
     if asked && !calls::is_paired(&fitted.messages, target) {
         calls::fit(&mut fitted.to_mut().messages, target, report);
     }
+    // Behind all that moves parts.
+    caches::fit(&mut fitted, target, report)?;
     Ok((fitted, restore))
 }
 

@@ -2,6 +2,7 @@
 
 mod allowed;
 mod bare;
+mod caches;
 mod calls;
 mod content;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod survey;
 mod thoughts;
 
 pub(crate) use self::{
+    caches::{PlacedMarks, without_marks},
     fit::fit,
     mend::{may_need_mending, mend, with_stand_ins, without_seals, without_thoughts},
     names::{Names, OtherNames, is_plain_name},

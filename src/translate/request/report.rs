@@ -4,10 +4,12 @@ use std::{
     sync::Arc,
 };
 
+use super::caches::PlacedMarks;
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{ExtraOf, Json, Part},
     translate::{
+        ids::CacheMarks,
         maker::{Maker, TargetAccount},
         rules::{Fate, Feature},
         seals::AccountSeals,
@@ -41,6 +43,8 @@ pub(crate) struct Report {
     extras: Extras,
     /// The feature of each carried field.
     carried: Vec<(&'static str, Feature)>,
+    /// The marks for a cache that the target takes, and those of this request.
+    marks: (CacheMarks, PlacedMarks),
 }
 
 /// Fields of a body, by name. A point stands before the name of a nested field.
@@ -59,7 +63,30 @@ impl Report {
             account: TargetAccount::default(),
             extras: Extras::new(),
             carried: Vec::new(),
+            marks: Default::default(),
         }
+    }
+
+    /// Sets the marks for a cache that the target takes.
+    pub(crate) fn with_marks(mut self, marks: CacheMarks) -> Self {
+        self.marks.0 = marks;
+        self
+    }
+
+    /// Records a mark for a cache, unless the target takes it.
+    pub(super) fn record_mark(&mut self) {
+        if self.marks.0 == CacheMarks::None {
+            self.record(Feature::Cache);
+        }
+    }
+
+    pub(super) fn place_marks(&mut self, marks: PlacedMarks) {
+        self.marks.1 = marks;
+    }
+
+    /// Returns the marks of tools and of the system prompt.
+    pub(crate) fn take_marks(&mut self) -> PlacedMarks {
+        std::mem::take(&mut self.marks.1)
     }
 
     /// Sets the flag that ends the work.

@@ -110,7 +110,7 @@ fn anthropic(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
                     Ok(())
                 });
             }
-            "cache_control" => report.record(Feature::Cache),
+            "cache_control" => report.record_mark(),
             "service_tier" | "speed" | "inference_geo" => report.record(Feature::ServiceTier),
             "container" | "mcp_servers" => report.record_field(Feature::ServerTool, name),
             // Without them it would be another request.
@@ -150,7 +150,7 @@ fn anthropic_tool(tool: RawJson<'_>, report: &mut Report) -> Result<(), LlmError
     set(tool, |name, _| {
         match name {
             "name" | "description" | "input_schema" | "strict" | "type" => {}
-            "cache_control" => report.record(Feature::Cache),
+            "cache_control" => report.record_mark(),
             other => report.record_field(Feature::ToolSetting, other),
         }
         Ok(())
@@ -181,7 +181,7 @@ fn anthropic_block(block: RawJson<'_>, report: &mut Report) -> Result<(), LlmErr
     set(block, |name, value| {
         match name {
             "type" => {}
-            "cache_control" => report.record(Feature::Cache),
+            "cache_control" => report.record_mark(),
             "citations" => report.record(Feature::Citations),
             // A result within a result is a part of its own.
             "content" if kind == "tool_result" => {
@@ -234,7 +234,7 @@ fn openai(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
             "frequency_penalty" => frequency(report, value),
             "top_k" => top_k(report, value),
             "logit_bias" => report.record(Feature::LogitBias),
-            "cache_control" => report.record(Feature::Cache),
+            "cache_control" => report.record_mark(),
             "verbosity" => carried(report, Feature::Verbosity, &[(Dialect::Responses, "text.verbosity")], value),
             "prediction" => report.record(Feature::Prediction),
             "modalities" if are_all(value, "text")? => {}
@@ -266,13 +266,13 @@ fn openai_message(message: RawJson<'_>, report: &mut Report) -> Result<(), LlmEr
     set(message, |name, value| {
         match name {
             "role" | "tool_calls" | "function_call" | "tool_call_id" | "refusal" | "reasoning"
-            | "reasoning_content" | "reasoning_details" => {}
+            | "reasoning_content" | "reasoning_details" | "thinking_blocks" => {}
             "content" => return each(value, |part| openai_part(part, report)).map(drop),
             "name" if tool => {}
             "name" => report.record(Feature::ParticipantName),
             "annotations" => report.record(Feature::Citations),
             "audio" => report.record_field(Feature::OwnPart, name),
-            "cache_control" => report.record(Feature::Cache),
+            "cache_control" => report.record_mark(),
             other => report.record_field(Feature::OtherField, format!("messages.{other}")),
         }
         Ok(())
@@ -289,7 +289,7 @@ fn openai_part(part: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
                     report.record(Feature::ImageDetail);
                 }
             }
-            "cache_control" | "prompt_cache_breakpoint" => report.record(Feature::Cache),
+            "cache_control" | "prompt_cache_breakpoint" => report.record_mark(),
             _ => {}
         }
         Ok(())
@@ -310,14 +310,16 @@ fn openai_tool(tool: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
     set(tool, |name, _| {
         match name {
             "type" | "function" => {}
-            "cache_control" => report.record(Feature::Cache),
+            "cache_control" => report.record_mark(),
             other => report.record_field(Feature::ToolSetting, other),
         }
         Ok(())
     })?;
     set(function, |name, _| {
-        if !matches!(name, "name" | "description" | "parameters" | "strict") {
-            report.record_field(Feature::ToolSetting, name);
+        match name {
+            "name" | "description" | "parameters" | "strict" => {}
+            "cache_control" => report.record_mark(),
+            other => report.record_field(Feature::ToolSetting, other),
         }
         Ok(())
     })

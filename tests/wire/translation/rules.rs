@@ -313,6 +313,11 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
         "cache" => {
             vec![body(O, json!({"prompt_cache_key": "k"})), body(A, json!({"cache_control": {"type": "ephemeral"}}))]
         }
+        "cache_marks" => {
+            let part = json!({"type": "text", "text": "?", "cache_control": {"type": "ephemeral"}});
+            let user = json!({"role": "user", "content": vec![part; 5]});
+            vec![body(O, json!({ "messages": [user] })), body(A, json!({ "messages": [user] }))]
+        }
         "cached_content" => vec![body(G, json!({"cachedContent": "cachedContents/1"}))],
         "end_user" => {
             vec![body(O, json!({"safety_identifier": "u"})), body(A, json!({"metadata": {"user_id": "u"}}))]

@@ -47,6 +47,7 @@ pub(in crate::translate::request) fn survey(body: RawJson<'_>, report: &mut Repo
             "truncation" if fields::word(value).as_deref() == Some("disabled") => {}
             "truncation" | "context_management" => report.record_field(Feature::Truncation, name),
             "top_logprobs" => report.record(Feature::Logprobs),
+            "cache_control" => report.record_mark(),
             "client_metadata" => report.record_field(Feature::Metadata, name),
             other => carry(other, value, is_stored, report),
         }
@@ -155,7 +156,7 @@ fn part(part: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
         match name {
             "type" => {}
             "annotations" => report.record(Feature::Citations),
-            "prompt_cache_breakpoint" => report.record(Feature::Cache),
+            "cache_control" | "prompt_cache_breakpoint" => report.record_mark(),
             // The default of both.
             "detail" if fields::word(value).as_deref() == Some("auto") => {}
             // Chat Completions has no such detail.
