@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use serde_json::Value;
 use steadfast::providers::simulated::{Simulated, SimulatedHandle};
 use steadfast_simulator::InProcess;
-use steadfast_stack::{Config, Environment, Format, Stack, StackHandle};
+use steadfast_stack::{Environment, Format, Loader, Stack, StackHandle};
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, Service, ServiceExt, service_fn};
 
@@ -58,9 +58,13 @@ pub(super) struct Scripted {
     said: Arc<Mutex<Script>>,
 }
 
+/// A provider's own way to answer.
+type Act = Box<dyn FnMut(&Seen) -> Reply + Send>;
+
 #[derive(Default)]
 struct Script {
     replies: VecDeque<Reply>,
+    act: Option<Act>,
     seen: Vec<Seen>,
 }
 
@@ -80,20 +84,22 @@ pub(super) struct Reply {
     headers: Vec<(&'static str, String)>,
     pieces: Vec<(Duration, Bytes)>,
     cut: bool,
+    /// The time before the head.
+    head_after: Duration,
 }
 
 impl Reply {
     /// A whole body.
     pub(super) fn json(status: u16, body: impl Into<Bytes>) -> Self {
         let headers = vec![("content-type", "application/json".to_owned())];
-        Self { status, headers, pieces: vec![(Duration::ZERO, body.into())], cut: false }
+        Self { status, headers, pieces: vec![(Duration::ZERO, body.into())], cut: false, head_after: Duration::ZERO }
     }
 
     /// A stream in these pieces, one after the other at once.
     pub(super) fn stream<B: Into<Bytes>>(pieces: impl IntoIterator<Item = B>) -> Self {
         let headers = vec![("content-type", "text/event-stream; charset=utf-8".to_owned())];
         let pieces = pieces.into_iter().map(|piece| (Duration::ZERO, piece.into())).collect();
-        Self { status: 200, headers, pieces, cut: false }
+        Self { status: 200, headers, pieces, cut: false, head_after: Duration::ZERO }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
@@ -104,6 +110,18 @@ impl Reply {
     /// Waits this long before each piece.
     pub(super) fn every(mut self, wait: Duration) -> Self {
         self.pieces.iter_mut().for_each(|(before, _)| *before = wait);
+        self
+    }
+
+    /// Sends nothing at all for this time.
+    pub(super) fn after(mut self, wait: Duration) -> Self {
+        self.head_after = wait;
+        self
+    }
+
+    /// Waits this long before the first piece alone.
+    pub(super) fn first_after(mut self, wait: Duration) -> Self {
+        self.pieces[0].0 = wait;
         self
     }
 
@@ -136,7 +154,13 @@ impl Reply {
 impl Scripted {
     /// The replies in order; the last one for ever.
     pub(super) fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
-        let said = Script { replies: replies.into_iter().collect(), seen: Vec::new() };
+        let said = Script { replies: replies.into_iter().collect(), ..Script::default() };
+        Self { said: Arc::new(Mutex::new(said)) }
+    }
+
+    /// Answers each request by what it is.
+    pub(super) fn acting(act: impl FnMut(&Seen) -> Reply + Send + 'static) -> Self {
+        let said = Script { act: Some(Box::new(act)), ..Script::default() };
         Self { said: Arc::new(Mutex::new(said)) }
     }
 
@@ -144,21 +168,28 @@ impl Scripted {
         self.said.lock().unwrap().seen.clone()
     }
 
+    fn reply(&self, seen: Seen) -> Reply {
+        let mut said = self.said.lock().unwrap();
+        said.seen.push(seen.clone());
+        let acted = said.act.as_mut().map(|act| act(&seen));
+        let reply = acted.or_else(|| match said.replies.len() {
+            1 => said.replies.front().cloned(),
+            _ => said.replies.pop_front(),
+        });
+        reply.expect("a reply")
+    }
+
     async fn answer(&self, request: Request<Full<Bytes>>) -> Response<UnsyncBoxBody<Bytes, BoxError>> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        let mut said = self.said.lock().unwrap();
-        said.seen.push(Seen {
+        let reply = self.reply(Seen {
             path: head.uri.path_and_query().unwrap().to_string(),
             headers: head.headers,
             body: String::from_utf8(body.into()).unwrap(),
             at: Instant::now(),
         });
-        let reply = match said.replies.len() {
-            1 => said.replies.front().cloned(),
-            _ => said.replies.pop_front(),
-        };
-        reply.expect("a reply").response()
+        sleep(reply.head_after).await;
+        reply.response()
     }
 }
 
@@ -212,9 +243,12 @@ impl Plan {
     }
 
     pub(super) fn build(self) -> House {
-        let config = Config::from_str(&self.config, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
-        let variables = ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "SECOND_KEY"];
-        let environment: Environment = variables.map(|name| (name, format!("sk-{name}"))).into_iter().collect();
+        let variables = ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "SECOND_KEY", "AWS_ID", "AWS_SECRET"];
+        let user_file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/stack/authorized_user.json");
+        let variables = variables.map(|name| (name, format!("sk-{name}"))).into_iter();
+        let environment: Environment = variables.chain([("USER_FILE", user_file.to_owned())]).collect();
+        let loader = Loader::new().environment(environment.clone());
+        let config = loader.text(&self.config, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
         let hosts = self.hosts;
         let transport = service_fn(move |request: Request<Full<Bytes>>| {
             let host = hosts[request.uri().authority().unwrap().as_str()].clone();

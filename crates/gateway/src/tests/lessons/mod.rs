@@ -10,11 +10,15 @@ mod conversations;
 mod failures;
 mod house;
 mod names;
+mod other_forms;
 mod outages;
+mod prompt_caches;
 mod repeats;
 mod same_request;
+mod sessions;
 mod setups;
 mod silent_turns;
+mod slow_answers;
 mod streams;
 mod wire;
 
