@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Json;
+use super::{Json, Part};
 use crate::Dialect;
 
 /// The fields that one dialect alone has for something common to all: a mark for its cache, a detail of a picture, a
@@ -29,6 +29,23 @@ impl fmt::Debug for Extra {
     /// Writes the dialect and the length; the fields' names may be a caller's own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Extra").field("dialect", &self.dialect).field("fields", &self.fields).finish()
+    }
+}
+
+/// The field for the stop text that ended an answer in OpenAI's dialect, by SGLang's name for it.
+const MATCHED_STOP: &str = "matched_stop";
+
+impl Part {
+    /// Creates the extra of an answer that one of its stop texts has ended, in OpenAI's dialect.
+    pub(crate) fn of_matched_stop(text: &str) -> Self {
+        let fields = serde_json::json!({ MATCHED_STOP: text });
+        Self::Extra { of: ExtraOf::Answer, extra: Extra::new(Dialect::OpenAi, fields) }
+    }
+
+    /// Returns the stop text that ended the answer, if the part says so.
+    pub(crate) fn matched_stop(&self) -> Option<String> {
+        let Self::Extra { of: ExtraOf::Answer, extra } = self else { return None };
+        serde_json::from_str(extra.fields.get(MATCHED_STOP)?.get()).ok()
     }
 }
 

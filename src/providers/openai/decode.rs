@@ -80,6 +80,12 @@ pub(super) struct Choice<'a> {
     pub(super) delta: Option<Box<Turn<'a>>>,
     #[serde(borrow, default, deserialize_with = "word")]
     pub(super) finish_reason: Option<Cow<'a, str>>,
+    /// The stop text that ended the answer, as vLLM names it. A number is the id of a token.
+    #[serde(borrow, default)]
+    stop_reason: Option<&'a RawValue>,
+    /// The same, as SGLang names it.
+    #[serde(borrow, default)]
+    matched_stop: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "raw")]
     error: Option<&'a RawValue>,
     /// Moonshot's place for the usage of a stream.
@@ -204,6 +210,7 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
         return Err(LlmError::new(ErrorKind::EmptyAnswer, "the answer has no choices").into());
     };
     choice.fault()?;
+    let matched_stop = choice.matched_stop();
     let mut turn = choice.message.or(choice.delta).map(|turn| *turn).unwrap_or_default();
     let mut message = Message::new(Role::Assistant, turn.content.map(content).transpose()?.unwrap_or_default());
     for part in &mut message.content {
@@ -246,8 +253,11 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     message.content.extend(extra(ExtraOf::Answer, [annotations].into_iter().chain(sources)));
     message.id = id;
     message.model = model;
-    message.finish =
-        choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()).map(|reason| finish(reason, declined));
+    let reason = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty());
+    message.finish = reason.map(|reason| finish(reason, declined));
+    if message.finish == Some(FinishReason::Stop) {
+        message.content.extend(matched_stop);
+    }
     message.usage = answer.usage.map(|tokens| tokens.usage());
     Ok(message)
 }
@@ -268,6 +278,12 @@ fn or_empty_object(arguments: String) -> String {
 }
 
 impl Choice<'_> {
+    /// Returns the stop text that ended the answer, as a part of it. The reader of the request knows if it is one.
+    pub(super) fn matched_stop(&self) -> Option<Part> {
+        let text = [self.stop_reason, self.matched_stop].into_iter().flatten().find_map(read_text)?;
+        (!text.is_empty()).then(|| Part::of_matched_stop(&text))
+    }
+
     /// Fails for an error of this choice alone, or a finish reason that means one.
     pub(super) fn fault(&self) -> Result<(), Fault> {
         if let Some(error) = self.error.filter(|error| error.get() != "null") {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     ErrorKind, LlmError, StreamEvent,
-    chat::{ExtraOf, Part},
+    chat::{ExtraOf, FinishReason, Part},
     providers::{
         protocol::{Fault, StreamDecoder},
         sse::SseEvent,
@@ -128,6 +128,7 @@ impl Decoder {
         choice.fault()?;
         let reason = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty());
         if index == 0 {
+            let matched_stop = reason.and_then(|_| choice.matched_stop());
             if let Some(turn) = choice.delta {
                 self.turn(*turn, out)?;
             }
@@ -141,7 +142,12 @@ impl Decoder {
                 if self.said {
                     self.seal(out);
                 }
-                out.push(StreamEvent::Finish(finish(reason, self.declined)));
+                let finish = finish(reason, self.declined);
+                if let Some(part) = matched_stop.filter(|_| finish == FinishReason::Stop) {
+                    self.parts += 1;
+                    out.push(StreamEvent::Part { index: self.parts, part });
+                }
+                out.push(StreamEvent::Finish(finish));
             }
         }
         if reason.is_some() && !self.finished.contains(&index) {

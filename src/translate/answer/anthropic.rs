@@ -33,14 +33,16 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
         }
     }
     let called = message.tool_calls().next().is_some();
+    let matched = message.content.iter().find_map(Part::matched_stop);
+    let (reason, sequence) = stop_reason(message.finish.as_ref(), called, matched);
     json!({
         "id": message.id.clone().unwrap_or_else(|| format!("msg_{}", new_id())),
         "type": "message",
         "role": "assistant",
         "model": message.model.as_deref().unwrap_or_default(),
         "content": content,
-        "stop_reason": stop_reason(message.finish.as_ref(), called),
-        "stop_sequence": null,
+        "stop_reason": reason,
+        "stop_sequence": sequence,
         "usage": usage(message.usage.unwrap_or_default()),
     })
 }
@@ -63,8 +65,9 @@ fn of_call(opaque: &Opaque) -> Value {
     json!({"type": "redacted_thinking", "data": seal_call(opaque)})
 }
 
-fn stop_reason(finish: Option<&FinishReason>, called: bool) -> &'static str {
-    match finish.map(FinishReason::nearest) {
+/// Returns the reason, and the stop text that ended the answer.
+fn stop_reason(finish: Option<&FinishReason>, called: bool, matched: Option<String>) -> (&'static str, Option<String>) {
+    let reason = match finish.map(FinishReason::nearest) {
         None | Some(FinishReason::Stop) if called => "tool_use",
         None | Some(FinishReason::Stop) => "end_turn",
         Some(FinishReason::ToolUse) => "tool_use",
@@ -72,6 +75,10 @@ fn stop_reason(finish: Option<&FinishReason>, called: bool) -> &'static str {
         Some(FinishReason::ContextFull) => "model_context_window_exceeded",
         Some(FinishReason::Filtered | FinishReason::Refusal) => "refusal",
         Some(FinishReason::Paused) => "pause_turn",
+    };
+    match matched {
+        Some(text) if reason == "end_turn" => ("stop_sequence", Some(text)),
+        _ => (reason, None),
     }
 }
 
@@ -101,6 +108,8 @@ pub(super) struct Stream {
     waiting: EventQueue,
     closed_calls: HashSet<u32>,
     called: bool,
+    /// The stop text that ended the answer.
+    matched_stop: Option<String>,
     /// True once the arguments of a call have turned out to be no JSON, or to go on after their end.
     has_broken_call: bool,
 }
@@ -238,7 +247,8 @@ impl Stream {
             let message = "the arguments of a tool call are not JSON";
             return put(to, &error::value(&LlmError::new(ErrorKind::InvalidOutput, message), Dialect::Anthropic).1);
         }
-        let delta = json!({"stop_reason": stop_reason(finish, self.called), "stop_sequence": null});
+        let (reason, sequence) = stop_reason(finish, self.called, self.matched_stop.take());
+        let delta = json!({"stop_reason": reason, "stop_sequence": sequence});
         put(to, &json!({"type": "message_delta", "delta": delta, "usage": usage(used)}));
         put(to, &json!({"type": "message_stop"}));
     }
@@ -284,7 +294,10 @@ impl Stream {
                 self.close(to);
                 self.alone(value.value().ok(), to);
             }
-            StreamEvent::Part { part, .. } => left_out(part, report),
+            StreamEvent::Part { part, .. } => {
+                self.matched_stop = part.matched_stop().or(self.matched_stop.take());
+                left_out(part, report);
+            }
             _ => {}
         }
     }

@@ -66,6 +66,9 @@ pub(crate) fn fit<'a>(
     if report.is_foreign() && wire.is_some_and(|wire| wire.dialect() == Dialect::Gemini) {
         restore.bare = bare::is_wanted(&fitted).then(Bare::default);
     }
+    if target.dialect == Dialect::OpenAi {
+        restore.stops.clone_from(&fitted.stop);
+    }
     if !own {
         restore.root = schemas(&mut fitted, target.dialect, &limits, report)?;
         if !names::all_fit(&fitted, target.dialect) {

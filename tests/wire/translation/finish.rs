@@ -1,13 +1,15 @@
 //! Words for the end of an answer that a caller's protocol does not have: clients' lists of them are closed.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use steadfast::{
-    Dialect, Frame, StreamEvent,
+    Dialect, Frame, LlmRequest, StreamEvent, Wire,
     chat::{FinishReason, Message, Part, Role},
     translate::encode_message,
 };
 
-use super::{DIALECTS, answers::encoded};
+use tower::ServiceExt;
+
+use super::{DIALECTS, answers::encoded, leaf};
 
 /// Words of providers, and what they say of an answer: it is whole, it was cut off, or a part is withheld.
 ///
@@ -86,5 +88,69 @@ fn a_word_that_a_protocol_does_not_have_becomes_the_nearest_one() {
         let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
         let events: Vec<Value> = data.filter_map(|data| serde_json::from_str(data).ok()).collect();
         assert_eq!(told(to, &events).as_deref(), Some(expected(to, what)), "{word} to {to}, streamed");
+    }
+}
+
+/// Fields of servers' choices, and the stop text of the request that they name. vLLM's `stop_reason` is a text, the
+/// number of a token, or null; SGLang's `matched_stop` likewise. Other servers write words of their own there.
+const MATCHED: [(&str, Option<&str>); 10] = [
+    (r#""stop_reason":"END""#, Some("END")),
+    (r#""matched_stop":"END""#, Some("END")),
+    (r#""stop_reason":null,"matched_stop":"\n\n- \"x\"""#, Some("\n\n- \"x\"")),
+    (r#""stop_reason":128009"#, None),
+    (r#""matched_stop":2"#, None),
+    (r#""stop_reason":null"#, None),
+    (r#""stop_reason":"stop""#, None),
+    (r#""stop_reason":"""#, None),
+    (r#""stop_reason":{"END":["END"]}"#, None),
+    (r#""native_finish_reason":"stop""#, None),
+];
+
+#[tokio::test(start_paused = true)]
+async fn the_stop_text_that_ended_an_answer_reaches_callers_of_messages() {
+    let request = |stream: bool| {
+        let body = json!({"model": "m", "max_tokens": 50, "stop_sequences": ["END", "\n\n- \"x\""],
+            "stream": stream, "messages": [{"role": "user", "content": "?"}]});
+        LlmRequest::from(Wire::new(Dialect::Anthropic, body.to_string()).unwrap())
+    };
+    let call = r#","tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]"#;
+    for (field, stop) in MATCHED {
+        for (reason, calls, expected) in
+            [("stop", "", "end_turn"), ("stop", call, "tool_use"), ("length", "", "max_tokens")]
+        {
+            let matched = stop.filter(|_| expected == "end_turn");
+            let expected = if matched.is_some() { "stop_sequence" } else { expected };
+            let what = format!("{field} {reason} {expected}");
+
+            let said = format!(r#"{{"content":"hi"{calls}}}"#);
+            let body = format!(r#"{{"choices":[{{"index":0,"message":{said},"finish_reason":"{reason}",{field}}}]}}"#);
+            let (llm, _) = leaf(Dialect::OpenAi, false, (200, "application/json"), body);
+            let message = llm.oneshot(request(false)).await.unwrap().collect().await.unwrap();
+            let whole: Value = serde_json::from_slice(&encode_message(&message, Dialect::Anthropic).body).unwrap();
+            assert_eq!(whole["stop_reason"], expected, "{what}");
+            assert_eq!(whole["stop_sequence"].as_str(), matched, "{what}");
+
+            let chunk = |delta: &str, more: &str| {
+                format!(
+                    "data: {{\"id\":\"i\",\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{delta}{more}}}]}}\n\n"
+                )
+            };
+            let end = format!(r#","finish_reason":"{reason}",{field}"#);
+            let body = chunk(&said, "") + &chunk("{}", &end) + "data: [DONE]\n\n";
+            let (llm, _) = leaf(Dialect::OpenAi, false, (200, "text/event-stream"), body);
+            let mut answer = llm.oneshot(request(true)).await.unwrap().into_body();
+            let mut frames = Vec::new();
+            while let Some(frame) = answer.frame().await {
+                frames.push(frame.unwrap());
+            }
+            let text = String::from_utf8(encoded(&frames, Dialect::Anthropic).to_vec()).unwrap();
+            let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+            let end = data
+                .map(|data| serde_json::from_str::<Value>(data).unwrap())
+                .find(|event| event["type"] == "message_delta");
+            let delta = &end.unwrap()["delta"];
+            assert_eq!(delta["stop_reason"], expected, "{what}, streamed");
+            assert_eq!(delta["stop_sequence"].as_str(), matched, "{what}, streamed");
+        }
     }
 }
