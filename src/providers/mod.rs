@@ -17,6 +17,7 @@ mod protocol;
 mod refit;
 pub mod responses;
 mod sentences;
+pub mod servers;
 pub mod simulated;
 mod splice;
 pub mod sse;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use http::Uri;
+use steadfast::providers::servers::KnownServer;
 
 use super::{Candidate, Config, Credential, Environment, Likeness, Provider, Similar, Tier};
 
@@ -133,9 +134,9 @@ impl Provider {
     /// Returns the host of the provider's own servers.
     pub fn host(self) -> Option<&'static str> {
         match self {
-            Self::Anthropic => Some("api.anthropic.com"),
-            Self::OpenAi => Some("api.openai.com"),
-            Self::Gemini => Some("generativelanguage.googleapis.com"),
+            Self::Anthropic => KnownServer::named("anthropic").map(KnownServer::host),
+            Self::OpenAi => KnownServer::named("openai").map(KnownServer::host),
+            Self::Gemini => KnownServer::named("gemini").map(KnownServer::host),
             Self::Simulated | Self::Cached | Self::Canned | Self::Handoff => None,
         }
     }

@@ -1,5 +1,7 @@
 //! Suggestions: the nearest valid name.
 
+use steadfast::providers::servers::KnownServer;
+
 /// Other programs' names for our keys, and keys that stand in a block of their own here. The first entry whose
 /// top-level key is allowed in the current place is suggested.
 const OTHER_NAMES: &[(&str, &str)] = &[
@@ -54,24 +56,6 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("bulkhead", "features"),
 ];
 
-/// Other servers that speak OpenAI's protocol, with the addresses that their own documentation names.
-const OTHER_SERVERS: &[(&str, &str)] = &[
-    ("cerebras", "https://api.cerebras.ai/v1"),
-    ("deepseek", "https://api.deepseek.com/v1"),
-    ("fireworks", "https://api.fireworks.ai/inference/v1"),
-    ("groq", "https://api.groq.com/openai/v1"),
-    ("llama_cpp", "http://127.0.0.1:8080/v1"),
-    ("lm_studio", "http://127.0.0.1:1234/v1"),
-    ("lmstudio", "http://127.0.0.1:1234/v1"),
-    ("mistral", "https://api.mistral.ai/v1"),
-    ("ollama", "http://127.0.0.1:11434/v1"),
-    ("openrouter", "https://openrouter.ai/api/v1"),
-    ("together", "https://api.together.xyz/v1"),
-    ("together_ai", "https://api.together.xyz/v1"),
-    ("vllm", "http://127.0.0.1:8000/v1"),
-    ("xai", "https://api.x.ai/v1"),
-];
-
 /// Clouds, which stand beside a provider and are none.
 const CLOUDS: &[(&str, &str)] = &[
     ("aws", "aws"),
@@ -87,7 +71,8 @@ const CLOUDS: &[(&str, &str)] = &[
 pub(super) fn provider_advice(written: &str) -> String {
     let normalized = normalized(written);
     let found = |list: &[(&str, &'static str)]| list.iter().find(|(name, _)| *name == normalized).map(|(_, how)| *how);
-    if let Some(url) = found(OTHER_SERVERS) {
+    if let Some(server) = KnownServer::named(&normalized).filter(|server| !server.is_vendors()) {
+        let url = server.base_url;
         return format!(": it speaks OpenAI's protocol; write `openai` here, and `base_url: {url}` beside it");
     }
     if let Some(cloud) = found(CLOUDS) {

@@ -11,6 +11,7 @@ use crate::{
     providers::{
         protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameter, without_parameter},
         refit::Fields,
+        servers::{self, KnownServer},
         splice::MaxTokens,
     },
     translate::{CacheMarks, Report, StandIns, Target, with_stand_ins, without_marks, without_seals},
@@ -62,10 +63,13 @@ impl ChatCompletions {
 
     /// Creates the protocol of a compatible server, by its name and its address as far as there is one.
     pub(crate) fn compatible(name: &str, base_url: &str) -> Self {
-        let mistral = name.eq_ignore_ascii_case("mistral") || base_url.contains("api.mistral.ai");
-        let flavour = if mistral { Flavour::Mistral } else { Flavour::Compatible };
-        let wants_thoughts = WANT_THOUGHTS.iter().any(|host| base_url.contains(host));
-        let older_roles = !name.eq_ignore_ascii_case("openrouter") && !base_url.contains("//openrouter.ai");
+        let at = KnownServer::at(base_url);
+        // A proxy may stand before a server. Any compatible one may be named after OpenAI.
+        let named = KnownServer::named(name).filter(|server| !server.is_vendors());
+        let has = |fact: &str| [at, named].into_iter().flatten().any(|server| server.has(fact));
+        let flavour = if has(servers::MISTRAL) { Flavour::Mistral } else { Flavour::Compatible };
+        let wants_thoughts = at.is_some_and(|server| server.has(servers::THOUGHTS));
+        let older_roles = !has(servers::DEVELOPER);
         let is_at = |place: &str| base_url.contains(place) || name.eq_ignore_ascii_case(place);
         let row = TAKE_MARKS.iter().find(|(places, _)| places.iter().any(|place| is_at(place)));
         let marked_models = row.map_or(&["claude"][..], |(_, models)| models);
@@ -97,10 +101,6 @@ fn renamed(body: &[u8], name: &'static str, other: &'static str) -> Option<Vec<u
     }
     fields.finish().map(String::into_bytes)
 }
-
-/// The hosts of DeepSeek and Moonshot, which answer 400 to a turn of calls without `reasoning_content`, whichever model
-/// made it (as of November 2026). Other servers are known by their models' names, or by their refusal.
-const WANT_THOUGHTS: [&str; 4] = ["//api.deepseek.com", "//api.moonshot.ai", "//api.moonshot.cn", "//api.kimi.com"];
 
 impl Protocol for ChatCompletions {
     type Decoder = Decoder;

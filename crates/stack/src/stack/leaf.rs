@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use bytes::Bytes;
 use pin_project::pin_project;
 use sha2::{Digest as _, Sha256};
@@ -26,13 +26,14 @@ use crate::{
     Simulated as SimulatedSettings, Tier, TierApi,
 };
 use steadfast::{
-    BoxLlmService, CommitOnFirstTokenLayer, ErrorKind, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, CommitOnFirstTokenLayer, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, LlmResponse,
     layers::cached::CachedAnswers,
     models::{FamilyTable, ModelDoors},
     providers::{
         Anthropic, Canned, Gemini, OpenAi, Simulated,
         http::BaseUrl,
         responses::{OpenAiAuto, OpenAiResponses},
+        servers::KnownServer,
         simulated, without_key,
     },
 };
@@ -492,7 +493,7 @@ fn openai(base_url: Option<&str>, key: Arc<str>) -> Result<OpenAi, InvalidConfig
 
 /// Returns whether a server is OpenAI's own, which supports fields that compatible servers do not.
 fn is_openais_own(url: &str) -> bool {
-    url.parse::<Uri>().is_ok_and(|url| url.host().is_some_and(|host| host.ends_with("api.openai.com")))
+    KnownServer::at(url.trim()).is_some_and(|server| server.is_vendor_of(Dialect::OpenAi))
 }
 
 /// A tier's provider. One type covers all providers, so that the primary's calls need no boxing.

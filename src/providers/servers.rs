@@ -1,0 +1,155 @@
+#![doc = include_str!("servers.md")]
+
+use std::sync::LazyLock;
+
+use crate::Dialect;
+
+/// The facts of a server that change a request: see the page.
+pub(crate) const DEVELOPER: &str = "developer";
+pub(crate) const THOUGHTS: &str = "thoughts";
+pub(crate) const MISTRAL: &str = "mistral";
+
+/// A server that is known by its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KnownServer {
+    /// The names that programs use, its own first.
+    pub names: Vec<&'static str>,
+    /// The address that its documentation names.
+    pub base_url: &'static str,
+    /// The environment variables that usually hold its key.
+    pub key_variables: Vec<&'static str>,
+    facts: Vec<&'static str>,
+}
+
+static SERVERS: LazyLock<Vec<KnownServer>> =
+    LazyLock::new(|| rows(include_str!("servers.md")).map(KnownServer::of_row).collect());
+
+impl KnownServer {
+    /// Returns all of them.
+    pub fn all() -> &'static [Self] {
+        &SERVERS
+    }
+
+    /// Returns the server of this name.
+    ///
+    /// ```
+    /// use steadfast::providers::servers::KnownServer;
+    ///
+    /// let groq = KnownServer::named("groq").unwrap();
+    /// assert_eq!((groq.base_url, groq.key_variables[0]), ("https://api.groq.com/openai/v1", "GROQ_API_KEY"));
+    /// ```
+    pub fn named(name: &str) -> Option<&'static Self> {
+        SERVERS.iter().find(|server| server.names.iter().any(|known| known.eq_ignore_ascii_case(name)))
+    }
+
+    /// Returns the server at an address: of its host, or one below that (`eu.api.openai.com`). A server of one's own
+    /// machine has no name.
+    ///
+    /// ```
+    /// use steadfast::providers::servers::KnownServer;
+    ///
+    /// assert_eq!(KnownServer::at("https://eu.api.openai.com/v1").unwrap().names, ["openai"]);
+    /// assert_eq!(KnownServer::at("https://api.openai.com.example/v1"), None);
+    /// ```
+    pub fn at(address: &str) -> Option<&'static Self> {
+        let host = host(address);
+        let is_within = |own: &str| {
+            let below = host.len().checked_sub(own.len()).filter(|end| host.is_char_boundary(*end));
+            below.is_some_and(|end| host[end..].eq_ignore_ascii_case(own) && (end == 0 || host[..end].ends_with('.')))
+        };
+        SERVERS.iter().find(|server| !server.is_local() && is_within(server.host()))
+    }
+
+    /// Returns its host.
+    pub fn host(&self) -> &'static str {
+        host(self.base_url)
+    }
+
+    /// Returns true if it is the server of the dialect's own vendor.
+    pub fn is_vendor_of(&self, dialect: Dialect) -> bool {
+        self.facts.iter().any(|fact| fact.strip_prefix("vendor of ") == Some(&dialect.to_string()))
+    }
+
+    /// Returns true if it is a vendor's own server, whose dialect others speak.
+    pub fn is_vendors(&self) -> bool {
+        self.facts.iter().any(|fact| fact.starts_with("vendor of "))
+    }
+
+    /// Returns true if this word is among its facts.
+    pub(crate) fn has(&self, fact: &str) -> bool {
+        self.facts.contains(&fact)
+    }
+
+    fn is_local(&self) -> bool {
+        self.base_url.starts_with("http://")
+    }
+
+    fn of_row([names, base_url, key, facts, ..]: [&'static str; 6]) -> Self {
+        let listed = |cell: &'static str, mark: &'static str| cell.split(mark).filter(|word| *word != "-").collect();
+        Self { names: listed(names, " "), base_url, key_variables: listed(key, " "), facts: listed(facts, ", ") }
+    }
+}
+
+/// Returns the rows of the table in a page.
+fn rows(text: &'static str) -> impl Iterator<Item = [&'static str; 6]> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    lines.skip(1).filter_map(|line| line.split(" | ").collect::<Vec<_>>().try_into().ok())
+}
+
+/// Returns the host in an address.
+fn host(address: &str) -> &str {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    rest.split(['/', ':', '?']).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_row_is_read_and_has_its_source_and_its_date() {
+        let text = include_str!("servers.md");
+        let written = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| names")).count();
+        assert_eq!((rows(text).count(), SERVERS.len()), (written, written));
+        let mut names = BTreeSet::new();
+        for (server, [.., source, date]) in SERVERS.iter().zip(rows(text)) {
+            assert!(server.names.iter().all(|name| names.insert(*name)), "twice: {server:?}");
+            assert!(!source.is_empty() && date.len() == 7, "{server:?}");
+            assert!(
+                server.base_url.starts_with("https://") || server.base_url.starts_with("http://127.0.0.1:"),
+                "{server:?}"
+            );
+            assert!(
+                server
+                    .facts
+                    .iter()
+                    .all(|fact| fact.starts_with("vendor of ") || [DEVELOPER, THOUGHTS, MISTRAL].contains(fact)),
+                "{server:?}"
+            );
+            assert!(server.is_local() || KnownServer::at(server.base_url) == Some(server), "{server:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_known_by_its_host_alone() {
+        for (dialect, address, expected) in [
+            (Dialect::OpenAi, "https://api.openai.com/v1", true),
+            (Dialect::Responses, "https://EU.api.openai.com/v1", true),
+            (Dialect::Responses, "https://x.openai.azure.com/openai/v1", false),
+            (Dialect::OpenAi, "https://notapi.openai.com/v1", false),
+            (Dialect::OpenAi, "https://gateway.example/api.openai.com", false),
+            (Dialect::Anthropic, "https://api.anthropic.com/v1", true),
+            (Dialect::Anthropic, "https://api.anthropic.com.evil.test/v1", false),
+            (Dialect::Anthropic, "https://api.openai.com/v1", false),
+            (Dialect::Gemini, "https://generativelanguage.googleapis.com:443/v1beta", true),
+            (Dialect::OpenAi, "é", false),
+        ] {
+            let is_vendors = KnownServer::at(address).is_some_and(|server| server.is_vendor_of(dialect));
+            assert_eq!(is_vendors, expected, "{dialect} {address}");
+        }
+        assert_eq!(KnownServer::at("http://127.0.0.1:8000/v1"), None);
+    }
+}
