@@ -149,9 +149,10 @@ fn row_of(error: &LlmError) -> Class {
         }
         (ErrorKind::InvalidRequest, Some(status)) if status.is_success() => Class { failover: Failover::Yes, ..class },
         // The translation or the table of models is wrong here: neither the caller nor the provider is at fault.
-        (ErrorKind::InvalidRequest, _) if error.refused().is_some() => {
+        (ErrorKind::InvalidRequest, _) if !error.refused().is_empty() => {
             Class::new(Retry::Yes, Failover::Yes, Count::Neutral)
         }
+        _ if error.is_lack() => Class::new(Retry::No, Failover::Yes, Count::Neutral),
         (ErrorKind::InvalidRequest, _) if error.is_doubted() => Class { failover: Failover::Yes, ..class },
         (ErrorKind::InvalidRequest, _) if error.is_unexplained() => {
             Class { failover: Failover::SecondOpinion, ..class }

@@ -34,10 +34,10 @@ pub use self::{
 use self::{chain::Chain, invalid_config::A_SETTING_IS_WRONG, record::Record};
 
 /// A parameter that the request omits from here on, since its model refused it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OmittedParameter {
     /// The parameter's place in a body of the provider's dialect.
-    pub(crate) path: &'static str,
+    pub(crate) path: Cow<'static, str>,
     /// True if the model takes the parameter from no caller.
     pub(crate) lasting: bool,
 }
@@ -170,7 +170,9 @@ struct Inner {
     named_by_caller: bool,
     /// The reader of the text.
     reader: Reader,
-    refused: Option<OmittedParameter>,
+    refused: Vec<OmittedParameter>,
+    /// True if the server lacks a part that the request cannot do without.
+    lack: bool,
     raw: Option<Bytes>,
     /// The provider's answer, of a type of a room above.
     answer: Option<Arc<dyn Any + Send + Sync>>,
@@ -388,14 +390,24 @@ impl LlmError {
         self.0.callers_own && self.kind() == ErrorKind::Auth
     }
 
-    /// Sets the parameter that the model refused, if the request can be sent again without it.
-    pub(crate) fn refuse(&mut self, parameter: OmittedParameter) {
-        self.0.refused = Some(parameter);
+    /// Sets the parameters that the model refused, if the request can be sent again without them.
+    pub(crate) fn refuse(&mut self, parameters: Vec<OmittedParameter>) {
+        self.0.refused = parameters;
     }
 
-    /// The parameter that the model refused, if the request can be sent again without it.
-    pub(crate) fn refused(&self) -> Option<OmittedParameter> {
-        self.0.refused
+    /// The parameters that the model refused, if the request can be sent again without them.
+    pub(crate) fn refused(&self) -> &[OmittedParameter] {
+        &self.0.refused
+    }
+
+    /// Notes that the server lacks a part that the request cannot do without: another tier may have it.
+    pub(crate) fn note_lack(&mut self) {
+        self.0.lack = true;
+    }
+
+    /// Returns true if the server lacks a part that the request cannot do without.
+    pub(crate) fn is_lack(&self) -> bool {
+        self.0.lack
     }
 
     /// Returns whether the provider's statement is doubted: one request's evidence does not suffice for it.

@@ -277,8 +277,9 @@ pub enum Event {
         provider: Arc<str>,
         /// The model.
         model: Arc<str>,
-        /// The parameter's place in a body of the provider's dialect.
-        parameter: &'static str,
+        /// The parameter's place in a body of the provider's dialect: `temperature`, `tools[].strict` in each tool,
+        /// `tools[web_search]` for the tools of a type, `anthropic-beta: x` for a flag of the header.
+        parameter: Arc<str>,
         /// The time of the refusal.
         at: Instant,
     },

@@ -504,10 +504,10 @@ impl LlmRequest {
         Self { caller: Arc::new(caller), context }
     }
 
-    /// Returns the same request without a parameter that its model refused.
-    pub(crate) fn without_parameter(&self, parameter: OmittedParameter) -> Self {
+    /// Returns the same request without parameters that its model refused.
+    pub(crate) fn without_parameters(&self, parameters: &[OmittedParameter]) -> Self {
         let mut request = self.clone();
-        request.caller_mut().left_out.push(parameter);
+        request.caller_mut().left_out.extend_from_slice(parameters);
         request
     }
 

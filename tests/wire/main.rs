@@ -10,6 +10,7 @@ mod fuzz;
 mod linear;
 mod recorded;
 mod refused_parameters;
+mod refused_parts;
 mod responses_requests;
 mod sealed_reasoning;
 mod simulator;

@@ -339,7 +339,7 @@ impl Subscriber for Logs {
                 event = "parameter_refused",
                 provider = &**provider,
                 model = &**model,
-                parameter = *parameter,
+                parameter = &**parameter,
             ),
             Event::UsageReplaced { provider, model, reported, counted, at } => {
                 if let Some(unsaid) = self.replaced.next(*at) {

@@ -197,8 +197,8 @@ where
                 rest.token = Some(token);
                 rest.progress.retries = rest.progress.retries.saturating_add(1);
                 rest.progress.waited = Some(after);
-                if let Some(parameter) = error.refused() {
-                    *this.request = this.request.without_parameter(parameter);
+                if !error.refused().is_empty() {
+                    *this.request = this.request.without_parameters(error.refused());
                 }
                 // The failure is dropped here, and with it the answer's bytes and its cause.
                 drop(error);

@@ -69,7 +69,7 @@ impl Policy {
         }
         // Without the refused parameter it is another request, which a layer limited to two attempts makes too.
         let own = match error.refused() {
-            Some(_) if self.max_attempts > 1 => self.max_attempts.max(RetryWithJitterLayer::MAX_ATTEMPTS),
+            [_, ..] if self.max_attempts > 1 => self.max_attempts.max(RetryWithJitterLayer::MAX_ATTEMPTS),
             _ => self.max_attempts,
         };
         let most = own.min(context.attempts_left);
@@ -83,7 +83,7 @@ impl Policy {
             return Err(Stop::LongWait);
         }
         // No wait would make the model accept the parameter.
-        if error.refused().is_some() {
+        if !error.refused().is_empty() {
             let token = self.budget.reserve(now).ok_or(Stop::Budget)?;
             return Ok(ScheduledRetry { after: Duration::ZERO, token });
         }

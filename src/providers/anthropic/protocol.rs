@@ -13,7 +13,7 @@ use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Message},
     providers::{
-        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameter, without_parameter},
+        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameters, without_parameter},
         splice::MaxTokens,
     },
     translate::{Report, without_seals},
@@ -71,16 +71,29 @@ impl Protocol for Messages {
             Optional::new("stop_sequences"),
             Optional::called("thinking", &["adaptive", "budget_tokens"]),
             Optional::new("output_config.effort"),
-            Optional::new("service_tier"),
-            Optional::new("metadata"),
-            Optional::new("context_management"),
-            Optional::new("cache_control"),
+            Optional::new("speed"),
+            Optional::of_dialect("service_tier"),
+            Optional::of_dialect("metadata"),
+            Optional::of_dialect("context_management"),
+            Optional::of_dialect("inference_geo"),
+            Optional::of_dialect("output_config.task_budget"),
+            Optional::of_dialect("tools[].strict"),
+            Optional::of_dialect("tools[].defer_loading"),
+            Optional::of_dialect("tools[].eager_input_streaming"),
+            Optional::of_dialect("tools[].allowed_callers"),
+            Optional::of_dialect("tools[].input_examples"),
+            Optional::placed("**.cache_control.scope", &["**.cache_control.ephemeral.scope"]),
+            Optional::placed("**.cache_control.ttl", &["**.cache_control.ephemeral.ttl"]),
+            Optional::of_dialect("**.cache_control"),
         ];
         OPTIONAL
     }
 
-    fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {
-        error::sealed_reasoning(facts).or_else(|| refused_parameter(facts, self.optional()))
+    fn refusals(&self, facts: &ErrorBody, has: &dyn Fn(&str) -> bool) -> Vec<Refusal> {
+        match error::sealed_reasoning(facts) {
+            Some(refusal) => vec![refusal],
+            None => refused_parameters(facts, self.optional(), has),
+        }
     }
 
     fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {

@@ -73,8 +73,8 @@ impl Protocol for AnyProtocol {
         each!(self, protocol => protocol.optional())
     }
 
-    fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {
-        each!(self, protocol => protocol.refusal(facts))
+    fn refusals(&self, facts: &ErrorBody, has: &dyn Fn(&str) -> bool) -> Vec<Refusal> {
+        each!(self, protocol => protocol.refusals(facts, has))
     }
 
     fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {

@@ -13,7 +13,8 @@ use crate::{
     Dialect, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     commit::Commit,
     providers::protocol::{
-        DataSource, Encoded, EventSource, Frames, Origin, RequestBody, SseSource, no_answer, request_id, to_json,
+        DataSource, Encoded, EventSource, Frames, Origin, Remedy, RequestBody, SseSource, no_answer, request_id,
+        to_json,
     },
 };
 
@@ -200,10 +201,11 @@ impl Exchange {
         let coder = &self.codec.0;
         let model = self.origin.model.as_ref();
         let mut error = self.origin.stamp(error);
-        let refusal = coder.refused_parameter(&self.request, model, &error);
-        let parameter = refusal.map(|refusal| refusal.parameter);
-        if let Some(parameter) = parameter.filter(|parameter| coder.has(&self.encoded, *parameter)) {
-            error.refuse(parameter);
+        let Some(facts) = coder.refusal_facts(&error) else { return error };
+        match coder.remedy((&facts, error.kind()), &self.request, model, &self.encoded, coder.is_vendors) {
+            Some(Remedy::SecondCall { parts, .. } | Remedy::Retry(parts)) => error.refuse(parts),
+            Some(Remedy::AnotherTier) => error.note_lack(),
+            None => {}
         }
         error
     }

@@ -9,7 +9,7 @@ use crate::{
     chat::{Chat, Message},
     models::gemini_generation,
     providers::{
-        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameter, without_parameter},
+        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameters, without_parameter},
         splice::MaxTokens,
     },
     translate::{Report, StandIns, without_seals},
@@ -90,8 +90,11 @@ impl Protocol for GenerateContent {
         if gemini_generation(model) >= 3 { StandIns::Signatures } else { StandIns::None }
     }
 
-    fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {
-        error::sealed_reasoning(facts).or_else(|| refused_parameter(facts, self.optional()))
+    fn refusals(&self, facts: &ErrorBody, has: &dyn Fn(&str) -> bool) -> Vec<Refusal> {
+        match error::sealed_reasoning(facts) {
+            Some(refusal) => vec![refusal],
+            None => refused_parameters(facts, self.optional(), has),
+        }
     }
 
     fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {

@@ -132,9 +132,10 @@ impl<P: Protocol> HttpLeaf<P> {
     ///
     /// The model may refuse a parameter that the request can do without: one that the translation carried, or the
     /// caller's own if the leaf's [`model`](Self::model) is not the one that the caller named. A
-    /// [`RetryWithJitter`](crate::RetryWithJitter) around the leaf then asks again without the parameter. Later
-    /// requests omit it for an hour. [`LlmResponse::notes`](crate::LlmResponse::notes) lists it. A
-    /// [strict](Self::strict) leaf omits nothing.
+    /// [`RetryWithJitter`](crate::RetryWithJitter) around the leaf then asks again without the parameter. The leaf
+    /// itself asks again without what clients send to every server of the dialect: see
+    /// [`translate`](crate::translate#refused-parts). Later requests omit it for an hour.
+    /// [`LlmResponse::notes`](crate::LlmResponse::notes) lists it. A [strict](Self::strict) leaf omits nothing.
     #[must_use]
     pub fn events(mut self, events: &Events) -> Self {
         self.settings_mut().coder.events = Some(events.clone());

@@ -62,7 +62,9 @@ fn prepare<P: Protocol>(
     let Some(call) = call else { return Err(request.chat().err().unwrap_or_else(no_model)) };
     let model = origin.model.as_deref();
     let own = own_path(call.path(), model)?;
-    let is_known = || model.is_some_and(|model| coder.refused.of(model).contains(&ENCODING));
+    let is_encoding = |path: &Cow<'_, str>| *path == ENCODING;
+    let is_known =
+        || model.is_some_and(|model| coder.refused.of(model, request.caller_number()).iter().any(is_encoding));
     let is_omitted = |request: &LlmRequest| request.omitted_parameters().iter().any(|omitted| omitted.path == ENCODING);
     let without: &[&str] = match call.has_encoding() && (is_omitted(request) || is_known()) {
         true => &[ENCODING],
@@ -166,7 +168,7 @@ fn send_again<P: Protocol>(
     request: LlmRequest,
 ) -> Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>> {
     (origin.status, origin.request_id) = (None, None);
-    let request = request.without_parameter(OmittedParameter { path: ENCODING, lasting: true });
+    let request = request.without_parameters(&[OmittedParameter { path: ENCODING.into(), lasting: true }]);
     match prepare(&settings, &request, &origin) {
         Err(error) => Box::pin(std::future::ready(Err(origin.stamp(error)))),
         Ok(sent) => {

@@ -24,7 +24,7 @@ use crate::{
     commit::{self, Commit},
     internal::wall_clock,
     providers::protocol::{
-        Encoded, Frames, IN_ADDRESS, Origin, Protocol, Refusal, Secret, SseSource, TranslationNotes, excerpt, of_body,
+        Encoded, Frames, IN_ADDRESS, Origin, Protocol, Remedy, Secret, SseSource, TranslationNotes, excerpt, of_body,
         readable, request_id,
     },
     response::ResponseFuture,
@@ -202,25 +202,28 @@ fn prepare<P: Protocol>(
     Ok((caller.request(names_model.then_some(&*path), body).map_err(no_address)?, translation))
 }
 
-/// Returns the parameter that an error is about, if the request has it, can do without it, and is to be asked again.
-async fn refused_parameter<P: Protocol>(
+/// Returns what helps a request of which the provider refuses a part.
+async fn remedy<P: Protocol>(
     settings: &Arc<Settings<P>>,
     request: &LlmRequest,
     origin: &Origin,
     error: &LlmError,
-) -> Option<Refusal> {
-    let refusal = settings.coder.refused_parameter(request, origin.model.as_ref(), error)?;
-    let is_long = settings.coder.is_long_work(request, origin);
+) -> Option<Remedy> {
+    let (facts, kind) = (settings.coder.refusal_facts(error)?, error.kind());
+    // The caller's own client calls a server that it has chosen.
+    let is_vendors = settings.coder.is_vendors || CallerTransport::of(request, origin.dialect).is_some();
+    let is_long = request.wire().is_some_and(|wire| wire.is_large());
     let (its, asked, from) = (settings.clone(), request.clone(), origin.clone());
     let look = move |stop| {
+        let model = from.model.as_ref();
         let encoded = its.coder.encode(&asked, from.model.as_deref(), from.account, asked.is_stream(), stop)?;
-        Ok(its.coder.has(&encoded, refusal.parameter))
+        Ok(its.coder.remedy((&facts, kind), &asked, model, &encoded, is_vendors))
     };
-    let is_there = match is_long {
+    let remedy = match is_long {
         true => offload(request.context().deadline, look).await,
         false => look(Stop::default()),
     };
-    is_there.is_ok_and(|is_there| is_there).then_some(refusal)
+    remedy.unwrap_or_default()
 }
 
 /// Creates a request to the provider's API, with the leaf's headers and its key.
@@ -255,7 +258,7 @@ pub(super) fn no_address(error: http::Error) -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
 }
 
-/// Sends a request again without the reasoning that its account has refused. No layer counts the refusal: neither the
+/// Sends a request again without the parts that its server has refused. No layer counts the refusal: neither the
 /// provider nor the caller is at fault.
 fn send_again<P: Protocol>(
     settings: Arc<Settings<P>>,
@@ -264,7 +267,6 @@ fn send_again<P: Protocol>(
     commit: CommitPoint,
 ) -> Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>> {
     (origin.status, origin.request_id) = (None, None);
-    origin.account.seals = origin.account.seals.map(|seals| AccountSeals::clone(&seals).doubting().into());
     let stream = request.is_stream();
     let caller = CallerTransport::of(&request, settings.coder.protocol.dialect());
     let transport = caller.map_or_else(|| settings.again.clone(), CallerTransport::client);
@@ -304,12 +306,16 @@ fn answer<P: Protocol>(
             let body = read_error(body, limits.error).await;
             let mut error = error_of(&settings, &request, &origin, &head, body);
             // Boxed: it is rare, and every call would reserve room for it.
-            let refused = Box::pin(refused_parameter(&settings, &request, &origin, &error)).await;
-            match refused {
-                Some(refusal) if refusal.is_for_others => {
-                    return send_again(settings, origin, request.without_parameter(refusal.parameter), commit).await;
+            match Box::pin(remedy(&settings, &request, &origin, &error)).await {
+                Some(Remedy::SecondCall { parts, is_of_stranger }) => {
+                    if is_of_stranger {
+                        let seals = origin.account.seals.take();
+                        origin.account.seals = seals.map(|seals| AccountSeals::clone(&seals).doubting().into());
+                    }
+                    return send_again(settings, origin, request.without_parameters(&parts), commit).await;
                 }
-                Some(refusal) => error.refuse(refusal.parameter),
+                Some(Remedy::Retry(parts)) => error.refuse(parts),
+                Some(Remedy::AnotherTier) => error.note_lack(),
                 None => {}
             }
             if let (Some(caller), ErrorKind::Auth) = (caller(), error.kind()) {

@@ -4,7 +4,7 @@ use crate::{
     ErrorKind,
     error::OmittedParameter,
     providers::{
-        protocol::{ErrorBody, Refusal, beginning, says_unsupported},
+        protocol::{Chooser, ErrorBody, Refusal},
         used_up,
     },
     wire::thoughts::{OF_CALLS, OF_TURNS},
@@ -37,21 +37,8 @@ pub(super) fn thoughts(facts: &ErrorBody) -> Option<Refusal> {
         return None;
     };
     // What a turn lacks is the server's rule. What it has may be the server's own in another turn.
-    let parameter = OmittedParameter { path, lasting: path != FOREIGN };
-    Some(Refusal { parameter, is_unsupported: true, is_for_others: true })
-}
-
-/// The marks for a cache, wherever they stand in a body.
-pub(super) const MARKS: &str = "messages.cache_control";
-
-/// Returns the refusal of marks for a cache, if the error is one. An answer without them is the same.
-pub(super) fn marks(facts: &ErrorBody) -> Option<Refusal> {
-    let is_mark = |word: &str| matches!(word, "cache_control" | "prompt_cache_breakpoint");
-    let names_one =
-        |text: &str| text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_')).any(is_mark);
-    let is_named = facts.param.as_deref().is_some_and(names_one) || names_one(beginning(&facts.message));
-    let parameter = OmittedParameter { path: MARKS, lasting: true };
-    (is_named && says_unsupported(facts)).then_some(Refusal { parameter, is_unsupported: true, is_for_others: true })
+    let parameter = OmittedParameter { path: path.into(), lasting: path != FOREIGN };
+    Some(Refusal { parameter, is_unsupported: true, chooser: Chooser::Stranger })
 }
 
 /// Classifies an error of OpenAI's or a compatible server's: by code, then type, then a message that is known as a

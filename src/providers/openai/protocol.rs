@@ -9,7 +9,7 @@ use crate::{
     chat::{Chat, Message},
     models::gemini_generation,
     providers::{
-        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameter, without_parameter},
+        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameters, without_parameter},
         refit::Fields,
         servers::{self, KnownServer},
         splice::MaxTokens,
@@ -88,9 +88,32 @@ const TAKE_MARKS: [(&[&str], &[&str]); 3] = [
     (&["dashscope", "aliyuncs.com"], &["qwen"]),
 ];
 
+/// The marks for a cache of prompts, wherever they stand in a body. OpenAI's own goes with the others.
+const MARKS: &str = "**.cache_control";
+
 /// The two names of the longest answer: OpenAI's models that reason know the newer alone, and many servers the older.
 const OLDER_LIMIT: &str = "max_tokens";
 const NEWER_LIMIT: &str = "max_completion_tokens";
+
+/// The places of what other servers gave with their turns.
+const FOREIGN_PLACES: &[&str] = &[
+    "reasoning_content",
+    "reasoning_details",
+    "thinking_blocks",
+    "thought_signature",
+    "extra_content",
+    "provider_specific_fields",
+    "messages[].reasoning_content",
+    "messages[].reasoning",
+    "messages[].reasoning_details",
+    "messages[].thinking_blocks",
+    "messages[].thought_signature",
+    "messages[].extra_content",
+    "messages[].provider_specific_fields",
+    "messages[].tool_calls[].extra_content",
+    "messages[].tool_calls[].thought_signature",
+    "messages[].tool_calls[].provider_specific_fields",
+];
 
 /// Returns a body with a field under another name; `None` if it has none, or has the other too.
 fn renamed(body: &[u8], name: &'static str, other: &'static str) -> Option<Vec<u8>> {
@@ -141,15 +164,40 @@ impl Protocol for ChatCompletions {
             Optional::new("reasoning"),
             Optional::new("verbosity"),
             Optional::new("parallel_tool_calls"),
-            Optional::new("service_tier"),
-            Optional::new("metadata"),
-            Optional::new("user"),
-            Optional::new("safety_identifier"),
-            Optional::new("store"),
-            Optional::new("prompt_cache_key"),
-            Optional::new("prompt_cache_retention"),
             Optional::new("prediction"),
-            Optional::new("stream_options"),
+            Optional::new("repetition_penalty"),
+            Optional::new("top_a"),
+            Optional::new("thinking"),
+            Optional::new("enable_thinking"),
+            Optional::new("thinking_budget"),
+            Optional::new("chat_template_kwargs"),
+            Optional::new("include_reasoning"),
+            Optional::of_dialect("service_tier"),
+            Optional::of_dialect("metadata"),
+            Optional::of_dialect("user"),
+            Optional::of_dialect("safety_identifier"),
+            Optional::of_dialect("store"),
+            Optional::of_dialect("prompt_cache_key"),
+            Optional::of_dialect("prompt_cache_retention"),
+            Optional::of_dialect("stream_options"),
+            Optional::new("web_search_options"),
+            // A router's.
+            Optional::of_dialect("plugins"),
+            Optional::of_dialect("provider"),
+            Optional::of_dialect("models"),
+            Optional::of_dialect("route"),
+            Optional::of_dialect("transforms"),
+            Optional::of_dialect("usage"),
+            Optional::of_dialect("tools[].function.strict"),
+            Optional::of_dialect("tools[].defer_loading"),
+            Optional::of_dialect("tools[].eager_input_streaming"),
+            Optional::of_dialect("**.cache_control.ttl"),
+            Optional::placed(MARKS, &["prompt_cache_breakpoint", "**.prompt_cache_breakpoint"]),
+            Optional::of_dialect("messages[].tool_calls[].index"),
+            Optional::of_dialect("messages[].name"),
+            Optional::of_dialect("messages[].annotations"),
+            Optional::of_dialect("messages[].refusal"),
+            Optional::of_stranger(error::FOREIGN, FOREIGN_PLACES),
         ];
         OPTIONAL
     }
@@ -186,13 +234,15 @@ impl Protocol for ChatCompletions {
         }
     }
 
-    fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {
+    fn refusals(&self, facts: &ErrorBody, has: &dyn Fn(&str) -> bool) -> Vec<Refusal> {
+        if let Some(refusal) = error::thoughts(facts) {
+            return vec![refusal];
+        }
         // A limit that is too high is the caller's to lower. One of a name that is not known goes out under the other.
-        let is_renamed = |refusal: &Refusal| [OLDER_LIMIT, NEWER_LIMIT].contains(&refusal.parameter.path);
-        let refused = || refused_parameter(facts, self.optional());
-        error::thoughts(facts)
-            .or_else(|| error::marks(facts))
-            .or_else(|| refused().filter(|refusal| refusal.is_unsupported || !is_renamed(refusal)))
+        let is_limit = |refusal: &Refusal| [OLDER_LIMIT, NEWER_LIMIT].contains(&&*refusal.parameter.path);
+        let mut refused = refused_parameters(facts, self.optional(), has);
+        refused.retain(|refusal| refusal.is_unsupported || !is_limit(refusal));
+        refused
     }
 
     fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {
@@ -200,7 +250,7 @@ impl Protocol for ChatCompletions {
             error::FOREIGN => without_seals(body, Dialect::OpenAi),
             error::MISSING => with_stand_ins(body, StandIns::Thoughts),
             error::UNSIGNED => with_stand_ins(body, StandIns::Signatures),
-            error::MARKS => without_marks(body),
+            MARKS => without_marks(body),
             OLDER_LIMIT => renamed(body, OLDER_LIMIT, NEWER_LIMIT),
             NEWER_LIMIT => renamed(body, NEWER_LIMIT, OLDER_LIMIT),
             path => without_parameter(body, path),

@@ -4,23 +4,21 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use super::{
-    ErrorBody, Limits, ModelChoice, Protocol, Refusal, RequestBody,
+    ErrorBody, Limits, ModelChoice, Protocol, RequestBody,
     failure::{self, Origin, Secret},
-    parameter_refusal::RefusalMemory,
     readable,
+    refusal::RefusalMemory,
     used_tokens::{UsageReporter, UsageWatch, hold_whole},
 };
 use crate::{
-    Dialect, ErrorKind, Event, Events, LlmBody, LlmError, LlmRequest, Wire,
+    Dialect, ErrorKind, Events, LlmBody, LlmError, LlmRequest, Wire,
     body::FailedAnswer,
     chat::FinishReason,
     commit::EmptyTurn,
-    error::OmittedParameter,
     models::{Family, FamilyTable, UNKNOWN},
-    providers::splice,
+    providers::{servers::KnownServer, splice},
     request::LONGEST_ANSWER,
     translate::{
         AccountSeals, CacheMarks, Maker, Report, Restore, SealAccount, SealMemory, StandIns, Target, TargetAccount,
@@ -47,6 +45,8 @@ pub(crate) struct Coder<P> {
     pub(crate) account: Option<SealAccount>,
     /// The account as the maker of thoughts.
     pub(crate) maker: Maker,
+    /// True if the server is that of the dialect's own vendor, as far as its address tells.
+    pub(crate) is_vendors: bool,
 }
 
 /// A request as its provider is to get it.
@@ -151,6 +151,7 @@ impl<P: Protocol> Coder<P> {
             families: FamilyTable::builtin(),
             account: None,
             maker: Maker::default(),
+            is_vendors: true,
         }
     }
 
@@ -170,6 +171,7 @@ impl<P: Protocol> Coder<P> {
             families: self.families,
             account: self.account,
             maker: self.maker,
+            is_vendors: self.is_vendors,
         }
     }
 
@@ -187,6 +189,7 @@ impl<P: Protocol> Coder<P> {
     #[cfg(feature = "http")]
     pub(crate) fn set_place(&mut self, place: &str) {
         self.maker = Maker::new(place, self.key.as_deref());
+        self.is_vendors = KnownServer::at(place).is_some_and(|server| server.is_vendor_of(self.protocol.dialect()));
     }
 
     /// Adds the account of the key at this place to the memory of sealed reasoning.
@@ -339,7 +342,7 @@ impl<P: Protocol> Coder<P> {
         };
         let mut notes = report.finish(self.strict && own.is_none())?;
         notes.append(&mut door_notes);
-        let body = self.leave_out(request, model, body, &mut notes);
+        let body = self.leave_out(request, model, &mut headers, body, &mut notes);
         let path = match own.is_some_and(Wire::is_compaction) {
             true => format!("{}/compact", self.protocol.path(model, stream)).into(),
             false => self.protocol.path(model, stream),
@@ -375,46 +378,13 @@ impl<P: Protocol> Coder<P> {
         splice::set(body, &object, &changes).map_err(no_object)
     }
 
-    /// Returns the body without the parameters that the model is known to refuse.
-    fn leave_out(
-        &self,
-        request: &LlmRequest,
-        model: &str,
-        body: RequestBody,
-        notes: &mut Vec<Cow<'static, str>>,
-    ) -> RequestBody {
-        let refused = self.refused.of(model);
-        if refused.is_empty() && request.omitted_parameters().is_empty() || self.strict {
-            return body;
-        }
-        // A caller's parameter for the very model that it named is not touched.
-        let is_callers = self.is_callers_choice(request, model);
-        let refused = refused.into_iter().filter(|path| !is_callers || is_within_turns(path));
-        let mut body = body.into_bytes();
-        for path in refused.chain(request.omitted_parameters().iter().map(|parameter| parameter.path)) {
-            if let Some(fitted) = self.protocol.without(&body, path) {
-                let is_longer = fitted.len() > body.len();
-                body = fitted.into();
-                let note = match is_longer {
-                    _ if matches!(path, "max_tokens" | "max_completion_tokens") => {
-                        format!("refused_parameter: `{path}` was sent under its other name: the model refuses it")
-                    }
-                    true => format!("refused_parameter: `{path}` was added: the model requires it"),
-                    false => format!("refused_parameter: `{path}` was left out: the model refuses it"),
-                };
-                notes.push(note.into());
-            }
-        }
-        body.into()
-    }
-
     /// Returns true if the caller wrote the request's parameters for this model.
-    fn is_callers_choice(&self, request: &LlmRequest, model: &str) -> bool {
+    pub(super) fn is_callers_choice(&self, request: &LlmRequest, model: &str) -> bool {
         self.own(request).is_some_and(|wire| wire.model() == Some(model))
     }
 
     /// Returns the caller's bytes, if they are of the protocol's own dialect.
-    fn own<'a>(&self, request: &'a LlmRequest) -> Option<&'a Wire> {
+    pub(super) fn own<'a>(&self, request: &'a LlmRequest) -> Option<&'a Wire> {
         request.wire().filter(|wire| wire.dialect() == self.protocol.dialect())
     }
 
@@ -568,49 +538,6 @@ impl<P: Protocol> Coder<P> {
         let assumed = if is_invalid { StatusCode::BAD_REQUEST } else { status.unwrap_or_default() };
         failure::of_fields(&self.protocol, secret, assumed, &body).with_raw(secret.redact(&raw))
     }
-
-    /// Returns the parameter that an error is about, if the request may be sent again without it. The caller looks
-    /// whether the request [has](Self::has) it.
-    pub(crate) fn refused_parameter(
-        &self,
-        request: &LlmRequest,
-        model: Option<&Arc<str>>,
-        error: &LlmError,
-    ) -> Option<Refusal> {
-        let model = model.filter(|_| error.kind() == ErrorKind::InvalidRequest && !self.strict)?;
-        let body = serde_json::from_slice(error.raw()?).ok()?;
-        let refusal = self.protocol.refusal(&ErrorBody::of_error(&body)?)?;
-        let is_callers = self.own(request).is_some()
-            && !(refusal.is_unsupported && !self.is_callers_choice(request, model) || refusal.is_for_others);
-        (!is_callers).then_some(refusal)
-    }
-
-    /// Returns true if the request has this parameter.
-    pub(crate) fn has(&self, encoded: &Encoded, parameter: OmittedParameter) -> bool {
-        self.protocol.without(&encoded.body.clone().into_bytes(), parameter.path).is_some()
-    }
-
-    /// Remembers the parameter that the model refused, after an answer without it.
-    pub(crate) fn remember(&self, request: &LlmRequest, model: Option<&Arc<str>>) {
-        let Some(model) = model else { return };
-        for parameter in request.omitted_parameters().iter().filter(|parameter| parameter.lasting) {
-            if self.refused.add(model, parameter.path)
-                && let Some(events) = &self.events
-            {
-                events.send_with(|| Event::ParameterRefused {
-                    provider: self.provider.clone(),
-                    model: model.clone(),
-                    parameter: parameter.path,
-                    at: Instant::now(),
-                });
-            }
-        }
-    }
-}
-
-/// Returns true for a part of the conversation, which no caller can know to be refused.
-fn is_within_turns(path: &str) -> bool {
-    path.starts_with("messages.")
 }
 
 fn no_object(error: JsonError) -> LlmError {

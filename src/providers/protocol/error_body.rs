@@ -27,8 +27,10 @@ pub(crate) struct ErrorBody {
     pub(crate) kind: Option<String>,
     /// `error.status`, Google's name of the failure.
     pub(crate) status: Option<String>,
-    /// `error.param`, or the last of `detail[].loc`: the parameter at fault.
+    /// `error.param`, or the first of the [`fields`](Self::fields): the parameter at fault.
     pub(crate) param: Option<String>,
+    /// The fields at fault, if the error lists them.
+    pub(crate) fields: Vec<FieldFault>,
     /// `error.message`, or its equivalent. Never the whole body, which may repeat the prompt.
     pub(crate) message: String,
     /// `error.details`, if it is a list.
@@ -45,8 +47,18 @@ pub(crate) struct ErrorBody {
     pub(crate) inner: Option<Box<Self>>,
 }
 
+/// A field at fault, and the words about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FieldFault {
+    /// Its place in the request: `tools.0.type`.
+    pub(crate) place: String,
+    pub(crate) says: String,
+}
+
 /// The most bodies within each other that are read.
 const DEPTH: usize = 4;
+/// The most fields at fault that are read.
+const MOST_FIELDS: usize = 64;
 
 impl ErrorBody {
     /// Reads the body of an answer that is known to be an error. Returns `None` if it has no known shape.
@@ -57,19 +69,16 @@ impl ErrorBody {
     /// Reads a body without the bodies in it.
     fn outer_of_error(body: &Value) -> Option<Self> {
         Self::outer_of_answer(body).or_else(|| {
-            if let Some(first) = body.as_array().and_then(|items| items.first()) {
-                // A list of validation errors alone.
-                let param = place_of(first)?;
-                return Some(Self { message: details_text(body), param: Some(param.into()), ..Self::default() });
+            if body.is_array() || body.get("loc").is_some() {
+                // Validation errors alone.
+                return Self::of_details(body).filter(|facts| !facts.fields.is_empty());
             }
             let fields = body.as_object()?;
             let has = |name| fields.get(name).is_some_and(|value: &Value| !value.is_null());
             if has("message") {
                 Some(Self::read(body))
             } else if has("detail") {
-                let detail = &fields["detail"];
-                let place = detail.get(0).and_then(place_of);
-                Some(Self { message: details_text(detail), param: place.map(Into::into), ..Self::default() })
+                Self::of_details(&fields["detail"])
             } else {
                 let first = fields.get("errors")?.as_array()?.first()?;
                 Some(Self::read(first))
@@ -97,6 +106,20 @@ impl ErrorBody {
         Some(facts)
     }
 
+    /// Reads a validator's errors.
+    fn of_details(details: &Value) -> Option<Self> {
+        Some(Self { message: details_text(details), ..Self::default() }.with_fields(details))
+    }
+
+    /// Adds the fields that a validator's errors are about.
+    fn with_fields(mut self, errors: &Value) -> Self {
+        let items = errors.as_array().map_or_else(|| std::slice::from_ref(errors), Vec::as_slice);
+        self.fields.extend(items.iter().take(MOST_FIELDS).flat_map(field_faults));
+        self.fields.truncate(MOST_FIELDS);
+        self.param = self.param.take().or_else(|| self.fields.first().map(|field| field.place.clone()));
+        self
+    }
+
     /// Reads MiniMax's envelope, which answers have as well: there its code is 0.
     fn of_envelope(envelope: &Value) -> Option<Self> {
         let number = envelope.get("status_code").and_then(Value::as_u64).filter(|code| *code != 0)?;
@@ -113,7 +136,8 @@ impl ErrorBody {
         };
         let exact = details.and_then(|details| text(details, "error_code"));
         let inner = error.get("innererror").and_then(|inner| text(inner, "code"));
-        Self {
+        let listed = ["issues", "errors", "details"].iter().filter_map(|name| error.get(name));
+        let facts = Self {
             code: exact.or(inner).or_else(|| text(error, "code")),
             number: number("code").or_else(|| number("status_code")).or_else(|| number("raw_status_code")),
             kind: text(error, "type"),
@@ -129,9 +153,9 @@ impl ErrorBody {
             request_id: text(error, "request_id"),
             flagged: error.get("metadata").and_then(|metadata| metadata.get("reasons")).is_some_and(Value::is_array),
             resets: resets(error),
-            told_status: None,
-            inner: None,
-        }
+            ..Self::default()
+        };
+        listed.filter(|list| list.is_array()).fold(facts, Self::with_fields)
     }
 
     /// Adds the failure that this body or its message is wrapped around. A router's "Provider returned error" hides the
@@ -235,9 +259,36 @@ impl ErrorBody {
     }
 }
 
-/// Returns the field at which a validation error is.
-fn place_of(error: &Value) -> Option<&str> {
-    error.get("loc")?.as_array()?.last()?.as_str()
+/// Returns the fields that one of a validator's errors is about: pydantic's `loc`, Zod's `path` and `keys`, Ajv's
+/// `instancePath`.
+fn field_faults(error: &Value) -> Vec<FieldFault> {
+    let steps = |name: &str| {
+        let steps = error.get(name)?.as_array()?.iter();
+        let steps: Option<Vec<String>> =
+            steps.map(|step| step.as_str().map(str::to_owned).or_else(|| Some(step.as_u64()?.to_string()))).collect();
+        steps.map(|steps| steps.join("."))
+    };
+    let pointer = || Some(error.get("instancePath")?.as_str()?.trim_start_matches('/').replace('/', "."));
+    let Some(place) = steps("loc").or_else(|| steps("path")).or_else(pointer) else { return Vec::new() };
+    // A number alone is a place in the text.
+    let place = place.strip_prefix("body.").unwrap_or(&place).to_owned();
+    if !place.is_empty() && place.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Vec::new();
+    }
+    let says = text(error, "msg").or_else(|| text(error, "message")).unwrap_or_default();
+    let unknown = error.get("params").and_then(|params| params.get("additionalProperty"));
+    let keys = error.get("keys").and_then(Value::as_array).into_iter().flatten().chain(unknown);
+    let within = |key: &Value| {
+        let key = key.as_str()?;
+        let place = if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
+        Some(FieldFault { place, says: says.clone() })
+    };
+    let within: Vec<FieldFault> = keys.filter_map(within).take(MOST_FIELDS).collect();
+    match within.is_empty() {
+        true if place.is_empty() => Vec::new(),
+        true => vec![FieldFault { place, says }],
+        false => within,
+    }
 }
 
 /// Returns the time until a limit is reset, as ChatGPT tells it.

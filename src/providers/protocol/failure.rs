@@ -235,7 +235,7 @@ pub(crate) fn of_status<P: Protocol>(
         Some(should) => error.with_should_retry(should),
         None => error,
     };
-    let names_fault = || facts.as_ref().is_some_and(|facts| names_fault(facts) || protocol.refusal(facts).is_some());
+    let names_fault = || facts.as_ref().is_some_and(|facts| names_fault(facts) || protocol.names_part(facts));
     let is_unexplained = error.kind() == ErrorKind::InvalidRequest
         && matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
         && !names_fault();

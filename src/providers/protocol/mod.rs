@@ -11,7 +11,8 @@ mod frames;
 mod halves;
 mod limits;
 mod named_fault;
-mod parameter_refusal;
+mod omission;
+mod refusal;
 mod source;
 mod used_tokens;
 
@@ -34,9 +35,8 @@ pub(crate) use self::{
     error_body::ErrorBody,
     failure::{LONGEST_RATE_WAIT, Origin, no_answer, request_id},
     frames::Frames,
-    parameter_refusal::{
-        Optional, Refusal, beginning, named as refused_parameter, says_unsupported, without as without_parameter,
-    },
+    omission::Remedy,
+    refusal::{Chooser, Optional, Refusal, beginning, named as refused_parameters, without as without_parameter},
     source::{DataSource, EventSource, Interruption, SseSource},
 };
 #[cfg(feature = "http")]
@@ -92,9 +92,15 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     /// [`translate`](crate::translate) omit them elsewhere too.
     fn optional(&self) -> &'static [Optional];
 
-    /// Returns the part of a request that an error is about, if the request can do without it.
-    fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {
-        refused_parameter(facts, self.optional())
+    /// Returns the parts of a request that an error is about, if the request can do without them. `has` tells if it has
+    /// the part at a path.
+    fn refusals(&self, facts: &ErrorBody, has: &dyn Fn(&str) -> bool) -> Vec<Refusal> {
+        refused_parameters(facts, self.optional(), has)
+    }
+
+    /// Returns true if an error is about a part that a request can do without.
+    fn names_part(&self, facts: &ErrorBody) -> bool {
+        !self.refusals(facts, &|_| true).is_empty()
     }
 
     /// Returns a body without such a part; `None` if it has none.

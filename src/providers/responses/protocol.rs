@@ -8,7 +8,7 @@ use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Message},
     providers::{
-        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameter, without_parameter},
+        protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameters, without_parameter},
         splice::MaxTokens,
     },
     translate::Report,
@@ -64,21 +64,30 @@ impl Protocol for Responses {
             Optional::new("parallel_tool_calls"),
             Optional::new("max_tool_calls"),
             Optional::new("truncation"),
-            Optional::new("service_tier"),
-            Optional::new("metadata"),
-            Optional::new("client_metadata"),
-            Optional::new("user"),
-            Optional::new("safety_identifier"),
-            Optional::new("store"),
-            Optional::new("prompt_cache_key"),
-            Optional::new("prompt_cache_retention"),
-            Optional::new("stream_options"),
+            Optional::of_dialect("service_tier"),
+            Optional::of_dialect("metadata"),
+            Optional::of_dialect("client_metadata"),
+            Optional::of_dialect("user"),
+            Optional::of_dialect("safety_identifier"),
+            Optional::of_dialect("store"),
+            Optional::of_dialect("prompt_cache_key"),
+            Optional::of_dialect("prompt_cache_retention"),
+            Optional::of_dialect("stream_options"),
+            Optional::of_dialect("context_management"),
+            Optional::of_dialect("tools[].strict"),
+            Optional::of_dialect("tools[].defer_loading"),
+            Optional::of_dialect("input[].status"),
+            Optional::of_dialect("input[].phase"),
+            Optional::of_dialect("input[].id"),
         ];
         OPTIONAL
     }
 
-    fn refusal(&self, facts: &ErrorBody) -> Option<Refusal> {
-        error::sealed_reasoning(facts).or_else(|| refused_parameter(facts, self.optional()))
+    fn refusals(&self, facts: &ErrorBody, has: &dyn Fn(&str) -> bool) -> Vec<Refusal> {
+        match error::sealed_reasoning(facts) {
+            Some(refusal) => vec![refusal],
+            None => refused_parameters(facts, self.optional(), has),
+        }
     }
 
     fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {

@@ -55,7 +55,9 @@ fn body(text: &str) -> Option<Value> {
         Value::String(text) => literal::leading(&text).filter(|(_, rest)| rest.trim().is_empty())?.0,
         value => value,
     };
-    let is_request = |value: &Value| OF_REQUESTS.iter().any(|name| value.get(name).is_some());
+    // A validator's complaint has the place of what it quotes.
+    let is_request =
+        |value: &Value| value.get("loc").is_none() && OF_REQUESTS.iter().any(|name| value.get(name).is_some());
     let is_body = value.is_object() || value.is_array();
     (is_body && is_ending(rest) && !is_request(&value)).then_some(value)
 }

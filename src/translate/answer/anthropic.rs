@@ -295,7 +295,7 @@ impl Stream {
                 self.alone(value.value().ok(), to);
             }
             StreamEvent::Part { part, .. } => {
-                self.matched_stop = part.matched_stop().or(self.matched_stop.take());
+                self.matched_stop = part.matched_stop().or_else(|| self.matched_stop.take());
                 left_out(part, report);
             }
             _ => {}

@@ -51,7 +51,7 @@ fn any(dialect: Dialect) -> &'static str {
 }
 
 /// The least answer of each dialect.
-fn hello(dialect: Dialect) -> &'static str {
+pub(crate) fn hello(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Anthropic => r#"{"type":"message","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}"#,
         Dialect::Responses => {

@@ -33,7 +33,8 @@ pub(in crate::providers::http) fn prepare<P: Protocol>(
     let (coder, dialect) = (&settings.coder, settings.coder.protocol.dialect());
     let (model, account) = (origin.model.as_deref(), origin.account.clone());
     let callers = request.wire().filter(|wire| wire.dialect() == dialect).map(Wire::header_map);
-    let (rules, betas) = door.rules(dialect, callers, &coder.headers);
+    let callers = callers.map(|headers| coder.without_flags(request, model.unwrap_or_default(), headers));
+    let (rules, betas) = door.rules(dialect, callers.as_deref(), &coder.headers);
     let encoded = coder.encode_for(Some(&rules), request, model, account, stream, stop)?;
     let Encoded { mut headers, mut body, path, mut translation } = encoded;
     match betas {

@@ -1,0 +1,102 @@
+use serde_json::json;
+
+use super::*;
+
+const OPTIONAL: &[Optional] = &[
+    Optional::new("temperature"),
+    Optional::new("top_p"),
+    Optional::new("reasoning_effort"),
+    Optional::new("logprobs"),
+    Optional::new("user"),
+    Optional::new("metadata"),
+    Optional::called("thinking", &["adaptive", "budget_tokens"]),
+    Optional::new("output_config.effort"),
+    Optional::new("generationConfig.topK"),
+    Optional::called("generationConfig.presencePenalty", &["penalty"]),
+    Optional::called("generationConfig.thinkingConfig", &["thinking_budget", "budget"]),
+];
+
+/// The parameter, and whether every caller's would be refused.
+fn of(error: serde_json::Value) -> Option<(&'static str, bool)> {
+    let facts = ErrorBody::of_error(&error).expect("an error");
+    let refusal = named(&facts, OPTIONAL, &|_| true).into_iter().next()?;
+    let Cow::Borrowed(path) = refusal.parameter.path else { panic!("{refusal:?}") };
+    Some((path, refusal.parameter.lasting))
+}
+
+fn said(message: &str) -> Option<(&'static str, bool)> {
+    of(json!({ "error": { "message": message } }))
+}
+
+#[test]
+fn what_providers_say_names_the_parameter() {
+    // OpenAI names it beside the message.
+    let unsupported = "Unsupported parameter: 'temperature' is not supported with this model.";
+    let error = json!({"error": {"message": unsupported, "param": "temperature", "code": "unsupported_parameter"}});
+    assert_eq!(of(error), Some(("temperature", true)));
+    let only = "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is \
+                supported.";
+    let error = json!({"error": {"message": only, "param": "temperature", "code": "unsupported_value"}});
+    assert_eq!(of(error), Some(("temperature", true)));
+    let value = "Unsupported value: 'reasoning_effort' does not support 'minimal' with this model.";
+    assert_eq!(said(value), Some(("reasoning_effort", false)));
+    assert_eq!(said("Unrecognized request argument supplied: reasoning_effort"), Some(("reasoning_effort", true)));
+    // Compatible servers.
+    let of_xai = json!({"code": "Client specified an invalid argument",
+        "error": "Model grok-code-fast-1 does not support parameter reasoningEffort."});
+    assert_eq!(of(of_xai), Some(("reasoning_effort", true)));
+    assert_eq!(said("Logprobs are not enabled for this model"), Some(("logprobs", true)));
+    let of_mistral = json!({"detail": [{"type": "extra_forbidden", "loc": ["body", "top_p"],
+        "msg": "Extra inputs are not permitted", "input": 1}]});
+    assert_eq!(of(of_mistral), Some(("top_p", true)));
+    // Anthropic begins with its path, or with the name in marks.
+    assert_eq!(said("temperature: Extra inputs are not permitted"), Some(("temperature", true)));
+    assert_eq!(said("temperature: range: 0..1"), Some(("temperature", false)));
+    assert_eq!(said("`temperature` is deprecated for this model."), Some(("temperature", true)));
+    assert_eq!(
+        said("thinking.budget_tokens: Input should be greater than or equal to 1024"),
+        Some(("thinking", false))
+    );
+    assert_eq!(said("adaptive thinking is not supported on this model"), Some(("thinking", true)));
+    assert_eq!(said("This model does not support the effort parameter."), Some(("output_config.effort", true)));
+    let both = "`temperature` and `top_p` cannot both be specified for this model. Please use only one.";
+    assert_eq!(said(both), Some(("top_p", false)));
+    // Google spells a path as its protocol buffers do.
+    let unknown = r#"Invalid JSON payload received. Unknown name "topK" at 'generation_config': Cannot find field."#;
+    assert_eq!(said(unknown), Some(("generationConfig.topK", true)));
+    let penalty = "Penalty is not enabled for models/gemini-2.5-flash";
+    assert_eq!(said(penalty), Some(("generationConfig.presencePenalty", true)));
+    let budget = "Budget 0 is invalid. This model only works in thinking mode.";
+    assert_eq!(said(budget).map(|(path, _)| path), Some("generationConfig.thinkingConfig"));
+}
+
+#[test]
+fn what_is_not_about_a_parameter_names_none() {
+    for message in [
+        "messages.1.content.0.thinking: each thinking block must have a signature",
+        "user messages must have non-empty content",
+        "tools.0.custom.input_schema.type: Field required",
+        "The total length of all messages is too long.",
+        "Invalid 'messages[3]'. Content blocks are expected to be either text or image_url type.",
+        "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+        "Invalid value: 'temperature: not supported'. Supported values are: 'assistant' and 'user'.",
+        "Tool choice is required, but model did not call a tool",
+        "",
+        "'",
+        "é".repeat(200).as_str(),
+    ] {
+        assert_eq!(said(message), None, "{message}");
+    }
+}
+
+#[test]
+fn a_body_without_it_has_all_else_as_it_was_spelled() {
+    let body = br#"{ "a" : 1.0, "temperature":0.50,"b":{"x" : "\u00e9", "effort": "low" } }"#;
+    assert_eq!(without(body, "temperature").unwrap(), br#"{"a":1.0,"b":{"x" : "\u00e9", "effort": "low" }}"#);
+    let inner = without(body, "b.effort").unwrap();
+    assert_eq!(inner, br#"{"a":1.0,"temperature":0.50,"b":{"x":"\u00e9"}}"#);
+    assert_eq!(without(br#"{"a":1}"#, "a").unwrap(), b"{}");
+    for (body, path) in [("{}", "a"), (r#"{"a":[]}"#, "a.b"), (r#"{"a":{}}"#, "a.b"), ("[]", "a"), ("{", "a")] {
+        assert_eq!(without(body.as_bytes(), path), None, "{body} {path}");
+    }
+}
