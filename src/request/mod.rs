@@ -363,8 +363,8 @@ impl LlmRequest {
         }
     }
 
-    /// Returns true if the caller waits for the whole answer, and sees nothing of one that comes as a stream. Sound, say,
-    /// is heard as it comes.
+    /// Returns true if the caller waits for the whole answer, and sees nothing of one that comes as a stream. Sound,
+    /// say, is heard as it comes.
     #[inline]
     pub(crate) fn awaits_whole_answer(&self) -> bool {
         match &self.caller.content {

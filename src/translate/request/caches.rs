@@ -8,7 +8,7 @@
 //!
 //! A mark at a part that bears none in the target's dialect, or that goes elsewhere, goes to the part before it. Claude
 //! takes [four](MOST). Of more, the last one of the tools and the last one of the system prompt stay, since other
-//! conversations share them; then the latest of the conversation, which the next turn reads; then the latest of the rest.
+//! conversations share them; then the latest of the conversation, which the next turn reads; then the latest others.
 
 use std::borrow::Cow;
 

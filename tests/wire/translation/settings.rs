@@ -1,5 +1,5 @@
-//! Every setting alone: it arrives, or is noted, or is refused by name. Each dialect's settings × each other dialect, and
-//! a server that speaks OpenAI's and is another's.
+//! Every setting alone: it arrives, or is noted, or is refused by name. Each dialect's settings × each other dialect,
+//! and a server that speaks OpenAI's and is another's.
 
 use std::{
     convert::Infallible,

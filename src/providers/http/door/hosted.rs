@@ -46,8 +46,8 @@ pub(super) fn may_concern(body: &[u8], object: &wire::Object) -> bool {
     has("tools", TOOLS) || has("messages", BLOCKS)
 }
 
-/// The texts of which one stands in each list with a tool, or a tool's setting, of Anthropic's own: their types end with
-/// a date.
+/// The texts of which one stands in each list with a tool, or a tool's setting, of Anthropic's own: their types end
+/// with a date.
 const TOOLS: &[&str] = &["_20", "\"mcp_toolset\"", "\"allowed_callers\""];
 /// The same of a conversation with calls and results of such tools, or with files. No block of a caller's own tool has
 /// the first one.

@@ -85,7 +85,7 @@ async fn ids_of_a_servers_own_go_back_as_they_came() {
     }
 }
 
-/// The first event of a translated stream has an estimate of the prompt's tokens, and the last one the provider's count.
+/// The first event of a translated stream has an estimate of the prompt's tokens, the last one the provider's count.
 #[tokio::test(start_paused = true)]
 async fn a_translated_stream_begins_with_an_estimate() {
     let counted = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":321,\"completion_tokens\":3,\"total_tokens\":324}}\n\n";
