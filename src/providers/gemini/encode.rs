@@ -546,8 +546,8 @@ fn type_of(uri: &str) -> Option<&'static str> {
     })
 }
 
-/// Returns true if the id of a call seems to be Gemini's, which wants it back. Ids of servers that call theirs
-/// otherwise are left out, and so are those that stand for none.
+/// Returns true if the id of a call seems to be Gemini's, which wants it back. Ids that begin like other servers' are
+/// left out, and so are those that stand for none.
 fn gave_id(call: &ToolCall) -> bool {
     const OTHERS: [&str; 5] = ["call_", "chatcmpl-tool-", "functions.", "toolu_", "tooluse_"];
     let is_signed = call.opaque.as_ref().is_some_and(|opaque| opaque.dialect == Dialect::Gemini);

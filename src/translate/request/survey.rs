@@ -114,7 +114,9 @@ fn anthropic(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
             "service_tier" | "speed" | "inference_geo" => report.record(Feature::ServiceTier),
             "container" | "mcp_servers" => report.record_field(Feature::ServerTool, name),
             // Without them it would be another request.
-            "thread" => return Err(elsewhere("state (thread): the conversation's state is at another provider")),
+            "thread" if Object::read(value, &["previous_message_id"])?.get("previous_message_id").is_some() => {
+                return Err(elsewhere("state (thread): the conversation's state is at another provider"));
+            }
             "compaction" => return Err(elsewhere("compaction: only Anthropic summarizes the conversation")),
             other => report.record_field(Feature::OtherField, other),
         }

@@ -268,7 +268,7 @@ async fn an_answer_of_one_word_comes_without_quotes() {
 /// A schema nested a thousand deep is refused by its limit, or passes; ten thousand calls with long ids arrive.
 #[tokio::test(start_paused = true)]
 async fn deep_schemas_and_long_histories_are_refused_by_name_or_pass() {
-    for depth in [100, 127, 1000, 100_000] {
+    for depth in [100, 127, 1000, 10_000] {
         for (open, close) in [
             ("{\"type\":\"object\",\"properties\":{\"a\":", "}}"),
             ("{\"type\":\"array\",\"items\":", "}"),

@@ -16,8 +16,8 @@
 //! | `guardrailConfig`, `performanceConfig` and other fields of Converse's own | the same |
 //! | `top_k`, `thinking`, and any other field | `additionalModelRequestFields` |
 //!
-//! Names of tools that Converse does not take go out under others; [`Converted::tool_names`] has them for the answer.
-//! Ids of calls are changed in the same way, each into one that is always the same for it.
+//! Names of tools that Converse does not take go out under others, and [`Converted::tool_names`] has them for the
+//! answer. Ids of calls are changed in the same way, each into one that is always the same for it.
 //!
 //! Notes name everything else. A request whose answer would be to another question is refused.
 

@@ -56,6 +56,6 @@ pub(super) fn id(out: &mut Writer, raw: &RawValue) {
     let spelled = raw.get().trim_matches('"');
     match id_fits(spelled, target) {
         true => out.raw(raw),
-        false => out.text(&fit_id(&text(raw).unwrap_or(spelled.into()), target)),
+        false => out.text(&fit_id(&text(raw).unwrap_or_else(|| spelled.into()), target)),
     };
 }

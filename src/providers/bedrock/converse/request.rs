@@ -80,7 +80,17 @@ const NATIVE: [&str; 6] = [
     "serviceTier",
 ];
 /// Fields of Anthropic's own servers, which no model of Bedrock takes.
-const ELSEWHERE: [&str; 4] = ["container", "mcp_servers", "inference_geo", "speed"];
+const ELSEWHERE: [&str; 9] = [
+    "billing_policy",
+    "container",
+    "diagnostics",
+    "fallback_credit_token",
+    "fallbacks",
+    "inference_geo",
+    "mcp_servers",
+    "speed",
+    "thread",
+];
 
 /// Converts the body of a request of Messages into the body of a request of Converse.
 ///
@@ -118,6 +128,10 @@ pub fn request(body: &[u8]) -> Result<Converted, LlmError> {
             _ if NATIVE.contains(&name) => {
                 turns.out.name(name).raw(value);
             }
+            "thread" if Fields::of(value).is_some_and(|thread| thread.get("previous_message_id").is_some()) => {
+                return Err(notes::refused("state", name, "the conversation's state is at another provider"));
+            }
+            "compaction" => return Err(notes::refused(name, name, "Bedrock summarizes no conversation")),
             _ if ELSEWHERE.contains(&name) => turns.notes.record(notes::OTHER_FIELD, Some(name)),
             "additionalModelRequestFields" => {
                 for (name, value) in Fields::of(value).unwrap_or_default().iter() {

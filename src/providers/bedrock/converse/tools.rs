@@ -63,7 +63,7 @@ pub(super) fn tools(
     }
     if let Some(gone) = first_gone {
         let is_any = kind.as_deref() == Some("any") && turns.out.len() == empty && of_model.is_empty();
-        let forced = chosen.as_deref().filter(|_| !is_chosen_there).or(is_any.then_some(&*gone));
+        let forced = chosen.as_deref().filter(|_| !is_chosen_there).or_else(|| is_any.then_some(&*gone));
         if let Some(forced) = forced {
             return Err(notes::refused(
                 "forced_server_tool",

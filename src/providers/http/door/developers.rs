@@ -134,7 +134,7 @@ fn tools(tools: RawJson<'_>, losses: &mut Losses) -> Result<String, LlmError> {
     let mut list = String::from("[");
     one_or_many(tools, |tool| {
         let changed = without(tool, TOOLS, losses)?;
-        let text = changed.as_deref().unwrap_or(tool.get());
+        let text = changed.as_deref().unwrap_or_else(|| tool.get());
         if text != "{}" {
             list.push_str(if list.len() > 1 { "," } else { "" });
             list.push_str(text);
@@ -203,7 +203,7 @@ impl Contents<'_> {
             let fitted = self.part(part, &at)?;
             place += 1;
             is_changed |= fitted.is_some();
-            let text = fitted.as_deref().unwrap_or(part.get());
+            let text = fitted.as_deref().unwrap_or_else(|| part.get());
             if text != "{}" {
                 list.push_str(if list.len() > 1 { "," } else { "" });
                 list.push_str(text);
@@ -238,7 +238,7 @@ impl Contents<'_> {
                 _ => {}
             }
             is_changed |= changed.is_some();
-            put(&mut text, name, changed.as_deref().unwrap_or(value.get()));
+            put(&mut text, name, changed.as_deref().unwrap_or_else(|| value.get()));
             Ok(())
         })?;
         text.push('}');
@@ -270,7 +270,7 @@ impl Contents<'_> {
                 })?;
                 is_changed |= changed.is_some();
                 list.push_str(if list.len() > 1 { "," } else { "" });
-                list.push_str(changed.as_deref().unwrap_or(part.get()));
+                list.push_str(changed.as_deref().unwrap_or_else(|| part.get()));
                 Ok(())
             })?;
             list.push(']');

@@ -100,6 +100,7 @@ const FIELDS: &[(&str, &[ClaudeDoor], &str)] = {
         ("fallback_credit_token", &[Invoke, Mantle, Vertex], "it is a credit at Anthropic"),
         ("billing_policy", &[Invoke, Mantle, Vertex], "the door sends its own bills"),
         ("diagnostics", &[Invoke, Mantle, Vertex], "the door explains no misses of its cache"),
+        ("thread", &[Invoke, Mantle, Vertex], "the door keeps no conversation"),
         ("speed", &[Invoke, Mantle, Vertex, Foundry], "only Anthropic's own API has a fast mode"),
     ]
 };

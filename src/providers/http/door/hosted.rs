@@ -71,7 +71,9 @@ pub(super) fn parsed<'a>(name: &str, text: &'a [u8]) -> Result<RawJson<'a>, LlmE
 
 fn at(door: ClaudeDoor, body: &Bytes, object: &wire::Object) -> Result<Rewritten, LlmError> {
     for (name, rule, why) in filter::needed_fields(door) {
-        if field(body, object, name).is_some() {
+        // A thread that begins has its whole conversation in the request.
+        let is_needed = |text: &[u8]| name != "thread" || says(text, &["\"previous_message_id\""]);
+        if field(body, object, name).is_some_and(|(_, text)| is_needed(text)) {
             return Err(refused(rule, name, why));
         }
     }

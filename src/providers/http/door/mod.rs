@@ -45,11 +45,10 @@
 //!
 //! A door that does not take a value of `anthropic-beta`, or a field, gets the request without it.
 //! [`LlmResponse::notes`](crate::LlmResponse::notes) lists each loss, and a [strict](super::HttpLeaf::strict) leaf
-//! refuses the request instead. One written table has them, with its sources (`filter.rs`). It has the tools that run
-//! at Anthropic too, with their calls and results in the history: a door that does not run a tool gets none of them. A
-//! forced call of such a tool, and a file that lies at the provider, are refused by name, so that the next tier is
-//! asked. The parts that a door adds to an answer pass: Azure's findings of its content filter, Bedrock's traces of
-//! guardrails and its metrics.
+//! refuses the request instead. One written table has them, with its sources (`filter.rs`), and the tools that run at
+//! Anthropic, with their calls and results: a door that does not run a tool gets none of them. A forced call of such a
+//! tool, and a file that lies at the provider, are refused by name, so that the next tier is asked. The parts that a
+//! door adds to an answer pass: Azure's findings of its content filter, Bedrock's traces of guardrails and its metrics.
 //!
 //! # Credentials
 //!

@@ -322,6 +322,7 @@ async fn fields_of_anthropics_own_servers_are_left_out_or_refused() {
         ("diagnostics", json!({"previous_message_id": "msg_1"})),
         ("mcp_servers", json!([{"type": "url", "url": "https://a", "name": "s"}])),
         ("container", json!("c")),
+        ("thread", json!({"type": "create"})),
     ] {
         for door in CLOUDS {
             let (sent, notes) = sent(door, &asked(json!({ name: value })), false).await.unwrap();
@@ -330,7 +331,7 @@ async fn fields_of_anthropics_own_servers_are_left_out_or_refused() {
         }
     }
     let state = json!({"type": "continue", "previous_message_id": "msg_1"});
-    for door in ["mantle", "runtime", "invoke", "vertex"] {
+    for door in CLOUDS {
         let (kind, message) = sent(door, &asked(json!({ "thread": state })), false).await.unwrap_err();
         assert!(kind == ErrorKind::UnsupportedFeature && message.starts_with("state (thread): "), "{door}: {message}");
         assert!(sent(door, &asked(json!({ "thread": null })), false).await.is_ok());

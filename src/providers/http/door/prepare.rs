@@ -100,7 +100,8 @@ impl Door {
         }
         kept.dedup();
         // Converse has places of its own for these.
-        let by_codec = |name: &str| is_codec && matches!(name, "cache_control" | "service_tier" | "metadata");
+        let by_codec =
+            |name: &str| is_codec && matches!(name, "cache_control" | "service_tier" | "metadata" | "thread");
         let refused = refused_fields(claude).filter(|(name, _)| !by_codec(name));
         rules.removed = refused.map(|(name, reason)| (name, Some(reason))).collect();
         if !is_codec {
