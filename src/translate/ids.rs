@@ -18,7 +18,7 @@ pub(crate) struct Target {
     /// True if the server may know no role `developer`, which is OpenAI's own name for the system.
     pub(crate) older_roles: bool,
     pub(crate) marks: CacheMarks,
-    /// True if the server gives ids beyond OpenAI's own length, and wants them back as they were.
+    /// True if the model's ids may be longer than OpenAI's own.
     pub(crate) long_ids: bool,
 }
 
@@ -55,6 +55,12 @@ impl Target {
             long_ids: false,
         }
     }
+}
+
+/// Returns true if a model's ids of calls name the tool, as `functions.read:0` of Moonshot's does: they may be longer
+/// than other servers take, and go back as they came.
+pub(crate) fn names_tools_in_ids(model: &str) -> bool {
+    model.to_ascii_lowercase().contains("kimi")
 }
 
 /// Returns true if the target takes the id of a call.

@@ -19,7 +19,7 @@ pub use self::{
     seals::SealMemory,
 };
 pub(crate) use self::{
-    ids::{CacheMarks, StandIns, Target, fit_id, id_fits, mark_call},
+    ids::{CacheMarks, StandIns, Target, fit_id, id_fits, mark_call, names_tools_in_ids},
     maker::{Maker, TargetAccount},
     request::{
         Extras, Names, OtherNames, PlacedMarks, Reasoning, Report, Restore, Settings, Situation, fit, is_plain_name,

@@ -213,7 +213,6 @@ impl Protocol for ChatCompletions {
         Target {
             short_ids: self.flavour == Flavour::Mistral,
             older_roles: self.older_roles,
-            long_ids: self.flavour == Flavour::Compatible,
             ..Target::new(Dialect::OpenAi)
         }
     }

@@ -3,8 +3,11 @@
 //! | in | a mark stands at |
 //! |---|---|
 //! | Messages | a block, a tool, the whole request: `cache_control` |
-//! | Chat Completions | a part, a message, a call, a tool or its function, the whole request: `cache_control`, as OpenRouter and LiteLLM document it; a part: OpenAI's `prompt_cache_breakpoint` |
-//! | Responses | a part, the whole request: the same two |
+//! | Chat Completions | a part, a message, a call, a tool or its function, the whole request: the same |
+//! | both of OpenAI's | a part: `prompt_cache_breakpoint` |
+//! | Responses | a part, the whole request: both |
+//!
+//! OpenRouter and LiteLLM document the second row.
 //!
 //! A mark at a part that bears none in the target's dialect, or that goes elsewhere, goes to the part before it. Claude
 //! takes [four](MOST). Of more, the last one of the tools and the last one of the system prompt stay, since other
