@@ -69,7 +69,10 @@ pub(crate) fn id_fits(id: &str, target: Target) -> bool {
     match target.dialect {
         _ if target.short_ids => id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()),
         Dialect::Anthropic => !id.is_empty() && id.len() <= 64 && id.bytes().all(plain),
-        Dialect::OpenAi => !id.is_empty() && id.len() <= if target.long_ids { LONGEST } else { 40 },
+        Dialect::OpenAi => {
+            let is_own = target.long_ids && id.starts_with("functions.");
+            !id.is_empty() && id.len() <= if is_own { LONGEST } else { 40 }
+        }
         Dialect::Gemini => !id.is_empty(),
         Dialect::Responses => !id.is_empty() && id.len() <= 64,
     }
