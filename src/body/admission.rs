@@ -70,7 +70,7 @@ impl Ticket {
     /// Returns the number of the caller that the ticket was created for.
     #[inline]
     pub(crate) fn caller(&self) -> u64 {
-        u64::from(self.reserved) << 32 | u64::from(self.prompt)
+        (u64::from(self.reserved) << 32) | u64::from(self.prompt)
     }
 }
 

@@ -679,7 +679,7 @@ impl Prospects {
     /// the deadline is the caller's.
     #[inline]
     pub(crate) fn keep_deadline(&mut self, is_given: bool) -> bool {
-        let gone = Self::LEAVES_DEADLINE | u16::from(!is_given) * Self::CALLERS_DEADLINE;
+        let gone = Self::LEAVES_DEADLINE | (u16::from(!is_given) * Self::CALLERS_DEADLINE);
         self.0 &= !gone;
         self.is_callers_deadline()
     }

@@ -245,7 +245,6 @@ impl DeploymentState {
             begun: NonZeroU64::new(now.micros.max(1)),
             charge: if counted { Charge::Returns } else { Charge::Stays },
             prompt: tokens,
-            ..Ticket::default()
         };
         Some(Permit::new(self.clone(), ticket))
     }
