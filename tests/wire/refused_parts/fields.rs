@@ -165,7 +165,8 @@ const FORMS: [(&str, Form); 24] = [
         (400, json!({"success": false, "error": {"name": "ZodError", "message": issues.to_string()}}))
     }),
     ("Ajv", |at| {
-        let pointer: String = object(at).iter().map(|step| format!("/{}", dotted(&[step.clone()]))).collect();
+        let pointer: String =
+            object(at).iter().map(|step| format!("/{}", dotted(std::slice::from_ref(step)))).collect();
         (
             400,
             json!({"error": {"message": "Validation failed", "errors": [{"instancePath": pointer, "keyword": "additionalProperties", "params": {"additionalProperty": name(at)}, "message": "must NOT have additional properties: not allowed"}]}}),
@@ -325,7 +326,8 @@ async fn fields_that_are_refused_together_are_left_out_together() {
             (!details.is_empty()).then(|| form(details))
         })
     };
-    let forms: [fn(Vec<Value>) -> (u16, Value); 3] = [
+    type Form = fn(Vec<Value>) -> (u16, Value);
+    let forms: [Form; 3] = [
         |details| (422, json!({ "detail": details })),
         |details| (422, json!({"object": "error", "message": {"detail": details}})),
         |details| {

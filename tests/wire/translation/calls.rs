@@ -25,8 +25,10 @@ fn turns(turns: &[(&str, Vec<Value>)]) -> Value {
     json!({ "contents": contents })
 }
 
+type Pairs = Vec<(String, String)>;
+
 /// The calls and the results of a request in the neutral form: the names and ids, and the texts.
-fn pairs(to: Dialect, sent: &Value) -> (Vec<(String, String)>, Vec<(String, String)>) {
+fn pairs(to: Dialect, sent: &Value) -> (Pairs, Pairs) {
     let request = LlmRequest::from(Wire::new(to, sent.to_string()).unwrap());
     let chat = request.chat().unwrap();
     let parts = || chat.messages.iter().flat_map(|message| &message.content);

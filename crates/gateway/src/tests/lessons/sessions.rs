@@ -95,7 +95,7 @@ fn server(vendor: Vendor, fails: fn(usize) -> bool, requests: &Arc<Mutex<usize>>
         let mut ledger = kept.lock().unwrap();
         let body: Value = serde_json::from_str(&seen.body).unwrap();
         let in_path = seen.path.split("/models/").nth(1).and_then(|rest| rest.split(':').next());
-        let model = in_path.or(body["model"].as_str()).unwrap_or_default().to_owned();
+        let model = in_path.or_else(|| body["model"].as_str()).unwrap_or_default().to_owned();
         if let Err(fault) = judge(vendor, &model, &body, &mut ledger) {
             ledger.refused.push(format!("{fault}: {body}"));
             return Reply::json(400, json!({"error": {"message": fault, "type": "invalid_request_error"}}).to_string());
@@ -249,7 +249,7 @@ fn answer(vendor: Vendor, model: &str, number: usize, words: bool, given: &mut B
                 let args: Value = serde_json::from_str(arguments).unwrap();
                 let mut part = json!({"functionCall": {"name": name, "args": args}});
                 // The second generation signs some calls, the third the first of each step.
-                if at == 0 && (is_third || number % 3 == 0) {
+                if at == 0 && (is_third || number.is_multiple_of(3)) {
                     part["thoughtSignature"] = signature.clone().into();
                     given.insert(signature.clone());
                 }
