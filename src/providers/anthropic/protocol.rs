@@ -75,7 +75,6 @@ impl Protocol for Messages {
             Optional::of_dialect("service_tier"),
             Optional::of_dialect("metadata"),
             Optional::of_dialect("context_management"),
-            Optional::of_dialect("inference_geo"),
             Optional::of_dialect("output_config.task_budget"),
             Optional::of_dialect("tools[].strict"),
             Optional::of_dialect("tools[].defer_loading"),

@@ -205,7 +205,7 @@ async fn answer<P: Protocol>(
     if !head.status.is_success() {
         let body = read_error(body, limits.error).await;
         let error = error_of(&settings, &request, &origin, &head, body);
-        return match refuses_encoding(&request, &error) {
+        return match !settings.coder.strict && refuses_encoding(&request, &error) {
             true => send_again(settings, origin, request).await,
             false => Err(origin.stamp(error)),
         };

@@ -183,9 +183,6 @@ impl Protocol for ChatCompletions {
             Optional::new("web_search_options"),
             // A router's.
             Optional::of_dialect("plugins"),
-            Optional::of_dialect("provider"),
-            Optional::of_dialect("models"),
-            Optional::of_dialect("route"),
             Optional::of_dialect("transforms"),
             Optional::of_dialect("usage"),
             Optional::of_dialect("tools[].function.strict"),

@@ -100,7 +100,9 @@ pub(crate) trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
 
     /// Returns true if an error is about a part that a request can do without.
     fn names_part(&self, facts: &ErrorBody) -> bool {
-        !self.refusals(facts, &|_| true).is_empty()
+        let refusals = self.refusals(facts, &|_| true);
+        // The dialect's parts have names that stand before many a colon: user, usage, name.
+        refusals.iter().any(|refusal| refusal.chooser != Chooser::Dialect || refusal.is_unsupported)
     }
 
     /// Returns a body without such a part; `None` if it has none.

@@ -1,6 +1,6 @@
 //! The parts that a request goes without: those that its server refuses, and those that the leaf remembers.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, collections::HashMap, sync::Arc};
 
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
@@ -114,12 +114,10 @@ impl<P: Protocol> Coder<P> {
 
     /// Returns the facts of an error that may refuse a part of its request; `None` for any other.
     pub(crate) fn refusal_facts(&self, error: &LlmError) -> Option<ErrorBody> {
-        // A server that has not implemented a tool may say so by its status.
-        let is_lack =
-            || matches!(error.status(), Some(StatusCode::INTERNAL_SERVER_ERROR | StatusCode::NOT_IMPLEMENTED));
         let may_refuse = match error.kind() {
             ErrorKind::InvalidRequest => true,
-            ErrorKind::Server => is_lack(),
+            // A server that has not implemented a tool may say so by its status.
+            ErrorKind::Server => error.status() == Some(StatusCode::NOT_IMPLEMENTED),
             _ => false,
         };
         let body = serde_json::from_slice(error.raw().filter(|_| may_refuse)?).ok()?;
@@ -139,11 +137,14 @@ impl<P: Protocol> Coder<P> {
     ) -> Option<Remedy> {
         let model = model.filter(|_| request.omitted_parameters().len() < MOST_OMITTED)?;
         let body = encoded.body.clone().into_bytes();
-        let has = |path: &str| match refusal::flag(path) {
+        // A server may name one part in many places.
+        let known = RefCell::<HashMap<String, bool>>::default();
+        let looks = |path: &str| match refusal::flag(path) {
             // The operator's flags replace the caller's.
             Some(_) => !self.headers.contains_key(&ANTHROPIC_BETA),
             None => self.without(&body, path).is_some(),
         };
+        let has = |path: &str| *known.borrow_mut().entry(path.to_owned()).or_insert_with(|| looks(path));
         let of_kinds = refusal::of_kinds(facts, self.protocol.dialect(), &body, &encoded.headers);
         let is_of_kinds = !of_kinds.is_empty();
         let mut refusals = match kind {

@@ -262,8 +262,8 @@ fn callers() -> [(Dialect, Value); 4] {
     ]
 }
 
-/// Parts without which an answer would be another one.
-const NEVER: [&str; 6] = ["model", "messages", "tools", "tool_choice", "stream", "response_format"];
+/// Parts without which an answer would be another one, or come from where the caller does not want it.
+const NEVER: [&str; 7] = ["model", "messages", "tools", "tool_choice", "stream", "response_format", "provider"];
 
 /// The places of a body's fields that a server may refuse, but for those that no request can do without.
 fn places(body: &Value) -> Vec<Place> {

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use super::{
     Chooser, LONGEST_NAME, Refusal,
     complaint::{self, is_index, steps},
+    may_have,
 };
 use crate::{
     Dialect,
@@ -173,7 +174,7 @@ impl Items {
             Some(_) => self.refused_at(&place, said, &[], body).into_iter().collect(),
             // Another field's error.
             None if !place.is_empty() && !self.list.is_meant_by(&place) => return Vec::new(),
-            None => self.named_in(said, !place.is_empty()),
+            None => self.named_in(said, !place.is_empty(), !taken.is_empty()),
         };
         // A list of all types there are speaks of each.
         if !refused.is_empty() && taken.iter().any(|kind| matches!(*kind, "function" | "custom" | "message" | "text")) {
@@ -194,7 +195,7 @@ impl Items {
             [] => {
                 let says = says.to_ascii_lowercase();
                 let names_type = ["type", " tag", "any of", "upport", "variant"].iter().any(|word| says.contains(word));
-                names_type || says.contains(kind.as_str()) && is_refusing(&says)
+                names_type || says.contains(kind.as_str()) && is_refusing(&says, false)
             }
             ["type"] | [_, "type"] => true,
             // The server looks for what a function has.
@@ -215,8 +216,9 @@ impl Items {
         (is_about_type && !is_own).then(|| kind.clone())
     }
 
-    /// Returns the types that the beginning of a message refuses by name, or all of them.
-    fn named_in(&self, said: &str, is_at_tools: bool) -> Vec<String> {
+    /// Returns the types that the beginning of a message refuses by name, or all of them. `has_list` is true if the
+    /// message goes on with the types that there are.
+    fn named_in(&self, said: &str, is_at_tools: bool, has_list: bool) -> Vec<String> {
         let said = said.to_ascii_lowercase();
         let is_about = is_at_tools
             || match self.list {
@@ -225,7 +227,7 @@ impl Items {
                     ["type", "variant", "item", "block", "tag"].iter().any(|word| said.contains(word))
                 }
             };
-        if !is_about || !is_refusing(&said) {
+        if !is_about || !is_refusing(&said, has_list) {
             return Vec::new();
         }
         let is_part = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.' | ':');
@@ -284,27 +286,26 @@ const OF_ALL: [&str; 14] = [
     "should be function",
 ];
 
-fn is_refusing(said: &str) -> bool {
-    const WORDS: [&str; 17] = [
+/// Returns true for words that refuse a type. Some of them may be about anything, and count beside a word for types or a
+/// list of them: "web_search tool: allowed_domains is invalid" is the caller's mistake.
+fn is_refusing(said: &str, has_list: bool) -> bool {
+    const WORDS: [&str; 10] = [
         "upport",
         "unknown",
-        "invalid",
         "unrecognized",
         "unrecognised",
-        "unexpected",
         "not allowed",
         "not permitted",
         "not available",
         "not enabled",
         "not implemented",
         "not recognized",
-        "does not match",
-        "must be",
-        "expected",
-        "only ",
-        "no such",
     ];
-    WORDS.iter().any(|word| said.contains(word))
+    const OF_ANYTHING: [&str; 7] =
+        ["invalid", "unexpected", "does not match", "must be", "expected", "only ", "no such"];
+    const TYPES: [&str; 3] = ["type", "variant", " tag"];
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    says(&WORDS) || says(&OF_ANYTHING) && (has_list || says(&TYPES) || says(&OF_ALL))
 }
 
 /// Returns true for a type that may be repeated: a word of no one's prompt.
@@ -338,7 +339,7 @@ pub(crate) fn without(dialect: Dialect, body: &[u8], path: &str) -> Option<Optio
     let (name, kind) = path.strip_suffix(']')?.rsplit_once('[')?;
     let list = List::of(dialect).iter().find(|list| list.name() == name && !kind.is_empty())?;
     let shorter = || {
-        let body: RawJson<'_> = serde_json::from_slice(body).ok()?;
+        let body: RawJson<'_> = serde_json::from_slice(Some(body).filter(|body| may_have(body, path))?).ok()?;
         match list {
             List::Tools => without_tools(body, kind),
             List::Items => without_items(body, kind),

@@ -80,7 +80,8 @@ impl Optional {
         Self { path, aliases, chooser: Chooser::Stranger }
     }
 
-    /// Returns true if a provider's word stands for this part, or for something within it.
+    /// Returns true if a provider's word stands for this part, or for something within a caller's. What is wrong within
+    /// another part is a mistake, and not that the server lacks the part.
     fn is(&self, word: &str) -> bool {
         let steps = complaint::steps(word);
         if let [word] = steps[..] {
@@ -88,9 +89,13 @@ impl Optional {
             return is_alike(word, last) || self.aliases.iter().any(|alias| is_alike(word, alias));
         }
         std::iter::once(&self.path).chain(self.aliases).any(|path| match path.strip_prefix("**.") {
-            Some(end) => (0..steps.len()).any(|from| is_within(&steps[from..], end)),
-            None => is_within(&steps, path),
+            Some(end) => (0..steps.len()).any(|from| self.is_place(&steps[from..], end)),
+            None => self.is_place(&steps, path),
         })
+    }
+
+    fn is_place(&self, steps: &[&str], path: &str) -> bool {
+        within(steps, path).is_some_and(|inner| self.chooser == Chooser::Caller || inner == 0)
     }
 
     /// Returns the refusal that these words are.
@@ -108,11 +113,13 @@ impl Optional {
     }
 }
 
-/// Returns true if the steps lead to a path, or into it. Behind an index a server may name the item's type.
-fn is_within(steps: &[&str], path: &str) -> bool {
+/// Returns the number of steps that lead on from a path; `None` if they do not lead to it. Behind an index a server may
+/// name the item's type.
+fn within(steps: &[&str], path: &str) -> Option<usize> {
     let mut steps = steps.iter();
     let mut is_behind_index = false;
-    path.split('.')
+    let leads = path
+        .split('.')
         .flat_map(|name| [Some(name.trim_end_matches("[]")), name.strip_suffix("[]").map(|_| "[]")])
         .flatten()
         .all(|wanted| {
@@ -122,7 +129,8 @@ fn is_within(steps: &[&str], path: &str) -> bool {
                 .is_some_and(|step| is(step) || std::mem::take(&mut is_behind_index) && steps.next().is_some_and(is));
             is_behind_index = wanted == "[]";
             fits
-        })
+        });
+    leads.then(|| steps.len())
 }
 
 /// Returns true for one name in two spellings: `top_k`, `topK`.
@@ -199,7 +207,9 @@ pub(crate) fn may_be_of_kinds(facts: &ErrorBody) -> bool {
 fn in_words(facts: &ErrorBody, optional: &[Optional], has: &dyn Fn(&str) -> bool) -> Vec<Refusal> {
     let begin = beginning(&facts.message);
     let part = |word: &str, is_marked: bool| {
-        let is = |part: &&Optional| (is_marked || part.chooser == Chooser::Caller) && part.is(word) && has(part.path);
+        // A name of two words is no word of a sentence.
+        let is_name = is_marked || word.contains('_');
+        let is = |part: &&Optional| (is_name || part.chooser == Chooser::Caller) && part.is(word) && has(part.path);
         optional.iter().find(is).map(|part| part.refusal(begin))
     };
     let long = complaint::begin(facts.message.trim_start(), LONGEST_ROW);
@@ -208,9 +218,17 @@ fn in_words(facts: &ErrorBody, optional: &[Optional], has: &dyn Fn(&str) -> bool
         return row;
     }
     let marked = facts.param.as_deref().into_iter().chain(marked(begin)).map(|word| (word, true));
-    let within = within(begin).and_then(|place| part(&place, true));
-    let words =
-        || marked.chain(plain(begin).map(|word| (word, false))).find_map(|(word, is_marked)| part(word, is_marked));
+    let told = ["upport parameter ", "upported: ", "upported parameter "].into_iter().filter_map(|it| after(begin, it));
+    // "metadata is not supported": the message has no other word before.
+    let told = told.chain(begin.split_once(" is not ").map(|(word, _)| word));
+    let told = told.filter(is_name).map(|word| (word, true));
+    let within = field_of(begin).and_then(|place| part(&place, true));
+    let words = || {
+        marked
+            .chain(told)
+            .chain(plain(begin).map(|word| (word, false)))
+            .find_map(|(word, is_marked)| part(word, is_marked))
+    };
     within.or_else(words).into_iter().collect()
 }
 
@@ -274,7 +292,7 @@ fn row(begin: &str) -> Vec<&str> {
 
 /// Returns the place of a field that a server names by its own name, behind the place of the object that has it:
 /// "'tools.0' : property 'strict' is unsupported", "tools[0]: unknown field `strict`".
-fn within(begin: &str) -> Option<String> {
+fn field_of(begin: &str) -> Option<String> {
     const BEFORE: [&str; 4] = ["property '", "unknown field `", "unknown field \"", "extraneous key ["];
     let (before, name) = BEFORE.iter().find_map(|phrase| begin.split_once(phrase))?;
     let name = name.split(['\'', '`', '"', ']']).next().filter(is_name)?;
@@ -312,9 +330,18 @@ fn plain(begin: &str) -> impl Iterator<Item = &str> {
     words.into_iter().flatten().filter(is_name)
 }
 
+/// Returns false if a body has no part at a path, by a look at its bytes: most bodies do not have what was once refused.
+fn may_have(body: &[u8], path: &str) -> bool {
+    let name = path.trim_end_matches(']').rsplit(['.', '[']).next().unwrap_or(path);
+    memchr::memmem::find(body, name.as_bytes()).is_some()
+}
+
 /// Returns a body without the part at a path, with every other value spelled as before. Returns `None` if it has no
 /// such part.
 pub(crate) fn without(body: &[u8], path: &str) -> Option<Vec<u8>> {
+    if !may_have(body, path) {
+        return None;
+    }
     let Some(everywhere) = path.strip_prefix("**.") else {
         return without_field(serde_json::from_slice(body).ok()?, path).map(String::into_bytes);
     };

@@ -100,3 +100,64 @@ fn a_body_without_it_has_all_else_as_it_was_spelled() {
         assert_eq!(without(body.as_bytes(), path), None, "{body} {path}");
     }
 }
+
+const OF_DIALECT: &[Optional] = &[
+    Optional::of_dialect("stream_options"),
+    Optional::of_dialect("metadata"),
+    Optional::of_dialect("service_tier"),
+    Optional::of_dialect("user"),
+    Optional::of_dialect("tools[].strict"),
+];
+
+#[test]
+fn a_part_of_the_dialects_is_named_as_a_whole() {
+    for (message, part) in [
+        ("stream_options is not supported", Some("stream_options")),
+        ("metadata is not supported", Some("metadata")),
+        ("Model x does not support parameter service_tier.", Some("service_tier")),
+        ("This model does not support service_tier", Some("service_tier")),
+        ("tools.0.strict: Extra inputs are not permitted", Some("tools[].strict")),
+        // What is wrong within it is the caller's to mend.
+        ("metadata.user_id: Unsupported character", None),
+        ("tools.0.strict.x: Extra inputs are not permitted", None),
+        ("The user of this key is not known", None),
+    ] {
+        let facts = ErrorBody::of_error(&json!({ "error": { "message": message } })).unwrap();
+        let found = named(&facts, OF_DIALECT, &|_| true);
+        assert_eq!(found.first().map(|refusal| &*refusal.parameter.path), part, "{message}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_tool_is_no_refusal_of_its_type() {
+    let search = json!({"tools": [{"type": "web_search", "allowed_domains": []}], "input": "?"});
+    let turn = json!({"role": "user", "content": [{"type": "web_search_tool_result", "tool_use_id": "a"}]});
+    let results = json!({"messages": [turn, turn, turn, turn]});
+    for (dialect, body, message, refused) in [
+        (
+            Dialect::Responses,
+            &search,
+            "Invalid request: web_search tool: allowed_domains and excluded_domains are mutually exclusive, only one may be set",
+            0,
+        ),
+        (Dialect::Responses, &search, "web_search tool: unexpected upstream error", 0),
+        (Dialect::Responses, &search, "Invalid value: 'web_search'. Supported values are: 'function'.", 1),
+        (Dialect::Responses, &search, "invalid tool type: web_search", 1),
+        (
+            Dialect::Anthropic,
+            &results,
+            "messages.3.content.0: unexpected `tool_use_id` found in `web_search_tool_result` blocks: a. Each must have a corresponding `server_tool_use` block",
+            0,
+        ),
+        (
+            Dialect::Anthropic,
+            &results,
+            "messages.3.content.0: Input tag 'web_search_tool_result' found using 'type' does not match any of the expected tags: 'text'",
+            1,
+        ),
+    ] {
+        let facts = ErrorBody::of_error(&json!({ "error": { "message": message } })).unwrap();
+        let found = of_kinds(&facts, dialect, body.to_string().as_bytes(), &HeaderMap::new());
+        assert_eq!(found.len(), refused, "{message}: {found:?}");
+    }
+}
