@@ -113,7 +113,7 @@ models: {{ gpt-4o: {to_one}, 'claude-*': {to_one}, meta/llama+3: {to_one} }}"
             ("meta/llama+3", "meta/llama+3", true),
             ("meta/llama+3", "meta%2Fllama%2B3", true),
             ("none", "none", false),
-            ("gpt-4o/", "gpt-4o/", false),
+            ("gpt-4o/", "gpt-4o%2F", false),
         ] {
             let mut body = hello(false);
             body["model"] = name.into();
@@ -133,7 +133,7 @@ models: {{ gpt-4o: {to_one}, 'claude-*': {to_one}, meta/llama+3: {to_one} }}"
                 assert!(called || ["not_found_error", "invalid_request_error", "NOT_FOUND"].contains(&said), "{said}");
             }
         }
-        for wrong in ["/v1/models/%zz", "/v1/models/%ff", "/v1/models/"] {
+        for wrong in ["/v1/models/%zz", "/v1/models/%ff", "/v1/models/%2F"] {
             let found = server.get(wrong, &[]).await;
             assert_eq!((found.status, found.json()["error"]["message"].is_string()), (404, true), "{wrong}: {found:?}");
         }

@@ -244,7 +244,7 @@ async fn trickling_server(head: bool) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_request_for_objects_ends_at_its_deadline_too() {
     for head in [true, false] {
-        for (file, headers, limit) in [LIMITS[0], LIMITS[2]] {
+        for (file, headers, limit) in [LIMITS[0], LIMITS[3]] {
             for (method, path) in [("GET", "/v1/files"), ("GET", "/v1/threads/t/messages"), ("POST", "/v1/assistants")]
             {
                 let config = format!(
