@@ -97,10 +97,16 @@ fn rows(text: &'static str) -> impl Iterator<Item = [&'static str; 6]> {
     lines.skip(1).filter_map(|line| line.split(" | ").collect::<Vec<_>>().try_into().ok())
 }
 
-/// Returns the host in an address.
+/// Returns the host in an address, which stands behind a user's name and before a port. An address of IPv6 has its
+/// brackets.
 fn host(address: &str) -> &str {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
-    rest.split(['/', ':', '?']).next().unwrap_or_default()
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    match place.find(']').filter(|_| place.starts_with('[')) {
+        Some(end) => &place[..=end],
+        None => place.split(':').next().unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]
@@ -145,11 +151,34 @@ mod tests {
             (Dialect::Anthropic, "https://api.anthropic.com.evil.test/v1", false),
             (Dialect::Anthropic, "https://api.openai.com/v1", false),
             (Dialect::Gemini, "https://generativelanguage.googleapis.com:443/v1beta", true),
+            (Dialect::OpenAi, "https://u:p@api.openai.com/v1", true),
+            (Dialect::OpenAi, "https://u:p@x@api.openai.com:443", true),
+            (Dialect::OpenAi, "https://api.openai.com:443@gateway.example/v1", false),
+            (Dialect::OpenAi, "https://gateway.example/v1/@api.openai.com", false),
+            (Dialect::OpenAi, "https://gateway.example?to=@api.openai.com", false),
+            (Dialect::OpenAi, "https://[api.openai.com/v1", false),
             (Dialect::OpenAi, "é", false),
         ] {
             let is_vendors = KnownServer::at(address).is_some_and(|server| server.is_vendor_of(dialect));
             assert_eq!(is_vendors, expected, "{dialect} {address}");
         }
         assert_eq!(KnownServer::at("http://127.0.0.1:8000/v1"), None);
+    }
+
+    #[test]
+    fn a_host_stands_behind_a_users_name_and_before_a_port() {
+        for (address, expected) in [
+            ("https://api.openai.com/v1", "api.openai.com"),
+            ("https://api.openai.com:443?x=a@b", "api.openai.com"),
+            ("https://u:p@api.openai.com/v1", "api.openai.com"),
+            ("https://u:p/x@api.openai.com/v1", "u"),
+            ("http://[::1]:8000/v1", "[::1]"),
+            ("http://u:p@[2001:db8::1]/v1", "[2001:db8::1]"),
+            ("http://[::1", "["),
+            ("localhost:8000", "localhost"),
+            ("", ""),
+        ] {
+            assert_eq!(host(address), expected, "{address}");
+        }
     }
 }
