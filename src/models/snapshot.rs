@@ -24,9 +24,16 @@ pub(crate) fn base(model: &str) -> Option<&str> {
 }
 
 /// Returns true if two names stand for one model: as a router's slug or without it, with a snapshot's date or without,
-/// with a client's or a server's mark of the usual variant. Two different dates are two models.
+/// with a client's or a server's mark of the usual variant, or as Bedrock's id of it. Two different dates are two
+/// models, and so are two different versions.
 pub(crate) fn is_same(one: &str, other: &str) -> bool {
-    let (one, other) = (plain(one), plain(other));
+    let (one, other) = (Plain::of(one), Plain::of(other));
+    let is_another = one.version.zip(other.version).is_some_and(|(one, other)| one != other);
+    is_dated_alike(one.whole, other.whole) || !is_another && is_dated_alike(one.name, other.name)
+}
+
+/// Returns true if two names are alike, or differ in a date that one of them lacks.
+fn is_dated_alike(one: &str, other: &str) -> bool {
     let (of_one, of_other) = (month(one).or_else(|| base(one)), month(other).or_else(|| base(other)));
     let is_latest = one.ends_with("-latest") || other.ends_with("-latest");
     is_alike(one, other)
@@ -42,6 +49,71 @@ fn plain(model: &str) -> &str {
     let model = model.strip_suffix(']').and_then(|model| model.rsplit_once('[')).map_or(model, |(model, _)| model);
     let ends = ["@latest", "@default", ":latest"];
     ends.iter().find_map(|end| model.strip_suffix(end)).unwrap_or(model)
+}
+
+/// The words for a place that Bedrock's inference profiles begin with.
+const REGIONS: [&str; 8] = ["us", "us-gov", "eu", "apac", "jp", "au", "ca", "global"];
+
+/// The words for a maker that Bedrock's ids begin with, from its list of models of November 2026. DeepSeek's models have
+/// its name elsewhere too (`deepseek.r1`, `deepseek-r1`), so that it stays.
+const MAKERS: [&str; 18] = [
+    "ai21",
+    "amazon",
+    "anthropic",
+    "cohere",
+    "google",
+    "luma",
+    "meta",
+    "minimax",
+    "mistral",
+    "moonshot",
+    "moonshotai",
+    "nvidia",
+    "openai",
+    "qwen",
+    "stability",
+    "twelvelabs",
+    "writer",
+    "zai",
+];
+
+/// A name without what stands around it.
+struct Plain<'a> {
+    /// The name with its version.
+    whole: &'a str,
+    name: &'a str,
+    /// The two numbers of Bedrock's version.
+    version: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> Plain<'a> {
+    fn of(model: &'a str) -> Self {
+        let model = plain(model);
+        let here = without_word(model, &REGIONS);
+        let whole = without_word(here.unwrap_or(model), &MAKERS).or(here).unwrap_or(model);
+        match version(whole, whole.len() < model.len()) {
+            Some((name, version)) => Self { whole, name, version: Some(version) },
+            None => Self { whole, name: whole, version: None },
+        }
+    }
+}
+
+/// Returns a name behind one of these words and a point; `None` if it begins with none.
+fn without_word<'a>(name: &'a str, words: &[&str]) -> Option<&'a str> {
+    let (word, rest) = name.split_once('.')?;
+    (!rest.is_empty() && words.iter().any(|known| known.eq_ignore_ascii_case(word))).then_some(rest)
+}
+
+/// Returns a name and the version at its end: `-v1:0`, and in an id of Bedrock's `-1:0`, `-v1:0:48k` and `-v1` too.
+fn version(model: &str, is_bedrocks: bool) -> Option<(&str, (&str, &str))> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (name, end) = model.rsplit_once('-')?;
+    let numbers = end.strip_prefix('v').or(is_bedrocks.then_some(end))?;
+    let (major, minor) = match numbers.split_once(':') {
+        Some((major, rest)) => (major, rest.split(':').next().filter(|minor| is_bedrocks || *minor == rest)?),
+        None => (numbers, (is_bedrocks && end == "v1").then_some("0")?),
+    };
+    (is_number(major) && is_number(minor)).then_some((name, (major, minor)))
 }
 
 /// Returns the model before a month and a day, or a year and a month: `gpt-4-0613`, `mistral-large-2411`.
@@ -84,6 +156,26 @@ mod tests {
             ("mistral-large-latest", "mistral-large-2411"),
             ("gemini-2.0-flash", "models/gemini-2.0-flash-001"),
             ("qwen3", "qwen3:latest"),
+            ("anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5"),
+            ("anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5[1m]"),
+            ("anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5-20250929"),
+            ("anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5@20250929"),
+            ("anthropic.claude-sonnet-4-5-20250929-v1:0", "anthropic/claude-sonnet-4.5"),
+            ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "jp.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+            ("us-gov.anthropic.claude-3-haiku-20240307-v1:0", "anthropic.claude-3-haiku-20240307-v1:0:48k"),
+            ("bedrock/global.anthropic.claude-opus-4-6-v1[1m]", "claude-opus-4-6"),
+            ("anthropic.claude-opus-4-6-v1", "au.anthropic.claude-opus-4-6-v1:0"),
+            (
+                "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-haiku-4-5",
+                "claude-haiku-4-5-20251001",
+            ),
+            ("openai.gpt-oss-20b-1:0", "gpt-oss-20b"),
+            ("openai.gpt-5.5", "gpt-5.5-2026-04-23"),
+            ("eu.amazon.nova-pro-v1:0", "nova-pro"),
+            ("apac.amazon.titan-embed-text-v1", "titan-embed-text-v1"),
+            ("ca.meta.llama3-1-70b-instruct-v1:0", "llama3.1-70b-instruct"),
+            ("mistral.mistral-large-2402-v1:0", "mistral-large"),
+            ("us.deepseek.r1-v1:0", "deepseek-r1"),
         ] {
             assert!(is_same(one, other) && is_same(other, one), "{one} {other}");
         }
@@ -98,6 +190,18 @@ mod tests {
             ("qwen3:8b", "qwen3:latest"),
             ("", "a-latest"),
             ("model-9999", "model"),
+            ("anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5-20260101"),
+            ("anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-haiku-4-5"),
+            ("amazon.titan-embed-text-v1", "amazon.titan-embed-text-v2:0"),
+            ("anthropic.claude-v2", "anthropic.claude-v2:1"),
+            ("gpt-4.1", "1"),
+            ("gpt-4.1", "gpt-4"),
+            ("claude-opus-4.6", "6"),
+            ("llama3.1", "llama3"),
+            ("house.claude-opus-4-6", "claude-opus-4-6"),
+            ("my-model-v1", "my-model"),
+            ("deepseek-v3:671b", "deepseek"),
+            ("us.", "eu."),
         ] {
             assert!(!is_same(one, other) && !is_same(other, one), "{one} {other}");
         }

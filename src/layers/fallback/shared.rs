@@ -126,14 +126,15 @@ impl Shared {
     }
 
     /// Returns the position in a chain of the only model that a name stands for in another form, such as that of a
-    /// snapshot.
+    /// snapshot. One model at two doors is one.
     #[inline(never)]
     fn place_alike(&self, chain: &Chain, asked: &str) -> Option<usize> {
         let model = |tier| self.facts(tier).settings.model.as_deref();
         let mut alike =
             chain.iter(self).enumerate().filter(|(_, tier)| model(*tier).is_some_and(|model| is_same(model, asked)));
         let (place, first) = alike.next()?;
-        alike.all(|(_, tier)| model(tier) == model(first)).then_some(place)
+        let first = model(first)?;
+        alike.all(|(_, tier)| model(tier).is_some_and(|model| is_same(model, first))).then_some(place)
     }
 
     /// Returns the policy of a request.

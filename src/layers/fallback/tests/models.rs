@@ -137,6 +137,31 @@ async fn a_tiers_name_or_model_is_where_a_request_begins() {
     }
 }
 
+/// Bedrock's id of a model and its maker's name stand for the same, at either tier.
+#[tokio::test(start_paused = true)]
+async fn the_first_door_of_a_model_is_where_any_of_its_names_begins() {
+    const NAME: &str = "claude-sonnet-4-5";
+    for id in ["anthropic.claude-sonnet-4-5-20250929-v1:0", "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"] {
+        for (models, begins) in [
+            ([id, NAME, "gpt-4o"], "0"),
+            ([NAME, id, "gpt-4o"], "0"),
+            (["gpt-4o", id, NAME], "1"),
+            (["gpt-4o", NAME, id], "1"),
+            (["gpt-4o", "claude-opus-4-1", id], "2"),
+        ] {
+            let tiers = FallbackLayer::new("0").primary(TierSettings::new().model(models[0]));
+            let tiers = tiers.push(Tier::new("1", Strict::new()).model(models[1]));
+            let llm = tiers.push(Tier::new("2", Strict::new()).model(models[2])).layer(Strict::new());
+            for asked in ["claude-sonnet-4-5-20250929", "claude-sonnet-4-5[1m]", "anthropic/claude-sonnet-4.5"] {
+                assert_eq!(order(&llm.clone().oneshot(naming(asked)).await.unwrap()), [begins], "{models:?} {asked}");
+            }
+            // A name that a tier has exactly is that tier's.
+            let exact = models.iter().position(|model| *model == id).unwrap().to_string();
+            assert_eq!(order(&llm.oneshot(naming(id)).await.unwrap()), [exact], "{models:?}");
+        }
+    }
+}
+
 /// Tiers without models: requests cannot name them.
 #[tokio::test(start_paused = true)]
 async fn tiers_without_a_model_are_not_begun_at() {
