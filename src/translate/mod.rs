@@ -19,14 +19,19 @@ pub use self::{
     seals::SealMemory,
 };
 pub(crate) use self::{
-    ids::{CacheMarks, StandIns, Target, fit_id, id_fits, mark_call, names_tools_in_ids},
+    ids::{CacheMarks, StandIns, Target, mark_call, names_tools_in_ids},
     maker::{Maker, TargetAccount},
     request::{
-        Extras, Names, OtherNames, PlacedMarks, Reasoning, Report, Restore, Settings, Situation, fit, is_plain_name,
-        may_need_mending, mend, settle, stand_in, with_stand_ins, without_marks, without_seals, without_thoughts,
+        Extras, PlacedMarks, Reasoning, Report, Restore, Settings, Situation, fit, may_need_mending, mend, settle,
+        stand_in, with_stand_ins, without_marks, without_seals, without_thoughts,
     },
     rules::Feature,
     seals::{AccountSeals, SealAccount, ThoughtText},
+};
+#[cfg(feature = "clouds")]
+pub(crate) use self::{
+    ids::{fit_id, id_fits},
+    request::{Names, OtherNames, is_plain_name},
 };
 
 /// Asks in words for what a provider has no mode for, or a mode that wants the word.

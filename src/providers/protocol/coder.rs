@@ -18,7 +18,7 @@ use crate::{
     chat::FinishReason,
     commit::EmptyTurn,
     models::{Family, FamilyTable, UNKNOWN},
-    providers::{servers::KnownServer, splice},
+    providers::splice,
     request::LONGEST_ANSWER,
     translate::{
         AccountSeals, CacheMarks, Maker, Report, Restore, SealAccount, SealMemory, StandIns, Target, TargetAccount,
@@ -189,7 +189,8 @@ impl<P: Protocol> Coder<P> {
     #[cfg(feature = "http")]
     pub(crate) fn set_place(&mut self, place: &str) {
         self.maker = Maker::new(place, self.key.as_deref());
-        self.is_vendors = KnownServer::at(place).is_some_and(|server| server.is_vendor_of(self.protocol.dialect()));
+        self.is_vendors = crate::providers::servers::KnownServer::at(place)
+            .is_some_and(|server| server.is_vendor_of(self.protocol.dialect()));
     }
 
     /// Adds the account of the key at this place to the memory of sealed reasoning.

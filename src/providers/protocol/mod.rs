@@ -36,13 +36,14 @@ pub(crate) use self::{
     failure::{LONGEST_RATE_WAIT, Origin, no_answer, request_id},
     frames::Frames,
     omission::Remedy,
-    refusal::{Chooser, Optional, Refusal, beginning, named as refused_parameters, without as without_parameter},
+    refusal::{Chooser, Optional, Refusal, named as refused_parameters, without as without_parameter},
     source::{DataSource, EventSource, Interruption, SseSource},
 };
 #[cfg(feature = "http")]
 pub(crate) use self::{
     coder::{IN_ADDRESS, TranslationNotes},
     failure::{Secret, excerpt, innermost, of_body},
+    refusal::beginning,
 };
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,

@@ -18,6 +18,7 @@ pub(crate) enum Remedy {
     SecondCall {
         parts: Vec<OmittedParameter>,
         /// True if a part is another account's: more of the request may be.
+        #[cfg_attr(not(feature = "http"), expect(dead_code))]
         is_of_stranger: bool,
     },
     /// Another attempt without these parts.

@@ -20,11 +20,12 @@ mod settle;
 mod survey;
 mod thoughts;
 
+#[cfg(feature = "clouds")]
+pub(crate) use self::names::{Names, OtherNames, is_plain_name};
 pub(crate) use self::{
     caches::{PlacedMarks, without_marks},
     fit::fit,
     mend::{may_need_mending, mend, with_stand_ins, without_seals, without_thoughts},
-    names::{Names, OtherNames, is_plain_name},
     report::{Extras, Report},
     restore::Restore,
     settle::{Reasoning, Settings, Situation, settle},

@@ -41,6 +41,7 @@ impl Names {
         self.0.get(sent).map(String::as_str)
     }
 
+    #[cfg(feature = "clouds")]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -99,6 +100,7 @@ impl OtherNames {
 const LONGEST: usize = 64;
 
 /// Returns true if a name has 1 to 64 letters, digits, `_` and `-`.
+#[cfg(feature = "clouds")]
 pub(crate) fn is_plain_name(name: &str) -> bool {
     fits(name, Dialect::OpenAi)
 }
