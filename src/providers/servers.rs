@@ -8,6 +8,7 @@ use crate::Dialect;
 pub(crate) const DEVELOPER: &str = "developer";
 pub(crate) const THOUGHTS: &str = "thoughts";
 pub(crate) const MISTRAL: &str = "mistral";
+const MARKS: &str = "marks of ";
 
 /// A server that is known by its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,7 @@ pub struct KnownServer {
     /// The environment variables that usually hold its key.
     pub key_variables: Vec<&'static str>,
     facts: Vec<&'static str>,
+    marked_models: Vec<&'static str>,
 }
 
 static SERVERS: LazyLock<Vec<KnownServer>> =
@@ -43,14 +45,15 @@ impl KnownServer {
         SERVERS.iter().find(|server| server.names.iter().any(|known| known.eq_ignore_ascii_case(name)))
     }
 
-    /// Returns the server at an address: of its host, or one below that (`eu.api.openai.com`). A server of one's own
-    /// machine has no name.
+    /// Returns the server at an address: of its host, or one below that (`eu.api.openai.com`). A server of one's own is
+    /// known by a host that is called after it (`litellm`, `litellm.internal`), and not on this machine.
     ///
     /// ```
     /// use steadfast::providers::servers::KnownServer;
     ///
     /// assert_eq!(KnownServer::at("https://eu.api.openai.com/v1").unwrap().names, ["openai"]);
     /// assert_eq!(KnownServer::at("https://api.openai.com.example/v1"), None);
+    /// assert_eq!(KnownServer::at("http://litellm:4000/v1").unwrap().names, ["litellm"]);
     /// ```
     pub fn at(address: &str) -> Option<&'static Self> {
         let host = host(address);
@@ -58,7 +61,8 @@ impl KnownServer {
             let below = host.len().checked_sub(own.len()).filter(|end| host.is_char_boundary(*end));
             below.is_some_and(|end| host[end..].eq_ignore_ascii_case(own) && (end == 0 || host[..end].ends_with('.')))
         };
-        SERVERS.iter().find(|server| !server.is_local() && is_within(server.host()))
+        let called = || Self::named(host.split('.').next()?).filter(|server| server.is_local());
+        SERVERS.iter().find(|server| !server.is_local() && is_within(server.host())).or_else(called)
     }
 
     /// Returns its host.
@@ -81,13 +85,22 @@ impl KnownServer {
         self.facts.contains(&fact)
     }
 
+    /// Returns the words in the names of the models for which it takes marks for its cache of prompts; every model has
+    /// the empty word.
+    pub(crate) fn marked_models(&self) -> &[&'static str] {
+        &self.marked_models
+    }
+
     fn is_local(&self) -> bool {
         self.base_url.starts_with("http://")
     }
 
     fn of_row([names, base_url, key, facts, ..]: [&'static str; 6]) -> Self {
         let listed = |cell: &'static str, mark: &'static str| cell.split(mark).filter(|word| *word != "-").collect();
-        Self { names: listed(names, " "), base_url, key_variables: listed(key, " "), facts: listed(facts, ", ") }
+        let facts: Vec<_> = listed(facts, ", ");
+        let marked = facts.iter().filter_map(|fact| fact.strip_prefix(MARKS));
+        let marked_models = marked.map(|word| if word == "any" { "" } else { word }).collect();
+        Self { names: listed(names, " "), base_url, key_variables: listed(key, " "), facts, marked_models }
     }
 }
 
@@ -129,10 +142,9 @@ mod tests {
                 "{server:?}"
             );
             assert!(
-                server
-                    .facts
-                    .iter()
-                    .all(|fact| fact.starts_with("vendor of ") || [DEVELOPER, THOUGHTS, MISTRAL].contains(fact)),
+                server.facts.iter().all(|fact| fact.starts_with("vendor of ")
+                    || fact.starts_with(MARKS)
+                    || [DEVELOPER, THOUGHTS, MISTRAL].contains(fact)),
                 "{server:?}"
             );
             assert!(server.is_local() || KnownServer::at(server.base_url) == Some(server), "{server:?}");
@@ -162,7 +174,21 @@ mod tests {
             let is_vendors = KnownServer::at(address).is_some_and(|server| server.is_vendor_of(dialect));
             assert_eq!(is_vendors, expected, "{dialect} {address}");
         }
-        assert_eq!(KnownServer::at("http://127.0.0.1:8000/v1"), None);
+        for (address, name) in [
+            ("http://127.0.0.1:8000/v1", None),
+            ("http://10.0.0.5:40000/v1", None),
+            ("http://127.0.0.1:4000/v1", None),
+            ("http://gateway.internal/litellm/v1", None),
+            ("http://notlitellm:4000/v1", None),
+            ("http://openai:4000/v1", None),
+            ("http://LiteLLM:4000/v1", Some("litellm")),
+            ("https://litellm.house.example", Some("litellm")),
+            ("https://cn-hongkong.dashscope.aliyuncs.com/compatible-mode/v1", Some("dashscope_cn")),
+            ("https://me.ap-southeast-1.maas.aliyuncs.com/compatible-mode/v1", Some("dashscope_workspace")),
+            ("https://oss.aliyuncs.com/v1", None),
+        ] {
+            assert_eq!(KnownServer::at(address).map(|server| server.names[0]), name, "{address}");
+        }
     }
 
     #[test]

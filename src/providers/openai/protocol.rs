@@ -70,23 +70,11 @@ impl ChatCompletions {
         let flavour = if has(servers::MISTRAL) { Flavour::Mistral } else { Flavour::Compatible };
         let wants_thoughts = at.is_some_and(|server| server.has(servers::THOUGHTS));
         let older_roles = !has(servers::DEVELOPER);
-        let is_at = |place: &str| base_url.contains(place) || name.eq_ignore_ascii_case(place);
-        let row = TAKE_MARKS.iter().find(|(places, _)| places.iter().any(|place| is_at(place)));
-        let marked_models = row.map_or(&["claude"][..], |(_, models)| models);
+        let mut marked = [at, named].into_iter().flatten().map(KnownServer::marked_models);
+        let marked_models = marked.find(|models| !models.is_empty()).unwrap_or(&["claude"]);
         Self { flavour, stream_usage: true, key_header: None, wants_thoughts, older_roles, marked_models }
     }
 }
-
-/// The servers that take `cache_control`, and the models for which they do, by words in their names; every model has
-/// the empty word. Any other server is taken for one that passes the marks of Claude on, until it refuses one.
-///
-/// Sources, read in November 2026: OpenRouter's "Prompt caching"; LiteLLM's "Prompt caching", by which the proxy removes
-/// the marks for other models itself (its usual port is 4000); Alibaba's "Context cache" for Qwen.
-const TAKE_MARKS: [(&[&str], &[&str]); 3] = [
-    (&["//openrouter.ai", "openrouter"], &["claude", "gemini", "qwen"]),
-    (&["litellm", ":4000"], &[""]),
-    (&["dashscope", "aliyuncs.com"], &["qwen"]),
-];
 
 /// The marks for a cache of prompts, wherever they stand in a body. OpenAI's own goes with the others.
 const MARKS: &str = "**.cache_control";

@@ -307,13 +307,16 @@ async fn a_marked_system_prompt_has_the_same_words() {
 }
 
 /// A compatible server, its model, and whether it takes marks.
-const SERVERS: [(&str, &str, &str, bool); 10] = [
+const SERVERS: [(&str, &str, &str, bool); 13] = [
     ("https://openrouter.ai/api/v1", ROUTER, "anthropic/claude-sonnet-4.5", true),
     ("https://openrouter.ai/api/v1", ROUTER, "google/gemini-2.5-pro", true),
     ("https://openrouter.ai/api/v1", ROUTER, "qwen/qwen3-max", true),
     ("https://openrouter.ai/api/v1", ROUTER, "openai/gpt-4o", false),
     ("http://litellm.internal/v1", "litellm.internal", "our-model", true),
-    ("http://127.0.0.1:4000/v1", "127.0.0.1:4000", "our-model", true),
+    ("http://127.0.0.1:4000/v1", "127.0.0.1:4000", "qwen3-32b", false),
+    ("http://10.0.0.5:40000/v1", "10.0.0.5:40000", "qwen3-32b", false),
+    ("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "dashscope-intl.aliyuncs.com", "qwen3-max", true),
+    ("https://dashscope.aliyuncs.com/compatible-mode/v1", "dashscope.aliyuncs.com", "deepseek-v3", false),
     ("http://vllm.internal/v1", "vllm.internal", "claude-sonnet-4-5", true),
     ("http://vllm.internal/v1", "vllm.internal", "qwen3-32b", false),
     ("https://api.openai.com/v1", OPENAI, "gpt-4o", false),
