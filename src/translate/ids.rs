@@ -104,17 +104,63 @@ pub(super) fn short(text: &str, digits: usize) -> String {
 /// The longest id that is kept as it came, in bytes.
 const LONGEST: usize = 256;
 
-/// Returns the id of a tool call for a caller of Anthropic's dialect. It has the provider's own in it, so that this
-/// comes back.
+/// Returns the id of a tool call for a caller of Anthropic's dialect, which a later turn may send to any server of it.
+/// It has the provider's own in it, so that this comes back. One that is too long for that has a short text in place of
+/// its own, which is the same in each turn: the provider does not get its own back.
 pub(crate) fn mark_call(id: &str) -> Cow<'_, str> {
-    if id.starts_with("toolu_") || id.starts_with("srvtoolu_") {
+    let target = Target::new(Dialect::Anthropic);
+    let is_plain = id_fits(id, target);
+    if is_plain && (id.starts_with("toolu_") || id.starts_with("srvtoolu_")) {
         return Cow::Borrowed(id);
     }
-    let target = Target::new(Dialect::Anthropic);
-    if (!id_fits(id, target) || id.starts_with('-'))
-        && let Some(escaped) = escape_call(id).filter(|escaped| escaped.len() <= LONGEST)
-    {
-        return Cow::Owned(escaped);
+    let marked = match is_plain && !id.starts_with('-') {
+        true => Some(format!("{CALL}{id}")),
+        false => escape_call(id),
+    };
+    let cut = || format!("{CALL}call_{}", short(id, 12));
+    Cow::Owned(marked.filter(|marked| id_fits(marked, target)).unwrap_or_else(cut))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::wire::foreign::unmark_call;
+
+    /// Ids of Kimi's kind, of each length, and other servers'.
+    fn ids() -> impl Iterator<Item = String> {
+        let named = |length: usize, at: usize| {
+            let end = format!(":{at}");
+            let name = "mcp__a_server__and-a-tool_".chars().cycle();
+            let name: String = name.take(length - "functions.".len() - end.len()).collect();
+            format!("functions.{name}{end}")
+        };
+        let kimis = (13..=250).flat_map(move |length| [7, 8].map(|at| named(length, at)));
+        let plain = (10..=250).flat_map(|length| ["a", "b"].map(|end| format!("{}{end}", "x".repeat(length - 1))));
+        let own = (20..=250).flat_map(|length| ["a", ":"].map(|end| format!("toolu_{}{end}", "x".repeat(length - 7))));
+        kimis
+            .chain(plain)
+            .chain(own)
+            .chain(["functions.f:0", "", "-a", "é☃", "functions.read file:1"].map(str::to_owned))
     }
-    Cow::Owned(format!("{CALL}{}", fit_id(id, target)).chars().take(64).collect())
+
+    #[test]
+    fn an_id_fits_every_server_of_messages_and_comes_back_where_it_can() {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        let mut seen = HashSet::new();
+        for id in ids() {
+            let marked = mark_call(&id).into_owned();
+            assert!((1..=64).contains(&marked.len()) && marked.bytes().all(plain), "{id}: {marked}");
+            assert_eq!(mark_call(&id), marked, "{id}");
+            // Another turn has it from the caller, whichever server gave it.
+            assert_eq!(mark_call(&marked), marked, "{id}");
+            assert!(seen.insert(marked.clone()), "{id}: {marked} twice");
+            // Each letter that Anthropic's ids do not have takes two more, and so does a dash.
+            let odd = id.bytes().filter(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_').count();
+            if !id.is_empty() && "toolu_sf_-".len() + id.len() + 2 * odd <= 64 {
+                assert_eq!(unmark_call(marked), id);
+            }
+        }
+    }
 }
