@@ -54,8 +54,8 @@ fn plain(model: &str) -> &str {
 /// The words for a place that Bedrock's inference profiles begin with.
 const REGIONS: [&str; 8] = ["us", "us-gov", "eu", "apac", "jp", "au", "ca", "global"];
 
-/// The words for a maker that Bedrock's ids begin with, from its list of models of November 2026. DeepSeek's models have
-/// its name elsewhere too (`deepseek.r1`, `deepseek-r1`), so that it stays.
+/// The words for a maker that Bedrock's ids begin with, as known in November 2026. DeepSeek's models have its name
+/// elsewhere too (`deepseek.r1`, `deepseek-r1`), so that it stays.
 const MAKERS: [&str; 18] = [
     "ai21",
     "amazon",
