@@ -386,6 +386,56 @@ mod tests {
         }
     }
 
+    /// Each reference to the same branch took the whole branch's time: 5,000 of them 5e7 to 2.5e11 steps.
+    #[test]
+    fn a_branch_counts_once_however_often_it_is_named() {
+        let names: Vec<String> = (0..9_900).map(|n| format!("n{n}")).collect();
+        for keyword in ["allOf", "anyOf", "oneOf"] {
+            let schema = json!({"$defs": {"B": {"properties": {"a": {}}, "required": names}},
+                keyword: vec![json!({"$ref": "#/$defs/B"}); 5_000]});
+            for target in [Dialect::Anthropic, Dialect::OpenAi, Dialect::Responses] {
+                let fitted = fit(&schema, false, target, SchemaUse::Tool).schema;
+                assert_eq!(fitted["properties"], json!({"a": {}}), "{target} {keyword}");
+                assert!(fitted["required"] == json!(names), "{target} {keyword}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_forms_of_a_property_and_many_names_stay() {
+        let own: Vec<Value> = (0..3_000)
+            .map(|n| json!({"properties": {"kind": {"const": n % 1_500}}, "required": ["kind", format!("n{n}")]}))
+            .collect();
+        let forms: Vec<Value> = (0..1_500).map(|n| json!({ "const": n })).collect();
+        for (keyword, required) in [("allOf", 3_002), ("anyOf", 2), ("oneOf", 2)] {
+            let schema = json!({"required": ["top", "kind"], keyword: own});
+            let fitted = fit(&schema, false, Dialect::OpenAi, SchemaUse::Tool).schema;
+            assert_eq!(fitted["properties"]["kind"], json!({ "anyOf": forms }), "{keyword}");
+            let names = fitted["required"].as_array().unwrap();
+            assert_eq!((names.len(), &names[0], &names[1]), (required, &json!("top"), &json!("kind")), "{keyword}");
+        }
+    }
+
+    /// Each of fifty branches holds all further ones: written out, they are 25 times the schema.
+    #[test]
+    fn branches_within_each_other_are_not_written_out() {
+        let text = "x".repeat(10_000);
+        let deep =
+            (0..50).fold(json!({ "description": text }), |inner, n| json!({"properties": {format!("p{n}"): inner}}));
+        let places = (0..50).rev().scan("#/$defs/A".to_owned(), |place, n| {
+            let branch = json!({ "$ref": place });
+            *place += &format!("/properties/p{n}");
+            Some(branch)
+        });
+        let schema = json!({"$defs": {"A": deep}, "anyOf": places.collect::<Vec<_>>()});
+        for target in [Dialect::OpenAi, Dialect::Responses, Dialect::Anthropic] {
+            let fitted = fit(&schema, false, target, SchemaUse::Tool).schema;
+            let none = if target == Dialect::Anthropic { None } else { Some(&json!({})) };
+            assert_eq!((&fitted["type"], fitted.get("properties")), (&json!("object"), none), "{target}");
+            assert!(fitted.to_string().len() < 2 * schema.to_string().len(), "{target}");
+        }
+    }
+
     /// The guides of both, "Supported schemas" and "Schema complexity limits".
     #[test]
     fn a_schema_that_a_provider_holds_no_model_to_is_not_strict() {

@@ -3,6 +3,8 @@
 //! OpenAI: "schema must have type 'object' and not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level".
 //! Anthropic: "input_schema.type: Field required", and the same of `oneOf`, `allOf` and `anyOf`.
 
+use std::collections::{BTreeMap, HashSet};
+
 use serde_json::{Map, Value, json};
 
 use crate::Dialect;
@@ -89,52 +91,57 @@ fn follow(schema: &mut Value) {
 #[derive(Default)]
 struct Branches {
     properties: Map<String, Value>,
-    required: Vec<Value>,
+    required: Vec<String>,
 }
 
 impl Branches {
+    /// Reads them; there are none in branches that lie within each other, which could be many times the schema.
     fn of(schema: &Value) -> Self {
-        let mut all = Self::default();
-        for name in ["allOf", "anyOf", "oneOf"] {
-            let Some(Value::Array(branches)) = schema.get(name) else { continue };
-            let mut required: Option<Vec<Value>> = None;
+        Self::within(schema, size(schema)).unwrap_or_default()
+    }
+
+    /// Reads them; `None` if those of one keyword are larger than this.
+    fn within(schema: &Value, most: usize) -> Option<Self> {
+        let mut forms: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+        let (mut seen, mut required) = (HashSet::new(), Vec::new());
+        for keyword in ["allOf", "anyOf", "oneOf"] {
+            let Some(Value::Array(branches)) = schema.get(keyword) else { continue };
+            let (mut room, mut read) = (most, HashSet::new());
+            let mut names: Option<Vec<&str>> = None;
             for branch in branches {
                 let place = branch.get("$ref").and_then(Value::as_str).and_then(|place| place.strip_prefix('#'));
                 let branch = place.and_then(|place| schema.pointer(place)).unwrap_or(branch);
-                let properties = branch.get("properties").and_then(Value::as_object);
-                properties.into_iter().flatten().for_each(|(name, property)| all.add(name, property));
-                let own = branch.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
-                required = Some(match required {
-                    None => own,
-                    Some(mut before) if name == "allOf" => {
+                // A second reference to it adds nothing.
+                if !read.insert(std::ptr::from_ref(branch)) {
+                    continue;
+                }
+                for (name, property) in branch.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                    room = room.checked_sub(name.len() + size(property))?;
+                    if seen.insert((name.as_str(), property)) {
+                        forms.entry(name).or_default().push(property);
+                    }
+                }
+                let own = texts(branch.get("required"));
+                names = Some(match names {
+                    None => own.collect(),
+                    Some(mut before) if keyword == "allOf" => {
                         before.extend(own);
                         before
                     }
-                    Some(mut before) => {
-                        before.retain(|property| own.contains(property));
-                        before
+                    Some(before) => {
+                        let own: HashSet<&str> = own.collect();
+                        before.into_iter().filter(|name| own.contains(name)).collect()
                     }
                 });
             }
-            all.required.extend(required.unwrap_or_default());
+            required.extend(names.unwrap_or_default().into_iter().map(str::to_owned));
         }
-        all
-    }
-
-    /// Adds a property. One that several alternatives have may have any of their forms.
-    fn add(&mut self, name: &str, property: &Value) {
-        let Some(there) = self.properties.get_mut(name) else {
-            self.properties.insert(name.to_owned(), property.clone());
-            return;
-        };
-        if there == property {
-            return;
-        }
-        match there.get_mut(EITHER).and_then(Value::as_array_mut) {
-            Some(forms) if !forms.contains(property) => forms.push(property.clone()),
-            Some(_) => {}
-            None => *there = json!({ EITHER: [there.take(), property] }),
-        }
+        let properties = forms.into_iter().map(|(name, forms)| {
+            // A property that several alternatives have may have any of their forms.
+            let property = if let [form] = &forms[..] { (*form).clone() } else { json!({ "anyOf": forms }) };
+            (name.to_owned(), property)
+        });
+        Some(Self { properties: properties.collect(), required })
     }
 
     /// Writes them beside the properties that the top has itself.
@@ -147,14 +154,25 @@ impl Branches {
                 properties.entry(name).or_insert(property);
             }
         }
+        let mut there: HashSet<String> = texts(fields.get("required")).map(str::to_owned).collect();
         if let Value::Array(required) = fields.entry("required").or_insert_with(|| json!([])) {
-            for name in self.required {
-                if !required.contains(&name) {
-                    required.push(name);
-                }
-            }
+            let new = self.required.into_iter().filter(|name| there.insert(name.clone()));
+            required.extend(new.map(Value::from));
         }
     }
 }
 
-const EITHER: &str = "anyOf";
+/// Returns the texts of a list.
+fn texts(list: Option<&Value>) -> impl Iterator<Item = &str> {
+    list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// Returns about how much a value holds: its inner values, and the bytes of its texts and names.
+fn size(value: &Value) -> usize {
+    1 + match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(size).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + size(value)).sum(),
+        _ => 0,
+    }
+}
