@@ -127,6 +127,52 @@ fn what_would_change_the_question_is_refused_by_its_place() {
     assert_eq!(request(b"\xff").unwrap_err().kind(), ErrorKind::InvalidRequest);
 }
 
+/// A field of `null` is absent: SDKs write it for what their callers left out.
+#[test]
+fn a_field_of_null_is_absent() {
+    let (plain, _) = converted(&user(&json!("hi")));
+    for name in [
+        "system",
+        "temperature",
+        "top_p",
+        "top_k",
+        "stop_sequences",
+        "tools",
+        "tool_choice",
+        "cache_control",
+        "metadata",
+        "service_tier",
+        "output_config",
+        "output_format",
+        "thinking",
+        "thread",
+        "compaction",
+        "container",
+        "mcp_servers",
+        "speed",
+        "fallbacks",
+        "context_management",
+        "guardrailConfig",
+        "serviceTier",
+        "additionalModelRequestFields",
+        "odd",
+    ] {
+        let mut body = user(&json!("hi"));
+        body[name] = Value::Null;
+        assert_eq!(converted(&body), (plain.clone(), Vec::new()), "{name}");
+    }
+    let mut body = user(&json!("hi"));
+    body["thread"] = json!({"type": "create", "previous_message_id": null});
+    assert_eq!(converted(&body).0, plain);
+    for (name, value) in [("compaction", json!({})), ("thread", json!({"previous_message_id": "m"}))] {
+        let mut body = user(&json!("hi"));
+        body[name] = value;
+        let error = request(body.to_string().as_bytes()).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::UnsupportedFeature, "{name}");
+        assert!(error.message().contains(name), "{}", error.message());
+    }
+}
+
 #[test]
 fn every_loss_is_a_note() {
     let (body, notes) = converted(&json!({
