@@ -22,11 +22,15 @@ pub(super) fn is_wanted(chat: &Chat) -> bool {
 }
 
 /// Takes the quotes off an answer. A text of another form stays as it is.
+///
+/// A stream shows late that it is of another form, as `"Yes" is right` does: it lacks the quote that it began with.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bare {
     state: State,
-    /// White space before the text, or an escape in it, as far as it came.
+    /// White space before or behind the text, or an escape in it, as far as it came.
     held: String,
+    /// The index of the part that is read.
+    part: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +59,10 @@ impl Bare {
 
     /// Takes them off a piece of a stream.
     pub(super) fn event(&mut self, event: &mut StreamEvent) {
-        if let StreamEvent::Text { text, .. } = event {
+        if let StreamEvent::Text { index, text } = event {
+            if self.part != *index {
+                *self = Self { part: *index, ..Self::default() };
+            }
             self.text(text);
         }
     }
@@ -65,7 +72,7 @@ impl Bare {
         for letter in text.chars() {
             match (self.state, letter) {
                 (State::Begin, '"') => (self.state, self.held) = (State::Text, String::new()),
-                (State::Begin, letter) if letter.is_whitespace() => self.held.push(letter),
+                (State::Begin | State::After, ' ' | '\t' | '\n' | '\r') => self.held.push(letter),
                 (State::Begin, letter) => {
                     self.state = State::Other;
                     bare.push_str(&std::mem::take(&mut self.held));
@@ -81,7 +88,12 @@ impl Bare {
                         bare.push_str(&serde_json::from_str(&format!("\"{escape}\"")).unwrap_or(escape));
                     }
                 }
-                (State::After, _) => {}
+                (State::After, letter) => {
+                    self.state = State::Other;
+                    bare.push('"');
+                    bare.push_str(&std::mem::take(&mut self.held));
+                    bare.push(letter);
+                }
                 (State::Text | State::Other, letter) => bare.push(letter),
             }
         }
@@ -138,9 +150,45 @@ mod tests {
         assert_eq!(read(r#""\ud83d\ude00""#, 3), "😀");
     }
 
+    /// A whole answer is of another form as a whole. A streamed one has lost its first quote by then, and nothing else.
+    #[test]
+    fn a_text_behind_the_quotes_stays() {
+        for text in [
+            r#""Yes" is right"#,
+            "\"Yes\" \n\t is\n",
+            r#""Yes"""#,
+            r#""A" "B" "C""#,
+            r#""A", or \"B\""#,
+            "\"Yes\"\u{a0}",
+            r#""" empty"#,
+        ] {
+            let mut message = Message::assistant(text);
+            Bare::message(&mut message);
+            assert_eq!(message.text(), text);
+            for size in [1, 2, 3, 1000] {
+                assert_eq!(read(text, size), message.text()[1..], "{text} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_part_has_its_own_quotes() {
+        let mut bare = Bare::default();
+        let pieces =
+            [(0, "\"A"), (0, "\" "), (2, " \"B\""), (3, "C\""), (4, "\"D\" "), (4, "!")].map(|(index, text)| {
+                let mut event = StreamEvent::Text { index, text: text.into() };
+                bare.event(&mut event);
+                event
+            });
+        let expected = [(0, "A"), (0, ""), (2, "B"), (3, "C\""), (4, "D"), (4, "\" !")];
+        for (event, (at, words)) in pieces.iter().zip(expected) {
+            assert!(matches!(event, StreamEvent::Text { index, text } if *index == at && text == words), "{event:?}");
+        }
+    }
+
     #[test]
     fn another_text_stays_as_it_is() {
-        for text in ["", "A", " A ", "I cannot \"say\".", "{\"a\": 1}", "7", "[\"A\"]"] {
+        for text in ["", "A", " A ", "\u{a0}\"A\"", "I cannot \"say\".", "{\"a\": 1}", "7", "[\"A\"]"] {
             for size in [1, 2, 1000] {
                 assert_eq!(read(text, size), text);
             }
