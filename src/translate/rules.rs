@@ -109,6 +109,7 @@ const REFUSED: Fate = Dropped("left out: the model refuses it");
 const THOUGHTLESS: Fate = Dropped("left out: the model does not reason");
 const WISH: Fate = Dropped("requested in words only: the model cannot be forced");
 const PRIVATE: Fate = Dropped("left out: not passed to another provider");
+const FOUR: Fate = Dropped("only four were sent");
 const COLD: Fate = Dropped("left out: another provider's cache does not help");
 const WORDS: Fate = Changed("requested in words: the model cannot be held to it, or not together with tools");
 const LONGEST: Fate = Changed("set as the longest answer: the caller set no limit, or one above the model's");
@@ -208,7 +209,7 @@ rules! {
     ThoughtSummary "thought_summary" "a summary of the thoughts in the answer" Carried, NONE, Carried, Native;
     Cache "cache" "marks and keys for the provider's cache, where the target takes none" COLD, COLD, COLD, COLD;
     CacheMarks "cache_marks" "more marks for the cache than Anthropic takes"
-        Dropped("only four were sent"), Carried, Carried, Carried;
+        FOUR, FOUR, Carried, Carried;
     CachedContent "cached_content" "a part of the conversation that is only in the provider's cache"
         CACHED, CACHED, Native, CACHED;
     EndUser "end_user" "an id of the end user" PRIVATE, PRIVATE, PRIVATE, PRIVATE;

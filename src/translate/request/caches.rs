@@ -106,7 +106,8 @@ pub(super) fn fit(chat: &mut Cow<'_, Chat>, target: Target, report: &mut Report)
         return Ok(());
     }
     let mut marks = marks(chat, target)?;
-    if marks.len() > MOST && target.dialect == Dialect::Anthropic {
+    // Claude may be behind any server.
+    if marks.len() > MOST {
         report.record(Feature::CacheMarks);
         marks = chosen(marks);
     }

@@ -345,6 +345,7 @@ fn model_for(feature: &str, to: Dialect) -> &'static str {
         ("forced_tool" | "thinking_off", A) => "claude-opus-5-5",
         ("forced_tool", O | R) => "deepseek-chat",
         ("json_in_words", O | R) => "gpt-4-turbo",
+        ("cache_marks", O) => "claude-sonnet-4-5",
         ("json_in_words", G) => "gemini-2.5-flash",
         ("thinking", O | R) => "gpt-5.4",
         _ => model(to),

@@ -283,6 +283,47 @@ async fn of_more_than_four_marks_those_stay_that_are_worth_most() {
     }
 }
 
+/// A server of Chat Completions hands the marks to Claude, which refuses the fifth.
+#[tokio::test(start_paused = true)]
+async fn four_of_any_number_of_marks_reach_claude_behind_another_server() {
+    let texts = |word: &str, count: usize| -> Value {
+        let text = |n| json!({"type": "text", "text": format!("{word} {n}"), "cache_control": mark()});
+        (0..count).map(text).collect()
+    };
+    let tools = |count: usize| -> Value {
+        let tool = |n| json!({"name": format!("tool_{n}"), "input_schema": {"type": "object", "properties": {}}, "cache_control": mark()});
+        (0..count).map(tool).collect()
+    };
+    let body = |more: Value| {
+        let mut body = json!({"model": "any", "max_tokens": 100, "messages": [{"role": "user", "content": "Second?"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let asked = |count| body(json!({"messages": [{"role": "user", "content": texts("part", count)}]}));
+    let told = |count| body(json!({"system": texts("rule", count)}));
+    for (base, host, model) in [
+        ("https://openrouter.ai/api/v1", ROUTER, "anthropic/claude-sonnet-4.5"),
+        ("http://vllm.internal/v1", "vllm.internal", "claude-sonnet-4-5"),
+    ] {
+        for (body, kept) in [
+            (asked(4), ["part 0", "part 1", "part 2", "part 3"]),
+            (asked(5), ["part 1", "part 2", "part 3", "part 4"]),
+            (asked(50_000), ["part 49996", "part 49997", "part 49998", "part 49999"]),
+            (told(5), ["rule 1", "rule 2", "rule 3", "rule 4"]),
+            (told(50_000), ["rule 49996", "rule 49997", "rule 49998", "rule 49999"]),
+            (body(json!({"tools": tools(100)})), ["tool_96", "tool_97", "tool_98", "tool_99"]),
+        ] {
+            let provider = chat_server(None);
+            let house = house(&server_tier(base, model), host, &provider);
+            house.send("POST", MESSAGES, &[], body.to_string()).await.assert_clean(kept[0]);
+            let marks = marked(&last(&provider));
+            let words: Vec<&str> = marks.iter().map(|(words, _)| words.as_str()).collect();
+            assert_eq!(words, kept, "{base}");
+            assert_eq!(notes(&house).contains("cache_marks: only four were sent"), kept[0] != "part 0", "{base}");
+        }
+    }
+}
+
 /// The system prompt's words are the same with a mark and without, whatever the caller asks for beside them.
 #[tokio::test(start_paused = true)]
 async fn a_marked_system_prompt_has_the_same_words() {
