@@ -286,8 +286,8 @@ const OF_ALL: [&str; 14] = [
     "should be function",
 ];
 
-/// Returns true for words that refuse a type. Some of them may be about anything, and count beside a word for types or a
-/// list of them: "web_search tool: allowed_domains is invalid" is the caller's mistake.
+/// Returns true for words that refuse a type. Some of them may be about anything, and count beside a word for types or
+/// a list of them: "web_search tool: allowed_domains is invalid" is the caller's mistake.
 fn is_refusing(said: &str, has_list: bool) -> bool {
     const WORDS: [&str; 10] = [
         "upport",

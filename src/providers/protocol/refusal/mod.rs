@@ -330,7 +330,7 @@ fn plain(begin: &str) -> impl Iterator<Item = &str> {
     words.into_iter().flatten().filter(is_name)
 }
 
-/// Returns false if a body has no part at a path, by a look at its bytes: most bodies do not have what was once refused.
+/// Returns false if a body has no part at a path, by a look at its bytes: most bodies lack what was once refused.
 fn may_have(body: &[u8], path: &str) -> bool {
     let name = path.trim_end_matches(']').rsplit(['.', '[']).next().unwrap_or(path);
     memchr::memmem::find(body, name.as_bytes()).is_some()
