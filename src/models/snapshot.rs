@@ -108,7 +108,7 @@ fn without_word<'a>(name: &'a str, words: &[&str]) -> Option<&'a str> {
 fn version(model: &str, is_bedrocks: bool) -> Option<(&str, (&str, &str))> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let (name, end) = model.rsplit_once('-')?;
-    let numbers = end.strip_prefix('v').or(is_bedrocks.then_some(end))?;
+    let numbers = end.strip_prefix('v').or_else(|| is_bedrocks.then_some(end))?;
     let (major, minor) = match numbers.split_once(':') {
         Some((major, rest)) => (major, rest.split(':').next().filter(|minor| is_bedrocks || *minor == rest)?),
         None => (numbers, (is_bedrocks && end == "v1").then_some("0")?),
