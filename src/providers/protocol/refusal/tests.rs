@@ -141,7 +141,7 @@ fn a_mistake_in_a_tool_is_no_refusal_of_its_type() {
             0,
         ),
         (Dialect::Responses, &search, "web_search tool: unexpected upstream error", 0),
-        (Dialect::Responses, &search, "Invalid value: 'web_search'. Supported values are: 'function'.", 1),
+        (Dialect::Responses, &search, "Invalid tool 'web_search'. Supported values are: 'function'.", 1),
         (Dialect::Responses, &search, "invalid tool type: web_search", 1),
         (
             Dialect::Anthropic,
