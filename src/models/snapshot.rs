@@ -54,13 +54,14 @@ fn plain(model: &str) -> &str {
 /// The words for a place that Bedrock's inference profiles begin with.
 const REGIONS: [&str; 8] = ["us", "us-gov", "eu", "apac", "jp", "au", "ca", "global"];
 
-/// The words for a maker that Bedrock's ids begin with, as known in November 2026. DeepSeek's models have its name
-/// elsewhere too (`deepseek.r1`, `deepseek-r1`), so that it stays.
-const MAKERS: [&str; 18] = [
+/// The words for a maker that Bedrock's ids begin with. Source: "Supported foundation models in Amazon Bedrock",
+/// November 2026.
+const MAKERS: [&str; 19] = [
     "ai21",
     "amazon",
     "anthropic",
     "cohere",
+    DEEPSEEK,
     "google",
     "luma",
     "meta",
@@ -77,6 +78,15 @@ const MAKERS: [&str; 18] = [
     "zai",
 ];
 
+/// DeepSeek's models have its name elsewhere too (`deepseek.r1`, `deepseek-r1`), so that it stays.
+const DEEPSEEK: &str = "deepseek";
+
+/// Returns true for a word for a maker that Bedrock's ids begin with.
+#[cfg(feature = "clouds")]
+pub(crate) fn is_bedrocks_maker(word: &str) -> bool {
+    MAKERS.contains(&word)
+}
+
 /// A name without what stands around it.
 struct Plain<'a> {
     /// The name with its version.
@@ -90,7 +100,9 @@ impl<'a> Plain<'a> {
     fn of(model: &'a str) -> Self {
         let model = plain(model);
         let here = without_word(model, &REGIONS);
-        let whole = without_word(here.unwrap_or(model), &MAKERS).or(here).unwrap_or(model);
+        let id = here.unwrap_or(model);
+        let is_kept = id.split_once('.').is_some_and(|(maker, _)| maker.eq_ignore_ascii_case(DEEPSEEK));
+        let whole = without_word(id, &MAKERS).filter(|_| !is_kept).unwrap_or(id);
         match version(whole, whole.len() < model.len()) {
             Some((name, version)) => Self { whole, name, version: Some(version) },
             None => Self { whole, name: whole, version: None },

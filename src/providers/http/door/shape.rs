@@ -1,6 +1,6 @@
 //! The shapes of names that addresses are made of, and the doubts that a name is this door's.
 
-use crate::InvalidConfig;
+use crate::{InvalidConfig, models::snapshot::is_bedrocks_maker};
 
 /// Checks a region of AWS, such as `us-east-1` or `us-gov-west-1`.
 pub(super) fn region(region: &str) -> Result<&str, InvalidConfig> {
@@ -142,7 +142,7 @@ impl Spelling {
     pub(super) fn of(model: &str) -> Self {
         let of_vendor = |rest: &str| {
             let (vendor, name) = rest.split_once('.').unwrap_or((rest, ""));
-            !name.is_empty() && VENDORS.contains(&vendor)
+            !name.is_empty() && is_bedrocks_maker(vendor)
         };
         if model.starts_with("arn:") {
             return Self::Profile;
@@ -155,28 +155,6 @@ impl Spelling {
         }
     }
 }
-
-/// The vendors in Bedrock's ids. Source: "Supported foundation models in Amazon Bedrock".
-const VENDORS: [&str; 18] = [
-    "ai21",
-    "amazon",
-    "anthropic",
-    "cohere",
-    "deepseek",
-    "google",
-    "luma",
-    "meta",
-    "minimax",
-    "mistral",
-    "moonshot",
-    "moonshotai",
-    "nvidia",
-    "openai",
-    "qwen",
-    "stability",
-    "writer",
-    "zai",
-];
 
 #[cfg(test)]
 mod tests {
