@@ -99,8 +99,8 @@ fn leaf_of(
         Dialect::Anthropic => Leaf::new(Anthropic::new("k").model(model).strict(strict).transport(transport)),
         // Another server than OpenAI's own has it.
         Dialect::OpenAi if model.starts_with("claude") => {
-            let router = OpenAi::new("k").base_url("https://router.internal/v1").expect("a URL");
-            Leaf::new(router.model(model).strict(strict).transport(transport))
+            let router = OpenAi::compatible("router", "https://router.internal/v1").expect("a URL");
+            Leaf::new(router.key("k").model(model).strict(strict).transport(transport))
         }
         Dialect::OpenAi => Leaf::new(OpenAi::new("k").model(model).strict(strict).transport(transport)),
         Dialect::Responses => Leaf::new(OpenAi::new("k").responses().model(model).strict(strict).transport(transport)),

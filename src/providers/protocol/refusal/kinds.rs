@@ -155,7 +155,7 @@ impl Items {
                 complaints.iter().map(|said| (steps(&said.place), said.says)).collect();
             let mut refused: Vec<String> = Vec::new();
             for (place, says) in &places {
-                if let Some(kind) = self.refused_at(place, says, &places, body)
+                if let Some(kind) = self.refused_at(place, (says, !Self::taken(says).1.is_empty()), &places, body)
                     && !refused.contains(&kind)
                 {
                     refused.push(kind);
@@ -171,7 +171,7 @@ impl Items {
         });
         let place = place.unwrap_or_default();
         let mut refused: Vec<String> = match self.list.split(&place) {
-            Some(_) => self.refused_at(&place, said, &[], body).into_iter().collect(),
+            Some(_) => self.refused_at(&place, (said, !taken.is_empty()), &[], body).into_iter().collect(),
             // Another field's error.
             None if !place.is_empty() && !self.list.is_meant_by(&place) => return Vec::new(),
             None => self.named_in(said, !place.is_empty(), !taken.is_empty()),
@@ -185,8 +185,15 @@ impl Items {
         refused
     }
 
-    /// Returns the type of the item at a place, if the words about the place refuse it.
-    fn refused_at(&self, place: &[&str], says: &str, all: &[(Vec<&str>, &str)], body: RawJson<'_>) -> Option<String> {
+    /// Returns the type of the item at a place, if the words about the place refuse it. `has_list` is true if they go on
+    /// with the types that there are.
+    fn refused_at(
+        &self,
+        place: &[&str],
+        (says, has_list): (&str, bool),
+        all: &[(Vec<&str>, &str)],
+        body: RawJson<'_>,
+    ) -> Option<String> {
         let (own, within) = self.list.split(place)?;
         let item = at(body, own)?;
         let kind = kind_of(item);
@@ -195,7 +202,7 @@ impl Items {
             [] => {
                 let says = says.to_ascii_lowercase();
                 let names_type = ["type", " tag", "any of", "upport", "variant"].iter().any(|word| says.contains(word));
-                names_type || says.contains(kind.as_str()) && is_refusing(&says, false)
+                names_type || says.contains(kind.as_str()) && is_refusing(&says, has_list)
             }
             ["type"] | [_, "type"] => true,
             // The server looks for what a function has.
