@@ -185,8 +185,8 @@ impl Items {
         refused
     }
 
-    /// Returns the type of the item at a place, if the words about the place refuse it. `has_list` is true if they go on
-    /// with the types that there are.
+    /// Returns the type of the item at a place, if the words about the place refuse it. `has_list` is true if they go
+    /// on with the types that there are.
     fn refused_at(
         &self,
         place: &[&str],
