@@ -18,10 +18,11 @@ use super::{
 };
 use crate::{
     ErrorKind, LlmError,
-    fields::{Object, each, fields, is_list},
+    fields::{Object, each, is_list},
     providers::{
         anthropic::is_client_tool,
         protocol::{Rewrite, Rewritten},
+        refit::Fields,
     },
     raw_json::RawJson,
     wire,
@@ -305,17 +306,7 @@ fn cites_the_web(block: &Object<'_>) -> bool {
 
 /// Returns an object without a field.
 fn without(object: RawJson<'_>, gone: &str) -> Result<String, LlmError> {
-    let mut text = String::with_capacity(object.get().len());
-    text.push('{');
-    fields(object, |name, value| {
-        if name != gone {
-            text.push_str(if text.len() > 1 { "," } else { "" });
-            text.push_str(&serde_json::Value::from(name).to_string());
-            text.push(':');
-            text.push_str(value.get());
-        }
-        Ok(())
-    })?;
-    text.push('}');
-    Ok(text)
+    let mut fields = Fields::of(object)?;
+    fields.remove(gone);
+    Ok(fields.finish().unwrap_or_else(|| object.get().to_owned()))
 }
