@@ -23,7 +23,7 @@ pub(crate) use self::{
     maker::{Maker, TargetAccount},
     request::{
         Extras, PlacedMarks, Reasoning, Report, Restore, Settings, Situation, fit, may_need_mending, mend, settle,
-        stand_in, with_stand_ins, without_marks, without_seals, without_thoughts,
+        stand_in, with_stand_ins, without_seals, without_thoughts,
     },
     rules::Feature,
     seals::{AccountSeals, SealAccount, ThoughtText},

@@ -18,6 +18,7 @@ mod encode;
 mod error;
 #[cfg(feature = "http")]
 mod leaf;
+mod marks;
 mod protocol;
 mod refit;
 mod sentences;

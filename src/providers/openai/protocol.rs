@@ -3,7 +3,12 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::{HeaderName, StatusCode, header};
 
-use super::{decode, encode, error, refit, stream::Decoder};
+use super::{
+    decode, encode, error,
+    marks::{self, MARKS},
+    refit,
+    stream::Decoder,
+};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Message},
@@ -14,7 +19,7 @@ use crate::{
         servers::{self, KnownServer},
         splice::MaxTokens,
     },
-    translate::{CacheMarks, Report, StandIns, Target, with_stand_ins, without_marks, without_seals},
+    translate::{CacheMarks, Report, StandIns, Target, with_stand_ins, without_seals},
 };
 
 /// OpenAI's Chat Completions, as its own server or a compatible one speaks it.
@@ -75,9 +80,6 @@ impl ChatCompletions {
         Self { flavour, stream_usage: true, key_header: None, wants_thoughts, older_roles, marked_models }
     }
 }
-
-/// The marks for a cache of prompts, wherever they stand in a body. OpenAI's own goes with the others.
-const MARKS: &str = "**.cache_control";
 
 /// The two names of the longest answer: OpenAI's models that reason know the newer alone, and many servers the older.
 const OLDER_LIMIT: &str = "max_tokens";
@@ -234,7 +236,7 @@ impl Protocol for ChatCompletions {
             error::FOREIGN => without_seals(body, Dialect::OpenAi),
             error::MISSING => with_stand_ins(body, StandIns::Thoughts),
             error::UNSIGNED => with_stand_ins(body, StandIns::Signatures),
-            MARKS => without_marks(body),
+            MARKS => marks::without(body),
             OLDER_LIMIT => renamed(body, OLDER_LIMIT, NEWER_LIMIT),
             NEWER_LIMIT => renamed(body, NEWER_LIMIT, OLDER_LIMIT),
             path => without_parameter(body, path),

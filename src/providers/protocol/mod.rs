@@ -36,7 +36,9 @@ pub(crate) use self::{
     failure::{LONGEST_RATE_WAIT, Origin, no_answer, request_id},
     frames::Frames,
     omission::Remedy,
-    refusal::{Chooser, Optional, Refusal, named as refused_parameters, without as without_parameter},
+    refusal::{
+        Chooser, Optional, Refusal, named as refused_parameters, without as without_parameter, without_everywhere,
+    },
     source::{DataSource, EventSource, Interruption, SseSource},
 };
 #[cfg(feature = "http")]

@@ -21,7 +21,7 @@ use super::report::Report;
 use crate::{
     Dialect, LlmError,
     chat::{Chat, Extra, ExtraOf, Json, Message, Part, Role, ToolResult},
-    fields::{Object, each, fields, is_list, is_object, text, word},
+    fields::{Object, each, is_list, text},
     raw_json::RawJson,
     translate::{
         ids::{CacheMarks, Target},
@@ -315,68 +315,4 @@ impl SystemMarks {
     fn mark(&mut self, fields: &Object<'_>) {
         add(&mut self.marks, Some(Place::System(self.end)), control(fields));
     }
-}
-
-/// The fields of a body of Chat Completions in which marks stand.
-const WITHIN: [&str; 5] = ["messages", "content", "tool_calls", "tools", "function"];
-
-/// Returns a body of Chat Completions without any mark; `None` if it has none.
-pub(crate) fn without_marks(body: &[u8]) -> Option<Vec<u8>> {
-    let text = unmarked(serde_json::from_slice(body).ok()?).ok()??;
-    Some(text.into_bytes())
-}
-
-/// Returns an object, or a list of objects, without the marks in it; `None` if there are none.
-fn unmarked(value: RawJson<'_>) -> Result<Option<String>, LlmError> {
-    let mut any = false;
-    if is_list(value) {
-        let mut list = String::from("[");
-        each(value, |item| {
-            let changed = unmarked(item)?;
-            any |= changed.is_some();
-            list.push_str(if list.len() > 1 { "," } else { "" });
-            list.push_str(changed.as_deref().unwrap_or_else(|| item.get()));
-            Ok(())
-        })?;
-        list.push(']');
-        return Ok(any.then_some(list));
-    }
-    if !is_object(value) {
-        return Ok(None);
-    }
-    let mut object = String::from("{");
-    fields(value, |name, value| {
-        if matches!(name, CONTROL | BREAKPOINT) {
-            any = true;
-            return Ok(());
-        }
-        let changed = if WITHIN.contains(&name) { unmarked(value)? } else { None };
-        any |= changed.is_some();
-        let changed = changed.map(|list| if name == "content" { lone_text(&list).unwrap_or(list) } else { list });
-        object.push_str(if object.len() > 1 { "," } else { "" });
-        object.extend([Json::from(json!(name)).as_str(), ":", changed.as_deref().unwrap_or_else(|| value.get())]);
-        Ok(())
-    })?;
-    object.push('}');
-    Ok(any.then_some(object))
-}
-
-/// Returns the text of a list that has nothing else: many a server takes no lists.
-fn lone_text(list: &str) -> Option<String> {
-    let list: RawJson<'_> = serde_json::from_str(list).ok()?;
-    let (mut items, mut lone, mut is_plain) = (0, None, true);
-    each(list, |part| {
-        items += 1;
-        fields(part, |name, value| {
-            match name {
-                "type" => is_plain &= word(value).as_deref() == Some("text"),
-                "text" => lone = Some(value.get().to_owned()),
-                _ => is_plain = false,
-            }
-            Ok(())
-        })?;
-        Ok(())
-    })
-    .ok()?;
-    lone.filter(|_| items == 1 && is_plain)
 }

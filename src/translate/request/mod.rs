@@ -23,7 +23,7 @@ mod thoughts;
 #[cfg(feature = "clouds")]
 pub(crate) use self::names::{Names, OtherNames, is_plain_name};
 pub(crate) use self::{
-    caches::{PlacedMarks, without_marks},
+    caches::PlacedMarks,
     fit::fit,
     mend::{may_need_mending, mend, with_stand_ins, without_seals, without_thoughts},
     report::{Extras, Report},

@@ -339,63 +339,76 @@ fn may_have(body: &[u8], path: &str) -> bool {
 /// Returns a body without the part at a path, with every other value spelled as before. Returns `None` if it has no
 /// such part.
 pub(crate) fn without(body: &[u8], path: &str) -> Option<Vec<u8>> {
-    if !may_have(body, path) {
-        return None;
+    if let Some(path) = path.strip_prefix("**.") {
+        return without_everywhere(body, &[path], &|_, text| text);
     }
-    let Some(everywhere) = path.strip_prefix("**.") else {
-        return without_field(serde_json::from_slice(body).ok()?, path).map(String::into_bytes);
-    };
-    let mut shorter: Option<Vec<u8>> = None;
-    for place in PLACES {
-        let body = shorter.as_deref().unwrap_or(body);
-        let without = without_field(serde_json::from_slice(body).ok()?, &format!("{place}{everywhere}"));
-        shorter = without.map(String::into_bytes).or(shorter);
-    }
-    shorter
+    let body = Some(body).filter(|body| may_have(body, path))?;
+    changed(serde_json::from_slice(body).ok()?, |fields| leave_out(fields, path)).map(String::into_bytes)
 }
 
-/// The objects of a body that may bear a mark for a cache.
-const PLACES: [&str; 7] = [
-    "",
-    "system[].",
-    "tools[].",
-    "tools[].function.",
-    "messages[].",
-    "messages[].content[].",
-    "messages[].content[].content[].",
-];
+/// The fields of a body in which objects with a mark for a cache stand.
+const WITHIN: [&str; 6] = ["system", "tools", "function", "messages", "content", "tool_calls"];
 
-fn without_field(object: RawJson<'_>, path: &str) -> Option<String> {
-    let mut fields = Fields::of(object).ok()?;
-    let Some((name, within)) = path.split_once('.') else {
-        fields.remove(path);
-        return fields.finish();
-    };
-    match name.strip_suffix("[]") {
-        Some(name) => {
-            let list = fields.stood(name).filter(|list| is_list(list))?;
-            let shorter = in_each(list, within)?;
-            fields.set(name, shorter);
-        }
-        None => {
-            let shorter = without_field(fields.stood(name).filter(|value| is_object(value))?, within)?;
-            if shorter == "{}" {
-                fields.remove(name);
-            } else {
-                fields.set(name, shorter);
+/// Returns a body without the parts at these paths from each object that may bear a mark for a cache; `None` if it has
+/// none. `made` returns the text of a field in which there was one, of its name and the text without it.
+pub(crate) fn without_everywhere(
+    body: &[u8],
+    paths: &[&str],
+    made: &dyn Fn(&str, String) -> String,
+) -> Option<Vec<u8>> {
+    let body = Some(body).filter(|body| paths.iter().any(|path| may_have(body, path)))?;
+    everywhere(serde_json::from_slice(body).ok()?, paths, made).map(String::into_bytes)
+}
+
+fn everywhere(object: RawJson<'_>, paths: &[&str], made: &dyn Fn(&str, String) -> String) -> Option<String> {
+    changed(object, |fields| {
+        paths.iter().for_each(|path| leave_out(fields, path));
+        for name in WITHIN {
+            let shorter = match fields.stood(name) {
+                Some(list) if is_list(list) => in_each(list, |item| everywhere(item, paths, made)),
+                Some(object) if is_object(object) => everywhere(object, paths, made),
+                _ => None,
+            };
+            if let Some(text) = shorter {
+                fields.set(name, made(name, text));
             }
         }
-    }
+    })
+}
+
+/// Returns an object after a change of its fields; `None` if there was none.
+fn changed<'a>(object: RawJson<'a>, change: impl FnOnce(&mut Fields<'a>)) -> Option<String> {
+    let mut fields = Fields::of(object).ok()?;
+    change(&mut fields);
     fields.finish()
 }
 
-/// Returns a list whose items lack a field; `None` if none of them has it.
-fn in_each(list: RawJson<'_>, path: &str) -> Option<String> {
+fn leave_out(fields: &mut Fields<'_>, path: &str) {
+    let Some((name, path)) = path.split_once('.') else {
+        fields.remove(path);
+        return;
+    };
+    let Some(name) = name.strip_suffix("[]") else {
+        // Another value has no such part.
+        let _none = fields.within(name, |inner| {
+            leave_out(inner, path);
+            Ok(())
+        });
+        return;
+    };
+    let list = fields.stood(name).filter(|list| is_list(list));
+    if let Some(shorter) = list.and_then(|list| in_each(list, |item| changed(item, |inner| leave_out(inner, path)))) {
+        fields.set(name, shorter);
+    }
+}
+
+/// Returns a list whose items are changed; `None` if none of them is.
+fn in_each<'a>(list: RawJson<'a>, change: impl Fn(RawJson<'a>) -> Option<String>) -> Option<String> {
     let (mut kept, mut any) = (String::with_capacity(list.get().len()), false);
     kept.push('[');
     each(list, |item| {
         kept.push_str(if kept.len() > 1 { "," } else { "" });
-        let shorter = without_field(item, path);
+        let shorter = change(item);
         any |= shorter.is_some();
         kept.push_str(shorter.as_deref().unwrap_or_else(|| item.get()));
         Ok(())

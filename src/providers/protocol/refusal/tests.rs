@@ -117,7 +117,7 @@ fn a_part_of_the_dialects_is_named_as_a_whole() {
         ("Model x does not support parameter service_tier.", Some("service_tier")),
         ("This model does not support service_tier", Some("service_tier")),
         ("tools.0.strict: Extra inputs are not permitted", Some("tools[].strict")),
-        // What is wrong within it is the caller's to mend.
+        // A mistake within it is the caller's to mend.
         ("metadata.user_id: Unsupported character", None),
         ("tools.0.strict.x: Extra inputs are not permitted", None),
         ("The user of this key is not known", None),
@@ -160,4 +160,24 @@ fn a_mistake_in_a_tool_is_no_refusal_of_its_type() {
         let found = of_kinds(&facts, dialect, body.to_string().as_bytes(), &HeaderMap::new());
         assert_eq!(found.len(), refused, "{message}: {found:?}");
     }
+}
+
+/// Every place of a mark: Anthropic's pages, OpenRouter's and LiteLLM's name them.
+#[test]
+fn a_mark_is_left_out_at_each_of_its_places_and_all_else_stays() {
+    let mark = r#","cache_control":{"type":"ephemeral","ttl":"1h"}"#;
+    let body = |mark: &str| {
+        let text = format!(r#"[{{"type":"text","text":"a \u00e9"{mark}}},"b"]"#);
+        format!(
+            r#"{{"model":"m","system":{text},"tools":[{{"name":"t"{mark}}},{{"function":{{"name":"t"{mark}}}}}],"messages":[{{"role":"user","content":{text}{mark}}},{{"content":"c","tool_calls":[{{"id":"i","function":{{"arguments":"{{}}"}}{mark}}}]}},{{"content":[{{"type":"tool_result","content":{text}{mark}}}]}}],"input":{{"cache_control":1}}{mark}}}"#
+        )
+    };
+    let without = |path| String::from_utf8(without(body(mark).as_bytes(), path).unwrap()).unwrap();
+    assert_eq!(without("**.cache_control"), body(""));
+    assert_eq!(without("**.cache_control.ttl"), body(r#","cache_control":{"type":"ephemeral"}"#));
+    // The last one within a mark takes the mark along.
+    let scoped = body(r#","cache_control":{"scope":"global"}"#);
+    assert_eq!(super::without(scoped.as_bytes(), "**.cache_control.scope").unwrap(), body("").into_bytes());
+    assert_eq!(super::without(body("").as_bytes(), "**.cache_control"), None);
+    assert_eq!(super::without(body("").as_bytes(), "**.cache_control.ttl"), None);
 }
