@@ -454,7 +454,7 @@ async fn what_clients_send_to_every_server_is_not_their_mistake() {
     assert_eq!(sent["messages"], claude["messages"]);
 }
 
-/// What one caller's request has shown counts for it alone, until another's shows the same.
+/// A refusal of one caller's request counts for it alone, until another's shows the same.
 #[tokio::test(start_paused = true)]
 async fn one_caller_takes_no_field_from_the_others() {
     let body = callers()[3].1.clone();

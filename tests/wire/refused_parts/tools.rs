@@ -143,7 +143,7 @@ fn function(name: &str) -> Value {
     json!({"type": "function", "name": name, "description": "d", "parameters": {"type": "object", "properties": {}}})
 }
 
-/// What a tool of another type has, as Codex sends it.
+/// The fields of a tool of another type, as Codex sends it.
 fn special(kind: &str) -> Value {
     match kind {
         "custom" => json!({"type": kind, "name": "apply_patch", "description": "d", "format": {"type": "text"}}),

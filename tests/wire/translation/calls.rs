@@ -118,7 +118,7 @@ async fn a_result_under_another_name_answers_the_call_in_its_place() {
             found.iter().map(|text| text.replace("{\"output\":\"", "").replace("\"}", "")).collect();
         assert_eq!(&said, expected, "{to}: {sent:#}");
     }
-    // Where there are fewer or more, nobody knows which is meant.
+    // Nobody knows which is meant if there are fewer or more.
     let few = turns(&[("user", text()), ("model", vec![call("f"), call("g")]), ("user", vec![done("x", "1")])]);
     let many = turns(&[("user", text()), ("model", vec![call("f")]), ("user", vec![done("x", "1"), done("y", "2")])]);
     for (body, to) in [few, many].iter().flat_map(|body| [A, O, R].map(|to| (body, to))) {

@@ -43,7 +43,7 @@ pub(super) fn opened(headers: &mut HeaderMap, body: Body, settings: &Settings) -
 ///
 /// # Errors
 ///
-/// Those of [`opened`] and [`of`].
+/// The errors of [`opened`] and [`of`].
 pub(super) fn opened_of_one_kind(
     headers: &mut HeaderMap,
     body: Body,

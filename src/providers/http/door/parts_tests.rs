@@ -20,7 +20,7 @@ const CONVERSE: &str = r#"{"output":{"message":{"content":[{"text":"hi"}]}},"sto
 const GEMINI: &str = r#"{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"STOP"}]}"#;
 
 const DOORS: [&str; 6] = ["mantle", "runtime", "invoke", "converse", "vertex", "azure"];
-/// Those that run nothing of Anthropic's but the search for tools, if that.
+/// The doors that run nothing of Anthropic's but the search for tools, if that.
 const CLOUDS: [&str; 5] = ["mantle", "runtime", "invoke", "converse", "vertex"];
 
 fn leaf(door: &str) -> Anthropic {
@@ -252,7 +252,7 @@ async fn a_turn_of_such_blocks_alone_stays_a_turn() {
     }
 }
 
-/// What a search found stands beside the text too.
+/// The findings of a search stand beside the text too.
 #[tokio::test(start_paused = true)]
 async fn marks_of_tools_that_are_left_out_go_with_them() {
     let cited = json!({"type": "text", "text": "a", "citations": [
@@ -377,7 +377,7 @@ async fn large_and_deep_conversations_are_linear() {
     }
 }
 
-/// What google-genai's converters refuse for Vertex AI, and files that it cannot read.
+/// The parts that google-genai's converters refuse for Vertex AI, and files that it cannot read.
 #[tokio::test(start_paused = true)]
 async fn vertex_gets_nothing_that_only_googles_api_for_developers_has() {
     let with = |more: Value| {
@@ -457,7 +457,7 @@ async fn vertex_gets_nothing_that_only_googles_api_for_developers_has() {
         assert_eq!(kind, ErrorKind::UnsupportedFeature, "{message}");
         assert!(message.starts_with(begin), "{message}");
     }
-    // What it takes passes as it is.
+    // A part that it takes passes as it is.
     for body in [
         parts(json!({"fileData": {"fileUri": "gs://bucket/a.png", "mimeType": "image/png"}})),
         parts(json!({"text": "partMetadata \"toolCall\" \"partMetadata\": generativelanguage.googleapis.com/files/1"})),

@@ -1,4 +1,4 @@
-//! What callers of one kind expect of servers of another: ids of calls, tokens at a stream's begin, forms of vectors.
+//! Forms that callers of one kind expect of servers of another: ids of calls, a stream's first tokens, vectors.
 
 use serde_json::{Value, json};
 
@@ -179,7 +179,7 @@ async fn vectors_come_in_the_form_that_their_caller_asks_for() {
                     }
                 }
                 assert_eq!(told["usage"]["prompt_tokens"], 2);
-                // What is refused once is left out from then on.
+                // A refused field is left out from then on.
                 let sent = if refuses && asked.is_some() { call + 2 } else { call + 1 };
                 assert_eq!(provider.seen().len(), sent, "{what}");
             }

@@ -444,7 +444,7 @@ async fn a_refused_mark_is_learned() {
     assert_eq!((answer.status, provider.seen().len()), (400, 1));
 }
 
-/// What was read from the cache and written into it comes back where OpenRouter has it.
+/// The counts of tokens read from the cache and written into it come back where OpenRouter has them.
 #[tokio::test(start_paused = true)]
 async fn cached_tokens_come_back_to_callers_of_chat() {
     let usage = json!({"input_tokens": 5, "cache_read_input_tokens": 90, "cache_creation_input_tokens": 30, "output_tokens": 3});

@@ -75,14 +75,14 @@ impl Vendor {
     }
 }
 
-/// What a server has seen and given.
+/// The turns that a server has seen and given.
 #[derive(Default)]
 struct Ledger {
     /// The number of its answers.
     answers: usize,
     /// The signatures and thoughts that it gave.
     given: BTreeSet<String>,
-    /// Those that came back to it.
+    /// The ones that came back to it.
     back: usize,
     refused: Vec<String>,
 }
@@ -533,7 +533,7 @@ async fn twenty_turns_of_both_agents_are_refused_by_no_server() {
             for (vendor, ledger) in ledgers {
                 let ledger = ledger.lock().unwrap();
                 assert!(ledger.answers >= TURNS / 2, "{config} {path} {vendor:?}: {}", ledger.answers);
-                // What a server gave came home.
+                // A server's own came home.
                 assert!(ledger.back > 0 || vendor == Vendor::Groq, "{config} {path} {vendor:?}");
             }
         }
