@@ -94,41 +94,24 @@
 extern crate self as steadfast;
 use steadfast_internal as internal;
 
-pub mod body;
-pub mod chat;
-pub mod classify;
-pub mod commit;
-mod dialect;
-pub mod error;
-pub mod events;
 pub mod layers;
-pub mod ledger;
-pub mod models;
-pub mod prices;
 pub mod providers;
-pub mod request;
-pub mod response;
-pub mod retry_after;
-mod service;
-pub mod store;
 pub mod translate;
 
-mod dated_file;
-mod estimate;
-mod fields;
 #[cfg(steadfast_loom)]
 #[doc(hidden)]
 pub mod races;
-mod raw_json;
-mod skip;
-mod sse;
-mod surrogates;
-mod timer;
-mod usage;
-mod wire;
 
 #[cfg(feature = "cache")]
-pub mod embed;
+#[doc(inline)]
+pub use steadfast_core::embed;
+#[cfg(feature = "clouds")]
+use steadfast_core::skip;
+#[doc(inline)]
+pub use steadfast_core::{
+    body, chat, classify, commit, error, events, ledger, models, prices, request, response, retry_after, store,
+};
+use steadfast_core::{estimate, fields, raw_json, sse, surrogates, timer, wire};
 
 #[cfg(feature = "cache")]
 pub use self::layers::cache::{Cache, CacheHandle, CacheLayer};
@@ -136,16 +119,7 @@ pub use self::layers::cache::{Cache, CacheHandle, CacheLayer};
 pub use self::layers::idempotency::{Idempotency, IdempotencyHandle, IdempotencyLayer};
 #[cfg(feature = "validate")]
 pub use self::layers::validate::{Validate, ValidateLayer};
-#[cfg(feature = "http")]
-pub use self::wire::BodyRest;
 pub use self::{
-    body::CommitPoint,
-    body::{Frame, LlmBody, Progress, StreamEvent},
-    chat::Chat,
-    classify::Classifier,
-    dialect::Dialect,
-    error::{Attempt, ErrorKind, InvalidConfig, LlmError},
-    events::{Event, Events},
     layers::{
         balance::{Balance, BalanceHandle, BalanceLayer},
         budget::{Budget, BudgetHandle, BudgetLayer},
@@ -161,10 +135,12 @@ pub use self::{
         timeout::{Timeout, TimeoutLayer},
     },
     providers::function::{ProviderFn, ProviderFuture, provider_fn},
-    request::{Context, LlmRequest},
-    response::{AnswerSource, CacheOrigin, CacheReason, Degradation, DegradedReason, LlmResponse},
-    service::{BoxLlmService, LlmService},
-    wire::{OpaqueCall, Unit, Wire, WireLimits},
+};
+#[doc(inline)]
+pub use steadfast_core::{
+    AnswerSource, Attempt, BodyRest, BoxLlmService, CacheOrigin, CacheReason, Chat, Classifier, CommitPoint, Context,
+    Degradation, DegradedReason, Dialect, ErrorKind, Event, Events, Frame, InvalidConfig, LlmBody, LlmError,
+    LlmRequest, LlmResponse, LlmService, OpaqueCall, Progress, StreamEvent, Unit, Wire, WireLimits,
 };
 
 /// The README's code compiles too.

@@ -1,5 +1,8 @@
 //! The commit point of a service of your own: see [`CommitOnFirstTokenLayer`].
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt,
     future::Future,

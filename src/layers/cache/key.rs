@@ -184,6 +184,7 @@ fn of_chat(meaning: &mut Meaning, chat: &Chat) {
         Thinking::Auto => meaning.text("auto"),
         Thinking::Budget(tokens) => meaning.number(tokens.into()),
         Thinking::Effort(effort) => meaning.text(effort.name()),
+        _ => unreachable!("steadfast-core has no other amount"),
     });
     meaning.optional(extra.as_ref(), |meaning, extra| {
         of_extra(meaning, extra, |name| !is_bookkeeping(extra.dialect, name));
@@ -193,7 +194,7 @@ fn of_chat(meaning: &mut Meaning, chat: &Chat) {
 /// Hashes what shapes an answer: the tools and the requested format.
 pub(super) fn of_shape(meaning: &mut Meaning, chat: &Chat) {
     meaning.count(chat.tools.len());
-    for Tool { name, description, parameters, strict, extra } in &chat.tools {
+    for Tool { name, description, parameters, strict, extra, .. } in &chat.tools {
         meaning.text(name);
         meaning.optional_text(description.as_deref());
         of_json(meaning, parameters);
@@ -216,7 +217,7 @@ pub(super) fn of_shape(meaning: &mut Meaning, chat: &Chat) {
 
 /// Hashes one message. The cost and the provider of an earlier answer are not sent, and do not count.
 pub(super) fn of_message(meaning: &mut Meaning, message: &Message) {
-    let Message { role, content, finish: _, usage: _, id: _, model: _ } = message;
+    let Message { role, content, .. } = message;
     meaning.text(match role {
         Role::System => "system",
         Role::User => "user",
@@ -225,6 +226,7 @@ pub(super) fn of_message(meaning: &mut Meaning, message: &Message) {
     of_parts(meaning, content);
 }
 
+#[warn(clippy::wildcard_enum_match_arm, reason = "each part has its hash")]
 fn of_parts(meaning: &mut Meaning, parts: &[Part]) {
     meaning.count(parts.len());
     for part in parts {
@@ -240,7 +242,7 @@ fn of_parts(meaning: &mut Meaning, parts: &[Part]) {
                 of_media(meaning, &document.media);
                 meaning.optional_text(document.name.as_deref());
             }
-            Part::ToolCall(ToolCall { id, name, arguments, opaque }) => {
+            Part::ToolCall(ToolCall { id, name, arguments, opaque, .. }) => {
                 meaning.text("tool call");
                 [id, name, arguments].into_iter().for_each(|text| meaning.text(text));
                 of_opaque(meaning, opaque.as_ref());
@@ -272,6 +274,7 @@ fn of_parts(meaning: &mut Meaning, parts: &[Part]) {
                 );
                 of_extra(meaning, extra, |_| true);
             }
+            _ => unreachable!("steadfast-core has no other part"),
         }
     }
 }

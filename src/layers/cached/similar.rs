@@ -76,7 +76,7 @@ async fn by_meaning(
     let until = Instant::now() + EMBEDDING;
     let until = deadline.map_or(until, |deadline| deadline.min(until));
     let embedding = embedder.clone().oneshot(EmbedRequest::new(texts));
-    let EmbedResponse { vectors } = match timeout_at(until, embedding).await {
+    let EmbedResponse { vectors, .. } = match timeout_at(until, embedding).await {
         Ok(embedded) => embedded?,
         Err(_) => return Err(LlmError::new(ErrorKind::Timeout, "the service of embeddings took too long")),
     };

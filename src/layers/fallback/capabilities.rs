@@ -162,6 +162,7 @@ impl Needs {
         needs
     }
 
+    #[warn(clippy::wildcard_enum_match_arm, reason = "each part says what it needs")]
     fn add(&mut self, place: usize, part: &Part) {
         match part {
             Part::Image(_) => _ = self.image.get_or_insert(place),
@@ -174,6 +175,7 @@ impl Needs {
                 }
             }
             Part::Text(_) | Part::Reasoning(_) | Part::Refusal(_) | Part::Other { .. } | Part::Extra { .. } => {}
+            _ => {}
         }
     }
 

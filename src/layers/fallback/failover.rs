@@ -220,7 +220,7 @@ impl Failover {
             return (request, tier_deadline);
         }
         let reason = self.reason_for(u8::MAX);
-        (request.with_extension(PriorAttempts { reason, attempts: self.ledger.record().into() }), tier_deadline)
+        (request.with_extension(PriorAttempts::new(reason, self.ledger.record())), tier_deadline)
     }
 
     /// Takes the failure of the current tier, and goes on to the next if there is any.

@@ -7,6 +7,7 @@ mod levels;
 mod models;
 mod queue;
 mod rate_limits;
+mod readers;
 mod second_opinions;
 mod sessions;
 mod shared_state;

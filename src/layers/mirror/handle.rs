@@ -39,6 +39,7 @@ pub(super) struct Counters {
 
 impl Counters {
     /// Returns the counter of this reason.
+    #[warn(clippy::wildcard_enum_match_arm, reason = "each reason has its count")]
     pub(super) fn not_compared(&self, why: ComparisonSkipReason) -> &AtomicU64 {
         match why {
             ComparisonSkipReason::Refused => &self.refused,
@@ -46,6 +47,7 @@ impl Counters {
             ComparisonSkipReason::Panicked => &self.panicked,
             ComparisonSkipReason::Full => &self.full,
             ComparisonSkipReason::WithoutRuntime => &self.without_runtime,
+            _ => unreachable!("steadfast-core has no other reason"),
         }
     }
 }

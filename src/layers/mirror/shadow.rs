@@ -99,8 +99,9 @@ async fn compares(
 /// Returns the candidate's side, or `None` if its own layers refused, so that nothing was sent.
 async fn asks(settings: &Arc<Settings>, request: &LlmRequest, limit: Duration) -> Option<SideOutcome> {
     let begun = Instant::now();
-    let context =
-        Context { deadline: begun.checked_add(limit), commit: request.context().commit, ..Context::default() };
+    let mut context = Context::default();
+    context.deadline = begun.checked_add(limit);
+    context.commit = request.context().commit;
     let copy = request.shadow(context);
     let mut observer = Observer::new(settings.clone(), begun);
     let listens = AssertUnwindSafe(listens(&mut observer, settings, copy)).catch_unwind();
@@ -162,13 +163,8 @@ fn tells(settings: &Settings, request: &LlmRequest, primary: SideOutcome, candid
     }
     let alike = similarity.map(|similarity| similarity >= settings.agrees_from);
     let keeps = settings.keep_texts && settings.sink.is_some();
-    let texts = keeps.then(|| {
-        Box::new(ComparedTexts {
-            chat: request.chat().ok().cloned(),
-            primary: primary.message,
-            candidate: candidate.message,
-        })
-    });
+    let texts =
+        keeps.then(|| Box::new(ComparedTexts::new(request.chat().ok().cloned(), primary.message, candidate.message)));
     let comparison = Comparison {
         feature: request.shared_feature(),
         session: request.shared_session(),

@@ -42,7 +42,8 @@ impl TimeoutLayer {
     ///
     /// `Duration::ZERO` refuses a call that is not ready at once; `Duration::MAX` is no limit.
     pub fn new(total: Duration) -> Self {
-        let idle = IdleLimits { bytes: Some(IDLE), progress: Some(IDLE), ceiling: Some(CEILING) };
+        let mut idle = IdleLimits::default();
+        (idle.bytes, idle.progress, idle.ceiling) = (Some(IDLE), Some(IDLE), Some(CEILING));
         Self {
             limits: Limits { total, first_token: None, thinking: None, patience: Patience::default(), idle },
             silence: None,

@@ -9,7 +9,7 @@ use super::{
     schema::{Mismatch, Verdict},
 };
 use crate::{
-    Attempt, Context, Dialect, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
+    Attempt, Dialect, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     chat::{Chat, Extra, FinishReason, Message, Part, Role},
     ledger::{Ledger, Next, Stop},
 };
@@ -177,8 +177,9 @@ impl Check {
     }
 
     fn asked_again(&self, chat: Chat) -> LlmRequest {
-        let context = self.ledger.context(*self.request.context());
-        self.request.asked_again(chat, self.reasked, Context { begun: Some(self.begun), ..context })
+        let mut context = self.ledger.context(*self.request.context());
+        context.begun = Some(self.begun);
+        self.request.asked_again(chat, self.reasked, context)
     }
 
     /// Returns the beginning of the answer, if the caller wrote it. An answer in the Responses dialect stands alone:

@@ -120,7 +120,7 @@ fn step(attempt: &crate::Attempt) -> (Option<ErrorKind>, Option<Usage>, Next) {
     (attempt.failure, attempt.usage, attempt.next)
 }
 
-const TWELVE: Option<Usage> = Some(Usage { input: 10, output: 2, cache_read: 0, cache_write: 0, reasoning: 0 });
+const TWELVE: Option<Usage> = Some(Usage::new(10, 2));
 
 #[tokio::test(start_paused = true)]
 async fn a_right_answer_passes_as_it_is() {

@@ -464,6 +464,7 @@ fn blocks<'a>(parts: &'a [Part], role: Role, own: bool, report: &mut Report) -> 
     Ok(blocks)
 }
 
+#[warn(clippy::wildcard_enum_match_arm, reason = "each part has its arm")]
 fn block<'a>(part: &'a Part, role: Role, own: bool, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
     Ok(Some(match part {
         // The API refuses an empty text.
@@ -500,12 +501,13 @@ fn block<'a>(part: &'a Part, role: Role, own: bool, report: &mut Report) -> Resu
                 return Ok(None);
             }
         },
-        Part::Extra { .. } => return Ok(None),
         Part::Other { dialect: Dialect::Anthropic, value } => Block::Own(value),
         Part::Other { value, .. } => {
             report.record_field(Feature::OwnPart, crate::translate::kind_of(value));
             return Ok(None);
         }
+        Part::Extra { .. } => return Ok(None),
+        _ => return Ok(None),
     }))
 }
 

@@ -440,6 +440,7 @@ fn complete(turns: &mut Vec<Turn<'_>>, chat: &Chat, report: &mut Report) -> Resu
     Ok(())
 }
 
+#[warn(clippy::wildcard_enum_match_arm, reason = "each part has its arm")]
 fn piece<'a>(part: &'a Part, role: Role, family: &Family, report: &mut Report) -> Result<Option<Piece<'a>>, LlmError> {
     Ok(Some(match part {
         Part::Text(text) | Part::Refusal(text) if text.is_empty() => return Ok(None),
@@ -489,6 +490,7 @@ fn piece<'a>(part: &'a Part, role: Role, family: &Family, report: &mut Report) -
             return Ok(None);
         }
         Part::ToolCall(_) | Part::Extra { .. } => return Ok(None),
+        _ => return Ok(None),
     }))
 }
 

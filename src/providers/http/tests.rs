@@ -1,4 +1,5 @@
 mod memory;
+mod opaque;
 
 use std::time::Duration;
 

@@ -737,6 +737,7 @@ fn shortest(blocks: Vec<Block<'_>>) -> Option<Content<'_>> {
     }
 }
 
+#[warn(clippy::wildcard_enum_match_arm, reason = "each part has its arm")]
 fn block<'a>(part: &'a Part, family: &Family, report: &mut Report) -> Result<Option<Block<'a>>, LlmError> {
     Ok(Some(match part {
         Part::Text(text) | Part::Refusal(text) => Block::Text { text },
@@ -765,7 +766,6 @@ fn block<'a>(part: &'a Part, family: &Family, report: &mut Report) -> Result<Opt
             Media::File(id) => Block::File { file: File::Id { file_id: id } },
             Media::Url(_) => return Err(report.refuse(Feature::UrlDocument)),
         },
-        Part::Extra { .. } => return Ok(None),
         Part::Other { dialect: Dialect::OpenAi, value } => Block::Own(value),
         Part::Other { value, .. } => {
             report.record_field(Feature::OwnPart, crate::translate::kind_of(value));
@@ -779,5 +779,7 @@ fn block<'a>(part: &'a Part, family: &Family, report: &mut Report) -> Result<Opt
             let message = "a tool call belongs into the model's turn, and a tool's result not into another's";
             return Err(LlmError::new(ErrorKind::InvalidRequest, message));
         }
+        Part::Extra { .. } => return Ok(None),
+        _ => return Ok(None),
     }))
 }

@@ -627,7 +627,8 @@ async fn json_without_a_schema_is_asked_for_in_words_where_nobody_said_the_word(
     let (sent, _) = encoded_by(own(), brief.clone()).await;
     assert_eq!(sent["messages"][0]["content"], format!("Be brief.\n\n{ASK}"));
 
-    for said in [asking("Three colours as Json."), Chat { system: Some("Say it in JSON".into()), ..brief }] {
+    brief.system = Some("Say it in JSON".into());
+    for said in [asking("Three colours as Json."), brief] {
         let (sent, notes) = encoded_by(own(), said).await;
         assert!(!sent.to_string().contains(ASK), "{sent}");
         assert!(notes.is_empty(), "{notes:?}");

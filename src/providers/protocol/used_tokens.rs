@@ -102,7 +102,8 @@ impl Bounds {
         let of_cache = reported.cache_read.saturating_add(reported.cache_write);
         let mut held = reported;
         if reported.input.max(of_cache) > self.input {
-            held = Usage { output: reported.output, reasoning: reported.reasoning, ..Usage::new(self.prompt, 0) };
+            held = Usage::new(self.prompt, reported.output);
+            held.reasoning = reported.reasoning;
         }
         let thoughts = if passed.thought { self.longest } else { reported.reasoning.min(self.longest) };
         let most = passed.bytes.saturating_add(HIDDEN_OUTPUT).saturating_add(thoughts);

@@ -107,6 +107,7 @@ impl<'a> Block<'a> {
 const PICTURES: [&str; 4] = ["image/png", "image/jpeg", "image/webp", "image/gif"];
 
 /// Encodes a part with the fields that only this dialect knows. `None`: it is left out, and that is reported.
+#[warn(clippy::wildcard_enum_match_arm, reason = "each part has its arm")]
 pub(super) fn block<'a>(
     part: &'a Part,
     extra: Option<Map<String, Value>>,
@@ -156,6 +157,7 @@ pub(super) fn block<'a>(
             let message = "a tool's result does not hold calls or other results";
             return Err(LlmError::new(ErrorKind::InvalidRequest, message));
         }
+        _ => return Ok(None),
     };
     let Some(extra) = extra.filter(|extra| !extra.is_empty()) else { return Ok(Some(block)) };
     let mut value = to_value(&block)?;

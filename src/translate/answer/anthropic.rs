@@ -66,6 +66,7 @@ fn of_call(opaque: &Opaque) -> Value {
 }
 
 /// Returns the reason, and the stop text that ended the answer.
+#[warn(clippy::wildcard_enum_match_arm, reason = "each reason has its word")]
 fn stop_reason(finish: Option<&FinishReason>, called: bool, matched: Option<String>) -> (&'static str, Option<String>) {
     let reason = match finish.map(FinishReason::nearest) {
         None | Some(FinishReason::Stop) if called => "tool_use",
@@ -75,6 +76,7 @@ fn stop_reason(finish: Option<&FinishReason>, called: bool, matched: Option<Stri
         Some(FinishReason::ContextFull) => "model_context_window_exceeded",
         Some(FinishReason::Filtered | FinishReason::Refusal) => "refusal",
         Some(FinishReason::Paused) => "pause_turn",
+        Some(_) => "max_tokens",
     };
     match matched {
         Some(text) if reason == "end_turn" => ("stop_sequence", Some(text)),

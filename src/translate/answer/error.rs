@@ -261,6 +261,7 @@ fn param(error: &LlmError, code: Option<&str>) -> Option<String> {
 }
 
 /// Returns the status if no provider sent one.
+#[warn(clippy::wildcard_enum_match_arm, reason = "each kind has its status")]
 fn status(kind: ErrorKind) -> u16 {
     match kind {
         ErrorKind::InvalidRequest
@@ -286,6 +287,7 @@ fn status(kind: ErrorKind) -> u16 {
         | ErrorKind::Credentials
         | ErrorKind::Exhausted => 503,
         ErrorKind::Server | ErrorKind::Other => 500,
+        _ => 500,
     }
 }
 
@@ -309,6 +311,7 @@ fn anthropic(kind: ErrorKind, status: u16) -> (u16, &'static str) {
     }
 }
 
+#[warn(clippy::wildcard_enum_match_arm, reason = "each kind has its type")]
 fn openai(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
     let invalid = "invalid_request_error";
     match kind {
@@ -333,6 +336,7 @@ fn openai(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
             ("server_error", Some("upstream_malformed"))
         }
         ErrorKind::Server | ErrorKind::Other | ErrorKind::Blocked => ("server_error", None),
+        _ => ("server_error", None),
     }
 }
 

@@ -71,6 +71,7 @@ fn own(part: &Part) -> Option<Value> {
     }
 }
 
+#[warn(clippy::wildcard_enum_match_arm, reason = "each reason has its word")]
 fn finish_reason(finish: Option<&FinishReason>) -> &str {
     match finish {
         None | Some(FinishReason::Stop | FinishReason::ToolUse) => "STOP",
@@ -79,6 +80,7 @@ fn finish_reason(finish: Option<&FinishReason>) -> &str {
         Some(FinishReason::Paused) => "CONTINUATION",
         Some(FinishReason::ModelError(_)) => "MALFORMED_RESPONSE",
         Some(FinishReason::Other(_)) => "OTHER",
+        Some(_) => "OTHER",
     }
 }
 

@@ -138,6 +138,7 @@ fn custom_call(id: &str, name: &str, input: &str) -> Value {
     json!({"id": id, "type": "custom", "custom": {"name": name, "input": input}})
 }
 
+#[warn(clippy::wildcard_enum_match_arm, reason = "each reason has its word")]
 fn finish_reason(finish: Option<&FinishReason>, called: bool, declined: bool) -> &'static str {
     match finish.map(FinishReason::nearest) {
         None | Some(FinishReason::Stop) if called => "tool_calls",
@@ -152,6 +153,7 @@ fn finish_reason(finish: Option<&FinishReason>, called: bool, declined: bool) ->
         ) => "length",
         Some(FinishReason::Refusal) if declined => "stop",
         Some(FinishReason::Filtered | FinishReason::Refusal) => "content_filter",
+        Some(_) => "length",
     }
 }
 

@@ -25,7 +25,8 @@ fn asked(
     max_tokens: Option<u32>,
     has_tools: bool,
 ) -> (Reasoning, bool) {
-    let chat = Chat { thinking: Some(wish), max_tokens, ..Chat::default() };
+    let mut chat = Chat::default();
+    (chat.thinking, chat.max_tokens) = (Some(wish), max_tokens);
     let default_output = family.max_output().filter(|_| dialect == Dialect::Anthropic);
     let at = Situation { has_tools, default_output, ..Situation::default() };
     let mut report = Report::new(dialect, Some(Dialect::Responses));
@@ -144,6 +145,6 @@ fn table() -> String {
 
 #[test]
 fn the_table_in_the_documentation_is_what_the_code_does() {
-    let (documented, table) = (include_str!("../../models/efforts.md"), table());
+    let (documented, table) = (include_str!("../../../crates/core/src/models/efforts.md"), table());
     assert!(documented.ends_with(&table), "efforts.md must end with:\n{table}");
 }

@@ -215,6 +215,7 @@ fn reasoning(
         Some(Thinking::Auto) => amounts.auto(report),
         Some(Thinking::Effort(effort)) => amounts.effort(effort, report),
         Some(Thinking::Budget(tokens)) => amounts.budget(tokens, report),
+        Some(_) => amounts.auto(report),
     }
 }
 

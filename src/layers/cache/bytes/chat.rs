@@ -8,7 +8,7 @@ use crate::chat::{
 
 impl Writer {
     pub(super) fn message(&mut self, message: &Message) {
-        let Message { role, content, finish, usage, id, model } = message;
+        let Message { role, content, finish, usage, id, model, .. } = message;
         self.tag(match role {
             Role::System => 0,
             Role::User => 1,
@@ -21,6 +21,7 @@ impl Writer {
         self.optional_text(model.as_deref());
     }
 
+    #[warn(clippy::wildcard_enum_match_arm, reason = "each part has its tag")]
     pub(super) fn part(&mut self, part: &Part) {
         match part {
             Part::Text(text) => {
@@ -36,12 +37,12 @@ impl Writer {
                 self.media(media);
                 self.optional_text(name.as_deref());
             }
-            Part::ToolCall(ToolCall { id, name, arguments, opaque }) => {
+            Part::ToolCall(ToolCall { id, name, arguments, opaque, .. }) => {
                 self.tag(3);
                 [id, name, arguments].into_iter().for_each(|text| self.text(text));
                 self.optional(opaque.as_ref(), Self::opaque);
             }
-            Part::ToolResult(ToolResult { call_id, name, content, is_error }) => {
+            Part::ToolResult(ToolResult { call_id, name, content, is_error, .. }) => {
                 self.tag(4);
                 self.text(call_id);
                 self.optional_text(name.as_deref());
@@ -73,6 +74,7 @@ impl Writer {
                 self.dialect(*dialect);
                 self.text(fields.as_str());
             }
+            _ => unreachable!("steadfast-core has no other part"),
         }
     }
 
@@ -100,10 +102,12 @@ impl Writer {
         self.flag(*redacted);
     }
 
-    pub(super) fn usage(&mut self, Usage { input, cache_read, cache_write, output, reasoning }: &Usage) {
+    pub(super) fn usage(&mut self, usage: &Usage) {
+        let Usage { input, cache_read, cache_write, output, reasoning, .. } = usage;
         [input, cache_read, cache_write, output, reasoning].into_iter().for_each(|tokens| self.number(*tokens));
     }
 
+    #[warn(clippy::wildcard_enum_match_arm, reason = "each reason has its tag")]
     pub(super) fn finish_reason(&mut self, reason: &FinishReason) {
         match reason {
             FinishReason::Stop => self.tag(0),
@@ -121,6 +125,7 @@ impl Writer {
                 self.tag(8);
                 self.text(said);
             }
+            _ => unreachable!("steadfast-core has no other reason"),
         }
     }
 }
@@ -195,13 +200,13 @@ impl Reader<'_> {
     }
 
     pub(super) fn usage(&mut self) -> Result<Usage, DecodeError> {
-        Ok(Usage {
-            input: self.number()?,
-            cache_read: self.number()?,
-            cache_write: self.number()?,
-            output: self.number()?,
-            reasoning: self.number()?,
-        })
+        let mut usage = Usage::default();
+        usage.input = self.number()?;
+        usage.cache_read = self.number()?;
+        usage.cache_write = self.number()?;
+        usage.output = self.number()?;
+        usage.reasoning = self.number()?;
+        Ok(usage)
     }
 
     pub(super) fn finish_reason(&mut self) -> Result<FinishReason, DecodeError> {

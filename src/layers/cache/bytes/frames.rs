@@ -12,6 +12,7 @@ impl Writer {
         self.list(frame.events(), Self::event);
     }
 
+    #[warn(clippy::wildcard_enum_match_arm, reason = "each event has its tag")]
     fn event(&mut self, event: &StreamEvent) {
         match event {
             StreamEvent::Start { id, model } => {
@@ -53,6 +54,7 @@ impl Writer {
             }
             // No answer to a call that is no conversation is kept.
             StreamEvent::Other | StreamEvent::Bytes => self.tag(13),
+            _ => unreachable!("steadfast-core has no other event"),
         }
     }
 

@@ -119,9 +119,9 @@ impl Writer {
             self.optional_text(name.as_deref());
         }
         self.list(notes, |writer, note| writer.text(note));
-        self.optional(degraded.as_ref(), |writer, Degradation { level, reason }| {
-            writer.tag(*level);
-            writer.reason(*reason);
+        self.optional(degraded.as_ref(), |writer, degradation| {
+            writer.tag(degradation.level);
+            writer.reason(degradation.reason);
         });
         for time in [made, *fresh_for, *stale_for] {
             self.duration(time);
@@ -131,6 +131,7 @@ impl Writer {
         }
     }
 
+    #[warn(clippy::wildcard_enum_match_arm, reason = "each reason has its tag")]
     fn reason(&mut self, reason: DegradedReason) {
         match reason {
             DegradedReason::Failure(kind) => {
@@ -143,6 +144,7 @@ impl Writer {
             DegradedReason::Route => self.tag(4),
             DegradedReason::Order => self.tag(5),
             DegradedReason::RequiresHuman => self.tag(6),
+            _ => unreachable!("steadfast-core has no other reason"),
         }
     }
 }

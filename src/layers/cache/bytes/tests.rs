@@ -52,12 +52,10 @@ fn media() -> impl Strategy<Value = Media> {
 }
 
 fn usage() -> impl Strategy<Value = Usage> {
-    any::<[u64; 5]>().prop_map(|[input, cache_read, cache_write, output, reasoning]| Usage {
-        input,
-        cache_read,
-        cache_write,
-        output,
-        reasoning,
+    any::<[u64; 5]>().prop_map(|[input, cache_read, cache_write, output, reasoning]| {
+        let mut usage = Usage::new(input, output);
+        (usage.cache_read, usage.cache_write, usage.reasoning) = (cache_read, cache_write, reasoning);
+        usage
     })
 }
 

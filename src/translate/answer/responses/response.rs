@@ -47,6 +47,7 @@ impl Outcome {
     }
 
     /// Returns the outcome of an answer that ended for this reason. `declined`: it contains the model's own refusal.
+    #[warn(clippy::wildcard_enum_match_arm, reason = "each reason has its outcome")]
     pub(super) fn of(finish: Option<&FinishReason>, declined: bool) -> Self {
         let reason = match finish {
             None | Some(FinishReason::Stop | FinishReason::ToolUse) => None,
@@ -59,6 +60,7 @@ impl Outcome {
                 let error = Some(json!({"code": "server_error", "message": message}));
                 return Self { status: Status::Failed, reason: None, error };
             }
+            Some(_) => Some("max_output_tokens"),
         };
         let status = if reason.is_some() { Status::Incomplete } else { Status::Completed };
         Self { status, reason: reason.map(str::to_owned), error: None }

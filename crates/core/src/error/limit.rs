@@ -1,0 +1,73 @@
+//! The limit on this side that refused a request.
+
+use std::sync::Arc;
+
+use super::LlmError;
+
+/// A limit on this side that refused a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReachedLimit {
+    /// The requests in flight, and the queue behind them.
+    Concurrency,
+    /// The rate of requests.
+    Requests,
+    /// The rate of tokens.
+    Tokens,
+    /// A cap on spending.
+    Spending {
+        /// The cap's name.
+        cap: Arc<str>,
+        /// True if the cap counts a single key's requests.
+        of_key: bool,
+        /// True if the cap counts a single feature's requests.
+        of_feature: bool,
+    },
+    /// The memory that the program around the stack has for [answers](crate::body::AnswerMemory).
+    Memory,
+    /// A cap that has room, but for what requests in flight have reserved: it is free
+    /// again as they end.
+    Reserved {
+        /// The cap's name.
+        cap: Arc<str>,
+        /// True if the cap counts a single key's requests.
+        of_key: bool,
+        /// True if the cap counts a single feature's requests.
+        of_feature: bool,
+    },
+    /// The share of the request's key of this limit, while other keys want the rest.
+    Share(Box<Self>),
+}
+
+impl ReachedLimit {
+    /// Returns true if the limit has room again as soon as others' requests end, though it is about money.
+    pub fn is_momentary_cap(&self) -> bool {
+        match self {
+            Self::Reserved { .. } => true,
+            Self::Share(of) => matches!(**of, Self::Spending { .. }),
+            _ => false,
+        }
+    }
+}
+
+impl LlmError {
+    /// Returns the limit on this side that refused the request, if one did.
+    pub fn reached_limit(&self) -> Option<&ReachedLimit> {
+        self.0.limit.as_ref()
+    }
+
+    /// Sets the limit that refused the request.
+    #[inline]
+    #[doc(hidden)]
+    pub fn reach(&mut self, limit: ReachedLimit) {
+        self.0.limit = Some(limit);
+    }
+
+    /// Replaces the beginning of a bulkhead's message, which names a feature, by the caller.
+    #[doc(hidden)]
+    pub fn of_callers_limit(mut self) -> Self {
+        let load = self.message().rsplit_once(": ").map_or_else(|| self.message(), |(_, load)| load);
+        self.0.message = format!("the caller's own limit: {load}").into();
+        self
+    }
+}

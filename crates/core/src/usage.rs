@@ -1,0 +1,113 @@
+//! Tokens that an answer has used, and its reason to finish.
+
+use std::ops::Add;
+
+use serde::{Deserialize, Serialize};
+
+/// The reason that a model stopped, the same for every provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FinishReason {
+    /// The model ended its answer, or reached a stop text.
+    Stop,
+    /// The model requests tool calls.
+    ToolUse,
+    /// The answer reached its `max_tokens`.
+    Length,
+    /// The context window is full.
+    ContextFull,
+    /// The provider's filter cut the answer.
+    Filtered,
+    /// The model declined.
+    Refusal,
+    /// The provider paused a long turn; send the conversation back to go on.
+    Paused,
+    /// The model or its server failed midway (malformed call, no resources).
+    ModelError(String),
+    /// A reason unknown to this crate, in the provider's word.
+    Other(String),
+}
+
+impl FinishReason {
+    /// Returns the nearest reason of those that every protocol knows: clients' lists of words are closed, and an answer
+    /// with another word is lost to some.
+    ///
+    /// An answer that was cut off counts as too long: its reader then takes it for a part.
+    #[doc(hidden)]
+    pub fn nearest(&self) -> &Self {
+        const CUT: [&str; 13] = [
+            "length",
+            "max_token",
+            "max_output",
+            "abort",
+            "cancel",
+            "incomplete",
+            "interrupt",
+            "error",
+            "timeout",
+            "resource",
+            "compact",
+            "pause",
+            "malformed",
+        ];
+        const WITHHELD: [&str; 8] =
+            ["filter", "sensitive", "safety", "block", "guardrail", "prohibit", "policy", "refus"];
+        const CALLS: [&str; 2] = ["tool", "function"];
+        let word = match self {
+            Self::ModelError(_) => return &Self::Length,
+            Self::Other(word) => word.to_ascii_lowercase(),
+            known => return known,
+        };
+        let is_one = |words: &[&str]| words.iter().any(|part| word.contains(part));
+        match () {
+            () if is_one(&CUT) => &Self::Length,
+            () if is_one(&WITHHELD) => &Self::Filtered,
+            () if is_one(&CALLS) => &Self::ToolUse,
+            () => &Self::Stop,
+        }
+    }
+}
+
+/// Tokens, counted the same way for every provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Usage {
+    /// All input tokens, those read from and written to the provider's cache included.
+    pub input: u64,
+    /// The part of `input` that came from the provider's cache.
+    pub cache_read: u64,
+    /// The part of `input` that was written to the provider's cache.
+    pub cache_write: u64,
+    /// All output tokens, reasoning included.
+    pub output: u64,
+    /// The part of `output` that was reasoning, if the provider reports it.
+    pub reasoning: u64,
+}
+
+impl Usage {
+    /// Creates a usage of these input and output tokens.
+    pub const fn new(input: u64, output: u64) -> Self {
+        Self { input, cache_read: 0, cache_write: 0, output, reasoning: 0 }
+    }
+
+    /// Returns the sum of input and output.
+    pub fn total(&self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+}
+
+impl Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            cache_read: self.cache_read.saturating_add(other.cache_read),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            output: self.output.saturating_add(other.output),
+            reasoning: self.reasoning.saturating_add(other.reasoning),
+        }
+    }
+}
