@@ -146,7 +146,6 @@ fn part(part: &Part, calls: &mut Vec<String>, lost: &BTreeSet<String>) -> Option
         Media::Base64 { media_type, data } => json!([media_type, data]),
         Media::Url(url) => json!(url),
         Media::File(id) => json!({"file": id}),
-        _ => Value::Null,
     };
     Some(match part {
         Part::Text(text) if text.trim().is_empty() => return None,

@@ -315,7 +315,6 @@ fn is_forwarded(dialect: Dialect, name: &HeaderName) -> bool {
         }
         // The SDK's name and version. Others name the account that pays, or repeat the path's model.
         Dialect::Gemini => name == "x-goog-api-client" || name.starts_with("x-goog-ext-") && !is_of_account(name),
-        _ => false,
     }
 }
 

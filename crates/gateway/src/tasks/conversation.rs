@@ -127,7 +127,6 @@ fn media(media: &Media) -> String {
         Media::Base64 { media_type, data } => format!("{media_type}, {} KB", (data.len() / 4 * 3).div_ceil(1000)),
         Media::Url(url) => url.chars().take(200).collect(),
         Media::File(id) => format!("file {id}"),
-        _ => "somewhere".to_owned(),
     }
 }
 
