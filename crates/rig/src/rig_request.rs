@@ -118,7 +118,6 @@ fn source<T>(media: &Media, of: fn(&str) -> Option<T>) -> Result<(DocumentSource
         }
         Media::Url(url) => (DocumentSourceKind::url(url), None),
         Media::File(id) => (DocumentSourceKind::file_id(id), None),
-        _ => return Err(unsupported("a source of a picture or document that rig does not know")),
     })
 }
 
