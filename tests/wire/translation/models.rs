@@ -1,5 +1,6 @@
 //! The fate of parameters at each family of models. The expectations are those of the vendors' documentation, which
-//! `families.json` in `steadfast-core` names: the parameters that each model refuses with a 400, and its spelling of the rest.
+//! `families.json` in `steadfast-core` names: the parameters that each model refuses with a 400, and its spelling of
+//! the rest.
 
 use std::convert::Infallible;
 

@@ -172,7 +172,8 @@ struct Inner {
 dated_file!(ModelDoors from "doors.json", models: DoorIds);
 
 impl ModelDoors {
-    /// Returns the ids that come with the crate: `doors.json` in `steadfast-core`, with its date and its sources. Read once.
+    /// Returns the ids that come with the crate: `doors.json` in `steadfast-core`, with its date and its sources. Read
+    /// once.
     pub fn builtin() -> Self {
         Self::builtin_ref().clone()
     }

@@ -2,9 +2,8 @@
 //! longest answer, and more. Leaves translate parameters by them, so that a failover does not fail because of a
 //! parameter.
 //!
-//! The facts are kept by *family*, in one dated file with its sources (`families.json` in `steadfast-core`); an unknown model
-//! gets a careful row. Pass a [`FamilyTable`] of your own to a leaf with
-//! `HttpLeaf::families`.
+//! The facts are kept by *family*, in one dated file with its sources (`families.json` in `steadfast-core`); an unknown
+//! model gets a careful row. Pass a [`FamilyTable`] of your own to a leaf with `HttpLeaf::families`.
 //!
 //! ```
 //! use steadfast::models::{FamilyTable, Facts};
