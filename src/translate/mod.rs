@@ -25,7 +25,7 @@ pub(crate) use self::{
         Extras, PlacedMarks, Reasoning, Report, Restore, Settings, Situation, fit, may_need_mending, mend, settle,
         stand_in, with_stand_ins, without_seals, without_thoughts,
     },
-    rules::Feature,
+    rules::{Feature, HIDDEN},
     seals::{AccountSeals, SealAccount, ThoughtText},
 };
 #[cfg(feature = "clouds")]

@@ -119,6 +119,9 @@ const NEAREST: Fate = Changed("sent as the nearest that the model has");
 const LEAST: Fate = Changed("sent as the least possible: the model always reasons");
 const LEFT: Fate = Changed("left to the model, or sent as a medium effort");
 
+/// The name under which a request carries the wish for an answer without thoughts, on its way to an encoder.
+pub(crate) const HIDDEN: &str = "thoughts.hidden";
+
 rules! {
     MidSystem "system_in_the_middle" "a system message after the first turn" SYSTEM, Carried, SYSTEM, Carried;
     FirstTurn "first_turn" "a conversation that begins with the model's turn" FIRST, Carried, FIRST, Carried;
@@ -207,6 +210,8 @@ rules! {
         Changed("sent as a medium budget or effort, or left to the model"), LEFT, Carried, LEFT;
     ThinkingOff "thinking_off" "no thinking" LEAST, LEAST, LEAST, LEAST;
     ThoughtSummary "thought_summary" "a summary of the thoughts in the answer" Carried, NONE, Carried, Native;
+    HiddenThoughts "hidden_thoughts" "an answer without the thoughts"
+        Dropped("left out: the model cannot leave its thoughts out of the answer"), Native, Carried, Carried;
     Cache "cache" "marks and keys for the provider's cache, where the target takes none" COLD, COLD, COLD, COLD;
     CacheMarks "cache_marks" "more marks for the cache than Anthropic takes"
         FOUR, FOUR, Carried, Carried;

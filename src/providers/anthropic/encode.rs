@@ -13,7 +13,7 @@ use crate::{
         protocol::{to_json, to_value},
         tool_calls::arguments,
     },
-    translate::{ASK_FOR_JSON, Extras, Feature, PlacedMarks, Reasoning, Report, Settings, Situation, settle},
+    translate::{ASK_FOR_JSON, Extras, Feature, HIDDEN, PlacedMarks, Reasoning, Report, Settings, Situation, settle},
     wire,
     wire::provider_data,
 };
@@ -214,7 +214,17 @@ impl<'a> Body<'a> {
             }
             _ => None,
         };
-        let (thinking, effort) = spelled(settled.reasoning);
+        let mut extras = report.take_extras();
+        let (mut thinking, effort) = spelled(settled.reasoning);
+        if let Some(display) = extras.remove(HIDDEN) {
+            match &mut thinking {
+                Some(mode) if mode["type"] == "disabled" => {}
+                // The models from then on know the setting.
+                Some(mode) if to.family.is_adaptive() => mode["display"] = to_value(&display)?,
+                None if !to.family.reasons_by_default() => {}
+                _ => report.record(Feature::HiddenThoughts),
+            }
+        }
         let marks = report.take_marks();
         let output_config = (effort.is_some() || format.is_some()).then_some(OutputConfig { effort, format });
         let mut tools = Vec::with_capacity(chat.tools.len());
@@ -234,7 +244,7 @@ impl<'a> Body<'a> {
             thinking,
             output_config,
             stream,
-            extras: report.take_extras(),
+            extras,
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::{
         protocol::{to_json, to_value},
         tool_calls::{arguments, is_made_id},
     },
-    translate::{Extras, Feature, MOVED, Reasoning, Report, Settings, Situation, settle},
+    translate::{Extras, Feature, HIDDEN, MOVED, Reasoning, Report, Settings, Situation, settle},
     wire,
     wire::{foreign::FOREIGN_CALL, provider_data},
 };
@@ -208,6 +208,12 @@ impl<'a> Body<'a> {
         let system = chat.system.as_deref().filter(|system| !system.is_empty());
         let system = settled.with_words(system).map(Cow::Owned).or_else(|| system.map(Cow::Borrowed));
         let output = chat.output.as_ref().filter(|_| settled.holds_output);
+        let mut extras = report.take_extras();
+        let mut thinking_config = thinking_config(settled.reasoning);
+        // By default the thoughts are no part of the answer.
+        if let (Some(_), Some(config)) = (extras.remove(HIDDEN), &mut thinking_config) {
+            config["includeThoughts"] = false.into();
+        }
         let told = |text| Piece::Text { text, thought: false, thought_signature: None };
         Ok(Self {
             system_instruction: system.map(|text| Turn { role: None, parts: vec![told(text)], extra: Map::new() }),
@@ -221,8 +227,8 @@ impl<'a> Body<'a> {
                 stop_sequences,
                 response_mime_type: output.is_some().then_some("application/json"),
                 response_json_schema: output.and_then(|output: &OutputSchema| output.schema.as_ref()),
-                thinking_config: thinking_config(settled.reasoning),
-                extras: report.take_extras(),
+                thinking_config,
+                extras,
             },
         })
     }

@@ -20,7 +20,7 @@ use crate::{
     translate::{
         ASK_FOR_JSON, Extras, Feature, MOVED, PlacedMarks, Report, Settings, Situation, StandIns, settle, stand_in,
     },
-    wire::{self, openai::SystemPrefix, provider_data, thoughts},
+    wire::{self, openai::SystemPrefix, provider_data, thoughts, wishes},
 };
 
 /// The body of a request.
@@ -348,6 +348,9 @@ pub(super) fn body(
         report.withdraw_settings();
     }
     let mut fields = extra.fields.fields();
+    let same_thinking = was.thinking == chat.thinking;
+    // A wish in another server's spelling stays in it, and has no second one beside it.
+    let is_spelled = same_thinking && wishes::FIELDS.iter().any(|name| fields.contains_key(*name));
     if let Some(leading @ Value::Array(_)) = fields.remove("messages")
         && let Some(messages) = body["messages"].as_array_mut()
         && settled.in_words.is_none()
@@ -368,7 +371,8 @@ pub(super) fn body(
             (was.top_p == chat.top_p && keeps, &["top_p"]),
             (was.stop == chat.stop && keeps, &["stop"]),
             (was.output == chat.output && (keeps || settled.holds_output), &["response_format"]),
-            (was.thinking == chat.thinking && keeps, &["reasoning_effort"]),
+            (same_thinking && (keeps || is_spelled), &["reasoning_effort"]),
+            (same_thinking, wishes::FIELDS),
             (keeps || family.penalties(), &["presence_penalty", "frequency_penalty"]),
             (keeps || settled.samples, &["logprobs", "top_logprobs", "logit_bias", "top_k"]),
             (stream, &["stream_options"]),

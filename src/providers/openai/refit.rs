@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::{encode::spelled_choice, protocol::Flavour};
 use crate::{
     LlmError,
-    chat::Chat,
+    chat::{Chat, Thinking},
     fields::{is_list, word},
     models::{Family, Sampling},
     providers::refit::{Fields, top, with_item},
@@ -23,6 +23,9 @@ pub(super) fn refit(
     let mut fields = Fields::of(raw)?;
     let mut was = Chat::default();
     wire::openai::settings(raw, &mut was)?;
+    // Other spellings are other servers', and stay as they are.
+    let effort = fields.stood("reasoning_effort").and_then(word);
+    was.thinking = effort.and_then(|word| Thinking::of_word(&word));
     let has_tools = fields.stood("tools").is_some_and(|tools| is_list(tools) && tools.get().contains('{'));
     let situation = Situation { has_tools, ..Situation::default() };
     let settled = settle(&was, situation, family, report);

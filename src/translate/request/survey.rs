@@ -1,13 +1,16 @@
 //! Surveys a caller's bytes for fields that the neutral form has no place for. Each is carried, or handled by a rule;
 //! none is ignored in silence.
 
+use serde_json::Value;
+
 use super::{content, report::Report, responses};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::Json,
     fields::{self, Object, each, is_list, is_object},
     raw_json::RawJson,
-    translate::rules::Feature,
+    translate::rules::{Feature, HIDDEN},
+    wire::wishes::ThinkingWish,
 };
 
 /// Reads the whole request for the fields that [`Chat`](crate::Chat) does not hold.
@@ -200,7 +203,34 @@ fn anthropic_block(block: RawJson<'_>, report: &mut Report) -> Result<(), LlmErr
     })
 }
 
+/// Reports what a wish for thoughts says beside its amount.
+fn openai_wish(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
+    const NAMES: &[&str] =
+        &["reasoning_effort", "reasoning", "thinking", "enable_thinking", "thinking_budget", "include_reasoning"];
+    let body = Object::read(body, NAMES)?;
+    let wish = ThinkingWish::of(&body)?;
+    wish.others.into_iter().for_each(|name| report.record_field(Feature::OtherField, name));
+    if wish.is_hidden {
+        match report.target() {
+            Dialect::Anthropic => report.carry(Feature::HiddenThoughts, HIDDEN, Value::from("omitted").into()),
+            Dialect::Gemini => report.carry(Feature::HiddenThoughts, HIDDEN, Value::from(false).into()),
+            // Its thoughts cannot be read without a wish for their summary.
+            Dialect::OpenAi | Dialect::Responses => {}
+        }
+    }
+    if let Some(reasoning) = body.object("reasoning") {
+        set(reasoning, |name, _| {
+            if matches!(name, "summary" | "generate_summary") {
+                report.record(Feature::ThoughtSummary);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 fn openai(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
+    openai_wish(body, report)?;
     fields::fields(body, |name, value| {
         match name {
             // An empty object switches the search on.
@@ -217,6 +247,9 @@ fn openai(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
             | "stream"
             | "stream_options"
             | "reasoning_effort"
+            | "enable_thinking"
+            | "thinking_budget"
+            | "include_reasoning"
             | "functions"
             | "function_call" => {}
             "messages" => return each(value, |message| openai_message(message, report)).map(drop),
@@ -228,6 +261,11 @@ fn openai(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
                     report.record_field(Feature::OtherField, "response_format.json_schema.description");
                 }
             }
+            "reasoning" => {
+                let known = &["effort", "max_tokens", "enabled", "exclude", "summary", "generate_summary"];
+                return others(value, known, name, report);
+            }
+            "thinking" => return others(value, &["type", "budget_tokens", "display"], name, report),
             "n" if value.get() == "1" => {}
             "n" => report.record(Feature::Choices),
             "logprobs" | "top_logprobs" => report.record(Feature::Logprobs),

@@ -16,6 +16,7 @@ mod servers;
 mod settings;
 mod types;
 
+mod wishes;
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},

@@ -310,6 +310,9 @@ fn samples(feature: &str) -> Vec<(Dialect, Value)> {
         "thinking_off" => {
             vec![body(O, json!({"reasoning_effort": "none"})), body(A, json!({"thinking": {"type": "disabled"}}))]
         }
+        "hidden_thoughts" => {
+            vec![body(O, json!({"reasoning": {"max_tokens": 2000, "exclude": true}, "max_tokens": 9000}))]
+        }
         "cache" => {
             vec![body(O, json!({"prompt_cache_key": "k"})), body(A, json!({"cache_control": {"type": "ephemeral"}}))]
         }

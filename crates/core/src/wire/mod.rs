@@ -28,6 +28,7 @@ mod shapes;
 mod tests;
 pub mod thoughts;
 pub mod tool_calls;
+pub mod wishes;
 
 use std::{
     fmt,
@@ -400,16 +401,22 @@ impl Wire {
         let is_some = |value: &[u8], off: &[&[u8]]| {
             !value.is_empty() && value != b"null" && off.iter().all(|off| !has(value, off))
         };
+        let has_effort = || {
+            // The object has other settings too, such as the form of its summary.
+            const EFFORTS: [&[u8]; 6] =
+                [b"\"low\"", b"\"medium\"", b"\"high\"", b"\"xhigh\"", b"\"max\"", b"\"max_tokens\""];
+            let reasoning = value("reasoning");
+            let reasoning = &reasoning[..reasoning.len().min(4096)];
+            EFFORTS.iter().any(|effort| has(reasoning, effort))
+        };
         match self.dialect {
             Dialect::Anthropic => is_some(value("thinking"), &[b"\"disabled\""]),
-            Dialect::OpenAi => is_some(value("reasoning_effort"), &[b"\"none\"", b"\"minimal\""]),
-            Dialect::Responses => {
-                // The object has other settings too, such as the form of its summary.
-                const EFFORTS: [&[u8]; 5] = [b"\"low\"", b"\"medium\"", b"\"high\"", b"\"xhigh\"", b"\"max\""];
-                let reasoning = value("reasoning");
-                let reasoning = &reasoning[..reasoning.len().min(4096)];
-                EFFORTS.iter().any(|effort| has(reasoning, effort))
+            Dialect::OpenAi => {
+                is_some(value("reasoning_effort"), &[b"\"none\"", b"\"minimal\""])
+                    || is_some(value("thinking"), &[b"\"disabled\""])
+                    || has_effort()
             }
+            Dialect::Responses => has_effort(),
             Dialect::Gemini => ["generationConfig", "generation_config"].iter().any(|name| {
                 // Search only the beginning: the configuration may contain a large schema.
                 let config = value(name);

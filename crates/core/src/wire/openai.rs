@@ -5,8 +5,8 @@ use serde_json::json;
 use crate::{
     Dialect, LlmError,
     chat::{
-        Chat, Document, Extra, ExtraOf, Image, Json, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role,
-        Thinking, Tool, ToolCall, ToolChoice, ToolResult,
+        Chat, Document, Extra, ExtraOf, Image, Json, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Tool,
+        ToolCall, ToolChoice, ToolResult,
     },
     fields::{Object, bad, check_representable, count, each, is_list, is_null, is_object, text, word},
     raw_json::RawJson,
@@ -15,6 +15,7 @@ use crate::{
         foreign::{MARK, is_marked_well, of_format_name, unseal},
         provider_data,
         responses::tools::free_text,
+        wishes::ThinkingWish,
     },
 };
 
@@ -33,6 +34,11 @@ const BODY: &[&str] = &[
     "stop",
     "response_format",
     "reasoning_effort",
+    "reasoning",
+    "thinking",
+    "enable_thinking",
+    "thinking_budget",
+    "include_reasoning",
 ];
 
 /// Decodes a caller's request.
@@ -136,7 +142,7 @@ fn read_settings(body: &Object<'_>, chat: &mut Chat) -> Result<(), LlmError> {
     chat.top_p = body.floating("top_p")?;
     chat.stop = body.strings("stop")?;
     chat.output = output(body)?;
-    chat.thinking = body.word("reasoning_effort").and_then(|word| Thinking::of_word(&word));
+    chat.thinking = ThinkingWish::of(body)?.amount;
     Ok(())
 }
 

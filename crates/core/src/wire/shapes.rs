@@ -124,6 +124,21 @@ const OPENAI: Shape = Object(&[
         ]),
     ),
     ("reasoning_effort", EFFORT),
+    (
+        "reasoning",
+        Object(&[("effort", EFFORT), ("max_tokens", Whole), ("enabled", Flag), ("exclude", Flag), ("summary", Text)]),
+    ),
+    (
+        "thinking",
+        Object(&[
+            ("type", Word(&["enabled", "disabled", "adaptive", "auto"])),
+            ("budget_tokens", Whole),
+            ("display", Text),
+        ]),
+    ),
+    ("enable_thinking", Flag),
+    ("thinking_budget", From(-1)),
+    ("include_reasoning", Flag),
     ("stream_options", Object(&[("include_usage", Flag)])),
     ("n", Whole),
     ("logprobs", Flag),
