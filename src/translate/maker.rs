@@ -8,7 +8,7 @@ use crate::{
     Dialect, StreamEvent,
     chat::{Message, Opaque, Part},
     translate::AccountSeals,
-    wire::thoughts,
+    wire::{foreign::UNSIGNED, thoughts},
 };
 
 /// The account that a request goes to.
@@ -17,6 +17,12 @@ pub(crate) struct TargetAccount {
     pub(crate) maker: Maker,
     /// The seals that it can read, if it is one of several.
     pub(crate) seals: Option<Arc<AccountSeals>>,
+}
+
+/// Returns true if a thought comes from a server of Anthropic's dialect that signs nothing. A stream's words are on their
+/// way before such a thought ends, so that its mark follows from the account alone.
+pub(crate) fn is_unsigned(opaque: &Opaque) -> bool {
+    opaque.dialect == Dialect::Anthropic && !opaque.redacted && opaque.token.starts_with(UNSIGNED)
 }
 
 /// The account of a leaf: it signs the thoughts of servers that sign nothing themselves, and knows them again.
@@ -40,6 +46,16 @@ impl Maker {
         Self(half(0), half(1))
     }
 
+    /// Returns the maker of one model's thoughts, where the models of one address are different vendors'.
+    pub(crate) fn of_model(self, model: &str) -> Self {
+        let half = |number: u64| {
+            let mut hasher = hasher(self.0 ^ number, self.1);
+            hasher.write(model.as_bytes());
+            hasher.finish()
+        };
+        Self(half(0), half(1))
+    }
+
     fn digits(self, fields: &str) -> String {
         let mut hasher = hasher(self.0, self.1);
         hasher.write(fields.as_bytes());
@@ -47,9 +63,18 @@ impl Maker {
     }
 
     fn sign(self, opaque: &mut Opaque) {
-        if opaque.dialect == Dialect::OpenAi {
-            opaque.token = thoughts::join(&self.digits(&opaque.token), &opaque.token);
+        match opaque.dialect {
+            Dialect::OpenAi => opaque.token = thoughts::join(&self.digits(&opaque.token), &opaque.token),
+            Dialect::Anthropic if opaque.token.is_empty() && !opaque.redacted => {
+                opaque.token = format!("{UNSIGNED}{}", self.digits(UNSIGNED));
+            }
+            _ => {}
         }
+    }
+
+    /// Returns true if a thought is this account's, whose server signs nothing.
+    pub(crate) fn is_own_unsigned(self, opaque: &Opaque) -> bool {
+        is_unsigned(opaque) && opaque.token.strip_prefix(UNSIGNED) == Some(&*self.digits(UNSIGNED))
     }
 
     /// Signs the thoughts of a whole answer.
@@ -117,5 +142,20 @@ mod tests {
         }
         let elsewhere = Opaque { dialect: Dialect::Gemini, ..opaque };
         assert_eq!(own.open(&elsewhere), None);
+    }
+
+    #[test]
+    fn an_unsigned_thought_is_its_own_accounts_alone() {
+        let own = Maker::new("https://api.moonshot.ai/anthropic", Some("key"));
+        let thought = |token: &str| Opaque { dialect: Dialect::Anthropic, token: token.into(), redacted: false };
+        let mut unsigned = thought("");
+        own.sign(&mut unsigned);
+        assert!(is_unsigned(&unsigned) && own.is_own_unsigned(&unsigned));
+        assert!(!Maker::new("https://api.moonshot.ai/anthropic", Some("other")).is_own_unsigned(&unsigned));
+        assert!(!Maker::new("https://api.z.ai/api/anthropic", Some("key")).is_own_unsigned(&unsigned));
+        let mut signed = thought("EqQB");
+        own.sign(&mut signed);
+        assert_eq!(signed, thought("EqQB"));
+        assert!(!is_unsigned(&signed) && !own.is_own_unsigned(&thought(UNSIGNED)));
     }
 }

@@ -5,6 +5,8 @@ mod recordings;
 
 mod acceptance;
 mod around_the_client;
+mod call_ids;
+mod converse_server;
 mod fidelity;
 mod fuzz;
 mod linear;

@@ -15,28 +15,43 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Map, Value, json};
 use steadfast::{
     Dialect, LlmRequest, LlmResponse, Wire,
-    providers::{Anthropic, Gemini, OpenAi},
+    providers::{
+        Anthropic, Gemini, OpenAi,
+        credentials::{Credentials, Token},
+        http::AwsApi,
+    },
     translate::{RequestEcho, SealMemory, StreamEncoder, encode_answer},
 };
 use steadfast_simulator::check;
 use tower::{ServiceExt, service_fn, util::BoxCloneSyncService};
 
-type Leaf = BoxCloneSyncService<LlmRequest, LlmResponse, steadfast::LlmError>;
+use crate::converse_server;
 
-const CALLERS: [Dialect; 4] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Responses, Dialect::Gemini];
+pub(crate) type Leaf = BoxCloneSyncService<LlmRequest, LlmResponse, steadfast::LlmError>;
+
+pub(crate) const CALLERS: [Dialect; 4] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Responses, Dialect::Gemini];
 
 /// A kind of server, and of the thought that it gives.
-struct Kind {
-    name: &'static str,
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
     /// The dialect of the server.
-    speaks: Dialect,
+    pub(crate) speaks: Dialect,
     /// The model's turn, as the server writes it, and as it wants it back.
-    turn: Value,
+    pub(crate) turn: Value,
 }
 
 impl Kind {
     fn text(&self) -> String {
         text_of(self.name)
+    }
+
+    fn is_converse(&self) -> bool {
+        self.name.starts_with("converse")
+    }
+
+    /// True if the thoughts are signed by Claude's maker, so that any of its places reads them.
+    fn is_claudes(&self) -> bool {
+        self.speaks == Dialect::Anthropic && !["unsigned", "bare", "converse_unsigned"].contains(&self.name)
     }
 }
 
@@ -102,7 +117,7 @@ fn chat_kinds() -> Vec<(&'static str, Value, Value)> {
     kinds
 }
 
-fn kinds() -> Vec<Kind> {
+pub(crate) fn kinds() -> Vec<Kind> {
     let mut kinds: Vec<Kind> = chat_kinds()
         .into_iter()
         .map(|(name, more, of_call)| {
@@ -144,6 +159,20 @@ fn kinds() -> Vec<Kind> {
         turn: json!({"role": "assistant", "content": [{"type": "redacted_thinking", "data": sign(name)},
             {"type": "text", "text": "Let me see."}, call]}),
     });
+    // Servers of Anthropic's dialect that sign nothing: Kimi's, GLM's, DeepSeek's. At Converse the models of others.
+    for (name, signature) in [
+        ("unsigned", Some(String::new())),
+        ("bare", None),
+        ("converse", Some(sign("converse"))),
+        ("converse_unsigned", None),
+    ] {
+        let mut thought = json!({"type": "thinking", "thinking": text_of(name)});
+        if let Some(signature) = signature {
+            thought["signature"] = signature.into();
+        }
+        let turn = json!({"role": "assistant", "content": [thought, {"type": "text", "text": "Let me see."}, call]});
+        kinds.push(Kind { name, speaks: Dialect::Anthropic, turn });
+    }
     let name = "responses";
     kinds.push(Kind {
         name,
@@ -183,10 +212,21 @@ fn brought(kind: &Kind, body: &Value) -> Value {
             let item = items.find(|item| item["type"] == "reasoning").unwrap_or(&Value::Null);
             json!([item["id"], item["encrypted_content"]])
         }
+        _ if kind.is_converse() && body["messages"][0]["content"][0].get("type").is_none() => {
+            converse_server::thoughts(body)
+        }
         _ => {
             let turn = body["messages"].as_array().unwrap().iter().find(|turn| turn["role"] == "assistant").unwrap();
             let is_thought = |block: &&Value| block["type"].as_str().is_some_and(|kind| kind.ends_with("thinking"));
-            turn["content"].as_array().unwrap().iter().filter(is_thought).cloned().collect()
+            let mut thoughts: Vec<Value> =
+                turn["content"].as_array().unwrap().iter().filter(is_thought).cloned().collect();
+            // An empty signature is none.
+            for thought in &mut thoughts {
+                if thought["signature"] == "" {
+                    thought.as_object_mut().unwrap().remove("signature");
+                }
+            }
+            thoughts.into()
         }
     }
 }
@@ -211,12 +251,24 @@ fn thoughts_of(turn: &Value) -> Value {
 }
 
 /// What each server was sent.
-type Sent = Arc<Mutex<Vec<Value>>>;
+pub(crate) type Sent = Arc<Mutex<Vec<Value>>>;
 
 /// Returns a leaf at a server of this kind, and what it was sent.
-fn leaf(kind: &Kind, memory: &SealMemory, key: &str) -> (Leaf, Sent) {
+pub(crate) fn leaf(kind: &Kind, memory: &SealMemory, key: &str) -> (Leaf, Sent) {
+    let model = match kind.speaks {
+        Dialect::Anthropic => "claude-sonnet-4-5",
+        Dialect::OpenAi => kind.name,
+        Dialect::Responses => "gpt-5",
+        _ => "gemini-2.5-pro",
+    };
+    leaf_of(kind, model, memory, key)
+}
+
+/// The same with this model.
+pub(crate) fn leaf_of(kind: &Kind, model: &str, memory: &SealMemory, key: &str) -> (Leaf, Sent) {
     let sent = Sent::default();
     let (record, speaks, turn) = (sent.clone(), kind.speaks, kind.turn.clone());
+    let is_converse = kind.is_converse();
     let transport = service_fn(move |request: Request<Full<Bytes>>| {
         let (record, turn, path) = (record.clone(), turn.clone(), request.uri().path().to_owned());
         async move {
@@ -224,9 +276,11 @@ fn leaf(kind: &Kind, memory: &SealMemory, key: &str) -> (Leaf, Sent) {
             let body: Value = serde_json::from_slice(&body).unwrap();
             let stream = body["stream"] == true || path.contains("stream");
             record.lock().unwrap().push(body);
-            let (form, answer) = match stream {
-                true => ("text/event-stream", events(speaks, &turn)),
-                false => ("application/json", whole(speaks, &turn).to_string()),
+            let (form, answer) = match (is_converse, stream) {
+                (true, true) => ("application/vnd.amazon.eventstream", converse_server::events(&turn)),
+                (true, false) => ("application/json", converse_server::whole(&turn).to_string().into_bytes()),
+                (false, true) => ("text/event-stream", events(speaks, &turn).into_bytes()),
+                (false, false) => ("application/json", whole(speaks, &turn).to_string().into_bytes()),
             };
             let response = Response::builder().header("content-type", form);
             Ok::<_, Infallible>(response.body(Full::new(Bytes::from(answer))).unwrap())
@@ -234,18 +288,23 @@ fn leaf(kind: &Kind, memory: &SealMemory, key: &str) -> (Leaf, Sent) {
     });
     let host = format!("https://{}.example/v1", kind.name);
     let leaf = match kind.speaks {
-        Dialect::Anthropic => Leaf::new(
-            Anthropic::new(key).base_url(&host).unwrap().model("claude-sonnet-4-5").seals(memory).transport(transport),
-        ),
+        Dialect::Anthropic if is_converse => {
+            let profile = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
+            let model = if kind.is_claudes() { profile } else { "deepseek.v3-v1:0" };
+            let keys = Credentials::token(Token::aws("AKIDEXAMPLE", key, None));
+            let aws = Anthropic::on_aws("us-east-1").unwrap().aws_api(AwsApi::Converse).unwrap().credentials(keys);
+            Leaf::new(aws.model(model).seals(memory).transport(transport))
+        }
+        Dialect::Anthropic => {
+            Leaf::new(Anthropic::new(key).base_url(&host).unwrap().model(model).seals(memory).transport(transport))
+        }
         Dialect::OpenAi => Leaf::new(
-            OpenAi::compatible(kind.name, &host).unwrap().key(key).model(kind.name).seals(memory).transport(transport),
+            OpenAi::compatible(kind.name, &host).unwrap().key(key).model(model).seals(memory).transport(transport),
         ),
         Dialect::Responses => Leaf::new(
-            OpenAi::new(key).base_url(&host).unwrap().model("gpt-5").responses().seals(memory).transport(transport),
+            OpenAi::new(key).base_url(&host).unwrap().model(model).responses().seals(memory).transport(transport),
         ),
-        _ => Leaf::new(
-            Gemini::new(key).base_url(&host).unwrap().model("gemini-2.5-pro").seals(memory).transport(transport),
-        ),
+        _ => Leaf::new(Gemini::new(key).base_url(&host).unwrap().model(model).seals(memory).transport(transport)),
     };
     (leaf, sent)
 }
@@ -360,14 +419,14 @@ fn events(speaks: Dialect, turn: &Value) -> String {
 }
 
 /// A conversation as a caller keeps it.
-struct Caller {
+pub(crate) struct Caller {
     dialect: Dialect,
     stream: bool,
     history: Vec<Value>,
 }
 
 impl Caller {
-    fn new(dialect: Dialect, stream: bool) -> Self {
+    pub(crate) fn new(dialect: Dialect, stream: bool) -> Self {
         let question = match dialect {
             Dialect::Gemini => json!({"role": "user", "parts": [{"text": "What is it?"}]}),
             _ => json!({"role": "user", "content": "What is it?"}),
@@ -395,7 +454,7 @@ impl Caller {
     }
 
     /// Takes a turn with a tool's result behind it.
-    async fn turn(&mut self, leaf: &Leaf) {
+    pub(crate) async fn turn(&mut self, leaf: &Leaf) {
         let response = leaf.clone().oneshot(self.request()).await.unwrap();
         let items = match self.stream {
             true => self.assembled(&streamed(self.dialect, response).await),
@@ -543,7 +602,7 @@ fn message(events: &[Value]) -> Value {
     message
 }
 
-fn last(sent: &Sent) -> Value {
+pub(crate) fn last(sent: &Sent) -> Value {
     sent.lock().unwrap().last().unwrap().clone()
 }
 
@@ -571,8 +630,10 @@ async fn thoughts_go_home_and_nowhere_else() {
                 caller.turn(&own).await;
                 let what = format!("{dialect} stream {stream}: {} ", home.name);
                 turns += 1;
-                let is_claudes = home.speaks == Dialect::Anthropic && other.speaks == Dialect::Anthropic;
-                if at != elsewhere && !is_claudes {
+                // A server of the caller's dialect is sent what its caller sends, and any of Anthropic's what Claude signed.
+                let are_alike = home.speaks == Dialect::Anthropic && other.speaks == Dialect::Anthropic;
+                let is_sent_on = |kind: &Kind| are_alike && (dialect == Dialect::Anthropic || kind.is_claudes());
+                if at != elsewhere && !is_sent_on(home) {
                     caller.turn(&strange).await;
                     let there = last(&sent_there);
                     // Neither the words nor the signatures, in any alphabet or envelope.
@@ -591,7 +652,7 @@ async fn thoughts_go_home_and_nowhere_else() {
                 if back != wanted {
                     faults.push(format!("{what}then {} comes back as {back}, not {wanted}", other.name));
                 }
-                if !is_claudes && at != elsewhere && last(&sent).to_string().contains(&other.text()) {
+                if !is_sent_on(other) && at != elsewhere && last(&sent).to_string().contains(&other.text()) {
                     faults.push(format!("{what}gets the thought of {}", other.name));
                 }
             }

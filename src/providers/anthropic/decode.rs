@@ -94,8 +94,11 @@ fn part(raw: &RawValue, block: Block<'_>) -> Result<Part, Fault> {
     Ok(match block.kind.as_deref() {
         Some("text") => Part::Text(block.text.unwrap_or_default()),
         Some("thinking") => {
-            let opaque = block.signature.filter(|token| !token.is_empty()).map(|token| opaque(token, false));
-            Part::Reasoning(Reasoning { text: block.thinking.unwrap_or_default(), opaque })
+            let text = block.thinking.unwrap_or_default();
+            // Some servers of this dialect sign nothing: the account signs such a thought itself.
+            let token = block.signature.unwrap_or_default();
+            let opaque = (!text.is_empty() || !token.is_empty()).then(|| opaque(token, false));
+            Part::Reasoning(Reasoning { text, opaque })
         }
         Some("redacted_thinking") => {
             let opaque = block.data.map(|token| opaque(token, true));

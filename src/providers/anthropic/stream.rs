@@ -26,6 +26,8 @@ pub(crate) struct Decoder {
     calls: Vec<Call>,
     /// The citations of the texts under way.
     cited: HashMap<u32, Vec<Value>>,
+    /// The thought under way, while no signature of it has come. Some servers of this dialect sign nothing.
+    unsigned: Option<u32>,
 }
 
 impl std::fmt::Debug for Decoder {
@@ -161,6 +163,7 @@ impl Decoder {
             Some("thinking") => {
                 out.push(StreamEvent::Reasoning { index, text: block.thinking.unwrap_or_default() });
                 let token = block.signature.filter(|token| !token.is_empty());
+                self.unsigned = token.is_none().then_some(index);
                 out.extend(token.map(|token| StreamEvent::Signature { index, opaque: opaque(token, false) }));
             }
             Some("redacted_thinking") => {
@@ -187,8 +190,10 @@ impl Decoder {
                 out.push(StreamEvent::Reasoning { index, text: delta.thinking.unwrap_or_default() });
             }
             Some("signature_delta") => {
-                let opaque = opaque(delta.signature.unwrap_or_default(), false);
-                out.push(StreamEvent::Signature { index, opaque });
+                if let Some(token) = delta.signature.filter(|token| !token.is_empty()) {
+                    self.unsigned = None;
+                    out.push(StreamEvent::Signature { index, opaque: opaque(token, false) });
+                }
             }
             Some("input_json_delta") => {
                 let json = delta.partial_json.unwrap_or_default();
@@ -225,6 +230,9 @@ impl Decoder {
     }
 
     fn end(&mut self, index: u32, out: &mut Vec<StreamEvent>) {
+        if self.unsigned.take_if(|unsigned| *unsigned == index).is_some() {
+            out.push(StreamEvent::Signature { index, opaque: opaque(String::new(), false) });
+        }
         if let Some(place) = self.calls.iter().position(|call| call.index == index) {
             let whole = self.calls.swap_remove(place).whole;
             out.extend(whole.map(|json| StreamEvent::Arguments { index, json }));

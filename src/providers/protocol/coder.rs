@@ -220,6 +220,11 @@ impl<P: Protocol> Coder<P> {
     }
 
     pub(crate) fn origin(&self, model: Option<Arc<str>>) -> Origin {
+        // Bedrock has Claude's models at one address with others', whose thoughts nobody signs.
+        let maker = match (self.protocol.dialect(), &model) {
+            (Dialect::Anthropic, Some(model)) => self.maker.of_model(model),
+            _ => self.maker,
+        };
         Origin {
             provider: self.provider.clone(),
             model,
@@ -228,7 +233,7 @@ impl<P: Protocol> Coder<P> {
             status: None,
             request_id: None,
             secret: Secret(self.key.clone()),
-            account: TargetAccount { maker: self.maker, seals: None },
+            account: TargetAccount { maker, seals: None },
         }
     }
 

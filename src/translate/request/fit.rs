@@ -53,6 +53,7 @@ pub(crate) fn fit<'a>(
         content::fit(&mut fitted, target.dialect, report)?;
     }
     if report.is_foreign() && every_part(&fitted).any(is_uploaded) {
+    seals::fit_unsigned(&mut fitted, target.dialect, report);
         return Err(report.refuse(Feature::UploadedFile));
     }
     if let Some(wire) = wire.filter(|_| report.is_foreign()) {

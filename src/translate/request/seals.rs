@@ -8,8 +8,8 @@ use memchr::memmem;
 use super::report::Report;
 use crate::{
     Dialect,
-    chat::{Chat, ExtraOf, Opaque, Part},
-    translate::rules::Feature,
+    chat::{Chat, ExtraOf, Opaque, Part, Reasoning},
+    translate::{maker::is_unsigned, rules::Feature},
 };
 
 /// Returns true if a body of this dialect may carry sealed thoughts.
@@ -21,6 +21,33 @@ pub(super) fn may_carry(body: &Bytes, dialect: Dialect) -> bool {
         Dialect::OpenAi => &[],
     };
     names.iter().any(|name| memmem::find(body, name.as_bytes()).is_some())
+}
+
+/// Takes the account's mark off its own thoughts that its server has not signed, and removes those of other accounts.
+pub(super) fn fit_unsigned(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &mut Report) {
+    let is = |part: &Part| match part {
+        Part::Reasoning(reasoning) => reasoning.opaque.as_ref().is_some_and(is_unsigned),
+        _ => false,
+    };
+    if dialect != Dialect::Anthropic || !chat.messages.iter().flat_map(|message| &message.content).any(is) {
+        return;
+    }
+    let maker = report.maker();
+    let mut is_any_gone = false;
+    for message in &mut chat.to_mut().messages {
+        message.content.retain_mut(|part| match part {
+            Part::Reasoning(Reasoning { opaque: Some(opaque), .. }) if is_unsigned(opaque) => {
+                let is_own = maker.is_own_unsigned(opaque);
+                opaque.token.clear();
+                is_any_gone |= !is_own;
+                is_own
+            }
+            _ => true,
+        });
+    }
+    if is_any_gone {
+        report.record(Feature::Reasoning);
+    }
 }
 
 /// Removes the target's thoughts that another account sealed, and such signatures of calls.

@@ -38,10 +38,16 @@ pub const FOREIGN_CALL: &str = "skip_thought_signature_validator";
 /// thought of its own, before the call.
 const OF_CALL: &str = "call";
 
+/// The begin of the account's own mark at a thought that its server of Anthropic's dialect has not signed.
+pub(crate) const UNSIGNED: &str = "unsigned-";
+
 /// Returns a signature for a caller of `dialect`: the provider's own unchanged, another's in an envelope. An unsigned
 /// thought is `None`.
 pub fn seal(opaque: Option<&Opaque>, dialect: Dialect) -> Cow<'_, str> {
     let envelope = match opaque {
+        Some(own) if own.dialect == dialect && dialect == Dialect::Anthropic && own.token.starts_with(UNSIGNED) => {
+            return Cow::Borrowed("");
+        }
         Some(own) if own.dialect == dialect => return Cow::Borrowed(&own.token),
         Some(foreign) => Cow::Owned(envelope(foreign, if foreign.redacted { "redacted" } else { "signed" })),
         None => Cow::Borrowed("steadfast.none.unsigned."),
