@@ -1,11 +1,12 @@
 //! Fits ids of tool calls to each target.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use crate::{
     Dialect,
+    chat::{Chat, Part},
     internal::fnv::{OFFSET_BASIS, fnv1a},
-    wire::foreign::{CALL, escape_call},
+    wire::foreign::{CALL, escape_call, seal_id, unmark_call},
 };
 
 /// The destination of a request.
@@ -18,8 +19,8 @@ pub(crate) struct Target {
     /// True if the server may know no role `developer`, which is OpenAI's own name for the system.
     pub(crate) older_roles: bool,
     pub(crate) marks: CacheMarks,
-    /// True if the model's ids may be longer than OpenAI's own.
-    pub(crate) long_ids: bool,
+    /// True if the server takes any id, as one does whose model makes ids of its own form.
+    pub(crate) any_ids: bool,
 }
 
 /// The places at which a server takes marks for its cache of prompts.
@@ -52,15 +53,22 @@ impl Target {
             stand_ins: StandIns::None,
             older_roles: false,
             marks: CacheMarks::None,
-            long_ids: false,
+            any_ids: false,
         }
     }
 }
 
-/// Returns true if a model's ids of calls name the tool, as `functions.read:0` of Moonshot's does: they may be longer
-/// than other servers take, and go back as they came.
-pub(crate) fn names_tools_in_ids(model: &str) -> bool {
-    model.to_ascii_lowercase().contains("kimi")
+/// Returns true if a server other than the dialect's vendor takes the ids of calls that any model makes. It does not
+/// where the vendor's own server may be behind it: an id of 46 letters, as vLLM makes, is too long for OpenAI's.
+pub(crate) fn takes_any_ids(model: &str, is_vendors: bool) -> bool {
+    let model = model.to_ascii_lowercase();
+    let name = model.rsplit('/').next().unwrap_or_default();
+    let is_of_o_series =
+        name.strip_prefix('o').is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()));
+    let is_vendors_model =
+        is_of_o_series || model.contains("claude") || (model.contains("gpt") && !model.contains("gpt-oss"));
+    // Moonshot's name the tool, as `functions.read:0` does, and its models go by these names.
+    model.contains("kimi") || !is_vendors && !is_vendors_model
 }
 
 /// Returns true if the target takes the id of a call.
@@ -68,11 +76,9 @@ pub(crate) fn id_fits(id: &str, target: Target) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     match target.dialect {
         _ if target.short_ids => id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+        _ if target.any_ids => !id.is_empty(),
         Dialect::Anthropic => !id.is_empty() && id.len() <= 64 && id.bytes().all(plain),
-        Dialect::OpenAi => {
-            let is_own = target.long_ids && id.starts_with("functions.");
-            !id.is_empty() && id.len() <= if is_own { LONGEST } else { 40 }
-        }
+        Dialect::OpenAi => !id.is_empty() && id.len() <= 40,
         Dialect::Gemini => !id.is_empty(),
         Dialect::Responses => !id.is_empty() && id.len() <= 64,
     }
@@ -80,13 +86,12 @@ pub(crate) fn id_fits(id: &str, target: Target) -> bool {
 
 /// Returns the id itself if the target takes it, else one that is always the same for it.
 pub(crate) fn fit_id(id: &str, target: Target) -> String {
-    if id_fits(id, target) {
-        id.to_owned()
-    } else if target.short_ids {
-        short(id, 9)
-    } else {
-        format!("call_{}", short(id, 12))
-    }
+    if id_fits(id, target) { id.to_owned() } else { made_id(id, target) }
+}
+
+/// Returns an id that the target takes, and that is always the same for this text.
+pub(super) fn made_id(text: &str, target: Target) -> String {
+    if target.short_ids { short(text, 9) } else { format!("call_{}", short(text, 12)) }
 }
 
 /// Returns a short text of letters and digits that is the same for `text` in every process.
@@ -101,12 +106,9 @@ pub(super) fn short(text: &str, digits: usize) -> String {
         .collect()
 }
 
-/// The longest id that is kept as it came, in bytes.
-const LONGEST: usize = 256;
-
 /// Returns the id of a tool call for a caller of Anthropic's dialect, which a later turn may send to any server of it.
 /// It has the provider's own in it, so that this comes back. One that is too long for that has a short text in place of
-/// its own, which is the same in each turn: the provider does not get its own back.
+/// its own, which is the same in each turn, and comes back by its [envelope](envelope_of_id).
 pub(crate) fn mark_call(id: &str) -> Cow<'_, str> {
     let target = Target::new(Dialect::Anthropic);
     let is_plain = id_fits(id, target);
@@ -121,12 +123,49 @@ pub(crate) fn mark_call(id: &str) -> Cow<'_, str> {
     Cow::Owned(marked.filter(|marked| id_fits(marked, target)).unwrap_or_else(cut))
 }
 
+/// Returns a call's id as a caller's request has it, once it is decoded.
+fn back_from(caller: Dialect, id: &str) -> Cow<'_, str> {
+    match caller {
+        Dialect::Anthropic => unmark_call(mark_call(id).into_owned()).into(),
+        Dialect::OpenAi | Dialect::Responses => fit_id(id, Target::new(caller)).into(),
+        Dialect::Gemini => id.into(),
+    }
+}
+
+/// Returns the envelope of a call's id, if callers of this dialect get another one in its place.
+pub(crate) fn envelope_of_id(id: &str, caller: Dialect) -> Option<String> {
+    (!id.is_empty() && back_from(caller, id) != id).then(|| seal_id(id))
+}
+
+/// Gives results the ids of their calls, where a call had its own in an envelope.
+pub(super) fn restore_results(chat: &mut Cow<'_, Chat>, caller: Dialect) {
+    let mut whole: HashMap<String, String> = HashMap::new();
+    for at in 0..chat.messages.len() {
+        for call in chat.messages[at].tool_calls() {
+            let back = back_from(caller, &call.id);
+            if back != call.id {
+                whole.insert(back.into_owned(), call.id.clone());
+            }
+        }
+        let is_short = |part: &Part| matches!(part, Part::ToolResult(result) if whole.contains_key(&result.call_id));
+        if whole.is_empty() || !chat.messages[at].content.iter().any(is_short) {
+            continue;
+        }
+        for part in &mut chat.to_mut().messages[at].content {
+            if let Part::ToolResult(result) = part
+                && let Some(id) = whole.get(&result.call_id)
+            {
+                result.call_id.clone_from(id);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::wire::foreign::unmark_call;
 
     /// Ids of Kimi's kind, of each length, and other servers'.
     fn ids() -> impl Iterator<Item = String> {

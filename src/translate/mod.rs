@@ -19,7 +19,7 @@ pub use self::{
     seals::SealMemory,
 };
 pub(crate) use self::{
-    ids::{CacheMarks, StandIns, Target, mark_call, names_tools_in_ids},
+    ids::{CacheMarks, StandIns, Target, envelope_of_id, mark_call, takes_any_ids},
     maker::{Maker, TargetAccount},
     request::{
         Extras, PlacedMarks, Reasoning, Report, Restore, Settings, Situation, fit, may_need_mending, mend, settle,

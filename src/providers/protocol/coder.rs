@@ -22,7 +22,7 @@ use crate::{
     request::LONGEST_ANSWER,
     translate::{
         AccountSeals, CacheMarks, Maker, Report, Restore, SealAccount, SealMemory, StandIns, Target, TargetAccount,
-        fit, may_need_mending, mend, names_tools_in_ids,
+        fit, may_need_mending, mend, takes_any_ids,
     },
     wire::{FIELDS, JsonError, Object, Stop},
 };
@@ -266,8 +266,8 @@ impl<P: Protocol> Coder<P> {
             CacheMarks::Anywhere if door.is_some_and(finds_no_place) => CacheMarks::Parts,
             marks => marks,
         };
-        let long_ids = names_tools_in_ids(model);
-        Target { stand_ins: self.protocol.stand_ins(model), marks, long_ids, ..self.protocol.target() }
+        let any_ids = takes_any_ids(model, self.is_vendors || door.is_some());
+        Target { stand_ins: self.protocol.stand_ins(model), marks, any_ids, ..self.protocol.target() }
     }
 
     /// Encodes a request, with notes on the parts that it could not carry.

@@ -12,7 +12,7 @@ use super::{arguments, error, left_out, new_id};
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     chat::{FinishReason, Message, Opaque, Part, Usage},
-    translate::{mark_call, request::Report, rules::Feature},
+    translate::{envelope_of_id, mark_call, request::Report, rules::Feature},
     wire::foreign::{seal, seal_call},
 };
 
@@ -25,6 +25,7 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
             Part::Reasoning(reasoning) => content.extend(thought(&reasoning.text, reasoning.opaque.as_ref())),
             Part::ToolCall(call) => {
                 content.extend(call.opaque.as_ref().map(of_call));
+                content.extend(of_id(&call.id));
                 let input = arguments(call, report);
                 content.push(json!({"type": "tool_use", "id": mark_call(&call.id), "name": call.name, "input": input}));
             }
@@ -63,6 +64,11 @@ fn thought(text: &str, opaque: Option<&Opaque>) -> Option<Value> {
 /// Returns the thought that bears the signature of the call behind it: a call has no place for one.
 fn of_call(opaque: &Opaque) -> Value {
     json!({"type": "redacted_thinking", "data": seal_call(opaque)})
+}
+
+/// Returns the thought that bears the id of the call behind it, if the dialect takes no such id.
+fn of_id(id: &str) -> Option<Value> {
+    envelope_of_id(id, Dialect::Anthropic).map(|data| json!({"type": "redacted_thinking", "data": data}))
 }
 
 /// Returns the reason, and the stop text that ended the answer.
@@ -285,6 +291,7 @@ impl Stream {
                 self.called = true;
                 self.close(to);
                 self.alone(opaque.as_ref().map(of_call), to);
+                self.alone(of_id(id), to);
                 self.turn_to(
                     place(event),
                     to,

@@ -13,7 +13,7 @@ use crate::{
     chat::{FinishReason, Message, Opaque, Part, Usage},
     internal::wall_clock,
     translate::{
-        ids::{Target, fit_id},
+        ids::{Target, envelope_of_id, fit_id},
         request::Report,
         rules::Feature,
     },
@@ -119,12 +119,21 @@ fn detail(text: &str, opaque: &Opaque, index: usize) -> Value {
     detail
 }
 
+/// Creates a call. An id that servers of the dialect do not take stands in an envelope beside the one in its place.
+fn new_call(id: &str, kind: &str, called: Value) -> Value {
+    let mut call = json!({"id": fit_id(id, Target::new(Dialect::OpenAi)), "type": kind, kind: called});
+    if let Some(envelope) = envelope_of_id(id, Dialect::OpenAi) {
+        call["extra_content"] = json!({ "id": envelope });
+    }
+    call
+}
+
 fn tool_call(id: &str, function: Value, opaque: Option<&Opaque>) -> Value {
-    let id = fit_id(id, Target::new(Dialect::OpenAi));
-    let mut call = json!({"id": id, "type": "function", "function": function});
+    let mut call = new_call(id, "function", function);
     if let Some(opaque) = opaque.filter(|opaque| opaque.dialect == Dialect::Gemini) {
         // Google's own endpoint of this dialect puts the signature here.
-        call["extra_content"] = json!({"google": {"thought_signature": opaque.token}, MARK: mark(opaque)});
+        call["extra_content"]["google"] = json!({"thought_signature": opaque.token});
+        call["extra_content"][MARK] = mark(opaque).into();
     }
     for (name, value) in own_fields(opaque).into_iter().flatten() {
         call[name] = value;
@@ -134,8 +143,7 @@ fn tool_call(id: &str, function: Value, opaque: Option<&Opaque>) -> Value {
 
 /// Writes a call of a tool that takes free text.
 fn custom_call(id: &str, name: &str, input: &str) -> Value {
-    let id = fit_id(id, Target::new(Dialect::OpenAi));
-    json!({"id": id, "type": "custom", "custom": {"name": name, "input": input}})
+    new_call(id, "custom", json!({"name": name, "input": input}))
 }
 
 #[warn(clippy::wildcard_enum_match_arm, reason = "each reason has its word")]

@@ -10,7 +10,7 @@ use crate::{
     Dialect,
     chat::{ExtraOf, Message, Part, Role, ToolResult},
     translate::{
-        ids::{Target, fit_id, id_fits},
+        ids::{Target, fit_id, id_fits, made_id},
         rules::Feature,
     },
 };
@@ -23,6 +23,10 @@ pub(super) fn is_paired(messages: &[Message], target: Target) -> bool {
     let mut open: HashMap<&str, usize> = HashMap::new();
     for (place, message) in messages.iter().enumerate() {
         let (mut called, mut answered) = (HashMap::new(), 0);
+        // Its own model's ids may be the same in each turn.
+        if target.any_ids {
+            seen.clear();
+        }
         for part in &message.content {
             match part {
                 Part::ToolCall(call) => {
@@ -68,6 +72,9 @@ pub(super) fn fit(messages: &mut Vec<Message>, target: Target, report: &mut Repo
     for mut message in messages.drain(..) {
         if message.role == Role::Assistant {
             open.answer_remaining(&mut fitted, report);
+            if target.any_ids {
+                used = UsedIds::default();
+            }
             open = OpenCalls::of(&mut message, fitted.len(), |id| used.fit(id, target));
             fitted.push(message);
             continue;
@@ -115,7 +122,7 @@ impl UsedIds {
         let mut n = self.hashes.len();
         while !self.hashes.insert(self.state.hash_one(&fitted)) {
             n += 1;
-            fitted = fit_id(&format!("{n}#{id}{}", "~".repeat(41)), target);
+            fitted = made_id(&format!("{n}#{id}"), target);
         }
         fitted
     }

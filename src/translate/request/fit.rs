@@ -18,7 +18,10 @@ use crate::{
     Dialect, LlmError, LlmRequest, Wire,
     chat::{Chat, Json, Media, Part, Tool, ToolChoice},
     fields::{Object, each, word},
-    translate::{ids::Target, rules::Feature},
+    translate::{
+        ids::{self, Target},
+        rules::Feature,
+    },
     wire::WireLimits,
 };
 
@@ -46,14 +49,17 @@ pub(crate) fn fit<'a>(
         survey(wire.dialect(), body, report)?;
     }
     report.check_stopped()?;
+    if let Some(caller) = fitted.extra.as_ref().map(|extra| extra.dialect).filter(|caller| *caller != target.dialect) {
+        ids::restore_results(&mut fitted, caller);
+    }
     seals::fit(&mut fitted, target.dialect, report);
+    seals::fit_unsigned(&mut fitted, target.dialect, report);
     // A conversation in the target's own dialect is as its caller wants it.
     let own = fitted.extra.as_ref().is_some_and(|extra| extra.dialect == target.dialect);
     if !own {
         content::fit(&mut fitted, target.dialect, report)?;
     }
     if report.is_foreign() && every_part(&fitted).any(is_uploaded) {
-    seals::fit_unsigned(&mut fitted, target.dialect, report);
         return Err(report.refuse(Feature::UploadedFile));
     }
     if let Some(wire) = wire.filter(|_| report.is_foreign()) {

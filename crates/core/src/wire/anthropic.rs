@@ -10,7 +10,7 @@ use crate::{
     raw_json::RawJson,
     wire::{
         Meter,
-        foreign::{Unsealed, unmark_call, unseal},
+        foreign::{Unsealed, unmark_call, unseal, unseal_id},
         provider_data,
         tool_calls::arguments_of,
     },
@@ -206,8 +206,8 @@ fn parts(blocks: RawJson<'_>, meter: &mut Meter<'_>, within: bool) -> Result<Vec
     meter.parts(length)?;
     let mut parts = Vec::new();
     parts.reserve_exact(length);
-    // The signature of the next call.
-    let mut of_call = None;
+    // The signature and the id of the next call.
+    let (mut of_call, mut id_of_call) = (None, None);
     each(blocks, |block| {
         let part = match part(block, meter, within)? {
             Block::Part(part) => part,
@@ -215,9 +215,16 @@ fn parts(blocks: RawJson<'_>, meter: &mut Meter<'_>, within: bool) -> Result<Vec
                 of_call = Some(opaque);
                 return Ok(());
             }
+            Block::IdOfCall(id) => {
+                id_of_call = Some(id);
+                return Ok(());
+            }
         };
         let part = match part {
-            Part::ToolCall(call) => Part::ToolCall(ToolCall { opaque: of_call.take(), ..call }),
+            Part::ToolCall(call) => {
+                let id = id_of_call.take().unwrap_or(call.id);
+                Part::ToolCall(ToolCall { id, opaque: of_call.take(), ..call })
+            }
             part => part,
         };
         let known: &[&str] = match &part {
@@ -264,6 +271,8 @@ enum Block {
     Part(Part),
     /// The signature of the call behind it.
     OfCall(Opaque),
+    /// The id of the call behind it.
+    IdOfCall(String),
 }
 
 fn part(raw: RawJson<'_>, meter: &mut Meter<'_>, within: bool) -> Result<Block, LlmError> {
@@ -298,6 +307,9 @@ fn part(raw: RawJson<'_>, meter: &mut Meter<'_>, within: bool) -> Result<Block, 
         Some("thinking") => {
             let opaque = opaque(field("signature")?, false).map(|unsealed| unsealed.opaque);
             Part::Reasoning(Reasoning { text: field("thinking")?, opaque })
+        }
+        Some("redacted_thinking") if block.word("data").is_some_and(|data| unseal_id(&data).is_some()) => {
+            return Ok(Block::IdOfCall(block.word("data").and_then(|data| unseal_id(&data)).unwrap_or_default()));
         }
         Some("redacted_thinking") => match opaque(field("data")?, true) {
             Some(Unsealed { opaque, of_call: true }) => return Ok(Block::OfCall(opaque)),

@@ -65,6 +65,22 @@ pub fn seal_own(opaque: &Opaque) -> String {
     envelope(opaque, "redacted")
 }
 
+/// The form of an envelope that has the id of the call behind it, where the caller's dialect takes no such id.
+const OF_ID: &str = "id";
+
+/// Returns the envelope of a call's id.
+pub(crate) fn seal_id(id: &str) -> String {
+    let opaque = Opaque { dialect: Dialect::OpenAi, token: id.to_owned(), redacted: true };
+    envelope(&opaque, OF_ID)
+}
+
+/// Returns the id in an envelope; `None` if it has another content, or was changed.
+pub(crate) fn unseal_id(token: &str) -> Option<String> {
+    let (whose, rest) = token.strip_prefix(ENVELOPE)?.split_once('.')?;
+    let (digits, id) = rest.strip_prefix(OF_ID)?.strip_prefix('.')?.split_once('.')?;
+    (digits == check(of_name(whose)?, id)).then(|| id.to_owned())
+}
+
 fn envelope(opaque: &Opaque, form: &str) -> String {
     format!("{ENVELOPE}{}.{form}.{}.{}", opaque.dialect, check(opaque.dialect, &opaque.token), opaque.token)
 }
@@ -237,6 +253,21 @@ mod tests {
         ] {
             assert_eq!(unmark_call(id.to_owned()), own);
         }
+    }
+
+    #[test]
+    fn the_envelope_of_an_id_has_it_as_it_is_and_nothing_else_opens() {
+        for id in ["functions.x:0", "", "a.b.c", "☃", "steadfast.openai.id.0.x"] {
+            let sealed = seal_id(id);
+            assert_eq!(unseal_id(&sealed).as_deref(), Some(id));
+            assert_eq!(unseal(sealed.clone(), Dialect::Anthropic, true), None, "it is no thought");
+            assert_eq!(unseal_id(&format!("{sealed}x")), None);
+        }
+        for other in ["", "functions.x:0", "steadfast.", "steadfast.openai.id.0000000000000000.x"] {
+            assert_eq!(unseal_id(other), None, "{other}");
+        }
+        let of_call = seal_call(&Opaque { dialect: Dialect::OpenAi, token: "x".to_owned(), redacted: false });
+        assert_eq!(unseal_id(&of_call), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     raw_json::RawJson,
     wire::{
         Meter,
-        foreign::{MARK, is_marked_well, of_format_name, unseal},
+        foreign::{MARK, is_marked_well, of_format_name, unseal, unseal_id},
         provider_data,
         responses::tools::free_text,
         wishes::ThinkingWish,
@@ -392,7 +392,7 @@ fn call(raw: RawJson<'_>, content: &mut Vec<Part>) -> Result<(), LlmError> {
         let custom = Object::read(custom, &["name", "input"])?;
         let name = custom.text("name")?.ok_or_else(|| bad("tool_calls.custom.name", "a text"))?;
         let arguments = json!({"input": custom.text("input")?.unwrap_or_default()}).to_string();
-        let made = ToolCall::new(call.text("id")?.unwrap_or_default(), name, arguments);
+        let made = ToolCall::new(id_of(&call)?, name, arguments);
         // The type stays, so that this dialect gets the call back in its form.
         let rest = provider_data::rest(raw, &["id", "custom.name", "custom.input"])?;
         provider_data::push(content, Part::ToolCall(made), Dialect::OpenAi, rest);
@@ -400,7 +400,7 @@ fn call(raw: RawJson<'_>, content: &mut Vec<Part>) -> Result<(), LlmError> {
     };
     let function = Object::read(function, &["name", "arguments"])?;
     let name = function.text("name")?.ok_or_else(|| bad("tool_calls.function.name", "a text"))?;
-    let mut made = ToolCall::new(call.text("id")?.unwrap_or_default(), name, arguments(&function)?);
+    let mut made = ToolCall::new(id_of(&call)?, name, arguments(&function)?);
     // Google's own endpoint of this dialect has the signature here.
     if let Some(extra) = call.object("extra_content")
         && let Some(google) = Object::read(extra, &["google"])?.object("google")
@@ -414,6 +414,13 @@ fn call(raw: RawJson<'_>, content: &mut Vec<Part>) -> Result<(), LlmError> {
     let known = ["id", "type", "function.name", "function.arguments"];
     provider_data::push(content, Part::ToolCall(made), Dialect::OpenAi, provider_data::rest(raw, &known)?);
     Ok(())
+}
+
+/// Returns the id of a call: its own in an envelope, or the one in its place.
+fn id_of(call: &Object<'_>) -> Result<String, LlmError> {
+    let extra = call.object("extra_content").map(|extra| Object::read(extra, &["id"])).transpose()?;
+    let own = extra.and_then(|extra| extra.word("id")).and_then(|envelope| unseal_id(&envelope));
+    Ok(own.or(call.text("id")?).unwrap_or_default())
 }
 
 /// Decodes a thought in LiteLLM's form, which is Anthropic's own block.

@@ -13,7 +13,7 @@ use crate::{
     chat::{Extra, Json, Opaque},
     translate::{
         answer::anthropic::Balance,
-        ids::{Target, fit_id},
+        ids::{Target, envelope_of_id, fit_id},
         request::Report,
         rules::Feature,
     },
@@ -179,6 +179,12 @@ impl Thought {
     /// Creates the thought that bears the signature of the call behind it: a call has no place for one.
     pub(super) fn of_call(opaque: &Opaque, ids: &mut Ids) -> Self {
         Self { id: ids.item(None, "rs"), text: String::new(), sealed: seal_call(opaque) }
+    }
+
+    /// Creates the thought that bears the id of the call behind it, if the dialect takes no such id.
+    pub(super) fn of_id(id: &str, ids: &mut Ids) -> Option<Self> {
+        let sealed = envelope_of_id(id, Dialect::Responses)?;
+        Some(Self { id: ids.item(None, "rs"), text: String::new(), sealed })
     }
 
     /// Sets the signature. The item's id is part of what OpenAI seals, so that content of another id is in an envelope,

@@ -104,6 +104,7 @@ fn items(message: &Message, echo: &RequestEcho, report: &mut Report) -> Vec<Item
             }
             Part::ToolCall(made) => {
                 items.extend(made.opaque.as_ref().map(|opaque| Item::Thought(Thought::of_call(opaque, &mut ids))));
+                items.extend(Thought::of_id(&made.id, &mut ids).map(Item::Thought));
                 let custom = extra.is_some_and(item::is_custom);
                 let mut call = Call::new(&made.id, &made.name, custom, echo, &mut ids);
                 call.read(&made.arguments);

@@ -104,9 +104,9 @@ impl Stream {
                 }
             }
             StreamEvent::ToolCall { index, id, name, opaque } => {
-                if let Some(opaque) = opaque {
+                let of_call = opaque.as_ref().map(|opaque| Thought::of_call(opaque, &mut self.ids));
+                for thought in of_call.into_iter().chain(Thought::of_id(id, &mut self.ids)) {
                     self.make_room(report, to);
-                    let thought = Thought::of_call(opaque, &mut self.ids);
                     let place = self.add(&thought.value(false), to);
                     self.done(place, &thought.value(true), to);
                 }

@@ -13,7 +13,7 @@ use crate::{
     raw_json::RawJson,
     wire::{
         Meter,
-        foreign::{ENVELOPE, Unsealed, unseal},
+        foreign::{ENVELOPE, Unsealed, unseal, unseal_id},
         provider_data::{self, RawObject},
     },
 };
@@ -54,8 +54,9 @@ pub(super) struct Conversation<'a, 'm> {
     /// True once an item came that is not the system's.
     begun: bool,
     last: Turn,
-    /// The signature of the next call.
+    /// The signature and the id of the next call.
     of_call: Option<Opaque>,
+    id_of_call: Option<String>,
 }
 
 impl<'a, 'm> Conversation<'a, 'm> {
@@ -65,7 +66,7 @@ impl<'a, 'm> Conversation<'a, 'm> {
         names: &'a ToolNames,
         leading: &'a mut SystemPrefix,
     ) -> Self {
-        Self { chat, meter, names, leading, begun: false, last: Turn::Closed, of_call: None }
+        Self { chat, meter, names, leading, begun: false, last: Turn::Closed, of_call: None, id_of_call: None }
     }
 
     pub(super) fn item(&mut self, item: RawJson<'_>) -> Result<(), LlmError> {
@@ -88,6 +89,10 @@ impl<'a, 'm> Conversation<'a, 'm> {
                 Thought::Own(reasoning, rest) => self.model(Part::Reasoning(reasoning), rest),
                 Thought::OfCall(opaque) => {
                     self.of_call = Some(opaque);
+                    Ok(())
+                }
+                Thought::IdOfCall(id) => {
+                    self.id_of_call = Some(id);
                     Ok(())
                 }
             },
@@ -135,7 +140,7 @@ impl<'a, 'm> Conversation<'a, 'm> {
             return Ok(());
         }
         self.begun = true;
-        self.of_call = None;
+        (self.of_call, self.id_of_call) = (None, None);
         let rest = provider_data::rest(item, known)?;
         if role != Role::Assistant {
             let content = content::of_message(fields, role, rest, self.meter)?;
@@ -185,14 +190,15 @@ impl<'a, 'm> Conversation<'a, 'm> {
                 neutral
             }
         };
-        let mut call = ToolCall::new(fields.text("call_id")?.unwrap_or_default(), name, arguments);
+        let id = self.id_of_call.take().or(fields.text("call_id")?).unwrap_or_default();
+        let mut call = ToolCall::new(id, name, arguments);
         call.opaque = self.of_call.take();
         self.model(Part::ToolCall(call), rest)
     }
 
     /// Adds a tool's output; consecutive ones are one turn.
     fn output(&mut self, item: RawJson<'_>, fields: &Object<'_>, known: &[&str]) -> Result<(), LlmError> {
-        self.of_call = None;
+        (self.of_call, self.id_of_call) = (None, None);
         self.meter.parts(1)?;
         let output = fields.get("output").filter(|output| !is_null(output));
         let output = output.ok_or_else(|| bad("input.output", "a text or a list"))?;
@@ -252,6 +258,8 @@ enum Thought {
     Own(Reasoning, Option<Json>),
     /// The signature of the call behind it.
     OfCall(Opaque),
+    /// The id of the call behind it.
+    IdOfCall(String),
 }
 
 fn reasoning(item: RawJson<'_>, fields: &Object<'_>, meter: &mut Meter<'_>) -> Result<Thought, LlmError> {
@@ -261,6 +269,9 @@ fn reasoning(item: RawJson<'_>, fields: &Object<'_>, meter: &mut Meter<'_>) -> R
     let encrypted = fields.text("encrypted_content")?.filter(|encrypted| !encrypted.is_empty());
     let is_foreign = encrypted.as_ref().is_some_and(|encrypted| encrypted.starts_with(ENVELOPE));
     let id = fields.text("id")?.unwrap_or_default();
+    if let Some(id) = encrypted.as_deref().filter(|_| is_foreign).and_then(unseal_id) {
+        return Ok(Thought::IdOfCall(id));
+    }
     let opaque = match encrypted {
         Some(encrypted) if is_foreign => match unseal(encrypted, Dialect::Responses, true) {
             Some(Unsealed { opaque, of_call: true }) => return Ok(Thought::OfCall(opaque)),
