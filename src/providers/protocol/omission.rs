@@ -9,7 +9,7 @@ use super::{
     Chooser, Coder, Encoded, ErrorBody, Protocol, Refusal, RequestBody,
     refusal::{self, ANTHROPIC_BETA},
 };
-use crate::{ErrorKind, Event, LlmError, LlmRequest, error::OmittedParameter};
+use crate::{Dialect, ErrorKind, Event, LlmError, LlmRequest, error::OmittedParameter};
 
 /// The help for a request of which a server refuses a part.
 #[derive(Debug)]
@@ -45,18 +45,20 @@ impl<P: Protocol> Coder<P> {
             return body;
         }
         let mut body = body.into_bytes();
-        for path in refused {
-            let is_longer = match refusal::flag(&path) {
+        let needles: Vec<Option<&str>> = refused.iter().map(|path| self.needle(path)).collect();
+        let present = refusal::present(&body, &needles);
+        for (path, _) in refused.iter().zip(present).filter(|(_, is_present)| *is_present) {
+            let is_longer = match refusal::flag(path) {
                 Some(flag) if refusal::remove_flag(headers, flag) => false,
                 Some(_) => continue,
                 None => {
-                    let Some(fitted) = self.without(&body, &path) else { continue };
+                    let Some(fitted) = self.without(&body, path) else { continue };
                     let is_longer = fitted.len() > body.len();
                     body = fitted.into();
                     is_longer
                 }
             };
-            let what = match &*path {
+            let what = match &**path {
                 "max_tokens" | "max_completion_tokens" => "sent under its other name: the model refuses it",
                 path if path.starts_with("input[custom_tool_call") => "sent as a function's: the model refuses it",
                 _ if is_longer => "added: the model requires it",
@@ -96,10 +98,30 @@ impl<P: Protocol> Coder<P> {
         headers
     }
 
+    /// Returns the name or the type that stands in each body with the part at a path; `None` if there is no such word.
+    fn needle<'a>(&self, path: &'a str) -> Option<&'a str> {
+        // A call's record may be there as its output alone.
+        let is_kind = path.starts_with("tools[") && path.ends_with(']');
+        let known = self.protocol.optional().iter().find(|part| part.path == path);
+        let is_field = known.is_some_and(|part| part.chooser != Chooser::Stranger);
+        let word = refusal::last_name(path);
+        // OpenAI's dialect has two names for a mark, and Gemini's two spellings of each name.
+        let is_one = match self.protocol.dialect() {
+            Dialect::OpenAi => !path.starts_with("**."),
+            Dialect::Gemini => !word.bytes().any(|byte| byte.is_ascii_uppercase()),
+            Dialect::Anthropic | Dialect::Responses => true,
+        };
+        (is_kind || is_field && is_one).then_some(word)
+    }
+
     /// Returns a body without the part at a path; `None` if it has none, or cannot do without it.
     fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {
         let of_kind = refusal::without_kind(self.protocol.dialect(), body, path);
         of_kind.unwrap_or_else(|| self.protocol.without(body, path))
+    }
+
+    fn is_by(&self, path: &str, chooser: Chooser) -> bool {
+        self.protocol.optional().iter().any(|part| part.path == path && part.chooser == chooser)
     }
 
     /// Returns true for a part that no caller can know to be refused: one of another's turn, or one that clients of the
@@ -110,7 +132,7 @@ impl<P: Protocol> Coder<P> {
             let is_kind = || path.ends_with(']') || refusal::flag(path).is_some();
             known.map_or_else(is_kind, |part| part.chooser == Chooser::Dialect)
         };
-        is_within_turns(path) || !self.is_vendors && is_dialects()
+        is_within_turns(path) || self.is_by(path, Chooser::Twin) || !self.is_vendors && is_dialects()
     }
 
     /// Returns the facts of an error that may refuse a part of its request; `None` for any other.
@@ -155,6 +177,7 @@ impl<P: Protocol> Coder<P> {
         };
         let is_callers = |refusal: &Refusal| match refusal.chooser {
             Chooser::Stranger => false,
+            Chooser::Twin => !refusal.is_unsupported && self.own(request).is_some(),
             Chooser::Dialect if !is_vendors && refusal.is_unsupported => false,
             Chooser::Dialect | Chooser::Caller => {
                 let is_chosen = !refusal.is_unsupported || self.is_callers_choice(request, model);

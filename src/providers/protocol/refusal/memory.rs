@@ -16,7 +16,8 @@ use crate::internal::sync::{Mutex, lock};
 /// A leaf's memory of the parts that its models refuse. Clones of a leaf share it.
 ///
 /// A caller can bring a server to refuse a part in words that look like another refusal. So what one caller's request
-/// has shown counts for this caller alone, until another caller's shows the same.
+/// has shown counts for this caller alone, until another caller's shows the same. One person may have several keys: a
+/// caller takes part in [so many](MOST_WITH_OTHERS) refusals, those that it shares with another one included.
 #[derive(Debug, Default)]
 pub(crate) struct RefusalMemory {
     /// True if there are any; read without a lock.
@@ -29,11 +30,19 @@ struct Known {
     model: Arc<str>,
     path: Cow<'static, str>,
     since: Instant,
-    /// The caller whose request was refused; `None` once there are two.
-    caller: Option<u64>,
+    /// The callers whose requests were refused: the refusal counts for all once there are two.
+    callers: (u64, Option<u64>),
 }
 
 impl Known {
+    fn is_shown_by(&self, caller: u64) -> bool {
+        self.callers.0 == caller || self.callers.1 == Some(caller)
+    }
+
+    fn is_common(&self) -> bool {
+        self.callers.1.is_some()
+    }
+
     fn is_fresh(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) < LASTS
     }
@@ -45,6 +54,10 @@ const LASTS: Duration = Duration::from_secs(3600);
 const MOST: usize = 128;
 /// The number of refusals that one caller alone has shown. Beyond it, the oldest of these is forgotten.
 const MOST_OF_ONE: usize = 16;
+/// The number of refusals that one caller takes part in, alone or with another. Beyond it, the oldest of those that it
+/// alone has shown is forgotten; without any, the new one is not remembered. Agents send some fifteen parts that a
+/// strict server refuses, flags included: a choice of ours.
+const MOST_WITH_OTHERS: usize = 32;
 
 impl RefusalMemory {
     /// Remembers that this model refuses a part of a caller's request. Returns true if that is new.
@@ -52,24 +65,31 @@ impl RefusalMemory {
         let now = Instant::now();
         let mut refusals = lock(&self.refusals);
         refusals.retain(|known| known.is_fresh(now));
-        if let Some(known) = refusals.iter_mut().find(|known| known.model == *model && known.path == path) {
-            if known.caller != Some(caller) {
-                known.caller = None;
-            }
+        let at = refusals.iter().position(|known| known.model == *model && known.path == path);
+        if at.is_some_and(|at| refusals[at].is_common() || refusals[at].is_shown_by(caller)) {
             return false;
         }
-        let is_own = |known: &Known| known.caller == Some(caller);
-        let oldest = if refusals.iter().filter(|known| is_own(known)).count() >= MOST_OF_ONE {
-            refusals.iter().position(is_own)
-        } else if refusals.len() >= MOST {
-            refusals.iter().position(|known| known.caller.is_some()).or(Some(0))
-        } else {
-            None
-        };
-        if let Some(oldest) = oldest {
-            refusals.remove(oldest);
+        let is_own = |known: &Known| known.is_shown_by(caller) && !known.is_common();
+        let mut forgotten = None;
+        let count = |is: &dyn Fn(&Known) -> bool| refusals.iter().filter(|known| is(known)).count();
+        if count(&is_own) >= MOST_OF_ONE || count(&|known| known.is_shown_by(caller)) >= MOST_WITH_OTHERS {
+            forgotten = refusals.iter().position(is_own);
+            if forgotten.is_none() {
+                return false;
+            }
         }
-        refusals.push(Known { model: model.clone(), path, since: now, caller: Some(caller) });
+        if let Some(at) = at {
+            refusals[at].callers.1 = Some(caller);
+        } else if forgotten.is_none() && refusals.len() >= MOST {
+            forgotten = refusals.iter().position(|known| !known.is_common()).or(Some(0));
+        }
+        if let Some(forgotten) = forgotten {
+            refusals.remove(forgotten);
+        }
+        if at.is_some() {
+            return false;
+        }
+        refusals.push(Known { model: model.clone(), path, since: now, callers: (caller, None) });
         self.any.store(true, Relaxed);
         true
     }
@@ -87,7 +107,7 @@ impl RefusalMemory {
         let now = Instant::now();
         let refusals = lock(&self.refusals);
         let known = refusals.iter().filter(|known| *known.model == *model && known.is_fresh(now));
-        known.filter(|known| known.caller.is_none_or(|only| only == caller)).map(|known| known.path.clone()).collect()
+        known.filter(|known| known.is_common() || known.is_shown_by(caller)).map(|known| known.path.clone()).collect()
     }
 }
 
@@ -126,5 +146,34 @@ mod tests {
             remembered.add(&model, path(&format!("tools[{number}]")), 7);
         }
         assert_eq!((remembered.of("m", 7).len(), remembered.of("m", 3).len()), (MOST_OF_ONE + 1, 1));
+    }
+
+    /// Two keys are one person's, as far as a leaf knows.
+    #[tokio::test(start_paused = true)]
+    async fn two_callers_teach_all_others_no_more_than_one_may_show() {
+        for (people, most) in [(2_u64, MOST_WITH_OTHERS), (4, 2 * MOST_WITH_OTHERS), (6, 3 * MOST_WITH_OTHERS)] {
+            let (remembered, model) = (RefusalMemory::default(), Arc::from("m"));
+            for number in 0..500 {
+                for caller in 0..people {
+                    remembered.add(&model, path(&format!("tools[{number}]")), caller);
+                }
+                assert!(remembered.of("m", 99).len() <= most, "{people} callers at {number}");
+            }
+            // What honest callers show counts all the same.
+            remembered.add(&model, path("metadata"), 50);
+            remembered.add(&model, path("metadata"), 51);
+            assert!(remembered.of("m", 99).contains(&path("metadata")), "{people} callers");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_caller_displaces_what_two_have_shown() {
+        let (remembered, model) = (RefusalMemory::default(), Arc::from("m"));
+        (1..=2).for_each(|caller| _ = remembered.add(&model, path("metadata"), caller));
+        for number in 0..2000 {
+            remembered.add(&model, path(&format!("tools[{number}]")), 1 + number % 200);
+        }
+        assert_eq!(remembered.of("m", 999), [path("metadata")]);
+        assert!(lock(&remembered.refusals).len() <= MOST);
     }
 }

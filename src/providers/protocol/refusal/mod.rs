@@ -332,8 +332,44 @@ fn plain(begin: &str) -> impl Iterator<Item = &str> {
 
 /// Returns false if a body has no part at a path, by a look at its bytes: most bodies lack what was once refused.
 fn may_have(body: &[u8], path: &str) -> bool {
-    let name = path.trim_end_matches(']').rsplit(['.', '[']).next().unwrap_or(path);
-    memchr::memmem::find(body, name.as_bytes()).is_some()
+    memchr::memmem::find(body, last_name(path).as_bytes()).is_some()
+}
+
+/// Returns the last name in a path, or the type of its items.
+pub(crate) fn last_name(path: &str) -> &str {
+    path.trim_end_matches(']').rsplit(['.', '[']).next().unwrap_or(path)
+}
+
+/// The number of parts that are looked for one by one: so many searches cost less than a look at each text.
+const FEW: usize = 4;
+
+/// Returns, for each of these words, whether a body may have it as a whole text, by one look at the body's bytes for
+/// all of them. `None` stands for a part without such a word, which is always looked for.
+pub(crate) fn present(body: &[u8], words: &[Option<&str>]) -> Vec<bool> {
+    if words.len() <= FEW {
+        return vec![true; words.len()];
+    }
+    let mut present: Vec<bool> = words.iter().map(Option::is_none).collect();
+    let mut left = present.iter().filter(|is_present| !**is_present).count();
+    let mut begins = [false; 256];
+    words.iter().flatten().filter_map(|word| word.bytes().next()).for_each(|byte| begins[usize::from(byte)] = true);
+    for quote in memchr::memchr_iter(b'"', body) {
+        if left == 0 {
+            break;
+        }
+        let text = &body[quote + 1..];
+        if !text.first().is_some_and(|byte| begins[usize::from(*byte)]) {
+            continue;
+        }
+        for (word, is_present) in words.iter().zip(&mut present) {
+            let is = |word: &str| text.strip_prefix(word.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'"'));
+            if !*is_present && word.is_some_and(is) {
+                *is_present = true;
+                left -= 1;
+            }
+        }
+    }
+    present
 }
 
 /// Returns a body without the part at a path, with every other value spelled as before. Returns `None` if it has no

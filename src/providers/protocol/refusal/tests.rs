@@ -181,3 +181,22 @@ fn a_mark_is_left_out_at_each_of_its_places_and_all_else_stays() {
     assert_eq!(super::without(body("").as_bytes(), "**.cache_control"), None);
     assert_eq!(super::without(body("").as_bytes(), "**.cache_control.ttl"), None);
 }
+
+/// One look finds the same parts as a search for each of them.
+#[test]
+fn one_look_at_a_body_finds_each_part_that_it_has() {
+    let words = ["metadata", "store", "strict", "web_search", "top_k", "topK", "seed", "a\u{e9}", "user"];
+    let wanted: Vec<Option<&str>> = words.iter().map(|word| Some(*word)).chain([None]).collect();
+    for there in 0..1_u32 << words.len() {
+        let has = |at: usize| there >> at & 1 == 1;
+        let fields: Vec<String> =
+            words.iter().enumerate().filter(|(at, _)| has(*at)).map(|(_, word)| format!("\"{word}\":1")).collect();
+        // Longer names, and words within a text, are others.
+        let body =
+            format!("{{\"x\":\"store and \\\"strict\\\"\",\"metadata_of\":1,\"my_seed\":{{{}}}}}", fields.join(","));
+        let found = present(body.as_bytes(), &wanted);
+        let expected: Vec<bool> = (0..words.len()).map(has).chain([true]).collect();
+        assert_eq!(found, expected, "{body}");
+    }
+    assert_eq!(present(b"{}", &wanted[..FEW]), [true; FEW], "few are looked for one by one");
+}
