@@ -7,11 +7,14 @@ use super::{decode, encode, error, refit};
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Message},
+    fields::{count, is_list},
     models::gemini_generation,
     providers::{
         protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameters, without_parameter},
+        refit::Fields,
         splice::MaxTokens,
     },
+    raw_json::RawJson,
     translate::{Report, StandIns, without_seals},
 };
 
@@ -81,7 +84,28 @@ impl Protocol for GenerateContent {
                 &["thinking", "thinking_budget", "thinking_level", "budget"],
             ),
             Optional::new("generationConfig.mediaResolution"),
-            Optional::new("labels"),
+            // What Vertex AI takes and Google's API for developers does not, by the converters of google-genai 3.6.1.
+            Optional::of_twin("labels"),
+            Optional::of_twin("modelArmorConfig"),
+            Optional::of_twin("generationConfig.routingConfig"),
+            Optional::of_twin("generationConfig.modelSelectionConfig"),
+            Optional::of_twin("generationConfig.modelConfig"),
+            Optional::of_twin("generationConfig.audioTimestamp"),
+            Optional::of_twin("generationConfig.imageConfig.personGeneration"),
+            Optional::of_twin("generationConfig.imageConfig.prominentPeople"),
+            Optional::of_twin("generationConfig.imageConfig.imageOutputOptions"),
+            Optional::of_twin("safetySettings[].method"),
+            Optional::of_twin("toolConfig.functionCallingConfig.streamFunctionCallArguments"),
+            Optional::of_twin("contents[].parts[].functionCall.partialArgs"),
+            Optional::of_twin("contents[].parts[].functionCall.willContinue"),
+            Optional::of_twin("tools[].googleSearch.excludeDomains"),
+            Optional::of_twin("tools[].googleSearch.blockingConfidence"),
+            Optional::of_twin("tools[].googleMaps.groundingTypes"),
+            Optional::of_twin("tools[].googleMaps.authConfig"),
+            Optional::of_twin("tools[].retrieval"),
+            Optional::of_twin("tools[].enterpriseWebSearch"),
+            Optional::of_twin("tools[].parallelAiSearch"),
+            Optional::of_twin("tools[].exaAiSearch"),
         ];
         OPTIONAL
     }
@@ -100,7 +124,10 @@ impl Protocol for GenerateContent {
     fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {
         match path {
             error::SEALED => without_seals(body, Dialect::Gemini),
-            path => without_parameter(body, path),
+            path => {
+                let shorter = without_parameter(body, path).or_else(|| without_parameter(body, &snake(path)))?;
+                Some(without_bare_tools(&shorter).unwrap_or(shorter))
+            }
         }
     }
 
@@ -131,4 +158,36 @@ impl Protocol for GenerateContent {
     fn wait(&self, facts: &ErrorBody) -> Option<Duration> {
         error::wait(facts)
     }
+}
+
+/// Returns a path in `snake_case`, which the API takes too.
+fn snake(path: &str) -> String {
+    let mut snake = String::with_capacity(path.len() + 8);
+    for letter in path.chars() {
+        if letter.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}
+
+/// Returns a body without the tools of which nothing is left; `None` if there are none.
+fn without_bare_tools(body: &[u8]) -> Option<Vec<u8>> {
+    let mut fields = Fields::of(serde_json::from_slice(body).ok()?).ok()?;
+    let tools = fields.stood("tools").filter(|tools| is_list(*tools))?;
+    let kept: Vec<&str> = tools.items().map(RawJson::get).filter(|tool| !is_bare(tool)).collect();
+    if kept.len() == count(tools) {
+        return None;
+    }
+    match kept.len() {
+        0 => _ = fields.remove("tools"),
+        _ => fields.set("tools", format!("[{}]", kept.join(","))),
+    }
+    fields.finish().map(String::into_bytes)
+}
+
+fn is_bare(tool: &str) -> bool {
+    let inner = tool.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    inner.is_some_and(|inner| inner.trim().is_empty())
 }

@@ -4,6 +4,7 @@
 mod fields;
 mod flags;
 mod tools;
+mod twins;
 
 use std::{
     convert::Infallible,

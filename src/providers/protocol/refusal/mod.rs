@@ -50,6 +50,8 @@ pub(crate) enum Chooser {
     Caller,
     /// The dialect: its clients send the part to every server.
     Dialect,
+    /// Another place of the same vendor: clients of the one send the part to the other.
+    Twin,
     /// Another account. No caller can mend that.
     Stranger,
 }
@@ -73,6 +75,11 @@ impl Optional {
     /// Creates a part that clients of the dialect send to every server, with its places in the provider's errors.
     pub(crate) const fn placed(path: &'static str, aliases: &'static [&'static str]) -> Self {
         Self { path, aliases, chooser: Chooser::Dialect }
+    }
+
+    /// Creates a part that another place of the vendor takes.
+    pub(crate) const fn of_twin(path: &'static str) -> Self {
+        Self { path, aliases: &[], chooser: Chooser::Twin }
     }
 
     /// Creates a part of turns that another account made.
