@@ -215,15 +215,29 @@ async fn remedy<P: Protocol>(
     let is_long = request.wire().is_some_and(|wire| wire.is_large());
     let (its, asked, from) = (settings.clone(), request.clone(), origin.clone());
     let look = move |stop| {
-        let model = from.model.as_ref();
-        let encoded = its.coder.encode(&asked, from.model.as_deref(), from.account, asked.is_stream(), stop)?;
-        Ok(its.coder.remedy((&facts, kind), &asked, model, &encoded, is_vendors))
+        let encoded = sent_body(&its, &asked, &from, stop)?;
+        Ok(its.coder.remedy((&facts, kind), &asked, from.model.as_ref(), &encoded, is_vendors))
     };
     let remedy = match is_long {
         true => offload(request.context().deadline, look).await,
         false => look(Stop::default()),
     };
     remedy.unwrap_or_default()
+}
+
+/// Returns a request as its server got it, in the dialect's format: a door's own rules come before all others.
+fn sent_body<P: Protocol>(
+    settings: &Settings<P>,
+    request: &LlmRequest,
+    origin: &Origin,
+    stop: Stop,
+) -> Result<Encoded, LlmError> {
+    #[cfg(feature = "clouds")]
+    if let Some(door) = settings.door.as_ref().filter(|_| CallerTransport::of(request, origin.dialect).is_none()) {
+        return super::door::encoded_for_remedy(settings, door, request, origin, stop);
+    }
+    let (model, account) = (origin.model.as_deref(), origin.account.clone());
+    settings.coder.encode(request, model, account, request.is_stream(), stop)
 }
 
 /// Creates a request to the provider's API, with the leaf's headers and its key.

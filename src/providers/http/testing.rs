@@ -71,6 +71,11 @@ impl Scripted {
         self
     }
 
+    /// The number of requests so far.
+    pub(crate) fn count(&self) -> usize {
+        self.asked.lock().expect("no test panics with the lock").len()
+    }
+
     /// The only request so far.
     pub(crate) fn request(&self) -> Request<Full<Bytes>> {
         let asked = self.asked.lock().expect("no test panics with the lock");

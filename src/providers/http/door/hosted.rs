@@ -15,6 +15,7 @@ use memchr::memmem;
 use super::{
     filter::{self, ClaudeDoor},
     losses::{Loss, Losses, refused},
+    whole_mark,
 };
 use crate::{
     ErrorKind, LlmError,
@@ -88,6 +89,7 @@ fn at(door: ClaudeDoor, body: &Bytes, object: &wire::Object) -> Result<Rewritten
     }
     let Parts { losses, mut rewritten, .. } = parts;
     rewritten.notes = losses.into_texts();
+    whole_mark::place(body, object, &mut rewritten);
     Ok(rewritten)
 }
 

@@ -75,13 +75,21 @@ mod losses;
 #[cfg(test)]
 mod parts_tests;
 mod prepare;
+#[cfg(test)]
+mod remedy_tests;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod whole_mark;
+#[cfg(test)]
+mod whole_mark_tests;
 
 use std::fmt;
 
-pub(super) use self::{exchange::send, prepare::prepare};
+pub(super) use self::{
+    exchange::send,
+    prepare::{encoded_for_remedy, prepare},
+};
 use self::{filter::ClaudeDoor, shape::Spelling};
 use super::BaseUrl;
 #[cfg(doc)]

@@ -23,7 +23,7 @@ const DOORS: [&str; 6] = ["mantle", "runtime", "invoke", "converse", "vertex", "
 /// The doors that run nothing of Anthropic's but the search for tools, if that.
 const CLOUDS: [&str; 5] = ["mantle", "runtime", "invoke", "converse", "vertex"];
 
-fn leaf(door: &str) -> Anthropic {
+pub(super) fn leaf(door: &str) -> Anthropic {
     let bearer = || Credentials::token(Token::bearer("a-token-of-length"));
     let aws =
         |api, model| Anthropic::on_aws("us-east-1").unwrap().aws_api(api).unwrap().credentials(bearer()).model(model);
@@ -42,7 +42,7 @@ fn leaf(door: &str) -> Anthropic {
 }
 
 /// The body that a door is sent, and the notes, or the refusal. Nothing is sent with a refusal.
-async fn sent(door: &str, body: &Value, stream: bool) -> Result<(Value, Vec<String>), (ErrorKind, String)> {
+pub(super) async fn sent(door: &str, body: &Value, stream: bool) -> Result<(Value, Vec<String>), (ErrorKind, String)> {
     let transport = Scripted::json(if door == "converse" { CONVERSE } else { MESSAGE });
     let request = LlmRequest::from(Wire::new(Dialect::Anthropic, body.to_string()).unwrap()).with_stream(stream);
     match leaf(door).transport(transport.clone()).oneshot(request).await {

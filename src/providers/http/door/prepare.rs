@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use super::{
     AwsApi, Door, Place, codec, developers,
     filter::{Beta, beta, refused_fields},
-    hosted,
+    hosted, whole_mark,
 };
 use crate::{
     Dialect, ErrorKind, LlmError, LlmRequest, Wire,
@@ -31,20 +31,9 @@ pub(in crate::providers::http) fn prepare<P: Protocol>(
     stop: Stop,
 ) -> Result<(Request<RequestBody>, TranslationNotes), LlmError> {
     let (coder, dialect) = (&settings.coder, settings.coder.protocol.dialect());
-    let (model, account) = (origin.model.as_deref(), origin.account.clone());
-    let callers = request.wire().filter(|wire| wire.dialect() == dialect).map(Wire::header_map);
-    let callers = callers.map(|headers| coder.without_flags(request, model.unwrap_or_default(), headers));
-    let (rules, betas) = door.rules(dialect, callers.as_deref(), &coder.headers);
-    let encoded = coder.encode_for(Some(&rules), request, model, account, stream, stop)?;
-    let Encoded { mut headers, mut body, path, mut translation } = encoded;
-    match betas {
-        Some(kept) => {
-            headers.insert(ANTHROPIC_BETA, kept);
-        }
-        None => {
-            headers.remove(ANTHROPIC_BETA);
-        }
-    }
+    let (encoded, _) = encoded(settings, door, request, origin, stream, stop)?;
+    let Encoded { headers, mut body, path, mut translation } = encoded;
+    let model = origin.model.as_deref();
     let mut names = None;
     if door.is_codec() {
         let (converted, mut notes, renamed) = codec::request(body, coder.strict)?;
@@ -59,6 +48,49 @@ pub(in crate::providers::http) fn prepare<P: Protocol>(
     }
     door.finish(&settings.coder.protocol, coder.key.as_deref(), sent.headers_mut())?;
     Ok((sent, translation))
+}
+
+/// Returns a request by the door's rules, in its dialect's own format, and the flags of `anthropic-beta` in its body.
+pub(in crate::providers::http) fn encoded<P: Protocol>(
+    settings: &Settings<P>,
+    door: &Door,
+    request: &LlmRequest,
+    origin: &Origin,
+    stream: bool,
+    stop: Stop,
+) -> Result<(Encoded, Option<HeaderValue>), LlmError> {
+    let (coder, dialect) = (&settings.coder, settings.coder.protocol.dialect());
+    let (model, account) = (origin.model.as_deref(), origin.account.clone());
+    let callers = request.wire().filter(|wire| wire.dialect() == dialect).map(Wire::header_map);
+    let callers = callers.map(|headers| coder.without_flags(request, model.unwrap_or_default(), headers));
+    let (rules, betas) = door.rules(dialect, callers.as_deref(), &coder.headers);
+    let mut encoded = coder.encode_for(Some(&rules), request, model, account, stream, stop)?;
+    match betas {
+        Some(kept) => {
+            encoded.headers.insert(ANTHROPIC_BETA, kept);
+        }
+        None => {
+            encoded.headers.remove(ANTHROPIC_BETA);
+        }
+    }
+    let in_body = rules.set.iter().find(|(name, _)| *name == "anthropic_beta");
+    let flags = in_body.and_then(|(_, list)| serde_json::from_str::<Vec<String>>(list).ok());
+    Ok((encoded, flags.and_then(|flags| HeaderValue::from_str(&flags.join(",")).ok())))
+}
+
+/// Returns the same for a remedy, which looks for flags in the header.
+pub(in crate::providers::http) fn encoded_for_remedy<P: Protocol>(
+    settings: &Settings<P>,
+    door: &Door,
+    request: &LlmRequest,
+    origin: &Origin,
+    stop: Stop,
+) -> Result<Encoded, LlmError> {
+    let (mut encoded, flags) = encoded(settings, door, request, origin, request.is_stream(), stop)?;
+    if let Some(flags) = flags {
+        encoded.headers.insert(ANTHROPIC_BETA, flags);
+    }
+    Ok(encoded)
 }
 
 impl Door {
@@ -103,7 +135,9 @@ impl Door {
         let by_codec =
             |name: &str| is_codec && matches!(name, "cache_control" | "service_tier" | "metadata" | "thread");
         let refused = refused_fields(claude).filter(|(name, _)| !by_codec(name));
-        rules.removed = refused.map(|(name, reason)| (name, Some(reason))).collect();
+        // Its rewriting finds another place for the mark of the whole request, or notes that there is none.
+        let told = |name, reason| (name != whole_mark::MARK).then_some(reason);
+        rules.removed = refused.map(|(name, reason)| (name, told(name, reason))).collect();
         if !is_codec {
             (rules.read, rules.rewrite) = (hosted::READ, hosted::rewrite(claude));
         }
