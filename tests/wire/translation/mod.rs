@@ -6,6 +6,7 @@ mod answers;
 mod calls;
 mod content;
 mod finish;
+mod items;
 mod meaning;
 mod models;
 mod replay;
