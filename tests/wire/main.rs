@@ -10,6 +10,7 @@ mod converse_server;
 mod fidelity;
 mod fuzz;
 mod linear;
+mod openapi;
 mod recorded;
 mod refused_parameters;
 mod refused_parts;
