@@ -19,8 +19,8 @@ pub(crate) struct TargetAccount {
     pub(crate) seals: Option<Arc<AccountSeals>>,
 }
 
-/// Returns true if a thought comes from a server of Anthropic's dialect that signs nothing. A stream's words are on their
-/// way before such a thought ends, so that its mark follows from the account alone.
+/// Returns true if a thought comes from a server of Anthropic's dialect that signs nothing. A stream's words are on
+/// their way before such a thought ends, so that its mark follows from the account alone.
 pub(crate) fn is_unsigned(opaque: &Opaque) -> bool {
     opaque.dialect == Dialect::Anthropic && !opaque.redacted && opaque.token.starts_with(UNSIGNED)
 }

@@ -139,7 +139,7 @@ async fn another_server_gets_an_id_that_it_takes_and_home_its_own_again() {
         for (home, model) in homes(&id) {
             for other in kinds().into_iter().filter(|kind| ["claude", "responses", "call"].contains(&kind.name)) {
                 for (dialect, stream) in CALLERS.into_iter().flat_map(|dialect| [(dialect, false), (dialect, true)]) {
-                    // A provider of the caller's own dialect is sent what its caller sends. Two of one kind sign alike here.
+                    // A provider of the caller's own dialect is sent what its caller sends. Two of a kind sign alike.
                     if other.speaks == dialect || other.name == home.name {
                         continue;
                     }

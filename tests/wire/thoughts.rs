@@ -630,7 +630,8 @@ async fn thoughts_go_home_and_nowhere_else() {
                 caller.turn(&own).await;
                 let what = format!("{dialect} stream {stream}: {} ", home.name);
                 turns += 1;
-                // A server of the caller's dialect is sent what its caller sends, and any of Anthropic's what Claude signed.
+                // A server of the caller's dialect is sent what its caller sends, and any of Anthropic's dialect what
+                // Claude signed.
                 let are_alike = home.speaks == Dialect::Anthropic && other.speaks == Dialect::Anthropic;
                 let is_sent_on = |kind: &Kind| are_alike && (dialect == Dialect::Anthropic || kind.is_claudes());
                 if at != elsewhere && !is_sent_on(home) {

@@ -16,8 +16,8 @@ mod schemas;
 mod servers;
 mod settings;
 mod types;
-
 mod wishes;
+
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},
