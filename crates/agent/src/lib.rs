@@ -133,3 +133,8 @@ pub use self::{
     reader::{AnswerEvent, AnswerReader},
     store::{ActionClaim, ActionStore, ActionStoreFuture},
 };
+
+/// The README's code runs too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

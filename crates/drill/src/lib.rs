@@ -1,4 +1,4 @@
-//! Drills: an outage replayed against a configuration, in virtual time. Feature `drill`.
+//! Drills: an outage replayed against a configuration, in virtual time.
 //!
 //! An untested fallback is only a comment in the code. A [`Drill`] runs a [`Scenario`] (the faults, their times, and
 //! the traffic) against a [`Config`]. It reports what callers would have seen: how many were answered, by which tier,
@@ -186,3 +186,8 @@ pub fn default_config() -> Config {
     let loader = Loader::new().environment(Environment::default());
     loader.text(DEFAULT_CONFIG, Format::Yaml).unwrap_or_else(|error| panic!("{error}"))
 }
+
+/// The README's code runs too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

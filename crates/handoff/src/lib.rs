@@ -1,4 +1,4 @@
-//! Requests handed over to people. Feature `handoff`.
+//! Requests handed over to people.
 //!
 //! # When to use it, and when not
 //!
@@ -32,7 +32,7 @@
 //! the preview's text nor an address of the settings is kept.
 //!
 //! A feature that is queued (`AllOpen::Queue`) waits in memory, in its own future. Where tasks have a place, a request
-//! that no tier answered in that time becomes a task (`config/stack/queue.rs`, around the chains of tiers): no tier of
+//! that no tier answered in that time becomes a task (the stack's `queue.rs`, around the chains of tiers): no tier of
 //! people, no notification, and redriven unasked. The store is not written while a caller waits: if the process ends
 //! meanwhile, a caller with an idempotency key asks again.
 //!
@@ -91,3 +91,8 @@ pub use self::{
 pub use steadfast::response::ResponseFuture;
 
 pub(crate) use self::task::PERSON;
+
+/// The README's code runs too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -336,3 +336,8 @@ async fn connection(stream: TcpStream, provider: Simulated, accounts: Accounts, 
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     remains.close(&toxics).await;
 }
+
+/// The README's code runs too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,4 +1,4 @@
-//! A whole stack in one file. Feature `config`.
+//! A whole stack in one file.
 //!
 //! A [`Config`] is read from YAML, TOML or JSON, all with the same keys: the tiers in order of preference, and the
 //! settings around them. The smallest file is two lines; [`Config::json_schema`] describes all of it, for completion
@@ -140,3 +140,8 @@ impl Config {
         self.models.keys().map(String::as_str).filter(|pattern| fit(pattern).is_some()).max_by_key(fit)
     }
 }
+
+/// The README's code runs too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -45,3 +45,8 @@ pub mod sqlite;
 pub(crate) mod testing;
 #[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
 mod testing_keys;
+
+/// The README's code runs too.
+#[cfg(all(doctest, feature = "sqlite"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

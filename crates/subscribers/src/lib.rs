@@ -26,3 +26,8 @@ pub use self::{
         Status, StatusBoard, Switch, TierHealth, TierSetup, TierStatus, TimeOnFallback,
     },
 };
+
+/// The README's code runs too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -216,3 +216,8 @@ pub fn escape(text: &str) -> String {
     }
     safe
 }
+
+/// The README's code runs too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
