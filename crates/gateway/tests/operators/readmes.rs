@@ -16,8 +16,15 @@ fn root() -> &'static Path {
 fn pages() -> Vec<(PathBuf, String)> {
     let packages = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path().join("README.md"));
     let others = ["README.md", "ops/README.md", "ops/prometheus-rules.yml", "packaging/README.md", "packaging/build"];
-    let more =
-        ["benches/gateway/README.md", "tests/README.md", "packaging/systemd/steadfast.service", "CONTRIBUTING.md"];
+    let more = [
+        "benches/gateway/README.md",
+        "tests/README.md",
+        "packaging/systemd/steadfast.service",
+        "BENCHMARKS.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    ];
     let mut paths: Vec<PathBuf> =
         packages.chain(others.into_iter().chain(more).map(|path| root().join(path))).collect();
     paths.retain(|path| path.exists());
@@ -27,7 +34,7 @@ fn pages() -> Vec<(PathBuf, String)> {
 
 /// The packages of the workspace, by name, with their folders.
 fn packages() -> BTreeMap<String, PathBuf> {
-    let mut folders = vec![root().to_owned(), root().join("examples"), root().join("tests")];
+    let mut folders = ["", "examples", "examples/failover", "tests"].map(|folder| root().join(folder)).to_vec();
     folders.extend(fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path()));
     let manifest = |folder: PathBuf| {
         let text = fs::read_to_string(folder.join("Cargo.toml")).ok()?;
@@ -197,7 +204,7 @@ fn module(path: &str) -> Result<(), String> {
 }
 
 /// The top folders whose paths a page may name.
-const FOLDERS: [&str; 9] = ["crates", "packaging", "ops", "examples", "docs", "tests", "benches", "fuzz", ".ci"];
+const FOLDERS: [&str; 10] = ["crates", "packaging", "ops", "examples", "docs", "tests", "benches", "fuzz", "ci", ".ci"];
 
 /// The paths of the repository in a text: words with a slash that begin with one of its folders.
 fn paths(text: &str) -> Vec<&str> {
