@@ -1,6 +1,6 @@
 //! CPU time that steadfast adds to a call in a program of a user's own: of one call without it and with it.
 //!
-//! `cargo run --release --manifest-path benches/clients/Cargo.toml` prints the table of BENCHMARKS.md; `-- --quick`
+//! `cargo run --release --manifest-path benches/clients/Cargo.toml` prints the table; `-- --quick`
 //! only shows that it runs.
 //!
 //! No call leaves the process: a function in the place of the provider answers each with the same bytes. Both sides of

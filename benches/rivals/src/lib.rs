@@ -3,7 +3,7 @@
 //! ```text
 //! cd benches/rivals
 //! cargo run --release                                            # costs per call, what grows, calls per second
-//! cargo run --release --features liter-llm -- report             # everything; writes BENCHMARKS.md
+//! cargo run --release --features liter-llm -- report             # everything; writes benches/REPORT.md
 //! cargo run --release --features liter-llm -- report --quick     # to see that it runs
 //! cargo run --release --features liter-llm -- calls [TABLE]      # costs per call: CPU time, instructions, allocations
 //! cargo run --release --features liter-llm -- growth             # costs that should not grow

@@ -15,17 +15,20 @@ use tokio::runtime::Runtime;
 pub struct Options {
     pub words: Vec<String>,
     pub effort: Effort,
-    out: PathBuf,
+    /// The file for the report. Default: `benches/REPORT.md`, and what it comes to in `BENCHMARKS.md`.
+    out: Option<PathBuf>,
 }
+
+const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../REPORT.md");
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../BENCHMARKS.md");
 
 impl Options {
     pub fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
-        let out = concat!(env!("CARGO_MANIFEST_DIR"), "/../../BENCHMARKS.md").into();
-        let mut options = Self { words: Vec::new(), effort: Effort::Whole, out };
+        let mut options = Self { words: Vec::new(), effort: Effort::Whole, out: None };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => options.effort = Effort::Quick,
-                "--out" => options.out = arguments.next().ok_or("--out needs a file")?.into(),
+                "--out" => options.out = Some(arguments.next().ok_or("--out needs a file")?.into()),
                 _ => options.words.push(argument),
             }
         }
@@ -54,8 +57,13 @@ pub fn report(runtime: &Runtime, options: &Options) -> Result<(), Box<dyn Error>
             Err(error) => failed.push(error.to_string()),
         }
     }
-    fs::write(&options.out, report::whole::text(&machine, effort, &sections, &failed))?;
-    println!("{}", options.out.display());
+    let out = options.out.clone().unwrap_or_else(|| REPORT.into());
+    fs::write(&out, report::whole::text(&machine, effort, &sections, &failed))?;
+    println!("{}", out.display());
+    if effort == Effort::Whole && options.out.is_none() && failed.is_empty() {
+        fs::write(PAGE, report::page::updated(&fs::read_to_string(PAGE)?, &machine, &sections)?)?;
+        println!("{PAGE}");
+    }
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
 }
 

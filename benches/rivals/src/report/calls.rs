@@ -77,6 +77,7 @@ pub fn section(rows: &[Row]) -> Section {
         repeat: "cargo run --release --features liter-llm -- calls [TABLE]".to_owned(),
         text,
         findings: findings(rows),
+        ..Section::default()
     }
 }
 

@@ -62,6 +62,10 @@ impl Finding {
         }
     }
 
+    pub fn is_aim(&self) -> bool {
+        matches!(self, Self::Aim { .. })
+    }
+
     pub fn is_lost(&self) -> bool {
         match self {
             Self::Aim { met, .. } => !met,
@@ -72,8 +76,17 @@ impl Finding {
 
 /// Returns the lost comparisons, then the aims that are met.
 pub fn summary(findings: &[Finding]) -> String {
-    let mut text = String::from("## What we lose\n\n");
-    let missed: Vec<&Finding> = findings.iter().filter(|f| matches!(f, Finding::Aim { .. }) && f.is_lost()).collect();
+    let mut text = format!("## What we lose\n\n{}", lost(findings, false));
+    text.push_str("\n## Aims that are met\n\n| | measured | aim |\n|---|---:|---:|\n");
+    aims(&mut text, &findings.iter().filter(|finding| finding.is_aim() && !finding.is_lost()).collect::<Vec<_>>());
+    text
+}
+
+/// Returns the aims that are missed, and where another does better: the worst first. If `brief`, of several that do
+/// better at one thing only the worst, and the number of the others.
+pub fn lost(findings: &[Finding], brief: bool) -> String {
+    let mut text = String::new();
+    let missed: Vec<&Finding> = findings.iter().filter(|finding| finding.is_aim() && finding.is_lost()).collect();
     if missed.is_empty() {
         text.push_str("No aim was missed in this run.\n");
     } else {
@@ -90,21 +103,28 @@ pub fn summary(findings: &[Finding]) -> String {
         })
         .collect();
     lost.sort_by(|one, other| other.4.total_cmp(&one.4).then_with(|| (one.0, one.1).cmp(&(other.0, other.1))));
-    if !lost.is_empty() {
-        text.push_str("\nWhere another does better, the worst first:\n\n");
-        text.push_str("| | who | steadfast | theirs | times |\n|---|---|---:|---:|---:|\n");
-        for (what, rival, ours, theirs, ratio) in lost {
-            let times = if ratio.is_finite() { format!("{ratio:.2}") } else { "-".to_owned() };
-            let _ = writeln!(text, "| {what} | {rival} | {ours} | {theirs} | {times} |");
-        }
+    if lost.is_empty() {
+        return text;
     }
-    let met: Vec<&Finding> = findings.iter().filter(|f| matches!(f, Finding::Aim { .. }) && !f.is_lost()).collect();
-    text.push_str("\n## Aims that are met\n\n| | measured | aim |\n|---|---:|---:|\n");
-    aims(&mut text, &met);
+    text.push_str("\nWhere another does better, the worst first:\n\n");
+    text.push_str("| | who | steadfast | theirs | times |\n|---|---|---:|---:|---:|\n");
+    for (at, (what, rival, ours, theirs, ratio)) in lost.iter().enumerate() {
+        let is_same = |other: &&(&str, &str, &str, &str, f64)| (other.0, other.2) == (*what, *ours);
+        if brief && lost[..at].iter().any(|other| is_same(&other)) {
+            continue;
+        }
+        let who = match lost[at..].iter().filter(is_same).count() - 1 {
+            more if brief && more > 0 => format!("{rival}, and {more} more"),
+            _ => (*rival).to_owned(),
+        };
+        let times = if ratio.is_finite() { format!("{ratio:.2}") } else { "-".to_owned() };
+        let _ = writeln!(text, "| {what} | {who} | {ours} | {theirs} | {times} |");
+    }
     text
 }
 
-fn aims(text: &mut String, of: &[&Finding]) {
+/// Adds a row for each aim.
+pub fn aims(text: &mut String, of: &[&Finding]) {
     for finding in of {
         if let Finding::Aim { what, measured, wanted, .. } = finding {
             let _ = writeln!(text, "| {what} | {measured} | {wanted} |");

@@ -22,7 +22,7 @@ pub fn section(contestants: &[&Contestant], times: &[Rounds], instructions: &[f6
              it chooses among deployments, nearly each of them has answered before. Among one there is no choice: its \
              growth is counted from two.\n"
                 .to_owned(),
-        findings: Vec::new(),
+        ..Section::default()
     };
     for group in GROWTH {
         table(&mut section, group, contestants, times, instructions);

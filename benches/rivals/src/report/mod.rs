@@ -7,6 +7,7 @@ pub mod machine;
 pub mod numbers;
 pub mod outage;
 pub mod outside;
+pub mod page;
 pub mod threads;
 pub mod traps;
 pub mod whole;
@@ -21,6 +22,8 @@ pub struct Section {
     pub repeat: String,
     pub text: String,
     pub findings: Vec<Finding>,
+    /// The part of it that stands on the page that users read first.
+    pub brief: String,
 }
 
 /// A number with as many digits as mean something, `-` for one that is not known.

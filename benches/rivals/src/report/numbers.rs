@@ -22,7 +22,7 @@ pub fn section(numbers: &Numbers) -> Section {
         title: "What the stack promises, in numbers".to_owned(),
         repeat: "cargo run --release --features liter-llm -- numbers".to_owned(),
         text: String::new(),
-        findings: Vec::new(),
+        ..Section::default()
     };
     let Numbers { overhead, idle, refusals, overruns } = numbers;
     let text = &mut section.text;

@@ -18,7 +18,7 @@ pub fn section(outages: &[(Fault, Vec<Came>)]) -> Section {
              primary while it was down; added is to the latency of requests that began in the outage; recovery is \
              from its end to the last request that the primary did not answer.\n"
         ),
-        findings: Vec::new(),
+        ..Section::default()
     };
     for (fault, came) in outages {
         let what = match fault {

@@ -1,6 +1,7 @@
 //! The results of other packages: streams and requests, and the gateway.
 
 use std::{
+    fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -40,6 +41,7 @@ pub fn wire(quick: bool) -> io::Result<Section> {
         repeat: "cargo run --release --manifest-path benches/wire/Cargo.toml".to_owned(),
         text,
         findings,
+        ..Section::default()
     })
 }
 
@@ -72,7 +74,45 @@ pub fn gateway() -> io::Result<Option<Section>> {
             .to_owned(),
         text,
         findings,
+        brief: brief(&found, date),
     }))
+}
+
+/// Returns the cells that users read first: 16 callers, each contestant in OpenAI's dialect.
+fn brief(found: &Value, date: &str) -> String {
+    let mut text = format!(
+        "## The gateway\n\nRequests a second of 16 callers (CPU µs for each), one core and one worker for each, measured on {date}:\n\n\
+         | | whole answers | the first provider down | streams of 64 pieces | the first provider down |\n|---|---:|---:|---:|---:|\n"
+    );
+    let contestants = found["contestants"].as_array().into_iter().flatten();
+    for one in
+        contestants.filter(|one| one["name"].as_str().is_some_and(|name| !name.contains(',') && name != "direct"))
+    {
+        let shown = [(false, false), (false, true), (true, false), (true, true)].map(|(stream, down)| {
+            let cell = cell(one, stream, down)?;
+            Some(format!("{:.0} ({:.0})", median(cell, "per_second")?, median(cell, "cpu")?))
+        });
+        let shown = shown.map(|figures| figures.unwrap_or_else(|| "-".to_owned()));
+        let _ = writeln!(text, "| {} | {} |", one["name"].as_str().unwrap_or_default(), shown.join(" | "));
+    }
+    text
+}
+
+fn cell(contestant: &Value, stream: bool, down: bool) -> Option<&Value> {
+    contestant["cells"].as_array()?.iter().find(|cell| {
+        let is = |field: &str, wanted: bool| cell[field].as_bool() == Some(wanted);
+        cell["connections"].as_u64() == Some(16)
+            && is("stream", stream)
+            && is("primary_down", down)
+            && is("picture", false)
+            && is("new_connections", false)
+    })
+}
+
+fn median(cell: &Value, figure: &str) -> Option<f64> {
+    let mut rounds: Vec<f64> = cell["rounds"].as_array()?.iter().filter_map(|round| round[figure].as_f64()).collect();
+    rounds.sort_by(f64::total_cmp);
+    rounds.get(rounds.len() / 2).copied()
 }
 
 /// Returns the output of a package beside this one.

@@ -16,7 +16,7 @@ pub fn section(rows: &[Row]) -> Section {
             "{TASKS} tasks share one service. By CPU time is what the wall would show if the machine did nothing else. Whoever \
              keeps something that all calls write to loses by a second thread.\n"
         ),
-        findings: Vec::new(),
+        ..Section::default()
     };
     for group in GROUPS {
         let text = &mut section.text;

@@ -12,7 +12,7 @@ pub fn section(found: &[Found]) -> Section {
         text: "Mistakes that were found in libraries of this kind, as small programs, each run against all that it applies to. Each \
                row is a sentence that is true of who passes; a program that panics or hangs has failed. `-- trap TRAP WHO` runs one.\n\n"
             .to_owned(),
-        findings: Vec::new(),
+        ..Section::default()
     };
     let mut who: Vec<&str> = Vec::new();
     for (name, _) in found.iter().flat_map(|trap| &trap.verdicts) {

@@ -1,23 +1,19 @@
-//! `BENCHMARKS.md`: what is lost first, then all tables.
+//! `benches/REPORT.md`: what is lost first, then all tables.
 
 use std::fmt::Write as _;
 
 use super::{Section, findings};
 use crate::measure::Effort;
 
-const BEGINS: &str = "# Benchmarks
+const BEGINS: &str = "# Report of the benchmarks
 
-steadfast beside the crates and gateways that do something of the same, written by one command:
+Written by one command, from the repository's root; [BENCHMARKS.md](../BENCHMARKS.md) says how to read it:
 
 ```sh
 cargo run --release --features liter-llm --manifest-path benches/rivals/Cargo.toml -- report
 ```
 
-What counts are the ratios within one run: nanoseconds belong to the machine. Instructions (callgrind) and allocations
-hardly vary from run to run, so that they are shown beside the times: where the two disagree about who does better, a
-few atomic operations are few instructions that take long. How it is measured is in the documentation of
-`benches/rivals`, and in `benches/gateway/README.md`; the commands below run in `benches/rivals` where they name no
-other.
+The commands below run in `benches/rivals` where they name no other.
 
 ";
 
