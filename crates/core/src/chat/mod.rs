@@ -135,7 +135,8 @@ pub enum Thinking {
 
 impl Thinking {
     /// Returns the amount that OpenAI's word for an effort stands for.
-    pub(crate) fn of_word(word: &str) -> Option<Self> {
+    #[doc(hidden)]
+    pub fn of_word(word: &str) -> Option<Self> {
         Some(match word {
             "none" => Self::Off,
             "minimal" => Self::Effort(Effort::Minimal),

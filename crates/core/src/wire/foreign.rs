@@ -39,7 +39,7 @@ pub const FOREIGN_CALL: &str = "skip_thought_signature_validator";
 const OF_CALL: &str = "call";
 
 /// The begin of the account's own mark at a thought that its server of Anthropic's dialect has not signed.
-pub(crate) const UNSIGNED: &str = "unsigned-";
+pub const UNSIGNED: &str = "unsigned-";
 
 /// Returns a signature for a caller of `dialect`: the provider's own unchanged, another's in an envelope. An unsigned
 /// thought is `None`.
@@ -69,7 +69,7 @@ pub fn seal_own(opaque: &Opaque) -> String {
 const OF_ID: &str = "id";
 
 /// Returns the envelope of a call's id.
-pub(crate) fn seal_id(id: &str) -> String {
+pub fn seal_id(id: &str) -> String {
     let opaque = Opaque { dialect: Dialect::OpenAi, token: id.to_owned(), redacted: true };
     envelope(&opaque, OF_ID)
 }
