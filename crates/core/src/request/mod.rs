@@ -622,7 +622,7 @@ pub struct Context {
     /// The number of attempts made before this one.
     pub attempts_made: u16,
     /// The commit point of the stream; `None`: the leaves' and layers' own. A
-    /// [`CommitOnFirstToken`](crate::CommitOnFirstToken) that holds more back leaves the leaf at the first token.
+    /// `CommitOnFirstToken` that holds more back leaves the leaf at the first token.
     pub commit: Option<CommitPoint>,
 }
 

@@ -16,7 +16,7 @@ pub struct Object {
     pub open: usize,
     /// True if it has no fields at all.
     pub is_empty: bool,
-    /// True if a text further in begins like the marks of another provider's thoughts ([`crate::translate`]).
+    /// True if a text further in begins like the marks of another provider's thoughts (`translate`).
     pub is_marked: bool,
     /// A field that was looked for and occurs under a name that only some readers take for it.
     pub respelled: Option<&'static str>,
