@@ -11,10 +11,13 @@ use http_body_util::Full;
 use steadfast::{
     BoxLlmService, ErrorKind, LlmError, LlmRequest, LlmResponse,
     ledger::Next,
-    providers::simulated::{Fault, Simulated, SimulatedHandle},
+    providers::{
+        servers::KnownServer,
+        simulated::{Fault, Simulated, SimulatedHandle},
+    },
 };
 use steadfast_simulator::InProcess;
-use steadfast_stack::{Config, Environment, Format, Stack, StackBuilder};
+use steadfast_stack::{Config, Environment, Format, Provider, Stack, StackBuilder};
 use tokio::time::{Instant, sleep};
 use tower::{Service, ServiceExt, service_fn};
 
@@ -532,5 +535,48 @@ async fn a_key_that_nobody_named_for_a_server_stays_here() {
         let (uri, sent) = goes_to(&tier(more), Format::Yaml, &environment).await;
         assert!(uri.contains(host), "{more}: {uri}");
         assert_eq!(sent, key, "{more}");
+    }
+}
+
+/// A server of the library's table is a provider in both forms, by each of its names: an `openai` tier at its address,
+/// with the variable that usually holds its key.
+#[test]
+fn a_server_of_the_table_is_a_provider() {
+    let mut seen = 0;
+    for server in KnownServer::all().iter().filter(|server| !server.is_vendors()) {
+        let key = server.key_variables.first().map(|name| format!("${{{name}}}"));
+        let spellings =
+            server.names.iter().flat_map(|name| [(*name).to_owned(), name.replace('_', "-"), name.to_uppercase()]);
+        for name in spellings {
+            let list = format!("providers: [{{ name: {name}, model: m }}, {{ name: openai, model: gpt-4o }}]");
+            let settings = format!(
+                r#"{{"model": {{"primaryModel": "m", "provider": "{name}", "fallbackModels": [{{"model": "gpt-4o", "provider": "openai"}}]}}}}"#
+            );
+            for (text, format, tier) in [(list, Format::Yaml, &*name), (settings, Format::Json, "m")] {
+                let config = Config::from_str(&text, format).unwrap_or_else(|error| panic!("{text}: {error}"));
+                let first = &config.tiers[0];
+                assert_eq!((first.name.as_str(), first.provider), (tier, Provider::OpenAi), "{text}");
+                assert_eq!(first.base_url.as_deref(), Some(server.base_url), "{text}");
+                let named = first.api_key.as_ref().map(|key| format!("${{{}}}", key.name()));
+                assert_eq!(named, key, "{text}");
+                assert_eq!((&config.tiers[1].base_url, config.tiers[1].api_key.is_none()), (&None, true), "{text}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 150, "{seen}");
+}
+
+#[test]
+fn a_files_own_address_and_key_win_over_the_tables() {
+    let text = "providers: [{ name: groq, model: m, base_url: 'https://proxy.example/v1', api_key: '${OURS}' }]";
+    let tier = Config::from_str(text, Format::Yaml).unwrap().tiers.remove(0);
+    assert_eq!(tier.base_url.as_deref(), Some("https://proxy.example/v1"));
+    assert_eq!(tier.api_key.unwrap().name(), "OURS");
+    for text in
+        ["providers: [{ name: grok-like, model: m }]", r#"{"model": {"primaryModel": "m", "provider": "grok-like"}}"#]
+    {
+        let error = Config::from_str(text, Format::Yaml).unwrap_err().to_string();
+        assert!(error.contains("grok-like") && error.contains("base_url"), "{error}");
     }
 }

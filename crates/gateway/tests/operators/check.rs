@@ -201,6 +201,7 @@ fn check_shows_each_tiers_server_and_its_source() {
     let text = "tiers:\n  - { name: sonnet, provider: anthropic, model: a }\n  \
                 - { name: proxied, provider: openai, model: b, base_url: 'http://127.0.0.1:9/v1?key=sk-marker' }\n  \
                 - { name: own, provider: openai, model: c, base_url: 'https://api.openai.com/v1' }\n  \
+                - { name: groq, provider: openai, model: e, base_url: 'https://api.groq.com/openai/v1' }\n  \
                 - { name: flash, provider: gemini, model: d }\n";
     let file = folder.file("steadfast.yaml", text);
     let environment = [
@@ -217,6 +218,7 @@ fn check_shows_each_tiers_server_and_its_source() {
     assert!(row("sonnet").contains("ANTHROPIC_API_KEY, not set: none is sent"), "{}", ran.out);
     assert!(row("proxied").contains("http://127.0.0.1:9/v1 "), "{}", ran.out);
     assert!(row("proxied").contains("none sent: the server is not api.openai.com; `api_key` names one"), "{}", ran.out);
+    assert!(row("groq").contains("`api_key: ${GROQ_API_KEY}` names one"), "{}", ran.out);
     assert!(row("own").contains("OPENAI_API_KEY, set"), "{}", ran.out);
     assert!(row("flash").contains("generativelanguage.googleapis.com"), "{}", ran.out);
     assert!(!ran.out.contains("sk-marker"), "{}", ran.out);

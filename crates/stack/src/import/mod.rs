@@ -19,7 +19,7 @@
 //!
 //! | there | here | in words |
 //! |---|---|---|
-//! | `primaryModel`, `provider`, `fallbackModels` | `tiers` | in this order; each tier is named after its model, with the provider's name before it if two models share a name |
+//! | `primaryModel`, `provider`, `fallbackModels` | `tiers` | in this order; each tier is named after its model, with the provider's name before it if two models share a name. A provider is one of ours or a known server, as below |
 //! | `timeoutMs` | each tier's `timeout` | the limit of one attempt; a longer one fails over to the next model |
 //! | `triggerOnStatusCodes` | `fallback.on_error`, with `own_timeout` added | these statuses, and all that they [cover](super::classifier()), fail over to the next model; so does an attempt that exceeds `timeoutMs`. Nothing else does at the first model |
 //! | `retriesBeforeFailover` | `retry.max_attempts`, one more; `retry.retry_timeouts`; `circuit_breaker.consecutive_failures`, one more, of each tier but the last | the retries of a model, after a timeout too, before the next one; after them its circuit opens, if there is a next model |
@@ -40,7 +40,7 @@
 //!
 //! | there | here | in words |
 //! |---|---|---|
-//! | `name` | a tier's `provider` and `name` | anthropic, openai, google or gemini; followed by the model's name if a provider is listed twice |
+//! | `name` | a tier's `provider` and `name` | anthropic, openai, google, gemini, or a server of [the table](steadfast::providers::servers::KnownServer) (groq, ollama): that is an `openai` tier with the server's `base_url` and, unless the file names another one, the usual variable of its key; followed by the model's name if a provider is listed twice |
 //! | `priority` | the order of `tiers` | 1 is the primary; equal priorities, and then providers without one, keep the file's order |
 //! | `on_error` | `fallback.on_error` | these statuses, and all that they [cover](super::classifier()), fail over to the next provider; nothing else does at the first provider |
 //! | `max_retries` | `retry.max_attempts`, one more; `retry.retry_timeouts` | the retries of a provider, after a timeout too, before the next one |
@@ -70,6 +70,7 @@
 mod blocks;
 mod foreign;
 mod providers;
+mod servers;
 mod settings;
 
 use std::time::Duration;

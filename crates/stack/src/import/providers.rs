@@ -2,9 +2,13 @@
 
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{name, number, set_default, span, whole, yes};
+use super::{
+    name, number,
+    servers::{self, ProviderName},
+    set_default, span, whole, yes,
+};
 use crate::{
-    Growth, OnError, Provider, Timeout,
+    Growth, OnError, Timeout,
     tree::{self, Entry, Fault, Node, Value},
 };
 
@@ -12,7 +16,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "read for their errors: the schema says what they mean")]
 struct ProviderEntry {
-    name: Provider,
+    name: ProviderName,
     model: String,
     priority: Option<i64>,
     api_key: Option<IgnoredAny>,
@@ -50,6 +54,7 @@ pub(super) fn rewrite(mut tree: Node) -> Result<Node, Fault> {
             item.put(Entry::new("name", key_place.clone(), Node::text(name, &value.place)));
             item.put(Entry::new("provider", key_place, value));
         }
+        servers::resolve(&mut item);
         tiers.push(item);
     }
     let count = tiers.len();

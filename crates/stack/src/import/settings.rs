@@ -4,9 +4,13 @@ use std::{num::NonZeroU32, time::Duration};
 
 use serde::Deserialize;
 
-use super::{name, number, set_default, span, whole, yes};
+use super::{
+    name, number,
+    servers::{self, ProviderName},
+    set_default, span, whole, yes,
+};
 use crate::{
-    OnError, Provider, Timeout,
+    OnError, Timeout,
     tree::{self, Entry, Fault, Node, Place, Value},
 };
 
@@ -15,7 +19,7 @@ use crate::{
 struct Models {
     primary_model: String,
     #[allow(dead_code, reason = "read for its errors")]
-    provider: Provider,
+    provider: ProviderName,
     #[serde(default)]
     fallback_models: Vec<Model>,
     #[serde(default)]
@@ -27,7 +31,7 @@ struct Models {
 struct Model {
     model: String,
     #[allow(dead_code, reason = "read for its errors")]
-    provider: Provider,
+    provider: ProviderName,
 }
 
 #[derive(Default, Deserialize)]
@@ -114,6 +118,7 @@ fn tier(name: String, model: Node, provider: Node) -> Node {
     let mut tier = Node::block(&model.place, [("name", Node::text(name, &model.place))]);
     tier.put(Entry::new("model", model.place.clone(), model));
     tier.put(Entry::new("provider", provider.place.clone(), provider));
+    servers::resolve(&mut tier);
     tier
 }
 

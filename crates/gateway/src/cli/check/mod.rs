@@ -5,6 +5,7 @@ mod live;
 use std::{io::Write as _, path::PathBuf};
 
 use clap::Args;
+use steadfast::providers::servers::KnownServer;
 use steadfast_gateway::{check_keys, check_self_calls, listen_address};
 use steadfast_stack::{Config, Deployment, Environment, Loader, MissingKey, Stack, Tier, TierDoor};
 
@@ -159,7 +160,11 @@ fn key(tier: &Tier, environment: &Environment, missing: &[MissingKey]) -> String
     let set = |name: &&&str| environment.get(name).is_some_and(|value| !value.trim().is_empty());
     let is_missing = missing.iter().any(|key| key.tier.as_ref() == Some(&tier.name));
     match (variables.iter().find(set), variables.as_slice(), tier.provider.host()) {
-        (_, [], Some(own)) => format!("none sent: the server is not {own}; `api_key` names one"),
+        (_, [], Some(own)) => {
+            let server = tier.base_url.as_deref().and_then(KnownServer::at);
+            let usual = server.and_then(|server| server.key_variables.first()).map(|name| format!(": ${{{name}}}"));
+            format!("none sent: the server is not {own}; `api_key{}` names one", usual.unwrap_or_default())
+        }
         (_, [], None) => "none needed".to_owned(),
         (Some(name), ..) if environment.get(name).is_some_and(in_quotes) => format!("{name}, set, IN QUOTES"),
         (Some(name), ..) => format!("{name}, set"),
