@@ -1,6 +1,6 @@
 //! Items of a Responses caller's conversation that other dialects lack: each is carried, noted or refused by name, and
-//! the conversation around it arrives. Kinds of items, by OpenAI's reference of November 2026 × the other dialects and a
-//! server that speaks Chat Completions and is another's, whole and streamed.
+//! the conversation around it arrives. Kinds of items, by OpenAI's reference of November 2026 × the other dialects and
+//! a server that speaks Chat Completions and is another's, whole and streamed.
 
 use serde_json::{Value, json};
 use steadfast::{
