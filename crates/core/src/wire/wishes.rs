@@ -7,8 +7,7 @@
 use crate::{LlmError, chat::Thinking, fields::Object};
 
 /// The fields beside OpenAI's own.
-pub const FIELDS: &[&str] =
-    &["reasoning", "thinking", "enable_thinking", "thinking_budget", "include_reasoning"];
+pub const FIELDS: &[&str] = &["reasoning", "thinking", "enable_thinking", "thinking_budget", "include_reasoning"];
 
 /// The wish of a caller about thoughts.
 #[derive(Debug, Default, PartialEq)]
