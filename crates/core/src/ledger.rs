@@ -128,6 +128,11 @@ impl Ledger {
         self.record.len()
     }
 
+    /// Returns true before the first entry.
+    pub fn is_empty(&self) -> bool {
+        self.record.is_empty()
+    }
+
     /// The number of attempts made. Refusals on this side cost none.
     pub fn spent(&self) -> u16 {
         spent(&self.record)

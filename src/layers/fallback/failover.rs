@@ -202,7 +202,7 @@ impl Failover {
         let tier_deadline = match after {
             // The last tier has all the time that is left. This layer ends it, because a limit further out does not
             // know the earlier tiers' failures.
-            0 if self.ledger.len() > 0 => context.deadline,
+            0 if !self.ledger.is_empty() => context.deadline,
             after => tier_deadline(&self.plan.shared, context, after),
         };
         let can_go_on = self.can_go_on() && !self.insists;

@@ -74,7 +74,7 @@ where
     pub(super) fn begin(shared: &Shared<S>, first: &FirstCall, ledger: Ledger, now: Instant) -> Result<Self, Ledger> {
         let settings = &shared.settings;
         let mut context = *first.request.context();
-        let first_failed = ledger.len() > 0;
+        let first_failed = !ledger.is_empty();
         if first_failed {
             context = ledger.context(context);
         } else {

@@ -230,7 +230,7 @@ fn poll_deadline(
         let Some(rest) = rest else { return Poll::Pending };
         rest.token.iter_mut().for_each(Reservation::sent);
         // A layer further out may end a first attempt without loss.
-        if rest.ledger.len() == 0 {
+        if rest.ledger.is_empty() {
             rest.timer = None;
             let Some(deadline) = &mut rest.deadline else { return Poll::Pending };
             return deadline.poll(phase, cx);
