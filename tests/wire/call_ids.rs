@@ -64,7 +64,7 @@ fn ids_in(speaks: Dialect, body: &Value) -> Vec<[String; 2]> {
             Value::Object(fields) => {
                 for (name, value) in fields {
                     if let Some(at) = names.iter().position(|known| known == name) {
-                        found[at].extend(value.as_str().or(value["id"].as_str()).map(str::to_owned));
+                        found[at].extend(value.as_str().or_else(|| value["id"].as_str()).map(str::to_owned));
                     }
                     all(value, names, found);
                 }

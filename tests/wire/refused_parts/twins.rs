@@ -107,7 +107,7 @@ fn find(value: &Value, path: &str) -> Option<(Value, String)> {
         for (at, item) in items.iter_mut().enumerate() {
             if let Some((shorter, within)) = find(item, rest) {
                 *item = shorter;
-                place.get_or_insert(format!("{}[{at}]{within}", snake(&name)));
+                place.get_or_insert_with(|| format!("{}[{at}]{within}", snake(&name)));
             }
         }
         items.retain(|item| *item != json!({}));
