@@ -2,6 +2,7 @@
 
 mod attempt;
 mod chain;
+mod exchange;
 mod invalid_config;
 mod kind;
 mod known_words;
@@ -11,14 +12,10 @@ mod network;
 mod reader;
 mod record;
 
-use std::{any::Any, borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::StatusCode;
 use tokio::time::Instant;
 use tower::BoxError;
-
-use crate::Dialect;
 
 #[doc(hidden)]
 pub use self::message::Rest;
@@ -34,7 +31,7 @@ pub use self::{
     message::ErrorMessage,
     reader::Reader,
 };
-use self::{chain::Chain, invalid_config::A_SETTING_IS_WRONG, record::Record};
+use self::{chain::Chain, exchange::Exchange, invalid_config::A_SETTING_IS_WRONG, record::Record};
 
 /// A parameter that the request omits from here on, since its model refused it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,42 +144,23 @@ struct Inner {
     message: ErrorMessage,
     provider: Option<Arc<str>>,
     model: Option<Arc<str>>,
-    status: Option<StatusCode>,
-    code: Option<Box<str>>,
-    request_id: Option<Box<str>>,
     /// Absolute, so that it stays true while the error travels.
     retry_at: Option<Instant>,
-    should_retry: Option<bool>,
     timed_out: Option<ExpiredLimit>,
     /// The limit on this side that refused the request.
     limit: Option<ReachedLimit>,
     doubted: bool,
-    /// True if the provider calls the request invalid, and names no fault in it.
-    unexplained: bool,
-    /// True if no API wrote the answer.
-    page: bool,
     accepts: Option<u8>,
+    possible_repeat: bool,
+    /// True if a circuit refused for a rate limit of the provider's.
+    rate_limit: bool,
+    /// The reader of the text.
+    reader: Reader,
     /// The chain that the request took, if the tier that it asked first does not tell.
     chain: Option<Arc<str>>,
     evidence: Option<Arc<dyn Evidence>>,
-    possible_repeat: bool,
-    callers_own: bool,
-    /// True if a circuit refused for a rate limit of the provider's.
-    rate_limit: bool,
-    /// True if the caller's own key, which was refused, has worked before.
-    key_has_worked: bool,
-    /// True if the provider refused what the caller named or brought: its model, its credentials.
-    named_by_caller: bool,
-    /// The reader of the text.
-    reader: Reader,
-    refused: Vec<OmittedParameter>,
-    /// True if the server lacks a part that the request cannot do without.
-    lack: bool,
-    raw: Option<Bytes>,
-    /// The provider's answer, of a type of a room above.
-    answer: Option<Arc<dyn Any + Send + Sync>>,
-    dialect: Option<Dialect>,
-    network: NetworkFacts,
+    /// Apart, since most refusals on this side have none of it.
+    exchange: Option<Box<Exchange>>,
     record: Record,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -236,6 +214,7 @@ impl LlmError {
     }
 
     /// The kind of the failure.
+    #[inline]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind()
     }
@@ -261,21 +240,6 @@ impl LlmError {
         self.0.model.as_deref()
     }
 
-    /// The HTTP status of the provider's answer. A failure inside a 200 has status 200.
-    pub fn status(&self) -> Option<StatusCode> {
-        self.0.status
-    }
-
-    /// The provider's own code or type of the error.
-    pub fn code(&self) -> Option<&str> {
-        self.0.code.as_deref()
-    }
-
-    /// The provider's id of the request, for its support.
-    pub fn request_id(&self) -> Option<&str> {
-        self.0.request_id.as_deref()
-    }
-
     /// The wait from now until another attempt may succeed; when all tiers failed, the shortest of theirs. `None` if no
     /// provider named one; zero once the time has come.
     pub fn retry_after(&self) -> Option<Duration> {
@@ -283,13 +247,9 @@ impl LlmError {
     }
 
     /// The end of the [wait](Self::retry_after), as a moment of tokio's clock.
+    #[inline]
     pub fn retry_at(&self) -> Option<Instant> {
         self.0.retry_at
-    }
-
-    /// The provider's `x-should-retry`: `Some(false)` forbids a retry, `Some(true)` permits one.
-    pub fn should_retry(&self) -> Option<bool> {
-        self.0.should_retry
     }
 
     /// Returns the limit of ours that ran out and the phase of the call: that of this error, or else the last in the
@@ -313,6 +273,7 @@ impl LlmError {
     }
 
     /// Returns the limit that this error itself is about, whatever other steps failed.
+    #[inline]
     #[doc(hidden)]
     pub fn own_timeout(&self) -> Option<ExpiredLimit> {
         self.0.timed_out
@@ -330,18 +291,6 @@ impl LlmError {
         self.0.doubted = true;
     }
 
-    /// Marks a statement that the request is invalid as one that names no fault in it.
-    #[doc(hidden)]
-    pub fn note_unexplained(&mut self) {
-        self.0.unexplained = true;
-    }
-
-    /// Returns true if the provider calls the request invalid (400, 422) in words that nobody here knows, and names no
-    /// field of it: the fault may be the provider's.
-    pub fn is_unexplained(&self) -> bool {
-        self.0.unexplained
-    }
-
     #[doc(hidden)]
     pub fn repeat(&mut self) {
         self.0.possible_repeat = true;
@@ -353,13 +302,8 @@ impl LlmError {
         self.0.possible_repeat
     }
 
-    /// Marks a failure of what is the caller's own: a key that the provider refused, a body that broke off.
-    #[doc(hidden)]
-    pub fn blame_caller(&mut self) {
-        self.0.callers_own = true;
-    }
-
     /// Marks a circuit's refusal as one for a rate limit: it waits for as long as the provider asked.
+    #[inline]
     #[doc(hidden)]
     pub fn note_rate_limit(&mut self) {
         self.0.rate_limit = true;
@@ -373,24 +317,6 @@ impl LlmError {
         if self.0.rate_limit || is_momentary { ErrorKind::RateLimited } else { self.kind() }
     }
 
-    /// Marks a refusal of the caller's own key as one of a key that has worked before.
-    #[doc(hidden)]
-    pub fn note_worked_key(&mut self) {
-        self.0.key_has_worked = true;
-    }
-
-    /// Returns true if the provider refused the caller's own key, which has worked before.
-    pub(crate) fn is_of_worked_key(&self) -> bool {
-        self.0.key_has_worked
-    }
-
-    /// Returns true if what failed is the caller's own: its key, or a body that broke off. The provider is not at
-    /// fault.
-    #[doc(hidden)]
-    pub fn is_callers_own(&self) -> bool {
-        self.0.callers_own
-    }
-
     /// Returns true if this one caller's limits may have ended the call: its places, rates, caps, time, attempts or
     /// key. Another caller with the same request may be served.
     #[doc(hidden)]
@@ -400,50 +326,9 @@ impl LlmError {
         self.is_callers_own() || kinds.contains(&self.kind())
     }
 
-    /// Returns true if the provider refused the caller's own key, which a `CallerTransport` sent (feature `http`). No
-    /// other tier, whose key is not the caller's, is asked, unless the caller's key has worked at that leaf before.
-    pub fn is_about_callers_key(&self) -> bool {
-        self.0.callers_own && self.kind() == ErrorKind::Auth
-    }
-
-    /// Sets the parameters that the model refused, if the request can be sent again without them.
-    #[doc(hidden)]
-    pub fn refuse(&mut self, parameters: Vec<OmittedParameter>) {
-        self.0.refused = parameters;
-    }
-
-    /// The parameters that the model refused, if the request can be sent again without them.
-    #[doc(hidden)]
-    pub fn refused(&self) -> &[OmittedParameter] {
-        &self.0.refused
-    }
-
-    /// Notes that the server lacks a part that the request cannot do without: another tier may have it.
-    #[doc(hidden)]
-    pub fn note_lack(&mut self) {
-        self.0.lack = true;
-    }
-
-    /// Returns true if the server lacks a part that the request cannot do without.
-    pub(crate) fn is_lack(&self) -> bool {
-        self.0.lack
-    }
-
     /// Returns whether the provider's statement is doubted: one request's evidence does not suffice for it.
     pub fn is_doubted(&self) -> bool {
         self.0.doubted
-    }
-
-    /// Marks the failure as one of a page.
-    #[doc(hidden)]
-    pub fn of_page(mut self, is_page: bool) -> Self {
-        self.0.page = is_page;
-        self
-    }
-
-    /// Returns true if no API wrote the answer: it is a page of a proxy or a firewall, or empty.
-    pub fn is_page(&self) -> bool {
-        self.0.page
     }
 
     /// Sets the chain that the request took.
@@ -453,6 +338,7 @@ impl LlmError {
     }
 
     /// The chain that the request took, if the tier that it asked first does not tell.
+    #[inline]
     #[doc(hidden)]
     pub fn chain(&self) -> Option<&Arc<str>> {
         self.0.chain.as_ref()
@@ -482,16 +368,6 @@ impl LlmError {
         self.0.evidence.as_ref()
     }
 
-    /// The provider's error body, byte for byte, for a caller of the same [dialect](Self::dialect).
-    pub fn raw(&self) -> Option<&Bytes> {
-        self.0.raw.as_ref()
-    }
-
-    /// The dialect of the provider that failed and of [`raw`](Self::raw); `None` if no provider was asked.
-    pub fn dialect(&self) -> Option<Dialect> {
-        self.0.dialect
-    }
-
     /// The decision record: each attempt in order, with its outcome and the reason for the next step. Refusals on this
     /// side (an open circuit) are included.
     pub fn attempts(&self) -> &[Attempt] {
@@ -506,27 +382,6 @@ impl LlmError {
         self
     }
 
-    /// Sets the HTTP status.
-    #[must_use]
-    pub fn with_status(mut self, status: StatusCode) -> Self {
-        self.0.status = Some(status);
-        self
-    }
-
-    /// Sets the provider's own code or type of the error, cut at 200 bytes.
-    #[must_use]
-    pub fn with_code(mut self, code: impl Into<Box<str>>) -> Self {
-        self.0.code = Some(label(code.into()));
-        self
-    }
-
-    /// Sets the provider's id of the request, cut at 200 bytes.
-    #[must_use]
-    pub fn with_request_id(mut self, id: impl Into<Box<str>>) -> Self {
-        self.0.request_id = Some(label(id.into()));
-        self
-    }
-
     /// Sets the wait, from now, until the provider may work again.
     #[must_use]
     pub fn with_retry_after(self, after: Duration) -> Self {
@@ -538,47 +393,6 @@ impl LlmError {
     #[must_use]
     pub fn with_retry_at(mut self, at: impl Into<Option<Instant>>) -> Self {
         self.0.retry_at = at.into();
-        self
-    }
-
-    /// Sets the provider's `x-should-retry`.
-    #[must_use]
-    pub fn with_should_retry(mut self, should: bool) -> Self {
-        self.0.should_retry = Some(should);
-        self
-    }
-
-    /// Sets the provider's error body.
-    #[must_use]
-    pub fn with_raw(mut self, raw: Bytes) -> Self {
-        self.0.raw = Some(raw);
-        self
-    }
-
-    /// Keeps the provider's answer, which counts as this failure.
-    #[doc(hidden)]
-    pub fn with_answer(mut self, answer: impl Any + Send + Sync) -> Self {
-        if matches!(self.kind(), ErrorKind::EmptyAnswer | ErrorKind::ContentPolicy | ErrorKind::Refusal) {
-            self.0.answer = Some(Arc::new(answer));
-        }
-        self
-    }
-
-    #[doc(hidden)]
-    pub fn forget_answer(&mut self) {
-        self.0.answer = None;
-    }
-
-    /// Takes the provider's answer that counts as this failure.
-    #[doc(hidden)]
-    pub fn take_answer<A: Any + Clone + Send + Sync>(&mut self) -> Option<A> {
-        self.0.answer.take()?.downcast().ok().map(Arc::unwrap_or_clone)
-    }
-
-    /// Sets the dialect of the provider that failed.
-    #[must_use]
-    pub fn with_dialect(mut self, dialect: Dialect) -> Self {
-        self.0.dialect = Some(dialect);
         self
     }
 
@@ -605,11 +419,13 @@ impl LlmError {
     }
 
     /// Takes the record out.
+    #[inline]
     #[doc(hidden)]
     pub fn take_attempts(&mut self) -> Vec<Attempt> {
         self.0.take_steps()
     }
 
+    #[inline]
     #[doc(hidden)]
     pub fn set_attempts(&mut self, attempts: Vec<Attempt>) {
         self.0.record.set_steps(attempts);
@@ -623,18 +439,6 @@ impl LlmError {
             self.0.record.set_own_step(begun, now());
         }
     }
-}
-
-/// Bytes of a code or id that are kept: an error goes into logs, and a longer text is not a name.
-const LABEL: usize = 200;
-
-/// Cuts a provider's label at the length of a name.
-fn label(text: Box<str>) -> Box<str> {
-    if text.len() <= LABEL {
-        return text;
-    }
-    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= LABEL).last().unwrap_or_default();
-    format!("{}...", &text[..end]).into()
 }
 
 impl fmt::Display for LlmError {
@@ -654,9 +458,9 @@ impl fmt::Display for LlmError {
         let facts: [Option<String>; 6] = [
             self.0.provider.as_deref().map(str::to_owned),
             self.0.model.as_deref().map(str::to_owned),
-            self.0.status.filter(|_| chain.is_none()).map(|status| format!("HTTP {}", status.as_u16())),
-            self.0.code.as_deref().map(|code| format!("code {code}")),
-            self.0.request_id.as_deref().map(|id| format!("request {id}")),
+            self.status().filter(|_| chain.is_none()).map(|status| format!("HTTP {}", status.as_u16())),
+            self.code().map(|code| format!("code {code}")),
+            self.request_id().map(|id| format!("request {id}")),
             (self.attempts().len() > 1).then(|| format!("{} steps tried", self.attempts().len())),
         ];
         let facts: Vec<String> = facts.into_iter().flatten().collect();
@@ -691,9 +495,9 @@ impl fmt::Debug for LlmError {
             .field("message", &inner.message)
             .field("provider", &inner.provider)
             .field("model", &inner.model)
-            .field("status", &inner.status)
-            .field("code", &inner.code)
-            .field("request_id", &inner.request_id)
+            .field("status", &self.status())
+            .field("code", &self.code())
+            .field("request_id", &self.request_id())
             .field("retry_at", &inner.retry_at)
             .field("timed_out", &inner.timed_out)
             .field("attempts", &inner.steps())

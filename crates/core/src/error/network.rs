@@ -19,27 +19,27 @@ impl LlmError {
     /// Returns the number of the connection that the call failed with. All calls that fail with one connection, or with
     /// one attempt to connect, have the same number; no other has it in this process. `None`: the transport knows none.
     pub fn connection(&self) -> Option<u64> {
-        self.0.network.connection
+        self.0.exchange().network.connection
     }
 
     /// Returns true if this machine's network failed: no name lookup, no route, no address, no proxy, no
     /// way to several hosts at once, or a sleep.
     pub fn is_local_network(&self) -> bool {
-        self.0.network.is_local
+        self.0.exchange().network.is_local
     }
 
     /// Sets the number of the connection that the call failed with, for a client of your own. A circuit takes all
     /// failures with one connection for one.
     #[must_use]
     pub fn with_connection(mut self, number: u64) -> Self {
-        self.0.network.connection = Some(number);
+        self.0.exchange_mut().network.connection = Some(number);
         self
     }
 
     /// Says that this machine's network failed, for a client of your own. Such a failure is no provider's.
     #[must_use]
     pub fn with_local_network(mut self) -> Self {
-        self.0.network.is_local = true;
+        self.0.exchange_mut().network.is_local = true;
         self
     }
 
@@ -52,7 +52,7 @@ impl LlmError {
     /// Sets the facts of the connection.
     #[doc(hidden)]
     pub fn with_network(mut self, facts: NetworkFacts) -> Self {
-        self.0.network = facts;
+        self.0.exchange_mut().network = facts;
         self
     }
 }

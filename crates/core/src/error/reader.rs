@@ -48,7 +48,7 @@ impl LlmError {
         error.0.reader = reader;
         let told = error.told();
         if reader == Reader::Caller && (told == Told::OwnersFault || Chain::of(&error).is_some()) {
-            error.0.raw = None;
+            error.forget_raw();
         }
         error
     }
@@ -76,13 +76,13 @@ impl LlmError {
         // Without a model no provider was asked. An earlier response, say, that is not found has another status.
         let is_model = self.0.model.is_some() && self.status().is_none_or(|status| status != StatusCode::BAD_REQUEST);
         let is_theirs = self.kind() != ErrorKind::NotFound || is_model;
-        is_owners(self.kind()) && is_theirs && !self.0.callers_own && !self.0.named_by_caller
+        is_owners(self.kind()) && is_theirs && !self.is_callers_own() && !self.0.exchange().named_by_caller
     }
 
     /// Marks a refusal of what the caller itself named or brought: its model, its credentials.
     #[doc(hidden)]
     pub fn note_named_by_caller(&mut self) {
-        self.0.named_by_caller = true;
+        self.0.exchange_mut().named_by_caller = true;
     }
 
     /// Returns what happened, without the provider's words.

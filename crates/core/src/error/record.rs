@@ -70,7 +70,7 @@ impl Inner {
             begun,
             took,
             failure: Some(self.kind()),
-            status: self.status,
+            status: self.exchange().status,
             message: match self.timed_out {
                 Some(timeout) => timeout.to_string().into(),
                 None => self.message.clone(),

@@ -1,5 +1,7 @@
 use std::{io, task::Poll};
 
+use bytes::Bytes;
+use http::StatusCode;
 use tokio::time::advance;
 use tower::{Service, ServiceBuilder, ServiceExt as _};
 
