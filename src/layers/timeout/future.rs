@@ -81,14 +81,16 @@ where
                 match &mut polled {
                     Poll::Pending => {}
                     Poll::Ready(Ok(response)) => {
-                        response.limit_idle(this.idle);
-                        if *this.is_whole
-                            && response.body().arrives_in_frames()
-                            && let Some(at) = *this.deadline
-                        {
-                            let after = at.saturating_duration_since(*this.begun);
-                            let (limit, by_caller) = (*this.limit, *this.by_caller);
-                            response.body_mut().end_at(BodyDeadline { at, limit, after, by_caller });
+                        if response.body().arrives_in_frames() {
+                            let body = response.body_mut();
+                            body.limit_idle(this.idle);
+                            if *this.is_whole
+                                && let Some(at) = *this.deadline
+                            {
+                                let after = at.saturating_duration_since(*this.begun);
+                                let (limit, by_caller) = (*this.limit, *this.by_caller);
+                                body.end_at(BodyDeadline { at, limit, after, by_caller });
+                            }
                         }
                         if let Some(watch) = this.watch {
                             watch.answered(this.begun.elapsed());

@@ -161,6 +161,7 @@ impl Permit {
     }
 
     /// Gives back the place of a failed call. The gate may correct the error's kind.
+    #[inline]
     #[cold]
     pub fn fail(&mut self, error: &mut LlmError) {
         if let Some(gate) = self.gate.take() {

@@ -130,6 +130,7 @@ impl LlmBody {
     /// This is the tier's choice. The caller's is [`LlmRequest::is_stream`](crate::LlmRequest::is_stream): a
     /// `Canned` tier answers a request for a stream in whole, and the body is a [`Stream`]
     /// of frames either way.
+    #[inline]
     pub fn arrives_in_frames(&self) -> bool {
         matches!(self.0, Repr::Stream(_))
     }

@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use self::extra::{Extra, Extras, RouteChoice};
 use crate::{
     LlmBody, LlmError,
-    body::{AnswerEnd, FailedAnswer, IdleLimits, admission::Permit},
+    body::{AnswerEnd, FailedAnswer, admission::Permit},
     chat::{Message, Usage},
     error::Attempt,
     internal::sharded::{Shard, ShardedArc},
@@ -45,6 +45,7 @@ pub type ShardedName = ShardedArc<str>;
 
 impl LlmResponse {
     /// Creates a response with this body.
+    #[inline]
     pub fn new(body: LlmBody) -> Self {
         Self { body, deployment: None, extra: Extras::default(), tier: None }
     }
@@ -134,6 +135,7 @@ impl LlmResponse {
     }
 
     /// Returns true if the second call of a `Hedge` answered, and not the first.
+    #[inline]
     pub fn is_hedged(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.hedged)
     }
@@ -193,6 +195,7 @@ impl LlmResponse {
 
     /// The decision record: the steps that failed before this answer and, if the caller asked to have the request
     /// [explained](crate::LlmRequest::explain), the one that answered.
+    #[inline]
     pub fn attempts(&self) -> &[Attempt] {
         self.extra.as_ref().map_or(&[], |extra| &extra.attempts)
     }
@@ -218,11 +221,13 @@ impl LlmResponse {
     }
 
     /// The body, by reference; the permits in it (a place, a probe) stay held.
+    #[inline]
     pub fn body(&self) -> &LlmBody {
         &self.body
     }
 
     /// The body, mutably, to read it.
+    #[inline]
     pub fn body_mut(&mut self) -> &mut LlmBody {
         &mut self.body
     }
@@ -376,6 +381,7 @@ impl LlmResponse {
     }
 
     /// The chain that the request took, if the tier that it asked first does not tell.
+    #[inline]
     #[doc(hidden)]
     pub fn chain(&self) -> Option<&Arc<str>> {
         self.extra.as_ref()?.chain.as_ref()
@@ -505,12 +511,6 @@ impl LlmResponse {
     #[doc(hidden)]
     pub fn hold_permit(&mut self, permit: &mut Permit) {
         self.body.hold_permit(permit);
-    }
-
-    /// Bounds the silences of a stream.
-    #[doc(hidden)]
-    pub fn limit_idle(&mut self, limits: &IdleLimits) {
-        self.body.limit_idle(limits);
     }
 
     fn extra(&mut self) -> &mut Extra {
