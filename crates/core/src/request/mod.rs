@@ -68,6 +68,8 @@ pub struct CallerPart {
     waits_for_rate_limits: bool,
     compaction: bool,
     opaque: bool,
+    /// See [`LlmRequest::awaits_whole_answer`].
+    awaits_whole: bool,
     shadow: bool,
     left_out: Vec<OmittedParameter>,
     known_failures: Option<Arc<KnownFailures>>,
@@ -81,6 +83,23 @@ enum Content {
     Opaque(OpaqueCall),
 }
 
+impl CallerPart {
+    fn set_content(&mut self, content: Content) {
+        self.awaits_whole = content.awaits_whole();
+        self.content = content;
+    }
+}
+
+impl Content {
+    fn awaits_whole(&self) -> bool {
+        match self {
+            Self::Chat(chat) => !chat.stream,
+            Self::Wire(wire) => !wire.is_stream(),
+            Self::Opaque(_) => false,
+        }
+    }
+}
+
 impl LlmRequest {
     /// Creates a request with one user's turn.
     pub fn prompt(text: impl Into<String>) -> Self {
@@ -92,6 +111,7 @@ impl LlmRequest {
         let opaque = matches!(&content, Content::Opaque(_));
         Self {
             caller: Arc::new(CallerPart {
+                awaits_whole: content.awaits_whole(),
                 content,
                 feature: None,
                 session: None,
@@ -198,11 +218,13 @@ impl LlmRequest {
     /// In a request in wire form only that field changes, in its place. An [opaque call](OpaqueCall) does not change.
     #[must_use]
     pub fn with_stream(mut self, stream: bool) -> Self {
-        match &mut self.caller_mut().content {
+        let caller = self.caller_mut();
+        match &mut caller.content {
             Content::Chat(chat) => chat.stream = stream,
             Content::Wire(wire) => wire.set_stream(stream),
             Content::Opaque(_) => {}
         }
+        caller.awaits_whole = caller.content.awaits_whole();
         self
     }
 
@@ -242,7 +264,7 @@ impl LlmRequest {
     pub fn with_wire_body(mut self, body: impl Into<Bytes>) -> Result<Self, LlmError> {
         if let Content::Wire(wire) = &self.caller.content {
             let changed = wire.with_body(body)?;
-            self.caller_mut().content = Content::Wire(changed);
+            self.caller_mut().set_content(Content::Wire(changed));
         }
         Ok(self)
     }
@@ -373,11 +395,7 @@ impl LlmRequest {
     #[inline]
     #[doc(hidden)]
     pub fn awaits_whole_answer(&self) -> bool {
-        match &self.caller.content {
-            Content::Chat(chat) => !chat.stream,
-            Content::Wire(wire) => !wire.is_stream(),
-            Content::Opaque(_) => false,
-        }
+        self.caller.awaits_whole
     }
 
     /// Returns true if the request names stop texts, so that an answer may end before it begins.
@@ -418,11 +436,13 @@ impl LlmRequest {
     }
 
     /// The product's feature.
+    #[inline]
     pub fn feature(&self) -> Option<&str> {
         self.caller.feature.as_deref()
     }
 
     /// The same, shared.
+    #[inline]
     #[doc(hidden)]
     pub fn shared_feature(&self) -> Option<Arc<str>> {
         self.caller.feature.clone()
@@ -452,6 +472,7 @@ impl LlmRequest {
     }
 
     /// Returns true if the caller asks for the whole decision record.
+    #[inline]
     pub fn is_explained(&self) -> bool {
         self.caller.explain
     }
@@ -478,12 +499,14 @@ impl LlmRequest {
     }
 
     /// The tiers where the caller's requests have failed a moment ago.
+    #[inline]
     #[doc(hidden)]
     pub fn known_failures(&self) -> Option<&KnownFailures> {
         self.caller.known_failures.as_deref()
     }
 
     /// Returns true if the request may go to any tier.
+    #[inline]
     #[doc(hidden)]
     pub fn goes_anywhere(&self) -> bool {
         !(self.caller.first_tier_only | self.caller.requires_human | self.caller.compaction | self.caller.opaque)
@@ -495,11 +518,13 @@ impl LlmRequest {
     }
 
     /// The context that the layers have added so far.
+    #[inline]
     pub fn context(&self) -> &Context {
         &self.context
     }
 
     /// The layers' context, mutably.
+    #[inline]
     pub fn context_mut(&mut self) -> &mut Context {
         &mut self.context
     }
@@ -543,7 +568,7 @@ impl LlmRequest {
     #[doc(hidden)]
     pub fn asked_again(&self, chat: Chat, time: u16, context: Context) -> Self {
         let mut caller = CallerPart::clone(&self.caller);
-        caller.content = Content::Chat(chat);
+        caller.set_content(Content::Chat(chat));
         caller.idempotency_key = caller.idempotency_key.map(|key| format!("{key}-again-{time}").into());
         Self { caller: Arc::new(caller), context }
     }
@@ -647,56 +672,67 @@ impl Prospects {
     const CALLERS_DEADLINE: u16 = 32;
 
     /// Returns true if the deadline is the caller's.
+    #[inline]
     pub fn is_callers_deadline(self) -> bool {
         self.0 & Self::CALLERS_DEADLINE != 0
     }
 
     /// Notes that the caller set the deadline.
+    #[inline]
     pub fn note_callers_deadline(&mut self) {
         self.0 |= Self::CALLERS_DEADLINE;
     }
 
     /// Returns true if no other model is left.
+    #[inline]
     pub fn is_nothing_left(self) -> bool {
         self.0 & (Self::NOTHING_LEFT | Self::CAN_GO_ON) == Self::NOTHING_LEFT
     }
 
     /// Notes that a fallback has nowhere else to go, if so.
+    #[inline]
     pub fn note_nothing_left(&mut self, is: bool) {
         self.0 |= u16::from(is) * Self::NOTHING_LEFT;
     }
 
     /// Returns true if a fallback can go on to another model.
+    #[inline]
     pub fn can_go_on(self) -> bool {
         self.0 & Self::CAN_GO_ON != 0
     }
 
     /// Notes that a fallback can go on, if it can.
+    #[inline]
     pub fn note_can_go_on(&mut self, can: bool) {
         self.0 |= u16::from(can) * Self::CAN_GO_ON;
     }
 
     /// Returns true if a layer acts on a model's refusal.
+    #[inline]
     pub fn acts_on_refusals(self) -> bool {
         self.0 & Self::ACTS_ON_REFUSALS != 0
     }
 
     /// Notes that a layer acts on refusals, if it does.
+    #[inline]
     pub fn note_acts_on_refusals(&mut self, acts: bool) {
         self.0 |= u16::from(acts) * Self::ACTS_ON_REFUSALS;
     }
 
     /// Returns true if the request has left its first model.
+    #[inline]
     pub fn has_left_primary(self) -> bool {
         self.0 & Self::LEFT_PRIMARY != 0
     }
 
     /// Notes that the request goes to another tier or chain.
+    #[inline]
     pub fn note_left_primary(&mut self) {
         self.0 |= Self::LEFT_PRIMARY;
     }
 
     /// Returns true if the next layer that waits keeps the deadline.
+    #[inline]
     pub fn leaves_deadline(self) -> bool {
         self.0 & Self::LEAVES_DEADLINE != 0
     }
@@ -711,6 +747,7 @@ impl Prospects {
     }
 
     /// Notes whether the deadline is left to the next layer.
+    #[inline]
     pub fn note_leaves_deadline(&mut self, leaves: bool) {
         let flag = u16::from(leaves) * Self::LEAVES_DEADLINE;
         self.0 = (self.0 & !Self::LEAVES_DEADLINE) | flag;
@@ -746,6 +783,7 @@ impl Default for Context {
 
 impl Context {
     /// Moves the deadline nearer. A later one changes nothing.
+    #[inline]
     pub fn limit_deadline(&mut self, deadline: Option<Instant>) {
         let Some(nearer) = deadline.filter(|nearer| self.deadline.is_none_or(|known| *nearer < known)) else { return };
         self.deadline = Some(nearer);
@@ -758,6 +796,7 @@ impl Context {
     }
 
     /// Returns true if a layer has turned to another tier or chain than the primary.
+    #[inline]
     #[doc(hidden)]
     pub fn has_left_primary(&self) -> bool {
         self.prospects.has_left_primary()
