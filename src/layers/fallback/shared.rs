@@ -72,7 +72,10 @@ impl Shared {
             limited,
             has_models,
             limits_levels,
-            as_is: !mends_streams && !limits_levels && config.primary.settings.level == BEST_LEVEL,
+            as_is: !mends_streams
+                && !limits_levels
+                && config.named_chain.is_none()
+                && config.primary.settings.level == BEST_LEVEL,
             only_models_divert,
             plain: only_models_divert && !has_models,
             acts_on_refusals: config.routes.contains_key(&ErrorKind::Refusal) || config.classifier.acts_on_refusals(),
@@ -193,13 +196,13 @@ impl Shared {
         // Asked beside the look at earlier steps: both read the same word, which few answers have.
         let hedged = self.hedged(0, response);
         response.name_tier(&primary.name);
-        if !self.as_is
-            && let Some(worst) = self.accepts(request)
-        {
-            response.set_accepts(worst);
-        }
-        if let Some(chain) = &self.config.named_chain {
-            response.set_chain(chain);
+        if !self.as_is {
+            if let Some(worst) = self.accepts(request) {
+                response.set_accepts(worst);
+            }
+            if let Some(chain) = &self.config.named_chain {
+                response.set_chain(chain);
+            }
         }
         if let Some(tier) = hedged {
             return self.hedge_answered(tier, response);
