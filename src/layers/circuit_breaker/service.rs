@@ -53,7 +53,8 @@ impl Shared {
     /// Returns a permit in any state, or the refusal.
     fn admit(&self, request: &mut LlmRequest) -> Result<Permit, LlmError> {
         match &self.circuits {
-            Circuits::One(sharded) => admit(sharded.value(), request),
+            // It has given no free permit a moment ago.
+            Circuits::One(sharded) => sharded.value().admit_with_care(request),
             Circuits::Keyed(keyed) => admit(&keyed.of(request), request),
         }
     }
@@ -93,7 +94,7 @@ where
         }
         let time = Time::of(&request);
         let Some(permit) = self.shared.free_permit(&request) else {
-            return self.call_with_care(request.clone()).unwrap_or_else(ResponseFuture::rejected);
+            return self.call_with_care(request.clone());
         };
         ResponseFuture::new(Call::first(&mut self.inner, request), permit, time)
     }
@@ -105,11 +106,18 @@ where
 {
     /// A call to a circuit that is not in good health.
     #[cold]
-    fn call_with_care(&mut self, mut request: LlmRequest) -> Result<ResponseFuture<S>, LlmError> {
-        let permit = self.shared.admit(&mut request)?;
+    fn call_with_care(&mut self, mut request: LlmRequest) -> ResponseFuture<S> {
+        let permit = match self.shared.admit(&mut request) {
+            Ok(permit) => permit,
+            // Made where it stays: the future is large to move.
+            Err(refusal) => return ResponseFuture::rejected(refusal),
+        };
         let time = Time::of(&request);
-        let deadline = if deadline::is_unkept(request.context()) { Deadline::keep(&mut request)? } else { None };
-        Ok(ResponseFuture::new(Call::first(&mut self.inner, request), permit, time).until(deadline))
+        let unkept = deadline::is_unkept(request.context());
+        match if unkept { Deadline::keep(&mut request) } else { Ok(None) } {
+            Ok(deadline) => ResponseFuture::new(Call::first(&mut self.inner, request), permit, time).until(deadline),
+            Err(late) => ResponseFuture::rejected(late),
+        }
     }
 
     /// A call that ends at its deadline.
