@@ -189,9 +189,10 @@ impl FeatureGate {
     fn line_up(self: &Arc<Self>, request: &LlmRequest, over_share: bool) -> Result<Admission, LlmError> {
         let now = clock::now();
         if self.queue == 0 || self.semaphore.counts().limit() == 0 {
-            return Err(match request.key() {
-                Some(key) if over_share => self.over_share(request, key, "places", now),
-                _ => self.full(request, now),
+            let greedy = if over_share { request.key() } else { None };
+            return Err(match greedy {
+                Some(key) => self.over_share(request, key, "places", now),
+                None => self.full(request, now),
             });
         }
         let deadline = request.context().deadline;
