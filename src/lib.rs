@@ -119,6 +119,16 @@ pub use self::layers::cache::{Cache, CacheHandle, CacheLayer};
 pub use self::layers::idempotency::{Idempotency, IdempotencyHandle, IdempotencyLayer};
 #[cfg(feature = "validate")]
 pub use self::layers::validate::{Validate, ValidateLayer};
+#[doc(no_inline)]
+pub use self::{
+    body::{CommitPoint, Frame, LlmBody, Progress, StreamEvent},
+    chat::Chat,
+    classify::Classifier,
+    error::{Attempt, ErrorKind, InvalidConfig, LlmError},
+    events::{Event, Events},
+    request::{Context, LlmRequest},
+    response::{AnswerSource, CacheOrigin, CacheReason, Degradation, DegradedReason, LlmResponse},
+};
 pub use self::{
     layers::{
         balance::{Balance, BalanceHandle, BalanceLayer},
@@ -137,11 +147,7 @@ pub use self::{
     providers::function::{ProviderFn, ProviderFuture, provider_fn},
 };
 #[doc(inline)]
-pub use steadfast_core::{
-    AnswerSource, Attempt, BodyRest, BoxLlmService, CacheOrigin, CacheReason, Chat, Classifier, CommitPoint, Context,
-    Degradation, DegradedReason, Dialect, ErrorKind, Event, Events, Frame, InvalidConfig, LlmBody, LlmError,
-    LlmRequest, LlmResponse, LlmService, OpaqueCall, Progress, StreamEvent, Unit, Wire, WireLimits,
-};
+pub use steadfast_core::{BodyRest, BoxLlmService, Dialect, LlmService, OpaqueCall, Unit, Wire, WireLimits};
 
 /// The README's code compiles too.
 #[cfg(all(doctest, feature = "http"))]

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+#[doc(no_inline)]
 pub use crate::error::{Attempt, Next, Stop};
 use crate::{Context, DegradedReason, ErrorKind, LlmError, LlmResponse, classify::Count, error::TimeoutLimit};
 

@@ -103,6 +103,7 @@ pub use self::{
 
 #[cfg(steadfast_loom)]
 pub(crate) use self::meter::races;
+#[doc(no_inline)]
 pub use crate::request::BudgetKey;
 
 #[cfg(test)]

@@ -154,4 +154,5 @@ pub(in crate::layers) use self::{
     lookup::ran_out,
     recording::{Reader, Recording, RecordingStatus},
 };
+#[doc(no_inline)]
 pub use crate::request::Tenant;

@@ -58,4 +58,5 @@ mod leaf;
 mod similar;
 
 pub use self::leaf::CachedAnswers;
+#[doc(no_inline)]
 pub use crate::response::ResponseFuture;

@@ -804,7 +804,8 @@ fn half(deadline: Instant, begun: Instant) -> Option<Instant> {
 }
 
 /// Sets a tier's share in a request's context, with `after` others after it, and whether one of them is a model's.
-#[inline]
+// A call would keep the request in memory, and move each future around it.
+#[inline(always)]
 pub(super) fn allot(
     shared: &Shared,
     tier: usize,

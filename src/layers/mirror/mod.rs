@@ -107,6 +107,7 @@ pub use self::{
     service::Mirror,
 };
 
+#[doc(no_inline)]
 pub use crate::events::{ComparedTexts, Comparison, ComparisonSide, ComparisonSkipReason};
 
 #[cfg(test)]

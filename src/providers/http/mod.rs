@@ -73,4 +73,5 @@ pub use self::{
     leaf::{HttpLeaf, Transport, boxed},
 };
 pub use super::protocol::{Limits, RequestBody, looks_like_a_key};
+#[doc(no_inline)]
 pub use crate::response::ResponseFuture;

@@ -7,6 +7,7 @@ use crate::{Dialect, chat::Message};
 /// caller for whom nobody says more may still have it.
 #[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "it holds words of callers or models")]
+#[doc(hidden)]
 pub enum FailedAnswer {
     /// A message, with the provider's own bytes if it sent any.
     Whole(Message, Option<(Dialect, Bytes)>),

@@ -52,6 +52,7 @@ impl IdleLimits {
 
 /// The moment at which a whole answer that comes as a stream has to be there.
 #[derive(Clone, Copy, Debug)]
+#[doc(hidden)]
 pub struct BodyDeadline {
     /// The moment.
     pub at: Instant,

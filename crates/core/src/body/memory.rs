@@ -73,6 +73,7 @@ impl fmt::Debug for AnswerMemory {
 
 /// The memory of one answer, given back on drop.
 #[derive(Default)]
+#[doc(hidden)]
 pub struct HeldMemory {
     room: Option<Arc<dyn AnswerRoom>>,
     until: Option<Instant>,

@@ -8,6 +8,7 @@ use crate::{
 
 /// A turn without content, streamed or whole, by what it says of itself.
 #[derive(Clone, Copy, Debug)]
+#[doc(hidden)]
 pub struct EmptyTurn<'a> {
     /// The reason to finish.
     pub finish: Option<&'a FinishReason>,

@@ -19,6 +19,7 @@ use futures_core::Stream;
 pub use self::empty::EmptyTurn;
 #[doc(hidden)]
 pub use self::whole::whole;
+#[doc(no_inline)]
 pub use crate::body::CommitPoint;
 use crate::{
     Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, Progress,

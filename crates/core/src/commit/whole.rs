@@ -9,6 +9,7 @@ use crate::{
 };
 
 /// Reads a stream to its end, for a caller that asked for a whole answer: its time and its next tier hold until then.
+#[doc(hidden)]
 pub async fn whole(mut body: LlmBody, request: &LlmRequest, mut memory: HeldMemory) -> Result<LlmBody, LlmError> {
     let mut message = Accumulator::default();
     let (mut bytes, mut frames) = (0, 0_usize);

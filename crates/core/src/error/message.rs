@@ -33,6 +33,7 @@ impl Clone for Content {
 /// The part of a message after its subject.
 #[derive(Clone, Copy)]
 #[allow(missing_debug_implementations, reason = "it holds words of callers or models")]
+#[doc(hidden)]
 pub enum Rest {
     /// Words that stand as they are.
     Text(&'static str),

@@ -8,6 +8,7 @@ use super::LlmError;
 
 /// The facts of a failed connection that a circuit's evidence needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[doc(hidden)]
 pub struct NetworkFacts {
     /// The number of the connection.
     pub connection: Option<u64>,

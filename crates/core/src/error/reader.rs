@@ -29,6 +29,7 @@ pub enum Reader {
 
 /// The failure as a caller's protocol is to encode it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
 pub enum Told {
     /// By its kind.
     Kind(ErrorKind),

@@ -45,6 +45,7 @@ pub(crate) struct Inbox {
 /// An event is large, and each call that passes it on moves it. The caller makes the event while this lock is held, so
 /// that it is written in its final place.
 #[allow(missing_debug_implementations, reason = "it is a lock that is held")]
+#[doc(hidden)]
 pub struct Place<'a> {
     queues: MutexGuard<'a, Vec<Queue>>,
     inboxes: &'a Inboxes,

@@ -7,6 +7,7 @@ use crate::{ErrorKind, LlmError};
 const TARGET: &str = "steadfast";
 
 /// Writes a line for a switch, or for a circuit that opens or closes, unless a log follows the events.
+#[doc(hidden)]
 pub fn report(event: &Event, events: Option<&Events>) {
     if events.is_some_and(Events::is_logged) {
         return;
@@ -41,6 +42,7 @@ pub fn report(event: &Event, events: Option<&Events>) {
 
 /// Writes the line of a tier that has never answered, whose key or model the provider refuses.
 #[cold]
+#[doc(hidden)]
 pub fn report_setup(circuit: &str, failure: &LlmError, events: &Events) {
     if events.is_logged() {
         return;

@@ -271,6 +271,7 @@ impl Family {
 }
 
 /// Returns the generation of a Gemini model: the number after `gemini-`; zero for other models.
+#[doc(hidden)]
 pub fn gemini_generation(model: &str) -> u32 {
     let after = model.split("gemini-").nth(1).unwrap_or_default();
     let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());

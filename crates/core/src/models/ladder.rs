@@ -15,11 +15,13 @@ const RUNGS: [(Effort, u32); 6] = [
 ];
 
 /// Returns the budget of an effort.
+#[doc(hidden)]
 pub fn budget_of(effort: Effort) -> u32 {
     RUNGS.iter().find(|(rung, _)| *rung == effort).map_or(0, |(_, tokens)| *tokens)
 }
 
 /// Returns the effort of a budget: the lowest with a budget as large.
+#[doc(hidden)]
 pub fn effort_of(budget: u32) -> Effort {
     RUNGS.iter().find(|(_, tokens)| budget <= *tokens).map_or(Effort::Max, |(effort, _)| *effort)
 }

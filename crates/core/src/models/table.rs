@@ -52,6 +52,7 @@ struct Row {
 }
 
 /// The row that supplies the unset fields of a family without `like`.
+#[doc(hidden)]
 pub const UNKNOWN: &str = "unknown";
 
 impl FamilyTable {

@@ -12,9 +12,11 @@ const ANSWER: u64 = 1024;
 
 /// The longest answer that is reserved for a model that the table of families does not know: no family of the table has
 /// a longer one.
+#[doc(hidden)]
 pub const LONGEST_ANSWER: u64 = 128_000;
 
 /// Returns the tokens of the longest answer that a model gives.
+#[doc(hidden)]
 pub fn longest_answer(model: Option<&str>) -> u64 {
     let known = model.and_then(|model| FamilyTable::builtin_ref().family(model).max_output());
     known.map_or(LONGEST_ANSWER, u64::from)

@@ -23,6 +23,7 @@ use crate::{
     chat::{Chat, Message, Thinking},
     error::OmittedParameter,
 };
+#[doc(no_inline)]
 pub use crate::{
     dialect::Dialect,
     wire::{OpaqueCall, Wire, WireLimits},
@@ -654,6 +655,7 @@ pub struct Context {
 /// The actions that layers further out take for a request, or can still take. They are one field: a field that layers
 /// change by itself is copied by itself wherever a context moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[doc(hidden)]
 pub struct Prospects(u16);
 
 impl Prospects {

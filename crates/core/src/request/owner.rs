@@ -60,6 +60,7 @@ impl BudgetKey {
 }
 
 /// The number of requests without a named caller.
+#[doc(hidden)]
 pub const UNNAMED: u64 = 0;
 
 /// Returns a number for the caller of this name.

@@ -153,6 +153,7 @@ impl StoreGuard {
 }
 
 /// Returns the kind of a store's error. One without a kind counts as unavailable.
+#[doc(hidden)]
 pub fn kind_of(error: &BoxError) -> StoreErrorKind {
     error.downcast_ref::<StoreError>().map_or(StoreErrorKind::Unavailable, StoreError::kind)
 }
