@@ -7,7 +7,6 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::LlmError;
 
@@ -17,8 +16,10 @@ use crate::LlmError;
 #[derive(Clone)]
 pub struct BodyRest(Arc<Shared>);
 
+type Pieces = Pin<Box<dyn Body<Data = Bytes, Error = LlmError> + Send>>;
+
 struct Shared {
-    body: Mutex<Option<UnsyncBoxBody<Bytes, LlmError>>>,
+    body: Mutex<Option<Pieces>>,
     length: SizeHint,
     failure: OnceLock<LlmError>,
 }
@@ -30,7 +31,8 @@ impl BodyRest {
         B: Body<Data = Bytes, Error = LlmError> + Send + 'static,
     {
         let length = body.size_hint();
-        let body = Mutex::new(Some(UnsyncBoxBody::new(body)));
+        let body: Pieces = Box::pin(body);
+        let body = Mutex::new(Some(body));
         Self(Arc::new(Shared { body, length, failure: OnceLock::new() }))
     }
 
@@ -64,7 +66,7 @@ impl fmt::Debug for BodyRest {
 /// The pieces of a rest, on their way. What they fail with is remembered.
 #[allow(missing_debug_implementations, reason = "it holds words of callers or models")]
 pub struct RestPieces {
-    body: UnsyncBoxBody<Bytes, LlmError>,
+    body: Pieces,
     shared: Arc<Shared>,
 }
 
@@ -73,7 +75,7 @@ impl Body for RestPieces {
     type Error = LlmError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, LlmError>>> {
-        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let polled = ready!(self.body.as_mut().poll_frame(cx));
         if let Some(Err(error)) = &polled {
             let _only_the_first_counts = self.shared.failure.set(error.clone());
         }
