@@ -58,17 +58,17 @@ impl Target {
     }
 }
 
-/// Returns true if a server other than the dialect's vendor takes the ids of calls that any model makes. It does not
-/// where the vendor's own server may be behind it: an id of 46 letters, as vLLM makes, is too long for OpenAI's.
+/// Returns true if a server other than the dialect's vendor takes the ids of calls that any model makes: its model is
+/// known to be of another maker. A proxy's name for a model may stand for the vendor's own, for which an id of 46
+/// letters, as vLLM makes, is too long.
 pub(crate) fn takes_any_ids(model: &str, is_vendors: bool) -> bool {
+    const OTHERS: [&str; 12] = [
+        "qwen", "glm", "deepseek", "llama", "gpt-oss", "mistral", "mixtral", "minimax", "gemma", "granite", "nemotron",
+        "moonshot",
+    ];
     let model = model.to_ascii_lowercase();
-    let name = model.rsplit('/').next().unwrap_or_default();
-    let is_of_o_series =
-        name.strip_prefix('o').is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()));
-    let is_vendors_model =
-        is_of_o_series || model.contains("claude") || (model.contains("gpt") && !model.contains("gpt-oss"));
     // Moonshot's name the tool, as `functions.read:0` does, and its models go by these names.
-    model.contains("kimi") || !is_vendors && !is_vendors_model
+    model.contains("kimi") || !is_vendors && OTHERS.iter().any(|other| model.contains(other))
 }
 
 /// Returns true if the target takes the id of a call.
@@ -201,5 +201,27 @@ mod tests {
                 assert_eq!(unmark_call(marked), id);
             }
         }
+    }
+
+    /// A proxy's own name for a model says nothing of who made it: OpenAI's and Claude's refuse ids of others.
+    #[test]
+    fn ids_of_others_go_to_models_that_are_known_to_be_others() {
+        for (model, takes) in [
+            ("kimi-k2.5", true),
+            ("Qwen/Qwen3-Coder", true),
+            ("openai/gpt-oss-120b", true),
+            ("deepseek-chat", true),
+            ("prod", false),
+            ("smart", false),
+            ("sonnet", false),
+            ("gpt-4o", false),
+            ("o3-mini", false),
+            ("codex-mini-latest", false),
+            ("computer-use-preview", false),
+            ("anthropic/claude-sonnet-4-5", false),
+        ] {
+            assert_eq!(takes_any_ids(model, false), takes, "{model}");
+        }
+        assert!(takes_any_ids("kimi-k2.5", true) && !takes_any_ids("qwen3", true));
     }
 }

@@ -567,6 +567,24 @@ fn a_server_of_the_table_is_a_provider() {
     assert!(seen > 150, "{seen}");
 }
 
+/// A key goes where its server is, and nowhere else.
+#[test]
+fn a_servers_usual_key_stays_away_from_another_address() {
+    for (address, has_key) in [
+        ("https://api.groq.com/openai/v1", true),
+        ("https://eu.api.groq.com/openai/v1", true),
+        ("https://proxy.example/v1", false),
+        ("https://api.groq.com.proxy.example/v1", false),
+        ("https://api.deepseek.com/v1", false),
+        ("http://api.groq.com/openai/v1", false),
+    ] {
+        let text = format!("providers: [{{ name: groq, model: m, base_url: '{address}' }}]");
+        let config = Config::from_str(&text, Format::Yaml).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(config.tiers[0].base_url.as_deref(), Some(address));
+        assert_eq!(config.tiers[0].api_key.is_some(), has_key, "{address}");
+    }
+}
+
 #[test]
 fn a_files_own_address_and_key_win_over_the_tables() {
     let text = "providers: [{ name: groq, model: m, base_url: 'https://proxy.example/v1', api_key: '${OURS}' }]";

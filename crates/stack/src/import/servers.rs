@@ -26,8 +26,14 @@ fn server(name: &str) -> Option<&'static KnownServer> {
     KnownServer::named(&name.replace('-', "_")).filter(|server| !server.is_vendors())
 }
 
+/// Returns true if an address is the server's, over the same transport.
+fn is_at(address: &str, server: &KnownServer) -> bool {
+    let scheme = |address: &str| address.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    scheme(address) == scheme(server.base_url) && KnownServer::at(address) == Some(server)
+}
+
 /// Writes a tier whose provider is a server of the table as one of OpenAI's dialect: with the server's address and the
-/// variable that usually holds its key, unless the file has them.
+/// variable that usually holds its key, unless the file has them. The key goes to the server's own address alone.
 pub(super) fn resolve(tier: &mut Node) {
     let named = tier.get("provider").and_then(|node| match &node.value {
         Value::Text(name) | Value::Untyped(name) => Some((server(name)?, node.place.clone())),
@@ -36,13 +42,17 @@ pub(super) fn resolve(tier: &mut Node) {
     let Some((server, place)) = named else { return };
     let has = |key: &str| tier.get(key).is_some();
     let (has_address, has_key) = (has("base_url"), has("api_key"));
+    let is_own = tier.get("base_url").is_none_or(|node| match &node.value {
+        Value::Text(address) | Value::Untyped(address) => is_at(address, server),
+        _ => false,
+    });
     tier.take("provider");
     let mut put = |key: &str, text: String| tier.put(Entry::new(key, place.clone(), Node::text(text, &place)));
     put("provider", "openai".to_owned());
     if !has_address {
         put("base_url", server.base_url.to_owned());
     }
-    if let Some(variable) = server.key_variables.first().filter(|_| !has_key) {
+    if let Some(variable) = server.key_variables.first().filter(|_| is_own && !has_key) {
         put("api_key", format!("${{{variable}}}"));
     }
 }

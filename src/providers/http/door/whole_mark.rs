@@ -7,7 +7,7 @@
 //!
 //! The last block is looked for without parsing the others.
 
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -71,13 +71,13 @@ fn last_content(
     edits: &[(Range<usize>, String)],
 ) -> Option<(Range<usize>, String, Bearer)> {
     let (list, turns) = field(body, object, "messages")?;
+    let edits: HashMap<&Range<usize>, &str> = edits.iter().map(|(place, text)| (place, text.as_str())).collect();
     objects(turns).into_iter().rev().find_map(|turn| {
         let fields = wire::Object::read(&turns[turn.clone()], &["content"]).ok()?;
         let content = fields.field("content")?.value.clone();
         let start = list.start + turn.start;
         let place = start + content.start..start + content.end;
-        let edited = edits.iter().find(|(edited, _)| *edited == place).map(|(_, text)| text.as_str());
-        let text = edited.or_else(|| str::from_utf8(&body[place.clone()]).ok())?;
+        let text = edits.get(&place).copied().or_else(|| str::from_utf8(&body[place.clone()]).ok())?;
         let bearer = match text.as_bytes().first() {
             Some(b'"') if is_said(text.as_bytes()) => Bearer::Text,
             Some(b'[') => {

@@ -54,8 +54,8 @@ const LASTS: Duration = Duration::from_secs(3600);
 const MOST: usize = 128;
 /// The number of refusals that one caller alone has shown. Beyond it, the oldest of these is forgotten.
 const MOST_OF_ONE: usize = 16;
-/// The number of refusals that one caller takes part in, alone or with another. Beyond it, the oldest of those that it
-/// alone has shown is forgotten; without any, the new one is not remembered. Agents send some fifteen parts that a
+/// The number of one model's refusals that one caller takes part in, alone or with another. Beyond it, the oldest of
+/// those that it alone has shown is forgotten; without any, the new one is not remembered. Agents send some fifteen parts that a
 /// strict server refuses, flags included: a choice of ours.
 const MOST_WITH_OTHERS: usize = 32;
 
@@ -70,9 +70,10 @@ impl RefusalMemory {
             return false;
         }
         let is_own = |known: &Known| known.is_shown_by(caller) && !known.is_common();
+        let takes_part = |known: &Known| known.is_shown_by(caller) && known.model == *model;
         let mut forgotten = None;
         let count = |is: &dyn Fn(&Known) -> bool| refusals.iter().filter(|known| is(known)).count();
-        if count(&is_own) >= MOST_OF_ONE || count(&|known| known.is_shown_by(caller)) >= MOST_WITH_OTHERS {
+        if count(&is_own) >= MOST_OF_ONE || count(&takes_part) >= MOST_WITH_OTHERS {
             forgotten = refusals.iter().position(is_own);
             if forgotten.is_none() {
                 return false;
