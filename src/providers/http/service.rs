@@ -67,7 +67,8 @@ pub(super) fn call<P: Protocol>(
         origin.secret = Secret(caller.key());
     }
     if let Some(caller) = caller {
-        origin.account.maker = Maker::new(&caller.place(), origin.secret.0.as_deref());
+        let maker = Maker::new(&caller.place(), origin.secret.0.as_deref());
+        origin.account.maker = settings.coder.maker_of(maker, origin.model.as_deref());
     }
     origin.account.seals = seals(&settings, caller, &origin, &request);
     let client = caller.map(CallerTransport::client);

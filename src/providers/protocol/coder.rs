@@ -219,12 +219,17 @@ impl<P: Protocol> Coder<P> {
         self.seals_of(self.account.as_ref()?, request, model)
     }
 
+    /// Returns who makes a model's thoughts at an address. Bedrock has Claude's models at one address with others',
+    /// whose thoughts nobody signs.
+    pub(crate) fn maker_of(&self, at_address: Maker, model: Option<&str>) -> Maker {
+        match (self.protocol.dialect(), model) {
+            (Dialect::Anthropic, Some(model)) => at_address.of_model(model),
+            _ => at_address,
+        }
+    }
+
     pub(crate) fn origin(&self, model: Option<Arc<str>>) -> Origin {
-        // Bedrock has Claude's models at one address with others', whose thoughts nobody signs.
-        let maker = match (self.protocol.dialect(), &model) {
-            (Dialect::Anthropic, Some(model)) => self.maker.of_model(model),
-            _ => self.maker,
-        };
+        let maker = self.maker_of(self.maker, model.as_deref());
         Origin {
             provider: self.provider.clone(),
             model,

@@ -55,8 +55,8 @@ const MOST: usize = 128;
 /// The number of refusals that one caller alone has shown. Beyond it, the oldest of these is forgotten.
 const MOST_OF_ONE: usize = 16;
 /// The number of one model's refusals that one caller takes part in, alone or with another. Beyond it, the oldest of
-/// those that it alone has shown is forgotten; without any, the new one is not remembered. Agents send some fifteen parts that a
-/// strict server refuses, flags included: a choice of ours.
+/// those that it alone has shown is forgotten; without any, the new one is not remembered. Agents send some fifteen
+/// parts that a strict server refuses, flags included: a choice of ours.
 const MOST_WITH_OTHERS: usize = 32;
 
 impl RefusalMemory {
