@@ -380,10 +380,6 @@ fn a_provider_of_another_program_is_told_in_our_words() {
     let folder = Folder::new("providers");
     for (text, said) in [
         (
-            "providers: [{ name: ollama, model: llama3 }]",
-            "write `openai` here, and `base_url: http://127.0.0.1:11434/v1`",
-        ),
-        (
             "tiers: [{ name: a, provider: groq, model: b }]",
             "write `openai` here, and `base_url: https://api.groq.com/openai/v1`",
         ),
@@ -394,6 +390,11 @@ fn a_provider_of_another_program_is_told_in_our_words() {
         assert_eq!(ran.code, Some(2));
         assert!(ran.err.contains(said), "{text}: {}", ran.err);
     }
+    // In another program's list of providers it is a server of the table.
+    let list = folder.file("steadfast.yaml", "providers: [{ name: ollama, model: llama3 }]");
+    let ran = steadfast(["check", list.to_str().unwrap()], &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("http://127.0.0.1:11434/v1"), "{}", ran.out);
 }
 
 #[test]

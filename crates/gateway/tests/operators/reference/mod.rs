@@ -105,6 +105,7 @@ fn log() -> String {
     let (mut events, mut others) = (BTreeMap::<String, Line>::new(), BTreeMap::<String, Line>::new());
     let folders = [
         "src",
+        "crates/core/src",
         GATEWAY,
         "crates/handoff/src",
         "crates/stack/src",
