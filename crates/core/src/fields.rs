@@ -81,21 +81,13 @@ impl<'a> Object<'a> {
     /// Returns a whole number; `null` counts as absent.
     pub fn number(&self, name: &str) -> Result<Option<u32>, LlmError> {
         let Some(value) = self.get(name).filter(|value| !is_null(value)) else { return Ok(None) };
-        let number: Option<Number> = serde_json::from_str(value.get()).ok();
-        let whole = number.and_then(|number| {
-            number.as_u64().or_else(|| {
-                // Some languages write `100.0`.
-                let float = number.as_f64().filter(|float| float.fract() == 0.0 && *float >= 0.0);
-                float.map(|float| float as u64)
-            })
-        });
-        let whole = whole.and_then(|number| u32::try_from(number).ok());
-        whole.map(Some).ok_or_else(|| bad(name, "a whole number that is not negative"))
+        let number = whole(value).and_then(|number| u32::try_from(number).ok());
+        number.map(Some).ok_or_else(|| bad(name, "a whole number that is not negative"))
     }
 
     /// Returns a whole number of either sign.
     pub fn signed(&self, name: &str) -> Option<i64> {
-        serde_json::from_str::<Number>(self.get(name)?.get()).ok()?.as_i64()
+        whole(self.get(name)?)
     }
 
     pub(crate) fn floating(&self, name: &str) -> Result<Option<f64>, LlmError> {
@@ -136,6 +128,12 @@ pub fn word<'a>(raw: impl Into<RawJson<'a>>) -> Option<Cow<'a, str>> {
         return None;
     }
     serde_json::from_str(raw.get()).ok().map(|Word(word)| word)
+}
+
+/// Returns a whole number, one that is too large as the largest. Some languages write `100.0`.
+fn whole(raw: RawJson<'_>) -> Option<i64> {
+    let number: Number = serde_json::from_str(raw.get()).ok()?;
+    number.as_i64().or_else(|| number.as_f64().filter(|float| float.fract() == 0.0).map(|float| float as i64))
 }
 
 /// Returns a value that is true or false.

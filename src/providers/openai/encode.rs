@@ -350,7 +350,7 @@ pub(super) fn body(
     let mut fields = extra.fields.fields();
     let same_thinking = was.thinking == chat.thinking;
     // A wish in another server's spelling stays in it, and has no second one beside it.
-    let is_spelled = same_thinking && wishes::FIELDS.iter().any(|name| fields.contains_key(*name));
+    let is_spelled = same_thinking && wishes::OTHERS.iter().any(|name| fields.contains_key(*name));
     if let Some(leading @ Value::Array(_)) = fields.remove("messages")
         && let Some(messages) = body["messages"].as_array_mut()
         && settled.in_words.is_none()
@@ -372,7 +372,7 @@ pub(super) fn body(
             (was.stop == chat.stop && keeps, &["stop"]),
             (was.output == chat.output && (keeps || settled.holds_output), &["response_format"]),
             (same_thinking && (keeps || is_spelled), &["reasoning_effort"]),
-            (same_thinking, wishes::FIELDS),
+            (same_thinking, wishes::OTHERS),
             (keeps || family.penalties(), &["presence_penalty", "frequency_penalty"]),
             (keeps || settled.samples, &["logprobs", "top_logprobs", "logit_bias", "top_k"]),
             (stream, &["stream_options"]),

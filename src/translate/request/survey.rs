@@ -10,7 +10,7 @@ use crate::{
     fields::{self, Object, each, is_list, is_object},
     raw_json::RawJson,
     translate::rules::{Feature, HIDDEN},
-    wire::wishes::ThinkingWish,
+    wire::wishes::{self, ThinkingWish},
 };
 
 /// Reads the whole request for the fields that [`Chat`](crate::Chat) does not hold.
@@ -205,9 +205,7 @@ fn anthropic_block(block: RawJson<'_>, report: &mut Report) -> Result<(), LlmErr
 
 /// Reports what a wish for thoughts says beside its amount.
 fn openai_wish(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
-    const NAMES: &[&str] =
-        &["reasoning_effort", "reasoning", "thinking", "enable_thinking", "thinking_budget", "include_reasoning"];
-    let body = Object::read(body, NAMES)?;
+    let body = Object::read(body, wishes::FIELDS)?;
     let wish = ThinkingWish::of(&body)?;
     wish.others.into_iter().for_each(|name| report.record_field(Feature::OtherField, name));
     if wish.is_hidden {
@@ -230,8 +228,9 @@ fn openai_wish(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
 }
 
 fn openai(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
-    openai_wish(body, report)?;
+    let mut has_wish = false;
     fields::fields(body, |name, value| {
+        has_wish |= wishes::FIELDS.contains(&name);
         match name {
             // An empty object switches the search on.
             "web_search_options" if is_object(value) => report.record_field(Feature::ServerTool, name),
@@ -285,8 +284,8 @@ fn openai(body: RawJson<'_>, report: &mut Report) -> Result<(), LlmError> {
             },
         }
         Ok(())
-    })
-    .map(drop)
+    })?;
+    if has_wish { openai_wish(body, report) } else { Ok(()) }
 }
 
 /// Returns true if a list contains nothing but this word.

@@ -148,6 +148,16 @@ impl Thinking {
             _ => return None,
         })
     }
+
+    /// Returns the amount that a number of tokens stands for: none are no reasoning, and a negative number leaves the
+    /// amount to the model.
+    pub(crate) fn of_tokens(tokens: i64) -> Self {
+        match tokens {
+            ..0 => Self::Auto,
+            0 => Self::Off,
+            _ => Self::Budget(u32::try_from(tokens).unwrap_or(u32::MAX)),
+        }
+    }
 }
 
 /// A level of reasoning effort.

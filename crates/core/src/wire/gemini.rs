@@ -294,8 +294,7 @@ fn thinking(raw: RawJson<'_>) -> Result<Option<Thinking>, LlmError> {
         (Some("MEDIUM"), _) => Some(Thinking::Effort(Effort::Medium)),
         (Some("HIGH"), _) => Some(Thinking::Effort(Effort::High)),
         (Some("XHIGH"), _) => Some(Thinking::Effort(Effort::XHigh)),
-        (_, Some(0)) => Some(Thinking::Off),
-        (_, Some(tokens)) => Some(u32::try_from(tokens).map_or(Thinking::Auto, Thinking::Budget)),
+        (_, Some(tokens)) => Some(Thinking::of_tokens(tokens)),
         _ => shown.then_some(Thinking::Auto),
     })
 }

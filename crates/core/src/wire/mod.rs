@@ -37,6 +37,7 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderMap;
+use memchr::memmem;
 
 use self::object::JsonText;
 pub use self::opaque::BodyRest;
@@ -63,8 +64,9 @@ use crate::{ErrorKind, LlmError, chat::Chat, dialect::Dialect, raw_json::RawJson
 ///
 /// [`new`](Self::new) reads the bytes once. They must be one JSON object, with field names, colons, commas, numbers and
 /// words as JSON has them; every text must end, and the brackets must balance. `model`, `stream`, `messages`, `input`,
-/// `contents`, `system`, `instructions`, `tools`, `thinking`, `reasoning`, `reasoning_effort`, `previous_response_id`,
-/// `conversation`, `background` and the fields of the longest answer may occur once each, however they are escaped: a
+/// `contents`, `system`, `instructions`, `tools`, `thinking`, `enable_thinking`, `thinking_budget`, `reasoning`,
+/// `reasoning_effort`, `previous_response_id`, `conversation`, `background` and the fields of the longest answer may
+/// occur once each, however they are escaped: a
 /// body with two models is refused, because its next reader might take the other one. So is a name that some readers
 /// take for one of these, such as `Model`. Deeper mistakes (an unknown escape in a
 /// message's text, two commas in a list) are not looked for: the provider answers to them, as it would without this
@@ -102,7 +104,7 @@ impl Clone for Decoded {
 
 /// The fields that may occur once: those that a leaf reads or changes, and those with the conversation, in all
 /// dialects.
-pub const FIELDS: [&str; 19] = [
+pub const FIELDS: [&str; 21] = [
     "model",
     "stream",
     "messages",
@@ -114,6 +116,8 @@ pub const FIELDS: [&str; 19] = [
     "generationConfig",
     "generation_config",
     "thinking",
+    "enable_thinking",
+    "thinking_budget",
     "reasoning_effort",
     "input",
     "instructions",
@@ -401,19 +405,26 @@ impl Wire {
         let is_some = |value: &[u8], off: &[&[u8]]| {
             !value.is_empty() && value != b"null" && off.iter().all(|off| !has(value, off))
         };
+        let is_on = |object: &[u8], name: &[u8]| {
+            let after = memmem::find(object, name).map(|at| object[at + name.len()..].trim_ascii_start());
+            let value = after.and_then(|after| after.strip_prefix(b":")).map(<[u8]>::trim_ascii_start);
+            value.is_some_and(|value| value.starts_with(b"true"))
+        };
         let has_effort = || {
             // The object has other settings too, such as the form of its summary.
             const EFFORTS: [&[u8]; 6] =
                 [b"\"low\"", b"\"medium\"", b"\"high\"", b"\"xhigh\"", b"\"max\"", b"\"max_tokens\""];
             let reasoning = value("reasoning");
             let reasoning = &reasoning[..reasoning.len().min(4096)];
-            EFFORTS.iter().any(|effort| has(reasoning, effort))
+            EFFORTS.iter().any(|effort| has(reasoning, effort)) || is_on(reasoning, b"\"enabled\"")
         };
         match self.dialect {
             Dialect::Anthropic => is_some(value("thinking"), &[b"\"disabled\""]),
             Dialect::OpenAi => {
                 is_some(value("reasoning_effort"), &[b"\"none\"", b"\"minimal\""])
                     || is_some(value("thinking"), &[b"\"disabled\""])
+                    || value("enable_thinking") == b"true"
+                    || is_some(value("thinking_budget"), &[]) && !value("thinking_budget").starts_with(b"0")
                     || has_effort()
             }
             Dialect::Responses => has_effort(),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::LlmRequest;
+use crate::{LlmRequest, chat::Thinking};
 
 #[test]
 fn wire_bytes_say_model_and_stream_and_must_be_a_request() {
@@ -64,6 +64,72 @@ fn an_error_in_the_bytes_shows_none_of_them() {
     for bad in [r#""secret plans""#, r#"{"stream":"secret plans"}"#] {
         let error = Wire::new(Dialect::OpenAi, bad).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+    }
+}
+
+/// Servers of Alibaba Cloud and Google take -1 for an amount of the model's choice, and some languages write `1024.0`.
+#[test]
+fn a_number_of_tokens_for_thoughts_is_the_same_however_it_is_spelled() {
+    let of = |dialect, body: String| Wire::new(dialect, body).unwrap().chat().unwrap().thinking;
+    for (number, amount) in [
+        ("1024", Thinking::Budget(1024)),
+        ("1024.0", Thinking::Budget(1024)),
+        ("1.024e3", Thinking::Budget(1024)),
+        ("0", Thinking::Off),
+        ("0.0", Thinking::Off),
+        ("-1", Thinking::Auto),
+        ("-1.0", Thinking::Auto),
+        ("5000000000", Thinking::Budget(u32::MAX)),
+        ("18446744073709551615", Thinking::Budget(u32::MAX)),
+    ] {
+        let chat = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],"thinking_budget":{number}}}"#);
+        assert_eq!(of(Dialect::OpenAi, chat), Some(amount), "{number}");
+        for name in ["thinkingBudget", "thinking_budget"] {
+            let gemini = format!(
+                r#"{{"contents":[{{"role":"user","parts":[{{"text":"x"}}]}}],"generationConfig":{{"thinkingConfig":{{"{name}":{number}}}}}}}"#
+            );
+            assert_eq!(of(Dialect::Gemini, gemini), Some(amount), "{name} {number}");
+        }
+    }
+    // Another dialect has no number for the model's own choice.
+    for (number, amount) in [("1024.0", Thinking::Budget(1024)), ("0.0", Thinking::Off)] {
+        for wish in
+            [format!(r#""reasoning":{{"max_tokens":{number}}}"#), format!(r#""thinking":{{"budget_tokens":{number}}}"#)]
+        {
+            let chat = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],{wish}}}"#);
+            assert_eq!(of(Dialect::OpenAi, chat), Some(amount), "{wish}");
+        }
+    }
+}
+
+/// A wish for thoughts, in every spelling that makes another model think, has the limits of thoughts.
+#[test]
+fn a_wish_for_thoughts_asks_to_reason_in_every_spelling() {
+    for (wish, asks) in [
+        (r#""reasoning_effort":"high""#, true),
+        (r#""reasoning_effort":"none""#, false),
+        (r#""reasoning":{"effort":"low"}"#, true),
+        (r#""reasoning":{"max_tokens":2000}"#, true),
+        (r#""reasoning":{"enabled":true}"#, true),
+        (r#""reasoning":{"exclude":false, "enabled" : true}"#, true),
+        (r#""reasoning":{"enabled":false,"exclude":true}"#, false),
+        (r#""thinking":{"type":"enabled","budget_tokens":1024}"#, true),
+        (r#""thinking":{"type":"disabled"}"#, false),
+        (r#""enable_thinking":true"#, true),
+        (r#""enable_thinking": false"#, false),
+        (r#""enable_thinking":null"#, false),
+        (r#""thinking_budget":8000"#, true),
+        (r#""thinking_budget":-1"#, true),
+        (r#""thinking_budget":0"#, false),
+        (r#""thinking_budget":null"#, false),
+        (r#""include_reasoning":true"#, false),
+    ] {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"enable_thinking"}}],{wish}}}"#);
+        let wire = Wire::new(Dialect::OpenAi, body).unwrap();
+        assert_eq!(wire.asks_to_reason(), asks, "{wish}");
+        // The decoder agrees.
+        let amount = wire.chat().unwrap().thinking;
+        assert_eq!(amount.is_some_and(|amount| amount != Thinking::Off), asks, "{wish}: {amount:?}");
     }
 }
 

@@ -6,8 +6,11 @@
 
 use crate::{LlmError, chat::Thinking, fields::Object};
 
+/// The fields, OpenAI's own first.
+pub const FIELDS: &[&str] =
+    &["reasoning_effort", "reasoning", "thinking", "enable_thinking", "thinking_budget", "include_reasoning"];
 /// The fields beside OpenAI's own.
-pub const FIELDS: &[&str] = &["reasoning", "thinking", "enable_thinking", "thinking_budget", "include_reasoning"];
+pub const OTHERS: &[&str] = FIELDS.split_at(1).1;
 
 /// The wish of a caller about thoughts.
 #[derive(Debug, Default, PartialEq)]
@@ -21,7 +24,7 @@ pub struct ThinkingWish {
 }
 
 impl ThinkingWish {
-    /// Reads the wish of a body in which `reasoning_effort` and [`FIELDS`] were looked for.
+    /// Reads the wish of a body in which [`FIELDS`] were looked for.
     ///
     /// Of several spellings one that says no counts first, then a number of tokens, then an effort. A bare yes says no
     /// more than these.
@@ -31,7 +34,7 @@ impl ThinkingWish {
         if let Some(reasoning) = body.object("reasoning") {
             let reasoning = Object::read(reasoning, &["effort", "max_tokens", "enabled", "exclude"])?;
             said.push(("reasoning.effort", effort(&reasoning, "effort")));
-            said.push(("reasoning.max_tokens", reasoning.number("max_tokens")?.map(Thinking::Budget)));
+            said.push(("reasoning.max_tokens", reasoning.number("max_tokens")?.map(of_tokens)));
             said.push(("reasoning.enabled", reasoning.flag("enabled").map(switch)));
             wish.is_hidden |= reasoning.flag("exclude") == Some(true);
         }
@@ -39,18 +42,12 @@ impl ThinkingWish {
             let thinking = Object::read(thinking, &["type", "budget_tokens", "display"])?;
             let kind = thinking.word("type").map(|kind| switch(kind != "disabled"));
             said.push(("thinking.type", kind));
-            said.push(("thinking.budget_tokens", thinking.number("budget_tokens")?.map(Thinking::Budget)));
+            said.push(("thinking.budget_tokens", thinking.number("budget_tokens")?.map(of_tokens)));
             wish.is_hidden |= thinking.word("display").as_deref() == Some("omitted");
         }
         said.push(("enable_thinking", body.flag("enable_thinking").map(switch)));
-        let tokens = body.signed("thinking_budget");
-        // A negative one leaves the amount to the model.
-        said.push((
-            "thinking_budget",
-            tokens.map(|tokens| u32::try_from(tokens).map_or(Thinking::Auto, Thinking::Budget)),
-        ));
-        let said: Vec<(&str, Thinking)> =
-            said.into_iter().filter_map(|(name, amount)| Some((name, some(amount?)))).collect();
+        said.push(("thinking_budget", body.signed("thinking_budget").map(Thinking::of_tokens)));
+        let said: Vec<(&str, Thinking)> = said.into_iter().filter_map(|(name, amount)| Some((name, amount?))).collect();
         let first = |rank: u8| said.iter().map(|(_, amount)| *amount).find(|amount| self::rank(*amount) == rank);
         wish.amount = (0..4).find_map(first);
         let is_other = |amount: Thinking| amount != Thinking::Auto && Some(amount) != wish.amount;
@@ -67,9 +64,8 @@ fn switch(is_on: bool) -> Thinking {
     if is_on { Thinking::Auto } else { Thinking::Off }
 }
 
-/// Returns an amount, in which no tokens are no thoughts.
-fn some(amount: Thinking) -> Thinking {
-    if amount == Thinking::Budget(0) { Thinking::Off } else { amount }
+fn of_tokens(tokens: u32) -> Thinking {
+    Thinking::of_tokens(tokens.into())
 }
 
 /// Returns the place of an amount among several: the lowest one counts.
