@@ -27,7 +27,12 @@ pub(crate) struct Decoder {
     /// The citations of the texts under way.
     cited: HashMap<u32, Vec<Value>>,
     /// The thought under way, while no signature of it has come. Some servers of this dialect sign nothing.
-    unsigned: Option<u32>,
+    unsigned: Option<Unsigned>,
+}
+
+struct Unsigned {
+    index: u32,
+    has_words: bool,
 }
 
 impl std::fmt::Debug for Decoder {
@@ -161,9 +166,10 @@ impl Decoder {
                 }
             }
             Some("thinking") => {
-                out.push(StreamEvent::Reasoning { index, text: block.thinking.unwrap_or_default() });
+                let text = block.thinking.unwrap_or_default();
                 let token = block.signature.filter(|token| !token.is_empty());
-                self.unsigned = token.is_none().then_some(index);
+                self.unsigned = token.is_none().then_some(Unsigned { index, has_words: !text.is_empty() });
+                out.push(StreamEvent::Reasoning { index, text });
                 out.extend(token.map(|token| StreamEvent::Signature { index, opaque: opaque(token, false) }));
             }
             Some("redacted_thinking") => {
@@ -187,7 +193,11 @@ impl Decoder {
         match delta.kind.as_deref() {
             Some("text_delta") => out.push(StreamEvent::Text { index, text: delta.text.unwrap_or_default() }),
             Some("thinking_delta") => {
-                out.push(StreamEvent::Reasoning { index, text: delta.thinking.unwrap_or_default() });
+                let text = delta.thinking.unwrap_or_default();
+                if let Some(unsigned) = self.unsigned.as_mut().filter(|unsigned| unsigned.index == index) {
+                    unsigned.has_words |= !text.is_empty();
+                }
+                out.push(StreamEvent::Reasoning { index, text });
             }
             Some("signature_delta") => {
                 if let Some(token) = delta.signature.filter(|token| !token.is_empty()) {
@@ -230,7 +240,7 @@ impl Decoder {
     }
 
     fn end(&mut self, index: u32, out: &mut Vec<StreamEvent>) {
-        if self.unsigned.take_if(|unsigned| *unsigned == index).is_some() {
+        if self.unsigned.take_if(|unsigned| unsigned.index == index).is_some_and(|unsigned| unsigned.has_words) {
             out.push(StreamEvent::Signature { index, opaque: opaque(String::new(), false) });
         }
         if let Some(place) = self.calls.iter().position(|call| call.index == index) {

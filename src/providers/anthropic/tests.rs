@@ -277,6 +277,43 @@ async fn streamed_answer_is_the_same_message() {
     assert_eq!((usage.input, usage.cache_read, usage.output), (100, 90, 20));
 }
 
+/// Thoughts with and without words and signatures, as servers of this dialect stream them: the message is that of a
+/// whole answer.
+#[tokio::test]
+async fn a_thought_is_the_same_streamed_and_whole() {
+    let thoughts = ["", "hm"].into_iter().flat_map(|words| [None, Some(""), Some("sig")].map(|sign| (words, sign)));
+    for (words, sign) in thoughts {
+        let mut block = json!({"type": "thinking", "thinking": words});
+        if let Some(sign) = sign {
+            block["signature"] = sign.into();
+        }
+        let said = json!({"type": "text", "text": "hi"});
+        let whole = json!({"type": "message", "content": [block, said], "stop_reason": "end_turn"});
+        let whole = answered(&whole.to_string()).await.unwrap().collect().await.unwrap();
+        for in_pieces in [false, true] {
+            let begun = if in_pieces { json!({"type": "thinking", "thinking": ""}) } else { block.clone() };
+            let delta = |delta: Value| json!({"type": "content_block_delta", "index": 0, "delta": delta});
+            let mut events = vec![
+                json!({"type": "message_start", "message": {"usage": {"input_tokens": 1, "output_tokens": 1}}}),
+                json!({"type": "content_block_start", "index": 0, "content_block": begun}),
+            ];
+            if in_pieces {
+                events.push(delta(json!({"type": "thinking_delta", "thinking": words})));
+                events.extend(sign.map(|sign| delta(json!({"type": "signature_delta", "signature": sign}))));
+            }
+            events.extend([
+                json!({"type": "content_block_stop", "index": 0}),
+                json!({"type": "content_block_start", "index": 1, "content_block": said}),
+                json!({"type": "content_block_stop", "index": 1}),
+                json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}),
+                json!({"type": "message_stop"}),
+            ]);
+            let message = streamed(&events).await.unwrap();
+            assert_eq!(message.content, whole.content, "{words:?} {sign:?}, in pieces: {in_pieces}");
+        }
+    }
+}
+
 #[test]
 fn errors_are_named_by_code_type_and_text_in_this_order() {
     use crate::providers::protocol::ErrorBody;
