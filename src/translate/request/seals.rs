@@ -33,21 +33,31 @@ pub(super) fn fit_unsigned(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &
         return;
     }
     let maker = report.maker();
+    let mut goes = |part: &mut Part| match part {
+        Part::Reasoning(Reasoning { opaque: Some(opaque), .. }) if is_unsigned(opaque) => {
+            let is_own = maker.is_own_unsigned(opaque);
+            opaque.token.clear();
+            !is_own
+        }
+        _ => false,
+    };
     let mut is_any_gone = false;
     for message in &mut chat.to_mut().messages {
-        message.content.retain_mut(|part| match part {
-            Part::Reasoning(Reasoning { opaque: Some(opaque), .. }) if is_unsigned(opaque) => {
-                let is_own = maker.is_own_unsigned(opaque);
-                opaque.token.clear();
-                is_any_gone |= !is_own;
-                is_own
-            }
-            _ => true,
-        });
+        is_any_gone |= remove_thoughts(&mut message.content, &mut goes);
     }
     if is_any_gone {
         report.record(Feature::Reasoning);
     }
+}
+
+/// Removes thoughts, each with the provider's fields of it. Returns true if there were any.
+fn remove_thoughts(content: &mut Vec<Part>, goes: &mut dyn FnMut(&mut Part) -> bool) -> bool {
+    let (before, mut is_behind) = (content.len(), false);
+    content.retain_mut(|part| {
+        is_behind = goes(part) || (is_behind && matches!(part, Part::Extra { of: ExtraOf::Part, .. }));
+        !is_behind
+    });
+    content.len() < before
 }
 
 /// Removes the target's thoughts that another account sealed, and such signatures of calls.
@@ -74,12 +84,57 @@ pub(super) fn fit(chat: &mut Cow<'_, Chat>, dialect: Dialect, report: &mut Repor
         }
         if chat.messages[at].content.iter().any(goes) {
             report.record(Feature::Reasoning);
-            let mut is_behind = false;
-            chat.to_mut().messages[at].content.retain(|part| {
-                // The provider's fields of a thought go with it.
-                is_behind = goes(part) || (is_behind && matches!(part, Part::Extra { of: ExtraOf::Part, .. }));
-                !is_behind
-            });
+            remove_thoughts(&mut chat.to_mut().messages[at].content, &mut |part| goes(part));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::{
+        chat::{Extra, Message, Role},
+        translate::{Maker, TargetAccount},
+    };
+
+    #[test]
+    fn a_thought_of_another_account_goes_with_its_fields() {
+        let (own, other) = (Maker::new("https://a.test", Some("k")), Maker::new("https://b.test", Some("k")));
+        let thought = |maker: Maker, text: &str| {
+            let opaque = Opaque { dialect: Dialect::Anthropic, token: String::new(), redacted: false };
+            let mut message = Message::new(Role::Assistant, vec![]);
+            message.content.push(Part::Reasoning(Reasoning { text: text.into(), opaque: Some(opaque) }));
+            maker.sign_message(&mut message);
+            message.content.remove(0)
+        };
+        let fields = |name: &str| {
+            let fields = Map::from_iter([(name.to_owned(), json!(1))]);
+            Part::Extra { of: ExtraOf::Part, extra: Extra::new(Dialect::Anthropic, fields) }
+        };
+        let content = vec![
+            thought(own, "mine"),
+            fields("of_mine"),
+            thought(other, "theirs"),
+            fields("of_theirs"),
+            fields("more_of_theirs"),
+            Part::Text("said".into()),
+            fields("of_said"),
+        ];
+        let chat = Chat::new([Message::new(Role::Assistant, content)]);
+        let mut fitted = Cow::Borrowed(&chat);
+        let account = TargetAccount { maker: own, seals: None };
+        let mut report = Report::new(Dialect::Anthropic, Some(Dialect::OpenAi)).with_account(account);
+        fit_unsigned(&mut fitted, Dialect::Anthropic, &mut report);
+        let opaque = Opaque { dialect: Dialect::Anthropic, token: String::new(), redacted: false };
+        let kept = [
+            Part::Reasoning(Reasoning { text: "mine".into(), opaque: Some(opaque) }),
+            fields("of_mine"),
+            Part::Text("said".into()),
+            fields("of_said"),
+        ];
+        assert_eq!(fitted.messages[0].content, kept);
+        assert!(report.notes().iter().any(|note| note.starts_with("reasoning")), "{:?}", report.notes());
     }
 }
