@@ -10,6 +10,7 @@ use crate::Dialect;
 pub(crate) const DEVELOPER: &str = "developer";
 pub(crate) const THOUGHTS: &str = "thoughts";
 pub(crate) const MISTRAL: &str = "mistral";
+const BELOW: &str = "below";
 const MARKS: &str = "marks of ";
 
 /// A server that is known by its address.
@@ -82,6 +83,11 @@ impl KnownServer {
         self.facts.iter().any(|fact| fact.starts_with("vendor of "))
     }
 
+    /// Returns true if its address is whole. At others an account's own name stands before the host.
+    pub fn has_whole_address(&self) -> bool {
+        !self.has(BELOW)
+    }
+
     /// Returns true if this word is among its facts.
     pub(crate) fn has(&self, fact: &str) -> bool {
         self.facts.contains(&fact)
@@ -146,7 +152,7 @@ mod tests {
             assert!(
                 server.facts.iter().all(|fact| fact.starts_with("vendor of ")
                     || fact.starts_with(MARKS)
-                    || [DEVELOPER, THOUGHTS, MISTRAL].contains(fact)),
+                    || [DEVELOPER, THOUGHTS, MISTRAL, BELOW].contains(fact)),
                 "{server:?}"
             );
             assert!(server.is_local() || KnownServer::at(server.base_url) == Some(server), "{server:?}");

@@ -553,6 +553,12 @@ fn a_server_of_the_table_is_a_provider() {
                 r#"{{"model": {{"primaryModel": "m", "provider": "{name}", "fallbackModels": [{{"model": "gpt-4o", "provider": "openai"}}]}}}}"#
             );
             for (text, format, tier) in [(list, Format::Yaml, &*name), (settings, Format::Json, "m")] {
+                seen += 1;
+                if !server.has_whole_address() {
+                    let error = Config::from_str(&text, format).unwrap_err().to_string();
+                    assert!(error.contains("`openai`, with its `base_url`"), "{text}: {error}");
+                    continue;
+                }
                 let config = Config::from_str(&text, format).unwrap_or_else(|error| panic!("{text}: {error}"));
                 let first = &config.tiers[0];
                 assert_eq!((first.name.as_str(), first.provider), (tier, Provider::OpenAi), "{text}");
@@ -560,7 +566,6 @@ fn a_server_of_the_table_is_a_provider() {
                 let named = first.api_key.as_ref().map(|key| format!("${{{}}}", key.name()));
                 assert_eq!(named, key, "{text}");
                 assert_eq!((&config.tiers[1].base_url, config.tiers[1].api_key.is_none()), (&None, true), "{text}");
-                seen += 1;
             }
         }
     }
@@ -577,6 +582,9 @@ fn a_servers_usual_key_stays_away_from_another_address() {
         ("https://api.groq.com.proxy.example/v1", false),
         ("https://api.deepseek.com/v1", false),
         ("http://api.groq.com/openai/v1", false),
+        ("https://api.groq.com@proxy.example/v1", false),
+        ("https://proxy.example/?at=@api.groq.com", false),
+        ("HTTPS://API.groq.com/openai/v1", true),
     ] {
         let text = format!("providers: [{{ name: groq, model: m, base_url: '{address}' }}]");
         let config = Config::from_str(&text, Format::Yaml).unwrap_or_else(|error| panic!("{text}: {error}"));

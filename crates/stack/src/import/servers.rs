@@ -39,9 +39,10 @@ pub(super) fn resolve(tier: &mut Node) {
         Value::Text(name) | Value::Untyped(name) => Some((server(name)?, node.place.clone())),
         _ => None,
     });
-    let Some((server, place)) = named else { return };
     let has = |key: &str| tier.get(key).is_some();
     let (has_address, has_key) = (has("base_url"), has("api_key"));
+    // Elsewhere the name says too little, and the reader of the tier tells what to write.
+    let Some((server, place)) = named.filter(|(server, _)| has_address || server.has_whole_address()) else { return };
     let is_own = tier.get("base_url").is_none_or(|node| match &node.value {
         Value::Text(address) | Value::Untyped(address) => is_at(address, server),
         _ => false,
