@@ -208,6 +208,36 @@ impl Events {
         self.follow_wanted(Some(filter), subscriber)
     }
 
+    /// Waits until every subscriber that follows has heard all events. Await it before a process ends: a subscriber that
+    /// is dropped, or whose runtime ends, does not hear the rest of its queue.
+    ///
+    /// It ends once there are no more events, so give it a limit of time where requests go on.
+    ///
+    /// ```
+    /// use steadfast::{Event, Events, events::Subscriber};
+    ///
+    /// struct Printer;
+    ///
+    /// impl Subscriber for Printer {
+    ///     fn event(&mut self, event: &Event) {
+    ///         println!("{event:?}");
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let events = Events::new();
+    /// let printing = events.follow(Printer);
+    /// // .. requests, and their ends
+    /// events.heard().await;
+    /// drop(printing);
+    /// # }
+    /// ```
+    pub async fn heard(&self) {
+        while !self.channel.inboxes.are_read() {
+            yield_now().await;
+        }
+    }
+
     fn follow_wanted(&self, filter: Filter, mut subscriber: impl Subscriber) -> Subscription {
         let inbox = self.inbox(filter);
         let is_log = subscriber.is_log().then(|| self.count_log());
@@ -318,6 +348,22 @@ mod tests {
         while rare.0.lock().unwrap().0.len() < 5 {
             yield_now().await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_can_wait_until_all_is_heard() {
+        let (events, all, rare) = (Events::new(), Recorder::default(), Recorder::default());
+        events.heard().await;
+        let is_reload = |event: &Event| matches!(event, Event::Reloaded { .. });
+        let subscriptions = [events.follow(all.clone()), events.follow_only(is_reload, rare.clone())];
+        for round in 1..4 {
+            (0..super::super::CAPACITY).for_each(|_| events.send(event()));
+            events.heard().await;
+            assert_eq!(all.0.lock().unwrap().0.len(), round * super::super::CAPACITY);
+        }
+        drop(subscriptions);
+        events.heard().await;
+        assert_eq!((all.0.lock().unwrap().1, rare.0.lock().unwrap().0.len()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

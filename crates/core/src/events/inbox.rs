@@ -168,6 +168,11 @@ impl Inboxes {
         self.count.load(SeqCst)
     }
 
+    /// Returns true if each subscriber has read all events and waits for the next.
+    pub(crate) fn are_read(&self) -> bool {
+        self.lock().iter().all(|queue| queue.batch.events.is_empty() && queue.waker.is_some())
+    }
+
     /// Opens a queue for this channel.
     pub(crate) fn open(&self, channel: Weak<Channel>, filter: Filter) -> Inbox {
         let inbox = Inbox { channel, remainder: Arc::default() };
@@ -195,8 +200,8 @@ impl Queue {
 }
 
 impl Place<'_> {
-    #[inline(always)]
     /// Writes the event, and wakes its readers.
+    #[inline(always)]
     pub fn put(mut self, event: Event) {
         let Some(last) = self.queues.last_mut() else { return };
         last.batch.put(event);

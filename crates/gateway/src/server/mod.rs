@@ -134,6 +134,8 @@ impl ServeOptions {
         let serving = http::serve(listener, routes, lifecycle, calls_out, requests);
         let ended = control.run(signals.handle(handler), serving)?.await;
         end_calls(&handle).await;
+        // The last requests belong into the log, the metrics and the traces too.
+        let _ = timeout(LAST_CALLS, handle.events().heard()).await;
         // The control thread has logged its own panic.
         ended.map_err(|_| ServeError::Ended)?;
         tracing::info!("stopped");
