@@ -20,8 +20,7 @@ macro_rules! dated_file {
 
         impl $table {
             /// The table of the crate's own file, read once.
-            #[doc(hidden)]
-            pub fn builtin_ref() -> &'static Self {
+            pub(crate) fn builtin_ref() -> &'static Self {
                 BUILTIN.get_or_init(|| {
                     Self::from_json(include_str!($file)).expect("the crate's own file is right: a test reads it")
                 })

@@ -84,7 +84,7 @@ impl Protocol for GenerateContent {
                 &["thinking", "thinking_budget", "thinking_level", "budget"],
             ),
             Optional::new("generationConfig.mediaResolution"),
-            // What Vertex AI takes and Google's API for developers does not, by the converters of google-genai 3.6.1.
+            // Vertex AI takes these and Google's API for developers does not, by the converters of google-genai 3.6.1.
             Optional::of_twin("labels"),
             Optional::of_twin("modelArmorConfig"),
             Optional::of_twin("generationConfig.routingConfig"),

@@ -140,7 +140,7 @@ async fn every_item_is_carried_or_noted_or_refused_by_name() {
                     };
                     let sent = sent.to_string();
                     let is_carried = sent.contains("WORD") || sent.contains("QUJD");
-                    // What came with it is no other server's to see, in that form.
+                    // Its parts are no other server's to see, in that form.
                     let is_raw = sent.contains(&format!("\"{kind}\""));
                     if !is_carried && !notes.iter().any(|note| note.contains(kind)) || is_raw {
                         silent.push(format!("{what}: {notes:?} {sent}"));

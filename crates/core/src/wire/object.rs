@@ -36,7 +36,7 @@ pub struct Field {
 /// The reason that bytes are no JSON object, and the position of the mistake. It quotes none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JsonError {
-    /// What is wrong.
+    /// The mistake.
     pub what: &'static str,
     /// The place, in bytes.
     pub at: usize,

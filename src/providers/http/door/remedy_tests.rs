@@ -50,7 +50,7 @@ async fn a_part_that_the_door_left_out_is_not_asked_for_again() {
     }
 }
 
-/// What the door did send is left out at a second call, as elsewhere.
+/// A part that the door did send is left out at a second call, as elsewhere.
 #[tokio::test(start_paused = true)]
 async fn a_part_that_the_door_was_sent_is_left_out_at_the_second_call() {
     let more = json!({"context_management": {"edits": []}});

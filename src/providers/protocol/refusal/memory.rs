@@ -160,7 +160,7 @@ mod tests {
                 }
                 assert!(remembered.of("m", 99).len() <= most, "{people} callers at {number}");
             }
-            // What honest callers show counts all the same.
+            // The words of honest callers count all the same.
             remembered.add(&model, path("metadata"), 50);
             remembered.add(&model, path("metadata"), 51);
             assert!(remembered.of("m", 99).contains(&path("metadata")), "{people} callers");
