@@ -73,6 +73,7 @@ pub(super) fn provider_advice(written: &str) -> String {
     let found = |list: &[(&str, &'static str)]| list.iter().find(|(name, _)| *name == normalized).map(|(_, how)| *how);
     if let Some(server) = KnownServer::named(&normalized).filter(|server| !server.is_vendors()) {
         let url = server.base_url;
+        let url = if server.has_whole_address() { url.to_owned() } else { url.replacen("://", "://YOUR-OWN.", 1) };
         return format!(": it speaks OpenAI's protocol; write `openai` here, and `base_url: {url}` beside it");
     }
     if let Some(cloud) = found(CLOUDS) {
