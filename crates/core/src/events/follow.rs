@@ -208,8 +208,8 @@ impl Events {
         self.follow_wanted(Some(filter), subscriber)
     }
 
-    /// Waits until every subscriber that follows has heard all events. Await it before a process ends: a subscriber that
-    /// is dropped, or whose runtime ends, does not hear the rest of its queue.
+    /// Waits until every subscriber that follows has heard all events. Await it before a process ends: a subscriber
+    /// that is dropped, or whose runtime ends, does not hear the rest of its queue.
     ///
     /// It ends once there are no more events, so give it a limit of time where requests go on.
     ///
