@@ -61,7 +61,8 @@
 //!
 //! # Features
 //!
-//! - `http` (default): the provider leaves over HTTP/1.1 and HTTP/2 with TLS (rustls, ring).
+//! - `codec`: [`providers::codec`] for clients of your own, and the rules of [`translate`].
+//! - `http` (default): the provider leaves over HTTP/1.1 and HTTP/2 with TLS (rustls, ring). It brings `codec`.
 //! - `cache`: `CacheLayer`, a cache of answers, and `providers::CachedAnswers`, a tier of cached answers for outages.
 //! - `load`: a [`Balance`] is a load for tower's own balancer, and `BodyCompletion` counts a stream until its end.
 //! - `idempotency`: `IdempotencyLayer`, one call for each idempotency key. It brings `cache`.
@@ -72,8 +73,7 @@
 //!   `http`.
 //! - `schema`: the JSON Schema of the types that a configuration file contains.
 //!
-//! Without features the crate is the vocabulary, the layers, the leaves that need no network, and
-//! [`providers::codec`] for clients of your own.
+//! Without features the crate is the vocabulary, the layers, and the leaves that need no network.
 //!
 //! # Packages beside it
 //!
@@ -96,7 +96,6 @@ use steadfast_internal as internal;
 
 pub mod layers;
 pub mod providers;
-pub mod translate;
 
 #[cfg(steadfast_loom)]
 #[doc(hidden)]
@@ -105,13 +104,16 @@ pub mod races;
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use steadfast_core::embed;
-#[cfg(feature = "clouds")]
-use steadfast_core::skip;
 #[doc(inline)]
 pub use steadfast_core::{
     body, chat, classify, commit, error, events, ledger, models, prices, request, response, retry_after, store,
 };
-use steadfast_core::{estimate, fields, raw_json, sse, surrogates, timer, wire};
+use steadfast_core::{estimate, timer, wire};
+#[cfg(feature = "clouds")]
+use steadfast_core::{fields, raw_json, skip};
+#[cfg(feature = "codec")]
+#[doc(inline)]
+pub use steadfast_dialects::translate;
 
 #[cfg(feature = "cache")]
 pub use self::layers::cache::{Cache, CacheHandle, CacheLayer};

@@ -1,34 +1,38 @@
 //! The leaves: one folder for each provider, and the parts that they share.
 
+#[cfg(feature = "codec")]
 pub mod anthropic;
 #[cfg(feature = "clouds")]
 pub mod bedrock;
+#[cfg(feature = "clouds")]
+mod cloud_error;
+#[cfg(feature = "codec")]
 pub mod codec;
 #[cfg(feature = "clouds")]
 pub mod credentials;
 pub mod function;
+#[cfg(feature = "codec")]
 pub mod gemini;
 #[cfg(feature = "http")]
 pub mod http;
-mod json;
-mod media;
+#[cfg(feature = "codec")]
 pub mod openai;
-mod protocol;
-mod refit;
+#[cfg(feature = "codec")]
 pub mod responses;
-mod sentences;
-pub mod servers;
 pub mod simulated;
-mod splice;
 pub mod sse;
-mod status;
-mod tool_calls;
 #[cfg(feature = "http")]
 pub mod transport;
-mod used_up;
 
 #[cfg(feature = "http")]
 use bytes::Bytes;
+#[cfg(feature = "codec")]
+#[doc(inline)]
+pub use steadfast_dialects::servers;
+#[cfg(feature = "clouds")]
+use steadfast_dialects::{json, media, refit, sentences};
+#[cfg(feature = "codec")]
+use steadfast_dialects::{protocol, splice};
 
 /// Returns a provider's text without the key, which some repeat.
 #[cfg(feature = "http")]

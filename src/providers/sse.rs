@@ -36,4 +36,5 @@
 //! # Ok::<(), steadfast::providers::sse::TooLong>(())
 //! ```
 
-pub use crate::sse::{Decoder, SseEvent, TooLong};
+#[doc(inline)]
+pub use steadfast_core::sse::{Decoder, SseEvent, TooLong};

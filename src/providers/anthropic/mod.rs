@@ -14,24 +14,14 @@
 //! # }
 //! ```
 
-mod decode;
-mod encode;
-mod error;
 #[cfg(feature = "http")]
 mod leaf;
-mod protocol;
-mod refit;
-mod stream;
 #[cfg(all(test, feature = "http"))]
 mod tests;
 
 #[cfg(feature = "http")]
 pub use self::leaf::Anthropic;
-pub use self::protocol::Messages;
-
-/// Returns true for a type of Anthropic's tools that the caller runs, and that only its models know.
+#[doc(inline)]
+pub use steadfast_dialects::anthropic::Messages;
 #[cfg(feature = "clouds")]
-pub(super) fn is_client_tool(kind: &str) -> bool {
-    const BEGINNINGS: [&str; 5] = ["bash_", "browser_", "computer_", "memory_", "text_editor_"];
-    BEGINNINGS.iter().any(|begin| kind.starts_with(begin))
-}
+pub(super) use steadfast_dialects::anthropic::is_client_tool;

@@ -1,5 +1,4 @@
 use bytes::Bytes;
-use http::StatusCode;
 use serde_json::{Value, json};
 use tower::{Service, ServiceExt};
 
@@ -311,70 +310,6 @@ async fn a_thought_is_the_same_streamed_and_whole() {
             let message = streamed(&events).await.unwrap();
             assert_eq!(message.content, whole.content, "{words:?} {sign:?}, in pieces: {in_pieces}");
         }
-    }
-}
-
-#[test]
-fn errors_are_named_by_code_type_and_text_in_this_order() {
-    use crate::providers::protocol::ErrorBody;
-    let named = |status: u16, error: Value, waits| {
-        let facts = ErrorBody::of_error(&json!({"type": "error", "error": error})).expect("a known shape");
-        super::error::classify(StatusCode::from_u16(status).expect("a status"), &facts, waits)
-    };
-    let of = |kind: &str, message: &str| json!({"type": kind, "message": message});
-    for (status, error, waits, kind) in [
-        (
-            400,
-            of("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
-            false,
-            ErrorKind::ContextLength,
-        ),
-        (
-            400,
-            of("invalid_request_error", "Output blocked by content filtering policy"),
-            false,
-            ErrorKind::ContentPolicy,
-        ),
-        (
-            400,
-            of("invalid_request_error", "Your credit balance is too low to access the API."),
-            false,
-            ErrorKind::QuotaExhausted,
-        ),
-        (400, of("invalid_request_error", "max_tokens: Field required"), false, ErrorKind::InvalidRequest),
-        (401, of("authentication_error", "invalid x-api-key"), false, ErrorKind::Auth),
-        (402, of("billing_error", ""), false, ErrorKind::QuotaExhausted),
-        (403, of("permission_error", ""), false, ErrorKind::Auth),
-        (404, of("not_found_error", "model: x"), false, ErrorKind::NotFound),
-        (409, of("conflict_error", ""), false, ErrorKind::Server),
-        (413, of("request_too_large", ""), false, ErrorKind::TooLarge),
-        (429, of("rate_limit_error", "You would exceed your rate limit"), true, ErrorKind::RateLimited),
-        (
-            429,
-            of("rate_limit_error", "You have reached your specified API usage limits"),
-            false,
-            ErrorKind::QuotaExhausted,
-        ),
-        (
-            429,
-            json!({"type": "rate_limit_error", "details": {"error_code": "enforced_spend_limit_reached"}}),
-            true,
-            ErrorKind::QuotaExhausted,
-        ),
-        (
-            429,
-            json!({"type": "rate_limit_error", "details": {"error_code": "ramp_limit_exceeded"}}),
-            false,
-            ErrorKind::RateLimited,
-        ),
-        (500, of("api_error", "prompt is too long"), false, ErrorKind::Server),
-        (504, of("timeout_error", ""), false, ErrorKind::Timeout),
-        (529, of("overloaded_error", ""), false, ErrorKind::Overloaded),
-        (200, of("overloaded_error", ""), false, ErrorKind::Overloaded),
-        (418, of("a_new_error", "429"), false, ErrorKind::InvalidRequest),
-        (599, of("a_new_error", ""), false, ErrorKind::Server),
-    ] {
-        assert_eq!(named(status, error.clone(), waits), kind, "{status} {error}");
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::event_stream::Message;
-use crate::providers::{json::parse, protocol::cloud_error};
+use crate::providers::{cloud_error, json::parse};
 
 /// The fields of an exception. `originalMessage` is the model's own.
 #[derive(Default, Deserialize)]

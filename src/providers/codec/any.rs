@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::{
-    Dialect, ErrorKind, LlmError, StreamEvent,
+    Dialect, ErrorKind, LlmError,
     chat::{Chat, Message},
     providers::{
         anthropic::Messages,
@@ -13,7 +13,6 @@ use crate::{
         protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, StreamDecoder},
         responses::Responses,
         splice::MaxTokens,
-        sse::SseEvent,
     },
     translate::{CacheMarks, Report, StandIns, Target},
 };
@@ -129,15 +128,5 @@ impl Protocol for AnyProtocol {
 
     fn wait(&self, facts: &ErrorBody) -> Option<Duration> {
         each!(self, protocol => protocol.wait(facts))
-    }
-}
-
-impl StreamDecoder for Box<dyn StreamDecoder> {
-    fn event(&mut self, event: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
-        (**self).event(event, out)
-    }
-
-    fn is_whole(&self, clean: bool) -> bool {
-        (**self).is_whole(clean)
     }
 }

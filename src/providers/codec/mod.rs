@@ -1,8 +1,8 @@
 //! Adapters for clients of your own: a request to the JSON of a provider's protocol, and its answer back.
 //!
 //! A [`Codec`] does for any client what the [leaves](crate::providers::http) of this crate do for their own transport,
-//! with the same code, and it needs no feature. [`Codec::encode`] makes an [`Exchange`] of a request. Its
-//! [body](Exchange::body) goes to the provider; its other methods make an [`LlmResponse`](crate::LlmResponse) or an
+//! with the same code, and it needs the feature `codec` alone. [`Codec::encode`] makes an [`Exchange`] of a request.
+//! Its [body](Exchange::body) goes to the provider; its other methods make an [`LlmResponse`](crate::LlmResponse) or an
 //! [`LlmError`] of what comes back.
 //!
 //! # A client that sends bytes

@@ -15,19 +15,14 @@
 //! # }
 //! ```
 
-mod decode;
-mod encode;
-mod error;
 #[cfg(feature = "http")]
 mod leaf;
-mod partial_args;
-mod protocol;
-mod refit;
 #[cfg(all(test, feature = "http"))]
 mod tests;
 
-#[cfg(feature = "clouds")]
-pub(in crate::providers) use self::error::{google_kind, is_disabled};
 #[cfg(feature = "http")]
 pub use self::leaf::Gemini;
-pub use self::protocol::GenerateContent;
+#[doc(inline)]
+pub use steadfast_dialects::gemini::GenerateContent;
+#[cfg(feature = "clouds")]
+pub(super) use steadfast_dialects::gemini::{google_kind, is_disabled};

@@ -1,4 +1,3 @@
-use http::StatusCode;
 use serde_json::{Value, json};
 use tower::{Service, ServiceExt};
 
@@ -9,7 +8,7 @@ use crate::{
         Effort, FinishReason, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
         ToolCall, ToolChoice, ToolResult, Usage,
     },
-    providers::{http::testing::Scripted, protocol::ErrorBody},
+    providers::http::testing::Scripted,
 };
 
 /// Returns the request sent for this chat, and the notes on the response.
@@ -276,72 +275,6 @@ async fn a_malformed_call_after_thoughts_is_no_answer() {
     assert_eq!(said.text(), "yes");
     let body = r#"{"candidates":[{"content":{"parts":[{"text":"hm","thought":true}]},"finishReason":"MALFORMED_FUNCTION_CALL"}]}"#;
     assert_eq!(answered(body).await.unwrap_err().kind(), ErrorKind::Malformed);
-}
-
-#[test]
-fn errors_are_named_by_reason_status_and_text_in_this_order() {
-    let quota = |id: &str| {
-        json!([{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": id}]},
-               {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.07s"}])
-    };
-    let info = |reason: &str| json!([{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason}]);
-    let none = || json!([]);
-    for (code, status, message, details, kind) in [
-        (400, "INVALID_ARGUMENT", "API key not valid.", info("API_KEY_INVALID"), ErrorKind::Auth),
-        (
-            400,
-            "INVALID_ARGUMENT",
-            "The input token count (5) exceeds the maximum number of tokens allowed (4).",
-            none(),
-            ErrorKind::ContextLength,
-        ),
-        (400, "INVALID_ARGUMENT", "Request payload size exceeds the limit: 5 bytes.", none(), ErrorKind::TooLarge),
-        (400, "INVALID_ARGUMENT", "Function call is missing a thought_signature", none(), ErrorKind::InvalidRequest),
-        (
-            400,
-            "INVALID_ARGUMENT",
-            "* GenerateContentRequest.model: unexpected model name format\n",
-            none(),
-            ErrorKind::NotFound,
-        ),
-        (400, "FAILED_PRECONDITION", "User location is not supported", none(), ErrorKind::QuotaExhausted),
-        (403, "PERMISSION_DENIED", "", none(), ErrorKind::Auth),
-        (404, "NOT_FOUND", "", none(), ErrorKind::NotFound),
-        (429, "RESOURCE_EXHAUSTED", "", quota("GenerateRequestsPerMinutePerProject"), ErrorKind::RateLimited),
-        (429, "RESOURCE_EXHAUSTED", "", quota("GenerateRequestsPerDayPerProject"), ErrorKind::QuotaExhausted),
-        (
-            429,
-            "RESOURCE_EXHAUSTED",
-            "Quota exceeded for metric: a/b, limit: 0, model: x",
-            none(),
-            ErrorKind::QuotaExhausted,
-        ),
-        (
-            429,
-            "RESOURCE_EXHAUSTED",
-            "No.\n* Quota exceeded for metric: b, limit: 0\n",
-            none(),
-            ErrorKind::QuotaExhausted,
-        ),
-        (429, "RESOURCE_EXHAUSTED", "Quota exceeded for metric: b, limit: 0.5", none(), ErrorKind::RateLimited),
-        (429, "RESOURCE_EXHAUSTED", "Quota exceeded, model: x, limit: 0", none(), ErrorKind::RateLimited),
-        (429, "RESOURCE_EXHAUSTED", "Please retry in 500s", none(), ErrorKind::QuotaExhausted),
-        (429, "RESOURCE_EXHAUSTED", "", none(), ErrorKind::RateLimited),
-        (429, "RESOURCE_EXHAUSTED", "", info("MODEL_CAPACITY_EXHAUSTED"), ErrorKind::Overloaded),
-        (499, "CANCELLED", "", none(), ErrorKind::Timeout),
-        (500, "INTERNAL", "", none(), ErrorKind::Server),
-        (503, "UNAVAILABLE", "", none(), ErrorKind::Overloaded),
-        (504, "DEADLINE_EXCEEDED", "", none(), ErrorKind::Timeout),
-    ] {
-        let body = json!({"error": {"code": code, "status": status, "message": message, "details": details}});
-        let facts = ErrorBody::of_error(&body).expect("a known shape");
-        let wait = super::error::wait(&facts);
-        // Under any status that a proxy in between has set.
-        for status in [code, 502] {
-            let status = StatusCode::from_u16(status).expect("a status");
-            assert_eq!(super::error::classify(status, &facts, wait), kind, "{body}");
-        }
-    }
 }
 
 #[tokio::test(start_paused = true)]

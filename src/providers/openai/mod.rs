@@ -11,26 +11,16 @@
 //! # Ok::<(), steadfast::InvalidConfig>(())
 //! ```
 
-mod decode;
 #[cfg(all(feature = "cache", feature = "http"))]
 mod embed;
-mod encode;
-mod error;
 #[cfg(feature = "http")]
 mod leaf;
-mod marks;
-mod protocol;
-mod refit;
-mod sentences;
-mod stream;
 #[cfg(all(test, feature = "http"))]
 mod tests;
-mod thoughts;
-mod tokens;
 
 #[cfg(all(feature = "cache", feature = "http"))]
 pub use self::embed::{EmbedFuture, OpenAiEmbeddings};
 #[cfg(feature = "http")]
 pub use self::leaf::OpenAi;
-pub use self::protocol::ChatCompletions;
-pub(in crate::providers) use self::{encode::JsonSchema, error::classify};
+#[doc(inline)]
+pub use steadfast_dialects::openai::ChatCompletions;

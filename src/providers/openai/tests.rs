@@ -10,7 +10,7 @@ use crate::{
         Document, Effort, FinishReason, Image, Media, Message, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
         ToolCall, ToolChoice, ToolResult, Usage,
     },
-    providers::{http::testing::Scripted, protocol::ErrorBody},
+    providers::http::testing::Scripted,
 };
 
 fn own() -> OpenAi {
@@ -468,99 +468,6 @@ async fn error_chunk_before_content_is_what_it_says_and_done_after_it_mends_noth
     assert_eq!((error.kind(), error.message()), (ErrorKind::StreamBroken, "out of memory"));
     let long = r#"{"error":{"message":"too long","code":"context_length_exceeded"}}"#;
     assert_eq!(streamed(&[&hi, long]).await.unwrap_err().kind(), ErrorKind::ContextLength, "no retry heals that");
-}
-
-#[test]
-fn errors_are_named_by_code_type_text_and_status_in_this_order() {
-    let of = |kind: &str, code: Value, message: &str| json!({"type": kind, "code": code, "message": message});
-    let request = |code: Value, message: &str| of("invalid_request_error", code, message);
-    for (status, error, kind) in [
-        (400, request(json!("context_length_exceeded"), ""), ErrorKind::ContextLength),
-        (400, request(json!("string_above_max_length"), "too long"), ErrorKind::InvalidRequest),
-        (400, request(Value::Null, "This model's maximum context length is 8192 tokens"), ErrorKind::ContextLength),
-        (400, request(json!("content_policy_violation"), ""), ErrorKind::ContentPolicy),
-        (
-            400,
-            request(Value::Null, "Your request was rejected as a result of our safety system"),
-            ErrorKind::ContentPolicy,
-        ),
-        (400, request(json!("unsupported_parameter"), "429 503 overloaded"), ErrorKind::InvalidRequest),
-        (400, request(Value::Null, "Incorrect API key provided"), ErrorKind::Auth),
-        (401, request(json!("invalid_api_key"), ""), ErrorKind::Auth),
-        (
-            400,
-            request(
-                json!("model_decommissioned"),
-                "The model `llama3-70b-8192` has been decommissioned and is no longer supported. Please refer to https://console.groq.com/docs/deprecations for a recommendation on which model to use instead.",
-            ),
-            ErrorKind::NotFound,
-        ),
-        (
-            400,
-            request(
-                json!("invalid_request_error"),
-                "The supported API model names are deepseek-v4-pro or deepseek-v4-flash, but you passed gpt-4o.",
-            ),
-            ErrorKind::NotFound,
-        ),
-        (
-            400,
-            request(json!("invalid_request_error"), "The supported API model names are a, b or c, but you passed `d`."),
-            ErrorKind::NotFound,
-        ),
-        (
-            400,
-            request(Value::Null, "messages.0: The supported API model names are a or b, but you passed c."),
-            ErrorKind::InvalidRequest,
-        ),
-        (
-            400,
-            request(Value::Null, "The model `x` does not exist or you do not have access to it."),
-            ErrorKind::NotFound,
-        ),
-        (
-            403,
-            json!({"code": 403, "message": "Provider returned error", "metadata": {"provider_name": "xAI", "raw":
-            "{\"code\":\"The caller does not have permission to execute the specified operation\",\"error\":\"Content violates usage guidelines. Team: bb642ce4-5161, API key ID: 5bfd0532, Model: grok-3-mini, Failed check: SAFETY_CHECK_TYPE_DATA_LEAKAGE\"}"}}),
-            ErrorKind::ContentPolicy,
-        ),
-        (403, of("", Value::Null, "Content violates usage guidelines."), ErrorKind::ContentPolicy),
-        (
-            403,
-            of("", Value::Null, "The team may not use this model: content violates usage guidelines."),
-            ErrorKind::Auth,
-        ),
-        (403, json!({"code": 403, "metadata": {"reasons": ["x"]}}), ErrorKind::ContentPolicy),
-        (403, of("", json!(403), "this key requires moderation"), ErrorKind::Auth),
-        (404, request(json!("model_not_found"), ""), ErrorKind::NotFound),
-        (413, of("tokens", json!("rate_limit_exceeded"), "Request too large for model"), ErrorKind::TooLarge),
-        (429, of("tokens", json!("rate_limit_exceeded"), "Please try again in 6s"), ErrorKind::RateLimited),
-        (429, of("insufficient_quota", json!("insufficient_quota"), ""), ErrorKind::QuotaExhausted),
-        (429, of("requests", json!("slow_down"), ""), ErrorKind::RateLimited),
-        (429, request(json!("rate_limit_error"), ""), ErrorKind::RateLimited),
-        (429, of("", json!("429"), "Service tier capacity exceeded for this model"), ErrorKind::Overloaded),
-        (498, of("", json!("capacity_exceeded"), ""), ErrorKind::Overloaded),
-        (429, of("engine_overloaded_error", Value::Null, "The engine is overloaded"), ErrorKind::Overloaded),
-        (429, of("exceeded_current_quota_error", Value::Null, "?"), ErrorKind::QuotaExhausted),
-        (429, of("rate_limit_reached_error", Value::Null, "?"), ErrorKind::RateLimited),
-        (
-            403,
-            json!({"message": "Your newly created team doesn't have any credits yet. You can purchase those on https://console.x.ai/team/x."}),
-            ErrorKind::QuotaExhausted,
-        ),
-        (500, of("server_error", json!(500), "Context size has been exceeded."), ErrorKind::ContextLength),
-        (500, of("server_error", Value::Null, ""), ErrorKind::Server),
-        (503, of("server_error", Value::Null, "overloaded"), ErrorKind::Overloaded),
-        (503, request(json!("3505"), "Service tier capacity exceeded for this model."), ErrorKind::Overloaded),
-        (400, request(json!("tool_use_failed"), ""), ErrorKind::Malformed),
-        (402, of("unknown_error", Value::Null, "Insufficient Balance"), ErrorKind::QuotaExhausted),
-        (424, of("", Value::Null, "?"), ErrorKind::InvalidRequest),
-        (520, of("", Value::Null, "?"), ErrorKind::Server),
-    ] {
-        let facts = ErrorBody::of_error(&json!({ "error": error })).expect("a known shape");
-        let status = StatusCode::from_u16(status).expect("a status");
-        assert_eq!(super::error::classify(status, &facts), kind, "{status} {error}");
-    }
 }
 
 #[test]

@@ -21,20 +21,12 @@
 //! # Ok::<(), steadfast::InvalidConfig>(())
 //! ```
 
-mod answer;
-mod content;
-mod decode;
-mod encode;
-mod error;
 #[cfg(feature = "http")]
 mod leaf;
-mod protocol;
-mod refit;
-mod stream;
 #[cfg(all(test, feature = "http"))]
 mod tests;
-mod tools;
 
 #[cfg(feature = "http")]
 pub use self::leaf::{OpenAiAuto, OpenAiResponses};
-pub use self::protocol::Responses;
+#[doc(inline)]
+pub use steadfast_dialects::responses::Responses;

@@ -25,7 +25,6 @@ use crate::{
     CommitPoint, ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
     chat::{Chat, FinishReason, Message, Part, Role, ToolCall, Usage},
     commit::Commit,
-    providers::status::of_page,
 };
 
 /// The provider's name in answers and errors; the model is the [`Simulated`]'s name.
@@ -386,7 +385,7 @@ fn error(kind: ErrorKind, status: u16, message: &'static str) -> LlmError {
 fn kind_of(status: u16) -> ErrorKind {
     match StatusCode::from_u16(status) {
         Ok(status) if status.is_success() || status.is_redirection() => ErrorKind::Malformed,
-        Ok(status) => of_page(status, false, true),
+        Ok(status) => ErrorKind::of_page(status, false, true),
         Err(_) => ErrorKind::Server,
     }
 }

@@ -155,6 +155,21 @@ impl ErrorKind {
         }
     }
 
+    /// Returns the kind of an answer that no API wrote, such as a proxy's page. `waits` is true if the answer names a
+    /// wait. `is_said` is true if it may be an API's after all: words, or fields of an unknown shape.
+    #[doc(hidden)]
+    pub fn of_page(status: StatusCode, waits: bool, is_said: bool) -> Self {
+        match Self::from_status(status) {
+            // No API refused the key: a server before it refused this request.
+            _ if status == StatusCode::FORBIDDEN => Self::Blocked,
+            // A 429 that no API wrote, and that names no time, is a sign of an overloaded front.
+            Self::RateLimited if !waits => Self::Overloaded,
+            // A page or an empty body is no verdict on the request: a firewall or a proxy never gave it to the API.
+            Self::InvalidRequest if !is_said => Self::Blocked,
+            kind => kind,
+        }
+    }
+
     /// A stable name in `snake_case`, for logs and metric labels.
     pub fn name(self) -> &'static str {
         match self {

@@ -7,8 +7,8 @@ use super::{Door, Place};
 use crate::{
     Dialect, ErrorKind,
     providers::{
-        gemini,
-        protocol::{ErrorBody, Meaning, cloud_error},
+        cloud_error, gemini,
+        protocol::{ErrorBody, Meaning},
         sentences::KnownMessage,
     },
 };

@@ -1,0 +1,181 @@
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
+
+use crate::{
+    Dialect,
+    chat::{Extra, ExtraOf, FinishReason, Json, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
+    json::{Count, object, parse, raw, read, text, word},
+    protocol::Fault,
+};
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow, default, rename = "type", deserialize_with = "word")]
+    kind: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "text")]
+    id: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    model: Option<String>,
+    #[serde(borrow, default)]
+    content: Option<Vec<&'a RawValue>>,
+    #[serde(borrow, default, deserialize_with = "word")]
+    stop_reason: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "object")]
+    usage: Option<Tokens>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    error: Option<&'a RawValue>,
+}
+
+/// Decodes a whole answer.
+pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
+    let answer: Answer<'_> = parse(body)?;
+    if answer.kind.as_deref() == Some("error") || answer.error.is_some_and(|error| error.get() != "null") {
+        return Err(Fault::Reported(serde_json::from_slice(body)?));
+    }
+    let mut message = Message::new(Role::Assistant, Vec::new());
+    let Some(content) = answer.content else {
+        return Err(Fault::Malformed(serde::de::Error::missing_field("content")));
+    };
+    for block in content {
+        message.content.extend(parts(block)?);
+    }
+    message.id = answer.id;
+    message.model = answer.model;
+    message.finish = answer.stop_reason.as_deref().map(finish);
+    message.usage = answer.usage.map(|tokens| tokens.usage());
+    Ok(message)
+}
+
+/// A content block, or its beginning in a stream.
+#[derive(Deserialize)]
+pub(super) struct Block<'a> {
+    #[serde(borrow, default, rename = "type", deserialize_with = "word")]
+    pub(super) kind: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) text: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) thinking: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) signature: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) data: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) id: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) name: Option<String>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    pub(super) input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) citations: Option<&'a RawValue>,
+}
+
+/// Returns the part of a block, with its citations behind it, if it has any.
+fn parts(raw: &RawValue) -> Result<impl Iterator<Item = Part>, Fault> {
+    let block: Block<'_> = serde_json::from_str(raw.get())?;
+    let cited: Option<Vec<Value>> = block.citations.and_then(read);
+    let part = part(raw, block)?;
+    Ok([Some(part), cited.and_then(citations)].into_iter().flatten())
+}
+
+/// Returns the citations of the text before them.
+pub(super) fn citations(cited: Vec<Value>) -> Option<Part> {
+    if cited.is_empty() {
+        return None;
+    }
+    let fields = Map::from_iter([("citations".to_owned(), Value::Array(cited))]);
+    Some(Part::Extra { of: ExtraOf::Part, extra: Extra::new(Dialect::Anthropic, fields) })
+}
+
+fn part(raw: &RawValue, block: Block<'_>) -> Result<Part, Fault> {
+    Ok(match block.kind.as_deref() {
+        Some("text") => Part::Text(block.text.unwrap_or_default()),
+        Some("thinking") => {
+            let text = block.thinking.unwrap_or_default();
+            // Some servers of this dialect sign nothing: the account signs such a thought itself.
+            let token = block.signature.unwrap_or_default();
+            let opaque = (!text.is_empty() || !token.is_empty()).then(|| opaque(token, false));
+            Part::Reasoning(Reasoning { text, opaque })
+        }
+        Some("redacted_thinking") => {
+            let opaque = block.data.map(|token| opaque(token, true));
+            Part::Reasoning(Reasoning { text: String::new(), opaque })
+        }
+        Some("tool_use") => {
+            let arguments = block.input.map_or("{}", RawValue::get);
+            Part::ToolCall(ToolCall::new(block.id.unwrap_or_default(), block.name.unwrap_or_default(), arguments))
+        }
+        _ => Part::Other { dialect: Dialect::Anthropic, value: Json::of(raw) },
+    })
+}
+
+pub(super) fn opaque(token: String, redacted: bool) -> Opaque {
+    Opaque { dialect: Dialect::Anthropic, token, redacted }
+}
+
+pub(super) fn finish(reason: &str) -> FinishReason {
+    match reason {
+        "end_turn" | "stop_sequence" => FinishReason::Stop,
+        "tool_use" => FinishReason::ToolUse,
+        "max_tokens" => FinishReason::Length,
+        "model_context_window_exceeded" => FinishReason::ContextFull,
+        "refusal" => FinishReason::Refusal,
+        "pause_turn" => FinishReason::Paused,
+        // Converse's words, for which Messages has none.
+        "malformed_model_output" | "malformed_tool_use" => FinishReason::ModelError(reason.to_owned()),
+        other => FinishReason::Other(other.to_owned()),
+    }
+}
+
+/// Token counts; in a stream, those in one event.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) struct Tokens {
+    #[serde(default)]
+    input_tokens: Count,
+    #[serde(default)]
+    cache_creation_input_tokens: Count,
+    #[serde(default)]
+    cache_read_input_tokens: Count,
+    #[serde(default)]
+    output_tokens: Count,
+    #[serde(default, deserialize_with = "object")]
+    output_tokens_details: Option<Details>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct Details {
+    #[serde(default)]
+    thinking_tokens: Count,
+    #[serde(default)]
+    reasoning_tokens: Count,
+}
+
+impl Tokens {
+    /// Replaces counts by those of a later event; counts that it lacks stay.
+    pub(super) fn update(&mut self, later: Self) {
+        let newer = |old: &mut Count, new: Count| {
+            if new.0.is_some() {
+                *old = new;
+            }
+        };
+        newer(&mut self.input_tokens, later.input_tokens);
+        newer(&mut self.cache_creation_input_tokens, later.cache_creation_input_tokens);
+        newer(&mut self.cache_read_input_tokens, later.cache_read_input_tokens);
+        newer(&mut self.output_tokens, later.output_tokens);
+        self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
+    }
+
+    /// Converts to the neutral form: `input_tokens` excludes reads and writes of the cache, the neutral input includes
+    /// them.
+    pub(super) fn usage(self) -> Usage {
+        let (read, write) = (self.cache_read_input_tokens.get(), self.cache_creation_input_tokens.get());
+        let input = self.input_tokens.get().saturating_add(read).saturating_add(write);
+        let details = self.output_tokens_details.unwrap_or_default();
+        let mut usage = Usage::new(input, self.output_tokens.get());
+        usage.cache_read = read;
+        usage.cache_write = write;
+        usage.reasoning = details.thinking_tokens.0.or(details.reasoning_tokens.0).unwrap_or(0);
+        usage
+    }
+}
