@@ -101,16 +101,11 @@ pub mod providers;
 #[doc(hidden)]
 pub mod races;
 
-#[cfg(feature = "cache")]
-#[doc(inline)]
-pub use steadfast_core::embed;
 #[doc(inline)]
 pub use steadfast_core::{
-    body, chat, classify, commit, error, events, ledger, models, prices, request, response, retry_after, store,
+    body, chat, classify, commit, embed, error, events, ledger, models, prices, request, response, retry_after, store,
 };
 use steadfast_core::{estimate, timer, wire};
-#[cfg(feature = "clouds")]
-use steadfast_core::{fields, raw_json, skip};
 #[cfg(feature = "codec")]
 #[doc(inline)]
 pub use steadfast_dialects::translate;

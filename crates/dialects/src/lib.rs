@@ -6,6 +6,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(test)]
+use steadfast_core::{Chat, CommitPoint};
 use steadfast_core::{
     Dialect, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, Progress, StreamEvent, Wire,
     body, chat, commit, error, estimate, fields, models, raw_json, request, retry_after, sse, surrogates, wire,
@@ -13,6 +15,7 @@ use steadfast_core::{
 use steadfast_internal as internal;
 
 pub mod anthropic;
+pub mod codec;
 pub mod gemini;
 pub mod openai;
 #[doc(hidden)]

@@ -48,7 +48,7 @@ mod tests {
     use http::{HeaderMap, StatusCode};
     use serde_json::{Value, json};
 
-    use steadfast::providers::codec::Codec;
+    use crate::codec::Codec;
 
     use crate::{Dialect, ErrorKind};
 

@@ -9,9 +9,9 @@ fn the_table_in_the_documentation_is_the_table_in_the_code() {
 mod custom_tools {
     //! Tools of Chat Completions that take free text: functions with one text elsewhere, and free text again.
 
+    use crate::codec::Codec;
     use bytes::Bytes;
     use serde_json::{Value, json};
-    use steadfast::providers::codec::Codec;
 
     use crate::{
         Dialect, Frame, LlmRequest, StreamEvent, Wire,

@@ -2,7 +2,7 @@
 //! short answer that looks whole.
 //!
 //! A fault below HTTP (names, TCP, TLS) comes to a leaf as one of these: no response, silence, a break, an end, or
-//! bytes that come slowly. The client's own behaviour there is in `src/providers/transport/tests`.
+//! bytes that come slowly. The client's own behaviour there is in `crates/http/src/transport/tests`.
 
 mod bytes;
 mod statuses;

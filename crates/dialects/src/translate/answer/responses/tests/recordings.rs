@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, convert::Infallible, path::Path};
 
+use crate::codec::Codec;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
-use steadfast::providers::codec::Codec;
 
 use super::{encoder, grammar};
 use crate::{Dialect, Frame, LlmRequest, body::Accumulator};
