@@ -111,10 +111,13 @@ use steadfast_core::{estimate, timer, wire};
 pub use steadfast_dialects::translate;
 
 #[cfg(feature = "cache")]
+#[doc(no_inline)]
 pub use self::layers::cache::{Cache, CacheHandle, CacheLayer};
 #[cfg(feature = "idempotency")]
+#[doc(no_inline)]
 pub use self::layers::idempotency::{Idempotency, IdempotencyHandle, IdempotencyLayer};
 #[cfg(feature = "validate")]
+#[doc(no_inline)]
 pub use self::layers::validate::{Validate, ValidateLayer};
 #[doc(no_inline)]
 pub use self::{

@@ -6,7 +6,8 @@
 //!
 //! # Mechanisms
 //!
-//! Each is written once. Layers of other crates repeat them and go wrong.
+//! Each is written once, in `steadfast-core` where layers of several packages need it. Layers of other crates repeat
+//! them and go wrong.
 //!
 //! 1. **Admission** (`admission.rs`). A gate (breaker, bulkhead) gives a `Permit` synchronously in `call`. The future
 //!    owns it, then the body. It is settled exactly once, and dropping it settles it. The permit carries the gate's
@@ -78,43 +79,40 @@
 //!   and whether a hedge drops a call of a silent tier (`hedge_loss`). A task or a queue in between ends the sharing,
 //!   and each layer then does without.
 
-pub(crate) mod alarm;
 pub mod balance;
 pub mod budget;
 pub mod bulkhead;
-#[cfg(feature = "cache")]
-pub mod cache;
-#[cfg(feature = "cache")]
-pub mod cached;
-pub(crate) mod call;
 pub(crate) mod caller;
 pub mod circuit_breaker;
-pub(crate) mod clock;
 pub mod commit;
-pub(crate) mod deadline;
 pub mod fallback;
 pub mod hedge;
 pub(crate) mod hedge_loss;
-#[cfg(feature = "idempotency")]
-pub mod idempotency;
 pub mod mirror;
 pub mod observe;
 pub(crate) mod patience;
 mod ready_call;
-pub(crate) mod recent;
 pub(crate) mod recent_times;
 pub mod retry;
 pub mod route;
 pub(crate) mod shares;
-pub(crate) mod text_similarity;
 pub mod timeout;
-pub(crate) mod totals;
-#[cfg(feature = "validate")]
-pub mod validate;
 
 pub use self::ready_call::ReadyCall;
+#[cfg(feature = "idempotency")]
+#[doc(inline)]
+pub use steadfast_cache::idempotency;
+#[cfg(feature = "cache")]
+#[doc(inline)]
+pub use steadfast_cache::{cache, cached};
+pub(crate) use steadfast_core::mechanisms::{alarm, call, clock, deadline};
+pub(crate) use steadfast_internal::{recent, text_similarity, totals};
+#[cfg(feature = "validate")]
+#[doc(inline)]
+pub use steadfast_validate as validate;
 
 #[cfg(test)]
 mod busy;
 #[cfg(test)]
+#[path = "../../crates/core/src/mechanisms/testing.rs"]
 pub(crate) mod testing;

@@ -19,5 +19,6 @@ pub use steadfast_http::{bedrock, credentials};
 
 pub use self::simulated::Simulated;
 #[cfg(feature = "cache")]
+#[doc(no_inline)]
 pub use crate::layers::cached::CachedAnswers;
 pub use crate::layers::fallback::Canned;

@@ -7,5 +7,5 @@ pub(crate) mod outage;
 #[allow(dead_code, reason = "each test takes what it needs")]
 pub(crate) mod scenario;
 
-#[path = "../../src/layers/testing.rs"]
+#[path = "../../crates/core/src/mechanisms/testing.rs"]
 pub(crate) mod testing;

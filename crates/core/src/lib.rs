@@ -6,6 +6,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(test)]
+extern crate self as steadfast;
 use steadfast_internal as internal;
 
 pub mod body;
@@ -19,6 +21,8 @@ pub mod estimate;
 pub mod events;
 pub mod fields;
 pub mod ledger;
+#[doc(hidden)]
+pub mod mechanisms;
 pub mod models;
 pub mod prices;
 pub mod raw_json;

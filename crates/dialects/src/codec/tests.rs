@@ -10,11 +10,10 @@ use std::{
 use futures_util::{FutureExt, StreamExt, stream};
 use proptest::prelude::*;
 use serde::Deserialize;
+use steadfast::{RetryWithJitterLayer, provider_fn};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 use super::*;
-use steadfast::{RetryWithJitterLayer, provider_fn};
-
 use crate::{
     Chat, CommitPoint, ErrorKind, LlmResponse, StreamEvent, Wire,
     chat::{Message, Part, Role, Tool, ToolCall, ToolResult},

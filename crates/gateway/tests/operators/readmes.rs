@@ -193,7 +193,11 @@ fn module(path: &str) -> Result<(), String> {
     let package = segments.next().unwrap_or_default().replace('_', "-");
     let Some(folder) = packages().get(&package).cloned() else { return Err(format!("no package {package}")) };
     let source = fs::read_to_string(folder.join("src/lib.rs")).unwrap_or_default();
-    let (top, all) = (words_in(&source), words_of(&folder.join("src")));
+    let top = words_in(&source);
+    // The library names what is below it.
+    let below: &[&str] = if package == "steadfast" { &["cache", "core", "dialects", "http", "validate"] } else { &[] };
+    let below = below.iter().map(|name| root().join("crates").join(name));
+    let all: Vec<_> = below.chain([folder]).flat_map(|folder| words_of(&folder.join("src"))).collect();
     for (place, segment) in segments.enumerate() {
         let known = if place == 0 { &top } else { &all };
         if !known.iter().any(|word| word == segment) {

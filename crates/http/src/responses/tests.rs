@@ -9,11 +9,10 @@ use futures_util::{FutureExt, StreamExt, stream};
 use http::{HeaderName, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use serde_json::{Value, json};
+use steadfast::{CircuitBreakerLayer, RetryWithJitterLayer, providers::Simulated};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::OpenAiResponses;
-use steadfast::{CircuitBreakerLayer, RetryWithJitterLayer, providers::Simulated};
-
 use crate::{
     Anthropic, Chat, CommitPoint, Dialect, ErrorKind, Gemini, LlmError, LlmRequest, LlmResponse, OpenAi, Wire,
     chat::{

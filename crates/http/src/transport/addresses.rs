@@ -183,14 +183,14 @@ impl fmt::Debug for Addresses {
 mod tests {
     use std::sync::Mutex;
 
-    use tower::Layer as _;
-
-    use super::*;
     use steadfast::{
         BalanceLayer,
         layers::balance::{Deployment, Deployments},
         providers::Canned,
     };
+    use tower::Layer as _;
+
+    use super::*;
 
     /// A resolver whose answers a test sets; `None` fails.
     type Answers = Arc<Mutex<Option<Vec<u8>>>>;

@@ -105,12 +105,16 @@ fn log() -> String {
     let (mut events, mut others) = (BTreeMap::<String, Line>::new(), BTreeMap::<String, Line>::new());
     let folders = [
         "src",
+        "crates/cache/src",
         "crates/core/src",
+        "crates/dialects/src",
         GATEWAY,
         "crates/handoff/src",
+        "crates/http/src",
         "crates/stack/src",
         "crates/stores/src",
         "crates/subscribers/src",
+        "crates/validate/src",
         "crates/webhook/src",
     ];
     for source in folders.into_iter().flat_map(sources) {

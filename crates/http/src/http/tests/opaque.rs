@@ -5,14 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body::{Body, Frame};
-use tokio::time::{Instant, sleep};
-use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
-
 use steadfast::{
     FallbackLayer, TimeoutLayer,
     layers::fallback::{Tier, TierSettings},
     provider_fn,
 };
+use tokio::time::{Instant, sleep};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::{
     Anthropic, BodyRest, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, OpaqueCall, OpenAi, Unit,
