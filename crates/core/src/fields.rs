@@ -21,7 +21,7 @@ pub fn bad(field: &str, expected: &str) -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, format!("{field} must be {expected}"))
 }
 
-fn unreadable(error: serde_json::Error) -> LlmError {
+pub(crate) fn unreadable(error: serde_json::Error) -> LlmError {
     LlmError::new(ErrorKind::InvalidRequest, "a text or a field's name in the body is invalid").with_source(error)
 }
 

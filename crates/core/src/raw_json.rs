@@ -80,6 +80,7 @@ impl<'a> Name<'a> {
 pub struct Word<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 /// The rest of a list's or an object's text.
+#[derive(Clone)]
 struct Reader<'a>(&'a str);
 
 impl<'a> Reader<'a> {
@@ -88,12 +89,19 @@ impl<'a> Reader<'a> {
         Self(value.0.strip_prefix(opening).unwrap_or_default())
     }
 
+    /// Passes over white space, a comma and a colon.
+    fn pass_space(&mut self) {
+        let is_space = |byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b',' | b':');
+        let start = self.0.bytes().position(|byte| !is_space(byte)).unwrap_or(self.0.len());
+        self.0 = &self.0[start..];
+    }
+
     /// Returns the next value, and passes over what is before it: white space, a comma, a colon.
     fn next(&mut self) -> Option<RawJson<'a>> {
-        let start = self.0.bytes().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b',' | b':'))?;
-        let rest = &self.0[start..];
+        self.pass_space();
+        let rest = self.0;
         let bytes = rest.as_bytes();
-        let end = match bytes[0] {
+        let end = match *bytes.first()? {
             b'}' | b']' => return None,
             b'"' => end_of_text(bytes)?,
             b'{' | b'[' => skip::nested(bytes, 0)?.end,
@@ -105,6 +113,71 @@ impl<'a> Reader<'a> {
         let (value, rest) = rest.split_at(end);
         self.0 = rest;
         Some(RawJson(value))
+    }
+}
+
+/// A place in a value, from which its parts are read in one pass.
+#[derive(Clone)]
+pub(crate) struct Cursor<'a>(Reader<'a>);
+
+impl<'a> Cursor<'a> {
+    /// Returns a cursor before this value.
+    pub(crate) fn new(value: RawJson<'a>) -> Self {
+        Self(Reader(value.0))
+    }
+
+    /// Returns the first byte of the next value, which tells its type: of `null` an `n`.
+    pub(crate) fn first(&mut self) -> u8 {
+        self.0.pass_space();
+        self.0.0.as_bytes().first().copied().unwrap_or_default()
+    }
+
+    /// Returns the next value, and passes over it.
+    pub(crate) fn pass(&mut self) -> RawJson<'a> {
+        self.0.next().unwrap_or(RawJson("null"))
+    }
+
+    /// Goes into the list or object that is next.
+    pub(crate) fn enter(&mut self) {
+        self.first();
+        self.0.0 = self.0.0.get(1..).unwrap_or_default();
+    }
+
+    /// Returns true if a value or a field is next, and passes over the closing bracket if there is none.
+    pub(crate) fn has_more(&mut self) -> bool {
+        let ends = matches!(self.first(), 0 | b'}' | b']');
+        if ends {
+            self.0.0 = self.0.0.get(1..).unwrap_or_default();
+        }
+        !ends
+    }
+
+    /// Returns the name of the field that is next, whose value is then next.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an escape is half of a character.
+    pub(crate) fn name(&mut self) -> Result<Cow<'a, str>, serde_json::Error> {
+        Name(self.pass()).read()
+    }
+
+    /// Returns the text of the field `type` in the object that is next, the last one if there are several. Nothing is
+    /// passed over.
+    pub(crate) fn tag(&self) -> Option<Cow<'a, str>> {
+        let mut ahead = self.clone();
+        ahead.enter();
+        let mut tag = None;
+        while ahead.has_more() {
+            let name = ahead.pass();
+            // Nobody escapes it, but whoever does means the same.
+            let is_tag =
+                name.0 == r#""type""# || name.0.contains('\\') && Name(name).read().is_ok_and(|name| name == "type");
+            let value = ahead.pass();
+            if is_tag {
+                tag = Some(value);
+            }
+        }
+        Name(tag.filter(|tag| tag.get().starts_with('"'))?).read().ok()
     }
 }
 
