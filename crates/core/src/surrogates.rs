@@ -4,9 +4,9 @@
 //! between two UTF-16 units write it, and serde_json refuses it. A half that stays alone becomes U+FFFD, which has an
 //! escape of the same length; two halves that a stream has divided become one character.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, ops::Range, sync::LazyLock};
 
-use memchr::memmem;
+use memchr::{memchr, memmem};
 
 /// U+FFFD as an escape.
 const REPLACEMENT: &[u8] = br"\ufffd";
@@ -33,10 +33,11 @@ impl Half {
 
 /// Iterates over the halves that stand alone. The work is in proportion to the JSON.
 fn halves(json: &[u8]) -> impl Iterator<Item = Half> {
+    static ESCAPE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(br"\u"));
     let mut from = 0;
     std::iter::from_fn(move || {
         loop {
-            let at = from + memmem::find(&json[from..], br"\u")?;
+            let at = from + ESCAPE.find(&json[from..])?;
             let begun = json[from..at].iter().rev().take_while(|byte| **byte == b'\\').count();
             from = at + 2;
             // An escaped backslash, and a letter.
@@ -71,6 +72,11 @@ pub fn mended(json: &[u8]) -> Cow<'_, [u8]> {
         mended.to_mut()[half.range()].copy_from_slice(REPLACEMENT);
     }
     mended
+}
+
+/// Returns true if there may be halves: the JSON has an escape. Most events of a stream have none.
+pub fn has_escape(json: &[u8]) -> bool {
+    memchr(b'\\', json).is_some()
 }
 
 /// Returns true if a text of the JSON ends with the first half of a character.

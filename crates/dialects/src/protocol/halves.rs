@@ -27,6 +27,9 @@ impl<S: EventSource> WholeCharacters<S> {
     /// Returns an event at once, or holds it.
     fn pass(&mut self, event: SseEvent) -> Option<SseEvent> {
         if self.held.is_empty() {
+            if !surrogates::has_escape(event.data()) {
+                return Some(event);
+            }
             if !surrogates::is_divided(event.data()) {
                 return Some(mended(event));
             }
