@@ -113,6 +113,8 @@ pub struct CommitOnFirstToken<S> {
     inner_commits: bool,
 }
 
+steadfast_core::inner_service!(CommitOnFirstToken);
+
 impl<S> CommitOnFirstToken<S> {
     /// Creates a service that holds this leaf's streams back until their first token.
     pub fn new(inner: S) -> Self {

@@ -6,9 +6,13 @@ use crate::common::testing::Strict;
 use futures_util::future::join_all;
 use steadfast::{
     BalanceLayer, BoxLlmService, BulkheadHandle, BulkheadLayer, CircuitBreakerHandle, CircuitBreakerLayer, ErrorKind,
-    FallbackLayer, HedgeLayer, LlmError, LlmRequest, LlmResponse, MirrorLayer, ObserveLayer, RetryWithJitterLayer,
-    TimeoutLayer,
-    layers::balance::{Deployment, Deployments},
+    Events, FallbackLayer, HedgeLayer, LlmError, LlmRequest, LlmResponse, MirrorLayer, ObserveLayer,
+    RetryWithJitterLayer, TimeoutLayer,
+    layers::{
+        balance::{Deployment, Deployments},
+        commit::CommitOnFirstTokenLayer,
+    },
+    prices::PriceTable,
     provider_fn,
     providers::Canned,
 };
@@ -322,4 +326,49 @@ async fn a_stack_has_a_name_for_a_struct_field_and_is_called_from_many_tasks() {
         answer.unwrap().unwrap();
     }
     assert_eq!(before.elapsed(), Duration::from_millis(100), "no layer makes one call wait for another");
+}
+
+/// As tower's own services give theirs: a user may read and change a client below the layers.
+#[test]
+fn the_service_inside_of_each_layer_can_be_reached() {
+    #[derive(Clone)]
+    struct Client(&'static str);
+    impl Service<LlmRequest> for Client {
+        type Response = LlmResponse;
+        type Error = LlmError;
+        type Future = std::future::Ready<Result<LlmResponse, LlmError>>;
+        fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), LlmError>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, _: LlmRequest) -> Self::Future {
+            std::future::ready(Ok(LlmResponse::from_text(self.0)))
+        }
+    }
+    macro_rules! reach {
+        ($($layer:expr),* $(,)?) => {
+            [$({
+                let mut service = $layer.layer(Client("before"));
+                assert_eq!(service.get_ref().0, "before");
+                service.get_mut().0 = "after";
+                service.into_inner().0
+            }),*]
+        };
+    }
+    let reached = reach![
+        TimeoutLayer::new(Duration::from_secs(1)),
+        RetryWithJitterLayer::new(),
+        CircuitBreakerLayer::new("first"),
+        BulkheadLayer::new(),
+        FallbackLayer::new("first"),
+        HedgeLayer::new("first"),
+        steadfast::BudgetLayer::new(PriceTable::builtin()),
+        steadfast::RouteLayer::new(),
+        MirrorLayer::new(Canned::text("candidate")),
+        ObserveLayer::new(Events::new()),
+        CommitOnFirstTokenLayer::new(),
+        steadfast::CacheLayer::new(),
+        steadfast::IdempotencyLayer::new(),
+        steadfast::ValidateLayer::new(),
+    ];
+    assert_eq!(reached, ["after"; 14]);
 }

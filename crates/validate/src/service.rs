@@ -21,6 +21,8 @@ pub struct Validate<S> {
     settings: Arc<Settings>,
 }
 
+steadfast_core::inner_service!(Validate);
+
 impl<S> Validate<S> {
     pub(super) fn new(inner: S, settings: Arc<Settings>) -> Self {
         Self { inner, settings }

@@ -20,6 +20,8 @@ pub struct Budget<S> {
     shared: Arc<Shared>,
 }
 
+steadfast_core::inner_service!(Budget);
+
 impl<S> Budget<S> {
     pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
         Self { inner, shared }

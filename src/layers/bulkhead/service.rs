@@ -24,6 +24,8 @@ pub struct Bulkhead<S> {
     features: Arc<Features>,
 }
 
+steadfast_core::inner_service!(Bulkhead);
+
 impl<S> Bulkhead<S> {
     pub(super) fn new(inner: S, features: Arc<Features>) -> Self {
         Self { inner, features }

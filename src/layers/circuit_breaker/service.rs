@@ -26,6 +26,8 @@ pub struct CircuitBreaker<S> {
     shared: Arc<Shared>,
 }
 
+steadfast_core::inner_service!(CircuitBreaker);
+
 /// The state that the services and handles of one layer share.
 #[derive(Debug)]
 pub(super) struct Shared {

@@ -29,6 +29,11 @@ pub struct Fallback<S> {
     core: Arc<ShardedArc<Core<S>>>,
 }
 
+steadfast_core::inner_service!(
+    Fallback,
+    "A change does not reach the service of further calls, which was cloned when the layer was applied."
+);
+
 /// The parts that all clones and their futures share. They are one, so that a call owns one reference.
 pub(super) struct Core<S> {
     /// The part that the layer's other services share too.

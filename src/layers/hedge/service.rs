@@ -30,6 +30,11 @@ pub struct Hedge<S> {
     shared: Arc<Shared<S>>,
 }
 
+steadfast_core::inner_service!(
+    Hedge,
+    "A change does not reach the service of further calls, which was cloned when the layer was applied."
+);
+
 /// The state that all clones and their futures share.
 pub(super) struct Shared<S> {
     pub(super) settings: Arc<Settings>,

@@ -22,6 +22,8 @@ pub struct Mirror<S> {
     settings: Arc<Settings>,
 }
 
+steadfast_core::inner_service!(Mirror);
+
 impl<S> Mirror<S> {
     pub(super) fn new(inner: S, settings: Arc<Settings>) -> Self {
         Self { inner, settings }

@@ -24,6 +24,8 @@ pub struct Observe<S> {
     pub(super) reporter: Arc<ShardedArc<Reporter>>,
 }
 
+steadfast_core::inner_service!(Observe);
+
 impl<S> Observe<S> {
     pub(super) fn new(inner: S, reporter: Arc<ShardedArc<Reporter>>) -> Self {
         Self { inner, reporter }

@@ -24,6 +24,11 @@ pub struct RetryWithJitter<S> {
     shared: Arc<ShardedArc<Shared<S>>>,
 }
 
+steadfast_core::inner_service!(
+    RetryWithJitter,
+    "A change does not reach the service of further calls, which was cloned when the layer was applied."
+);
+
 /// The state that all clones and their futures share.
 pub(super) struct Shared<S> {
     pub(super) policy: Policy,

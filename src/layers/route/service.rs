@@ -18,6 +18,8 @@ pub struct Route<S> {
     plan: Arc<Plan>,
 }
 
+steadfast_core::inner_service!(Route);
+
 impl<S> Route<S> {
     pub(super) fn new(inner: S, plan: Arc<Plan>) -> Self {
         Self { inner, plan }

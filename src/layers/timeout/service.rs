@@ -31,6 +31,8 @@ pub struct Timeout<S> {
     is_plain: bool,
 }
 
+steadfast_core::inner_service!(Timeout);
+
 impl<S> Timeout<S> {
     pub(super) fn new(inner: S, limits: Limits, silence: Option<Arc<Silence>>) -> Self {
         let is_patient = limits.patience != Patience::default();

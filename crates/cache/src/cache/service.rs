@@ -23,6 +23,8 @@ pub struct Cache<S> {
     handle: CacheHandle,
 }
 
+steadfast_core::inner_service!(Cache);
+
 impl<S> Cache<S> {
     pub(super) fn new(inner: S, settings: Arc<Settings>, handle: CacheHandle) -> Self {
         Self { inner, settings, handle }

@@ -21,6 +21,8 @@ pub struct Idempotency<S> {
     handle: IdempotencyHandle,
 }
 
+steadfast_core::inner_service!(Idempotency);
+
 impl<S> Idempotency<S> {
     pub(super) fn new(inner: S, settings: Settings, handle: IdempotencyHandle) -> Self {
         Self { inner, settings, handle }
