@@ -19,8 +19,7 @@ use crate::{LlmError, LlmRequest, LlmResponse};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no service from a request to an answer of a language model",
-    label = "needs `Service<LlmRequest, Response = LlmResponse>` with an error that converts into `LlmError`",
-    note = "write `impl From<YourError> for LlmError`, or put tower's `map_err(LlmError::from)` around it"
+    label = "needs `Service<LlmRequest, Response = LlmResponse>` with an error that converts into `LlmError`"
 )]
 pub trait LlmService: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>> {}
 
