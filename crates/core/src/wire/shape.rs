@@ -187,18 +187,19 @@ fn place_of(name: &str, known: Fields) -> Option<usize> {
     if place.is_some() || !name.contains('_') {
         return place;
     }
+    known.iter().position(|(known, _)| camel(name).eq(known.chars()))
+}
+
+/// Returns the letters of a name in `snake_case` as they are in `camelCase`.
+fn camel(name: &str) -> impl Iterator<Item = char> {
     let mut is_up = false;
-    let camel: String = name
-        .chars()
-        .filter_map(|letter| match letter {
-            '_' => {
-                is_up = true;
-                None
-            }
-            letter => Some(if std::mem::take(&mut is_up) { letter.to_ascii_uppercase() } else { letter }),
-        })
-        .collect();
-    known.iter().position(|(known, _)| *known == camel)
+    name.chars().filter_map(move |letter| match letter {
+        '_' => {
+            is_up = true;
+            None
+        }
+        letter => Some(if std::mem::take(&mut is_up) { letter.to_ascii_uppercase() } else { letter }),
+    })
 }
 
 #[cfg(test)]
