@@ -156,7 +156,7 @@ impl BoxedCall {
 
 impl<S: LlmService> Call<S, S::Future> {
     /// Makes the first call: through the service in hand.
-    // Always inlined, here and in the layers' `call` and `poll`; see `layers`.
+    // Always inlined, here and in the layers' `call` and `poll`; see `steadfast::layers`.
     #[inline(always)]
     pub fn first(service: &mut S, request: LlmRequest) -> Self
     where

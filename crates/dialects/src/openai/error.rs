@@ -34,7 +34,7 @@ pub(super) fn thoughts(facts: &ErrorBody) -> Option<Refusal> {
     } else {
         return None;
     };
-    // What a turn lacks is the server's rule. What it has may be the server's own in another turn.
+    // A part that a turn lacks is the server's rule. One that it has may be the server's own in another turn.
     let parameter = OmittedParameter { path: path.into(), lasting: path != FOREIGN };
     Some(Refusal { parameter, is_unsupported: true, chooser: Chooser::Stranger })
 }
