@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use steadfast::{ErrorKind, LlmError};
 use steadfast_subscribers::LineLimit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +48,11 @@ impl Lifecycle {
             cut: CancellationToken::new(),
         }
     }
+}
+
+/// Returns the error of a server that stops before the answer is complete.
+pub(crate) fn stopping() -> LlmError {
+    LlmError::new(ErrorKind::Overloaded, "the gateway is stopping")
 }
 
 /// A counter of the connections that the server refused for want of room. It logs them, one line in ten seconds.

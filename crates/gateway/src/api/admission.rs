@@ -8,8 +8,8 @@ use steadfast::{Dialect, LlmError, LlmRequest, Wire};
 use super::{
     GatewayState,
     conversation::{ItemIds, is_own, item_ids, without_ids},
-    inbound::beside,
     keys::Key,
+    large_body::beside,
     ownership::{AnswerIds, Names, Ownership, Scope, unknown_item, unknown_response},
 };
 

@@ -21,9 +21,12 @@ use tower::{BoxError, Layer, Service, ServiceExt, util::Oneshot};
 
 use super::{
     GatewayBuilder, ResponseBody, ResponseFuture,
-    gemini::{self, PathCall},
-    pipeline::{AdaptedCall, LeftToClient},
-    routes,
+    chat::ChatCall,
+    client::{Client, LeftToClient},
+    paths::{
+        self,
+        gemini::{self, PathCall},
+    },
     service::Calls,
 };
 use crate::Gateway;
@@ -193,17 +196,17 @@ where
         head.extensions.insert(Forwarded);
         let transport = CallerTransport::new(call.dialect, Parts::clone(&head), self.inner.clone());
         // Only this dialect has calls that the client makes by itself.
+        let left = LeftToClient::default();
         let alone: Option<ByClient<S, B>> = (call.dialect == Dialect::Responses).then(|| {
-            let (head, client) = (head.clone(), self.inner.clone());
-            let send = move |body: Bytes| client.oneshot(Request::from_parts(head, B::from(body)));
+            let (head, client, left) = (head.clone(), self.inner.clone(), left.clone());
+            let send = move || Some(client.oneshot(Request::from_parts(head, B::from(left.body()?))));
             Box::new(send) as ByClient<S, B>
         });
-        let mut request = Request::from_parts(head, body);
-        request.extensions_mut().insert(AdaptedCall { transport });
-        if let Some((model, stream)) = call.path {
-            request.extensions_mut().insert(PathCall { model, stream, is_array: false });
-        }
-        HttpLlmFuture(State::Calling(self.layer.calls.call(call.dialect, request), alone))
+        let request = Request::from_parts(head, body);
+        let path = call.path.map(|(model, stream)| PathCall { model, stream, is_array: false });
+        let client = Some(Client { transport, left });
+        let chat = ChatCall { path, client, ..ChatCall::new(call.dialect) };
+        HttpLlmFuture(State::Calling(self.layer.calls.call(chat, request), alone))
     }
 }
 
@@ -251,7 +254,9 @@ impl HttpLlmLayer {
 
 impl ModelCall {
     fn at(path: &str, query: Option<&str>) -> Option<Self> {
-        if let Some(dialect) = routes::path_by_ending(path).and_then(routes::dialect_of_calls) {
+        // Compactions stay the client's.
+        let served = paths::path_by_ending(path).filter(|served| *served != paths::COMPACT);
+        if let Some(dialect) = served.and_then(paths::dialect_of_calls) {
             // Surveys have responses too.
             let is_meant = dialect != Dialect::Responses || path.contains("/v1/") || path.contains("/openai/");
             return is_meant.then_some(Self { dialect, path: None });
@@ -279,9 +284,9 @@ impl<S> fmt::Debug for HttpLlm<S> {
 #[pin_project]
 pub struct HttpLlmFuture<S: Service<Request<B>>, B>(#[pin] State<Oneshot<S, Request<B>>>);
 
-/// Sends the call with this body by the client alone.
+/// Sends a call by the client alone, if it was left to the client.
 type ByClient<S, B> = SendByClient<Oneshot<S, Request<B>>>;
-type SendByClient<F> = Box<dyn FnOnce(Bytes) -> F + Send>;
+type SendByClient<F> = Box<dyn FnOnce() -> Option<F> + Send>;
 
 #[pin_project(project = StateProjection)]
 enum State<F> {
@@ -307,10 +312,10 @@ where
                     return passing.poll(cx).map_ok(|response| response.map(pass));
                 }
                 StateProjection::Calling(calling, alone) => {
-                    let mut response = ready!(Pin::new(calling).poll(cx)).unwrap_or_else(|never| match never {});
-                    match (response.extensions_mut().remove(), alone.take()) {
-                        (Some(LeftToClient(body)), Some(send)) => send(body),
-                        _ => return Poll::Ready(Ok(response)),
+                    let response = ready!(Pin::new(calling).poll(cx)).unwrap_or_else(|never| match never {});
+                    match alone.take().and_then(|send| send()) {
+                        Some(sending) => sending,
+                        None => return Poll::Ready(Ok(response)),
                     }
                 }
             };

@@ -1,6 +1,6 @@
 //! tower-http's layers around the routed paths: pages, status, metrics, records, models, orders and tasks.
 //!
-//! A call of a model passes neither the router nor these layers: they cost as much as reading the call. The pipeline
+//! A call of a model passes neither the router nor these layers: they cost as much as reading the call. The reception
 //! has its own of what a call needs: the id of its record, a line for a failure, the body's limits, [`super::panic`].
 //! Nothing compresses its answer: a model takes seconds to write a few kilobytes, and a provider's bytes pass
 //! unchanged.
@@ -42,7 +42,7 @@ use tower_http::{
 };
 use tracing::{Span, debug_span};
 
-use super::{GatewayState, panic::Panic, routes::shortened};
+use super::{GatewayState, panic::Panic, paths::shortened};
 
 /// Puts the layers around the paths.
 pub(crate) fn around(router: Router, gateway: Arc<GatewayState>) -> Router {

@@ -1,8 +1,9 @@
 //! The gateway's HTTP API: what each path does.
 //!
-//! A request's way: [`routes`] (paths) → [`pipeline`] (one for all protocols: [`inbound`], the service, then a whole
-//! answer, a [`stream`], or a [`refusal`]). [`records`] keeps what happened to it, and [`observe`] reports on all
-//! requests together. Operators use [`admin`], reviewers use [`handoff`].
+//! A request's way: [`routes`] → [`reception`] (key, rate, options, record) → [`chat`], [`lane`] or [`objects`] (body,
+//! service, then a whole answer, a [`stream`], or a [`refusal`]). [`paths`] has the names of all paths, [`records`]
+//! keeps what happened to a request, and [`observe`] reports on all of them. Operators use [`admin`], reviewers use
+//! [`handoff`].
 //!
 //! Nothing here knows of sockets: [`routes::Routes`] is the [`http::Handler`](crate::http::Handler) of the connections.
 //!
@@ -10,36 +11,47 @@
 //! providers that take addresses; where a provider wants the bytes, the gateway refuses it or leaves it to another
 //! tier. No setting changes that: a prompt would reach into the gateway's own network by it.
 
-mod addresses;
 mod admin;
 mod admission;
+mod body_error;
 mod body_kind;
+mod body_reader;
 mod cache;
+mod call;
 mod catalog;
+mod chat;
+mod client;
+mod connection;
 mod conversation;
 mod cors;
+mod door;
+mod failure;
 mod form;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod gemini;
 mod handoff;
+mod heads;
 mod html;
 mod http_llm;
 mod inbound;
+mod json_array;
 mod keys;
 mod lane;
+mod large_body;
 mod layers;
 mod local_names;
 mod mark;
 mod model_names;
+mod models;
 mod named_models;
-pub(crate) mod objects;
+mod objects;
 pub(crate) mod observe;
 mod ownership;
 mod panic;
-mod pipeline;
+pub(crate) mod paths;
 pub(crate) mod protection;
 mod query;
+mod reception;
 mod records;
 mod refusal;
 mod refusals;
@@ -50,6 +62,7 @@ mod service;
 mod state;
 mod stored_responses;
 mod stream;
+mod token_counts;
 mod unknown_paths;
 mod upload;
 

@@ -13,18 +13,15 @@ use serde::{
 };
 use steadfast::{ErrorKind, LlmError};
 
-use super::{
-    inbound::beside,
-    keys::{Denial, Key},
-};
+use super::{failure::Failure, keys::Key, large_body::beside};
 
 /// Checks that a key is for all models that a body of JSON names.
 ///
 /// # Errors
 ///
 /// It is not for one of them, or the body leaves the choice to a provider.
-pub(super) async fn check(key: Option<&Arc<Key>>, body: &Bytes) -> Result<Result<(), Denial>, LlmError> {
-    let Some(key) = key.filter(|key| key.is_for_some_models()) else { return Ok(Ok(())) };
+pub(super) async fn check(key: Option<&Arc<Key>>, body: &Bytes) -> Result<(), Failure> {
+    let Some(key) = key.filter(|key| key.is_for_some_models()) else { return Ok(()) };
     let body = body.clone();
     beside(body.len(), move || NamedModels::of(&body)).await?.check(key)
 }
@@ -65,13 +62,13 @@ impl NamedModels {
     /// # Errors
     ///
     /// As [`check`](self::check).
-    pub(super) fn check(&self, key: &Key) -> Result<Result<(), Denial>, LlmError> {
+    pub(super) fn check(&self, key: &Key) -> Result<(), Failure> {
         if let Some(field) = self.chooser.filter(|_| key.is_for_some_models()) {
             let problem = format!("`{field}` lets a provider choose the model, and this key is for some models alone");
-            return Err(LlmError::new(ErrorKind::InvalidRequest, problem));
+            return Err(LlmError::new(ErrorKind::InvalidRequest, problem).into());
         }
         let mut models = self.models.iter();
-        Ok(models.try_for_each(|model| key.model(Some(model.strip_prefix("models/").unwrap_or(model)))))
+        Ok(models.try_for_each(|model| key.model(Some(model.strip_prefix("models/").unwrap_or(model))))?)
     }
 }
 

@@ -12,7 +12,7 @@ use steadfast::{
     translate::{StreamEncoder, encode_error},
 };
 
-use super::{inbound::BodyError, keys::Denial};
+use super::{body_error::BodyError, keys::Denial};
 use crate::limits::Settings;
 
 /// `false` on an error that no repeat helps, so that official clients make none.

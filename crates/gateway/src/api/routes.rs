@@ -1,8 +1,6 @@
-//! The paths. Those of models ignore queries: Claude Code calls `/v1/messages?beta=true`, Azure's clients send
-//! `api-version`. A list's filter is a query that is read.
-//! Other addresses of the same paths become these in [`addresses`].
+//! The router: the handlers of all paths but those of calls, which [`reception`](super::reception) answers.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Extension, Router,
@@ -11,32 +9,36 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     routing::{get, post},
 };
-use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use steadfast::{Dialect, ErrorKind, LlmError};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::{
-    GatewayState, addresses,
-    admin::wrong,
-    catalog, conversation, cors,
-    gemini::{self, PathCall},
-    handoff,
-    inbound::BodyError,
-    keys::{self, Denial, Key},
-    lane,
+    GatewayState,
+    admin::{self, wrong},
+    body_error::BodyError,
+    connection::ConnectionContext,
+    conversation, cors, door, handoff,
+    keys::{Denial, Key},
     layers::{self, BodyTooLarge},
-    objects::{self, ObjectCall},
+    models,
     observe::page,
-    panic::{self, Panic},
-    pipeline::{self, Compaction, ConnectionContext, immediate},
+    panic::Panic,
+    paths::{
+        self,
+        addresses::{self, Deployment},
+        dialect_of, gemini,
+        lane::LaneCall,
+        shortened,
+    },
     protection,
+    reception::{self, Kind},
     records::{Record, RecordFilter},
-    refusal, stored_responses,
+    refusal, stored_responses, token_counts,
 };
-use crate::http::{Answering, Handler};
+use crate::http::{Answering, Handler, immediate};
 
 /// The handler of all requests.
 #[derive(Clone)]
@@ -51,33 +53,16 @@ impl Routes {
         Self { gateway, router }
     }
 
-    /// Answers a request. Calls of models, nearly all requests, bypass the router, which would cost as much as reading
-    /// them.
-    fn dispatch<'a>(&self, connection: &'a ConnectionContext, request: Request<Body>) -> Answering<'a> {
-        let path = request.uri().path();
-        let dialect = match dialect_of_calls(path) {
-            None if path == COMPACT => Some(Dialect::Responses),
-            None if gemini::asks_model(path) => Some(Dialect::Gemini),
-            fixed => fixed,
-        };
-        let Some(dialect) = dialect else {
-            if let Some(call) = ObjectCall::at(path, request.headers()).filter(|_| self.gateway.catalog.is_stack()) {
-                let dialect = call.dialect();
-                let answer = |request| objects::answer(&self.gateway, connection, call, request);
-                return beside(&self.gateway, dialect, request, answer);
-            }
-            return match lane::call_at(&self.gateway, request.method(), path, request.headers()) {
-                Some(call) => {
-                    let dialect = call.dialect();
-                    let answer = |request| lane::answer(&self.gateway, connection, call, request);
-                    beside(&self.gateway, dialect, request, answer)
-                }
-                None => self.routed(request),
-            };
-        };
-        match *request.method() {
-            Method::POST => call(&self.gateway, connection, dialect, request),
-            _ => self.routed(request),
+    /// Answers a request. Calls, nearly all requests, bypass the router, which would cost as much as reading them.
+    fn dispatch<'a>(
+        &self,
+        connection: &'a ConnectionContext,
+        deployment: Option<Deployment>,
+        request: Request<Body>,
+    ) -> Answering<'a> {
+        match Kind::of(&self.gateway.catalog, &request, deployment) {
+            Some(kind) => reception::receive(&self.gateway, connection, kind, request),
+            None => self.routed(request),
         }
     }
 
@@ -116,7 +101,7 @@ impl Handler for Routes {
     }
 
     fn answer<'a>(&self, connection: &'a ConnectionContext, mut request: Request<Body>) -> Answering<'a> {
-        addresses::normalize(&mut request);
+        let deployment = addresses::normalize(request.uri_mut());
         if let Some(problem) = ambiguity(request.headers()) {
             let dialect = dialect_of(request.uri().path(), request.headers());
             let mut response = refusal::refuse(&LlmError::new(ErrorKind::InvalidRequest, problem), dialect);
@@ -125,13 +110,13 @@ impl Handler for Routes {
         }
         if self.gateway.is_foreign_host(&request) {
             let dialect = dialect_of(request.uri().path(), request.headers());
-            return immediate(pipeline::deny_at_door(&self.gateway, &Denial::Host, None, dialect));
+            return immediate(door::deny(&self.gateway, &Denial::Host, None, dialect));
         }
         if self.gateway.is_listed(request.headers()) {
             let routes = self.clone();
-            return cors::answer(request, move |request| routes.dispatch(connection, request));
+            return cors::answer(request, move |request| routes.dispatch(connection, deployment.clone(), request));
         }
-        self.dispatch(connection, request)
+        self.dispatch(connection, deployment, request)
     }
 
     fn finish(&self, response: &mut Response<Body>) {
@@ -151,106 +136,21 @@ fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
         None
     }
 }
-
-/// The paths for callers, as an unknown path's error lists them. The guide documents those for operators and reviewers.
-pub(crate) const SERVED: [&str; 24] = [
-    "POST /v1/messages",
-    "POST /v1/messages/count_tokens",
-    "POST /v1/chat/completions",
-    "POST /v1/responses",
-    "POST /v1/responses/compact",
-    "POST /v1/responses/input_tokens",
-    "POST /v1beta/models/{model}:generateContent",
-    "POST /v1beta/models/{model}:streamGenerateContent",
-    "POST /v1beta/models/{model}:countTokens",
-    "GET /v1beta/models",
-    "GET /v1beta/models/{model}",
-    "GET /v1/models",
-    "GET /v1/models/{model}",
-    "POST /openai/deployments/{model}/chat/completions",
-    "POST /openai/v1/chat/completions",
-    "GET /requests",
-    "GET /requests/{id}",
-    "GET /handoff/answers/{id}",
-    "GET /status",
-    "GET /overview",
-    "GET /metrics",
-    "GET /healthz",
-    "GET /readyz",
-    "GET /",
-];
-
-const MESSAGES: &str = "/v1/messages";
-const COUNT_TOKENS: &str = "/v1/messages/count_tokens";
-const CHAT_COMPLETIONS: &str = "/v1/chat/completions";
-const RESPONSES: &str = "/v1/responses";
-const COMPACT: &str = "/v1/responses/compact";
-const INPUT_TOKENS: &str = "/v1/responses/input_tokens";
-
-/// The endings by which a request to any base URL is known, and the path of each. Azure and compatible servers have
-/// OpenAI's APIs under many paths. Anthropic's endings include the version, since other APIs have messages too.
-const ENDINGS: [(&str, &str); 6] = [
-    ("/chat/completions", CHAT_COMPLETIONS),
-    ("/responses", RESPONSES),
-    ("/responses/compact", COMPACT),
-    ("/responses/input_tokens", INPUT_TOKENS),
-    (MESSAGES, MESSAGES),
-    (COUNT_TOKENS, COUNT_TOKENS),
-];
-
-/// Returns the path of a request's ending.
-pub(super) fn path_by_ending(path: &str) -> Option<&'static str> {
-    ENDINGS.into_iter().find(|(ending, _)| path.ends_with(ending)).map(|(_, served)| served)
-}
-
-/// Returns the dialect of a path that asks models for answers.
-pub(super) fn dialect_of_calls(path: &str) -> Option<Dialect> {
-    match path {
-        MESSAGES => Some(Dialect::Anthropic),
-        CHAT_COMPLETIONS => Some(Dialect::OpenAi),
-        RESPONSES => Some(Dialect::Responses),
-        _ => None,
-    }
-}
-
-/// Returns the path of this API that a request to any base URL is meant for, if there is one. Of a query it keeps that
-/// of a call of Gemini's, which says the form of a stream.
-pub(super) fn path_of(method: &Method, address: &str) -> Option<PathAndQuery> {
-    let path = address.split_once('?').map_or(address, |(path, _)| path);
-    if let Some(served) = path_by_ending(path) {
-        return Some(PathAndQuery::from_static(served));
-    }
-    if method == Method::POST {
-        let found = path.match_indices(IN_MODELS).map(|(at, models)| at + models.len());
-        // A name may have this word in it: the first is the path's.
-        let at = found.into_iter().find(|at| gemini::call_of(&path[*at..]).is_some())?;
-        return PathAndQuery::try_from(format!("{}{IN_MODELS}{}", gemini::VERSIONS[0], &address[at..])).ok();
-    }
-    let at = path.rfind("/models")?;
-    let model = &path[at + "/models".len()..];
-    let is_list = model.is_empty() || model.starts_with('/');
-    let version = gemini::VERSIONS.into_iter().find(|version| path[..at].ends_with(version)).unwrap_or(VERSION);
-    is_list.then(|| PathAndQuery::try_from(format!("{version}/models{model}")).ok())?
-}
-
-const VERSION: &str = "/v1";
-const IN_MODELS: &str = "/models/";
-
 pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
     let mut for_callers = Router::new();
     for version in gemini::VERSIONS {
         for_callers = for_callers
-            .route(&format!("{version}/models"), get(catalog::models))
-            .route(&format!("{version}/models/{{*model}}"), get(catalog::model));
+            .route(&format!("{version}/models"), get(models::models))
+            .route(&format!("{version}/models/{{*model}}"), get(models::model));
     }
     let for_callers = for_callers
-        .route(COUNT_TOKENS, post(catalog::count_tokens))
-        .route(INPUT_TOKENS, post(catalog::input_tokens))
+        .route(paths::COUNT_TOKENS, post(token_counts::count_tokens))
+        .route(paths::INPUT_TOKENS, post(token_counts::input_tokens))
         .route("/v1/responses/{id}", get(conversation::retrieve).delete(conversation::delete))
         .route("/v1/responses/{id}/input_items", get(conversation::input_items))
         .route("/v1/responses/{id}/cancel", post(conversation::cancel))
         .route("/requests", get(requests))
-        .route("/admin/keys", get(keys::list))
+        .route("/admin/keys", get(admin::keys))
         .route("/handoff/answers/{id}", get(handoff::answer))
         .route_layer(from_fn_with_state(gateway.clone(), with_rate_limit))
         // A lookup of one record does not count, so that a caller can see why it was refused.
@@ -261,43 +161,30 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
         .route("/v1beta/models/{*model}", post(model_method))
         .route("/v1alpha/models/{*model}", post(model_method))
         .route("/v1/models/{*model}", post(model_method))
-        .route(MESSAGES, post(messages))
-        .route(CHAT_COMPLETIONS, post(chat_completions))
-        .route(RESPONSES, post(responses))
-        .route(COMPACT, post(responses))
+        .route(paths::MESSAGES, post(call))
+        .route(paths::CHAT_COMPLETIONS, post(call))
+        .route(paths::RESPONSES, post(call))
+        .route(paths::COMPACT, post(call))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         // Claude Code's first request, with HEAD.
         .route("/", get(page::front))
         .fallback(unknown_path)
         .with_state(gateway.clone())
-        .merge(super::admin::router(gateway.clone()))
+        .merge(admin::router(gateway.clone()))
         .merge(handoff::router(gateway))
 }
 
-/// Returns a caller's dialect: by the path, else by the headers that each API requires.
-pub(crate) fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
-    let says = |name: &str| headers.contains_key(name);
-    match path {
-        _ if path.starts_with("/v1/messages") => Dialect::Anthropic,
-        _ if path.starts_with("/v1/chat/") => Dialect::OpenAi,
-        _ if path == RESPONSES || path.starts_with("/v1/responses/") => Dialect::Responses,
-        _ if gemini::is_path(path) => Dialect::Gemini,
-        _ if ["anthropic-version", "anthropic-beta", "x-api-key"].into_iter().any(says) => Dialect::Anthropic,
-        // Anthropic's clients for Bedrock and Vertex, which send none of these headers.
-        _ if path.starts_with("/model/") || path.contains("/publishers/anthropic/") => Dialect::Anthropic,
-        _ if gemini::has_headers(headers) => Dialect::Gemini,
-        _ => Dialect::OpenAi,
-    }
-}
-
-/// Lets through the callers that [`authorize`] admits.
+/// Lets through the callers that [`door::authorize`] admits.
 async fn with_key(State(gateway): State<Arc<GatewayState>>, mut request: Request<Body>, next: Next) -> Response<Body> {
-    match authorize(&gateway, &mut request) {
-        Ok(()) => next.run(request).await,
-        Err(denied) => {
-            pipeline::deny_at_door(&gateway, &denied, None, dialect_of(request.uri().path(), request.headers()))
+    match door::authorize(&gateway, request.uri(), request.headers()) {
+        Ok(key) => {
+            if let Some(key) = key {
+                request.extensions_mut().insert(key);
+            }
+            next.run(request).await
         }
+        Err(denied) => door::deny(&gateway, &denied, None, dialect_of(request.uri().path(), request.headers())),
     }
 }
 
@@ -310,115 +197,32 @@ async fn with_rate_limit(
     let key = request.extensions().get::<Arc<Key>>();
     match key.map_or(Ok(()), |key| key.admit(Instant::now())) {
         Ok(()) => next.run(request).await,
-        Err(denied) => {
-            pipeline::deny_at_door(&gateway, &denied, key, dialect_of(request.uri().path(), request.headers()))
-        }
+        Err(denied) => door::deny(&gateway, &denied, key, dialect_of(request.uri().path(), request.headers())),
     }
 }
 
-/// Admits a caller with a key, if the gateway has keys. Without keys it refuses foreign web pages: a browser on this
-/// machine would send their requests without asking its user.
-fn authorize(gateway: &GatewayState, request: &mut Request<Body>) -> Result<(), Denial> {
-    if let Some(keys) = &gateway.keys {
-        // Only Google's clients have a key in the query.
-        let in_query = gemini::is_path(request.uri().path()).then(|| gemini::key_in(request.uri())).flatten();
-        let key = keys.authenticate(request.headers(), in_query.as_deref())?;
-        request.extensions_mut().insert(key);
-    } else if !gateway.any_origin
-        && request.headers().get(header::ORIGIN).is_some_and(is_foreign)
-        && !gateway.is_listed(request.headers())
-    {
-        return Err(Denial::Origin);
-    }
-    Ok(())
-}
-
-/// Returns whether an `Origin` is anything but this machine.
-fn is_foreign(origin: &HeaderValue) -> bool {
-    let origin: Option<Uri> = origin.to_str().ok().and_then(|origin| origin.parse().ok());
-    let host = origin.as_ref().and_then(Uri::host).unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host != "localhost" && !host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
-async fn messages(State(gateway): State<Arc<GatewayState>>, request: Request<Body>) -> Response<Body> {
+/// Answers a call that came through the router.
+async fn call(State(gateway): State<Arc<GatewayState>>, request: Request<Body>) -> Response<Body> {
     let connection = ConnectionContext::of(&gateway);
-    call(&gateway, &connection, Dialect::Anthropic, request).await
-}
-
-async fn chat_completions(State(gateway): State<Arc<GatewayState>>, request: Request<Body>) -> Response<Body> {
-    let connection = ConnectionContext::of(&gateway);
-    call(&gateway, &connection, Dialect::OpenAi, request).await
-}
-
-async fn responses(State(gateway): State<Arc<GatewayState>>, request: Request<Body>) -> Response<Body> {
-    let connection = ConnectionContext::of(&gateway);
-    call(&gateway, &connection, Dialect::Responses, request).await
-}
-
-/// Calls a model. Checks the key itself: as a layer that would cost each call three boxes.
-fn call<'a>(
-    gateway: &Arc<GatewayState>,
-    connection: &'a ConnectionContext,
-    dialect: Dialect,
-    mut request: Request<Body>,
-) -> Answering<'a> {
-    if request.uri().path() == COMPACT {
-        request.extensions_mut().insert(Compaction);
+    match Kind::of(&gateway.catalog, &request, None) {
+        Some(kind) => reception::receive(&gateway, &connection, kind, request).await,
+        None => unknown(&gateway, request.method(), request.uri(), request.headers()),
     }
-    let path = (dialect == Dialect::Gemini).then(|| PathCall::at(request.uri())).flatten();
-    let is_array = path.as_ref().is_some_and(|path| path.is_array);
-    if let Some(path) = path {
-        request.extensions_mut().insert(path);
+}
+
+/// Answers a `POST` to a model's path: a count of tokens, or a call of Gemini's.
+async fn model_method(State(gateway): State<Arc<GatewayState>>, request: Request<Body>) -> Response<Body> {
+    if !matches!(gemini::call_at(request.uri().path()), Some((_, gemini::Method::CountTokens))) {
+        return call(State(gateway), request).await;
     }
-    let begun = panic::catch(|| match authorize(gateway, &mut request) {
-        Ok(()) => pipeline::answer(gateway, connection, dialect, request),
-        Err(denied) => immediate(pipeline::deny_at_door(gateway, &denied, None, dialect)),
+    let admitted = door::authorize(&gateway, request.uri(), request.headers());
+    let admitted = admitted.map_err(|denied| (denied, None)).and_then(|key| {
+        let counted = key.as_ref().map_or(Ok(()), |key| key.admit(Instant::now()));
+        counted.map(|()| key.clone()).map_err(|denied| (denied, key))
     });
-    let answering = begun.unwrap_or_else(|panic| {
-        panic.log(None);
-        immediate(refusal::refuse(&Panic::error(), dialect))
-    });
-    if is_array { Box::pin(answering.then(gemini::error_in_array)) } else { answering }
-}
-
-/// Makes a call that is no conversation. Checks the key itself, as [`call`] does.
-fn beside<'a>(
-    gateway: &GatewayState,
-    dialect: Dialect,
-    mut request: Request<Body>,
-    answer: impl FnOnce(Request<Body>) -> Answering<'a>,
-) -> Answering<'a> {
-    let begun = panic::catch(|| match authorize(gateway, &mut request) {
-        Ok(()) => answer(request),
-        Err(denied) => immediate(pipeline::deny_at_door(gateway, &denied, None, dialect)),
-    });
-    begun.unwrap_or_else(|panic| {
-        panic.log(None);
-        immediate(refusal::refuse(&Panic::error(), dialect))
-    })
-}
-
-/// Answers a `POST` to a model's path, which is a call of Gemini's.
-async fn model_method(State(gateway): State<Arc<GatewayState>>, mut request: Request<Body>) -> Response<Body> {
-    match gemini::call_at(request.uri().path()) {
-        Some((_, gemini::Method::CountTokens)) => {
-            let admitted = authorize(&gateway, &mut request);
-            let key = request.extensions().get::<Arc<Key>>().cloned();
-            let rate = || key.as_ref().map_or(Ok(()), |key| key.admit(Instant::now()));
-            match admitted.and_then(|()| rate()) {
-                Ok(()) => catalog::gemini_tokens(&gateway, key, request).await,
-                Err(denied) => pipeline::deny_at_door(&gateway, &denied, key.as_ref(), Dialect::Gemini),
-            }
-        }
-        Some(_) => {
-            let connection = ConnectionContext::of(&gateway);
-            call(&gateway, &connection, Dialect::Gemini, request).await
-        }
-        None => {
-            let (head, _) = request.into_parts();
-            unknown_path(State(gateway), head.method, head.uri, head.headers).await
-        }
+    match admitted {
+        Ok(key) => token_counts::gemini_tokens(&gateway, key, request).await,
+        Err((denied, key)) => door::deny(&gateway, &denied, key.as_ref(), Dialect::Gemini),
     }
 }
 
@@ -452,7 +256,7 @@ async fn requests(
     // An empty list would say that the other key has made no request.
     let is_others = |key: &Key| !key.admin && filter.key.as_deref().is_some_and(|name| *name != *key.name);
     if let Some(Extension(key)) = key.as_ref().filter(|key| is_others(key)) {
-        return pipeline::deny_at_door(&gateway, &Denial::NotAdmin("/requests".into()), Some(key), Dialect::OpenAi);
+        return door::deny(&gateway, &Denial::NotAdmin("/requests".into()), Some(key), Dialect::OpenAi);
     }
     let wanted = |record: &Record| may_see(record, key.as_deref()) && record.matches(&filter);
     let records = gateway.records.newest(filter.limit, wanted);
@@ -483,93 +287,19 @@ fn may_see(record: &Record, key: Option<&Arc<Key>>) -> bool {
     key.is_none_or(|key| key.admin || record.is_by(&key.name))
 }
 
-async fn unknown_path(
-    State(gateway): State<Arc<GatewayState>>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response<Body> {
+async fn unknown_path(State(gateway): State<Arc<GatewayState>>, request: Request<Body>) -> Response<Body> {
+    unknown(&gateway, request.method(), request.uri(), request.headers())
+}
+
+/// Returns the response to a path that nobody serves.
+fn unknown(gateway: &GatewayState, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Body> {
     // Without the query, which may hold a key.
-    let path: String = uri.path().chars().take(MAX_PATH).collect();
-    gateway.unknown_paths.report(shortened(&method), &path);
-    let of_objects = objects::SERVED.into_iter().filter(|_| gateway.catalog.is_stack());
-    let served: Vec<&str> = SERVED.into_iter().chain(lane::served(&gateway)).chain(of_objects).collect();
-    let needs_lane = method == Method::POST && !gateway.catalog.has_lane() && lane::is_of_lane(uri.path());
+    let path: String = uri.path().chars().take(paths::MAX_PATH).collect();
+    gateway.unknown_paths.report(shortened(method), &path);
+    let of_objects = paths::objects::SERVED.into_iter().filter(|_| gateway.catalog.is_stack());
+    let of_lane = paths::lane::SERVED.into_iter().filter(|_| gateway.catalog.has_lane());
+    let served: Vec<&str> = paths::SERVED.into_iter().chain(of_lane).chain(of_objects).collect();
+    let needs_lane = method == Method::POST && !gateway.catalog.has_lane() && LaneCall::known(uri.path()).is_some();
     let why = if needs_lane { " without `lane` in its file" } else { "" };
-    refusal::unknown_path(&path, why, &served, dialect_of(uri.path(), &headers))
-}
-
-/// Returns a method's beginning, for messages: callers may invent long ones.
-pub(super) fn shortened(method: &Method) -> &str {
-    let name = method.as_str();
-    &name[..name.len().min(MAX_METHOD)]
-}
-
-/// The longest part of an unknown path in messages, in characters.
-const MAX_PATH: usize = 100;
-/// The longest part of a method, in ASCII characters.
-const MAX_METHOD: usize = 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_to_any_base_url_has_its_path() {
-        let get = Method::GET;
-        for (method, path, served) in [
-            (Method::POST, "/v1/chat/completions", Some(CHAT_COMPLETIONS)),
-            (Method::POST, "/openai/deployments/gpt/chat/completions", Some(CHAT_COMPLETIONS)),
-            (Method::POST, "/anthropic/v1/messages", Some(MESSAGES)),
-            (Method::POST, "/v1/messages/count_tokens", Some(COUNT_TOKENS)),
-            (Method::POST, "/v1/threads/7/messages", None),
-            (Method::POST, "/openai/v1/responses", Some(RESPONSES)),
-            (Method::POST, "/v1/responses/input_tokens", Some(INPUT_TOKENS)),
-            (Method::POST, "/openai/v1/responses/compact", Some(COMPACT)),
-            (get.clone(), "/v1/responses/resp_1", None),
-            (Method::POST, "/v1/embeddings", None),
-            (
-                Method::POST,
-                "/v1beta/models/gemini-2.5-pro:generateContent",
-                Some("/v1beta/models/gemini-2.5-pro:generateContent"),
-            ),
-            (
-                Method::POST,
-                "/google/v1/models/g:streamGenerateContent?alt=sse&key=k",
-                Some("/v1beta/models/g:streamGenerateContent?alt=sse&key=k"),
-            ),
-            (
-                Method::POST,
-                "/v1alpha/models/meta/models/l:8b:countTokens",
-                Some("/v1beta/models/meta/models/l:8b:countTokens"),
-            ),
-            (
-                Method::POST,
-                "/v1beta/models/a%2Fb%3A1:generateContent",
-                Some("/v1beta/models/a%2Fb%3A1:generateContent"),
-            ),
-            (Method::POST, "/v1beta/models/g:embedContent", None),
-            (Method::POST, "/v1beta/models/:generateContent", None),
-            (Method::POST, "/v1/models", None),
-            (get.clone(), "/v1beta/models/g:generateContent", Some("/v1beta/models/g:generateContent")),
-            (get.clone(), "/x/v1beta/models?key=k", Some("/v1beta/models")),
-            (get.clone(), "/api/models", Some("/v1/models")),
-            (get.clone(), "/v1/models/ft:gpt-4o:acme::9xYz", Some("/v1/models/ft:gpt-4o:acme::9xYz")),
-            (get.clone(), "/v1/models/meta/llama-3", Some("/v1/models/meta/llama-3")),
-            (get.clone(), "/v1/modelsets", None),
-            (get, "/", None),
-        ] {
-            assert_eq!(path_of(&method, path).as_ref().map(PathAndQuery::as_str), served, "{method} {path}");
-        }
-    }
-
-    #[test]
-    fn only_this_machines_own_pages_are_at_home() {
-        for origin in ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443"] {
-            assert!(!is_foreign(&HeaderValue::from_static(origin)), "{origin}");
-        }
-        for origin in ["https://example.com", "null", "", "http://localhost.example.com", "http://10.0.0.1", "x y"] {
-            assert!(is_foreign(&HeaderValue::from_static(origin)), "{origin}");
-        }
-    }
+    refusal::unknown_path(&path, why, &served, dialect_of(uri.path(), headers))
 }

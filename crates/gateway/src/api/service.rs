@@ -15,14 +15,17 @@ use bytes::{Buf, Bytes};
 use http::{Method, Request, Response, Version, header, uri::PathAndQuery};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
-use steadfast::{BoxLlmService, Dialect, LlmService};
+use steadfast::{BoxLlmService, LlmService};
 use steadfast_stack::Stack;
 use tower::{BoxError, Service, ServiceExt};
 
 use super::{
     Catalog, GatewayState, Keys, Routes,
-    pipeline::{self, ConnectionContext},
-    router, routes,
+    chat::ChatCall,
+    connection::ConnectionContext,
+    paths,
+    reception::{self, Kind},
+    router,
 };
 use crate::{
     error::ServeError,
@@ -195,7 +198,7 @@ impl Gateway {
     /// assert_eq!(Gateway::path_of(&Method::POST, "/v1/embeddings"), None);
     /// ```
     pub fn path_of(method: &Method, path: &str) -> Option<PathAndQuery> {
-        routes::path_of(method, path)
+        paths::path_of(method, path)
     }
 }
 
@@ -314,8 +317,8 @@ const LONGEST_CALL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 pub(crate) struct Calls(Arc<GatewayState>);
 
 impl Calls {
-    /// Answers a call of a model in this dialect.
-    pub(crate) fn call<B>(&self, dialect: Dialect, request: Request<B>) -> ResponseFuture
+    /// Answers a call of a model.
+    pub(crate) fn call<B>(&self, chat: ChatCall, request: Request<B>) -> ResponseFuture
     where
         B: http_body::Body + Send + 'static,
         B::Error: Into<BoxError>,
@@ -323,13 +326,13 @@ impl Calls {
         let (gateway, request) = (self.0.clone(), with_any_body(request));
         ResponseFuture(Box::pin(async move {
             let connection = ConnectionContext::of(&gateway);
-            let response = pipeline::answer(&gateway, &connection, dialect, request).await;
+            let response = reception::receive(&gateway, &connection, Kind::Chat(chat), request).await;
             in_process(response)
         }))
     }
 }
 
-/// Returns a request whose body is of the pipeline's type.
+/// Returns a request whose body is of the reception's type.
 fn with_any_body<B>(request: Request<B>) -> Request<Body>
 where
     B: http_body::Body + Send + 'static,

@@ -5,6 +5,7 @@ use steadfast_handoff::Desk;
 use steadfast_stack::ObjectPlaces;
 
 use super::{
+    body_reader::BodyReader,
     catalog::Catalog,
     keys::{Denial, Key, Keys},
     records::{Entry, Records},
@@ -94,5 +95,10 @@ impl GatewayState {
             #[cfg(not(test))]
             Catalog::Listed(_) => None,
         }
+    }
+
+    /// Returns a reader for the body of a request with this key.
+    pub(crate) fn reader<'a>(&'a self, settings: &'a Settings, key: Option<&'a Arc<Key>>) -> BodyReader<'a> {
+        BodyReader { settings, memory: &self.memory, share: key.map(|key| &key.memory), stop: &self.lifecycle.stop }
     }
 }

@@ -17,13 +17,14 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     conversation::{Recorder, Turn},
-    gemini::ArrayWriter,
+    json_array::ArrayWriter,
     mark::{mark, marked_events},
     ownership::AnswerIds,
     panic::{self, Panic},
     records::{Entry, Outcome},
     refusal,
 };
+use crate::lifecycle::stopping;
 
 /// A response with its first frame.
 pub(crate) struct ResponseStart {
@@ -448,11 +449,6 @@ fn data(bytes: Bytes) -> Poll<Option<Result<http_body::Frame<Bytes>, std::conver
 
 fn restarts(frame: &Frame) -> bool {
     frame.events().iter().any(|event| matches!(event, StreamEvent::Restarted { .. }))
-}
-
-/// Returns the error of a server that stops before the answer is complete.
-pub(crate) fn stopping() -> LlmError {
-    LlmError::new(ErrorKind::Overloaded, "the gateway is stopping")
 }
 
 /// Returns a sign of life, which keeps a connection and its reader awake. Anthropic's clients ignore a `ping` anywhere,

@@ -14,7 +14,7 @@ use steadfast::{ErrorKind, LlmError};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::BoxError;
 
-use super::inbound::{self, BodyError};
+use super::body_error::{self, BodyError};
 use crate::limits::{MIN_UPLOAD_RATE, Settings};
 
 /// The largest upload, in bytes: over the largest file that a provider takes in one request.
@@ -26,7 +26,7 @@ pub(super) const MAX_UPLOAD: u64 = 2 << 30;
 ///
 /// It is over [`MAX_UPLOAD`].
 pub(super) fn announced(headers: &HeaderMap) -> Result<Option<u64>, LlmError> {
-    match inbound::announced(headers).map(|length| length as u64) {
+    match body_error::announced(headers).map(|length| length as u64) {
         Some(length) if length > MAX_UPLOAD => {
             let message = format!("the upload has {length} bytes, and may have {MAX_UPLOAD}");
             Err(LlmError::new(ErrorKind::TooLarge, message))

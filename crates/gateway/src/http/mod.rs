@@ -1,7 +1,7 @@
 //! HTTP/1.1 connections: their number, their time limits, and their shutdown.
 //!
 //! [`listener`] accepts a connection, [`connection`] reads its requests with hyper, and a [`Handler`] answers them.
-//! This module knows nothing of models: the paths and the pipeline implement [`Handler`].
+//! This module knows nothing of models: the paths implement [`Handler`].
 
 mod connection;
 mod framing;
@@ -14,7 +14,7 @@ mod socket;
 mod stream_writer;
 mod write_timeout;
 
-use std::pin::Pin;
+use std::{future::ready, pin::Pin};
 
 use axum::body::Body;
 use http::{Request, Response};
@@ -27,6 +27,11 @@ pub(crate) use self::{
 
 /// A future of a response.
 pub(crate) type Answering<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
+
+/// Returns a response that is ready.
+pub(crate) fn immediate(response: Response<Body>) -> Answering<'static> {
+    Box::pin(ready(response))
+}
 
 /// Answers the requests of connections.
 pub(crate) trait Handler: Send + Sync + 'static {

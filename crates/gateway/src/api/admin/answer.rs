@@ -11,7 +11,7 @@ use steadfast_stack::{StackHandle, TierInfo};
 use steadfast_subscribers::{DeploymentStatus, Status};
 
 use crate::{
-    api::{inbound::BodyError, refusal},
+    api::{body_error::BodyError, refusal},
     limits::Settings,
 };
 

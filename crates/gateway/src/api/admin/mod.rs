@@ -41,8 +41,8 @@ pub(crate) use self::answer::{error, not_read, ok, wrong};
 use super::{
     GatewayState,
     catalog::Catalog,
+    door,
     keys::{Denial, Key},
-    pipeline::deny_at_door,
     records::Entry,
     refusal::SHOULD_RETRY,
 };
@@ -108,7 +108,7 @@ pub(crate) fn key_of(
     // Requests here count against the key's rate, as calls of models do.
     match key.admit(Instant::now()) {
         Ok(()) => Ok(key),
-        Err(denied) => Err(deny_at_door(gateway, &denied, Some(&key), Dialect::OpenAi).into()),
+        Err(denied) => Err(door::deny(gateway, &denied, Some(&key), Dialect::OpenAi).into()),
     }
 }
 
@@ -122,6 +122,15 @@ fn final_denial(entry: &Entry, mut response: Response<Body>) -> Response<Body> {
     entry.write_headers(false, response.headers_mut());
     response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     response
+}
+
+/// Lists the keys and their spending, for administrators only.
+pub(crate) async fn keys(State(gateway): State<Arc<GatewayState>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
+    let key = key.map(|Extension(key)| key);
+    match gateway.keys.as_ref().filter(|_| key.as_ref().is_some_and(|key| key.admin)) {
+        Some(keys) => ok(&keys.report()),
+        None => door::deny(&gateway, &Denial::NotAdmin("/admin/keys".into()), key.as_ref(), Dialect::OpenAi),
+    }
 }
 
 async fn list(Extension(stack): Operator) -> Response<Body> {

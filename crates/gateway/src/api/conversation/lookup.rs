@@ -18,7 +18,7 @@ use super::{
     json::{list, list_of},
     owner_of,
 };
-use crate::api::{GatewayState, inbound::BodyError, keys::Key, query::pairs, refusal, stored_responses::unknown};
+use crate::api::{GatewayState, body_error::BodyError, keys::Key, query::pairs, refusal, stored_responses::unknown};
 
 type Caller = Option<Extension<Arc<Key>>>;
 

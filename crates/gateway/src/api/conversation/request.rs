@@ -15,12 +15,7 @@ use super::{
     new_id, owner_of,
 };
 use crate::{
-    api::{
-        GatewayState,
-        inbound::{BodyError, beside},
-        keys::Key,
-        ownership::unknown_response,
-    },
+    api::{GatewayState, body_error::BodyError, keys::Key, large_body::beside, ownership::unknown_response},
     limits::Settings,
 };
 

@@ -18,7 +18,7 @@ use steadfast::{ErrorKind, LlmError};
 use super::{Form, FormReader};
 use crate::{
     api::{
-        inbound::BodyError,
+        body_error::BodyError,
         upload::{Limited, MAX_UPLOAD, head_limit},
     },
     limits::Settings,

@@ -21,7 +21,7 @@ use crate::{
     api::{
         GatewayState,
         admin::{error, not_read, ok, wrong},
-        inbound::BodyError,
+        body_error::BodyError,
     },
     limits::Settings,
     tasks::{MAX_ANSWER_BYTES, MAX_NAME_BYTES, TaskView},

@@ -7,14 +7,18 @@ use std::{
     sync::Arc,
 };
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, Visitor},
-};
+use serde::Deserialize;
 use serde_saphyr::Spanned;
-use steadfast_stack::{self as config, AtCap, Config, EndMark, Period, Share};
+use steadfast_stack::{Config, EndMark};
 
-use super::{Expiry, Key, KeyLimits, KeySet, ObjectRight, cap_name, rate::Rate};
+use super::{
+    budget::Budget,
+    expiry::Expiry,
+    key::{Key, ObjectRight},
+    limits::KeyLimits,
+    rate::Rate,
+    set::KeySet,
+};
 
 /// The file of keys.
 #[derive(Deserialize)]
@@ -45,63 +49,6 @@ struct Entry {
     pass_through: bool,
 }
 
-impl<'de> Deserialize<'de> for ObjectRight {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Rights;
-
-        impl Visitor<'_> for Rights {
-            type Value = ObjectRight;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`false` for no objects, `own` for those of the key, or `all`")
-            }
-
-            fn visit_bool<E: de::Error>(self, is_own: bool) -> Result<ObjectRight, E> {
-                Ok(if is_own { ObjectRight::Own } else { ObjectRight::None })
-            }
-
-            fn visit_str<E: de::Error>(self, word: &str) -> Result<ObjectRight, E> {
-                match word {
-                    "own" => Ok(ObjectRight::Own),
-                    "all" => Ok(ObjectRight::All),
-                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
-                }
-            }
-        }
-
-        deserializer.deserialize_any(Rights)
-    }
-}
-
-/// A key's budget, in the words of the configuration's `budgets`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Budget {
-    usd: f64,
-    #[serde(alias = "per")]
-    period: Period,
-    #[serde(default)]
-    at_cap: AtCap,
-    warn_at: Option<Vec<Share>>,
-}
-
-impl Budget {
-    /// Returns whether another budget allows all that this one does.
-    pub(super) fn is_within(&self, other: &Self) -> bool {
-        let Self { usd, period, at_cap, warn_at } = self;
-        *usd <= other.usd && *period == other.period && *at_cap == other.at_cap && *warn_at == other.warn_at
-    }
-
-    /// Returns the budget's own mistake; the stack checks whether its steps lead anywhere.
-    fn problem(&self) -> Option<String> {
-        if !(self.usd.is_finite() && self.usd >= 0.0) {
-            return Some(format!("`usd` must be a number of 0 or more, not {}", self.usd));
-        }
-        let nothing = self.warn_at.iter().flatten().any(|share| share.0 <= 0.0);
-        nothing.then(|| "a share of 0 in `warn_at` is always reached; use shares above 0".to_owned())
-    }
-}
-
 /// The file's content, or the reason that it cannot be read.
 pub(super) type Contents = Result<String, String>;
 
@@ -125,16 +72,6 @@ pub(super) struct Reading {
     pub(super) mark: EndMark,
     /// True if the last entry may be the beginning of a longer one: neither a brace nor the file's mark ends it.
     pub(super) is_open: bool,
-}
-
-/// Returns the caps of these keys, for the stack.
-pub(super) fn budgets(keys: &[Arc<Key>]) -> Vec<config::Budget> {
-    let cap = |key: &Arc<Key>| {
-        let Budget { usd, period, at_cap, warn_at } = key.budget.clone()?;
-        let (name, key) = (cap_name(&key.name), Some(key.name.to_string()));
-        Some(config::Budget { name, usd, period, feature: None, key, each_key: false, tier: None, at_cap, warn_at })
-    };
-    keys.iter().filter_map(cap).collect()
 }
 
 /// Reads the keys of a file. An unchanged limit keeps its state.

@@ -13,7 +13,7 @@ use steadfast::{
     layers::bulkhead::{self, CallerLimits},
 };
 
-use super::Denial;
+use super::denial::Denial;
 
 /// A key's own bulkhead. Clones are the same one.
 #[derive(Clone, Debug)]

@@ -50,13 +50,16 @@
 //! it, at its start and at each reload, and serves the others: one caller's wrong name keeps nobody else out, and no
 //! other key from being revoked.
 
-mod admin;
+mod budget;
+mod denial;
 mod expiry;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzz;
+mod key;
 mod limits;
 mod rate;
+mod report;
 mod set;
 #[cfg(test)]
 mod tests;
@@ -64,9 +67,8 @@ mod virtual_key;
 
 use std::{
     collections::{HashMap, HashSet},
-    error, fmt,
+    fmt,
     future::poll_fn,
-    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -79,25 +81,22 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
-use steadfast::{
-    BoxLlmService, LlmError, LlmRequest, LlmResponse,
-    error::ReachedLimit,
-    layers::{budget::BudgetKey, bulkhead::CallerLimitReached},
-};
+use steadfast::{BoxLlmService, LlmError, LlmRequest, LlmResponse, layers::budget::BudgetKey};
 use steadfast_stack::{Budget, Config, ConfigError, EndMark, FileWatch, StackHandle};
 use tokio::time::{Instant, sleep};
 use tower::Service;
 
-pub(crate) use self::admin::list;
 pub use self::virtual_key::VirtualKey;
+pub(crate) use self::{
+    budget::is_of_a_key,
+    denial::{Denial, KeyHash},
+    key::Key,
+};
 use self::{
-    expiry::Expiry,
     file::{Contents, Reading},
-    limits::KeyLimits,
-    rate::Rate,
     set::KeySet,
 };
-use crate::{error::ServeError, limits::memory::CallerShare, lock::lock, wall_clock};
+use crate::{error::ServeError, lock::lock, wall_clock};
 
 /// The keys of a file, as of the last reload.
 pub(crate) struct Keys {
@@ -125,160 +124,6 @@ struct Look {
 const REST: Duration = Duration::from_secs(5);
 /// The same at the start, which waits for it.
 const REST_AT_START: Duration = Duration::from_secs(2);
-
-/// A caller's key.
-pub(crate) struct Key {
-    pub(crate) name: Arc<str>,
-    hash: [u8; 32],
-    features: Option<Arc<[Box<str>]>>,
-    models: Option<Arc<[Box<str>]>>,
-    rate: Option<Arc<Rate>>,
-    limits: Option<KeyLimits>,
-    budget: Option<file::Budget>,
-    expires: Option<Expiry>,
-    pub(crate) admin: bool,
-    handoff: bool,
-    objects: ObjectRight,
-    /// True if it may ask for paths that the gateway does not know.
-    pass_through: bool,
-    /// The memory that the bodies of its requests take.
-    pub(crate) memory: Arc<CallerShare>,
-}
-
-/// The objects of the account that a key may name, such as files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd)]
-pub(crate) enum ObjectRight {
-    /// None: the paths of objects are closed.
-    None,
-    /// The objects that it has made.
-    #[default]
-    Own,
-    /// All.
-    All,
-}
-
-/// The reason for which a caller is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Denial {
-    /// No key was shown.
-    NoKey,
-    /// The key is unknown.
-    UnknownKey(KeyHash),
-    /// The key of this name has expired.
-    Expired(Arc<str>),
-    /// The key is for these features alone.
-    Feature(Arc<[Box<str>]>),
-    /// The key is for these models alone.
-    Model(Arc<[Box<str>]>),
-    /// The gateway has no keys, and the request comes from a foreign web page.
-    Origin,
-    /// The gateway has no keys, and the request calls it by a name that is not this machine's.
-    Host,
-    /// Only an administrator's key would do for this path.
-    NotAdmin(Box<str>),
-    /// Only a reviewer's key would do for this path.
-    NotReviewer(Box<str>),
-    /// The key is for no objects.
-    Objects,
-    /// Only a key with `pass_through` would do for this path, which the gateway does not know.
-    NotPassed(Box<str>),
-    /// The key's rate is used up for this long; the number is its limit.
-    Rate(Duration, NonZeroU32),
-    /// The key's tokens are used up for this long, or are always too few; the number is their limit, if it is known.
-    Tokens(Option<Duration>, Option<NonZeroU32>),
-    /// The key has as many requests in flight as it may: this number, if it is known.
-    InFlight(Option<NonZeroU32>),
-}
-
-/// The beginning of a key's hash. It finds the key's entry in a file, and does not give the key away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct KeyHash([u8; 4]);
-
-impl KeyHash {
-    pub(crate) fn of(shown: &str) -> Self {
-        let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(shown).into();
-        Self([a, b, c, d])
-    }
-}
-
-impl fmt::Display for KeyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{:08x}", u32::from_be_bytes(self.0))
-    }
-}
-
-impl Denial {
-    /// Returns the denial in an error, if it is about the caller's key.
-    pub(crate) fn of(error: &LlmError) -> Option<Self> {
-        let source = error::Error::source(error)?;
-        match source.downcast_ref::<CallerLimitReached>() {
-            None => source.downcast_ref().cloned(),
-            Some(_) => Some(match error.reached_limit() {
-                Some(ReachedLimit::Tokens) => Self::Tokens(error.retry_after(), None),
-                _ => Self::InFlight(None),
-            }),
-        }
-    }
-
-    /// Returns the time after which the key may ask again, if it is known.
-    pub(crate) fn wait(&self) -> Option<Duration> {
-        match self {
-            Self::Rate(wait, _) => Some(*wait),
-            Self::Tokens(wait, _) => *wait,
-            _ => None,
-        }
-    }
-
-    /// Returns the key's limit and its value, as the file of keys spells them.
-    pub(crate) fn limit(&self) -> Option<String> {
-        match self {
-            Self::Feature(allowed) => Some(format!("features: {}", allowed.join(", "))),
-            Self::Model(allowed) => Some(format!("models: {}", allowed.join(", "))),
-            Self::Rate(_, limit) => Some(format!("requests_per_minute: {limit}")),
-            Self::Tokens(_, limit) => Some(format!("tokens_per_minute: {}", (*limit)?)),
-            Self::InFlight(limit) => Some(format!("concurrency: {}", (*limit)?)),
-            Self::NotAdmin(path) => Some(format!("admin: true, for {path}")),
-            Self::NotReviewer(path) => Some(format!("handoff: true, for {path}")),
-            Self::Objects => Some("objects: false".to_owned()),
-            Self::NotPassed(path) => Some(format!("pass_through: true, for {path}")),
-            Self::NoKey | Self::UnknownKey(_) | Self::Expired(_) | Self::Origin | Self::Host => None,
-        }
-    }
-}
-
-impl fmt::Display for Denial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoKey => {
-                "no key: send one of the gateway's in `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or `api-key`"
-            }
-            Self::UnknownKey(_) => "the gateway does not know this key",
-            Self::Expired(_) => "this key has expired",
-            Self::Feature(_) => "this key is not for this feature",
-            Self::Model(_) => "this key is not for this model",
-            Self::Origin => {
-                "web pages may only call a gateway that has keys, or that lists their origin under `gateway.cors`"
-            }
-            Self::Host => {
-                "without keys this gateway answers only to names of this machine, such as localhost or its address: give it \
-                 keys, list the origin under `gateway.cors`, or start it with --insecure-no-auth"
-            }
-            Self::NotAdmin(_) => "only an administrator's key may see this",
-            Self::NotReviewer(_) => "only a reviewer's key may see this",
-            Self::Objects => "this key is not for files, batches and other objects",
-            Self::NotPassed(_) => {
-                "this key is not for paths that the gateway does not know: it needs `pass_through: true`, or the path \
-                 under `lane.other`"
-            }
-            Self::Rate(..) => "this key's requests per minute are used up",
-            Self::Tokens(None, _) => "the request alone is over this key's tokens per minute",
-            Self::Tokens(..) => "this key's tokens per minute are used up",
-            Self::InFlight(_) => "this key has reached its limit of requests in flight",
-        })
-    }
-}
-
-impl error::Error for Denial {}
 
 impl Keys {
     /// # Errors
@@ -318,7 +163,7 @@ impl Keys {
     ///
     /// The stack cannot keep a budget.
     pub(crate) fn with_budgets_in(mut self, stack: StackHandle) -> Result<Self, ServeError> {
-        stack.set_budgets(file::budgets(&self.current.load().list)).map_err(|error| self.file_error(&error))?;
+        stack.set_budgets(caps(&self.current.load().list)).map_err(|error| self.file_error(&error))?;
         self.stack = Some(stack);
         Ok(self)
     }
@@ -352,7 +197,7 @@ impl Keys {
 
     /// Returns the caps of the keys, for the stack.
     pub(crate) fn budgets(&self) -> Vec<Budget> {
-        file::budgets(&self.current.load().list)
+        caps(&self.current.load().list)
     }
 
     fn file_error(&self, error: &ConfigError) -> file::KeyFileError {
@@ -429,7 +274,7 @@ impl Keys {
         let held_back = if is_open && !has_rested { before.hold_back_last(&mut keys) } else { None };
         // First, so that no key spends without a cap.
         if let Some(stack) = &self.stack {
-            stack.set_budgets(file::budgets(&keys)).map_err(|error| self.file_error(&error))?;
+            stack.set_budgets(caps(&keys)).map_err(|error| self.file_error(&error))?;
         }
         let (count, changes) = (keys.len(), changes(&before.list, &keys));
         self.current.store(Arc::new(KeySet::new(keys)));
@@ -454,6 +299,11 @@ impl Keys {
     fn find(&self, shown: &str) -> Option<Arc<Key>> {
         self.current.load().find(&Sha256::digest(shown).into()).cloned()
     }
+}
+
+/// Returns the caps of these keys, for the stack.
+fn caps(keys: &[Arc<Key>]) -> Vec<Budget> {
+    keys.iter().filter_map(|key| key.budget.as_ref().map(|budget| budget.cap(&key.name))).collect()
 }
 
 /// The result of a reload.
@@ -483,141 +333,6 @@ fn changes(before: &[Arc<Key>], now: &[Arc<Key>]) -> [Vec<String>; 3] {
         before.keys().filter(|name| !names.contains(*name)).map(|&name| name.into()).collect();
     removed.sort_unstable();
     [added, changed, removed]
-}
-
-impl Key {
-    /// Returns whether it has the same hash, permissions and limits as another.
-    fn is_as(&self, other: &Self) -> bool {
-        let limits = |key: &Self| {
-            let own = key.limits.as_ref().map(|limits| (limits.concurrency, limits.tokens_per_minute));
-            (key.rate.as_ref().map(|rate| rate.per_minute), own, key.budget.clone(), key.expires)
-        };
-        let may = |key: &Self| {
-            let rights = (key.admin, key.handoff, key.objects, key.pass_through);
-            (key.features.clone(), key.models.clone(), rights)
-        };
-        self.hash == other.hash && may(self) == may(other) && limits(self) == limits(other)
-    }
-
-    /// Returns whether another key allows all that this one does.
-    fn is_within(&self, other: &Self) -> bool {
-        // No rest: a new field is a right or a limit, and belongs here.
-        let Self {
-            name: _,
-            hash: _,
-            features,
-            models,
-            rate,
-            limits,
-            budget,
-            expires,
-            admin,
-            handoff,
-            objects,
-            pass_through,
-            memory: _,
-        } = self;
-        let names = |own: &Option<Arc<[Box<str>]>>, others: &Option<Arc<[Box<str>]>>| match (own, others) {
-            (_, None) => true,
-            (None, Some(_)) => false,
-            (Some(own), Some(others)) => own.iter().all(|name| others.iter().any(|other| covers(other, name))),
-        };
-        let own = limits.as_ref().map(|limits| (limits.concurrency, limits.tokens_per_minute)).unwrap_or_default();
-        let others = other.limits.as_ref();
-        let others = others.map(|limits| (limits.concurrency, limits.tokens_per_minute)).unwrap_or_default();
-        let per_minute = |rate: &Option<Arc<Rate>>| rate.as_ref().map(|rate| rate.per_minute);
-        names(features, &other.features)
-            && names(models, &other.models)
-            && is_at_most(per_minute(rate), per_minute(&other.rate), |own, other| own <= other)
-            && is_at_most(own.0, others.0, |own, other| own <= other)
-            && is_at_most(own.1, others.1, |own, other| own <= other)
-            && is_at_most(budget.as_ref(), other.budget.as_ref(), file::Budget::is_within)
-            && is_at_most(*expires, other.expires, |own, other| own.at <= other.at)
-            && *admin <= other.admin
-            && *handoff <= other.handoff
-            && *objects <= other.objects
-            && *pass_through <= other.pass_through
-    }
-
-    /// Returns whether its limits need the content of a request.
-    pub(crate) fn reads_requests(&self) -> bool {
-        self.limits.is_some() || self.budget.is_some()
-    }
-
-    /// Returns the feature of a request, if the key may use it.
-    pub(crate) fn feature(&self, named: Option<Box<str>>) -> Result<Option<Box<str>>, Denial> {
-        match (&self.features, named) {
-            (None, named) => Ok(named),
-            (Some(allowed), None) => Ok(allowed.first().cloned()),
-            (Some(allowed), Some(named)) if allowed.contains(&named) => Ok(Some(named)),
-            (Some(allowed), Some(_)) => Err(Denial::Feature(allowed.clone())),
-        }
-    }
-
-    /// Returns the names and patterns of the models that the key is for; `None` for any.
-    pub(crate) fn models(&self) -> Option<&[Box<str>]> {
-        self.models.as_deref()
-    }
-
-    /// Returns true if there are models that the key is not for.
-    pub(crate) fn is_for_some_models(&self) -> bool {
-        self.models.is_some()
-    }
-
-    /// Checks that the key is for this model.
-    pub(crate) fn model(&self, named: Option<&str>) -> Result<(), Denial> {
-        let Some(allowed) = &self.models else { return Ok(()) };
-        let fits = |pattern: &str| named.is_some_and(|named| covers(pattern, named));
-        if allowed.iter().any(|pattern| fits(pattern)) { Ok(()) } else { Err(Denial::Model(allowed.clone())) }
-    }
-
-    /// Checks that the key is for objects.
-    pub(crate) fn objects(&self) -> Result<(), Denial> {
-        if self.objects == ObjectRight::None { Err(Denial::Objects) } else { Ok(()) }
-    }
-
-    /// Returns true if it may name its own objects only.
-    pub(crate) fn owns_objects(&self) -> bool {
-        !self.admin && self.objects != ObjectRight::All
-    }
-
-    /// Checks that the key is for a path that the gateway does not know, and that no list has.
-    pub(crate) fn passes(&self, path: &str) -> Result<(), Denial> {
-        if self.admin || self.pass_through { Ok(()) } else { Err(Denial::NotPassed(path.into())) }
-    }
-
-    /// Takes a permit for work that calls no model, within the key's concurrency.
-    pub(crate) fn permit(&self) -> Result<Option<limits::ConcurrencyPermit>, Denial> {
-        self.limits.as_ref().map_or(Ok(None), KeyLimits::permit)
-    }
-
-    /// Counts a request against the key's rate.
-    pub(crate) fn admit(&self, now: Instant) -> Result<(), Denial> {
-        self.rate.as_ref().map_or(Ok(()), |rate| rate.take(now).map_err(|wait| Denial::Rate(wait, rate.per_minute)))
-    }
-
-    /// Returns whether the key may see and answer tasks.
-    pub(crate) fn is_reviewer(&self) -> bool {
-        self.admin || self.handoff
-    }
-
-    fn is_expired(&self, since_1970: Duration) -> bool {
-        self.expires.is_some_and(|expiry| expiry.is_over(since_1970))
-    }
-}
-
-/// Returns whether a name or a pattern matches all that another does.
-fn covers(pattern: &str, name: &str) -> bool {
-    pattern.strip_suffix('*').map_or(name == pattern, |start| name.starts_with(start))
-}
-
-/// Returns whether a limit, of which there may be none, is at most another.
-fn is_at_most<T>(own: Option<T>, other: Option<T>, at_most: impl FnOnce(T, T) -> bool) -> bool {
-    match (own, other) {
-        (_, None) => true,
-        (None, Some(_)) => false,
-        (Some(own), Some(other)) => at_most(own, other),
-    }
 }
 
 /// Calls the service within a key's limits, and under its name for caps by key. An answer without content that no tier
@@ -660,26 +375,8 @@ pub(crate) fn shown(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 /// The headers that hold a key alone: Anthropic's, Google's and Azure's.
 const OWN_HEADERS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api-key"];
 
-/// Returns the name of a key's cap in the stack.
-fn cap_name(key: &str) -> String {
-    format!("{CAP_PREFIX}{key}")
-}
-
-const CAP_PREFIX: &str = "key ";
-
-/// Returns whether a cap is a key's own.
-pub(crate) fn is_of_a_key(cap: &str) -> bool {
-    cap.starts_with(CAP_PREFIX)
-}
-
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keys").field("path", &self.path).field("keys", &self.current.load().list.len()).finish()
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Key").field("name", &self.name).finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use subtle::ConstantTimeEq;
 
-use super::Key;
+use super::key::Key;
 
 /// The keys of a reading, by their hashes.
 #[derive(Debug, Default)]

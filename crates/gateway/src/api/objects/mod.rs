@@ -9,7 +9,6 @@
 
 mod batch;
 mod list;
-mod paths;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -20,7 +19,7 @@ use std::{
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
 use http_body_util::{BodyDataStream, BodyExt, Full};
 use memchr::{memchr, memmem};
 use serde::de::IgnoredAny;
@@ -29,37 +28,25 @@ use steadfast_stack::{ObjectPlaces, ObjectTier, StackHandle};
 use steadfast_stores::places::Place;
 use tokio::time::{Instant, timeout, timeout_at};
 
-#[cfg(test)]
-pub(crate) use self::paths::KINDS;
-pub(crate) use self::paths::{ObjectCall, SERVED};
 use self::{
     batch::BatchNames,
     list::{Listing, MAX_PAGES},
 };
 use super::{
-    Catalog, GatewayState,
+    Catalog,
     body_kind::{self, BodyKind},
+    call::Call,
+    connection::ConnectionContext,
+    failure::Failure,
     form::{self, FormReader},
-    inbound::BodyError,
-    keys::{Denial, Key},
-    named_models,
+    heads::copy_headers,
     ownership::{AnswerIds, Names, NotedBody, Ownership, Scope, is_id, not_found, store_failure, unknown},
-    panic,
-    pipeline::{
-        ConnectionContext, admit, body_failure, copy_headers, counted, deny, deny_at_door, fail, immediate,
-        note_options, panicked, set_request_id,
-    },
+    paths::objects::ObjectCall,
     query::pairs_of,
-    records::Entry,
-    refusal,
-    request_options::{RequestOptions, forwarded},
-    stream::stopping,
+    request_options::forwarded,
     upload::{Limited, MAX_UPLOAD, announced, head_limit},
 };
-use crate::{
-    http::Answering,
-    limits::{Settings, answers::AnswerSpace},
-};
+use crate::{lifecycle::stopping, limits::answers::AnswerSpace};
 
 /// The largest JSON answer that is read for its ids, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
@@ -72,155 +59,85 @@ const SILENCE: Duration = Duration::from_secs(120);
 
 /// A request for objects, on its way.
 struct Exchange<'a> {
-    call: &'a ObjectCall,
+    call: &'a Call,
+    object: &'a ObjectCall,
     stack: &'a StackHandle,
     places: ObjectPlaces,
-    key: Option<&'a Arc<Key>>,
     /// The ownership of a caller that sees its own objects only.
     ownership: Option<Ownership>,
-    headers: &'a HeaderMap,
-    settings: &'a Settings,
+    method: &'a Method,
     /// The part of the query that is the provider's.
     query: &'a str,
+    feature: Option<&'a str>,
     space: &'a AnswerSpace,
 }
 
+/// The address of a request for objects.
+pub(crate) struct ObjectAddress {
+    pub(crate) call: ObjectCall,
+    pub(crate) method: Method,
+    pub(crate) query: Option<Box<str>>,
+}
+
 /// Answers a request for objects, if the gateway has a stack of a file.
-pub(crate) fn answer<'a>(
-    gateway: &Arc<GatewayState>,
-    connection: &'a ConnectionContext,
-    call: ObjectCall,
-    request: Request<Body>,
-) -> Answering<'a> {
-    let (Parts { method, uri, mut headers, extensions, .. }, body) = request.into_parts();
-    let (key, dialect) = (extensions.get::<Arc<Key>>().cloned(), call.dialect);
-    if ![Method::GET, Method::POST, Method::DELETE].contains(&method) {
-        let allowed = HeaderValue::from_static("GET, POST, DELETE");
-        return immediate(refusal::wrong_method(super::routes::shortened(&method), &allowed, dialect));
-    }
-    let mut options = RequestOptions::from_headers(&headers);
-    if let Some(key) = &key
-        && let Err(denied) = admit(key, &mut options).and_then(|()| key.objects())
-    {
-        return immediate(deny_at_door(gateway, &denied, Some(key), dialect));
-    }
-    let mut entry = gateway.records.begin(dialect);
-    if let Some(key) = &key {
-        entry.set_key(&key.name);
-    }
-    note_options(gateway, &mut entry, &mut options);
-    let (feature, explain) = (options.feature.take(), options.explain);
-    entry.set_request(None, feature.clone(), false);
-    let (gateway, record) = (gateway.clone(), entry.record());
-    let answering = async move {
-        let settings = gateway.lifecycle.current.load_full();
-        let permit = key.as_ref().map_or(Ok(None), |key| key.permit());
-        let _permit = match permit {
-            Ok(permit) => permit,
-            Err(denied) => return deny(&entry, &denied, dialect),
-        };
-        let failed = |error: &LlmError| fail(&entry, explain, error, dialect);
-        let Catalog::Stack(stack) = &gateway.catalog else {
-            return failed(&LlmError::new(ErrorKind::NotFound, "this gateway has no providers that keep objects"));
-        };
-        let body = match body_kind::opened(&mut headers, body, &settings) {
-            Ok(body) => body,
-            Err(error) => return failed(&error),
-        };
-        let query = query_of(uri.query());
-        let space = gateway.memory.answers(key.as_ref().map(|key| &key.memory));
-        let exchange = Exchange {
-            call: &call,
-            stack,
-            places: stack.object_places(),
-            key: key.as_ref(),
-            ownership: gateway.ownership(key.as_ref()),
-            headers: &headers,
-            settings: &settings,
-            query: &query,
-            space: &space,
-        };
-        if let Err(error) = options.check() {
-            return failed(&error);
-        }
-        let reader = gateway.reader(&settings, key.as_ref());
-        let sent = match body_kind::of(&headers) {
-            Ok(BodyKind::Form(kind)) if method == Method::POST => {
-                if !call.takes_forms() {
-                    return failed(&body_kind::unsupported("this path takes JSON, and no form"));
-                }
-                if exchange.ownership.is_some() {
-                    match reader.read_first(&headers, body).await {
-                        Ok((beginning, rest)) => Sent::form(&call, kind, beginning, rest),
-                        Err(error) => return body_failure(&entry, error, &settings, explain, dialect),
-                    }
-                } else {
-                    Ok(Sent::Upload(body, Vec::new()))
-                }
-            }
-            Ok(_) => match reader.read(&headers, body).await {
-                Ok(json) => Ok(Sent::Json(json)),
-                Err(error) => return body_failure(&entry, error, &settings, explain, dialect),
-            },
-            Err(error) => return failed(&error),
-        };
-        let sent = match sent {
-            Ok(sent) => sent,
-            Err(error) => return failed(&error),
-        };
-        let named = match names(&call, &query, &sent) {
-            Ok(named) => named,
-            Err(error) => return failed(&error),
-        };
-        let may = |key: &Arc<Key>| named.models.iter().try_for_each(|model| key.model(Some(model)));
-        if let Some(Err(denied)) = key.as_ref().map(may) {
-            return deny(&entry, &denied, dialect);
-        }
-        if let Sent::Json(json) = &sent {
-            match named_models::check(key.as_ref(), json).await {
-                Ok(Ok(())) => {}
-                Ok(Err(denied)) => return deny(&entry, &denied, dialect),
-                Err(error) => return failed(&error),
-            }
-        }
-        let tier = match exchange.tier(&named, feature.as_deref()).await {
-            Ok(tier) => tier,
-            Err(error) => return failed(&error),
-        };
-        entry.set_tier(&tier);
-        let files = match &sent {
-            Sent::Json(json) if method == Method::POST && &*call.path == "/batches" => batch::files_of(json),
-            _ => BTreeSet::new(),
-        };
-        match exchange.in_batch(&tier, files).await {
-            Ok(Ok(())) => {}
-            Ok(Err(denied)) => return deny(&entry, &denied, dialect),
-            Err(error) => return failed(&error),
-        }
-        let path = exchange.path(&method);
-        let until = exchange.until(&sent, options.timeout, feature.as_deref());
-        let sending = exchange.send(&tier, method.clone(), &path, sent);
-        let sending = by(until, &tier, Failure::Error, sending);
-        let answered = tokio::select! {
-            biased;
-            answered = sending => answered,
-            () = connection.cut.cancelled() => Err(Failure::Error(stopping())),
-        };
-        let response = match answered {
-            Ok(response) => response,
-            Err(Failure::Body(error)) => return body_failure(&entry, error, &settings, explain, dialect),
-            Err(Failure::Error(error)) => return failed(&error),
-        };
-        let reading = exchange.read(&tier, &method, response);
-        match by(until, &tier, |error| error, reading).await {
-            Ok(answer) => {
-                let answer = passed(&entry, explain, answer, &call);
-                counted(&entry, explain, space, answer, dialect).await
-            }
-            Err(error) => failed(&error),
-        }
+pub(crate) async fn answer(
+    mut call: Call,
+    address: ObjectAddress,
+    body: Body,
+    connection: &ConnectionContext,
+) -> Response<Body> {
+    let feature = call.options.feature.take();
+    call.entry.set_request(None, feature.clone(), false);
+    let body = match body_kind::opened(&mut call.headers, body, &call.settings) {
+        Ok(body) => body,
+        Err(error) => return call.fail(&error),
     };
-    Box::pin(panic::respond(answering, move |caught| panicked(caught, &record, connection, dialect)))
+    let space = call.answer_space();
+    match exchange(&call, &address, feature.as_deref(), body, &space, connection).await {
+        Ok(answer) => call.counted(space, answer).await,
+        Err(failure) => call.refuse(failure),
+    }
+}
+
+/// Sends a request to the provider that has the objects, and returns its answer.
+async fn exchange(
+    call: &Call,
+    address: &ObjectAddress,
+    feature: Option<&str>,
+    body: Body,
+    space: &AnswerSpace,
+    connection: &ConnectionContext,
+) -> Result<Response<Body>, Failure> {
+    let ObjectAddress { call: object, method, query } = address;
+    let _permit = call.key.as_ref().map_or(Ok(None), |key| key.permit())?;
+    let Catalog::Stack(stack) = &call.gateway.catalog else {
+        return Err(LlmError::new(ErrorKind::NotFound, "this gateway has no providers that keep objects").into());
+    };
+    let (query, places, ownership) = (query_of(query.as_deref()), stack.object_places(), call.ownership());
+    let exchange = Exchange { call, object, stack, places, ownership, method, query: &query, feature, space };
+    call.options.check()?;
+    let sent = exchange.read_body(body).await?;
+    let named = names(object, &query, &sent)?;
+    named.models.iter().try_for_each(|model| call.check_model(Some(model)))?;
+    if let Sent::Json(json) = &sent {
+        call.check_named_models(json).await?;
+    }
+    let tier = exchange.tier(&named).await?;
+    call.entry.set_tier(&tier);
+    let files = match &sent {
+        Sent::Json(json) if method == Method::POST && &*object.path == "/batches" => batch::files_of(json),
+        _ => BTreeSet::new(),
+    };
+    exchange.check_batch(&tier, files).await?;
+    let until = exchange.until(&sent);
+    let sending = by(until, &tier, exchange.send(&tier, sent));
+    let response = tokio::select! {
+        biased;
+        answered = sending => answered?,
+        () = connection.cut.cancelled() => return Err(stopping().into()),
+    };
+    let answer = by(until, &tier, exchange.read(&tier, response)).await?;
+    Ok(exchange.passed(answer))
 }
 
 /// A body on its way to the provider.
@@ -256,9 +173,9 @@ const CURSORS: [&str; 4] = ["after", "before", "after_id", "before_id"];
 /// # Errors
 ///
 /// The body should be JSON, and is not.
-fn names(call: &ObjectCall, query: &str, sent: &Sent) -> Result<Names, LlmError> {
+fn names(object: &ObjectCall, query: &str, sent: &Sent) -> Result<Names, LlmError> {
     let invalid = |what: String| LlmError::new(ErrorKind::InvalidRequest, what);
-    let scope = Scope::Object(call.dialect);
+    let scope = Scope::Object(object.dialect);
     let mut names = match sent {
         Sent::Json(json) if !json.is_empty() => {
             serde_json::from_slice::<IgnoredAny>(json)
@@ -270,37 +187,55 @@ fn names(call: &ObjectCall, query: &str, sent: &Sent) -> Result<Names, LlmError>
     if let Sent::Upload(_, of_form) = sent {
         names.ids.extend(of_form.iter().cloned());
     }
-    names.ids.extend(call.ids().map(str::to_owned));
+    // The outer id, whatever its form is, and those within.
+    names.ids.extend(object.id.as_deref().map(str::to_owned));
+    names.ids.extend(object.path.split('/').filter(|part| is_id(scope, part)).map(str::to_owned));
     for [name, value] in pairs_of(query).map_err(invalid)? {
         names.add(scope, &name, &value);
-        if call.id.is_none() && CURSORS.contains(&name.as_str()) && !value.is_empty() {
+        if object.id.is_none() && CURSORS.contains(&name.as_str()) && !value.is_empty() {
             names.ids.insert(value);
         }
     }
     Ok(names)
 }
 
-/// The end of a request without a response.
-enum Failure {
-    /// The caller's body failed.
-    Body(BodyError),
-    Error(LlmError),
-}
-
 impl Exchange<'_> {
+    /// Reads the body as far as the gateway looks into it.
+    ///
+    /// # Errors
+    ///
+    /// The body cannot be read, or the path does not take its type.
+    async fn read_body(&self, body: Body) -> Result<Sent, Failure> {
+        let headers = &self.call.headers;
+        let BodyKind::Form(kind) = body_kind::of(headers)? else {
+            return Ok(Sent::Json(self.call.reader().read(headers, body).await?));
+        };
+        if self.method != Method::POST {
+            return Ok(Sent::Json(self.call.reader().read(headers, body).await?));
+        }
+        if !self.object.takes_forms() {
+            return Err(body_kind::unsupported("this path takes JSON, and no form").into());
+        }
+        if self.ownership.is_none() {
+            return Ok(Sent::Upload(body, Vec::new()));
+        }
+        let (beginning, rest) = self.call.reader().read_first(headers, body).await?;
+        Ok(Sent::form(self.object, kind, beginning, rest)?)
+    }
+
     /// Returns the tier for a request: that of the ids that it names, or else the first that may make an object.
     ///
     /// # Errors
     ///
     /// An id is another caller's or unknown, two ids are at two providers, or there is no such tier.
-    async fn tier(&self, named: &Names, feature: Option<&str>) -> Result<Arc<str>, LlmError> {
-        let tiers = self.stack.object_tiers(self.call.dialect, feature);
+    async fn tier(&self, named: &Names) -> Result<Arc<str>, LlmError> {
+        let tiers = self.stack.object_tiers(self.object.dialect, self.feature);
         let Some(first) = tiers.first() else {
-            let message = format!("{}: no tier of this gateway has a provider with this path", self.call.path);
+            let message = format!("{}: no tier of this gateway has a provider with this path", self.object.path);
             return Err(LlmError::new(ErrorKind::NotFound, message));
         };
         let known = match &self.ownership {
-            Some(ownership) => ownership.check(&named.ids, self.call.dialect).await?,
+            Some(ownership) => ownership.check(&named.ids, self.object.dialect).await?,
             None => {
                 let ids: Vec<String> = named.ids.iter().cloned().collect();
                 self.places.find(&ids).await.map_err(store_failure)?
@@ -347,18 +282,19 @@ impl Exchange<'_> {
 
     /// Returns the moment at which the answer has to be there whole; `None` where the sender's time counts, or where
     /// the answer goes on piece by piece.
-    fn until(&self, sent: &Sent, own: Option<Duration>, feature: Option<&str>) -> Option<Instant> {
-        if self.call.is_content || matches!(sent, Sent::Upload(..)) {
+    fn until(&self, sent: &Sent) -> Option<Instant> {
+        let own = self.call.options.timeout;
+        if self.object.is_content || matches!(sent, Sent::Upload(..)) {
             return own.and_then(|own| Instant::now().checked_add(own));
         }
         let config = self.stack.config();
-        let feature = feature.and_then(|feature| config.features.get(feature)).or(config.default_feature.as_ref());
+        let feature = self.feature.and_then(|feature| config.features.get(feature)).or(config.default_feature.as_ref());
         let file = feature.and_then(|feature| feature.timeout).or(config.timeout).map_or(TIMEOUT, |span| span.0);
         Instant::now().checked_add(own.map_or(file, |own| own.min(file)))
     }
 
     fn owner(&self) -> &str {
-        self.key.map_or("", |key| &key.name)
+        self.call.key.as_ref().map_or("", |key| &key.name)
     }
 
     /// Returns the error of an id that the gateway does not know, where several accounts may have it.
@@ -367,7 +303,7 @@ impl Exchange<'_> {
         let names = names.join(", ");
         let message =
             format!("`{id}`: this gateway did not make it, and does not know which of its tiers has it ({names})");
-        not_found(message, self.call.dialect)
+        not_found(message, self.object.dialect)
     }
 
     /// Checks that the names in a new batch's file are the caller's to name.
@@ -375,70 +311,64 @@ impl Exchange<'_> {
     /// # Errors
     ///
     /// The file cannot be read, or names another caller's object or a model that the key is not for.
-    async fn in_batch(&self, tier: &str, files: BTreeSet<String>) -> Result<Result<(), Denial>, LlmError> {
+    async fn check_batch(&self, tier: &str, files: BTreeSet<String>) -> Result<(), Failure> {
         let mut names = BatchNames::default();
-        if self.ownership.is_none() && !self.key.is_some_and(|key| key.is_for_some_models()) {
-            return Ok(Ok(()));
+        if self.ownership.is_none() && !self.call.is_for_some_models() {
+            return Ok(());
         }
         let invalid = |what: String| LlmError::new(ErrorKind::InvalidRequest, what);
         if files.len() > 1 {
-            return Err(invalid("the body names two files as `input_file_id`".to_owned()));
+            return Err(invalid("the body names two files as `input_file_id`".to_owned()).into());
         }
         for file in files {
             let path = format!("/files/{file}/content");
             if ObjectCall::at(&format!("/v1{path}"), &HeaderMap::new()).is_none() {
-                return Err(unknown(&file, self.call.dialect));
+                return Err(unknown(&file, self.object.dialect).into());
             }
             let response = self.ask(tier, &path).await?;
             if !response.status().is_success() {
                 let message =
                     format!("the gateway cannot read the batch's file at the provider ({})", response.status());
-                return Err(invalid(message));
+                return Err(invalid(message).into());
             }
             names = batch::names_in(Body::new(Limited::new(response.into_body(), SILENCE))).await?;
         }
         if let Some(ownership) = &self.ownership {
-            ownership.check(&names.ids, self.call.dialect).await?;
+            ownership.check(&names.ids, self.object.dialect).await?;
         }
-        self.key.map_or(Ok(Ok(())), |key| names.models.check(key))
+        self.call.key.as_ref().map_or(Ok(()), |key| names.models.check(key))
     }
 
     /// Asks the provider for something more, on the way of the caller's request.
     async fn ask(&self, tier: &str, path: &str) -> Result<Response<StreamedBody>, LlmError> {
         // A part of it, which the caller's `Range` would ask for, would not do.
-        let headers = forwarded(self.call.dialect, self.headers);
+        let headers = forwarded(self.object.dialect, &self.call.headers);
         let nothing = StreamedBody::new(Full::new(Bytes::new()).map_err(|never| match never {}));
         timed(head_limit(0), tier, self.stack.send_for_object(tier, Method::GET, path, headers, nothing)).await
     }
 
     /// Returns true if the request is for a list of which the caller sees its own objects only.
-    fn is_own_list(&self, method: &Method) -> bool {
-        self.ownership.is_some() && method == Method::GET && self.call.id.is_none()
+    fn is_own_list(&self) -> bool {
+        self.ownership.is_some() && self.method == Method::GET && self.object.id.is_none()
     }
 
     /// Returns the path of the request to the provider.
-    fn path(&self, method: &Method) -> String {
-        if self.is_own_list(method) {
-            let first = Listing::of(self.call.dialect, self.query).query(None);
+    fn path(&self) -> String {
+        if self.is_own_list() {
+            let first = Listing::of(self.object.dialect, self.query).query(None);
             return self.path_with(&first);
         }
         self.path_with(self.query)
     }
 
     fn path_with(&self, query: &str) -> String {
-        if query.is_empty() { self.call.path.to_string() } else { format!("{}?{query}", self.call.path) }
+        if query.is_empty() { self.object.path.to_string() } else { format!("{}?{query}", self.object.path) }
     }
 
     /// Sends the request to the provider.
-    async fn send(
-        &self,
-        tier: &str,
-        method: Method,
-        path: &str,
-        sent: Sent,
-    ) -> Result<Response<StreamedBody>, Failure> {
-        let (headers, settings) = (self.headers, self.settings);
-        let mut own = forwarded(self.call.dialect, headers);
+    async fn send(&self, tier: &str, sent: Sent) -> Result<Response<StreamedBody>, Failure> {
+        let (headers, method, path) = (&self.call.headers, self.method.clone(), self.path());
+        let mut own = forwarded(self.object.dialect, headers);
         for name in [header::CONTENT_TYPE, header::ACCEPT, header::RANGE] {
             own.extend(headers.get(&name).map(|value| (name, value.clone())));
         }
@@ -451,29 +381,24 @@ impl Exchange<'_> {
                 StreamedBody::new(Full::new(json).map_err(|never| match never {}))
             }
             Sent::Upload(body, _) => {
-                let length = announced(headers).map_err(Failure::Error)?.unwrap_or(MAX_UPLOAD);
+                let length = announced(headers)?.unwrap_or(MAX_UPLOAD);
                 let announcement = headers.get(header::CONTENT_LENGTH);
                 own.extend(announcement.map(|length| (header::CONTENT_LENGTH, length.clone())));
-                let body = Limited::upload(body, settings);
+                let body = Limited::upload(body, &self.call.settings);
                 let failure = body.failure();
-                let sending = self.stack.send_for_object(tier, method, path, own, StreamedBody::new(body));
+                let sending = self.stack.send_for_object(tier, method, &path, own, StreamedBody::new(body));
                 return timed(head_limit(length), tier, sending).await.map_err(|error| match failure.get() {
                     Some(error) => Failure::Body(*error),
                     None => Failure::Error(error),
                 });
             }
         };
-        let sending = self.stack.send_for_object(tier, method, path, own, body);
-        timed(head_limit(0), tier, sending).await.map_err(Failure::Error)
+        let sending = self.stack.send_for_object(tier, method, &path, own, body);
+        Ok(timed(head_limit(0), tier, sending).await?)
     }
 
     /// Remembers the ids of an answer, and leaves other callers' objects out of a list.
-    async fn read(
-        &self,
-        tier: &str,
-        method: &Method,
-        response: Response<StreamedBody>,
-    ) -> Result<Response<Body>, LlmError> {
+    async fn read(&self, tier: &str, response: Response<StreamedBody>) -> Result<Response<Body>, LlmError> {
         let (head, body) = response.into_parts();
         let body = Body::new(Limited::new(body, SILENCE));
         if !head.status.is_success() {
@@ -482,15 +407,15 @@ impl Exchange<'_> {
                 .map_err(|_| LlmError::new(ErrorKind::Malformed, "the provider's error is too long"))?;
             return Ok(Response::from_parts(head, self.stack.without_key(tier, &error).into()));
         }
-        if self.is_own_list(method) {
+        if self.is_own_list() {
             return Ok(Response::from_parts(head, self.own_list(tier, body).await?.into()));
         }
-        if self.call.is_content {
+        if self.object.is_content {
             return Ok(Response::from_parts(head, body));
         }
         if is_event_stream(&head.headers) {
             let Some(ownership) = &self.ownership else { return Ok(Response::from_parts(head, body)) };
-            let mut ids = AnswerIds::new(ownership.clone(), Scope::Object(self.call.dialect), true);
+            let mut ids = AnswerIds::new(ownership.clone(), Scope::Object(self.object.dialect), true);
             ids.served(Some(tier));
             return Ok(Response::from_parts(head, Body::new(NotedBody::new(body, ids))));
         }
@@ -501,9 +426,9 @@ impl Exchange<'_> {
             Ok(json) => json,
             Err(rest) => return Ok(Response::from_parts(head, rest)),
         };
-        let json = if self.call.dialect == Dialect::Anthropic { with_own_address(json) } else { json };
-        let is_gone = method == Method::DELETE && self.call.is_object;
-        let stored = match (&self.call.id, is_gone) {
+        let json = if self.object.dialect == Dialect::Anthropic { with_own_address(json) } else { json };
+        let is_gone = self.method == Method::DELETE && self.object.is_object;
+        let stored = match (&self.object.id, is_gone) {
             (Some(id), true) => self.places.delete(id).await,
             _ => self.places.put(self.places_in(&json, tier), None).await,
         };
@@ -516,22 +441,22 @@ impl Exchange<'_> {
 
     /// Returns the places of the ids in an answer.
     fn places_in(&self, json: &[u8], tier: &str) -> Vec<Place> {
-        let is_new = self.call.id.is_none() || self.call.is_object;
-        let ids = Names::given(Scope::Object(self.call.dialect), json, is_new);
+        let is_new = self.object.id.is_none() || self.object.is_object;
+        let ids = Names::given(Scope::Object(self.object.dialect), json, is_new);
         let place = |id| Place { id, owner: self.owner().to_owned(), tier: tier.to_owned() };
         ids.into_iter().map(place).collect()
     }
 
     /// Returns a list of the caller's own objects, out of as many pages of the provider's as it takes.
     async fn own_list(&self, tier: &str, first: Body) -> Result<Bytes, LlmError> {
-        let mut listing = Listing::of(self.call.dialect, self.query);
+        let mut listing = Listing::of(self.object.dialect, self.query);
         let mut body = first;
         for number in 1..=MAX_PAGES {
             let json = read_up_to(MAX_ANSWER, body, self.space).await?.map_err(|_| {
                 let message = "the provider's list is too long to leave other callers' objects out; set a `limit`";
                 LlmError::new(ErrorKind::Malformed, message)
             })?;
-            let json = if self.call.dialect == Dialect::Anthropic { with_own_address(json) } else { json };
+            let json = if self.object.dialect == Dialect::Anthropic { with_own_address(json) } else { json };
             let page = listing.read(&json)?;
             let own = match &self.ownership {
                 Some(ownership) => ownership.own(page.ids()).await?,
@@ -548,6 +473,23 @@ impl Exchange<'_> {
             body = Body::new(Limited::new(response.into_body(), SILENCE));
         }
         Ok(listing.write())
+    }
+
+    /// Returns the provider's answer to the caller.
+    fn passed(&self, answer: Response<Body>) -> Response<Body> {
+        const KEPT: [HeaderName; 4] =
+            [header::CONTENT_TYPE, header::CONTENT_DISPOSITION, header::CONTENT_RANGE, header::ACCEPT_RANGES];
+        let (head, body) = answer.into_parts();
+        self.call.entry.answered(None);
+        let mut response = Response::new(body);
+        *response.status_mut() = head.status;
+        let headers = response.headers_mut();
+        for name in KEPT {
+            headers.extend(head.headers.get(&name).map(|value| (name, value.clone())));
+        }
+        copy_headers(Some(&head.headers), headers);
+        self.call.write_head(headers);
+        response
     }
 }
 
@@ -585,16 +527,15 @@ fn with_own_address(json: Bytes) -> Bytes {
 }
 
 /// Ends what takes longer than its deadline.
-async fn by<T, E>(
+async fn by<T, E: From<LlmError>>(
     until: Option<Instant>,
     tier: &str,
-    error: impl Fn(LlmError) -> E,
     working: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     let Some(until) = until else { return working.await };
     timeout_at(until, working).await.unwrap_or_else(|_| {
         let message = format!("the provider of the tier `{tier}` had not answered whole by the request's deadline");
-        Err(error(LlmError::new(ErrorKind::Timeout, message)))
+        Err(LlmError::new(ErrorKind::Timeout, message).into())
     })
 }
 
@@ -657,24 +598,6 @@ async fn read_up_to(most: usize, body: Body, space: &AnswerSpace) -> Result<Resu
         }
     }
     Ok(Ok(read.freeze()))
-}
-
-/// Returns the provider's answer to the caller.
-fn passed(entry: &Entry, explain: bool, answer: Response<Body>, call: &ObjectCall) -> Response<Body> {
-    const KEPT: [HeaderName; 4] =
-        [header::CONTENT_TYPE, header::CONTENT_DISPOSITION, header::CONTENT_RANGE, header::ACCEPT_RANGES];
-    let (head, body) = answer.into_parts();
-    entry.answered(None);
-    let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    let headers = response.headers_mut();
-    for name in KEPT {
-        headers.extend(head.headers.get(&name).map(|value| (name, value.clone())));
-    }
-    copy_headers(Some(&head.headers), headers);
-    entry.write_headers(explain, headers);
-    set_request_id(call.dialect, headers);
-    response
 }
 
 #[cfg(test)]

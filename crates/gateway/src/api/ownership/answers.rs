@@ -7,7 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Collected};
 use memchr::{memchr, memmem};
 use steadfast::Dialect;
 
@@ -40,6 +42,14 @@ impl AnswerIds {
     pub(crate) async fn give_all(mut self, json: &[u8]) {
         let ids = self.new_ids(json);
         self.ownership.give(ids, self.scope, &self.tier, self.is_lasting).await;
+    }
+
+    /// Gives the ids of a whole answer to its caller, and returns the answer. Its body is there already.
+    pub(crate) async fn give_whole(self, answer: Response<axum::body::Body>) -> Response<axum::body::Body> {
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+        self.give_all(&body).await;
+        Response::from_parts(head, body.into())
     }
 
     /// Gives the ids of events to their caller. Memory has them when this returns; the durable store gets them beside.

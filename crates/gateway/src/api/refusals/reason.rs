@@ -1,7 +1,7 @@
 use steadfast::{ErrorKind, LlmError, error::ReachedLimit};
 
 use crate::api::{
-    inbound::BodyError,
+    body_error::BodyError,
     keys::{Denial, KeyHash},
 };
 

@@ -1,7 +1,7 @@
 //! Lists, in which a key sees its own objects alone.
 
 use super::*;
-use crate::api::objects::KINDS;
+use crate::api::paths::objects::KINDS;
 
 /// Returns all ids of a list, page by page, as an SDK asks for them.
 async fn listed(world: &World, key: &str, kind: &str, is_anthropics: bool, limit: usize) -> Vec<String> {

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::api::objects::SERVED;
+use crate::api::paths::objects::SERVED;
 
 /// A provider. It ends with its test's runtime.
 #[derive(Clone, Default)]

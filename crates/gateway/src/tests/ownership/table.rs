@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::api::objects::{KINDS, SERVED};
+use crate::api::paths::objects::{KINDS, SERVED};
 
 /// A place in which a request names an object: the path, the body with `ID`, the id's beginning.
 type Row = (&'static str, &'static str, &'static str);

@@ -1,3 +1,5 @@
+use std::num::NonZeroU32;
+
 use http::{HeaderMap, HeaderValue};
 
 use super::*;
@@ -120,7 +122,7 @@ fn the_example_is_a_file_of_keys() {
     let [search, operations, support] = &keys[..] else { panic!("{keys:?}") };
     assert!(search.limits.is_some() && search.rate.is_some() && search.expires.is_some() && operations.admin);
     assert!(support.is_reviewer() && !support.admin && operations.is_reviewer() && !search.is_reviewer());
-    let budgets = file::budgets(&keys);
+    let budgets = caps(&keys);
     assert_eq!(
         (&*budgets[0].name, budgets[0].key.as_deref(), budgets.len()),
         ("key team-search", Some("team-search"), 1)

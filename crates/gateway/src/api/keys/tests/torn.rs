@@ -1,5 +1,7 @@
 //! A file of keys that is read while it is written: at every byte, in every layout.
 
+use std::num::NonZeroU32;
+
 use tokio::time::advance;
 
 use super::*;
@@ -23,7 +25,7 @@ impl Rights {
         let Some(key) = key.filter(|key| !key.is_expired(wall_clock::since_1970())) else { return Self::none() };
         let limit = |limit: Option<NonZeroU32>| limit.map_or(NO_LIMIT, |limit| limit.get().into());
         let own = key.limits.as_ref().map(|limits| (limits.concurrency, limits.tokens_per_minute)).unwrap_or_default();
-        let budgets = file::budgets(std::slice::from_ref(&key));
+        let budgets = caps(std::slice::from_ref(&key));
         let models = NAMES.iter().map(|name| f64::from(key.model(Some(name)).is_ok()));
         let features = NAMES.iter().map(|name| f64::from(key.feature(Some((*name).into())).is_ok()));
         let numbers = [

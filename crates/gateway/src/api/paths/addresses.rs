@@ -13,10 +13,11 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::{Request, Uri, uri::PathAndQuery};
+use http::{Uri, uri::PathAndQuery};
 use steadfast::{Dialect, LlmError, LlmRequest, Wire};
 
-use super::{objects, query::decoded_path};
+use super::objects;
+use crate::api::query::decoded_path;
 
 /// The model of a request by its address, in place of the one in its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,22 +70,22 @@ const OPERATIONS: [&str; 8] = [
     "/images/edits",
 ];
 
-/// Gives a request the path that this API has for it, and the model that its address names.
-pub(crate) fn normalize<B>(request: &mut Request<B>) {
-    if let Some(path) = without_slashes(request.uri().path()) {
-        set_path(request.uri_mut(), &path);
+/// Gives an address the path that this API has for it. Returns the model that the address names.
+pub(crate) fn normalize(uri: &mut Uri) -> Option<Deployment> {
+    if let Some(path) = without_slashes(uri.path()) {
+        set_path(uri, &path);
     }
-    let path = request.uri().path();
+    let path = uri.path();
     if let Some((served, deployment)) = azures(path) {
         let (served, deployment) = (format!("{VERSION}{served}"), deployment.map(named));
-        set_path(request.uri_mut(), &served);
-        if let Some(deployment) = deployment {
-            request.extensions_mut().insert(deployment);
-        }
-    } else if is_unversioned(path) {
-        let served = format!("{VERSION}{path}");
-        set_path(request.uri_mut(), &served);
+        set_path(uri, &served);
+        return deployment;
     }
+    if is_unversioned(path) {
+        let served = format!("{VERSION}{path}");
+        set_path(uri, &served);
+    }
+    None
 }
 
 /// Returns a path of the models' APIs without the slashes that a base URL has brought; `None` if there are none. Other
@@ -220,10 +221,10 @@ mod tests {
             ("/", "/", None),
             ("//", "//", None),
         ] {
-            let mut request = Request::post(address).body(()).unwrap();
-            normalize(&mut request);
-            let deployment = request.extensions().get::<Deployment>().map(|Deployment(name)| &**name);
-            assert_eq!((request.uri().to_string().as_str(), deployment), (served, model), "{address}");
+            let mut uri: Uri = address.parse().unwrap();
+            let deployment = normalize(&mut uri);
+            let named = deployment.as_ref().map(|Deployment(name)| &**name);
+            assert_eq!((uri.to_string().as_str(), named), (served, model), "{address}");
         }
     }
 }

@@ -1,28 +1,20 @@
-//! `GET /admin/keys`: the keys and their spending, for administrators only.
+//! The report on all keys and their spending, for administrators.
 
-use std::sync::Arc;
-
-use axum::{Extension, body::Body, extract::State};
-use http::Response;
 use serde_json::{Value, json};
-use steadfast::{Dialect, layers::budget::CapSpend};
+use steadfast::layers::budget::CapSpend;
 use steadfast_stack::StackHandle;
 use tokio::time::Instant;
 
-use super::{Denial, Key, cap_name};
-use crate::{
-    api::{GatewayState, admin::ok, pipeline::deny_at_door},
-    wall_clock,
-};
+use super::{Key, Keys, budget::cap_name};
+use crate::wall_clock;
 
-pub(crate) async fn list(State(gateway): State<Arc<GatewayState>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
-    let key = key.map(|Extension(key)| key);
-    let Some(keys) = gateway.keys.as_ref().filter(|_| key.as_ref().is_some_and(|key| key.admin)) else {
-        return deny_at_door(&gateway, &Denial::NotAdmin("/admin/keys".into()), key.as_ref(), Dialect::OpenAi);
-    };
-    let spent = keys.stack.as_ref().map(Spending::of).unwrap_or_default();
-    let keys: Vec<Value> = keys.current.load().list.iter().map(|key| entry(key, &spent)).collect();
-    ok(&json!({ "keys": keys }))
+impl Keys {
+    /// Returns each key: its permissions and limits, what is in flight, and what it has spent.
+    pub(crate) fn report(&self) -> Value {
+        let spent = self.stack.as_ref().map(Spending::of).unwrap_or_default();
+        let keys: Vec<Value> = self.current.load().list.iter().map(|key| entry(key, &spent)).collect();
+        json!({ "keys": keys })
+    }
 }
 
 /// The spending of all caps, and the configuration's caps of a single key, by the names of cap and key.

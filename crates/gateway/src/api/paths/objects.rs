@@ -3,23 +3,20 @@
 use http::HeaderMap;
 use steadfast::Dialect;
 
-use crate::api::{
-    ownership::{Scope, is_id},
-    routes::dialect_of,
-};
+use super::dialect_of;
 
 /// A request for objects of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectCall {
-    pub(super) dialect: Dialect,
+    pub(crate) dialect: Dialect,
     /// The path behind the API's version.
-    pub(super) path: Box<str>,
+    pub(crate) path: Box<str>,
     /// The id in the path: the outer one, where an object is in another.
-    pub(super) id: Option<Box<str>>,
+    pub(crate) id: Option<Box<str>>,
     /// True if the path names the object itself, not a part or an action of it.
-    pub(super) is_object: bool,
+    pub(crate) is_object: bool,
     /// True if the path names the content of an object, which may be anything.
-    pub(super) is_content: bool,
+    pub(crate) is_content: bool,
 }
 
 /// The kinds of objects behind `/v1/`, with the dialect of those that one provider alone has.
@@ -56,18 +53,8 @@ const MAX_PART: usize = 256;
 const MAX_PARTS: usize = 8;
 
 impl ObjectCall {
-    /// Returns the ids in the path: the outer one, whatever its form is, and those within.
-    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
-        let is_inner = |part: &&str| is_id(Scope::Object(self.dialect), part);
-        self.id.as_deref().into_iter().chain(self.path.split('/').filter(is_inner))
-    }
-
-    pub(crate) fn dialect(&self) -> Dialect {
-        self.dialect
-    }
-
     /// Returns true for a path that takes a file in a form.
-    pub(super) fn takes_forms(&self) -> bool {
+    pub(crate) fn takes_forms(&self) -> bool {
         let parts: Vec<&str> = self.path.split('/').skip(1).collect();
         matches!(&parts[..], ["files"] | ["uploads", _, "parts"] | ["containers", _, "files"])
     }

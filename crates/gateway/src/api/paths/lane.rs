@@ -1,27 +1,23 @@
 //! The paths of the lane.
 
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 use steadfast::Dialect;
 use steadfast_stack::CallKind;
 
-use crate::api::{
-    GatewayState, gemini,
-    ownership::{Names, Scope, is_id},
-    query::{decoded_path, pairs_of},
-    routes::dialect_of,
-};
+use super::{dialect_of, gemini};
+use crate::api::query::decoded_path;
 
 /// A call that is no conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Call {
+pub(crate) struct LaneCall {
     pub(crate) kind: CallKind,
-    dialect: Dialect,
+    pub(crate) dialect: Dialect,
     /// The path of the provider's API, with `{model}` in the place of a model's name.
     pub(crate) path: Box<str>,
     /// The model, if the path names it.
     pub(crate) model: Option<Box<str>>,
     /// True for a path that is open to every key: one that the gateway knows, or that the file lists.
-    pub(super) is_listed: bool,
+    pub(crate) is_listed: bool,
 }
 
 /// The paths with their kinds. The provider's path is the same.
@@ -47,9 +43,28 @@ const OWN: [&str; 4] = ["/v1/messages", "/v1/chat/completions", "/v1/responses",
 /// Google's methods, which come behind the model's name.
 const METHODS: [&str; 2] = ["embedContent", "batchEmbedContents"];
 
-impl Call {
-    pub(crate) fn dialect(&self) -> Dialect {
-        self.dialect
+impl LaneCall {
+    /// Returns the call of a path that the gateway knows.
+    pub(crate) fn known(path: &str) -> Option<Self> {
+        if let Some((path, kind)) = PATHS.iter().find(|(known, _)| *known == path) {
+            return Some(Self::of(*kind, path));
+        }
+        let (version, named) = gemini::VERSIONS.iter().find_map(|version| {
+            let named = path.strip_prefix(version)?.strip_prefix("/models/")?;
+            Some((version, named))
+        })?;
+        let (model, method) = named.rsplit_once(':').filter(|(model, _)| !model.is_empty())?;
+        let method = METHODS.iter().find(|known| **known == method)?;
+        let model = decoded_path(model).map_or_else(|| model.into(), Into::into);
+        let path = format!("{version}/models/{{model}}:{method}").into();
+        let call = Self::of(CallKind::Embeddings, "");
+        Some(Self { dialect: Dialect::Gemini, path, model: Some(model), ..call })
+    }
+
+    /// Returns the call of an unknown path, if it may go on to a provider.
+    pub(crate) fn unknown(path: &str, headers: &HeaderMap, is_listed: bool) -> Option<Self> {
+        let dialect = dialect_of(path, headers);
+        may_pass(path).then(|| Self { dialect, is_listed, ..Self::of(CallKind::Other, path) })
     }
 
     /// Returns true for a path of Cohere's API alone, whose errors have another form.
@@ -60,34 +75,6 @@ impl Call {
     fn of(kind: CallKind, path: &str) -> Self {
         Self { kind, dialect: Dialect::OpenAi, path: path.into(), model: None, is_listed: true }
     }
-
-    /// Returns what ids may stand in its body.
-    pub(super) fn scope(&self) -> Scope {
-        if self.kind == CallKind::Other { Scope::Unknown } else { Scope::Conversation(self.dialect) }
-    }
-
-    /// Returns the ids in its path and its query.
-    pub(super) fn names(&self, query: Option<&str>) -> Names {
-        let mut names = Names::default();
-        for part in self.path.split('/').filter(|part| is_id(self.scope(), part)) {
-            names.ids.insert(part.to_owned());
-        }
-        for [name, value] in pairs_of(query.unwrap_or_default()).unwrap_or_default() {
-            names.add(self.scope(), &name, &value);
-        }
-        names
-    }
-}
-
-/// Returns the call of a request's path, if the gateway has a lane.
-pub(crate) fn call_at(gateway: &GatewayState, method: &Method, path: &str, headers: &HeaderMap) -> Option<Call> {
-    if *method != Method::POST || !gateway.catalog.has_lane() {
-        return None;
-    }
-    known(path).or_else(|| {
-        let is_listed = gateway.catalog.passes(path).filter(|_| may_pass(path))?;
-        Some(Call { dialect: dialect_of(path, headers), is_listed, ..Call::of(CallKind::Other, path) })
-    })
 }
 
 /// Returns true for an unknown path that may go on to a provider: one of `/v1`, which names what it is for.
@@ -101,48 +88,24 @@ fn may_pass(path: &str) -> bool {
     path.strip_prefix("/v1/").is_some_and(|rest| rest.split('/').all(is_plain)) && !is_own
 }
 
-/// Returns true for a path that a gateway with a lane would serve.
-pub(crate) fn is_of_lane(path: &str) -> bool {
-    known(path).is_some()
-}
-
-fn known(path: &str) -> Option<Call> {
-    if let Some((path, kind)) = PATHS.iter().find(|(known, _)| *known == path) {
-        return Some(Call::of(*kind, path));
-    }
-    let (version, named) = gemini::VERSIONS.iter().find_map(|version| {
-        let named = path.strip_prefix(version)?.strip_prefix("/models/")?;
-        Some((version, named))
-    })?;
-    let (model, method) = named.rsplit_once(':').filter(|(model, _)| !model.is_empty())?;
-    let method = METHODS.iter().find(|known| **known == method)?;
-    let model = decoded_path(model).map_or_else(|| model.into(), Into::into);
-    let path = format!("{version}/models/{{model}}:{method}").into();
-    let call = Call::of(CallKind::Embeddings, "");
-    Some(Call { dialect: Dialect::Gemini, path, model: Some(model), ..call })
-}
-
-/// Returns the paths, as an unknown path's error lists them; none without a lane.
-pub(crate) fn served(gateway: &GatewayState) -> impl Iterator<Item = &'static str> {
-    const SERVED: [&str; 15] = [
-        "POST /v1/embeddings",
-        "POST /v1/embed",
-        "POST /v2/embed",
-        "POST /v1/rerank",
-        "POST /v2/rerank",
-        "POST /v1/completions",
-        "POST /v1/moderations",
-        "POST /v1/audio/speech",
-        "POST /v1/audio/transcriptions",
-        "POST /v1/audio/translations",
-        "POST /v1/images/generations",
-        "POST /v1/images/edits",
-        "POST /v1/images/variations",
-        "POST /v1beta/models/{model}:embedContent",
-        "POST /v1beta/models/{model}:batchEmbedContents",
-    ];
-    SERVED.into_iter().filter(|_| gateway.catalog.has_lane())
-}
+/// The paths, as an unknown path's error lists them.
+pub(crate) const SERVED: [&str; 15] = [
+    "POST /v1/embeddings",
+    "POST /v1/embed",
+    "POST /v2/embed",
+    "POST /v1/rerank",
+    "POST /v2/rerank",
+    "POST /v1/completions",
+    "POST /v1/moderations",
+    "POST /v1/audio/speech",
+    "POST /v1/audio/transcriptions",
+    "POST /v1/audio/translations",
+    "POST /v1/images/generations",
+    "POST /v1/images/edits",
+    "POST /v1/images/variations",
+    "POST /v1beta/models/{model}:embedContent",
+    "POST /v1beta/models/{model}:batchEmbedContents",
+];
 
 #[cfg(test)]
 mod tests {
@@ -160,10 +123,10 @@ mod tests {
 
     #[test]
     fn a_path_names_its_kind_and_googles_the_model_too() {
-        let kind = |path| known(path).map(|call| (call.kind, call.model.as_deref().map(str::to_owned)));
+        let kind = |path| LaneCall::known(path).map(|call| (call.kind, call.model.as_deref().map(str::to_owned)));
         assert_eq!(kind("/v1/embeddings"), Some((CallKind::Embeddings, None)));
         assert_eq!(kind("/v2/rerank"), Some((CallKind::Rerank, None)));
-        let google = known("/v1beta/models/gemini-embedding-001:embedContent").unwrap();
+        let google = LaneCall::known("/v1beta/models/gemini-embedding-001:embedContent").unwrap();
         assert_eq!((google.dialect, &*google.path), (Dialect::Gemini, "/v1beta/models/{model}:embedContent"));
         assert_eq!(google.model.as_deref(), Some("gemini-embedding-001"));
         for other in ["/v1/messages", "/v1/embeddings/x", "/v1beta/models/:embedContent", "/v1beta/models/m:predict"] {

@@ -1,0 +1,129 @@
+//! The reasons for which a caller is refused.
+
+use std::{error, fmt, num::NonZeroU32, sync::Arc, time::Duration};
+
+use sha2::{Digest, Sha256};
+use steadfast::{LlmError, error::ReachedLimit, layers::bulkhead::CallerLimitReached};
+
+/// The reason for which a caller is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Denial {
+    /// No key was shown.
+    NoKey,
+    /// The key is unknown.
+    UnknownKey(KeyHash),
+    /// The key of this name has expired.
+    Expired(Arc<str>),
+    /// The key is for these features alone.
+    Feature(Arc<[Box<str>]>),
+    /// The key is for these models alone.
+    Model(Arc<[Box<str>]>),
+    /// The gateway has no keys, and the request comes from a foreign web page.
+    Origin,
+    /// The gateway has no keys, and the request calls it by a name that is not this machine's.
+    Host,
+    /// Only an administrator's key would do for this path.
+    NotAdmin(Box<str>),
+    /// Only a reviewer's key would do for this path.
+    NotReviewer(Box<str>),
+    /// The key is for no objects.
+    Objects,
+    /// Only a key with `pass_through` would do for this path, which the gateway does not know.
+    NotPassed(Box<str>),
+    /// The key's rate is used up for this long; the number is its limit.
+    Rate(Duration, NonZeroU32),
+    /// The key's tokens are used up for this long, or are always too few; the number is their limit, if it is known.
+    Tokens(Option<Duration>, Option<NonZeroU32>),
+    /// The key has as many requests in flight as it may: this number, if it is known.
+    InFlight(Option<NonZeroU32>),
+}
+
+/// The beginning of a key's hash. It finds the key's entry in a file, and does not give the key away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct KeyHash([u8; 4]);
+
+impl KeyHash {
+    pub(crate) fn of(shown: &str) -> Self {
+        let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(shown).into();
+        Self([a, b, c, d])
+    }
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{:08x}", u32::from_be_bytes(self.0))
+    }
+}
+
+impl Denial {
+    /// Returns the denial in an error, if it is about the caller's key.
+    pub(crate) fn of(error: &LlmError) -> Option<Self> {
+        let source = error::Error::source(error)?;
+        match source.downcast_ref::<CallerLimitReached>() {
+            None => source.downcast_ref().cloned(),
+            Some(_) => Some(match error.reached_limit() {
+                Some(ReachedLimit::Tokens) => Self::Tokens(error.retry_after(), None),
+                _ => Self::InFlight(None),
+            }),
+        }
+    }
+
+    /// Returns the time after which the key may ask again, if it is known.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Rate(wait, _) => Some(*wait),
+            Self::Tokens(wait, _) => *wait,
+            _ => None,
+        }
+    }
+
+    /// Returns the key's limit and its value, as the file of keys spells them.
+    pub(crate) fn limit(&self) -> Option<String> {
+        match self {
+            Self::Feature(allowed) => Some(format!("features: {}", allowed.join(", "))),
+            Self::Model(allowed) => Some(format!("models: {}", allowed.join(", "))),
+            Self::Rate(_, limit) => Some(format!("requests_per_minute: {limit}")),
+            Self::Tokens(_, limit) => Some(format!("tokens_per_minute: {}", (*limit)?)),
+            Self::InFlight(limit) => Some(format!("concurrency: {}", (*limit)?)),
+            Self::NotAdmin(path) => Some(format!("admin: true, for {path}")),
+            Self::NotReviewer(path) => Some(format!("handoff: true, for {path}")),
+            Self::Objects => Some("objects: false".to_owned()),
+            Self::NotPassed(path) => Some(format!("pass_through: true, for {path}")),
+            Self::NoKey | Self::UnknownKey(_) | Self::Expired(_) | Self::Origin | Self::Host => None,
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoKey => {
+                "no key: send one of the gateway's in `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or `api-key`"
+            }
+            Self::UnknownKey(_) => "the gateway does not know this key",
+            Self::Expired(_) => "this key has expired",
+            Self::Feature(_) => "this key is not for this feature",
+            Self::Model(_) => "this key is not for this model",
+            Self::Origin => {
+                "web pages may only call a gateway that has keys, or that lists their origin under `gateway.cors`"
+            }
+            Self::Host => {
+                "without keys this gateway answers only to names of this machine, such as localhost or its address: give it \
+                 keys, list the origin under `gateway.cors`, or start it with --insecure-no-auth"
+            }
+            Self::NotAdmin(_) => "only an administrator's key may see this",
+            Self::NotReviewer(_) => "only a reviewer's key may see this",
+            Self::Objects => "this key is not for files, batches and other objects",
+            Self::NotPassed(_) => {
+                "this key is not for paths that the gateway does not know: it needs `pass_through: true`, or the path \
+                 under `lane.other`"
+            }
+            Self::Rate(..) => "this key's requests per minute are used up",
+            Self::Tokens(None, _) => "the request alone is over this key's tokens per minute",
+            Self::Tokens(..) => "this key's tokens per minute are used up",
+            Self::InFlight(_) => "this key has reached its limit of requests in flight",
+        })
+    }
+}
+
+impl error::Error for Denial {}
