@@ -1,11 +1,11 @@
 //! The exchange with a provider that ended in a failure.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::{ErrorKind, Inner, LlmError, NetworkFacts, OmittedParameter};
+use super::{ErrorKind, LlmError};
 use crate::Dialect;
 
 /// The facts about the exchange with a provider. A refusal on this side has none.
@@ -35,7 +35,7 @@ pub(super) struct Exchange {
 }
 
 /// The facts about no exchange.
-static NONE: Exchange = Exchange {
+pub(super) static NONE: Exchange = Exchange {
     status: None,
     code: None,
     request_id: None,
@@ -53,14 +53,24 @@ static NONE: Exchange = Exchange {
     network: NetworkFacts { connection: None, is_local: false },
 };
 
-impl Inner {
-    pub(super) fn exchange(&self) -> &Exchange {
-        self.exchange.as_deref().unwrap_or(&NONE)
-    }
+/// The facts of a failed connection that a circuit's evidence needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[doc(hidden)]
+pub struct NetworkFacts {
+    /// The number of the connection.
+    pub connection: Option<u64>,
+    /// True if this machine's network failed.
+    pub is_local: bool,
+}
 
-    pub(super) fn exchange_mut(&mut self) -> &mut Exchange {
-        self.exchange.get_or_insert_default()
-    }
+/// A parameter that the request omits from here on, since its model refused it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+pub struct OmittedParameter {
+    /// The parameter's place in a body of the provider's dialect.
+    pub path: Cow<'static, str>,
+    /// True if the model takes the parameter from no caller.
+    pub lasting: bool,
 }
 
 impl LlmError {

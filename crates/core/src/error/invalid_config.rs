@@ -2,8 +2,6 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
-use super::{ErrorKind, LlmError};
-
 /// An invalid setting: the field, the problem and the remedy.
 ///
 /// Constructors that take values from data (a configuration, the environment) return it. Builders in code take types
@@ -38,11 +36,3 @@ impl fmt::Display for InvalidConfig {
 }
 
 impl StdError for InvalidConfig {}
-
-impl From<InvalidConfig> for LlmError {
-    fn from(error: InvalidConfig) -> Self {
-        Self::new(ErrorKind::InvalidRequest, A_SETTING_IS_WRONG).with_source(error)
-    }
-}
-
-pub(super) const A_SETTING_IS_WRONG: &str = "a setting is wrong";

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use super::LlmError;
-
 /// A limit on this side that refused a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -47,27 +45,5 @@ impl ReachedLimit {
             Self::Share(of) => matches!(**of, Self::Spending { .. }),
             _ => false,
         }
-    }
-}
-
-impl LlmError {
-    /// Returns the limit on this side that refused the request, if one did.
-    pub fn reached_limit(&self) -> Option<&ReachedLimit> {
-        self.0.limit.as_ref()
-    }
-
-    /// Sets the limit that refused the request.
-    #[inline]
-    #[doc(hidden)]
-    pub fn reach(&mut self, limit: ReachedLimit) {
-        self.0.limit = Some(limit);
-    }
-
-    /// Replaces the beginning of a bulkhead's message, which names a feature, by the caller.
-    #[doc(hidden)]
-    pub fn of_callers_limit(mut self) -> Self {
-        let load = self.message().rsplit_once(": ").map_or_else(|| self.message(), |(_, load)| load);
-        self.0.message = format!("the caller's own limit: {load}").into();
-        self
     }
 }

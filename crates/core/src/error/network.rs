@@ -4,17 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::LlmError;
-
-/// The facts of a failed connection that a circuit's evidence needs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[doc(hidden)]
-pub struct NetworkFacts {
-    /// The number of the connection.
-    pub connection: Option<u64>,
-    /// True if this machine's network failed.
-    pub is_local: bool,
-}
+use super::{LlmError, NetworkFacts};
 
 impl LlmError {
     /// Returns the number of the connection that the call failed with. All calls that fail with one connection, or with

@@ -1,9 +1,9 @@
-use std::{io, task::Poll};
+use std::{error::Error as StdError, io, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokio::time::advance;
-use tower::{Service, ServiceBuilder, ServiceExt as _};
+use tokio::time::{Instant, advance};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
 use super::*;
 use crate::{LlmRequest, LlmResponse};
