@@ -29,14 +29,6 @@ const AFTER_LEASE: Duration = Duration::from_secs(60 * 60);
 /// The time after a loss for which a won key may have been answered before: as long as answers are kept by default.
 const LOSS_MATTERS: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The known records: the time of the first, and their number.
-#[derive(Debug, Default)]
-pub(super) struct Ledger {
-    epoch: String,
-    count: u64,
-    lost: bool,
-}
-
 /// A hash for each key, `key:` and the key's hash behind the prefix, which expires with its record.
 ///
 /// A record that Redis loses (a restart without persistence, eviction) is as if it never existed: the next request with

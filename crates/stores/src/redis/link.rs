@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{clock::Clock, idempotency::Ledger, target::Target};
+use super::{clock::Clock, ledger::Ledger, target::Target};
 use steadfast::{
     Event, Events,
     store::{StoreError, StoreErrorKind, StoreTrouble, StoreWatch},

@@ -6,6 +6,7 @@ mod flights;
 mod forget;
 mod headroom;
 mod idempotency;
+mod ledger;
 mod link;
 mod listener;
 mod replicas;
