@@ -5,18 +5,9 @@ use std::{sync::Arc, time::Duration};
 use rusqlite::{Connection, Error, OptionalExtension as _, types::ValueRef};
 use tokio::runtime::Handle;
 
-use super::{Sqlite, forget::Table, keys::now};
+use super::{Sqlite, clock::now, forget::Table};
 use crate::quota::{AnswerQuota, STEP, millis};
-use steadfast::{
-    layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, StoreLookup},
-    store::StoreGuard,
-};
-
-/// The parts that store answers.
-pub(super) struct CachedAnswers {
-    quota: AnswerQuota,
-    guard: StoreGuard,
-}
+use steadfast::layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, StoreLookup};
 
 /// The time limit of a lookup. A provider's call costs more, but no lookup is worth waiting for.
 const LIMIT: Duration = Duration::from_millis(500);
@@ -32,12 +23,6 @@ const TAKEN: &str = "SELECT coalesce(sum(bytes), 0) FROM answers";
 const FIRST: &str = "DELETE FROM answers WHERE number IN (
     SELECT number FROM (SELECT number, sum(bytes) OVER (ORDER BY number DESC) AS newer FROM answers)
     WHERE newer > ?1 ORDER BY number LIMIT ?2)";
-
-impl Default for CachedAnswers {
-    fn default() -> Self {
-        Self { quota: AnswerQuota::default(), guard: StoreGuard::new("cache") }
-    }
-}
 
 /// Answers that outlive the process, and are shared by the processes that use the file.
 ///

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, Error, OptionalExtension as _, types::ValueRef};
 
-use super::{Sqlite, forget::Table};
+use super::{Sqlite, clock::now, forget::Table};
 use crate::{
     poll::wait_for_change,
     quota::{MAX_BYTES, RETENTION, STEP, millis},
@@ -16,7 +16,6 @@ use steadfast::{
     },
     store::StoreError,
 };
-use steadfast_internal::wall_clock;
 
 type Hash = [u8; 32];
 
@@ -92,11 +91,6 @@ impl Sqlite {
         while self.call("sweeping", move |file| sweep(file, max_bytes)).await? >= STEP as usize {}
         Ok(())
     }
-}
-
-/// Returns Unix milliseconds, which are the same for all processes of one machine.
-pub(super) fn now() -> i64 {
-    millis(wall_clock::since_1970())
 }
 
 /// Claims a key with this ticket, or with the file's next one if it is `None`.

@@ -23,6 +23,8 @@
 //! it is back: SQLite itself would continue on a file without a name.
 
 mod answers;
+mod cached_answers;
+mod clock;
 mod error;
 mod file_identity;
 mod forget;
@@ -41,7 +43,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
-    answers::CachedAnswers,
+    cached_answers::CachedAnswers,
     file_identity::{FileIdentity, FileState},
     thread::Job,
 };

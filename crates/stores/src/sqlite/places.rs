@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::OptionalExtension as _;
 
-use super::{Sqlite, keys::now};
+use super::{Sqlite, clock::now};
 use crate::{
     places::{Place, PlaceStore, StoreFuture, forgotten},
     quota::{STEP, millis},

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Error, OptionalExtension as _, Row, TransactionBehavior};
 
-use super::{Sqlite, keys::now};
+use super::{Sqlite, clock::now};
 use crate::{
     quota::{STEP, millis},
     responses::{PathLimits, ResponseOrigin, ResponsePath, ResponseStore, StoreFuture, StoredResponse, slack},
