@@ -5,8 +5,8 @@ use std::{mem, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    layer::Settings,
     schema::{Mismatch, Verdict},
+    settings::Settings,
 };
 use crate::{
     Attempt, Dialect, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,

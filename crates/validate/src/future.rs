@@ -14,8 +14,8 @@ use tower::Service;
 use super::{
     check::{Answer, Check, Decision},
     held::HeldResponse,
-    layer::Work,
     schema::{Schema, Verdict},
+    settings::Work,
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,

@@ -87,6 +87,7 @@ mod problems;
 mod repair;
 mod schema;
 mod service;
+mod settings;
 
 pub use self::{future::ResponseFuture, layer::ValidateLayer, service::Validate};
 

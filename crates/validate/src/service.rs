@@ -8,7 +8,7 @@ use tower::Service;
 use super::{
     ResponseFuture,
     check::Check,
-    layer::{Lookup, Settings},
+    settings::{Lookup, Settings},
 };
 use crate::{LlmError, LlmRequest, LlmResponse, LlmService, call::Call};
 
