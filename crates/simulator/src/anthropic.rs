@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::check::examine;
 use super::protocol::{
-    Answer, BAD_KEY, ParsedRequest, Protocol, Refusal, bearer, count_field, header, list_field, set, set_named,
-    status_code, text_field, whole_seconds,
+    Answer, BAD_KEY, ParsedRequest, Protocol, bearer, count_field, header, list_field, set, set_named, status_code,
+    text_field, whole_seconds,
 };
+use super::refusal::Refusal;
 use steadfast::{Dialect, providers::simulated::RateStatus};
 use steadfast_internal::wall_clock;
 

@@ -6,9 +6,8 @@ use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
 use super::check::examine;
-use super::protocol::{
-    Answer, BAD_KEY, ParsedRequest, Protocol, Refusal, count_field, header, list_field, set, status_code,
-};
+use super::protocol::{Answer, BAD_KEY, ParsedRequest, Protocol, count_field, header, list_field, set, status_code};
+use super::refusal::Refusal;
 use steadfast::{Dialect, providers::simulated::RateStatus};
 
 #[derive(Debug)]

@@ -62,6 +62,7 @@ mod in_process;
 mod openai;
 mod play;
 mod protocol;
+mod refusal;
 mod responses;
 mod route;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
 use serde_json::Value;
 
-use super::{event_stream::Framing, responses};
+use super::{event_stream::Framing, refusal::Refusal, responses};
 use steadfast::{
     Dialect,
     chat::Chat,
@@ -72,66 +72,6 @@ pub(super) struct ParsedRequest {
     pub(super) dialect_body: Option<Value>,
     /// Doors only: the model's name in answers, where it is not the request's.
     pub(super) spoken: Option<String>,
-}
-
-/// A door's refusal of a credential or an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Denial {
-    Missing,
-    Unknown,
-    Expired,
-    /// A signature that is wrong, with AWS's words.
-    Signature(String),
-    /// A model to which the account has no access.
-    Model(String),
-}
-
-/// A refusal of a request, by the provider's checks or by the script.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    Server,
-    Unavailable,
-    Overloaded,
-    RateLimited(Option<Duration>),
-    Quota,
-    Unauthorized,
-    BadKey,
-    Denied(Denial),
-    /// A field is missing or wrong.
-    Invalid {
-        field: Cow<'static, str>,
-        message: String,
-    },
-    ContextLength,
-    ContentFilter,
-    Prefill,
-    UnknownModel(String),
-    UnknownPath(String),
-    TooLarge,
-}
-
-impl Refusal {
-    /// Creates the refusal of a missing or wrong field.
-    pub(super) fn invalid(field: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self::Invalid { field: field.into(), message: message.into() }
-    }
-
-    /// Returns the refusal for a fault, if it is one in the provider's own words.
-    pub(super) fn of(fault: &Fault) -> Option<Self> {
-        Some(match fault {
-            Fault::ServerError => Self::Server,
-            Fault::Unavailable => Self::Unavailable,
-            Fault::Overloaded => Self::Overloaded,
-            Fault::RateLimited { retry_after } => Self::RateLimited(*retry_after),
-            Fault::InsufficientQuota => Self::Quota,
-            Fault::Unauthorized => Self::Unauthorized,
-            Fault::BadRequest => Self::invalid("messages", "Input does not match the expected shape."),
-            Fault::ContextLength => Self::ContextLength,
-            Fault::ContentFilter => Self::ContentFilter,
-            Fault::NoPrefill => Self::Prefill,
-            _ => return None,
-        })
-    }
 }
 
 /// An answer under construction.

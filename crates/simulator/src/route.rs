@@ -15,7 +15,8 @@ use super::{
     gemini::{self, Gemini},
     openai::OpenAi,
     play::{ConnectionBroken, Play},
-    protocol::{Answer, ParsedRequest, Protocol, Refusal, set, status_code},
+    protocol::{Answer, ParsedRequest, Protocol, set, status_code},
+    refusal::Refusal,
     responses::Responses,
     token_servers,
 };

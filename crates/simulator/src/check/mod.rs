@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::protocol::Refusal;
+use super::refusal::Refusal;
 use steadfast::Dialect;
 
 /// Checks the body of a request like the dialect's own provider, for this model. For an unknown model only the refusals

@@ -11,7 +11,8 @@ use ring::{rsa::KeyPair, signature::KeyPair as _};
 use steadfast_internal::{base64, wall_clock};
 
 use super::sigv4::Pair;
-use crate::protocol::{BAD_KEY, Denial};
+use crate::protocol::BAD_KEY;
+use crate::refusal::Denial;
 
 /// A cloud whose doors the simulator speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

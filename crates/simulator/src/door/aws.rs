@@ -11,7 +11,8 @@ use crate::{
     anthropic::Anthropic,
     event_stream::Framing,
     openai::OpenAi,
-    protocol::{Answer, Denial, ParsedRequest, Protocol, Refusal, set, status_code},
+    protocol::{Answer, ParsedRequest, Protocol, set, status_code},
+    refusal::{Denial, Refusal},
     responses::Responses,
 };
 use steadfast::providers::simulated::RateStatus;

@@ -8,7 +8,8 @@ use super::{Door, with_headers};
 use crate::{
     anthropic::Anthropic,
     openai::OpenAi,
-    protocol::{Answer, Denial, ParsedRequest, Protocol, Refusal, set, status_code, whole_seconds},
+    protocol::{Answer, ParsedRequest, Protocol, set, status_code, whole_seconds},
+    refusal::{Denial, Refusal},
     responses::Responses,
 };
 use steadfast::{Dialect, providers::simulated::RateStatus};

@@ -15,7 +15,8 @@ use super::{
 use crate::{
     anthropic::Anthropic,
     event_stream::{Framing, padding},
-    protocol::{Answer, ParsedRequest, Protocol, Refusal},
+    protocol::{Answer, ParsedRequest, Protocol},
+    refusal::Refusal,
 };
 use steadfast::{Dialect, providers::simulated::RateStatus};
 

@@ -22,7 +22,8 @@ pub(crate) use self::accounts::State;
 pub use self::accounts::{Accounts, Cloud, TokenFault};
 use crate::{
     event_stream::Framing,
-    protocol::{Answer, Denial, ParsedRequest, Protocol, Refusal, bearer, header},
+    protocol::{Answer, ParsedRequest, Protocol, bearer, header},
+    refusal::{Denial, Refusal},
 };
 use steadfast::{Dialect, providers::simulated::RateStatus};
 

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::request::Parts;
 use ring::{digest, hmac};
 
-use crate::protocol::{Denial, header};
+use crate::protocol::header;
+use crate::refusal::Denial;
 
 /// A pair of keys that an account has.
 #[derive(Clone, Debug)]

@@ -8,7 +8,8 @@ use super::{Door, betas, mark_ids, mark_opening, messages_of, plain_model, with_
 use crate::{
     anthropic::Anthropic,
     gemini::Gemini as GeminiApi,
-    protocol::{Answer, Denial, ParsedRequest, Protocol, Refusal, count_field, header, list_field, set, status_code},
+    protocol::{Answer, ParsedRequest, Protocol, count_field, header, list_field, set, status_code},
+    refusal::{Denial, Refusal},
 };
 use steadfast::providers::simulated::RateStatus;
 

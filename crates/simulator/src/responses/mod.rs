@@ -15,7 +15,8 @@ use self::{
 };
 use super::check::examine;
 use super::openai::OpenAi;
-use super::protocol::{Answer, BAD_KEY, ParsedRequest, Protocol, Refusal, bearer, text_field};
+use super::protocol::{Answer, BAD_KEY, ParsedRequest, Protocol, bearer, text_field};
+use super::refusal::Refusal;
 use steadfast::{Dialect, providers::simulated::RateStatus};
 
 #[derive(Debug)]
