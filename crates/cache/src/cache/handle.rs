@@ -9,8 +9,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Answer, AnswerOwner, AnswerStore, CacheKey, CacheLayer, ClaimFuture, Lifetime, SharedCall, StoreLookup,
-    accepted_levels::AcceptedLevels, flights::Flights, questions::Questions, store::Memory,
+    Answer, AnswerOwner, AnswerStore, CacheKey, ClaimFuture, Lifetime, SharedCall, StoreLookup,
+    accepted_levels::AcceptedLevels, flights::Flights, questions::Questions, settings::MAX_ANSWER, store::Memory,
 };
 use crate::totals::count;
 
@@ -40,7 +40,7 @@ impl CacheHandle {
     /// Creates a handle with room for so many bytes of answers in memory. Rarely requested answers go first. An
     /// answer over a quarter of the room may not fit.
     pub fn new(max_bytes: u64) -> Self {
-        Self::with_largest(max_bytes, CacheLayer::MAX_ANSWER as u64)
+        Self::with_largest(max_bytes, MAX_ANSWER as u64)
     }
 
     /// Creates a handle with room for answers as large as `largest`, up to a quarter of the whole.

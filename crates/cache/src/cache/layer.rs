@@ -1,13 +1,14 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tower::Layer;
 
 use super::{
     Cache, CacheHandle,
-    key::{CacheControl, CacheKey, KeyParts},
+    key::CacheKey,
     lifetime::Lifetime,
+    settings::{self, Settings},
 };
-use crate::{Classifier, LlmError, LlmRequest, classify::Failover};
+use crate::{Classifier, LlmRequest};
 
 /// Applies [`Cache`]. See the [module docs](super).
 ///
@@ -18,33 +19,13 @@ pub struct CacheLayer {
     handle: CacheHandle,
 }
 
-/// The settings of a layer.
-#[derive(Clone)]
-pub(super) struct Settings {
-    ttl: Duration,
-    ttl_by: Option<Arc<TtlBy>>,
-    stale_for: Duration,
-    pub(super) max_answer: usize,
-    pub(super) single_flight: bool,
-    max_request: usize,
-    counts: KeyParts,
-    hottest: Option<f64>,
-    classifier: Classifier,
-}
-
-/// A user's function that sets the time to live.
-type TtlBy = dyn Fn(&LlmRequest) -> Option<Duration> + Send + Sync;
-
-/// The default of [`CacheLayer::max_request`].
-const MAX_REQUEST: usize = 1024 * 1024;
-
 impl CacheLayer {
     /// The default of [`ttl`](Self::ttl): 5 minutes.
-    pub const TTL: Duration = Duration::from_secs(5 * 60);
+    pub const TTL: Duration = settings::TTL;
     /// The default of [`stale_for`](Self::stale_for): 1 hour.
-    pub const STALE_FOR: Duration = Duration::from_secs(60 * 60);
+    pub const STALE_FOR: Duration = settings::STALE_FOR;
     /// The default of [`max_answer`](Self::max_answer): 1 MiB.
-    pub const MAX_ANSWER: usize = 1024 * 1024;
+    pub const MAX_ANSWER: usize = settings::MAX_ANSWER;
 
     /// Keeps answers for five minutes, in 64 MiB of memory.
     pub fn new() -> Self {
@@ -179,58 +160,5 @@ impl<S> Layer<S> for CacheLayer {
 
     fn layer(&self, inner: S) -> Cache<S> {
         Cache::new(inner, self.settings.clone(), self.handle.clone())
-    }
-}
-
-impl Settings {
-    /// Returns the key of a request and the age limits of its answer, or `None` if the request passes by.
-    pub(super) fn key(&self, request: &LlmRequest) -> Option<(CacheKey, Lifetime)> {
-        if request.extensions().get() == Some(&CacheControl::NoStore) {
-            return None;
-        }
-        if request.wire().is_some_and(|wire| wire.body().len() > self.max_request) {
-            return None;
-        }
-        if let Some(hottest) = self.hottest {
-            let temperature = request.chat().ok()?.temperature?;
-            if temperature.is_nan() || temperature > hottest {
-                return None;
-            }
-        }
-        let fresh_for = self.ttl_by.as_ref().map_or(Some(self.ttl), |by| by(request))?;
-        Some((self.counts.key(request)?, Lifetime { fresh_for, stale_for: self.stale_for }))
-    }
-
-    /// Returns whether an old answer is better than this failure: another tier might have helped, and there was
-    /// none.
-    pub(super) fn is_outage(&self, error: &LlmError) -> bool {
-        matches!(self.classifier.classify(error).failover, Failover::Yes)
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            ttl: CacheLayer::TTL,
-            ttl_by: None,
-            stale_for: CacheLayer::STALE_FOR,
-            max_answer: CacheLayer::MAX_ANSWER,
-            single_flight: true,
-            max_request: MAX_REQUEST,
-            counts: KeyParts::default(),
-            hottest: None,
-            classifier: Classifier::default(),
-        }
-    }
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("ttl", &self.ttl)
-            .field("stale_for", &self.stale_for)
-            .field("max_answer", &self.max_answer)
-            .field("single_flight", &self.single_flight)
-            .finish_non_exhaustive()
     }
 }

@@ -10,10 +10,10 @@ use super::{
     Answer, CacheHandle, CacheKey, ClaimFuture, SharedCall, StoreLookup,
     answer::{CACHED_LEVEL, Facts, Requester},
     flights::{FlightKey, FlightResult, Follower, Leader, Role},
-    layer::Settings,
     lifetime::Lifetime,
     questions::Question,
     recording::Recording,
+    settings::Settings,
 };
 use crate::{
     DegradedReason, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,

@@ -127,6 +127,7 @@ mod lookup;
 mod questions;
 mod recording;
 mod service;
+mod settings;
 mod store;
 #[cfg(test)]
 mod tests;

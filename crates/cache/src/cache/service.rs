@@ -8,8 +8,8 @@ use tower::Service;
 use super::{
     CacheHandle, ResponseFuture, StoreLookup,
     key::CacheControl,
-    layer::Settings,
     lookup::{Lookup, PendingLookup},
+    settings::Settings,
 };
 use crate::{LlmError, LlmRequest, LlmResponse, LlmService, call::Call, clock, totals::count};
 
