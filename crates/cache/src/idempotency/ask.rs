@@ -9,14 +9,15 @@ use tokio::{
 
 use super::{
     IdempotencyHandle,
-    calls::{CallEnd, Place, Stage, Waiting},
-    handle::Shared,
+    calls::{CallEnd, Stage, Waiting},
     key::KeyedInput,
-    layer::Settings,
+    place::Place,
+    settings::Settings,
+    shared::Shared,
     task::Task,
 };
 use crate::{
-    ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, LlmService,
+    LlmBody, LlmError, LlmRequest, LlmResponse, LlmService,
     cache::{Answer, Reader, Recording, ran_out},
     deadline,
     error::{Phase, TimeoutLimit},
@@ -164,9 +165,4 @@ async fn read_along(
     count(&shared.counters.shared);
     let response = recording.facts().put(LlmResponse::new(body), CacheReason::Shared, Instant::now());
     Ok(noted(response))
-}
-
-/// Creates the error for a key that stands for another request.
-pub(super) fn conflict() -> LlmError {
-    LlmError::new(ErrorKind::IdempotencyConflict, "this key was used before, with a different request")
 }

@@ -1,29 +1,18 @@
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use tokio::{
-    sync::{Notify, watch},
-    time::sleep,
-};
+use tokio::time::sleep;
 use tower::BoxError;
 
 use super::{
-    IdempotencyStore, MemoryIdempotency, Ticket,
+    IdempotencyStore,
     backing::Backing,
-    calls::Calls,
-    results::{ResultLog, Tickets},
+    shared::{Counters, Shared},
 };
-use crate::{
-    Events,
-    cache::{Answer, AnswerOwner},
-    store::StoreTrouble,
-};
+use crate::{Events, cache::AnswerOwner, store::StoreTrouble};
 
 /// The records and the calls under way, shared by an [`IdempotencyLayer`](super::IdempotencyLayer), its clones, and
 /// the services that they make.
@@ -32,50 +21,6 @@ use crate::{
 #[derive(Clone)]
 pub struct IdempotencyHandle {
     pub(super) shared: Arc<Shared>,
-}
-
-pub(super) struct Shared {
-    /// The stores, in the order in which they are asked.
-    pub(super) backings: Vec<Backing>,
-    /// The claims and answers of the time in which no store was reachable.
-    pub(super) local: MemoryIdempotency,
-    /// The results to send to the stores, and to send again to those that missed them.
-    pub(super) results: ResultLog,
-    /// True while a task sends them.
-    pub(super) sending: AtomicBool,
-    /// Wakes that task before its next interval.
-    pub(super) send_now: Arc<Notify>,
-    pub(super) calls: Calls,
-    pub(super) counters: Counters,
-    /// The number of tasks that make calls.
-    pub(super) tasks: watch::Sender<usize>,
-    /// True once calls without waiting callers end.
-    pub(super) closed: watch::Sender<bool>,
-}
-
-/// A key that is being claimed, or was claimed.
-#[derive(Clone, Debug, Default)]
-pub(super) struct KeyHold {
-    /// The ticket of each store's claim that was made, or may have been.
-    pub(super) tickets: Tickets,
-    /// The ticket in this process's own records, if no store was reachable.
-    pub(super) here: Option<Ticket>,
-    /// True if the call may have been made before.
-    pub(super) is_doubtful: bool,
-}
-
-/// The outcome of a claim.
-pub(super) enum ClaimOutcome {
-    Won,
-    /// Another claimant makes the call.
-    Busy {
-        /// The time until its lease expires.
-        lease_left: Duration,
-        /// False if the store that says so may have missed the end of that call.
-        is_certain: bool,
-    },
-    Done(Arc<Answer>),
-    Conflict,
 }
 
 /// The interval at which `close` checks whether all results were sent.
@@ -87,18 +32,7 @@ impl IdempotencyHandle {
     }
 
     pub(super) fn of(backings: Vec<Backing>) -> Self {
-        let shared = Shared {
-            backings,
-            local: MemoryIdempotency::new(),
-            results: ResultLog::default(),
-            sending: AtomicBool::new(false),
-            send_now: Arc::default(),
-            calls: Calls::default(),
-            counters: Counters::default(),
-            tasks: watch::Sender::new(0),
-            closed: watch::Sender::new(false),
-        };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(Shared::new(backings)) }
     }
 
     pub(super) fn tells(&self, events: &Events) {
@@ -202,15 +136,4 @@ pub struct IdempotencyStats {
     pub late: u64,
     /// The number of times that a store was unreachable.
     pub store_failures: u64,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) calls: AtomicU64,
-    pub(super) replayed: AtomicU64,
-    pub(super) shared: AtomicU64,
-    pub(super) conflicts: AtomicU64,
-    pub(super) kept: AtomicU64,
-    pub(super) late: AtomicU64,
-    pub(super) store_failures: AtomicU64,
 }

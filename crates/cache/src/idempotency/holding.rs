@@ -13,10 +13,10 @@ use tokio::time::{Instant, timeout};
 use super::{
     Claim, IdempotencyKey, IdempotencyStore, StoreFuture, Ticket,
     backing::Backing,
-    handle::{ClaimOutcome, KeyHold, Shared},
     key::KeyedInput,
-    layer::Settings,
-    results::{CallResult, Resolution, STORES},
+    results::{CallResult, Resolution, STORES, Tickets},
+    settings::Settings,
+    shared::Shared,
 };
 use crate::{cache::Answer, store::GuardError, totals::count};
 
@@ -29,6 +29,31 @@ const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The number of missed updates that are sent at a time.
 const AT_ONCE: usize = 16;
+
+/// A key that is being claimed, or was claimed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeyHold {
+    /// The ticket of each store's claim that was made, or may have been.
+    pub(super) tickets: Tickets,
+    /// The ticket in this process's own records, if no store was reachable.
+    pub(super) here: Option<Ticket>,
+    /// True if the call may have been made before.
+    pub(super) is_doubtful: bool,
+}
+
+/// The outcome of a claim.
+pub(super) enum ClaimOutcome {
+    Won,
+    /// Another claimant makes the call.
+    Busy {
+        /// The time until its lease expires.
+        lease_left: Duration,
+        /// False if the store that says so may have missed the end of that call.
+        is_certain: bool,
+    },
+    Done(Arc<Answer>),
+    Conflict,
+}
 
 /// One attempt of a claim.
 pub(super) struct ClaimAttempt {

@@ -2,7 +2,9 @@ use std::{fmt, time::Duration};
 
 use tower::Layer;
 
-use super::{Idempotency, IdempotencyHandle, IdempotencyStore, MemoryIdempotency, backing::Backing};
+use super::{
+    Idempotency, IdempotencyHandle, IdempotencyStore, MemoryIdempotency, backing::Backing, settings::Settings,
+};
 use crate::Events;
 
 /// Applies [`Idempotency`]. See the [module docs](super).
@@ -13,27 +15,6 @@ pub struct IdempotencyLayer {
     settings: Settings,
     handle: IdempotencyHandle,
 }
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
-    pub(super) ttl: Duration,
-    pub(super) grace: Duration,
-    pub(super) lease: Duration,
-    pub(super) max_answer: usize,
-    pub(super) derive: bool,
-    pub(super) store_timeout: Duration,
-}
-
-/// The default of [`IdempotencyLayer::ttl`], as Stripe's API keeps its keys.
-const TTL: Duration = Duration::from_secs(24 * 60 * 60);
-/// The default of [`IdempotencyLayer::grace`].
-const GRACE: Duration = Duration::from_secs(60);
-/// The default of [`IdempotencyLayer::lease`].
-const LEASE: Duration = Duration::from_secs(30);
-/// The default of [`IdempotencyLayer::max_answer`], in bytes.
-const MAX_ANSWER: usize = 1024 * 1024;
-/// The default of [`IdempotencyLayer::store_timeout`]: a caller waits for a store at most twice.
-const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl IdempotencyLayer {
     /// Keeps answers for 24 hours, in the memory of this process.
@@ -135,19 +116,6 @@ impl<S> Layer<S> for IdempotencyLayer {
 
     fn layer(&self, inner: S) -> Idempotency<S> {
         Idempotency::new(inner, self.settings, self.handle.clone())
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            ttl: TTL,
-            grace: GRACE,
-            lease: LEASE,
-            max_answer: MAX_ANSWER,
-            derive: false,
-            store_timeout: STORE_TIMEOUT,
-        }
     }
 }
 

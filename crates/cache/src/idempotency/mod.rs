@@ -148,8 +148,11 @@ mod holding;
 mod key;
 mod layer;
 mod memory;
+mod place;
 mod results;
 mod service;
+mod settings;
+mod shared;
 mod store;
 mod task;
 

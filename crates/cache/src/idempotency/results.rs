@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Ticket, key::KeyedInput, layer::Settings};
+use super::{Ticket, key::KeyedInput, settings::Settings};
 use crate::{
     cache::Answer,
     internal::sync::{Mutex, lock},

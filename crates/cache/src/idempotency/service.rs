@@ -8,7 +8,7 @@ use std::{
 use pin_project::pin_project;
 use tower::Service;
 
-use super::{IdempotencyHandle, ask, key::KeyedInput, layer::Settings};
+use super::{IdempotencyHandle, ask, key::KeyedInput, settings::Settings};
 use crate::{LlmError, LlmRequest, LlmResponse, LlmService, call::Call};
 
 /// A service that answers each key once. See the [module docs](super).

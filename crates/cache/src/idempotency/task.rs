@@ -20,15 +20,14 @@ use tokio::{
 };
 
 use super::{
-    ask::conflict,
-    calls::{CallEnd, Place, Stage},
-    handle::{ClaimOutcome, KeyHold},
-    holding::ClaimAttempt,
-    layer::Settings,
+    calls::{CallEnd, Stage},
+    holding::{ClaimAttempt, ClaimOutcome, KeyHold},
+    place::Place,
     results::Resolution,
+    settings::Settings,
 };
 use crate::{
-    LlmBody, LlmError, LlmRequest, LlmResponse, LlmService,
+    ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse, LlmService,
     cache::{Answer, Facts, Reader, Recording, RecordingStatus, Requester},
     call::Call,
     ledger::CallersDeadline,
@@ -73,7 +72,9 @@ impl Task {
             ClaimOutcome::Done(answer) => return self.end(CallEnd::Kept(answer)),
             ClaimOutcome::Conflict => {
                 count(&self.place.shared.counters.conflicts);
-                return self.end(CallEnd::Refused(conflict()));
+                let problem = "this key was used before, with a different request";
+                let conflict = LlmError::new(ErrorKind::IdempotencyConflict, problem);
+                return self.end(CallEnd::Refused(conflict));
             }
             ClaimOutcome::Busy { .. } => return self.end(CallEnd::Nothing),
         }
