@@ -3,12 +3,12 @@
 //! The keys come from AWS's default chain, so that containers and web identities work too, not only the environment
 //! and the instance that AIP-4117 names.
 
-use std::{borrow::Cow, sync::OnceLock, time::SystemTime};
+use std::{borrow::Cow, time::SystemTime};
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header::HOST};
 use serde_json::json;
 
-use super::{State, key::Fields};
+use super::{fields::Fields, state::State};
 use crate::{
     InvalidConfig,
     credentials::{
@@ -121,9 +121,6 @@ fn credentials(state: &State) -> Result<&Credentials, SourceError> {
     let credentials = aws::default_chain(&without)?;
     Ok(state.aws.get_or_init(|| credentials))
 }
-
-/// The keys of AWS, once a token was asked for.
-pub(super) type Aws = OnceLock<Credentials>;
 
 /// Returns a header as Google wants it. Names are in lower case but one, as AWS's own tools write them.
 fn header((name, value): (&HeaderName, &HeaderValue)) -> serde_json::Value {

@@ -5,7 +5,13 @@ use std::{borrow::Cow, path::PathBuf};
 use http::{HeaderName, Uri};
 use serde_json::{Value, json};
 
-use super::{SCOPE, State, aws::AwsSubject, impersonation::Impersonation, key::Fields, token_server};
+use super::{
+    aws::AwsSubject,
+    fields::Fields,
+    impersonation::Impersonation,
+    state::State,
+    token_server::{self, SCOPE},
+};
 use crate::{
     InvalidConfig,
     credentials::{
@@ -76,7 +82,7 @@ impl External {
             ("subject_token_type", Part::Plain(&self.subject_type)),
         ];
         form.extend(self.options.as_deref().map(|options| ("options", Part::Plain(options))));
-        let who = token_server(&self.url);
+        let who = token_server::name(&self.url);
         let mut call = Call::form(&who, &self.url, &form);
         if let Some((id, secret)) = &self.client {
             call = call.basic(id, secret)?;

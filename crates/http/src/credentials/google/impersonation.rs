@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::Uri;
 use serde_json::json;
 
-use super::{SCOPE, State, key::Fields};
+use super::{fields::Fields, state::State, token_server::SCOPE};
 use crate::{
     InvalidConfig,
     credentials::{

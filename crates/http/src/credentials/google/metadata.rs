@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::HeaderName;
 
-use super::{SCOPE, State};
+use super::{state::State, token_server::SCOPE};
 use crate::{
     InvalidConfig,
     credentials::{

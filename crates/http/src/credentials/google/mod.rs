@@ -45,28 +45,29 @@
 mod aws;
 mod clock;
 mod external;
+mod fields;
 mod impersonation;
 mod jwt;
 mod key;
 mod metadata;
 mod service_account;
+mod state;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod token_server;
 mod user;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, OnceLock},
 };
 
-use http::Uri;
-
 use self::{
-    aws::Aws,
     clock::Clock,
     key::{EXTERNAL, KeyFile, SERVICE_ACCOUNT, USER, is_project, place},
+    state::State,
 };
 use super::{
     Credentials, Machine, Source, SourceError, Token, TokenFuture,
@@ -192,7 +193,7 @@ fn credentials(machine: &Machine, place: Place) -> Result<Credentials, InvalidCo
         machine: machine.clone(),
         clock: Clock::default(),
         rotated: Mutex::default(),
-        aws: Aws::default(),
+        aws: OnceLock::new(),
         quota_project,
     };
     Ok(Credentials::from_source(Google { place, state }))
@@ -210,17 +211,6 @@ enum Place {
     Text { key: Box<KeyFile>, name: String },
     Metadata,
     Default { named: Option<PathBuf>, signed_in: Option<PathBuf> },
-}
-
-/// The memory from one token to the next.
-struct State {
-    machine: Machine,
-    clock: Clock,
-    /// A file's refresh token, and the one that replaces it.
-    rotated: Mutex<Option<(String, String)>>,
-    aws: Aws,
-    /// The one that replaces a file's.
-    quota_project: Option<String>,
 }
 
 impl Source for Google {
@@ -307,12 +297,5 @@ fn nothing_else(signed_in: Option<&Path>) -> String {
     format!("{VARIABLE} is not set{file}, and the metadata server gives no token ({remedy})")
 }
 
-/// Returns a token server's name in errors.
-fn token_server(url: &Uri) -> String {
-    format!("the token server `{}`", url.host().unwrap_or_default())
-}
-
-/// The scope of all of Google's cloud, within the roles that the account has.
-const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 const QUOTA_PROJECT: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";

@@ -6,11 +6,11 @@ use http::Uri;
 use ring::signature::RsaKeyPair;
 
 use super::{
-    SCOPE, State,
     clock::Clock,
+    fields::Fields,
     jwt::{self, Claims},
-    key::Fields,
-    token_server,
+    state::State,
+    token_server::{self, SCOPE},
 };
 use crate::{
     InvalidConfig,
@@ -71,7 +71,7 @@ impl ServiceAccount {
         let jwt = jwt::sign(&self.key, self.key_id.as_deref(), &claims)
             .ok_or_else(|| SourceError::setup("the private key of the service account cannot sign".to_owned()))?;
         let form = [("grant_type", Part::Plain(GRANT)), ("assertion", Part::Secret(&jwt))];
-        let who = token_server(&self.url);
+        let who = token_server::name(&self.url);
         let answer = Call::form(&who, &self.url, &form).send(state.machine.servers()).await?;
         Ok(answer.grant()?.token)
     }

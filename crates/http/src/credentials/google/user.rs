@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::Uri;
 
-use super::{State, key::Fields, token_server};
+use super::{fields::Fields, state::State, token_server};
 use crate::{
     InvalidConfig,
     credentials::{
@@ -51,7 +51,7 @@ impl User {
             ("client_id", Part::Plain(&self.client_id)),
             ("client_secret", Part::Secret(&self.client_secret)),
         ];
-        let who = token_server(&self.url);
+        let who = token_server::name(&self.url);
         let call = match self.is_external {
             true => Call::form(&who, &self.url, &form[..2]).basic(&self.client_id, &self.client_secret)?,
             false => Call::form(&who, &self.url, &form),
