@@ -22,6 +22,9 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// Any transport of a leaf, as one type.
 pub type Transport = BoxCloneSyncService<Request<RequestBody>, Response<Body>, BoxError>;
 
+/// The answer of a transport, on its way.
+pub(crate) type Sending = <Transport as Service<Request<RequestBody>>>::Future;
+
 /// Boxes a transport, so that its type has a name.
 pub fn boxed<S, R, B>(transport: S) -> Transport
 where

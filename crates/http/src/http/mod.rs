@@ -42,16 +42,20 @@
 //! # }
 //! ```
 
+mod address;
 mod base_url;
 mod caller_transport;
+mod dispatch;
 #[cfg(feature = "clouds")]
 #[cfg_attr(docsrs, doc(cfg(feature = "clouds")))]
 pub mod door;
 mod dual;
+mod error;
 mod form;
 mod leaf;
 mod opaque;
 mod post;
+mod reading;
 mod service;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -10,9 +10,12 @@ use tower::BoxError;
 
 use super::{
     RequestBody,
+    address::{self, no_address},
+    dispatch::{dispatch, take},
+    error::error_of,
     form::{Form, SeenBody},
     leaf::Settings,
-    service::{dispatch, error_of, read_error, read_whole, take},
+    reading::{read_error, read_whole},
     upload,
 };
 use crate::{
@@ -107,7 +110,7 @@ fn posted<P: Protocol>(
         let named = door.model_in_body(protocol.dialect());
         let body = body(call, without, named.as_deref().or(model), protocol.model_in_body())?;
         let path = door.path(protocol.dialect(), model.unwrap_or_default(), call.is_stream(), own);
-        let mut request = super::service::addressed(settings, headers, &path, body)?;
+        let mut request = address::addressed(settings, headers, &path, body)?;
         door.finish(protocol, settings.coder.key.as_deref(), request.headers_mut())?;
         return Ok(request);
     }
@@ -123,10 +126,10 @@ fn addressed<P: Protocol>(
     is_versioned: bool,
     body: RequestBody,
 ) -> Result<Request<RequestBody>, LlmError> {
-    let mut request = super::service::addressed(settings, headers, path, body)?;
+    let mut request = address::addressed(settings, headers, path, body)?;
     if is_versioned {
         let uri = settings.base.without_version().join(path);
-        *request.uri_mut() = uri.map_err(super::service::no_address)?;
+        *request.uri_mut() = uri.map_err(no_address)?;
     }
     Ok(request)
 }

@@ -4,13 +4,14 @@ use tower::ServiceExt;
 
 use super::{
     HttpLeaf, RequestBody,
+    address::addressed,
     leaf::Settings,
-    service::{Sending, addressed, read_error, read_whole},
+    reading::{read_error, read_whole},
 };
 use crate::{
     LlmError,
     body::HeldMemory,
-    boxed::Transport,
+    boxed::{Sending, Transport},
     failure::of_transport,
     internal::wall_clock,
     protocol::{Protocol, no_model, readable, request_id},

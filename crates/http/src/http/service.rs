@@ -2,31 +2,30 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, Uri, response::Parts};
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use memchr::memmem;
-use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt};
 
 use super::{
     CallerTransport, HttpLeaf, RequestBody,
+    address::{addressed, no_address},
+    dispatch::{dispatch, take},
+    error::error_of,
     form::Form,
-    leaf::{RequestTemplate, Settings},
+    leaf::Settings,
+    opaque,
+    reading::{read_error, read_whole},
 };
 use crate::{
     CommitPoint, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
-    body::HeldMemory,
-    boxed::{Body, Transport},
+    boxed::{Body, Sending, Transport},
     commit::{self, Commit},
     failure::of_transport,
-    internal::wall_clock,
     protocol::{
-        Encoded, Frames, IN_ADDRESS, Origin, Protocol, Remedy, Secret, SseSource, TranslationNotes, excerpt, of_body,
-        readable, request_id,
+        Encoded, Frames, IN_ADDRESS, Origin, Protocol, Remedy, Secret, SseSource, TranslationNotes, excerpt, request_id,
     },
     response::ResponseFuture,
     translate::{AccountSeals, Maker},
@@ -57,7 +56,7 @@ pub(super) fn call<P: Protocol>(
     request: LlmRequest,
 ) -> ResponseFuture {
     if request.opaque().is_some() {
-        return super::opaque::call(settings, ready, request);
+        return opaque::call(settings, ready, request);
     }
     let settings = settings.clone();
     let mut origin = settings.coder.origin(settings.coder.model_of(&request)).of(&request);
@@ -104,17 +103,6 @@ fn seals<P: Protocol>(
     coder.seals_of(&account, request, model)
 }
 
-pub(super) type Sending = <Transport as Service<Request<RequestBody>>>::Future;
-
-impl<P> Settings<P> {
-    fn has_door(&self) -> bool {
-        #[cfg(feature = "clouds")]
-        return self.door.is_some();
-        #[cfg(not(feature = "clouds"))]
-        false
-    }
-}
-
 /// Returns true if a request is to be prepared off the threads that serve requests.
 fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, origin: &Origin) -> bool {
     #[cfg(feature = "clouds")]
@@ -124,30 +112,6 @@ fn is_long_work<P: Protocol>(settings: &Settings<P>, request: &LlmRequest, origi
         return true;
     }
     settings.coder.is_long_work(request, origin)
-}
-
-/// Sends a request: by the caller's own client as it is, or through the leaf's door, if there is one.
-pub(super) fn dispatch<P: Protocol>(
-    settings: &Settings<P>,
-    caller: Option<&CallerTransport>,
-    transport: Transport,
-    sent: Request<RequestBody>,
-    request: &LlmRequest,
-) -> Sending {
-    #[cfg(feature = "clouds")]
-    if let (Some(door), None) = (&settings.door, caller) {
-        let model = settings.coder.model_of(request);
-        let memory = commit::memory_for(request);
-        return super::door::send(settings, door, transport, sent, model, request.context().deadline, memory);
-    }
-    let _of_doors = (settings, caller, request);
-    Box::pin(transport.oneshot(sent))
-}
-
-/// Returns the transport that is ready. A clone that is not ready stays behind.
-pub(super) fn take(ready: &mut Transport) -> Transport {
-    let clone = ready.clone();
-    std::mem::replace(ready, clone)
 }
 
 /// Makes a call whose request is prepared off the threads that serve requests.
@@ -240,38 +204,6 @@ fn sent_body<P: Protocol>(
     }
     let (model, account) = (origin.model.as_deref(), origin.account.clone());
     settings.coder.encode(request, model, account, request.is_stream(), stop)
-}
-
-/// Creates a request to the provider's API, with the leaf's headers and its key.
-pub(super) fn addressed<P: Protocol>(
-    settings: &Settings<P>,
-    headers: HeaderMap,
-    path: &str,
-    body: RequestBody,
-) -> Result<Request<RequestBody>, LlmError> {
-    let template = match settings.template.get() {
-        Some(template) => template,
-        None => {
-            // With room for the transport's own.
-            let headers = settings.coder.with_own_headers(HeaderMap::with_capacity(12))?;
-            let template = RequestTemplate { path: path.into(), uri: address(settings, path)?, headers };
-            settings.template.get_or_init(|| template)
-        }
-    };
-    let mut http = Request::new(body);
-    *http.method_mut() = Method::POST;
-    *http.uri_mut() = if *template.path == *path { template.uri.clone() } else { address(settings, path)? };
-    *http.headers_mut() =
-        if headers.is_empty() { template.headers.clone() } else { settings.coder.with_own_headers(headers)? };
-    Ok(http)
-}
-
-fn address<P: Protocol>(settings: &Settings<P>, path: &str) -> Result<Uri, LlmError> {
-    settings.base.join(path).map_err(no_address)
-}
-
-pub(super) fn no_address(error: http::Error) -> LlmError {
-    LlmError::new(ErrorKind::InvalidRequest, "the model's name does not fit into a URL").with_source(error)
 }
 
 /// Sends a request again without the parts that its server has refused. No layer counts the refusal: neither the
@@ -397,30 +329,6 @@ fn answer<P: Protocol>(
     }
 }
 
-/// Creates the error of an error answer, by the names of the leaf's door, if the request went there.
-pub(super) fn error_of<P: Protocol>(
-    settings: &Settings<P>,
-    request: &LlmRequest,
-    origin: &Origin,
-    head: &Parts,
-    body: Bytes,
-) -> LlmError {
-    let coder = &settings.coder;
-    #[cfg(feature = "clouds")]
-    if let Some(door) = &settings.door
-        && CallerTransport::of(request, coder.protocol.dialect()).is_none()
-    {
-        let model = origin.model.as_deref();
-        let secret = door.secret().map_or_else(|| origin.secret.clone(), |secret| Secret(Some(secret)));
-        if let Some(meaning) = door.meaning(coder.protocol.dialect(), model, head.status, &head.headers, &body) {
-            return coder.error_with(meaning, &secret, head.status, &head.headers, body, wall_clock::now());
-        }
-        return coder.error(&secret, head.status, &head.headers, body, wall_clock::now());
-    }
-    let _of_doors = request;
-    coder.error(&origin.secret, head.status, &head.headers, body, wall_clock::now())
-}
-
 /// Returns true if the provider does not know something whose id stands in the request: a file, say, or a container.
 fn quotes_an_id(request: &LlmRequest, model: Option<&str>, error: &LlmError) -> bool {
     /// Shorter words are no ids: of those that vendors give, `asst_abc` and the like have 24 characters and more.
@@ -432,61 +340,4 @@ fn quotes_an_id(request: &LlmRequest, model: Option<&str>, error: &LlmError) -> 
     };
     let mut words = error.message().split(|letter| !is_part(letter)).filter(|word| is_id(word) && Some(*word) != model);
     words.any(|word| memmem::find(wire.body(), word.as_bytes()).is_some())
-}
-
-/// Reads a whole answer, as far as there is memory for it. One that breaks off is none.
-pub(super) async fn read_whole<B>(mut body: B, limit: usize, memory: &mut HeldMemory) -> Result<Bytes, LlmError>
-where
-    B: http_body::Body<Data = Bytes, Error = BoxError> + Unpin,
-{
-    let announced = http_body::Body::size_hint(&body).exact();
-    let announced = announced.and_then(|length| usize::try_from(length).ok()).filter(|length| *length <= limit);
-    let mut first = Bytes::new();
-    let mut more = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(of_body)?.into_data() else { continue };
-        let length = first.len() + more.len() + data.len();
-        if length > limit {
-            let message = format!("the answer is larger than the limit of {limit} bytes");
-            return Err(LlmError::new(ErrorKind::Malformed, message));
-        }
-        memory.cover(announced.unwrap_or(length).max(length), announced.is_some()).await?;
-        if first.is_empty() && more.is_empty() {
-            first = data;
-        } else {
-            if more.capacity() < length {
-                // The announced length saves copies. It is trusted up to twice the bytes that came.
-                let room = announced.unwrap_or(usize::MAX).min(2 * length).max(length);
-                more.reserve(room - more.len());
-            }
-            more.extend_from_slice(&std::mem::take(&mut first));
-            more.extend_from_slice(&data);
-        }
-    }
-    Ok(if more.is_empty() { first } else { more.freeze() })
-}
-
-/// The time in which an error body is read, from its head on. A choice of ours: SDKs decide by the head alone.
-const ERROR_BODY: Duration = Duration::from_secs(1);
-
-/// Reads the start of an error body. A part of it suffices: the status is known.
-pub(super) async fn read_error<B>(mut body: B, limit: usize) -> Bytes
-where
-    B: http_body::Body<Data = Bytes, Error = BoxError> + Unpin,
-{
-    let mut read = BytesMut::new();
-    let reading = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            if let Ok(data) = frame.into_data() {
-                let room = limit - read.len();
-                read.extend_from_slice(&data[..data.len().min(room)]);
-                if read.len() == limit {
-                    break;
-                }
-            }
-        }
-    };
-    // Boxed: it is rare, and every call would reserve room for its timer.
-    let _whole = Box::pin(timeout(ERROR_BODY, reading)).await;
-    readable(read.freeze())
 }

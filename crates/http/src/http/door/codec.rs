@@ -17,7 +17,7 @@ use crate::{
     },
     body::HeldMemory,
     boxed::Body,
-    http::{RequestBody, service::read_whole},
+    http::{RequestBody, reading::read_whole},
 };
 
 /// A body of Converse, with the notes on its losses.

@@ -12,13 +12,9 @@ use crate::{
     ErrorKind, LlmError,
     bedrock::converse::ToolNames,
     body::HeldMemory,
-    boxed::{Body, Transport},
+    boxed::{Body, Sending, Transport},
     credentials::{AwsKeys, Credentials, Identity, Token, sigv4},
-    http::{
-        RequestBody,
-        leaf::Settings,
-        service::{Sending, read_error},
-    },
+    http::{RequestBody, leaf::Settings, reading::read_error},
     protocol::Protocol,
     wire::{LARGE, offload},
 };

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Dialect, ErrorKind, LlmError, LlmRequest, Wire,
-    http::{RequestBody, leaf::Settings, service::addressed},
+    http::{RequestBody, address::addressed, leaf::Settings},
     protocol::{BodyRules, Encoded, Origin, Protocol, TranslationNotes},
     wire::Stop,
 };
