@@ -38,7 +38,7 @@ impl Scope {
     #[cfg(feature = "idempotency")]
     fn meaning(request: &LlmRequest) -> Option<Self> {
         let meaning = steadfast::layers::cache::fingerprint(request)?;
-        let hash: String = meaning.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = steadfast_internal::hex::encode(meaning.as_bytes());
         Some(Self(join_pieces(&["meaning", &hash])))
     }
 

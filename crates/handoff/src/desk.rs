@@ -27,6 +27,7 @@ use steadfast::{
     events::{HandedOver, HandoffStep},
     store::{StoreError, StoreErrorKind, StoreTrouble, StoreWatch},
 };
+use steadfast_internal::hex;
 
 /// The place where people find the tasks that were handed to them, and answer them.
 ///
@@ -541,7 +542,7 @@ async fn within<T>(limit: Duration, what: &'static str, call: TaskFuture<'_, T>)
 /// and the request, from which none of them can be read.
 fn same_as(task: &NewTask, key: &str) -> String {
     let identity = serde_json::to_vec(&(&task.tenant, &task.feature, key, &task.request)).unwrap_or_default();
-    Sha256::digest(&identity).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    hex::encode(&Sha256::digest(&identity))
 }
 
 /// Waits until this task is reported as answered, or until reports were lost that may have named it.

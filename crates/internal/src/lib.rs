@@ -8,6 +8,7 @@ pub mod base64;
 pub mod codings;
 pub mod fnv;
 pub mod gather;
+pub mod hex;
 pub mod histogram;
 pub mod mix;
 pub mod quick_hash;

@@ -1,8 +1,9 @@
 //! The mark at the end of a file, which proves that its writer has finished.
 
-use std::{fmt, fmt::Write as _};
+use std::fmt;
 
 use sha2::{Digest, Sha256};
+use steadfast_internal::hex;
 
 /// The end of a YAML file. A file that is read while it is written is a beginning of itself, and most beginnings of
 /// YAML are YAML.
@@ -63,11 +64,7 @@ impl EndMark {
         else {
             return Ok(Self::Present);
         };
-        let found = Sha256::digest(&text[..begin]).iter().fold(String::with_capacity(64), |mut digits, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(digits, "{byte:02x}");
-            digits
-        });
+        let found = hex::encode(&Sha256::digest(&text[..begin]));
         if said.eq_ignore_ascii_case(&found) { Ok(Self::Checksum) } else { Err(WrongChecksum { found }) }
     }
 

@@ -13,7 +13,11 @@ use http::{
 use ring::{digest, hmac};
 
 use super::AwsKeys;
-use crate::{ErrorKind, LlmError, internal::wall_clock, protocol::RequestBody};
+use crate::{
+    ErrorKind, LlmError,
+    internal::{hex, wall_clock},
+    protocol::RequestBody,
+};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
@@ -60,7 +64,7 @@ fn sign_parts(
     let body_hash = {
         let mut hash = digest::Context::new(&digest::SHA256);
         request.body().chunks().for_each(|chunk| hash.update(chunk));
-        hex(hash.finish().as_ref())
+        hex::encode(hash.finish().as_ref())
     };
     let date = date(time);
     let headers = request.headers_mut();
@@ -97,7 +101,7 @@ impl Scope<'_> {
 
     /// Returns the signature of a canonical request.
     fn signature(&self, secret: &str, canonical: &[u8]) -> String {
-        let hash = hex(digest::digest(&digest::SHA256, canonical).as_ref());
+        let hash = hex::encode(digest::digest(&digest::SHA256, canonical).as_ref());
         let text = format!("{ALGORITHM}\n{}\n{self}\n{hash}", self.date);
         let parts = [self.day(), self.region, self.service, "aws4_request", &text];
         let first = format!("AWS4{secret}").into_bytes();
@@ -105,7 +109,7 @@ impl Scope<'_> {
             let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
             hmac::sign(&key, part.as_bytes()).as_ref().to_vec()
         });
-        hex(&last)
+        hex::encode(&last)
     }
 }
 
@@ -254,13 +258,6 @@ fn date(time: SystemTime) -> String {
     let since_1970 = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let whole = std::time::Duration::from_secs(since_1970.as_secs());
     wall_clock::rfc3339(whole).replace(['-', ':'], "")
-}
-
-/// Writes bytes in lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn value(text: &str) -> Result<HeaderValue, LlmError> {

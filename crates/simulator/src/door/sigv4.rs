@@ -8,6 +8,7 @@ use ring::{digest, hmac};
 
 use crate::protocol::header;
 use crate::refusal::Denial;
+use steadfast_internal::hex;
 
 /// A pair of keys that an account has.
 #[derive(Clone, Debug)]
@@ -86,7 +87,7 @@ pub(super) fn verify(
     if let Some(name) = unsigned {
         return Err(Denial::Signature(format!("'{name}' must be a 'SignedHeader' in the AWS Authorization.")));
     }
-    let hash = hex(digest::digest(&digest::SHA256, body).as_ref());
+    let hash = hex::encode(digest::digest(&digest::SHA256, body).as_ref());
     let wrong = || {
         Denial::Signature(
             "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
@@ -99,10 +100,10 @@ pub(super) fn verify(
     }
     let Some(pair) = known else { return Ok(()) };
     let canonical = canonical(request, &signed.headers, &hash).ok_or_else(wrong)?;
-    let canonical = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+    let canonical = hex::encode(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
     let to_sign = format!("{ALGORITHM}\n{date}\n{}\n{canonical}", signed.scope.join("/"));
     let key = signed.scope.iter().fold(format!("AWS4{}", pair.secret).into_bytes(), |key, part| mac(&key, part));
-    if hex(&mac(&key, &to_sign)) == signed.signature { Ok(()) } else { Err(wrong()) }
+    if hex::encode(&mac(&key, &to_sign)) == signed.signature { Ok(()) } else { Err(wrong()) }
 }
 
 /// The parts of a header `Authorization`.
@@ -198,10 +199,6 @@ fn encode(text: &str) -> String {
 
 fn mac(key: &[u8], text: &str) -> Vec<u8> {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Parses `20150830T123600Z`, by the days of each year and month.

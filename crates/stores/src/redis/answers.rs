@@ -6,8 +6,9 @@ use std::{
 use redis::Script;
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use super::{Redis, hex, link::Purpose, millis};
+use super::{Redis, link::Purpose, millis};
 use steadfast::layers::cache::{Answer, AnswerOwner, AnswerStore, CacheKey, ClaimFuture, StoreLookup};
+use steadfast_internal::hex;
 
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/put.lua")));
 static GET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/get.lua")));
@@ -89,7 +90,7 @@ const TURNS: &str = "turns";
 
 impl Redis {
     fn answer(&self, key: &CacheKey) -> String {
-        self.key(&format!("answer:{}", hex(key.as_bytes())))
+        self.key(&format!("answer:{}", hex::encode(key.as_bytes())))
     }
 
     pub(super) async fn store_answer(&self, key: &CacheKey, answer: &Answer) {

@@ -8,7 +8,7 @@ use std::{
 use redis::{Script, ScriptInvocation};
 use tower::BoxError;
 
-use super::{Redis, clock::late, hex, link::Purpose, listener::Channel, millis, number};
+use super::{Redis, clock::late, link::Purpose, listener::Channel, millis, number};
 use steadfast::{
     layers::{
         cache::{Answer, AnswerOwner},
@@ -16,7 +16,7 @@ use steadfast::{
     },
     store::{StoreError, StoreErrorKind},
 };
-use steadfast_internal::sync::lock;
+use steadfast_internal::{hex, sync::lock};
 
 static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim.lua")));
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
@@ -144,7 +144,7 @@ impl Redis {
     }
 
     fn record(&self, key: &IdempotencyKey) -> String {
-        self.key(&format!("key:{}", hex(key.as_bytes())))
+        self.key(&format!("key:{}", hex::encode(key.as_bytes())))
     }
 }
 

@@ -202,10 +202,6 @@ fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Returns a duration for Redis. Anything beyond ten years is cut.
 fn millis(span: Duration) -> u64 {
     const TEN_YEARS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;

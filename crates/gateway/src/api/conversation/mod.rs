@@ -39,9 +39,10 @@ pub(crate) use self::{
     request::begin,
 };
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use steadfast_internal::hex;
 use steadfast_stack::{ResponseArchive, StackHandle};
 
 use tokio::sync::Semaphore;
@@ -124,10 +125,5 @@ pub(crate) fn is_own(id: &str) -> bool {
 fn new_id(prefix: &str) -> Option<String> {
     let mut random = [0; RANDOM];
     getrandom::fill(&mut random).ok()?;
-    let mut id = prefix.to_owned();
-    for byte in random {
-        // Writing to a string cannot fail.
-        let _ = write!(id, "{byte:02x}");
-    }
-    Some(id)
+    Some(prefix.to_owned() + &hex::encode(&random))
 }

@@ -1,9 +1,7 @@
-use std::{
-    fmt::{self, Write as _},
-    io,
-};
+use std::{fmt, io};
 
 use sha2::{Digest as _, Sha256};
+use steadfast_internal::hex;
 
 /// A new key for a caller of the gateway.
 ///
@@ -22,7 +20,7 @@ impl VirtualKey {
     pub fn generate() -> io::Result<Self> {
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let secret = format!("sk-steadfast-{}", hex(&random));
+        let secret = format!("sk-steadfast-{}", hex::encode(&random));
         let hash = hash_of(&secret);
         Ok(Self { secret, hash })
     }
@@ -46,13 +44,5 @@ impl fmt::Debug for VirtualKey {
 
 /// Returns the hash of a key, as the file of keys has it.
 pub(super) fn hash_of(key: &str) -> String {
-    format!("sha256:{}", hex(&Sha256::digest(key)))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    format!("sha256:{}", hex::encode(&Sha256::digest(key)))
 }

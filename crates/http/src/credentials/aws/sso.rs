@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::region;
 use crate::{
-    credentials::{Machine, SourceError, Token, date, fetch, machine, sigv4::hex},
-    internal::wall_clock,
+    credentials::{Machine, SourceError, Token, date, fetch, machine},
+    internal::{hex, wall_clock},
     protocol::RequestBody,
 };
 
@@ -104,7 +104,7 @@ impl Sso {
         let Some(home) = home else {
             return Err(SourceError::setup("HOME is not set, so the cache of AWS SSO has no place; set it"));
         };
-        let name = hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, self.cached_as.as_bytes()).as_ref());
+        let name = hex::encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, self.cached_as.as_bytes()).as_ref());
         let path = home.join(".aws/sso/cache").join(format!("{name}.json"));
         let Some(text) = machine::read_file(&path).await? else { return Err(self.ended("has not begun")) };
         let session: Session = serde_json::from_str(&text)
