@@ -1,5 +1,7 @@
 //! The ids and the encrypted content of a simulated account, which no other account accepts.
 
+use steadfast_internal::fnv::{OFFSET_BASIS, fnv1a};
+
 /// An account, as its seals show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Account(u64);
@@ -12,7 +14,7 @@ const SEALED: &str = "gAAAAAB";
 
 impl Account {
     pub(crate) fn named(name: &str) -> Self {
-        Self(hash(0xcbf2_9ce4_8422_2325, name))
+        Self(fnv1a(OFFSET_BASIS, name))
     }
 
     /// Returns an id whose maker [`made`](Self::made) recognises.
@@ -43,13 +45,8 @@ impl Account {
     }
 
     fn mark(self, number: &str) -> String {
-        format!("{:016x}", hash(self.0, number))
+        format!("{:016x}", fnv1a(self.0, number))
     }
-}
-
-/// FNV-1a, continued from `state`.
-fn hash(state: u64, text: &str) -> u64 {
-    text.bytes().fold(state, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 #[cfg(test)]
