@@ -4,6 +4,7 @@
 //! This package has no stable interface: depend on [`steadfast`](https://docs.rs/steadfast) instead.
 
 pub mod base64;
+pub mod calendar;
 #[cfg(feature = "codings")]
 pub mod codings;
 pub mod fnv;

@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[cfg(feature = "drill")]
 use tokio::time::Instant;
 
+use crate::calendar;
+
 /// Returns the date.
 #[allow(clippy::disallowed_methods, reason = "a date of the wall clock, not a time to measure")]
 pub fn now() -> SystemTime {
@@ -60,32 +62,21 @@ pub fn millis(span: Duration) -> u64 {
 }
 
 /// Returns a time since 1970 as RFC 3339 text in UTC, in whole seconds, rounded up.
-///
-/// The calendar is Howard Hinnant's `civil_from_days` (2013).
 pub fn rfc3339(since_1970: Duration) -> String {
     let seconds = since_1970.as_secs() + u64::from(since_1970.subsec_nanos() > 0);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // A year from March has its leap day last.
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (year, month, day) = calendar::date_of(days);
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
 /// Reads a moment in RFC 3339, as the time since 1970: with a fraction of a second and an offset, if there are any.
 ///
-/// The calendar is Howard Hinnant's `days_from_civil` (2013). Returns `None` for anything else, and for a moment before
-/// 1970.
+/// Returns `None` for anything else, and for a moment before 1970.
 pub fn parse_rfc3339(text: &str) -> Option<Duration> {
     let (date, time) = text.split_once(['T', 't', ' '])?;
     let zone = time.find(['Z', 'z', '+', '-'])?;
     let (clock, zone) = time.split_at(zone);
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok())?;
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
     let three = |text: &str, mark: char| {
         let mut parts = text.splitn(3, mark).map(digits);
         Some([parts.next()??, parts.next()??, parts.next()??])
@@ -103,17 +94,15 @@ pub fn parse_rfc3339(text: &str) -> Option<Duration> {
         None => 0,
         Some(offset) => {
             let (hours, minutes) = offset.split_once(':')?;
-            let seconds = digits(hours)?.min(99) * 3600 + digits(minutes)?.min(99) * 60;
+            let seconds = (digits(hours)?.min(99) * 3600 + digits(minutes)?.min(99) * 60) as i64;
             if zone.starts_with('-') { -seconds } else { seconds }
         }
     };
-    let (shifted_year, shifted_month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let (era, year_of_era) = (shifted_year / 400, shifted_year % 400);
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + (153 * shifted_month + 2) / 5 + day - 1;
-    let days = era * 146_097 + day_of_era - 719_468;
-    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset;
+    let days = calendar::day_of(year, month, day);
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
+    let seconds = seconds.checked_add_signed(-offset)?;
     let nanos = format!("{fraction:0<9}");
-    Some(Duration::new(u64::try_from(seconds).ok()?, nanos.get(..9)?.parse().ok()?))
+    Some(Duration::new(seconds, nanos.get(..9)?.parse().ok()?))
 }
 
 #[cfg(test)]

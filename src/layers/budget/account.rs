@@ -1,23 +1,24 @@
 //! One cap's account: its meter, with the cap's rules and its events.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::{
-    AtCap, Cap, CapSpend,
-    calendar::{Anchor, Moment},
-    cap::Keys,
-    meter::Meter,
-};
+use super::{AtCap, Cap, CapSpend, calendar::Anchor, cap::Keys, meter::Meter};
 use crate::{
     ErrorKind, Event, Events, LlmError,
     body::admission::{Gate, Outcome, SoFar, Ticket},
     error::ReachedLimit,
-    internal::sync::{Mutex, lock},
+    internal::{
+        sync::{Mutex, lock},
+        wall_clock,
+    },
     layers::{
         recent::Recent,
         shares::{AGAIN_AFTER, Hold, Level, Shares, Verdict},
@@ -288,7 +289,8 @@ impl Account {
             let message = format!("{of}; the reserved amount is free again as its requests end");
             (message, now.checked_add(AGAIN_AFTER), ReachedLimit::Reserved { cap, of_key, of_feature })
         } else {
-            (format!("{of}; it resets at {}", Moment(self.meter.ends())), Some(self.resets_at()), spending)
+            let resets = wall_clock::rfc3339(Duration::from_secs(self.meter.ends()));
+            (format!("{of}; it resets at {resets}"), Some(self.resets_at()), spending)
         };
         refused(message, retry_at, limit, now)
     }

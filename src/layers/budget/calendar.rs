@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::internal::calendar;
+
 /// The period over which a [`Cap`](super::Cap) counts. All periods begin by the calendar, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -33,9 +35,9 @@ impl Period {
             Self::Day => next(DAY, 0),
             Self::Week => next(WEEK, SINCE_MONDAY),
             Self::Month => {
-                let (year, month, _) = civil(now / DAY);
+                let (year, month, _) = calendar::date_of(now / DAY);
                 let (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
-                days(year, month) * DAY
+                calendar::day_of(year, month, 1) * DAY
             }
         }
     }
@@ -49,17 +51,6 @@ impl fmt::Display for Period {
             Self::Week => "week",
             Self::Month => "month",
         })
-    }
-}
-
-/// A moment, displayed as in RFC 3339.
-pub(super) struct Moment(pub(super) u64);
-
-impl fmt::Display for Moment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = civil(self.0 / DAY);
-        let (hour, minute, second) = (self.0 % DAY / HOUR, self.0 % HOUR / 60, self.0 % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 }
 
@@ -88,35 +79,10 @@ impl Anchor {
     }
 }
 
-const FOUR_CENTURIES: u64 = 146_097;
-/// The days from 0000-03-01 to 1970-01-01.
-const TO_1970: u64 = 719_468;
-
-/// Returns year, month and day of a day since 1970, in the Gregorian calendar. Years begin in March here, so that
-/// the leap day comes last and the months' lengths repeat every five: 153 days.
-fn civil(day: u64) -> (u64, u64, u64) {
-    let day = day + TO_1970;
-    let (era, of_era) = (day / FOUR_CENTURIES, day % FOUR_CENTURIES);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let of_month = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, of_month)
-}
-
-/// Returns the day since 1970 on which a month begins.
-fn days(year: u64, month: u64) -> u64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let from_march = (month + 9) % 12;
-    let of_year = (153 * from_march + 2) / 5;
-    let (era, of_era) = (year / 400, year % 400);
-    era * FOUR_CENTURIES + of_era * 365 + of_era / 4 - of_era / 100 + of_year - TO_1970
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::internal::wall_clock::rfc3339;
 
     fn is_leap(year: u64) -> bool {
         year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
@@ -130,7 +96,7 @@ mod tests {
         }
     }
 
-    /// Returns seconds since 1970 from the text of a `Moment`, counted year by year and month by month.
+    /// Returns seconds since 1970 from a text in RFC 3339, counted year by year and month by month.
     fn at(moment: &str) -> u64 {
         let number = |range: std::ops::Range<usize>| moment[range].parse::<u64>().unwrap();
         let (year, month, day) = (number(0..4), number(5..7), number(8..10));
@@ -158,18 +124,16 @@ mod tests {
             (Period::Month, "2026-04-30T00:00:00Z", "2026-05-01T00:00:00Z"),
             (Period::Month, "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z"),
         ] {
-            assert_eq!(Moment(period.end(at(now))).to_string(), end, "{period} of {now}");
+            assert_eq!(rfc3339(Duration::from_secs(period.end(at(now)))), end, "{period} of {now}");
         }
     }
 
     #[test]
-    fn every_day_of_five_centuries_is_the_day_after_the_one_before() {
+    fn every_month_of_five_centuries_ends_with_its_last_day() {
         let (mut year, mut month, mut day) = (1970, 1, 1);
         for number in 0..500 * 366 {
-            assert_eq!(civil(number), (year, month, day));
             let length = length(year, month);
             if day == 1 {
-                assert_eq!(days(year, month), number);
                 let end = Period::Month.end(number * DAY + DAY - 1);
                 assert_eq!(end, (number + length) * DAY, "{year}-{month}");
             }
@@ -184,8 +148,8 @@ mod tests {
     #[test]
     fn leap_years_are_those_of_the_gregorian_calendar() {
         assert_eq!(Period::Month.end(at("2096-02-01T00:00:00Z")) - at("2096-02-01T00:00:00Z"), 29 * DAY);
-        assert_eq!(days(2100, 3) - days(2100, 2), 28);
-        assert_eq!(days(2000, 3) - days(2000, 2), 29);
+        assert_eq!(calendar::day_of(2100, 3, 1) - calendar::day_of(2100, 2, 1), 28);
+        assert_eq!(calendar::day_of(2000, 3, 1) - calendar::day_of(2000, 2, 1), 29);
     }
 
     #[tokio::test(start_paused = true)]

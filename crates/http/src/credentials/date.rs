@@ -5,49 +5,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::HeaderMap;
 
 use super::{Token, fetch};
+use crate::internal::wall_clock;
 
-/// Reads an RFC 3339 date, with a zone. The AWS CLI's older caches end in `UTC`.
+/// Reads an RFC 3339 date, with a zone, in whole seconds. The AWS CLI's older caches end in `UTC`.
 pub(crate) fn parse(text: &str) -> Option<SystemTime> {
     let text = text.trim();
-    let (date, rest) = text.split_at_checked(19)?;
-    let bytes = date.as_bytes();
-    let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
-    let is_date = separators.iter().all(|(at, byte)| bytes[*at] == *byte) && matches!(bytes[10], b'T' | b't' | b' ');
-    if !is_date {
-        return None;
-    }
-    let number = |from: usize, to: usize| {
-        let digits = date.get(from..to)?;
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<i64>().ok())?
+    let since_1970 = match text.strip_suffix("UTC") {
+        Some(date) => wall_clock::parse_rfc3339(&format!("{date}Z")),
+        None => wall_clock::parse_rfc3339(text),
     };
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    let is_valid = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60;
-    let zone = match rest.strip_prefix('.') {
-        Some(fraction) => fraction.trim_start_matches(|digit: char| digit.is_ascii_digit()),
-        None => rest,
-    };
-    let offset = match zone {
-        "Z" | "z" | "UTC" => 0,
-        zone => {
-            let (sign, clock) = zone.split_at_checked(1)?;
-            let (hours, minutes) = clock.split_once(':')?;
-            let minutes = hours.parse::<u8>().ok().map(i64::from)? * 60 + minutes.parse::<u8>().ok().map(i64::from)?;
-            match sign {
-                "+" => minutes * 60,
-                "-" => -minutes * 60,
-                _ => return None,
-            }
-        }
-    };
-    // Howard Hinnant's `days_from_civil` (2013): a year from March has its leap day last.
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    let days = era * 146_097 + day_of_era - 719_468;
-    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset;
-    is_valid.then(|| UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?)))?
+    UNIX_EPOCH.checked_add(Duration::from_secs(since_1970?.as_secs()))
 }
 
 /// Sets the end of a token by a date in a server's answer. The server's own date says how long that is from now, so

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de::Error};
+use steadfast_internal::calendar;
 
 /// The first day (in UTC) on which a key is refused, such as `2027-01-01`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,25 +23,12 @@ impl Expiry {
             plain.then(|| text.parse::<u64>().ok()).flatten()
         };
         let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
-        if year < 1970 || !(1..=12).contains(&month) || !(1..=days_in(year, month)).contains(&day) {
+        if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
             return None;
         }
-        let days = (1970..year).map(|year| 365 + u64::from(is_leap(year))).sum::<u64>()
-            + (1..month).map(|month| days_in(year, month)).sum::<u64>()
-            + (day - 1);
-        Some(Self { at: Duration::from_secs(days * 24 * 60 * 60) })
-    }
-}
-
-fn is_leap(year: u64) -> bool {
-    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-}
-
-fn days_in(year: u64, month: u64) -> u64 {
-    match month {
-        2 => 28 + u64::from(is_leap(year)),
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
+        let since_1970 = calendar::day_of(year, month, day);
+        let is_date = calendar::date_of(since_1970) == (year, month, day);
+        is_date.then(|| Self { at: Duration::from_secs(since_1970 * 24 * 60 * 60) })
     }
 }
 
