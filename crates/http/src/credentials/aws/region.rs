@@ -2,18 +2,18 @@
 
 use crate::{InvalidConfig, credentials::Machine};
 
-/// Returns the problem of a name that is no region's, if it is none: `eu-west-1`, `us-gov-east-1`.
+/// Returns true if a name has the form of a region's: `eu-west-1`, `us-gov-east-1`.
+pub(crate) fn is_region(name: &str) -> bool {
+    let mut words: Vec<&str> = name.split('-').collect();
+    let number = words.pop().unwrap_or_default();
+    let is_word = |word: &&str| word.len() >= 2 && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_number = (1..=2).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && (2..=3).contains(&words.len()) && words.iter().all(is_word)
+}
+
+/// Returns the problem of a name that is no region's, if it is none.
 pub(crate) fn check(region: &str) -> Result<(), String> {
-    let parts: Vec<&str> = region.split('-').collect();
-    let is_word = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
-    let is_region = match parts.as_slice() {
-        [first, words @ .., number] if !words.is_empty() => {
-            let is_number = !number.is_empty() && number.len() <= 2 && number.bytes().all(|byte| byte.is_ascii_digit());
-            (2..=4).contains(&first.len()) && is_word(first) && words.iter().all(is_word) && is_number
-        }
-        _ => false,
-    };
-    if is_region {
+    if is_region(region) {
         return Ok(());
     }
     let shown: String = region.chars().filter(|letter| !letter.is_control()).take(40).collect();

@@ -1,16 +1,11 @@
 //! The shapes of names that addresses are made of, and the doubts that a name is this door's.
 
-use crate::{InvalidConfig, models::snapshot::is_bedrocks_maker};
+use crate::{InvalidConfig, credentials::aws::region::is_region, models::snapshot::is_bedrocks_maker};
 
 /// Checks a region of AWS, such as `us-east-1` or `us-gov-west-1`.
 pub(super) fn region(region: &str) -> Result<&str, InvalidConfig> {
     let region = region.trim();
-    let mut parts = region.split('-');
-    let is_word = |part: &str| part.len() >= 2 && part.bytes().all(|byte| byte.is_ascii_lowercase());
-    let number = parts.next_back().unwrap_or_default();
-    let is_number = (1..=2).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
-    let words: Vec<&str> = parts.collect();
-    if is_number && (2..=3).contains(&words.len()) && words.iter().all(|word| is_word(word)) {
+    if is_region(region) {
         return Ok(region);
     }
     let hint = match is_google_location(region) {
@@ -69,9 +64,9 @@ pub(super) fn location(location: &str) -> Result<&str, InvalidConfig> {
     if matches!(location, "global" | "us" | "eu") || is_google_location(location) {
         return Ok(location);
     }
-    let hint = match region(location) {
-        Ok(_) => "; this is a region of AWS",
-        Err(_) => "",
+    let hint = match is_region(location) {
+        true => "; this is a region of AWS",
+        false => "",
     };
     let problem = format!(
         "{} is no location of Google Cloud: write global, or one such as us-east5 or europe-west1{hint}",
