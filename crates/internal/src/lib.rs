@@ -11,6 +11,7 @@ pub mod fnv;
 pub mod gather;
 pub mod hex;
 pub mod histogram;
+pub mod joined_bytes;
 pub mod mix;
 pub mod quick_hash;
 pub mod recent;

@@ -3,11 +3,12 @@
 use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use steadfast_internal::joined_bytes::JoinedBytes;
 use tokio::{
     task::yield_now,
     time::{Instant, sleep_until},
@@ -94,9 +95,9 @@ impl BodyReader<'_> {
         self.memory.check(announced.unwrap_or_default(), self.share).map_err(BodyError::OutOfMemory)?;
         // Nearly all bodies come with the head, and need no clock.
         let mut times = None;
-        let (mut first, mut more, mut reservation) = (Bytes::new(), BytesMut::new(), None);
+        let (mut read, mut reservation) = (JoinedBytes::default(), None);
         let is_whole = loop {
-            let received = first.len() + more.len();
+            let received = read.len();
             if received > most {
                 break false;
             }
@@ -117,25 +118,13 @@ impl BodyReader<'_> {
                 },
             };
             let length = received + data.len();
-            // The reader trusts the announced length up to twice the received bytes.
-            let room = announced.unwrap_or(usize::MAX).min(2 * length).max(length);
-            if length > FREE_BODY && more.capacity() < length {
+            if let Some(room) = read.growth(length, announced).filter(|_| length > FREE_BODY) {
                 let reservation = reservation.get_or_insert_with(|| self.memory.reservation(self.share));
                 reservation.grow(room).map_err(BodyError::OutOfMemory)?;
             }
-            if received == 0 {
-                first = data;
-                continue;
-            }
-            if more.capacity() < length {
-                more.reserve(room - more.len());
-            }
-            if more.is_empty() {
-                more.extend_from_slice(&std::mem::take(&mut first));
-            }
-            more.extend_from_slice(&data);
+            read.push(data, announced);
         };
-        let body = if more.is_empty() { first } else { more.freeze() };
+        let body = read.join();
         let body = match reservation {
             Some(reservation) => reservation.into_body(body),
             None => body,

@@ -5,13 +5,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, SizeHint};
 use pin_project::pin_project;
 use serde_json::Value;
 use steadfast::{
     Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmResponse, Progress, StreamEvent, translate::StreamEncoder,
 };
+use steadfast_internal::joined_bytes::JoinedBytes;
 use tokio::time::{Duration, Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -145,8 +146,7 @@ impl EventStream {
 /// token, does not wait.
 #[derive(Default)]
 struct EventBatch {
-    first: Bytes,
-    more: BytesMut,
+    events: JoinedBytes,
     /// The number of waits without another event.
     waits: u8,
 }
@@ -163,22 +163,15 @@ const BATCH_BYTES: usize = 16 << 10;
 impl EventBatch {
     fn add(&mut self, bytes: Bytes) {
         self.waits = 0;
-        if self.first.is_empty() {
-            self.first = bytes;
-            return;
-        }
-        if self.more.is_empty() {
-            self.more.extend_from_slice(&self.first);
-        }
-        self.more.extend_from_slice(&bytes);
+        self.events.push(bytes, None);
     }
 
     fn is_empty(&self) -> bool {
-        self.first.is_empty()
+        self.events.is_empty()
     }
 
     fn is_full(&self) -> bool {
-        self.first.len().max(self.more.len()) >= BATCH_BYTES
+        self.events.len() >= BATCH_BYTES
     }
 
     /// Completes once the other tasks had their turn and no event came.
@@ -193,8 +186,7 @@ impl EventBatch {
     }
 
     fn take(&mut self) -> Bytes {
-        let Self { first, more, .. } = std::mem::take(self);
-        if more.is_empty() { first } else { more.freeze() }
+        std::mem::take(self).events.join()
     }
 }
 

@@ -10,6 +10,7 @@ use tower::BoxError;
 use crate::{
     ErrorKind, LlmError,
     body::HeldMemory,
+    internal::joined_bytes::JoinedBytes,
     protocol::{of_body, readable},
 };
 
@@ -20,29 +21,18 @@ where
 {
     let announced = http_body::Body::size_hint(&body).exact();
     let announced = announced.and_then(|length| usize::try_from(length).ok()).filter(|length| *length <= limit);
-    let mut first = Bytes::new();
-    let mut more = BytesMut::new();
+    let mut read = JoinedBytes::default();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(of_body)?.into_data() else { continue };
-        let length = first.len() + more.len() + data.len();
+        let length = read.len() + data.len();
         if length > limit {
             let message = format!("the answer is larger than the limit of {limit} bytes");
             return Err(LlmError::new(ErrorKind::Malformed, message));
         }
         memory.cover(announced.unwrap_or(length).max(length), announced.is_some()).await?;
-        if first.is_empty() && more.is_empty() {
-            first = data;
-        } else {
-            if more.capacity() < length {
-                // The announced length saves copies. It is trusted up to twice the bytes that came.
-                let room = announced.unwrap_or(usize::MAX).min(2 * length).max(length);
-                more.reserve(room - more.len());
-            }
-            more.extend_from_slice(&std::mem::take(&mut first));
-            more.extend_from_slice(&data);
-        }
+        read.push(data, announced);
     }
-    Ok(if more.is_empty() { first } else { more.freeze() })
+    Ok(read.join())
 }
 
 /// The time in which an error body is read, from its head on. A choice of ours: SDKs decide by the head alone.
