@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::source::REDACTED;
+use super::secrets::REDACTED;
 
 /// A configuration that cannot be used, with everything that is wrong with it.
 ///

@@ -2,7 +2,7 @@
 
 use super::{
     environment::Environment,
-    load::Report,
+    report::Report,
     suggest::nearest,
     tree::{Node, Value},
 };

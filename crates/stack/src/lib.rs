@@ -58,6 +58,8 @@ mod error;
 mod expand;
 mod explain;
 mod families;
+mod file_text;
+mod format;
 mod hedge;
 pub mod import;
 mod json_schema;
@@ -65,7 +67,9 @@ mod keys;
 mod load;
 mod model_names;
 mod overrides;
+mod report;
 mod schema;
+mod secrets;
 mod source;
 mod stack;
 #[cfg(test)]
@@ -88,8 +92,9 @@ pub use self::{
     end_mark::{EndMark, WrongChecksum},
     environment::Environment,
     error::{ConfigError, Problem},
+    format::Format,
     keys::{MissingKey, Server},
-    load::{Format, Loader, document, document_of},
+    load::{Loader, document, document_of},
     schema::*,
     stack::{
         AskedTier, Continuation, HandoffTask, LanePool, ObjectPlaces, ObjectTier, RecoveryCheckTask, Reload,

@@ -2,8 +2,6 @@
 
 use std::{
     fmt,
-    fs::File,
-    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,46 +9,21 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    Config, ConfigError, EndMark, Environment, check,
+    Config, ConfigError, Environment, check,
     error::Problem,
     expand,
+    file_text::{FileText, MAX_BYTES},
+    format::Format,
     import::Form,
     overrides,
+    report::Report,
     source::Source,
     tree::{self, Node, Place},
 };
 use steadfast::prices::PriceTable;
 
-/// The longest accepted text, in bytes.
-const MAX_BYTES: usize = 1024 * 1024;
 /// The most unknown keys and values of the wrong type that one reading looks for.
 const WRONG_VALUES: usize = 50;
-/// The most problems that an error reports.
-const PROBLEMS: usize = 100;
-
-/// The format of a configuration's text. All formats have the same keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// YAML 1.2.
-    Yaml,
-    /// TOML 1.0.
-    Toml,
-    /// JSON. YAML's extras (comments, a comma after the last value) are allowed.
-    Json,
-}
-
-impl Format {
-    /// Returns the format for a file's suffix: `yaml`, `yml`, `toml` or `json`.
-    pub fn of(path: impl AsRef<Path>) -> Option<Self> {
-        let suffix = path.as_ref().extension()?.to_str()?.to_ascii_lowercase();
-        match suffix.as_str() {
-            "yaml" | "yml" => Some(Self::Yaml),
-            "toml" => Some(Self::Toml),
-            "json" => Some(Self::Json),
-            _ => None,
-        }
-    }
-}
 
 /// Reads configurations with a chosen environment and chosen prices.
 ///
@@ -145,7 +118,7 @@ impl Loader {
             tree.place = Place::Text(0..0);
         }
         source.hide_secrets_of(&tree);
-        let mut report = Report { source: &source, problems: Vec::new(), places: Vec::new() };
+        let mut report = Report::new(&source);
         let form = Form::of(&tree);
         if let Some(foreign) = form.foreign(&tree) {
             return Err(ConfigError::new(vec![source.problem(None, foreign)]));
@@ -181,56 +154,6 @@ impl Default for Loader {
 impl fmt::Debug for Loader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loader").field("environment", &self.environment).finish_non_exhaustive()
-    }
-}
-
-/// Collects problems.
-pub(super) struct Report<'a> {
-    source: &'a Source,
-    problems: Vec<Problem>,
-    places: Vec<Place>,
-}
-
-impl Report<'_> {
-    /// Adds a problem, unless this place already has one: each value is reported once.
-    pub(super) fn add(&mut self, place: &Place, message: impl Into<String>, suggestion: Option<String>) {
-        if !self.is_full() && !self.places.contains(place) {
-            self.places.push(place.clone());
-            let problem = self.source.problem(Some(place), message);
-            self.problems.push(Problem { suggestion, ..problem });
-        }
-    }
-
-    /// Returns whether the report has reached the maximum number of problems.
-    pub(super) fn is_full(&self) -> bool {
-        self.problems.len() >= PROBLEMS
-    }
-
-    /// Returns an empty problem at a place, for a later message.
-    pub(super) fn problem(&self, place: &Place) -> Problem {
-        self.source.problem(Some(place), "")
-    }
-
-    /// Returns the value read, or all problems in the order of the text.
-    fn into_result<T>(mut self, read: Option<T>) -> Result<T, ConfigError> {
-        match read {
-            Some(read) if self.problems.is_empty() => Ok(read),
-            _ => {
-                self.problems.sort_by_key(|problem| (problem.line, problem.column));
-                Err(ConfigError::new(self.problems))
-            }
-        }
-    }
-
-    fn fault(&mut self, fault: tree::Fault) {
-        let place = fault.place.clone().unwrap_or(Place::Text(0..0));
-        let fault = if self.source.may_be_secret(&place) && !fault.unknown_key { fault.concealed() } else { fault };
-        let added = self.problems.len();
-        let is_of_nothing_known = fault.unknown_key && fault.suggestion.is_none();
-        self.add(&place, fault.to_string(), fault.suggestion.map(String::from));
-        if is_of_nothing_known && let Some(problem) = self.problems.get_mut(added) {
-            *problem = std::mem::replace(problem, Problem::of_file(None, "")).without_value();
-        }
     }
 }
 
@@ -302,87 +225,10 @@ pub fn document_of<T: for<'de> Deserialize<'de>>(
     check: impl FnOnce(&T, &mut check::Findings<'_, '_>),
 ) -> Result<T, ConfigError> {
     let (source, mut tree) = parsed(file.map(Path::to_owned), text, format)?;
-    let mut report = Report { source: &source, problems: Vec::new(), places: Vec::new() };
+    let mut report = Report::new(&source);
     let read = read(&mut tree, &mut report);
     if let Some(read) = &read {
         check(read, &mut check::Findings::new(&tree, &mut report));
     }
     report.into_result(read)
-}
-
-/// A file's text, with the format of its suffix.
-#[derive(Clone, Debug)]
-pub(super) struct FileText {
-    path: PathBuf,
-    text: String,
-    format: Format,
-    pub(super) mark: EndMark,
-}
-
-impl FileText {
-    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
-        let (text, format) = text_of(path)?;
-        let mark = match format {
-            Format::Yaml => EndMark::of(&text),
-            Format::Toml | Format::Json => Ok(EndMark::Absent),
-        };
-        let mark =
-            mark.map_err(|error| ConfigError::new(vec![Problem::of_file(Some(path.to_owned()), error.to_string())]))?;
-        Ok(Self { path: path.to_owned(), text, format, mark })
-    }
-
-    pub(super) fn is_as(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-
-    /// Returns whether a setting of the text before is gone, as it is from a text that is cut, or its last line's end
-    /// is. The end of a JSON text proves that it is whole.
-    pub(super) fn loses_settings_of(&self, before: &Self) -> bool {
-        if self.format == Format::Json || self.mark != EndMark::Absent {
-            return false;
-        }
-        if before.text.ends_with('\n') && !self.text.ends_with('\n') {
-            return true;
-        }
-        let tree = |file: &Self| tree::parse(file.text.trim_start_matches('\u{feff}'), file.format).ok();
-        tree(before).zip(tree(self)).is_some_and(|(before, now)| now.loses(&before))
-    }
-}
-
-fn text_of(path: &Path) -> Result<(String, Format), ConfigError> {
-    let wrong = |message: String| ConfigError::new(vec![Problem::of_file(Some(path.to_owned()), message)]);
-    let bytes = read_file(path).map_err(|error| wrong(unreadable(&error)))?;
-    let format = Format::of(path)
-        .ok_or_else(|| wrong("unknown format; the name must end in .yaml, .yml, .toml or .json".to_owned()))?;
-    if bytes.len() > MAX_BYTES {
-        return Err(wrong("the file is longer than 1 MiB; shorten it".to_owned()));
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let good = error.utf8_error().valid_up_to();
-        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-        let source = Source::new(Some(path.to_owned()), text);
-        let place = Place::Text(good..good);
-        ConfigError::new(vec![source.problem(Some(&place), "the text is not UTF-8 from here on")])
-    })?;
-    Ok((text, format))
-}
-
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    let mut bytes = Vec::new();
-    // One byte over the limit is enough to detect it.
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn unreadable(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        io::ErrorKind::IsADirectory => "this is a directory, not a file".to_owned(),
-        io::ErrorKind::PermissionDenied => "this file may not be read: permission denied".to_owned(),
-        _ => format!("the file cannot be read: {error}"),
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     environment::Environment,
-    load::Report,
+    report::Report,
     tree::{Entry, Node, Place, Value},
 };
 

@@ -23,7 +23,7 @@ use std::{collections::HashSet, fmt};
 use super::Problem;
 use super::{
     Config,
-    load::Report,
+    report::Report,
     suggest::nearest,
     tree::{Node, Step},
 };

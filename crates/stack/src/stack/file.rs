@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{Reload, Shared, Stack, StackBuilder, StackContext, StackHandle};
-use crate::{Config, ConfigError, FileWatch, Loader, Problem, load::FileText};
+use crate::{Config, ConfigError, FileWatch, Loader, Problem, file_text::FileText};
 
 impl Stack {
     /// Builds the stack of a file in any form that [`Config::from_path`] reads, with keys from this process's

@@ -13,7 +13,7 @@ use serde::{
 
 use super::{Entry, Node, Place, Value, yaml};
 use crate::{
-    source::REDACTED,
+    secrets::REDACTED,
     suggest::{provider_advice, suggest_key},
 };
 
