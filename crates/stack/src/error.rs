@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::secrets::REDACTED;
+use steadfast::InvalidConfig;
 
 /// A configuration that cannot be used, with everything that is wrong with it.
 ///
@@ -107,6 +108,18 @@ impl Problem {
         let message = format!("{field}: the environment variable {} is not set{hint}", variables.join(" or "));
         let variable = variables.first().map(|name| (*name).to_owned());
         Self { variable, ..Self::of_file(None, message) }
+    }
+}
+
+impl From<InvalidConfig> for Problem {
+    fn from(error: InvalidConfig) -> Self {
+        Self::of_file(None, error.to_string())
+    }
+}
+
+impl From<InvalidConfig> for ConfigError {
+    fn from(error: InvalidConfig) -> Self {
+        Self::new(vec![error.into()])
     }
 }
 

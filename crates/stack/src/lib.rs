@@ -64,9 +64,11 @@ mod hedge;
 pub mod import;
 mod json_schema;
 mod keys;
+mod lane_pool;
 mod load;
 mod model_names;
 mod overrides;
+mod queues;
 mod report;
 mod schema;
 mod secrets;
@@ -94,11 +96,12 @@ pub use self::{
     error::{ConfigError, Problem},
     format::Format,
     keys::{MissingKey, Server},
+    lane_pool::LanePool,
     load::{Loader, document, document_of},
     schema::*,
     stack::{
-        AskedTier, Continuation, HandoffTask, LanePool, ObjectPlaces, ObjectTier, RecoveryCheckTask, Reload,
-        ResponseArchive, Stack, StackBuilder, StackHandle, TierDeployment, TierInfo,
+        AskedTier, Continuation, HandoffTask, ObjectPlaces, ObjectTier, RecoveryCheckTask, Reload, ResponseArchive,
+        Stack, StackBuilder, StackHandle, TierDeployment, TierInfo,
     },
     suggest::nearest,
     tree::Step,

@@ -8,8 +8,10 @@ use std::{
 #[cfg(feature = "alerts")]
 use std::net::SocketAddr;
 
-use super::door::CredentialPool;
-use crate::Environment;
+use super::credential_pool::CredentialPool;
+#[cfg(feature = "redis")]
+use super::replica_hub::ReplicaHub;
+use crate::{Config, ConfigError, Environment, Loader, file_text::FileText};
 use steadfast::{
     BoxLlmService, CacheHandle, Events, FallbackHandle,
     providers::{
@@ -42,7 +44,7 @@ pub(super) struct StackContext {
     pub(super) answers: Option<CacheHandle>,
     /// The hub through which replicas share state.
     #[cfg(feature = "redis")]
-    pub(super) hub: Option<super::replicas::ReplicaHub>,
+    pub(super) hub: Option<ReplicaHub>,
     /// The store of tasks, in place of the configured one.
     pub(super) tasks: Option<Arc<dyn TaskStore>>,
     /// The store of kept responses, in place of the configured one.
@@ -84,6 +86,11 @@ impl Default for StackContext {
 }
 
 impl StackContext {
+    /// Reads a file with this stack's environment.
+    pub(super) fn read(&self, file: &FileText) -> Result<Config, ConfigError> {
+        Loader::new().environment(self.environment()).file(file)
+    }
+
     /// Returns this process's name: its host's and, where it listens, the port.
     #[cfg(feature = "alerts")]
     pub(super) fn instance(&self, listen: Option<SocketAddr>, environment: &Environment) -> String {

@@ -11,10 +11,11 @@ use tower::{Layer, ServiceBuilder};
 
 use super::{
     StackContext,
-    leaf::{Leaf, LeafPlan},
+    headroom::SharedHeadroom,
+    leaf::Leaf,
+    leaf_plan::LeafPlan,
     resume::{Resume, ResumeLayer},
     settings,
-    stores::SharedHeadroom,
 };
 use crate::{self as config, CircuitBreaker as BreakerSettings, Config, OnError, Tier, TierTimeout, classifier};
 use steadfast::{

@@ -5,30 +5,33 @@ use std::{collections::HashMap, sync::Arc};
 use tower::{Layer, ServiceBuilder, util::Either};
 
 #[cfg(feature = "alerts")]
-use super::alerts::AlertPlan;
+use super::alert_plan::AlertPlan;
 use super::{
     Reload, StackContext, TierInfo,
     cache::CacheState,
     chain,
-    deployments::BalancedTier,
     handoff::HandoffState,
     hedge::Hedges,
+    idempotency::IdempotencyState,
     lane::{LaneState, WithLane},
     mirror::MirrorState,
-    objects::ObjectPlaces,
+    object_places::ObjectPlaces,
     plan::Plan,
+    previous::Previous,
     queue::Queues,
-    recovery::RecoveryChecks,
+    recovery_checks::RecoveryChecks,
     responses::ResponseArchive,
+    retry_budgets::RetryBudgets,
     settings,
-    stores::{KeyStore, OpenStores},
-    tier_runtime::{self, RetryBudgets, TierRuntime, TierService},
+    stores::OpenStores,
+    tier_runtime::{TierRuntime, TierService},
+    tier_set::TierSet,
 };
-use crate::{self as config, Config, Tier};
+use crate::{self as config, Config, ConfigError, Tier};
 use steadfast::{
-    BoxLlmService, BudgetLayer, Bulkhead, BulkheadHandle, BulkheadLayer, Cache, CacheHandle, CacheLayer,
-    CircuitBreakerHandle, Context, Fallback, FallbackLayer, HedgeHandle, Idempotency, IdempotencyHandle,
-    IdempotencyLayer, InvalidConfig, LlmRequest, Mirror, MirrorLayer, Observe, ObserveLayer, Timeout,
+    BoxLlmService, BudgetLayer, Bulkhead, BulkheadHandle, BulkheadLayer, Cache, CacheHandle, CacheLayer, Context,
+    Fallback, FallbackLayer, HedgeHandle, Idempotency, IdempotencyHandle, IdempotencyLayer, InvalidConfig, LlmRequest,
+    Mirror, MirrorLayer, Observe, ObserveLayer, Timeout,
     layers::{
         budget::{Budget, BudgetHandle},
         bulkhead::{CallerBulkhead, CallerBulkheadLayer},
@@ -57,9 +60,9 @@ pub(super) struct Generation {
     pub(super) config: Arc<Config>,
     #[cfg(feature = "alerts")]
     pub(super) alerts: Arc<AlertPlan>,
-    runtimes: Vec<TierRuntime>,
-    /// The tiers of paths that are no conversation.
-    lane: Option<LaneState>,
+    pub(super) tiers: TierSet,
+    /// The chain of the lane, which its services refer to.
+    _lane: Option<LaneState>,
     pub(super) retry_budgets: RetryBudgets,
     /// The spending, by caps: of all tiers, and of single tiers by name.
     spend: Vec<(Option<String>, BudgetHandle)>,
@@ -69,7 +72,7 @@ pub(super) struct Generation {
     /// The tiers' hedges.
     hedges: Hedges,
     /// The answers by idempotency key, if the file configures them.
-    idempotency: Option<(KeyStore, IdempotencyHandle)>,
+    idempotency: Option<IdempotencyState>,
     /// The stores that the file names.
     pub(super) stores: OpenStores,
     /// The answer cache, if the file configures one.
@@ -128,38 +131,38 @@ impl Generation {
     /// # Errors
     ///
     /// A store cannot be opened. The earlier generation is untouched then.
-    pub(super) fn new(plan: Plan, context: &StackContext, before: Option<&Self>) -> Result<Self, InvalidConfig> {
-        let stores = OpenStores::new(&plan.config, context, before.map(|before| &before.stores))?;
+    pub(super) fn new(plan: Plan, context: &StackContext, before: Previous<'_>) -> Result<Self, InvalidConfig> {
+        let stores = OpenStores::new(&plan.config, context, before.stores)?;
         Ok(Self::assemble(plan, stores, context, before))
     }
 
     /// Puts the checked parts together. From here on nothing fails, so that state of the earlier generation may
     /// continue in this one at any step.
-    fn assemble(mut plan: Plan, stores: OpenStores, context: &StackContext, before: Option<&Self>) -> Self {
+    fn assemble(mut plan: Plan, stores: OpenStores, context: &StackContext, before: Previous<'_>) -> Self {
         let config = plan.config.clone();
         let shared = context.answers.clone().or_else(|| stores.shared_answers());
-        let cache = CacheState::new(&config, shared, before.and_then(|before| before.cache.as_ref()));
-        let known = before.and_then(|before| before.responses.as_ref());
-        let responses = ResponseArchive::new(&config, &stores, context, known);
-        let objects = ObjectPlaces::new(&stores, context, before.map(|before| &before.objects));
-        let known = before.and_then(|before| before.handoff.as_ref());
-        let handoff = plan.handoff.take().map(|handoff| HandoffState::new(handoff, &stores, context, known));
-        if let Some(before) = before {
-            plan.caps.continue_from(&config, |tier| before.spend(tier));
-            plan.bulkhead = plan.bulkhead.state(&before.bulkhead);
+        let cache = CacheState::new(&config, shared, before.cache);
+        let responses = ResponseArchive::new(&config, &stores, context, before.responses);
+        let objects = ObjectPlaces::new(&stores, context, before.objects);
+        let handoff = plan.handoff.take().map(|handoff| HandoffState::new(handoff, &stores, context, before.handoff));
+        plan.caps.continue_from(&config, |tier| before.spend(tier));
+        if let Some(known) = before.bulkhead {
+            plan.bulkhead = plan.bulkhead.state(known);
         }
-        let known = before.and_then(|before| before.mirror.as_ref());
         let mirror = plan.mirror.take().zip(config.mirror.as_ref());
-        let mirror =
-            mirror.map(|(plan_of, mirror)| MirrorState::new(plan_of, mirror, &config, &plan.prices, context, known));
-        let known = before.and_then(|before| before.idempotency.as_ref());
-        let (idempotency, keys) = settings::idempotency(config.idempotency, known, &stores, &context.events).unzip();
+        let mirror = mirror
+            .map(|(plan_of, mirror)| MirrorState::new(plan_of, mirror, &config, &plan.prices, context, before.mirror));
+        let (idempotency, keys) =
+            IdempotencyState::new(config.idempotency, &stores, &context.events, before.idempotency).unzip();
         let headroom = stores.shared_headroom();
         for tier in plan.tiers.iter_mut().chain(&mut plan.lane) {
             tier.share(headroom.as_ref());
         }
         let tiers = Tiers::new(&mut plan, cache.as_ref(), handoff.as_ref(), context, before);
-        let lane = LaneState::new(&mut plan, &tiers.retry_budgets, context, before);
+        let plans = std::mem::take(&mut plan.lane).into_iter();
+        let plans = plans.zip(plan.caps.tiers[config.tiers.len()..].iter().cloned()).collect();
+        let lane = LaneState::new(&config, plans, &tiers.retry_budgets, context, |name| before.tier(name));
+        let (lane_runtimes, lane) = lane.unzip();
         let (chain, fallback, hedges) = tiers.chain(&mut plan, handoff.as_ref(), context, before);
         if let Some(cache) = &cache {
             cache.apply_size();
@@ -184,8 +187,8 @@ impl Generation {
             config,
             #[cfg(feature = "alerts")]
             alerts: plan.alerts,
-            runtimes: tiers.runtimes,
-            lane,
+            tiers: TierSet { conversations: tiers.runtimes, lane: lane_runtimes.unwrap_or_default() },
+            _lane: lane,
             retry_budgets: tiers.retry_budgets,
             prices: plan.prices,
             fallback,
@@ -201,6 +204,41 @@ impl Generation {
             timed,
             others,
         }
+    }
+
+    /// Returns what the next generation may continue.
+    pub(super) fn previous(&self) -> Previous<'_> {
+        Previous {
+            tiers: Some(&self.tiers),
+            retry_budgets: Some(&self.retry_budgets),
+            spend: &self.spend,
+            fallback: Some(&self.fallback),
+            hedges: Some(&self.hedges),
+            bulkhead: Some(&self.bulkhead),
+            stores: Some(&self.stores),
+            idempotency: self.idempotency.as_ref(),
+            cache: self.cache.as_ref(),
+            responses: self.responses.as_ref(),
+            objects: Some(&self.objects),
+            handoff: self.handoff.as_ref(),
+            mirror: self.mirror.as_ref(),
+        }
+    }
+
+    /// Checks the configuration again, with other caps beside it.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Plan::new`].
+    pub(super) fn plan_with(&self, context: &StackContext, beside: &[config::Budget]) -> Result<Plan, ConfigError> {
+        let plan = Plan::new((*self.config).clone(), context, beside)?;
+        Ok(Plan {
+            config: self.config.clone(),
+            // The active webhooks continue.
+            #[cfg(feature = "alerts")]
+            alerts: self.alerts.clone(),
+            ..plan
+        })
     }
 
     /// Returns the service for a feature with its own time limit.
@@ -240,24 +278,26 @@ impl Generation {
     /// Returns what the reload from `before` kept and changed.
     pub(super) fn since(&self, before: &Self) -> Reload {
         let name = |runtime: &TierRuntime| runtime.name.clone();
-        let (kept, changed) = self.all_runtimes().partition::<Vec<_>, _>(|runtime| runtime.is_unchanged_since(before));
-        let gone = |runtime: &&TierRuntime| self.all_runtimes().all(|now| now.name != runtime.name);
+        let is_kept =
+            |now: &&TierRuntime| before.tiers.get(&now.name).is_some_and(|known| now.is_unchanged_since(known));
+        let (kept, changed) = self.tiers.iter().partition::<Vec<_>, _>(is_kept);
+        let gone = |runtime: &&TierRuntime| self.tiers.get(&runtime.name).is_none();
         Reload {
             kept: kept.into_iter().map(name).collect(),
             changed: changed.into_iter().map(name).collect(),
-            removed: before.all_runtimes().filter(gone).map(name).collect(),
+            removed: before.tiers.iter().filter(gone).map(name).collect(),
             settings: self.config.changes_since(&before.config).into_iter().map(String::into_boxed_str).collect(),
         }
     }
 
     pub(super) fn idempotency(&self) -> Option<IdempotencyHandle> {
-        self.idempotency.as_ref().map(|(_, handle)| handle.clone())
+        self.idempotency.as_ref().map(IdempotencyState::handle)
     }
 
     /// Returns the current problems of the stores.
     pub(super) fn store_troubles(&self) -> Vec<StoreTrouble> {
         let mut troubles = self.stores.troubles();
-        troubles.extend(self.idempotency.iter().flat_map(|(_, keys)| keys.troubles()));
+        troubles.extend(self.idempotency.iter().flat_map(IdempotencyState::troubles));
         troubles.extend(self.responses.iter().filter_map(ResponseArchive::trouble));
         troubles.extend(self.objects.trouble());
         troubles.extend(self.handoff.iter().filter_map(|handoff| handoff.desk.trouble()));
@@ -266,13 +306,6 @@ impl Generation {
 
     pub(super) fn cache(&self) -> Option<CacheHandle> {
         self.cache.as_ref().map(CacheState::handle)
-    }
-
-    /// Returns the primary's name, and the other tiers' names in order.
-    pub(super) fn names(&self) -> (Arc<str>, Vec<Arc<str>>) {
-        let mut names = self.all_runtimes().map(|runtime| runtime.name.clone());
-        let primary = names.next().expect("a plan has at least one tier");
-        (primary, names.collect())
     }
 
     /// Returns the chains that the file names.
@@ -285,60 +318,17 @@ impl Generation {
         self.fallback.eligibility()
     }
 
-    pub(super) fn circuits(&self) -> impl Iterator<Item = (Arc<str>, CircuitBreakerHandle)> {
-        self.all_runtimes().map(|runtime| (runtime.name.clone(), runtime.breaker.handle()))
-    }
-
-    /// Returns the names of all deployments' circuits.
-    pub(super) fn deployment_names(&self) -> Vec<Arc<str>> {
-        let balances = self.runtimes.iter().filter_map(TierRuntime::balance);
-        balances.flat_map(BalancedTier::circuits).map(|circuit| circuit.name()).collect()
-    }
-
-    /// Returns the circuit of a deployment `TIER/DEPLOYMENT`.
-    pub(super) fn deployment_circuit(&self, name: &str) -> Option<CircuitBreakerHandle> {
-        let (balance, deployment) = self.deployment(name)?;
-        balance.circuit(deployment)
-    }
-
-    /// Returns the tier of a deployment `TIER/DEPLOYMENT`, with the deployment's name.
-    pub(super) fn deployment<'a>(&self, name: &'a str) -> Option<(&BalancedTier, &'a str)> {
-        // A deployment's name has no slash, a tier's may have some.
-        let (tier, deployment) = name.rsplit_once('/')?;
-        Some((self.runtime(tier)?.balance()?, deployment))
-    }
-
-    pub(super) fn tiers(&self) -> impl Iterator<Item = TierInfo> {
-        let info = |(runtime, tier): (&TierRuntime, &Tier)| TierInfo {
-            name: runtime.name.clone(),
-            provider: tier.provider,
-            model: tier.model.as_deref().map(Into::into),
-            level: tier.service_level(),
-        };
-        self.all_runtimes().zip(self.config.all_tiers()).map(info)
+    pub(super) fn tier_infos(&self) -> Vec<TierInfo> {
+        self.tiers.infos(&self.config).collect()
     }
 
     pub(super) fn hedges(&self) -> impl Iterator<Item = (Arc<str>, HedgeHandle)> {
         self.hedges.handles()
     }
 
-    /// Returns the spending under a tier's caps, or under those of no tier.
-    fn spend(&self, tier: Option<&str>) -> Option<&BudgetHandle> {
-        self.spend.iter().find(|(of, _)| of.as_deref() == tier).map(|(_, handle)| handle)
-    }
-
     pub(super) fn budgets(&self) -> impl Iterator<Item = &BudgetHandle> {
         let candidate = self.mirror.as_ref().and_then(|mirror| mirror.spend.as_ref());
         self.spend.iter().map(|(_, handle)| handle).chain(candidate)
-    }
-
-    pub(super) fn runtime(&self, name: &str) -> Option<&TierRuntime> {
-        self.all_runtimes().find(|runtime| &*runtime.name == name)
-    }
-
-    /// Returns the tiers of conversations, then those of the lane.
-    fn all_runtimes(&self) -> impl Iterator<Item = &TierRuntime> {
-        self.runtimes.iter().chain(self.lane.iter().flat_map(|lane| &lane.runtimes))
     }
 }
 
@@ -349,20 +339,18 @@ impl Tiers {
         cache: Option<&CacheState>,
         handoff: Option<&HandoffState>,
         context: &StackContext,
-        before: Option<&Generation>,
+        before: Previous<'_>,
     ) -> Self {
         let config = &plan.config;
         let mut retry_budgets = std::mem::take(&mut plan.retry_budgets);
-        if let Some(before) = before {
-            tier_runtime::keep_retry_budgets(&mut retry_budgets, &before.retry_budgets);
+        if let Some(known) = before.retry_budgets {
+            retry_budgets.continue_from(known);
         }
         let (mut runtimes, mut services) = (Vec::new(), Vec::new());
         let plans = std::mem::take(&mut plan.tiers).into_iter().zip(&plan.caps.tiers);
         for (tier, (tier_plan, caps)) in config.tiers.iter().zip(plans) {
-            let known = before.and_then(|before| before.runtime(&tier.name));
-            let runtime = TierRuntime::new(tier, tier_plan.over(cache, handoff), context, known);
-            let retries = tier_runtime::retry_budget(&retry_budgets, tier);
-            let service = runtime.service(tier, config, retries, caps.clone(), context);
+            let runtime = TierRuntime::new(tier, tier_plan.over(cache, handoff), context, before.tier(&tier.name));
+            let service = runtime.service(tier, config, retry_budgets.of(tier), caps.clone(), context);
             services.push(plan.validators.around(tier, service));
             runtimes.push(runtime);
         }
@@ -375,18 +363,17 @@ impl Tiers {
         plan: &mut Plan,
         handoff: Option<&HandoffState>,
         context: &StackContext,
-        before: Option<&Generation>,
+        before: Previous<'_>,
     ) -> (RouteService, FallbackLayer, Hedges) {
         let (config, services) = (plan.config.clone(), &self.services);
         // The cheaper chains have no hedges: their requests need no speed, and a second call would be expensive.
         let routes = plan.routes.take().map(|routes| routes.layer(&config, &plan.families, services, context));
-        let retries = |tier: &Tier| tier_runtime::retry_budget(&self.retry_budgets, tier);
-        let (plans, known) = (std::mem::take(&mut plan.hedges), before.map(|before| &before.hedges));
-        let (services, hedges) = Hedges::around(plans, &config, services, retries, known);
+        let (plans, retries) = (std::mem::take(&mut plan.hedges), |tier: &Tier| self.retry_budgets.of(tier));
+        let (services, hedges) = Hedges::around(plans, &config, services, retries, before.hedges);
         let (mut fallback, primary) =
             chain::chain(&config, &services, context).expect("the plan has checked the chain");
-        if let Some(before) = before {
-            fallback = fallback.state(&before.fallback);
+        if let Some(known) = before.fallback {
+            fallback = fallback.state(known);
         }
         hedges.set_outlook(&fallback);
         let chain = ServiceBuilder::new()

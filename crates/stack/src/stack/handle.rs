@@ -1,11 +1,16 @@
 //! The handle that watches and controls a stack.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use super::{
-    Shared, deployments::BalancedTier, mirror::MirrorState, responses::ResponseArchive, tier_runtime::TierRuntime,
+    Reload, TierInfo, deployments::BalancedTier, mirror::MirrorState, responses::ResponseArchive, state::StackState,
+    tier_runtime::TierRuntime,
 };
-use crate::{Budget, Config, ConfigError, Provider};
+use crate::{Budget, Config, ConfigError};
 use steadfast::{
     BulkheadHandle, CacheHandle, CircuitBreakerHandle, Events, HedgeHandle, IdempotencyHandle, MirrorHandle,
     layers::{
@@ -14,6 +19,7 @@ use steadfast::{
     },
     prices::PriceTable,
 };
+use steadfast_handoff::Desk;
 use steadfast_subscribers::Status;
 
 /// A handle that watches and controls a [`Stack`](super::Stack) while it runs. Clones are the same handle.
@@ -22,13 +28,13 @@ use steadfast_subscribers::Status;
 /// circuits of unchanged tiers stay the same, with all manual changes.
 #[derive(Clone)]
 pub struct StackHandle {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<StackState>,
     /// The actor that uses this handle.
     pub(super) by: Option<Arc<str>>,
 }
 
 impl StackHandle {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<StackState>) -> Self {
         Self { shared, by: None }
     }
 
@@ -44,20 +50,20 @@ impl StackHandle {
 
     /// Returns the tiers, in order of preference.
     pub fn tiers(&self) -> Vec<TierInfo> {
-        self.shared.current.load().tiers().collect()
+        self.shared.current.load().tier_infos()
     }
 
     /// Returns every tier's circuit by the tier's name, to inspect, force or reset it.
     pub fn circuits(&self) -> BTreeMap<Arc<str>, CircuitBreakerHandle> {
-        self.shared.current.load().circuits().map(|(name, circuit)| (name, self.as_actor(circuit))).collect()
+        self.shared.current.load().tiers.circuits().map(|(name, circuit)| (name, self.as_actor(circuit))).collect()
     }
 
     /// Returns the circuit of a tier, or of a deployment `TIER/DEPLOYMENT`; `None` if none has this name. The circuit
     /// of a tier with deployments opens only by hand.
     pub fn circuit(&self, tier: &str) -> Option<CircuitBreakerHandle> {
         let current = self.shared.current.load();
-        let found = current.circuits().find(|(name, _)| &**name == tier).map(|(_, circuit)| circuit);
-        found.or_else(|| current.deployment_circuit(tier)).map(|circuit| self.as_actor(circuit))
+        let found = current.tiers.circuits().find(|(name, _)| &**name == tier).map(|(_, circuit)| circuit);
+        found.or_else(|| current.tiers.deployment_circuit(tier)).map(|circuit| self.as_actor(circuit))
     }
 
     /// Returns the state of a tier's deployments, in order. Empty for a tier without deployments.
@@ -77,7 +83,7 @@ impl StackHandle {
     /// ```
     pub fn deployments(&self, tier: &str) -> Vec<TierDeployment> {
         let current = self.shared.current.load();
-        let balance = current.runtime(tier).and_then(TierRuntime::balance);
+        let balance = current.tiers.get(tier).and_then(TierRuntime::balance);
         let state = |(status, circuit)| TierDeployment { status, circuit: self.as_actor(circuit) };
         balance.map(BalancedTier::status).unwrap_or_default().into_iter().map(state).collect()
     }
@@ -140,17 +146,23 @@ impl StackHandle {
         self.shared.current.load().responses.clone()
     }
 
+    /// Returns the desk at which people answer tasks; `None` if no tier's provider is `handoff`. Look it up again
+    /// after a reload.
+    pub fn desk(&self) -> Option<Desk> {
+        self.shared.current.load().handoff.as_ref().map(|handoff| handoff.desk.clone())
+    }
+
     /// Returns a fingerprint of the provider's account that a tier calls, if the provider keeps conversations of its
     /// own. Tiers of one account have the same one. It is a hash, from which nobody reads the account's key.
     ///
     /// Each deployment of a tier has its own: see [`deployment_account`](Self::deployment_account).
     pub fn account(&self, tier: &str) -> Option<Arc<str>> {
-        self.shared.current.load().runtime(tier)?.account()
+        self.shared.current.load().tiers.get(tier)?.account()
     }
 
     /// Returns a fingerprint of the account of a tier's deployment, as [`account`](Self::account) does for a tier.
     pub fn deployment_account(&self, tier: &str, deployment: &str) -> Option<Arc<str>> {
-        self.shared.current.load().runtime(tier)?.balance()?.account(deployment)
+        self.shared.current.load().tiers.get(tier)?.balance()?.account(deployment)
     }
 
     /// Returns each hedged tier's name and its second calls, with their number and benefit.
@@ -204,6 +216,17 @@ impl StackHandle {
         status
     }
 
+    /// Reads the stack's file again and replaces the active configuration, like [`reload`](Self::reload). The file is
+    /// read on this thread.
+    ///
+    /// # Errors
+    ///
+    /// The file is wrong or gone, or the stack was not built from a file. The stack continues unchanged.
+    pub fn reload_from_path(&self) -> Result<Reload, ConfigError> {
+        self.shared.readings.fetch_add(1, Relaxed);
+        self.shared.reload_from_path()
+    }
+
     /// Replaces the active configuration. No request is lost: see [`Stack`](super::Stack).
     ///
     /// [`Event::Reloaded`](steadfast::Event::Reloaded) or [`Event::ReloadRefused`](steadfast::Event::ReloadRefused)
@@ -223,20 +246,6 @@ impl fmt::Debug for StackHandle {
     }
 }
 
-/// A tier of a running stack.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TierInfo {
-    /// The tier's name.
-    pub name: Arc<str>,
-    /// The tier's provider.
-    pub provider: Provider,
-    /// The tier's model, if the configuration names one.
-    pub model: Option<Arc<str>>,
-    /// The level of service, from 1 (full) to 5 (static).
-    pub level: u8,
-}
-
 /// A deployment of a tier of a running stack.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -252,19 +261,4 @@ impl TierDeployment {
     pub fn is_drained(&self) -> bool {
         self.status.availability == Availability::Drained
     }
-}
-
-/// A reload's effect.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Reload {
-    /// Tiers whose leaf and circuit continue unchanged.
-    pub kept: Vec<Arc<str>>,
-    /// Tiers that are new, or changed and therefore restarted.
-    pub changed: Vec<Arc<str>>,
-    /// Tiers that are removed once their requests in flight have ended.
-    pub removed: Vec<Arc<str>>,
-    /// The paths of all settings that differ from those before, such as `tiers.sonnet` and `features.chat`: see
-    /// [`Config::changes_since`].
-    pub settings: Vec<Box<str>>,
 }

@@ -1,26 +1,11 @@
-//! The handoff of a configuration: its desk, the tiers that hand requests to people, and the background work.
+//! The handoff of a configuration: its desk, and the tiers that hand requests to people.
 
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-};
+use std::{fmt, sync::Arc};
 
-use tokio::{sync::Notify as Wake, task::AbortHandle, time::Instant};
-
-use super::{
-    Shared, StackContext, StackHandle, reloads,
-    service::ReloadingService,
-    stores::{DurableStore, OpenStores},
-};
+use super::{StackContext, durable_store::DurableStore, stores::OpenStores};
 use crate::{self as config, Config, ConfigError, Environment, Problem, Provider};
-use steadfast::{
-    CircuitBreakerHandle, InvalidConfig,
-    events::{self, CircuitState},
-};
-use steadfast_handoff::{
-    Callbacks, Deliveries, DeliveriesHandle, Desk, Handoff, Notify, Redrive, RedriveHandle, TaskLimits, TaskStore,
-    WebhookSecret,
-};
+use steadfast::InvalidConfig;
+use steadfast_handoff::{Callbacks, Desk, Handoff, Notify, TaskLimits, TaskStore, WebhookSecret};
 
 /// A configuration's handoff settings, with the secret resolved and the addresses checked.
 #[derive(Clone)]
@@ -213,38 +198,9 @@ impl HandoffState {
         Handoff::new(&self.desk).pending_text(text)
     }
 
-    fn begin(&self, shared: &Arc<Shared>) -> (DeliveriesHandle, RedriveHandle) {
-        let context = &shared.context;
-        let deliveries = Deliveries::new(&self.desk).transport(context.transport());
-        let deliveries = match context.seed("handoff") {
-            Some(seed) => deliveries.seed(seed),
-            None => deliveries,
-        };
-        let weak = Arc::downgrade(shared);
-        // Uses the whole stack, so that limits and caps apply to redrives too; people and fixed texts do not count as
-        // answers.
-        let mut redrive = Redrive::new(&self.desk, ReloadingService::new(shared.clone()))
-            .events(&context.events)
-            .gate(move || any_model_admits(&weak));
-        redrive = match self.plan.settings.redrive {
-            None => redrive.only_when_ordered(),
-            Some(settings) => {
-                if let Some(tasks) = settings.per_second {
-                    redrive = redrive.per_second(tasks);
-                }
-                if let Some(tasks) = settings.at_once {
-                    redrive = redrive.at_once(tasks as usize);
-                }
-                if let Some(time) = settings.every {
-                    redrive = redrive.every(time.0);
-                }
-                match settings.timeout {
-                    Some(time) => redrive.timeout(time.0),
-                    None => redrive,
-                }
-            }
-        };
-        (deliveries.start(), redrive.start())
+    /// Returns the settings of the redrive; `None` if it waits for orders.
+    pub(super) fn redrive(&self) -> Option<config::HandoffRedrive> {
+        self.plan.settings.redrive
     }
 }
 
@@ -259,76 +215,5 @@ impl PartialEq for HandoffState {
     fn eq(&self, other: &Self) -> bool {
         self.location.is(&other.location)
             && (&self.plan.settings, &self.plan.secrets) == (&other.plan.settings, &other.plan.secrets)
-    }
-}
-
-/// Returns whether any model's circuit admits calls, even as its due probe: without callers, a task is that call.
-fn any_model_admits(shared: &Weak<Shared>) -> bool {
-    let Some(shared) = shared.upgrade() else { return false };
-    let current = shared.current.load();
-    let models: Vec<&str> =
-        current.config.tiers.iter().filter(|tier| tier.provider.is_model()).map(|tier| tier.name.as_str()).collect();
-    let admits = |circuit: &CircuitBreakerHandle| {
-        // The clock is read after the circuit's state, which is therefore not newer than this reading.
-        circuit.state() != CircuitState::Open || circuit.earliest_probe().is_some_and(|at| at <= Instant::now())
-    };
-    current.circuits().any(|(name, circuit)| models.contains(&&*name) && admits(&circuit))
-}
-
-impl StackHandle {
-    /// Returns the desk at which people answer tasks; `None` if no tier's provider is `handoff`. Look it up again
-    /// after a reload.
-    pub fn desk(&self) -> Option<Desk> {
-        self.shared.current.load().handoff.as_ref().map(|handoff| handoff.desk.clone())
-    }
-
-    /// Starts the handoff's background work until the [`HandoffTask`] is dropped: notifying people, calling callers
-    /// back, redriving tasks and removing old ones, according to the configuration's `handoff`. It follows reloads,
-    /// and does nothing if no tier's provider is `handoff`.
-    ///
-    /// Call this once per process: several processes share the work.
-    ///
-    /// # Panics
-    ///
-    /// Panics outside of a tokio runtime.
-    pub fn hand_over(&self) -> HandoffTask {
-        let (shared, reloaded) = (self.shared.clone(), Arc::new(Wake::new()));
-        let wake = reloaded.clone();
-        let subscription = reloads::on_reload(self.events(), move || wake.notify_one());
-        let task = tokio::spawn(async move {
-            let mut at_work: Option<(HandoffState, (DeliveriesHandle, RedriveHandle))> = None;
-            loop {
-                let handoff = shared.current.load().handoff.clone();
-                if at_work.as_ref().map(|(before, _)| before) != handoff.as_ref() {
-                    // The previous work ends first.
-                    drop(at_work.take());
-                    at_work = handoff.map(|handoff| {
-                        let begun = handoff.begin(&shared);
-                        (handoff, begun)
-                    });
-                }
-                reloaded.notified().await;
-            }
-        });
-        HandoffTask { task: task.abort_handle(), _subscription: subscription }
-    }
-}
-
-/// The handoff's background work: see [`StackHandle::hand_over`].
-#[must_use = "it ends when this is dropped"]
-pub struct HandoffTask {
-    task: AbortHandle,
-    _subscription: events::Subscription,
-}
-
-impl Drop for HandoffTask {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl fmt::Debug for HandoffTask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandoffTask").finish_non_exhaustive()
     }
 }

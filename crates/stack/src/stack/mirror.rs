@@ -2,9 +2,10 @@
 
 use super::{
     StackContext,
-    leaf::{LeafPlans, ModelTables},
+    leaf_plan::{LeafPlans, ModelTables},
+    retry_budgets::retry_share,
     settings, spend,
-    tier_runtime::{self, TierPlan, TierRuntime},
+    tier_runtime::{TierPlan, TierRuntime},
 };
 use crate::{Candidate, Config, ConfigError, Environment, Mirror, Provider, Retry, Tier};
 use steadfast::{
@@ -72,7 +73,7 @@ impl MirrorPlan {
         context: &StackContext,
     ) -> Result<Self, InvalidConfig> {
         let CandidatePlan { tier, leaf } = candidate;
-        let (share, field) = tier_runtime::retry_share(&tier, leaf.place(), config);
+        let (share, field) = retry_share(&tier, leaf.place(), config);
         let retries = settings::retry_budget(&field, share)?;
         // The circuit sends no events: they would be taken for those of the tier with its name.
         let plan = TierPlan::new(&tier, None, leaf, config, context, &Events::new())?;

@@ -133,10 +133,10 @@ impl StackHandle {
     /// Drains a deployment, or ends that. `None` if no deployment has this name, or a tier has it.
     fn set_drained(&self, name: &str, drained: bool) -> Option<bool> {
         let current = self.shared.current.load();
-        if current.runtime(name).is_some() {
+        if current.tiers.get(name).is_some() {
             return None;
         }
-        let (tier, deployment) = current.deployment(name)?;
+        let (tier, deployment) = current.tiers.deployment(name)?;
         let changed = tier.set_drained(deployment, drained)?;
         if changed {
             let (tier, deployment) = name.rsplit_once('/').map(|(tier, own)| (tier.into(), own.into()))?;
@@ -288,7 +288,7 @@ impl StackHandle {
             }
         }
         let (now, since_1970) = (Instant::now(), wall_clock::since_1970());
-        for (name, circuit) in self.shared.current.load().circuits() {
+        for (name, circuit) in self.shared.current.load().tiers.circuits() {
             let Some(tier) = status.tiers.iter_mut().find(|tier| *tier.name == *name) else { continue };
             tier.drained = drained.contains(&name);
             tier.forced = circuit.forced().map(CircuitState::name);

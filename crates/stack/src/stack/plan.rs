@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 #[cfg(feature = "alerts")]
-use super::alerts::AlertPlan;
+use super::alert_plan::AlertPlan;
 use super::{
     StackContext,
     cache::CacheState,
     chain,
-    generation::Generation,
     handoff::HandoffPlan,
     hedge::{self, HedgePlans},
-    leaf::{LeafPlans, ModelTables},
+    leaf_plan::{LeafPlans, ModelTables},
     mirror::{CandidatePlan, MirrorPlan},
+    retry_budgets::RetryBudgets,
+    routes::Routes,
     settings,
-    spend::{self, Caps, Routes},
-    tier_runtime::{self, RetryBudgets, TierPlan},
+    spend::{self, Caps},
+    tier_runtime::TierPlan,
     validate::Validators,
 };
 use crate::{self as config, Config, ConfigError, Environment, Problem, Provider};
@@ -85,7 +86,7 @@ impl Plan {
             families: resolved.families,
             tiers,
             lane,
-            retry_budgets: tier_runtime::retry_budgets(&config)?,
+            retry_budgets: RetryBudgets::new(&config)?,
             caps: Caps::new(&config, beside, &prices, &context.events)?,
             bulkhead: settings::bulkhead(&config)?,
             validators: Validators::new(&config)?,
@@ -97,22 +98,6 @@ impl Plan {
             alerts: Arc::new(resolved.alerts),
             prices,
             config: Arc::new(config),
-        })
-    }
-
-    /// Checks the active configuration again, with other caps beside it.
-    pub(super) fn of_current(
-        before: &Generation,
-        context: &StackContext,
-        beside: &[config::Budget],
-    ) -> Result<Self, ConfigError> {
-        let plan = Self::new((*before.config).clone(), context, beside)?;
-        Ok(Self {
-            config: before.config.clone(),
-            // The active webhooks continue.
-            #[cfg(feature = "alerts")]
-            alerts: before.alerts.clone(),
-            ..plan
         })
     }
 }

@@ -20,10 +20,8 @@ use tokio::{
     task::{AbortHandle, JoinSet},
     time::{Instant, sleep_until},
 };
-use tower::ServiceBuilder;
 
-use super::{Shared, StackHandle, generation::Generation, spend::Caps, tier_runtime::TierRuntime};
-use crate::{Config, Tier};
+use super::{StackHandle, recovery_checks::OutageState, state::StackState};
 use steadfast::{
     BoxLlmService, CircuitBreakerHandle, Context, ErrorKind, Event, Events, LlmError, LlmRequest,
     events::{self, CircuitReason, CircuitState, Subscriber},
@@ -34,83 +32,17 @@ use steadfast::{
 };
 use steadfast_subscribers::ServingState;
 
-/// The recovery checks of a configuration.
-pub(super) struct RecoveryChecks {
-    every: Duration,
-    request: LlmRequest,
-    tiers: Vec<ProbeTarget>,
-}
-
-/// A tier whose model is probed.
-struct ProbeTarget {
-    name: Arc<str>,
-    circuit: CircuitBreakerHandle,
-    service: BoxLlmService,
-}
-
-/// The length of a probe's answer; some models refuse to generate a single token.
-const TOKENS: u32 = 16;
 /// The delay of the next probe, if a tier has answered and its circuit requires more than one answer.
 const SOON: Duration = Duration::from_secs(1);
 
-impl RecoveryChecks {
-    /// Creates the checks; `None` unless the file activates them.
-    pub(super) fn new(config: &Config, runtimes: &[TierRuntime], caps: &Caps) -> Option<Self> {
-        let settings = config.fallback.recovery_check.as_ref()?.active()?;
-        let text = settings.probe_with.as_deref().unwrap_or("ping");
-        let target = |(place, tier): (usize, &Tier)| {
-            let runtime = &runtimes[place];
-            let service = ServiceBuilder::new()
-                // A probe is billed like any call: without budget there is none.
-                .option_layer(caps.all.clone())
-                .option_layer(caps.tiers[place].clone())
-                // The circuit decides whether and when a probe may go out; it counts as the circuit's own probe.
-                .layer(&runtime.breaker)
-                .layer(runtime.attempt(tier.timeout, false, false))
-                .service(runtime.leaf());
-            let (name, circuit) = (runtime.name.clone(), runtime.breaker.handle());
-            ProbeTarget { name, circuit, service: BoxLlmService::new(service) }
-        };
-        Some(Self {
-            every: settings.interval(config.circuit_breaker.cooldown),
-            request: LlmRequest::prompt(text).with_max_tokens(TOKENS),
-            tiers: config.tiers.iter().enumerate().filter(|(_, tier)| tier.provider.is_model()).map(target).collect(),
-        })
-    }
-
-    /// Returns the time of a tier's next probe; `None` if the tier works, or an operator has taken it out of service.
-    fn due(&self, tier: &ProbeTarget, stack: &OutageState) -> Option<Instant> {
-        if tier.circuit.forced().is_some() || stack.drained.contains(&tier.name) {
-            return None;
-        }
-        if tier.circuit.awaits_call() {
-            return tier.circuit.earliest_probe();
-        }
-        let since = stack.eligibility.away_since(&tier.name).or(stack.failed_since)?;
-        since.checked_add(self.every)
-    }
-}
-
-/// The current problems of a stack, apart from its circuits.
-struct OutageState {
-    /// It knows when a request last found a chain's first tier out of service.
-    eligibility: Eligibility,
-    /// The start of the current period in which requests fail.
-    failed_since: Option<Instant>,
-    drained: Vec<Arc<str>>,
-}
-
-impl Shared {
-    fn outage(&self, generation: &Generation) -> OutageState {
-        let status = self.status().snapshot();
-        let since = || Instant::now().checked_sub(Duration::try_from_secs_f64(status.since_seconds).ok()?);
-        OutageState {
-            eligibility: generation.eligibility(),
-            failed_since: matches!(status.state, ServingState::Failing | ServingState::Unavailable)
-                .then(since)
-                .flatten(),
-            drained: self.context.fallback.drained(),
-        }
+/// Returns the current problems of a stack.
+fn outage(shared: &StackState, eligibility: Eligibility) -> OutageState {
+    let status = shared.status().snapshot();
+    let since = || Instant::now().checked_sub(Duration::try_from_secs_f64(status.since_seconds).ok()?);
+    OutageState {
+        eligibility,
+        failed_since: matches!(status.state, ServingState::Failing | ServingState::Unavailable).then(since).flatten(),
+        drained: shared.context.fallback.drained(),
     }
 }
 
@@ -157,7 +89,7 @@ struct CheckSchedule {
 
 impl CheckSchedule {
     /// Starts all due probes, at most one per tier. Returns the time of the next check.
-    fn run_due(&mut self, shared: &Shared) -> Option<Instant> {
+    fn run_due(&mut self, shared: &StackState) -> Option<Instant> {
         let generation = shared.current.load();
         let Some(checks) = &generation.checks else {
             // Abort the probes of an earlier configuration.
@@ -165,7 +97,7 @@ impl CheckSchedule {
             self.under_way.abort_all();
             return None;
         };
-        let outage = shared.outage(&generation);
+        let outage = outage(shared, generation.eligibility());
         let mut earliest: Option<Instant> = None;
         self.next.retain(|name, _| checks.tiers.iter().any(|tier| tier.name == *name));
         for tier in &checks.tiers {
@@ -199,7 +131,7 @@ impl CheckSchedule {
     }
 }
 
-async fn run(stack: Weak<Shared>, changed: Arc<Notify>) {
+async fn run(stack: Weak<StackState>, changed: Arc<Notify>) {
     let mut schedule = CheckSchedule::default();
     loop {
         let Some(shared) = stack.upgrade() else { return };
@@ -228,7 +160,7 @@ async fn run(stack: Weak<Shared>, changed: Arc<Notify>) {
 
 /// Wakes the checks after relevant events.
 struct ChangeListener {
-    stack: Weak<Shared>,
+    stack: Weak<StackState>,
     changed: Arc<Notify>,
 }
 

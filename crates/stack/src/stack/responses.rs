@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{StackContext, stores::OpenStores};
+use super::{StackContext, durable_store::DurableStore, stores::OpenStores};
 use crate::Config;
 use steadfast::{
     layers::cache::AnswerOwner,
@@ -56,7 +56,7 @@ impl ResponseArchive {
         let settings = config.responses?;
         let keep = settings.keep?.0;
         let own = context.responses.clone();
-        let store = own.or_else(|| stores.durable.as_ref().map(super::stores::DurableStore::responses))?;
+        let store = own.or_else(|| stores.durable.as_ref().map(DurableStore::responses))?;
         // A store that a reload kept open is the same store.
         let guard = before.map_or_else(|| Arc::new(StoreGuard::new("responses")), |before| before.guard.clone());
         guard.set_events(&context.events);

@@ -8,21 +8,21 @@ use std::{
 use tower::Service;
 
 use super::{
-    Shared,
     generation::{Generation, RequestService},
+    state::StackState,
 };
 use steadfast::{LlmError, LlmRequest, LlmResponse};
 
 /// Sends each request through the configuration of the moment. A request in flight stays in its generation.
 #[derive(Clone)]
 pub(super) struct ReloadingService {
-    shared: Arc<Shared>,
+    shared: Arc<StackState>,
     generation: Arc<Generation>,
     service: RequestService,
 }
 
 impl ReloadingService {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<StackState>) -> Self {
         let generation = shared.current.load_full();
         Self { service: generation.whole.clone(), shared, generation }
     }

@@ -4,19 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use tower::Service;
 
-use super::stores::{KeyStore, OpenStores};
 use crate::{
     self as schema, AllOpen, CircuitBreaker, Config, Confirm, Cooldown, Feature, Growth, Retry, Session, Share, Span,
     StreamBreak, Tier, TierTimeout,
 };
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, Events, IdempotencyHandle, IdempotencyLayer,
-    InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryBudget, RetryWithJitterLayer, TimeoutLayer, classify,
+    BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    RetryBudget, RetryWithJitterLayer, TimeoutLayer, classify,
     layers::{
         bulkhead::{Limits, Rate},
         circuit_breaker::Window,
         fallback,
-        idempotency::MemoryIdempotency,
         retry::{Backoff, Jitter},
         timeout::Silence,
     },
@@ -39,32 +37,6 @@ const THINKING: Duration = CEILING;
 pub(super) fn total(limit: Option<Span>) -> TimeoutLayer {
     let none = Duration::MAX;
     TimeoutLayer::new(limit.map_or(TOTAL, |limit| limit.0)).idle(none).progress(none, none)
-}
-
-/// Builds the idempotency layer. Known keys survive reloads, even if their bounds change, unless the store changes.
-pub(super) fn idempotency(
-    config: Option<schema::Idempotency>,
-    known: Option<&(KeyStore, IdempotencyHandle)>,
-    stores: &OpenStores,
-    events: &Events,
-) -> Option<((KeyStore, IdempotencyHandle), IdempotencyLayer)> {
-    let schema::Idempotency { ttl, grace, max_bytes, derive } = config?;
-    let keys = stores.keys().unwrap_or_else(|| KeyStore::Memory(MemoryIdempotency::new()));
-    let known = known.filter(|(before, _)| before.is(&keys));
-    let keys = known.map_or(keys, |(before, _)| before.clone());
-    keys.set_max_bytes(max_bytes.map(|size| size.0));
-    let mut layer = keys.layer().derive(derive);
-    if let Some((_, handle)) = known {
-        layer = layer.state(handle);
-    }
-    layer = layer.events(events);
-    if let Some(ttl) = ttl {
-        layer = layer.ttl(ttl.0);
-    }
-    if let Some(grace) = grace {
-        layer = layer.grace(grace.0);
-    }
-    Some(((keys, layer.handle()), layer))
 }
 
 /// Limits one attempt of a model, adaptively if the settings allow it. An explicit first-token limit replaces the

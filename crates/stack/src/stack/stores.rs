@@ -1,29 +1,25 @@
 //! The open stores of a configuration. A reload keeps stores whose names are unchanged open.
 
-use std::{fmt, sync::Arc};
-
-use super::StackContext;
 #[cfg(feature = "redis")]
-use super::replicas::ReplicaHub;
-use crate::{Config, DurableUrl, Stores};
+use super::replica_hub::ReplicaHub;
+#[cfg(not(feature = "redis"))]
+use super::store_error::not_here;
+#[cfg(feature = "redis")]
+use super::store_error::wrong;
+use super::{StackContext, durable_store::DurableStore, headroom::SharedHeadroom, key_store::KeyStore};
+#[cfg(feature = "postgres")]
+use crate::DurableUrl;
+use crate::{Config, Stores};
 use steadfast::{
     CacheHandle, InvalidConfig,
-    layers::{
-        balance::{HeadroomFuture, HeadroomOrder, HeadroomStore},
-        idempotency::{IdempotencyLayer, MemoryIdempotency},
-    },
     store::{StoreError, StoreTrouble},
 };
-use steadfast_handoff::TaskStore;
 #[cfg(feature = "redis")]
 use steadfast_internal::fnv::{OFFSET_BASIS, fnv1a};
 #[cfg(feature = "postgres")]
 use steadfast_stores::postgres::Postgres;
 #[cfg(feature = "redis")]
 use steadfast_stores::redis::Redis;
-#[cfg(feature = "sqlite")]
-use steadfast_stores::sqlite::Sqlite;
-use steadfast_stores::{places::PlaceStore, responses::ResponseStore};
 
 /// The open stores. Clones are the same stores.
 #[derive(Clone, Debug, Default)]
@@ -35,44 +31,6 @@ pub(super) struct OpenStores {
     /// The hub of the replicas.
     #[cfg(feature = "redis")]
     pub(super) hub: Option<ReplicaHub>,
-}
-
-/// The store in which replicas share the headroom of deployments. Clones are equal.
-#[derive(Clone)]
-pub(super) struct SharedHeadroom(Arc<dyn HeadroomStore>);
-
-impl SharedHeadroom {
-    #[cfg(feature = "redis")]
-    pub(super) fn new(store: impl HeadroomStore) -> Self {
-        Self(Arc::new(store))
-    }
-}
-
-impl fmt::Debug for SharedHeadroom {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SharedHeadroom")
-    }
-}
-
-impl HeadroomStore for SharedHeadroom {
-    fn exchange<'a>(&'a self, orders: &'a [HeadroomOrder]) -> HeadroomFuture<'a> {
-        self.0.exchange(orders)
-    }
-}
-
-impl PartialEq for SharedHeadroom {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-/// A store that outlives the process.
-#[derive(Clone, Debug)]
-pub(super) enum DurableStore {
-    #[cfg(feature = "sqlite")]
-    Sqlite(Sqlite),
-    #[cfg(feature = "postgres")]
-    Postgres(Postgres),
 }
 
 impl OpenStores {
@@ -182,113 +140,6 @@ impl OpenStores {
     }
 }
 
-impl DurableStore {
-    fn open(url: &str) -> Result<Self, InvalidConfig> {
-        match DurableUrl::parse(url) {
-            None => {
-                Err(InvalidConfig::new("stores.durable", "unknown kind of store; write sqlite:FILE or postgres://..."))
-            }
-            #[cfg(feature = "sqlite")]
-            Some(DurableUrl::Sqlite(file)) => Sqlite::open(file).map(Self::Sqlite).map_err(|e| wrong("durable", &e)),
-            #[cfg(feature = "postgres")]
-            Some(DurableUrl::Postgres(url)) => {
-                Postgres::lazy(url).map(Self::Postgres).map_err(|e| wrong("durable", &e))
-            }
-            #[allow(unreachable_patterns, reason = "with both of them there is no other")]
-            Some(other) => Err(not_here("durable", other.feature())),
-        }
-    }
-
-    /// Returns whether both are the same store.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            #[cfg(feature = "sqlite")]
-            (Self::Sqlite(one), Self::Sqlite(other)) => one.is(other),
-            #[cfg(feature = "postgres")]
-            (Self::Postgres(one), Self::Postgres(other)) => one.is(other),
-            #[allow(unreachable_patterns, reason = "with one of them there is no other")]
-            _ => false,
-        }
-    }
-
-    /// Returns the store as a task store.
-    #[allow(unreachable_code, reason = "with none of them there is no such place")]
-    pub(super) fn tasks(&self) -> Arc<dyn TaskStore> {
-        match self.clone() {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(file) => Arc::new(file),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(database) => Arc::new(database),
-        }
-    }
-
-    /// Returns the store as a store of responses.
-    #[allow(unreachable_code, reason = "with none of them there is no such place")]
-    pub(super) fn responses(&self) -> Arc<dyn ResponseStore> {
-        match self.clone() {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(file) => Arc::new(file),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(database) => Arc::new(database),
-        }
-    }
-
-    /// Returns the store as a store of objects' places.
-    #[allow(unreachable_code, reason = "with none of them there is no such place")]
-    pub(super) fn places(&self) -> Arc<dyn PlaceStore> {
-        match self.clone() {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(file) => Arc::new(file),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(database) => Arc::new(database),
-        }
-    }
-
-    /// Returns an idempotency layer over this store.
-    #[allow(unreachable_code, reason = "with none of them there is no such place")]
-    fn keys(self) -> IdempotencyLayer {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(file) => IdempotencyLayer::over(file),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(database) => IdempotencyLayer::over(database),
-        }
-    }
-
-    /// Returns an idempotency layer over a Redis, with this store beneath it.
-    #[cfg(feature = "redis")]
-    #[allow(unreachable_code, unused_variables, reason = "with none of them there is no such place")]
-    fn keys_beneath(self, redis: Redis) -> IdempotencyLayer {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(file) => IdempotencyLayer::over_both(redis, file),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(database) => IdempotencyLayer::over_both(redis, database),
-        }
-    }
-
-    #[cfg_attr(
-        not(any(feature = "postgres", feature = "sqlite")),
-        allow(unused_variables, reason = "with none of them there is no such place")
-    )]
-    fn set_max_answer_bytes(&self, bytes: Option<u64>) {
-        match *self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(ref file) => file.set_max_answer_bytes(bytes.unwrap_or(Sqlite::MAX_ANSWER_BYTES)),
-            #[cfg(feature = "postgres")]
-            Self::Postgres(ref database) => {
-                database.set_max_answer_bytes(bytes.unwrap_or(Postgres::MAX_ANSWER_BYTES));
-            }
-        }
-    }
-}
-
-#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
-fn wrong(which: &str, error: &StoreError) -> InvalidConfig {
-    let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
-    InvalidConfig::new(format!("stores.{which}"), format!("{error}{cause}"))
-}
-
 /// Returns the prefix of this deployment's names in a Redis: the configured one, or else a value that stays the same
 /// over replicas and roll-outs and differs between deployments. That value comes from the deployment's own database,
 /// or else from its first tier's name.
@@ -312,60 +163,4 @@ fn prefix(config: &Config) -> String {
 #[cfg(feature = "redis")]
 fn named(identity: &str) -> String {
     format!("steadfast:{:016x}:", fnv1a(OFFSET_BASIS, identity))
-}
-
-fn not_here(which: &str, feature: &str) -> InvalidConfig {
-    let problem = format!("this build lacks it; build with the feature `{feature}`");
-    InvalidConfig::new(format!("stores.{which}"), problem)
-}
-
-/// The store of idempotency keys.
-#[derive(Clone, Debug)]
-pub(super) enum KeyStore {
-    Memory(MemoryIdempotency),
-    Durable(DurableStore),
-    /// With a durable store beneath it, if there is one.
-    #[cfg(feature = "redis")]
-    Redis(Redis, Option<DurableStore>),
-}
-
-impl KeyStore {
-    /// Returns whether both are the same store.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Memory(_), Self::Memory(_)) => true,
-            (Self::Durable(one), Self::Durable(other)) => one.is(other),
-            #[cfg(feature = "redis")]
-            (Self::Redis(one, beneath), Self::Redis(other, other_beneath)) => {
-                let same = match (beneath, other_beneath) {
-                    (Some(one), Some(other)) => one.is(other),
-                    (one, other) => one.is_none() && other.is_none(),
-                };
-                same && one.is(other)
-            }
-            _ => false,
-        }
-    }
-
-    /// Changes the room for answers, in bytes; `None` selects each store's own default.
-    pub(super) fn set_max_bytes(&self, bytes: Option<u64>) {
-        match self {
-            Self::Memory(memory) => memory.set_max_bytes(bytes.unwrap_or(MemoryIdempotency::MAX_BYTES)),
-            Self::Durable(store) => store.set_max_answer_bytes(bytes),
-            // A Redis server limits its own room.
-            #[cfg(feature = "redis")]
-            Self::Redis(_, beneath) => beneath.iter().for_each(|store| store.set_max_answer_bytes(bytes)),
-        }
-    }
-
-    pub(super) fn layer(&self) -> IdempotencyLayer {
-        match self.clone() {
-            Self::Memory(memory) => IdempotencyLayer::over(memory),
-            Self::Durable(store) => store.keys(),
-            #[cfg(feature = "redis")]
-            Self::Redis(redis, None) => IdempotencyLayer::over(redis),
-            #[cfg(feature = "redis")]
-            Self::Redis(redis, Some(beneath)) => beneath.keys_beneath(redis),
-        }
-    }
 }

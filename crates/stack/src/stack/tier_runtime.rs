@@ -1,10 +1,6 @@
 //! A tier's state that survives reloads, and its service.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use ::http::{Method, Request};
 use bytes::Bytes;
@@ -15,16 +11,15 @@ use super::{
     asked::Asked,
     cache::CacheState,
     deployments::{self, BalancePlan, BalancedTier},
-    generation::Generation,
     handoff::HandoffState,
-    leaf::{Leaf, LeafPlan, LeafPlans},
+    headroom::SharedHeadroom,
+    leaf::Leaf,
+    leaf_plan::{LeafPlan, LeafPlans},
     resume::{Resume, ResumeLayer},
     settings,
-    stores::SharedHeadroom,
 };
 use crate::{
-    CircuitBreaker as BreakerSettings, Config, OnError, Provider, RecoveryCheck, Share, Span, Tier, TierTimeout,
-    classifier,
+    CircuitBreaker as BreakerSettings, Config, OnError, Provider, RecoveryCheck, Span, Tier, TierTimeout, classifier,
 };
 use steadfast::{
     BoxLlmService, BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer,
@@ -127,9 +122,6 @@ enum Source {
     Leaf(Box<LeafPlan>, Leaf),
     Balance(Box<BalancedTier>),
 }
-
-/// The retry budgets: the shared one, and those of tiers with a share of their own, by name.
-pub(super) type RetryBudgets = HashMap<Option<String>, (Option<Share>, RetryBudget)>;
 
 impl TierRuntime {
     /// Starts a tier. It is the earlier one if nothing that its circuit depends on has changed; a tier whose circuit
@@ -238,15 +230,15 @@ impl TierRuntime {
         }
     }
 
-    /// Returns whether its leaf and its circuit are those of an earlier generation.
-    pub(super) fn is_unchanged_since(&self, before: &Generation) -> bool {
-        before.runtime(&self.name).is_some_and(|known| match (&known.source, &self.source) {
+    /// Returns whether its leaf and its circuit are those of an earlier tier.
+    pub(super) fn is_unchanged_since(&self, known: &Self) -> bool {
+        match (&known.source, &self.source) {
             (Source::Leaf(before, _), Source::Leaf(plan, _)) => {
                 (before, &known.settings, &known.on_error) == (plan, &self.settings, &self.on_error)
             }
             (Source::Balance(before), Source::Balance(balance)) => balance.is_unchanged_since(before),
             _ => false,
-        })
+        }
     }
 
     /// Returns the limits of an attempt, and of the silences of its stream. Over deployments, each has them. `repeats`
@@ -312,49 +304,5 @@ impl TierRuntime {
             .layer(ResumeLayer::new(self.account()))
             .service(self.leaf());
         Either::Right(Asked::new(service, self.name.clone()))
-    }
-}
-
-/// Returns the share of a tier's calls that may be retries, and the field that sets it.
-pub(super) fn retry_share(tier: &Tier, place: &str, config: &Config) -> (Option<Share>, String) {
-    match tier.retry.and_then(|retry| retry.budget) {
-        Some(share) => (Some(share), format!("{place}.retry.budget")),
-        None => (config.retry.budget, "retry.budget".to_owned()),
-    }
-}
-
-/// Returns the name under which a tier's retry budget is known: `None` for the file's shared one, which serves all
-/// tiers without a share of their own.
-fn retry_key(tier: &Tier) -> Option<String> {
-    tier.retry.is_some_and(|retry| retry.budget.is_some()).then(|| tier.name.clone())
-}
-
-/// Creates the retry budgets of all tiers.
-///
-/// # Errors
-///
-/// A share is invalid.
-pub(super) fn retry_budgets(config: &Config) -> Result<RetryBudgets, InvalidConfig> {
-    let mut budgets = RetryBudgets::new();
-    for tier in config.all_tiers() {
-        if let Entry::Vacant(new) = budgets.entry(retry_key(tier)) {
-            let (share, field) = retry_share(tier, &format!("tiers.{}", tier.name), config);
-            new.insert((share, settings::retry_budget(&field, share)?));
-        }
-    }
-    Ok(budgets)
-}
-
-/// Returns a tier's retry budget.
-pub(super) fn retry_budget(budgets: &RetryBudgets, tier: &Tier) -> RetryBudget {
-    budgets[&retry_key(tier)].1.clone()
-}
-
-/// Puts earlier retry budgets in the place of new ones with the same share.
-pub(super) fn keep_retry_budgets(budgets: &mut RetryBudgets, before: &RetryBudgets) {
-    for (key, (share, budget)) in budgets {
-        if let Some((_, known)) = before.get(key).filter(|(known, _)| known == share) {
-            *budget = known.clone();
-        }
     }
 }

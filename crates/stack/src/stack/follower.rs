@@ -1,58 +1,16 @@
-//! A stack from a file: loading, reloading and watching.
+//! The task that follows the file of a stack.
 
 use std::{
-    path::Path,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::{Reload, Shared, Stack, StackBuilder, StackContext, StackHandle};
-use crate::{Config, ConfigError, FileWatch, Loader, Problem, file_text::FileText};
-
-impl Stack {
-    /// Builds the stack of a file in any form that [`Config::from_path`] reads, with keys from this process's
-    /// environment.
-    ///
-    /// # Errors
-    ///
-    /// The file is wrong, or as in [`from_config`](Self::from_config).
-    pub fn from_path(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        Self::builder().load(path)
-    }
-}
-
-impl StackBuilder {
-    /// Builds the stack of a file.
-    ///
-    /// # Errors
-    ///
-    /// As [`Stack::from_path`].
-    pub fn load(self, path: impl AsRef<Path>) -> Result<Stack, ConfigError> {
-        let config = self.context.read(&FileText::read(path.as_ref())?)?;
-        self.build_from(config, Some(path.as_ref().to_owned()))
-    }
-}
-
-impl StackContext {
-    fn read(&self, file: &FileText) -> Result<Config, ConfigError> {
-        Loader::new().environment(self.environment()).file(file)
-    }
-}
+use super::{StackHandle, state::StackState};
+use crate::{ConfigError, FileWatch, Problem, file_text::FileText};
 
 impl StackHandle {
-    /// Reads the stack's file again and replaces the active configuration, like [`reload`](Self::reload). The file is
-    /// read on this thread.
-    ///
-    /// # Errors
-    ///
-    /// The file is wrong or gone, or the stack was not built from a file. The stack continues unchanged.
-    pub fn reload_from_path(&self) -> Result<Reload, ConfigError> {
-        self.shared.readings.fetch_add(1, Relaxed);
-        self.shared.reload_from_path()
-    }
-
     /// Starts a task that reloads the stack after each change of its file, until the [`FileWatch`] is dropped.
     ///
     /// [`FileWatch::file`] describes which changes it notices. A wrong or missing file is reported once by
@@ -82,7 +40,7 @@ const REST: Duration = Duration::from_secs(5);
 
 /// The reader of a watched file.
 struct Follower {
-    shared: Arc<Shared>,
+    shared: Arc<StackState>,
     /// The last text that the stack has taken.
     loaded: Option<FileText>,
     /// The text of the last look that had a result.
@@ -146,31 +104,6 @@ impl Follower {
     }
 }
 
-impl Shared {
-    fn path(&self) -> Result<&Path, ConfigError> {
-        self.path.as_deref().ok_or_else(|| {
-            let message = "the stack was not built from a file, so it cannot reload one";
-            ConfigError::new(vec![Problem::of_file(None, message)])
-        })
-    }
-
-    fn read(&self) -> Result<Config, ConfigError> {
-        self.path().and_then(|path| self.context.read(&FileText::read(path)?))
-    }
-
-    fn reload_from_path(&self) -> Result<Reload, ConfigError> {
-        self.reload(self.read(), self.path.as_deref())
-    }
-
-    /// Reloads if the file differs from the active configuration.
-    fn catch_up(&self) {
-        let config = self.read();
-        if !config.as_ref().is_ok_and(|config| *config == *self.current.load().config) {
-            let _ = self.reload(config, self.path.as_deref());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -178,6 +111,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::{Config, Stack};
 
     const WHOLE: &str = "\
 timeout: 20s
