@@ -70,10 +70,10 @@ mod model_names;
 mod overrides;
 mod queues;
 mod report;
+mod runtime;
 mod schema;
 mod secrets;
 mod source;
-mod stack;
 #[cfg(test)]
 mod statuses;
 mod suggest;
@@ -86,7 +86,7 @@ use std::path::Path;
 use steadfast::{CacheHandle, layers::idempotency::MemoryIdempotency};
 
 #[cfg(feature = "alerts")]
-pub use self::stack::AlertTask;
+pub use self::runtime::AlertTask;
 pub use self::{
     check::Findings,
     classifier::classifier,
@@ -98,11 +98,11 @@ pub use self::{
     keys::{MissingKey, Server},
     lane_pool::LanePool,
     load::{Loader, document, document_of},
-    schema::*,
-    stack::{
+    runtime::{
         AskedTier, Continuation, HandoffTask, ObjectPlaces, ObjectTier, RecoveryCheckTask, Reload, ResponseArchive,
         Stack, StackBuilder, StackHandle, TierDeployment, TierInfo,
     },
+    schema::*,
     suggest::nearest,
     tree::Step,
     watch::FileWatch,

@@ -1,0 +1,125 @@
+//! The store that outlives the process.
+
+use std::sync::Arc;
+
+use super::store_error::{not_here, wrong};
+use crate::DurableUrl;
+use steadfast::{InvalidConfig, layers::idempotency::IdempotencyLayer};
+use steadfast_handoff::TaskStore;
+#[cfg(feature = "postgres")]
+use steadfast_stores::postgres::Postgres;
+#[cfg(feature = "redis")]
+use steadfast_stores::redis::Redis;
+#[cfg(feature = "sqlite")]
+use steadfast_stores::sqlite::Sqlite;
+use steadfast_stores::{places::PlaceStore, responses::ResponseStore};
+
+/// A store that outlives the process.
+#[derive(Clone, Debug)]
+pub(crate) enum DurableStore {
+    #[cfg(feature = "sqlite")]
+    Sqlite(Sqlite),
+    #[cfg(feature = "postgres")]
+    Postgres(Postgres),
+}
+
+impl DurableStore {
+    pub(crate) fn open(url: &str) -> Result<Self, InvalidConfig> {
+        match DurableUrl::parse(url) {
+            None => {
+                Err(InvalidConfig::new("stores.durable", "unknown kind of store; write sqlite:FILE or postgres://..."))
+            }
+            #[cfg(feature = "sqlite")]
+            Some(DurableUrl::Sqlite(file)) => Sqlite::open(file).map(Self::Sqlite).map_err(|e| wrong("durable", &e)),
+            #[cfg(feature = "postgres")]
+            Some(DurableUrl::Postgres(url)) => {
+                Postgres::lazy(url).map(Self::Postgres).map_err(|e| wrong("durable", &e))
+            }
+            #[allow(unreachable_patterns, reason = "with both of them there is no other")]
+            Some(other) => Err(not_here("durable", other.feature())),
+        }
+    }
+
+    /// Returns whether both are the same store.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            #[cfg(feature = "sqlite")]
+            (Self::Sqlite(one), Self::Sqlite(other)) => one.is(other),
+            #[cfg(feature = "postgres")]
+            (Self::Postgres(one), Self::Postgres(other)) => one.is(other),
+            #[allow(unreachable_patterns, reason = "with one of them there is no other")]
+            _ => false,
+        }
+    }
+
+    /// Returns the store as a task store.
+    #[allow(unreachable_code, reason = "with none of them there is no such place")]
+    pub(crate) fn tasks(&self) -> Arc<dyn TaskStore> {
+        match self.clone() {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => Arc::new(file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => Arc::new(database),
+        }
+    }
+
+    /// Returns the store as a store of responses.
+    #[allow(unreachable_code, reason = "with none of them there is no such place")]
+    pub(crate) fn responses(&self) -> Arc<dyn ResponseStore> {
+        match self.clone() {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => Arc::new(file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => Arc::new(database),
+        }
+    }
+
+    /// Returns the store as a store of objects' places.
+    #[allow(unreachable_code, reason = "with none of them there is no such place")]
+    pub(crate) fn places(&self) -> Arc<dyn PlaceStore> {
+        match self.clone() {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => Arc::new(file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => Arc::new(database),
+        }
+    }
+
+    /// Returns an idempotency layer over this store.
+    #[allow(unreachable_code, reason = "with none of them there is no such place")]
+    pub(crate) fn keys(self) -> IdempotencyLayer {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => IdempotencyLayer::over(file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => IdempotencyLayer::over(database),
+        }
+    }
+
+    /// Returns an idempotency layer over a Redis, with this store beneath it.
+    #[cfg(feature = "redis")]
+    #[allow(unreachable_code, unused_variables, reason = "with none of them there is no such place")]
+    pub(crate) fn keys_beneath(self, redis: Redis) -> IdempotencyLayer {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => IdempotencyLayer::over_both(redis, file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => IdempotencyLayer::over_both(redis, database),
+        }
+    }
+
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite")),
+        allow(unused_variables, reason = "with none of them there is no such place")
+    )]
+    pub(crate) fn set_max_answer_bytes(&self, bytes: Option<u64>) {
+        match *self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(ref file) => file.set_max_answer_bytes(bytes.unwrap_or(Sqlite::MAX_ANSWER_BYTES)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(ref database) => {
+                database.set_max_answer_bytes(bytes.unwrap_or(Postgres::MAX_ANSWER_BYTES));
+            }
+        }
+    }
+}

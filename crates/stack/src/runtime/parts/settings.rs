@@ -1,0 +1,354 @@
+//! Converts the file's settings into the layers' settings. Unset values keep the layers' defaults.
+
+use std::{sync::Arc, time::Duration};
+
+use tower::Service;
+
+use crate::{
+    self as schema, AllOpen, CircuitBreaker, Config, Confirm, Cooldown, Feature, Growth, Retry, Session, Share, Span,
+    StreamBreak, Tier, TierTimeout,
+};
+use steadfast::{
+    BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    RetryBudget, RetryWithJitterLayer, TimeoutLayer, classify,
+    layers::{
+        bulkhead::{Limits, Rate},
+        circuit_breaker::Window,
+        fallback,
+        retry::{Backoff, Jitter},
+        timeout::Silence,
+    },
+};
+
+/// The default of the file's `timeout`.
+const TOTAL: Duration = Duration::from_secs(90);
+/// The default first wait if only the factor is set.
+const BASE: Duration = Duration::from_millis(500);
+/// The layer's own limits on a stream's silences, for a pair of which only one is set.
+const SILENCE: Duration = Duration::from_secs(60);
+const CEILING: Duration = Duration::from_secs(300);
+/// The default limit for the first token of a model's stream, where the attempt's is longer: as long as a stream may be
+/// silent later.
+const FIRST_TOKEN: Duration = SILENCE;
+/// The same where the model thinks before: as long as it may later.
+const THINKING: Duration = CEILING;
+
+/// Limits a whole request. Each tier limits a stream's silences itself.
+pub(crate) fn total(limit: Option<Span>) -> TimeoutLayer {
+    let none = Duration::MAX;
+    TimeoutLayer::new(limit.map_or(TOTAL, |limit| limit.0)).idle(none).progress(none, none)
+}
+
+/// Limits one attempt of a model, adaptively if the settings allow it. An explicit first-token limit replaces the
+/// adaptive one and the default. `thinks` is true for a model that reasons without being asked to. `repeats` is true
+/// where the file repeats an attempt whose time is over, so that the attempt must have an end of its own.
+pub(crate) fn adaptive_attempt(
+    timeout: Option<TierTimeout>,
+    (thinks, repeats): (bool, bool),
+    silence: &Arc<Silence>,
+) -> TimeoutLayer {
+    let limits = limits_of(timeout);
+    let mut layer = attempt(timeout);
+    if limits.first_token.is_none() {
+        // The attempt's own limit holds for thought too if somebody has set it.
+        let thinking = limits.attempt.map_or(THINKING, |attempt| attempt.0.min(THINKING));
+        layer = layer.first_token(if thinks { THINKING } else { FIRST_TOKEN }).thinking(thinking);
+    }
+    if !repeats {
+        layer = layer.patient(limits.attempt.map_or(Duration::MAX, |span| span.0));
+        if let Some(first_token) = limits.first_token {
+            layer = layer.first_token(first_token.0);
+        }
+    }
+    if limits.adaptive.unwrap_or_else(|| limits.first_token.is_none()) { layer.leaving(silence.clone()) } else { layer }
+}
+
+/// Returns true if the file repeats the attempts of a tier whose time is over.
+pub(crate) fn repeats_timeouts(tier: &Tier, config: &Config) -> bool {
+    merged_retry(tier.retry, config.retry).retry_timeouts == Some(true)
+}
+
+fn limits_of(timeout: Option<TierTimeout>) -> schema::Timeout {
+    match timeout {
+        None => schema::Timeout::default(),
+        Some(TierTimeout::Attempt(span)) => schema::Timeout { attempt: Some(span), ..schema::Timeout::default() },
+        Some(TierTimeout::Limits(limits)) => limits,
+    }
+}
+
+/// Limits one attempt.
+pub(crate) fn attempt(timeout: Option<TierTimeout>) -> TimeoutLayer {
+    let limits = limits_of(timeout);
+    let mut layer = TimeoutLayer::new(limits.attempt.map_or(schema::Timeout::ATTEMPT, |span| span.0));
+    if let Some(first_token) = limits.first_token {
+        layer = layer.first_token(first_token.0);
+    }
+    if let Some(idle) = limits.idle {
+        layer = layer.idle(idle.0);
+    }
+    if limits.progress.is_some() || limits.progress_ceiling.is_some() {
+        let silent = limits.progress.map_or(SILENCE, |span| span.0);
+        layer = layer.progress(silent, limits.progress_ceiling.map_or(CEILING, |span| span.0));
+    }
+    layer
+}
+
+/// Merges a tier's retry settings with the file's.
+pub(crate) fn merged_retry(own: Option<Retry>, file: Retry) -> Retry {
+    let own = own.unwrap_or_default();
+    Retry {
+        max_attempts: own.max_attempts.or(file.max_attempts),
+        base: own.base.or(file.base),
+        backoff: own.backoff.or(file.backoff),
+        factor: own.factor.or(file.factor),
+        max_delay: own.max_delay.or(file.max_delay),
+        failover_delay: own.failover_delay.or(file.failover_delay),
+        jitter: own.jitter.or(file.jitter),
+        retry_timeouts: own.retry_timeouts.or(file.retry_timeouts),
+        budget: own.budget.or(file.budget),
+    }
+}
+
+pub(crate) fn retry(settings: Retry, budget: RetryBudget, seed: Option<u64>) -> RetryWithJitterLayer {
+    let mut layer = RetryWithJitterLayer::new().budget(budget);
+    if let Some(seed) = seed {
+        layer = layer.seed(seed);
+    }
+    if let Some(attempts) = settings.max_attempts {
+        layer = layer.max_attempts(attempts);
+    }
+    if let Some(delay) = settings.max_delay {
+        layer = layer.max_delay(delay.0);
+    }
+    if let Some(delay) = settings.failover_delay {
+        layer = layer.failover_delay(delay.0);
+    }
+    let jitter = settings.jitter.map(|jitter| match jitter {
+        schema::Jitter::Full => Jitter::Full,
+        schema::Jitter::Equal => Jitter::Equal,
+        schema::Jitter::Proportional => Jitter::Proportional(0.25),
+        schema::Jitter::Decorrelated => Jitter::Decorrelated,
+        schema::Jitter::None => Jitter::None,
+    });
+    if let Some(jitter) = jitter {
+        layer = layer.jitter(jitter);
+    }
+    if settings.retry_timeouts == Some(true) {
+        layer = layer.retry_timeouts(true).classifier(Classifier::overridden(|error, mut class| {
+            if error.kind() == ErrorKind::Timeout {
+                class.retry = classify::Retry::Yes;
+            }
+            class
+        }));
+    }
+    if settings.base.is_some() || settings.factor.is_some() || settings.backoff.is_some() {
+        let mut backoff = Backoff::new(settings.base.map_or(BASE, |base| base.0)).jitter(jitter.unwrap_or_default());
+        backoff = match (settings.backoff.unwrap_or_default(), settings.factor) {
+            (Growth::Exponential, Some(factor)) => backoff.factor(factor),
+            (Growth::Exponential, None) => backoff,
+            (Growth::Linear, _) => backoff.linear(),
+            (Growth::Fixed, _) => backoff.factor(1.0),
+        };
+        if let Some(delay) = settings.max_delay {
+            backoff = backoff.max_delay(delay.0);
+        }
+        // A single schedule in the file applies to all kinds.
+        layer = ErrorKind::ALL.iter().fold(layer, |layer, kind| layer.schedule(*kind, backoff));
+    }
+    layer
+}
+
+pub(crate) fn retry_budget(field: &str, share: Option<Share>) -> Result<RetryBudget, InvalidConfig> {
+    let Some(Share(share)) = share else { return Ok(RetryBudget::new()) };
+    // A floor keeps retries possible in thin traffic; a share of zero means no retries.
+    let floor = if share == 0.0 { 0.0 } else { 1.0 };
+    RetryBudget::with_limits(share, floor, 100)
+        .map_err(|error| InvalidConfig::new(field.to_owned(), error.problem().to_owned()))
+}
+
+/// Merges a tier's circuit breaker settings with the file's. The primary's check interval ranks between the two.
+pub(crate) fn merged_breaker(
+    own: Option<CircuitBreaker>,
+    recovery_check: Option<Span>,
+    file: CircuitBreaker,
+) -> CircuitBreaker {
+    let own = own.unwrap_or_default();
+    CircuitBreaker {
+        consecutive_failures: own.consecutive_failures.or(file.consecutive_failures),
+        failure_rate: own.failure_rate.or(file.failure_rate),
+        slow_calls: own.slow_calls.or(file.slow_calls),
+        cooldown: own.cooldown.or_else(|| recovery_check.map(Cooldown::Fixed)).or(file.cooldown),
+        probes: own.probes.or(file.probes),
+        probe_successes: own.probe_successes.or(file.probe_successes),
+        latch: own.latch.or(recovery_check).or(file.latch),
+        max_throttle: own.max_throttle.or(file.max_throttle),
+        second_opinion_after: own.second_opinion_after.or(file.second_opinion_after),
+        abandoned_after: own.abandoned_after.or(file.abandoned_after),
+        confirm: own.confirm.or(file.confirm),
+    }
+}
+
+/// Configures a tier's circuit breaker from the merged settings. An error names the tier's field if the tier sets it,
+/// and the file's field otherwise.
+pub(crate) fn breaker(
+    place: &str,
+    own: Option<&CircuitBreaker>,
+    mut layer: CircuitBreakerLayer,
+    settings: &CircuitBreaker,
+) -> Result<CircuitBreakerLayer, InvalidConfig> {
+    let field = |rule: &str, is_own: bool| match is_own {
+        true => format!("{place}.circuit_breaker.{rule}"),
+        false => format!("circuit_breaker.{rule}"),
+    };
+    if let Some(failures) = settings.consecutive_failures {
+        layer = layer.consecutive_failures(failures);
+    }
+    if let Some(rule) = settings.failure_rate {
+        let field = field("failure_rate", own.is_some_and(|own| own.failure_rate.is_some()));
+        let window = window(&field, rule.calls, rule.span, rule.min_calls)?;
+        layer = layer.failure_rate(rule.share.0, window);
+    }
+    if let Some(rule) = settings.slow_calls {
+        let field = field("slow_calls", own.is_some_and(|own| own.slow_calls.is_some()));
+        let window = window(&field, rule.calls, rule.span, rule.min_calls)?;
+        layer = layer.slow_calls(rule.after.0, rule.share.0, window);
+    }
+    match settings.cooldown {
+        None => {}
+        Some(Cooldown::Fixed(cooldown)) => layer = layer.cooldown(cooldown.0),
+        Some(Cooldown::Growing(growing)) => {
+            layer = layer.cooldown(growing.first.0).cooldown_growth(growing.factor, growing.longest.0);
+        }
+    }
+    if let Some(probes) = settings.probes {
+        layer = layer.probes(probes);
+    }
+    if let Some(successes) = settings.probe_successes {
+        layer = layer.probe_successes(successes);
+    }
+    if let Some(latch) = settings.latch {
+        layer = layer.latch(latch.0);
+    }
+    if let Some(longest) = settings.max_throttle {
+        layer = layer.max_throttle(longest.0);
+    }
+    if let Some(believed) = settings.second_opinion_after {
+        layer = layer.second_opinion_after(believed);
+    }
+    if let Some(time) = settings.abandoned_after {
+        layer = layer.abandoned_after(time.0);
+    }
+    Ok(layer)
+}
+
+/// Configures the confirmation of a used-up quota or a refused key, which one caller could otherwise fake: the circuit
+/// asks `service`, if it is a model.
+pub(crate) fn confirmed<S>(
+    layer: CircuitBreakerLayer,
+    confirm: Option<&Confirm>,
+    service: Option<S>,
+) -> CircuitBreakerLayer
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static,
+{
+    let text = match confirm {
+        Some(Confirm::Switch(false)) => return layer.without_confirmation(),
+        Some(Confirm::Prompt(text)) => text,
+        None | Some(Confirm::Switch(true)) => "ping",
+    };
+    match service {
+        Some(service) => layer.confirm_with(service, LlmRequest::prompt(text).with_max_tokens(1)),
+        None => layer,
+    }
+}
+
+fn window(
+    field: &str,
+    calls: Option<u32>,
+    span: Option<Span>,
+    min_calls: Option<u32>,
+) -> Result<Window, InvalidConfig> {
+    let window = match (calls, span) {
+        (Some(calls), None) => Window::last_calls(calls),
+        (None, Some(span)) => Window::last(span.0),
+        _ => {
+            let problem = "give either `calls` or `span`";
+            return Err(InvalidConfig::new(field.to_owned(), problem));
+        }
+    };
+    Ok(min_calls.map_or(window, |calls| window.minimum_calls(calls)))
+}
+
+/// Builds the limits of all features.
+pub(crate) fn bulkhead(config: &Config) -> Result<BulkheadLayer, InvalidConfig> {
+    let default = config.default_feature.clone().unwrap_or_default();
+    let most = config.gateway.most_connections();
+    let limits = |field: &str, feature| limits(field, feature, most);
+    let mut layer = BulkheadLayer::new().max_wait(Duration::MAX).default_limit(limits("default_feature", &default)?);
+    for (name, feature) in &config.features {
+        layer = layer.feature(name.as_str(), limits(&format!("features.{name}"), feature)?);
+    }
+    Ok(layer)
+}
+
+/// Returns a feature's limits. `most` is the number of its places if the file names none: a limit that nobody asked for
+/// refuses only callers who could not connect.
+fn limits(field: &str, feature: &Feature, most: usize) -> Result<Limits, InvalidConfig> {
+    let mut limits = Limits::new(feature.concurrency.unwrap_or(most));
+    if let Some(queue) = feature.queue {
+        limits = limits.queue(queue);
+    }
+    if let Some(wait) = feature.max_wait {
+        limits = limits.max_wait(wait.0);
+    }
+    if let Some(requests) = feature.requests_per_minute {
+        limits = limits.requests_per_minute(rate(&format!("{field}.requests_per_minute"), requests)?);
+    }
+    if let Some(tokens) = feature.tokens_per_minute {
+        limits = limits.tokens_per_minute(rate(&format!("{field}.tokens_per_minute"), tokens)?);
+    }
+    Ok(limits)
+}
+
+fn rate(field: &str, rate: schema::Rate) -> Result<Rate, InvalidConfig> {
+    let (per_minute, burst) = match rate {
+        schema::Rate::PerMinute(per_minute) => (per_minute, None),
+        schema::Rate::Burst { per_minute, burst } => (per_minute, Some(burst)),
+    };
+    let rate = Rate::per_minute(per_minute)
+        .map_err(|error| InvalidConfig::new(field.to_owned(), error.problem().to_owned()))?;
+    Ok(burst.map_or(rate, |burst| rate.burst(burst)))
+}
+
+pub(crate) fn session(session: Session) -> fallback::SessionPolicy {
+    match session {
+        Session::Free => fallback::SessionPolicy::Free,
+        Session::Pin => fallback::SessionPolicy::Pin,
+        Session::Sticky => fallback::SessionPolicy::Sticky,
+    }
+}
+
+pub(crate) fn all_open(policy: AllOpen) -> fallback::AllOpen {
+    match policy {
+        AllOpen::Fail => fallback::AllOpen::Fail,
+        AllOpen::Wait(longest) => fallback::AllOpen::Wait(longest.0),
+        AllOpen::Queue(longest) => fallback::AllOpen::Queue(longest.0),
+    }
+}
+
+pub(crate) fn stream_break(policy: StreamBreak) -> fallback::StreamBreak {
+    match policy {
+        StreamBreak::Fail => fallback::StreamBreak::Fail,
+        StreamBreak::Restart => fallback::StreamBreak::Restart,
+        StreamBreak::Buffer => fallback::StreamBreak::Buffer,
+    }
+}
+
+/// Returns a kind of failure by its name in the file.
+pub(crate) fn kind(field: &str, name: &str) -> Result<ErrorKind, InvalidConfig> {
+    ErrorKind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = ErrorKind::ALL.iter().map(|kind| kind.name()).collect();
+        let problem = format!("unknown kind of failure `{name}`; the kinds are {}", names.join(", "));
+        InvalidConfig::new(field.to_owned(), problem)
+    })
+}

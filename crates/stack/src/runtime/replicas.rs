@@ -1,0 +1,75 @@
+//! The state that a stack shares with its replicas.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::{
+    generation::Generation,
+    parts::{replica_hub::ReplicaHub, tier_runtime::TierRuntime},
+};
+use steadfast_internal::sync::{Mutex, lock};
+use steadfast_stores::replicas::SharedState;
+
+/// The task that synchronizes a stack with its replicas, while its configuration names a store for that.
+#[derive(Default)]
+pub(super) struct ReplicaSync(Mutex<Option<Sharing>>);
+
+/// The task, with the generation whose state it shares.
+struct Sharing {
+    hub: ReplicaHub,
+    generation: Arc<Generation>,
+    task: steadfast_stores::replicas::ReplicaSync,
+}
+
+impl ReplicaSync {
+    /// Shares a generation's state from now on, if it has a store for that. Outside a runtime no task can start; the
+    /// next call inside one starts it.
+    pub(super) fn share(&self, generation: Arc<Generation>) {
+        let mut sharing = lock(&self.0);
+        let Some(hub) = &generation.stores.hub else {
+            *sharing = None;
+            return;
+        };
+        if Handle::try_current().is_err() {
+            return;
+        }
+        match &mut *sharing {
+            Some(known) if Arc::ptr_eq(&known.generation, &generation) => {}
+            Some(known) if known.hub.redis.is(&hub.redis) => {
+                known.task.share(generation.shares());
+                known.generation = generation;
+            }
+            _ => {
+                let task = steadfast_stores::replicas::ReplicaSync::start(hub.redis.clone(), generation.shares());
+                *sharing = Some(Sharing { hub: hub.clone(), generation, task });
+            }
+        }
+    }
+}
+
+impl Generation {
+    /// Returns the state that replicas with the same configuration share; differing state has another name.
+    fn shares(&self) -> SharedState {
+        let shares = SharedState::new().rates(&self.bulkhead);
+        let shares = self.retry_budgets.iter().fold(shares, |shares, (tier, budget)| {
+            let whose = tier.map_or_else(|| "all".to_owned(), |tier| format!("tier {tier}"));
+            shares.retry_budget(&whose, budget)
+        });
+        self.config.tiers.iter().zip(self.tiers.circuits()).fold(shares, |shares, (tier, (name, circuit))| {
+            let model = tier.model.as_deref().unwrap_or_default();
+            let server = self.tiers.get(&tier.name).and_then(TierRuntime::server).unwrap_or_default();
+            let place = [&tier.region, &tier.location, &tier.resource].into_iter().flatten().next();
+            let at =
+                tier.at.map(|at| format!(" {} {}", at.name(), place.map_or("", String::as_str))).unwrap_or_default();
+            let shares = shares.circuit(format!("{name} {} {model} {server}{at}", tier.provider.name()), circuit);
+            let balance = self.tiers.get(&tier.name).and_then(TierRuntime::balance);
+            let deployments = balance.map(|balance| balance.circuits().zip(balance.servers()).zip(tier.endpoints()));
+            deployments.into_iter().flatten().fold(shares, |shares, ((circuit, server), own)| {
+                let model = own.model.as_deref().unwrap_or_default();
+                let server = server.unwrap_or_default();
+                shares.circuit(format!("{} {} {model} {server}", own.name, own.provider.name()), circuit)
+            })
+        })
+    }
+}
