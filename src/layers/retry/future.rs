@@ -14,7 +14,7 @@ use tower::Service;
 use super::{
     budget::Reservation,
     policy::{Progress, ScheduledRetry},
-    service::Shared,
+    shared::Shared,
 };
 use crate::{
     ErrorKind, LlmError, LlmRequest, LlmResponse, LlmService,

@@ -2,7 +2,10 @@ use std::{sync::Arc, time::Duration};
 
 use tower::Layer;
 
-use super::{Backoff, Jitter, RetryBudget, RetryWithJitter, policy::Policy};
+use super::{
+    Backoff, Jitter, RetryBudget, RetryWithJitter,
+    policy::{self, Policy},
+};
 use crate::{Classifier, ErrorKind};
 
 /// Applies [`RetryWithJitter`]. See the [module docs](super).
@@ -15,11 +18,9 @@ pub struct RetryWithJitterLayer {
 
 impl RetryWithJitterLayer {
     /// The default of [`max_attempts`](Self::max_attempts).
-    pub const MAX_ATTEMPTS: u16 = 3;
+    pub const MAX_ATTEMPTS: u16 = policy::MAX_ATTEMPTS;
     /// The default of [`max_delay`](Self::max_delay).
-    pub const MAX_DELAY: Duration = Duration::from_secs(30);
-    /// The default of [`failover_delay`](Self::failover_delay).
-    pub(crate) const FAILOVER_DELAY: Duration = Duration::from_secs(2);
+    pub const MAX_DELAY: Duration = policy::MAX_DELAY;
 
     /// Creates a layer with at most three attempts (one call and two retries) and full jitter. Waits are at most 30
     /// s (2 s if a `Fallback` further out has another model to ask). Its own [`RetryBudget`] allows retries for 10

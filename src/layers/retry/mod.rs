@@ -70,6 +70,7 @@ mod future;
 mod layer;
 mod policy;
 mod service;
+mod shared;
 
 pub use self::{
     backoff::{Backoff, Jitter},

@@ -4,13 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Backoff, Jitter, RetryBudget, RetryWithJitterLayer, budget::Reservation};
+use super::{Backoff, Jitter, RetryBudget, budget::Reservation};
 use crate::{
     Classifier, Context, ErrorKind, LlmError,
     classify::Retry,
     internal::sync::{Mutex, lock},
     ledger::{Ledger, Stop},
 };
+
+pub(super) const MAX_ATTEMPTS: u16 = 3;
+pub(super) const MAX_DELAY: Duration = Duration::from_secs(30);
+pub(super) const FAILOVER_DELAY: Duration = Duration::from_secs(2);
 
 /// The settings of a layer.
 #[derive(Clone, Debug)]
@@ -69,7 +73,7 @@ impl Policy {
         }
         // Without the refused parameter it is another request, which a layer limited to two attempts makes too.
         let own = match error.refused() {
-            [_, ..] if self.max_attempts > 1 => self.max_attempts.max(RetryWithJitterLayer::MAX_ATTEMPTS),
+            [_, ..] if self.max_attempts > 1 => self.max_attempts.max(MAX_ATTEMPTS),
             _ => self.max_attempts,
         };
         let most = own.min(context.attempts_left);
@@ -134,9 +138,9 @@ impl Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            max_attempts: RetryWithJitterLayer::MAX_ATTEMPTS,
-            max_delay: RetryWithJitterLayer::MAX_DELAY,
-            failover_delay: RetryWithJitterLayer::FAILOVER_DELAY,
+            max_attempts: MAX_ATTEMPTS,
+            max_delay: MAX_DELAY,
+            failover_delay: FAILOVER_DELAY,
             failover_first: false,
             jitter: Jitter::Full,
             schedules: Vec::new(),

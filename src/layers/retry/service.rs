@@ -6,7 +6,7 @@ use std::{
 
 use tower::Service;
 
-use super::{ResponseFuture, policy::Policy};
+use super::{ResponseFuture, policy::Policy, shared::Shared};
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
     internal::sharded::ShardedArc,
@@ -28,12 +28,6 @@ steadfast_core::inner_service!(
     RetryWithJitter,
     "A change does not reach the service of further calls, which was cloned when the layer was applied."
 );
-
-/// The state that all clones and their futures share.
-pub(super) struct Shared<S> {
-    pub(super) policy: Policy,
-    pub(super) spare: Spare<S>,
-}
 
 impl<S: Clone> RetryWithJitter<S> {
     pub(super) fn new(inner: S, policy: Policy) -> Self {
