@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{account::Account, shared::Shared};
+use super::{CapSpend, account::Account, shared::Shared};
 use crate::{InvalidConfig, prices::Usd};
 
 /// Reads the amounts of a [`Budget`](super::Budget), and changes its limits while it runs.
@@ -83,22 +83,4 @@ impl fmt::Debug for BudgetHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("BudgetHandle").field(&self.snapshot()).finish()
     }
-}
-
-/// The spending under a cap in this period.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CapSpend {
-    /// The cap's name.
-    pub cap: Arc<str>,
-    /// The key, of a cap for each key.
-    pub key: Option<Arc<str>>,
-    /// The amount spent, by answers and attempts that have ended.
-    pub spent: Usd,
-    /// The amount reserved for requests in flight.
-    pub reserved: Usd,
-    /// The limit.
-    pub limit: Usd,
-    /// The end of the period.
-    pub resets_at: Instant,
 }

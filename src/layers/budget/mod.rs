@@ -84,6 +84,7 @@
 mod account;
 mod calendar;
 mod cap;
+mod cap_spend;
 mod future;
 mod handle;
 mod layer;
@@ -95,8 +96,9 @@ mod shared;
 pub use self::{
     calendar::Period,
     cap::{AtCap, Cap},
+    cap_spend::CapSpend,
     future::ResponseFuture,
-    handle::{BudgetHandle, CapSpend},
+    handle::BudgetHandle,
     layer::BudgetLayer,
     service::Budget,
 };

@@ -1,0 +1,23 @@
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::prices::Usd;
+
+/// The spending under a cap in this period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CapSpend {
+    /// The cap's name.
+    pub cap: Arc<str>,
+    /// The key, of a cap for each key.
+    pub key: Option<Arc<str>>,
+    /// The amount spent, by answers and attempts that have ended.
+    pub spent: Usd,
+    /// The amount reserved for requests in flight.
+    pub reserved: Usd,
+    /// The limit.
+    pub limit: Usd,
+    /// The end of the period.
+    pub resets_at: Instant,
+}
