@@ -6,7 +6,6 @@ use std::{
     sync::Arc,
 };
 
-use super::MirrorLayer;
 use crate::{
     LlmRequest,
     internal::{
@@ -14,6 +13,8 @@ use crate::{
         sync::{Mutex, lock},
     },
 };
+
+pub(super) const SHARE: f64 = 0.01;
 
 #[derive(Clone)]
 pub(super) struct Choice {
@@ -80,7 +81,7 @@ fn of_session(seed: u64, session: &str) -> f64 {
 
 impl Default for Choice {
     fn default() -> Self {
-        Self { share: MirrorLayer::SHARE, by_session: false, seed: 0, chance: None, only: None }
+        Self { share: SHARE, by_session: false, seed: 0, chance: None, only: None }
     }
 }
 

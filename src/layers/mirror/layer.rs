@@ -2,8 +2,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tower::{Layer, ServiceExt as _, util::BoxCloneSyncService};
 
-use super::{Compare, Mirror, MirrorHandle, choice::Choice, measure};
-use crate::{BoxLlmService, Events, LlmRequest, LlmService, chat::Message, prices::PriceTable};
+use super::{
+    Compare, Mirror, MirrorHandle,
+    choice::{self, Choice},
+    measure,
+    settings::Settings,
+};
+use crate::{Events, LlmRequest, LlmService, chat::Message, prices::PriceTable};
 
 /// Applies [`Mirror`]. See the [module docs](super).
 ///
@@ -13,30 +18,9 @@ pub struct MirrorLayer {
     settings: Arc<Settings>,
 }
 
-/// The settings of a layer.
-#[derive(Clone)]
-pub(super) struct Settings {
-    pub(super) candidate: BoxLlmService,
-    pub(super) choice: Choice,
-    pub(super) max_in_flight: usize,
-    pub(super) timeout: Option<Duration>,
-    pub(super) measure: Measure,
-    pub(super) agrees_from: f32,
-    pub(super) max_answer: u64,
-    pub(super) keep_texts: bool,
-    pub(super) sink: Option<Arc<dyn Compare>>,
-    pub(super) events: Option<Events>,
-    pub(super) prices: PriceTable,
-    pub(super) handle: MirrorHandle,
-}
-
-/// A function that measures the similarity of two answers.
-pub(super) type Measure = Arc<dyn Fn(&Message, &Message) -> f32 + Send + Sync>;
-
 /// The default of [`MirrorLayer::max_in_flight`].
 const MAX_IN_FLIGHT: usize = 10;
-/// The default of [`MirrorLayer::timeout`], and the least for requests that have less time or no deadline.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The default of [`MirrorLayer::agrees_from`].
 const AGREES_FROM: f32 = 0.8;
 /// The default of [`MirrorLayer::max_answer`], in bytes.
@@ -44,7 +28,7 @@ const MAX_ANSWER: u64 = 1024 * 1024;
 
 impl MirrorLayer {
     /// The default of [`share`](Self::share).
-    pub const SHARE: f64 = 0.01;
+    pub const SHARE: f64 = choice::SHARE;
 
     /// Mirrors one in a hundred requests to this candidate. Set [`compare`](Self::compare) or
     /// [`events`](Self::events) to receive the comparisons.
@@ -208,17 +192,5 @@ impl<S> Layer<S> for MirrorLayer {
 impl fmt::Debug for MirrorLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("MirrorLayer").field(&self.settings).finish()
-    }
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("choice", &self.choice)
-            .field("max_in_flight", &self.max_in_flight)
-            .field("timeout", &self.timeout)
-            .field("keep_texts", &self.keep_texts)
-            .field("handle", &self.handle)
-            .finish_non_exhaustive()
     }
 }

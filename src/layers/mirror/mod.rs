@@ -97,6 +97,7 @@ pub mod measure;
 mod observer;
 mod primary;
 mod service;
+mod settings;
 mod shadow;
 
 pub use self::{

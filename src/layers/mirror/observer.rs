@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{ComparisonSide, layer::Settings};
+use super::{ComparisonSide, settings::Settings};
 use crate::{
     Frame, LlmError, LlmResponse, StreamEvent,
     body::{Accumulator, Delivery},

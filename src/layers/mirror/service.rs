@@ -6,7 +6,7 @@ use std::{
 
 use tower::Service;
 
-use super::{ResponseFuture, layer::Settings, shadow};
+use super::{ResponseFuture, settings::Settings, shadow};
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
     layers::{call::Call, clock},

@@ -16,10 +16,10 @@ use tokio::{
 use super::{
     ComparedTexts, Comparison, ComparisonSkipReason,
     handle::Place,
-    layer::{Settings, TIMEOUT},
     measure::same_tools,
     observer::{Observer, SideOutcome},
     primary::Watch,
+    settings::Settings,
 };
 use crate::{
     Context, ErrorKind, Event, LlmError, LlmRequest,
@@ -51,6 +51,8 @@ struct Shadow {
     primary: oneshot::Receiver<SideOutcome>,
 }
 
+/// The default of [`MirrorLayer::timeout`], and the least for requests that have less time or no deadline.
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// The number of frames that are read in a row before other tasks get their turn.
 const TURN: u32 = 64;
 
