@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use super::{
     gate::FeatureGate,
-    layer::{Plan, Settings},
+    plan::{Plan, Settings},
     semaphore::ResizableSemaphore,
 };
 use crate::internal::{quick_hash::QuickMap, sharded::ShardedArc};

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     adaptive::Aimd,
-    layer::Settings,
+    plan::Settings,
     rate::{Over, Rates},
     semaphore::{Acquire, ResizableSemaphore},
     wait::{Wait, Waiter},

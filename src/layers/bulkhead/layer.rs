@@ -5,7 +5,7 @@ use std::{
 
 use tower::Layer;
 
-use super::{Adaptive, Bulkhead, BulkheadHandle, Rate, features::Features};
+use super::{Bulkhead, BulkheadHandle, Limits, features::Features, plan::Plan};
 
 /// Applies [`Bulkhead`]. See the [module docs](super).
 ///
@@ -18,15 +18,6 @@ pub struct BulkheadLayer {
     state: Option<BulkheadHandle>,
     /// Created on first use, and shared by clones.
     features: Arc<OnceLock<Arc<Features>>>,
-}
-
-/// The configured limits.
-#[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) named: Vec<(Arc<str>, Limits)>,
-    pub(super) default: Limits,
-    queue: usize,
-    max_wait: Duration,
 }
 
 /// The default of [`BulkheadLayer::default_limit`]: room for features without a limit of their own, and still a
@@ -119,103 +110,5 @@ impl<S> Layer<S> for BulkheadLayer {
 
     fn layer(&self, inner: S) -> Bulkhead<S> {
         Bulkhead::new(inner, self.features())
-    }
-}
-
-/// The limits of one feature. See the [module docs](super).
-///
-/// A number converts into it: so many requests in flight, with the layer's settings for the rest.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limits {
-    concurrency: usize,
-    queue: Option<usize>,
-    max_wait: Option<Duration>,
-    requests: Option<Rate>,
-    tokens: Option<Rate>,
-    adaptive: Option<Adaptive>,
-}
-
-impl Limits {
-    /// Limits the requests in flight at once. 0 is closed; more than 4,194,303 counts as that.
-    pub fn new(concurrency: usize) -> Self {
-        Self { concurrency, queue: None, max_wait: None, requests: None, tokens: None, adaptive: None }
-    }
-
-    /// Sets how many requests may wait, up to 1,048,575. Default: the [layer's](BulkheadLayer::queue).
-    #[must_use]
-    pub fn queue(mut self, len: usize) -> Self {
-        self.queue = Some(len);
-        self
-    }
-
-    /// Sets how long a request may wait. Default: the [layer's](BulkheadLayer::max_wait).
-    #[must_use]
-    pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.max_wait = Some(wait);
-        self
-    }
-
-    /// Sets how many requests may be sent in a minute. Default: any number.
-    ///
-    /// Without a queue, a request over the rate is refused, and the error's
-    /// [`retry_after`](crate::LlmError::retry_after) is the exact time until it would pass. With one it waits for
-    /// that time, in its place, if the maximum wait and the deadline allow it.
-    #[must_use]
-    pub fn requests_per_minute(mut self, rate: impl Into<Rate>) -> Self {
-        self.requests = Some(rate.into());
-        self
-    }
-
-    /// Sets how many tokens may be sent and received in a minute. Default: any number.
-    ///
-    /// A request's tokens are known only afterwards, so the layer charges an estimate when it sends the request:
-    /// its `max_tokens` (1,024 without, and at most the model's longest answer) and a token for each four bytes of its
-    /// text. When its answer ends and reports its tokens, the charge is corrected, both ways. A request that breaks, or
-    /// whose caller leaves, is charged for its prompt and the text that came. A request that was never sent is
-    /// refunded. One that failed at the provider is not, since providers count it too (OpenAI, "Rate limits"), but for
-    /// the answer of one that the provider refused as wrong.
-    #[must_use]
-    pub fn tokens_per_minute(mut self, rate: impl Into<Rate>) -> Self {
-        self.tokens = Some(rate.into());
-        self
-    }
-
-    /// Lets the number in flight follow the provider's capacity. Default: it stays as it is set.
-    #[must_use]
-    pub fn adaptive(mut self, bounds: Adaptive) -> Self {
-        self.adaptive = Some(bounds);
-        self
-    }
-}
-
-impl From<usize> for Limits {
-    fn from(concurrency: usize) -> Self {
-        Self::new(concurrency)
-    }
-}
-
-/// A feature's limits, with the layer's own for those that were left open.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Settings {
-    pub(super) concurrency: usize,
-    pub(super) queue: usize,
-    pub(super) max_wait: Duration,
-    pub(super) requests: Option<Rate>,
-    pub(super) tokens: Option<Rate>,
-    pub(super) adaptive: Option<Adaptive>,
-}
-
-impl Settings {
-    /// Returns the most requests that may wait. With a maximum wait of zero there is no queue.
-    pub(super) fn queue(&self) -> usize {
-        if self.max_wait.is_zero() { 0 } else { self.queue }
-    }
-}
-
-impl Plan {
-    pub(super) fn settings(&self, limits: Limits) -> Settings {
-        let Limits { concurrency, queue, max_wait, requests, tokens, adaptive } = limits;
-        let (queue, max_wait) = (queue.unwrap_or(self.queue), max_wait.unwrap_or(self.max_wait));
-        Settings { concurrency, queue, max_wait, requests, tokens, adaptive }
     }
 }

@@ -95,6 +95,8 @@ mod future;
 mod gate;
 mod handle;
 mod layer;
+mod limits;
+mod plan;
 mod rate;
 mod semaphore;
 mod service;
@@ -106,7 +108,8 @@ pub use self::{
     caller::{CallerBulkhead, CallerBulkheadLayer, CallerFuture, CallerLimitReached, CallerLimits},
     future::ResponseFuture,
     handle::{BulkheadHandle, FeatureLoad},
-    layer::{BulkheadLayer, Limits},
+    layer::BulkheadLayer,
+    limits::Limits,
     rate::Rate,
     service::Bulkhead,
 };
