@@ -9,7 +9,7 @@ use super::{
     cost::Quote,
     members::{Lots, Member, Members},
     moved::Place,
-    service::Common,
+    shared::Common,
     state::{OutReason, Standing},
     time::Time,
 };

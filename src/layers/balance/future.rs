@@ -15,7 +15,7 @@ use tower::Service;
 use super::{
     choice::{Choice, Search},
     members::{Member, Members},
-    service::Shared,
+    shared::Shared,
     state::{DeploymentState, OutReason},
     time::Time,
 };

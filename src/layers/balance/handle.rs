@@ -6,7 +6,7 @@ use tower::discover::Change;
 
 use super::{
     Deployment, Deployments,
-    service::Shared,
+    shared::Shared,
     state::{DeploymentState, OutReason, Standing},
     time::Time,
 };

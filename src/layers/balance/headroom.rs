@@ -12,7 +12,7 @@ use http::HeaderMap;
 
 use super::{
     cost::Stamped,
-    shared::{FRESH, HeadroomGrant, HeadroomOrder},
+    exchange::{FRESH, HeadroomGrant, HeadroomOrder},
     time::Moment,
 };
 use crate::{

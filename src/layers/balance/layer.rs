@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tower::Layer;
 
-use super::{Balance, BalanceHandle, Deployments, HeadroomStore, service::Known, shared::Sharing};
+use super::{Balance, BalanceHandle, Deployments, HeadroomStore, exchange::Sharing, settings::Settings, shared::Known};
 use crate::{Classifier, InvalidConfig, RetryBudget};
 
 /// Applies [`Balance`] to [`Deployments`]. See the [module docs](super).
@@ -12,18 +12,6 @@ use crate::{Classifier, InvalidConfig, RetryBudget};
 pub struct BalanceLayer {
     settings: Settings,
     known: Option<Known>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) affinity: bool,
-    pub(super) zone: Option<Arc<str>>,
-    pub(super) max_ejected: f64,
-    pub(super) slow_start: Duration,
-    pub(super) classifier: Classifier,
-    pub(super) budget: RetryBudget,
-    pub(super) seed: Option<u64>,
-    pub(super) sharing: Option<Sharing>,
 }
 
 impl BalanceLayer {
@@ -117,7 +105,7 @@ impl BalanceLayer {
     /// at once. For a reload with other settings; [`BalanceHandle::set`] changes the deployments alone.
     #[must_use]
     pub fn state<S>(mut self, handle: &BalanceHandle<S>) -> Self {
-        self.known = Some(handle.known());
+        self.known = Some(handle.shared.known());
         self
     }
 }

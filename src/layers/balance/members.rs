@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{
     deployment::{Deployment, DeploymentFacts},
     homes::{Home, Homes},
-    layer::Settings,
     moved::Place,
+    settings::Settings,
     state::DeploymentState,
 };
 #[cfg(feature = "load")]

@@ -88,6 +88,7 @@ mod affinity;
 mod choice;
 mod cost;
 mod deployment;
+mod exchange;
 mod future;
 mod handle;
 mod headroom;
@@ -98,6 +99,7 @@ mod load;
 mod members;
 mod moved;
 mod service;
+mod settings;
 mod shared;
 mod state;
 mod task;
@@ -107,11 +109,11 @@ mod time;
 pub use self::load::BodyCompletion;
 pub use self::{
     deployment::{Deployment, Deployments},
+    exchange::{HeadroomFuture, HeadroomGrant, HeadroomOrder, HeadroomStore, MemoryHeadroom},
     future::ResponseFuture,
     handle::{Availability, BalanceHandle, DeploymentStatus},
     layer::BalanceLayer,
     service::Balance,
-    shared::{HeadroomFuture, HeadroomGrant, HeadroomOrder, HeadroomStore, MemoryHeadroom},
 };
 
 #[cfg(test)]

@@ -1,32 +1,22 @@
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use futures_util::{Stream, StreamExt as _};
-use tokio::time::Instant;
 use tower::{Service, discover::Change};
 
 use super::{
     BalanceHandle, ResponseFuture,
-    deployment::{Deployment, DeploymentFacts},
-    layer::Settings,
+    deployment::Deployment,
     members::Members,
-    moved::Moved,
-    shared::Exchange,
-    state::DeploymentState,
+    settings::Settings,
+    shared::{Known, Shared},
     task::Task,
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
-    internal::{
-        mix,
-        sync::{Mutex, lock},
-    },
     layers::{
         clock::Reading,
         deadline::{self, Deadline},
@@ -42,127 +32,10 @@ pub struct Balance<S> {
     members: Arc<Members<S>>,
 }
 
-/// The parts that all clones and handles share.
-pub(super) struct Shared<S> {
-    pub(super) common: Common,
-    current: Mutex<Arc<Members<S>>>,
-    /// The version of the current list. A call compares it with that of its own, and takes no lock.
-    version: AtomicU64,
-    /// The tasks that follow changes. They hold no reference to this, and end with it.
-    followers: Mutex<Vec<Task>>,
-}
-
-/// The parts that do not depend on the services' type.
-pub(super) struct Common {
-    pub(super) settings: Settings,
-    pub(super) moved: Arc<Moved>,
-    /// The exchange of headroom with other replicas.
-    exchange: Option<Exchange>,
-    /// The start of the clock by which states count.
-    pub(super) begun: Instant,
-    /// The draws so far, if they follow from a seed.
-    draws: Option<AtomicU64>,
-}
-
-impl Common {
-    /// Returns a random number.
-    #[inline]
-    pub(super) fn random(&self) -> u64 {
-        match &self.draws {
-            None => fastrand::u64(..),
-            Some(draws) => mix::spread(mix::numbered(draws.fetch_add(1, Relaxed))),
-        }
-    }
-}
-
-impl<S> Shared<S> {
-    pub(super) fn members(&self) -> Arc<Members<S>> {
-        lock(&self.current).clone()
-    }
-
-    /// Replaces the list by what `change` makes of its deployments. A deployment keeps the state of its name; a new one
-    /// begins slowly.
-    pub(super) fn change<E>(
-        &self,
-        change: impl FnOnce(Vec<Deployment<S>>) -> Result<Vec<Deployment<S>>, E>,
-    ) -> Result<(), E>
-    where
-        S: Clone,
-    {
-        let now = Instant::now();
-        let mut current = lock(&self.current);
-        let known = current.list.iter();
-        let list =
-            change(known.map(|it| Deployment { service: it.service.clone(), facts: it.facts.clone() }).collect())?;
-        let state_of = |facts: &DeploymentFacts| match find(&current, &facts.name) {
-            Some(state) => state,
-            None => {
-                let state = Arc::new(DeploymentState::new(facts, self.common.begun));
-                state.begin_return(now);
-                state
-            }
-        };
-        let version = current.version + 1;
-        let members =
-            Arc::new(Members::new(list, &self.common.settings, version, |facts| declared(state_of(facts), facts, now)));
-        if let Some(exchange) = &self.common.exchange {
-            exchange.set(members.list.iter().map(|member| member.state.clone()));
-        }
-        // The old list is dropped after the lock: its services are foreign code.
-        let old = std::mem::replace(&mut *current, members);
-        self.version.store(version, Relaxed);
-        drop(current);
-        drop(old);
-        Ok(())
-    }
-}
-
-fn find<S>(members: &Members<S>, name: &str) -> Option<Arc<DeploymentState>> {
-    members.list.iter().find(|member| *member.facts.name == *name).map(|member| member.state.clone())
-}
-
-/// Returns the state with the limits that are known beforehand.
-fn declared(state: Arc<DeploymentState>, facts: &DeploymentFacts, now: Instant) -> Arc<DeploymentState> {
-    state.headroom.declare(facts.requests_per_minute, facts.tokens_per_minute, state.time(now).moment);
-    state
-}
-
-/// What is known of deployments, for a balancer with other settings.
-#[derive(Clone)]
-pub(super) struct Known {
-    begun: Instant,
-    moved: Arc<Moved>,
-    states: Vec<Arc<DeploymentState>>,
-}
-
 impl<S> Balance<S> {
     pub(super) fn new(deployments: Vec<Deployment<S>>, settings: Settings, known: Option<&Known>) -> Self {
-        let now = Instant::now();
-        let begun = known.map_or(now, |known| known.begun);
-        let state_of = |facts: &DeploymentFacts| {
-            let known = known.and_then(|known| known.states.iter().find(|state| *state.name.value() == facts.name));
-            let state = known.cloned().unwrap_or_else(|| Arc::new(DeploymentState::new(facts, begun)));
-            declared(state, facts, now)
-        };
-        let members = Arc::new(Members::new(deployments, &settings, 0, state_of));
-        let exchange = settings.sharing.clone().map(Exchange::new);
-        if let Some(exchange) = &exchange {
-            exchange.set(members.list.iter().map(|member| member.state.clone()));
-        }
-        let common = Common {
-            begun,
-            exchange,
-            moved: known.map_or_else(|| Arc::new(Moved::new(fastrand::u64(..))), |known| known.moved.clone()),
-            draws: settings.seed.map(AtomicU64::new),
-            settings,
-        };
-        let shared = Shared {
-            common,
-            current: Mutex::new(members.clone()),
-            version: AtomicU64::new(0),
-            followers: Mutex::default(),
-        };
-        Self { shared: Arc::new(shared), members }
+        let shared = Arc::new(Shared::new(deployments, settings, known));
+        Self { members: shared.members(), shared }
     }
 
     /// Follows a stream of changes in a task of its own, as [`BalanceHandle::follow`] does without one. The task ends
@@ -195,7 +68,7 @@ impl<S> Balance<S> {
                 }
             }
         });
-        lock(&self.shared.followers).push(Task(task.abort_handle()));
+        self.shared.keep(Task(task.abort_handle()));
         self
     }
 
@@ -207,17 +80,9 @@ impl<S> Balance<S> {
     /// Takes the current list, if another one was seen last.
     #[inline]
     fn refresh(&mut self) {
-        if self.shared.version.load(Relaxed) != self.members.version {
+        if self.shared.version() != self.members.version {
             self.members = self.shared.members();
         }
-    }
-}
-
-impl<S> BalanceHandle<S> {
-    pub(super) fn known(&self) -> Known {
-        let Common { begun, moved, .. } = &self.shared.common;
-        let states = self.shared.members().list.iter().map(|member| member.state.clone()).collect();
-        Known { begun: *begun, moved: moved.clone(), states }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::{
-    layers::balance::shared::{HeadroomFuture, HeadroomGrant, HeadroomOrder, HeadroomStore, MemoryHeadroom},
+    layers::balance::exchange::{HeadroomFuture, HeadroomGrant, HeadroomOrder, HeadroomStore, MemoryHeadroom},
     store::{StoreError, StoreErrorKind},
 };
 

@@ -1,7 +1,7 @@
 //! The balancer over scripted services, on paused time.
 
+mod exchange;
 mod hostile;
-mod shared;
 
 use std::{
     future::poll_fn,
