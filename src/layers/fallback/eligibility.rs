@@ -5,7 +5,10 @@ use std::sync::Weak;
 
 use tokio::time::Instant;
 
-use super::{SessionPolicy, exclusion::exclusions, shared::Shared};
+use super::{
+    choose::{SessionPolicy, exclusions},
+    shared::Shared,
+};
 use crate::LlmRequest;
 
 /// A view of a fallback. It keeps no part of it alive.
@@ -24,26 +27,27 @@ impl Eligibility {
     /// session.
     pub fn admits(&self, tier: &str, request: &LlmRequest) -> bool {
         let Some(shared) = self.shared.upgrade() else { return false };
-        let Some(tier) = shared.place(tier) else { return false };
-        let policy = shared.policy(request);
+        let config = &shared.config;
+        let Some(tier) = config.place(tier) else { return false };
+        let policy = config.policy(request);
         request.goes_anywhere()
-            && (shared.config.sessions.policy == SessionPolicy::Free || request.session().is_none())
-            && shared.chain(request, policy).iter(&shared).any(|other| other == tier)
-            && exclusions(&shared, request, &policy.terms).iter().all(|excluded| excluded.tier != tier)
+            && (config.sessions.policy == SessionPolicy::Free || request.session().is_none())
+            && config.chain(request, policy).iter(config.tiers()).any(|other| other == tier)
+            && exclusions(config, request, &policy.terms).iter().all(|excluded| excluded.tier != tier)
     }
 
     /// Returns when requests that begin at this tier last found that it does not serve them; `None` while it does, and
     /// while it is drained by hand.
     pub fn away_since(&self, tier: &str) -> Option<Instant> {
         let shared = self.shared.upgrade()?;
-        shared.away_since(shared.place(tier)?)
+        shared.away_since(shared.config.place(tier)?)
     }
 
     /// Records that a tier has answered a check that was sent at this time and was no caller's request. Requests that
     /// begin at it are served there again.
     pub fn works(&self, tier: &str, asked: Instant) {
         if let Some(shared) = self.shared.upgrade()
-            && let Some(tier) = shared.place(tier)
+            && let Some(tier) = shared.config.place(tier)
         {
             shared.works(tier, asked);
         }

@@ -3,14 +3,10 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use tower::Layer;
 
 use super::{
-    Fallback, FallbackHandle, FeaturePolicy, RampStep, SessionSettings, Tier, TierSettings,
-    feature_policy::{Policies, Policy},
-    handle::Orders,
-    known_chains::ChainInfo,
-    models::Models,
+    ChainInfo, Fallback, FallbackHandle, FeaturePolicy, RampStep, SessionSettings, Tier, TierSettings,
+    choose::{Config, Models, Policies, Policy, TierFacts},
+    serve::State,
     shared::Shared,
-    state::State,
-    tier::TierFacts,
 };
 use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmService, RetryBudget};
 
@@ -25,36 +21,6 @@ pub struct FallbackLayer {
     state: Option<Arc<State>>,
     /// Created on first use, so that settings can still be changed before.
     shared: Arc<std::sync::OnceLock<Arc<Shared>>>,
-}
-
-#[derive(Clone)]
-pub(super) struct Config {
-    pub(super) primary: TierFacts,
-    pub(super) tiers: Vec<Tier>,
-    pub(super) policies: Policies,
-    /// The chains of callers that name a model.
-    pub(super) models: Models,
-    pub(super) routes: HashMap<ErrorKind, Arc<[usize]>>,
-    pub(super) classifier: Classifier,
-    /// The budget of calls to further tiers.
-    pub(super) budget: RetryBudget,
-    pub(super) events: Option<Events>,
-    pub(super) reserve_for_fallbacks: Duration,
-    pub(super) sessions: SessionSettings,
-    pub(super) ramp: Vec<RampStep>,
-    pub(super) orders: Arc<Orders>,
-    /// The id of the chain of all tiers, if it is not the first tier's name.
-    pub(super) named_chain: Option<Arc<str>>,
-}
-
-impl Config {
-    /// Returns the facts about a tier; 0 is the primary.
-    pub(super) fn facts(&self, tier: usize) -> &TierFacts {
-        match tier.checked_sub(1) {
-            None => &self.primary,
-            Some(place) => &self.tiers[place].facts,
-        }
-    }
 }
 
 /// The default of [`FallbackLayer::reserve_for_fallbacks`]: a working model answers within that.

@@ -95,46 +95,27 @@
 //! # }
 //! ```
 
+mod ask;
 mod canned;
-mod capabilities;
-mod chain;
+mod choose;
+mod core;
 mod eligibility;
-mod exclusion;
-mod failover;
-mod feature_policy;
-mod future;
-mod handle;
-mod known_chains;
-mod known_failures;
 mod layer;
-mod models;
-mod policy;
-mod progress;
-mod ramp;
-mod restart;
+mod serve;
 mod service;
-mod sessions;
 mod shared;
-mod state;
-mod switch_reports;
-mod tier;
-mod tier_settings;
 
 pub use self::{
+    ask::ResponseFuture,
     canned::Canned,
-    capabilities::Capabilities,
+    choose::{
+        AllOpen, Capabilities, ChainInfo, FeaturePolicy, SessionPolicy, SessionSettings, StreamBreak, Tier,
+        TierSettings, model_fit,
+    },
     eligibility::Eligibility,
-    feature_policy::FeaturePolicy,
-    future::ResponseFuture,
-    handle::FallbackHandle,
-    known_chains::ChainInfo,
     layer::FallbackLayer,
-    models::model_fit,
-    policy::{AllOpen, SessionPolicy, SessionSettings, StreamBreak},
-    ramp::RampStep,
+    serve::{FallbackHandle, RampStep},
     service::Fallback,
-    tier::Tier,
-    tier_settings::TierSettings,
 };
 
 #[cfg(test)]

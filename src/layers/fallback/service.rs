@@ -7,8 +7,10 @@ use std::{
 use tower::Service;
 
 use super::{
-    ResponseFuture, exclusion,
-    failover::{self, Failover},
+    ResponseFuture,
+    ask::{Failover, allot, tier_deadline},
+    choose::exclusions,
+    core::Core,
     shared::Shared,
 };
 use crate::{
@@ -34,14 +36,6 @@ steadfast_core::inner_service!(
     "A change does not reach the service of further calls, which was cloned when the layer was applied."
 );
 
-/// The parts that all clones and their futures share. They are one, so that a call owns one reference.
-pub(super) struct Core<S> {
-    /// The part that the layer's other services share too.
-    pub(super) shared: ShardedArc<Shared>,
-    /// The primary once more, for a request that comes back to it after a rate limit.
-    pub(super) spare: Spare<S>,
-}
-
 impl<S: Clone> Fallback<S> {
     pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
         let core = Core { shared: ShardedArc::new(shared), spare: Spare::new(&inner) };
@@ -58,8 +52,8 @@ where
     #[inline(never)]
     fn failover(&self, request: &LlmRequest) -> Option<ResponseFuture<S>> {
         let shared: &Shared = &self.core.shared;
-        let policy = shared.policy(request);
-        let excluded = exclusion::exclusions(shared, request, &policy.terms);
+        let policy = shared.config.policy(request);
+        let excluded = exclusions(&shared.config, request, &policy.terms);
         if shared.is_simple(request, policy) && excluded.is_empty() && request.goes_anywhere() {
             return None;
         }
@@ -103,10 +97,10 @@ where
         {
             return failing_over;
         }
-        let after = shared.tiers() - 1;
-        let tier_deadline = failover::tier_deadline(shared, request.context(), after);
+        let after = shared.config.tiers() - 1;
+        let tier_deadline = tier_deadline(&shared.config, request.context(), after);
         let mut first = request.clone();
-        failover::allot(shared, 0, after, shared.has_models_after, first.context_mut(), tier_deadline);
+        allot(&shared.config, 0, after, shared.has_models_after, first.context_mut(), tier_deadline);
         let core = self.core.shard();
         ResponseFuture::primary(Call::first(&mut self.inner, first), core, request, tier_deadline)
     }

@@ -2,10 +2,10 @@
 //!
 //! An operator's orders are in two places, by their object. A circuit's force is in its state machine, under a
 //! generation of its own like every other change. Drained tiers and pinned levels are in the `Orders` that fallbacks
-//! follow (`layers/fallback/handle.rs`). A request reads one flag of them; only where it is set does the fallback look
-//! closer, and it finds tiers out of service as it finds tiers that lack something. A stack has one `Orders` for all of
-//! its chains and generations, so that a reload has nothing to hand on. `StackHandle` and the gateway's admin API only
-//! pass on.
+//! follow (`layers/fallback/serve/orders.rs`). A request reads one flag of them; only where it is set does the
+//! fallback look closer, and it finds tiers out of service as it finds tiers that lack something. A stack has one
+//! `Orders` for all of its chains and generations, so that a reload has nothing to hand on. `StackHandle` and the
+//! gateway's admin API only pass on.
 
 use std::{collections::BTreeMap, sync::Arc};
 

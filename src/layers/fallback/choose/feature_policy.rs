@@ -10,8 +10,8 @@ use crate::{
 
 /// The policy of a fallback for a feature's requests: which tiers serve them, and how far down they may go.
 ///
-/// [`FallbackLayer::feature`](super::FallbackLayer::feature) applies it to one feature, and
-/// [`FallbackLayer::default_policy`](super::FallbackLayer::default_policy) to all other requests. A feature's policy
+/// [`FallbackLayer::feature`](crate::FallbackLayer::feature) applies it to one feature, and
+/// [`FallbackLayer::default_policy`](crate::FallbackLayer::default_policy) to all other requests. A feature's policy
 /// takes each setting that it leaves out from the default policy. An array of names is a policy of these tiers.
 ///
 /// # Example
@@ -46,8 +46,8 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeaturePolicy {
-    pub(super) tiers: Option<Vec<Arc<str>>>,
-    pub(super) terms: PolicyTerms,
+    pub(crate) tiers: Option<Vec<Arc<str>>>,
+    pub(crate) terms: PolicyTerms,
 }
 
 impl FeaturePolicy {
@@ -82,7 +82,7 @@ impl FeaturePolicy {
         self
     }
 
-    /// Sets whether a level that an operator has [pinned](super::FallbackHandle::pin_level) is final, while other
+    /// Sets whether a level that an operator has [pinned](crate::FallbackHandle::pin_level) is final, while other
     /// step-downs are not. Use it if another chain serves the requests that fail here, such as the default chain
     /// of a [`RouteLayer`](crate::RouteLayer). Default: false.
     #[must_use]
@@ -123,7 +123,7 @@ impl<'a, const N: usize> From<[&'a str; N]> for FeaturePolicy {
 
 /// The settings of a policy, the tiers aside; `None` where the policy leaves one out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PolicyTerms {
+pub(crate) struct PolicyTerms {
     worst_level: Option<u8>,
     stays_down: Option<bool>,
     pins_are_final: Option<bool>,
@@ -136,33 +136,33 @@ pub(super) struct PolicyTerms {
 const MIN_USEFUL: Duration = Duration::from_millis(100);
 
 impl PolicyTerms {
-    pub(super) fn worst_level(&self) -> u8 {
+    pub(crate) fn worst_level(&self) -> u8 {
         self.worst_level.unwrap_or(WORST_LEVEL)
     }
 
     /// Returns the worst level that is accepted, if there is a limit.
     #[inline]
-    pub(super) fn accepts(&self) -> Option<u8> {
+    pub(crate) fn accepts(&self) -> Option<u8> {
         self.worst_level.filter(|worst| *worst < WORST_LEVEL)
     }
 
-    pub(super) fn stays_down(&self) -> bool {
+    pub(crate) fn stays_down(&self) -> bool {
         self.stays_down.unwrap_or_default()
     }
 
-    pub(super) fn pins_are_final(&self) -> bool {
+    pub(crate) fn pins_are_final(&self) -> bool {
         self.pins_are_final.unwrap_or_default()
     }
 
-    pub(super) fn stream_break(&self) -> StreamBreak {
+    pub(crate) fn stream_break(&self) -> StreamBreak {
         self.stream_break.unwrap_or_default()
     }
 
-    pub(super) fn all_open(&self) -> AllOpen {
+    pub(crate) fn all_open(&self) -> AllOpen {
         self.all_open.unwrap_or_default()
     }
 
-    pub(super) fn min_useful(&self) -> Duration {
+    pub(crate) fn min_useful(&self) -> Duration {
         self.min_useful.unwrap_or(MIN_USEFUL)
     }
 
@@ -181,22 +181,22 @@ impl PolicyTerms {
 
 /// A policy whose tiers are found.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Policy {
+pub(crate) struct Policy {
     /// The tiers in order; 0 is the primary. `None`: all.
-    pub(super) tiers: Option<Arc<[usize]>>,
-    pub(super) terms: PolicyTerms,
+    pub(crate) tiers: Option<Arc<[usize]>>,
+    pub(crate) terms: PolicyTerms,
 }
 
 /// The policies of a fallback.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Policies {
-    pub(super) default: Policy,
-    pub(super) features: HashMap<Arc<str>, Policy>,
+pub(crate) struct Policies {
+    pub(crate) default: Policy,
+    pub(crate) features: HashMap<Arc<str>, Policy>,
 }
 
 impl Policies {
     /// Completes each feature's policy with the default policy's settings.
-    pub(super) fn complete(&mut self) {
+    pub(crate) fn complete(&mut self) {
         for policy in self.features.values_mut() {
             policy.tiers = policy.tiers.take().or_else(|| self.default.tiers.clone());
             policy.terms = policy.terms.or(self.default.terms);
@@ -204,12 +204,12 @@ impl Policies {
     }
 
     /// Returns the policy of a request.
-    pub(super) fn of(&self, request: &LlmRequest) -> &Policy {
+    pub(crate) fn of(&self, request: &LlmRequest) -> &Policy {
         request.feature().and_then(|feature| self.features.get(feature)).unwrap_or(&self.default)
     }
 
     /// Returns whether any policy fulfils a condition.
-    pub(super) fn any(&self, condition: impl Fn(&Policy) -> bool) -> bool {
+    pub(crate) fn any(&self, condition: impl Fn(&Policy) -> bool) -> bool {
         std::iter::once(&self.default).chain(self.features.values()).any(condition)
     }
 }

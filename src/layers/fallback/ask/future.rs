@@ -12,11 +12,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
 use super::{
-    AllOpen, StreamBreak,
     failover::{Failover, Step},
     restart::Restart,
-    service::Core,
-    state::ShortWait,
 };
 use crate::{
     CommitPoint, LlmBody, LlmError, LlmRequest, LlmResponse, LlmService,
@@ -26,11 +23,16 @@ use crate::{
     layers::{
         alarm::{self, Wake},
         call::{BoxedCall, Call},
+        fallback::{
+            choose::{AllOpen, StreamBreak},
+            core::Core,
+            serve::ShortWait,
+        },
     },
     timer,
 };
 
-/// The future of [`Fallback`](super::Fallback).
+/// The future of [`Fallback`](crate::Fallback).
 ///
 /// Dropping it drops the call to the current tier.
 #[pin_project]
@@ -106,7 +108,7 @@ where
 {
     /// Creates the future of a request that goes to the primary first, with all tiers after it.
     #[inline]
-    pub(super) fn primary(
+    pub(crate) fn primary(
         call: Call<S, S::Future>,
         core: Arc<Shard<Core<S>>>,
         request: LlmRequest,
@@ -116,13 +118,13 @@ where
     }
 
     /// Creates the future of a request that no tier can carry.
-    pub(super) fn refused(error: LlmError) -> Self {
+    pub(crate) fn refused(error: LlmError) -> Self {
         let state = State::LaterStage(LaterStage::Refused(Some(error)));
         Self { state, tier_deadline: None, first: None, rest: None }
     }
 
     /// Creates the future of a request whose chain is not that simple.
-    pub(super) fn failing_over(failover: Failover, primary: S) -> Self {
+    pub(crate) fn failing_over(failover: Failover, primary: S) -> Self {
         let (request, tier_deadline) = failover.request();
         let state = match failover.tier() {
             Some(tier) => State::LaterStage(LaterStage::Tier(BoxedCall::elsewhere(tier.fresh(), request))),

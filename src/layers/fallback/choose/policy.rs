@@ -30,8 +30,8 @@ pub enum SessionPolicy {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionSettings {
-    pub(super) policy: SessionPolicy,
-    pub(super) capacity: usize,
+    pub(crate) policy: SessionPolicy,
+    pub(crate) capacity: usize,
 }
 
 /// The default of [`SessionSettings::capacity`].

@@ -1,26 +1,19 @@
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use tokio::time::Instant;
 
+use super::orders::{OrderSnapshot, Orders};
 use crate::{
     Event, Events,
     events::Operation,
-    internal::sync::{Mutex, MutexGuard, lock},
     request::{BEST_LEVEL, WORST_LEVEL},
 };
 
 /// A handle that steers a fallback by hand: it drains tiers, and pins the level of service. Clones are the same
 /// handle.
 ///
-/// [`FallbackLayer::handle`](super::FallbackLayer::handle) creates it. Or create it first and give it to [several
-/// fallbacks](super::FallbackLayer::steered_by), which then follow the same orders. [`Event::Operated`] reports
+/// [`FallbackLayer::handle`](crate::FallbackLayer::handle) creates it. Or create it first and give it to [several
+/// fallbacks](crate::FallbackLayer::steered_by), which then follow the same orders. [`Event::Operated`] reports
 /// each order once, if it changes anything. Orders are kept in memory: a process that starts again has none.
 ///
 /// A forced state of a [circuit](crate::CircuitBreakerHandle::force_open) is separate: it concerns a provider that
@@ -29,17 +22,17 @@ use crate::{
 /// # Draining
 ///
 /// A drained tier takes no new requests, whatever its circuit's state and even if it is the [last
-/// resort](super::Tier::last_resort). Requests under way there end as they would, their retries included; a request
+/// resort](crate::layers::fallback::Tier::last_resort). Requests under way there end as they would, their retries included; a request
 /// that fails over meanwhile passes it. It costs no attempt, and the record says `sonnet: is drained by hand; not
-/// asked`. A request whose session is [pinned](super::SessionPolicy::Pin) to it fails clearly, since such a session
+/// asked`. A request whose session is [pinned](crate::layers::fallback::SessionPolicy::Pin) to it fails clearly, since such a session
 /// may not switch. If every tier that could serve a request is drained, it fails at once with
 /// [`ErrorKind::OutOfService`](crate::ErrorKind::OutOfService), and [`Event::AllTiersFailed`] reports it.
 ///
 /// # Levels
 ///
-/// A pinned level steps requests down as a budget can. Tiers of a [better level](super::Tier::level) are skipped,
+/// A pinned level steps requests down as a budget can. Tiers of a [better level](crate::layers::fallback::Tier::level) are skipped,
 /// and serve only if no tier further down answers, unless the feature [stays
-/// down](super::FeaturePolicy::stays_down). A feature's own pin overrides the pin for all, so that level 1
+/// down](crate::layers::fallback::FeaturePolicy::stays_down). A feature's own pin overrides the pin for all, so that level 1
 /// exempts the feature.
 ///
 /// While the primary is drained, or the pin for all excludes it, another tier serves. One [`Event::ModelSwitched`]
@@ -78,33 +71,17 @@ pub struct FallbackHandle {
     by: Option<Arc<str>>,
 }
 
-/// The orders by hand that requests follow.
-#[derive(Default)]
-pub(super) struct Orders {
-    /// True if there are any: the only field that a request reads while there are none.
-    any: AtomicBool,
-    current: Mutex<Arc<OrderSnapshot>>,
-}
-
-/// The orders of one moment.
-#[derive(Clone, Default)]
-pub(super) struct OrderSnapshot {
-    drained: BTreeSet<Arc<str>>,
-    level: Option<u8>,
-    features: BTreeMap<Arc<str>, u8>,
-}
-
 impl FallbackHandle {
     /// Creates a handle of orders that no fallback follows yet, reported on this channel.
     pub fn new(events: Events) -> Self {
         Self { events: Some(events), ..Self::default() }
     }
 
-    pub(super) fn of(orders: Arc<Orders>, events: Option<Events>) -> Self {
+    pub(crate) fn of(orders: Arc<Orders>, events: Option<Events>) -> Self {
         Self { orders, events, by: None }
     }
 
-    pub(super) fn orders(&self) -> &Arc<Orders> {
+    pub(crate) fn orders(&self) -> &Arc<Orders> {
         &self.orders
     }
 
@@ -190,49 +167,6 @@ impl FallbackHandle {
 
 fn clamped(level: u8) -> u8 {
     level.clamp(BEST_LEVEL, WORST_LEVEL)
-}
-
-impl Orders {
-    /// Returns the orders, if there are any.
-    #[inline]
-    pub(super) fn given(&self) -> Option<Arc<OrderSnapshot>> {
-        self.any.load(Relaxed).then(|| self.current())
-    }
-
-    /// Returns whether there are any orders. One load.
-    #[inline]
-    pub(super) fn any(&self) -> bool {
-        self.any.load(Relaxed)
-    }
-
-    fn current(&self) -> Arc<OrderSnapshot> {
-        self.lock().clone()
-    }
-
-    fn change<R>(&self, change: impl FnOnce(&mut OrderSnapshot) -> R) -> R {
-        let mut current = self.lock();
-        let orders = Arc::make_mut(&mut current);
-        let result = change(orders);
-        let any = !orders.drained.is_empty() || orders.level.is_some() || !orders.features.is_empty();
-        self.any.store(any, Relaxed);
-        result
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Arc<OrderSnapshot>> {
-        lock(&self.current)
-    }
-}
-
-impl OrderSnapshot {
-    pub(super) fn is_drained(&self, tier: &str) -> bool {
-        self.drained.contains(tier)
-    }
-
-    /// Returns the level that is pinned for a feature's requests, and whether it is for all.
-    pub(super) fn level(&self, feature: Option<&str>) -> Option<(u8, bool)> {
-        let own = feature.and_then(|feature| self.features.get(feature));
-        own.map(|level| (*level, false)).or_else(|| self.level.map(|level| (level, true)))
-    }
 }
 
 impl fmt::Debug for FallbackHandle {

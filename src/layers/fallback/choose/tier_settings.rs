@@ -7,7 +7,7 @@ use crate::request::{BEST_LEVEL, WORST_LEVEL};
 
 /// The settings of a tier: its model, its capabilities, its level of service.
 ///
-/// [`FallbackLayer::primary`](super::FallbackLayer::primary) applies them to the primary, and
+/// [`FallbackLayer::primary`](crate::FallbackLayer::primary) applies them to the primary, and
 /// [`Tier::settings`](super::Tier::settings) to a further tier. Without any, a tier is a model of full service with
 /// unknown capabilities.
 ///
@@ -41,14 +41,14 @@ use crate::request::{BEST_LEVEL, WORST_LEVEL};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TierSettings {
-    pub(super) model: Option<Arc<str>>,
-    pub(super) capabilities: Capabilities,
-    pub(super) last_resort: bool,
-    pub(super) level: u8,
-    pub(super) human: bool,
-    pub(super) min_useful: Option<Duration>,
-    pub(super) compaction: Option<Arc<str>>,
-    pub(super) pools: Vec<Arc<str>>,
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) last_resort: bool,
+    pub(crate) level: u8,
+    pub(crate) human: bool,
+    pub(crate) min_useful: Option<Duration>,
+    pub(crate) compaction: Option<Arc<str>>,
+    pub(crate) pools: Vec<Arc<str>>,
 }
 
 impl TierSettings {

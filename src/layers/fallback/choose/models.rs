@@ -4,36 +4,36 @@ use std::sync::Arc;
 
 /// The tiers in order for each name or pattern; 0 is the primary.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Models(Vec<NamedModel>);
+pub(crate) struct Models(Vec<NamedModel>);
 
 #[derive(Clone, Debug)]
-pub(super) struct NamedModel {
-    pub(super) pattern: Arc<str>,
-    pub(super) tiers: Arc<[usize]>,
+pub(crate) struct NamedModel {
+    pub(crate) pattern: Arc<str>,
+    pub(crate) tiers: Arc<[usize]>,
 }
 
 impl Models {
     /// Replaces this pattern's tiers.
-    pub(super) fn set(&mut self, pattern: Arc<str>, tiers: Arc<[usize]>) {
+    pub(crate) fn set(&mut self, pattern: Arc<str>, tiers: Arc<[usize]>) {
         self.0.retain(|named| named.pattern != pattern);
         self.0.push(NamedModel { pattern, tiers });
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &NamedModel> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &NamedModel> {
         self.0.iter()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Returns whether a chain begins at this tier.
-    pub(super) fn begin_at(&self, tier: usize) -> bool {
+    pub(crate) fn begin_at(&self, tier: usize) -> bool {
         self.0.iter().any(|named| named.tiers.first() == Some(&tier))
     }
 
     /// Returns the entry that fits a model best.
-    pub(super) fn of(&self, model: &str) -> Option<&NamedModel> {
+    pub(crate) fn of(&self, model: &str) -> Option<&NamedModel> {
         let fitting = self.0.iter().filter_map(|named| Some((model_fit(&named.pattern, model)?, named)));
         fitting.max_by_key(|(fit, _)| *fit).map(|(_, named)| named)
     }

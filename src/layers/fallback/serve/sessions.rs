@@ -12,7 +12,7 @@ use std::{
 /// least recently used session of the tenant that has the most. So no tenant makes the memory forget the sessions of
 /// one with fewer.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
+pub(crate) struct Sessions {
     capacity: usize,
     count: usize,
     /// The number of uses so far.
@@ -53,12 +53,12 @@ impl Known {
 
 impl Sessions {
     /// Creates a memory of so many sessions.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self { capacity, ..Self::default() }
     }
 
     /// Returns the tier of a session, which becomes the latest.
-    pub(super) fn get(&mut self, tenant: Option<&Arc<str>>, session: &str) -> Option<Arc<str>> {
+    pub(crate) fn get(&mut self, tenant: Option<&Arc<str>>, session: &str) -> Option<Arc<str>> {
         let tenant = tenant.cloned();
         let (session, (tier, _)) = self.tenants.get(&tenant)?.tiers.get_key_value(session)?;
         let (session, tier) = (session.clone(), tier.clone());
@@ -67,7 +67,7 @@ impl Sessions {
     }
 
     /// Sets the tier of a session.
-    pub(super) fn insert(&mut self, tenant: Tenant, session: Arc<str>, tier: Arc<str>) {
+    pub(crate) fn insert(&mut self, tenant: Tenant, session: Arc<str>, tier: Arc<str>) {
         if self.capacity == 0 {
             return;
         }
@@ -96,7 +96,7 @@ impl Sessions {
     }
 
     /// Returns a memory of this capacity with the sessions whose tier `is_kept`. The most recent ones stay.
-    pub(super) fn kept(&self, capacity: usize, is_kept: impl Fn(&str) -> bool) -> Self {
+    pub(crate) fn kept(&self, capacity: usize, is_kept: impl Fn(&str) -> bool) -> Self {
         let mut all: Vec<_> = self
             .tenants
             .iter()

@@ -1,38 +1,38 @@
 //! The tiers that cannot serve a request, and the reasons: they lack a capability, are of a level that it may not
 //! use, or were drained by hand.
 
-use std::fmt;
+use std::{cell::OnceCell, fmt};
 
 use super::{
     capabilities::{Lack, Needs},
+    config::Config,
     feature_policy::PolicyTerms,
-    shared::Shared,
     tier::TierFacts,
 };
 use crate::{DegradedReason, ErrorKind, LlmRequest};
 
 /// A tier that cannot serve the request.
-pub(super) struct ExcludedTier {
-    pub(super) tier: usize,
-    pub(super) reason: ExclusionReason,
+pub(crate) struct ExcludedTier {
+    pub(crate) tier: usize,
+    pub(crate) reason: ExclusionReason,
     /// True if the record has it: it does once the request has passed it.
-    pub(super) recorded: bool,
+    pub(crate) recorded: bool,
 }
 
 impl ExcludedTier {
     /// Returns whether it is this tier, out of service for all requests.
-    pub(super) fn is_out(&self, tier: usize) -> bool {
+    pub(crate) fn is_out(&self, tier: usize) -> bool {
         self.tier == tier && self.reason.is_out()
     }
 }
 
 /// Returns the tiers that cannot serve the request.
 #[cold]
-pub(super) fn exclusions(shared: &Shared, request: &LlmRequest, terms: &PolicyTerms) -> Vec<ExcludedTier> {
-    let needs = if shared.limited { Needs::of(request) } else { None };
+pub(crate) fn exclusions(config: &Config, request: &LlmRequest, terms: &PolicyTerms) -> Vec<ExcludedTier> {
+    let needs = OnceCell::new();
     let (least, worst) = (request.context().min_level, request.context().worst_level);
     let worst = worst.min(terms.worst_level());
-    let orders = shared.orders();
+    let orders = config.orders.given();
     let pinned = orders.as_ref().and_then(|orders| orders.level(request.feature()));
     let reason = |facts: &TierFacts| {
         if request.is_compaction() && facts.settings.compaction.is_none() {
@@ -48,7 +48,9 @@ pub(super) fn exclusions(shared: &Shared, request: &LlmRequest, terms: &PolicyTe
         if level > worst && !request.is_human_required() {
             return Some(ExclusionReason::BelowLevel { level, worst });
         }
-        let lack = needs.as_ref().and_then(|needs| capabilities.lacks(needs));
+        // Few tiers have known capabilities, and to look for a request's needs takes its time.
+        let needs = || needs.get_or_init(|| Needs::of(request)).as_ref();
+        let lack = if capabilities.is_limited() { needs().and_then(|needs| capabilities.lacks(needs)) } else { None };
         let drained = || {
             orders.as_ref().is_some_and(|orders| orders.is_drained(facts.name())).then_some(ExclusionReason::Drained)
         };
@@ -60,13 +62,13 @@ pub(super) fn exclusions(shared: &Shared, request: &LlmRequest, terms: &PolicyTe
         // Reasons that no operator's order can change come first, and reasons that the fallback may lift come last.
         lack.map(ExclusionReason::Lacks).or_else(drained).or_else(above).or_else(too_good)
     };
-    (0..shared.tiers())
-        .filter_map(|tier| reason(shared.facts(tier)).map(|reason| ExcludedTier { tier, reason, recorded: false }))
+    (0..config.tiers())
+        .filter_map(|tier| reason(config.facts(tier)).map(|reason| ExcludedTier { tier, reason, recorded: false }))
         .collect()
 }
 
 /// The reason why a tier cannot serve a request.
-pub(super) enum ExclusionReason {
+pub(crate) enum ExclusionReason {
     Lacks(Lack),
     /// It cannot compact a conversation.
     NoCompaction,
@@ -97,7 +99,7 @@ pub(super) enum ExclusionReason {
 
 impl ExclusionReason {
     /// Returns the kind of failure that stands for it.
-    pub(super) fn kind(&self) -> ErrorKind {
+    pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Lacks(lack) => lack.kind(),
             Self::NoCompaction | Self::OtherPool(_) => ErrorKind::UnsupportedFeature,
@@ -107,7 +109,7 @@ impl ExclusionReason {
     }
 
     /// Returns the reason why a tier of a worse level answers then.
-    pub(super) fn degraded_reason(&self) -> DegradedReason {
+    pub(crate) fn degraded_reason(&self) -> DegradedReason {
         match self {
             Self::Lacks(_) | Self::NoCompaction | Self::OtherPool(_) => DegradedReason::Failure(self.kind()),
             Self::Drained => DegradedReason::Drained,
@@ -119,12 +121,12 @@ impl ExclusionReason {
     }
 
     /// Returns whether the tier may still serve if no other tier can.
-    pub(super) fn may_be_lifted(&self) -> bool {
+    pub(crate) fn may_be_lifted(&self) -> bool {
         matches!(self, Self::AboveLevel { .. } | Self::AbovePinned { is_final: false, .. })
     }
 
     /// Returns whether an operator has taken the tier out of service for all requests.
-    pub(super) fn is_out(&self) -> bool {
+    pub(crate) fn is_out(&self) -> bool {
         matches!(self, Self::Drained | Self::AbovePinned { for_all: true, .. })
     }
 }

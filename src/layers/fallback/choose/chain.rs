@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use super::shared::Shared;
-
 /// The tiers that the request may go to, in order.
-pub(super) enum Chain {
+pub(crate) enum Chain {
     All,
     /// All tiers, with this one first.
     AllFrom(usize),
@@ -17,7 +15,7 @@ pub(super) enum Chain {
 
 impl Chain {
     /// Returns the same tiers, with this one first if it is among them.
-    pub(super) fn from(self, first: usize) -> Self {
+    pub(crate) fn from(self, first: usize) -> Self {
         match self {
             Self::Listed(tiers) if tiers.contains(&first) => {
                 let others = tiers.iter().copied().filter(|tier| *tier != first);
@@ -30,28 +28,29 @@ impl Chain {
 
     /// Returns the same tiers, beginning at the one in this position: the models after it follow, then those before
     /// it. Tiers without a model come last, since they would keep the others from being asked.
-    pub(super) fn beginning_at(&self, place: usize, shared: &Shared) -> Self {
+    pub(crate) fn beginning_at(&self, place: usize, tiers: usize, is_model: impl Fn(usize) -> bool) -> Self {
         let first = self.tier(place);
-        let is_model = |tier: &usize| shared.facts(*tier).is_model();
-        let turned = (place + 1..self.len(shared)).chain(0..place).map(|place| self.tier(place)).filter(is_model);
-        let others = self.iter(shared).filter(|tier| *tier != first && !is_model(tier));
+        let places = (place + 1..self.len(tiers)).chain(0..place);
+        let turned = places.map(|place| self.tier(place)).filter(|tier| is_model(*tier));
+        let others = self.iter(tiers).filter(|tier| *tier != first && !is_model(*tier));
         Self::Listed(std::iter::once(first).chain(turned).chain(others).collect())
     }
 
-    pub(super) fn len(&self, shared: &Shared) -> usize {
+    /// Returns its length, of so many tiers in all; likewise below.
+    pub(crate) fn len(&self, tiers: usize) -> usize {
         match self {
-            Self::All | Self::AllFrom(_) => shared.tiers(),
-            Self::Listed(tiers) => tiers.len(),
+            Self::All | Self::AllFrom(_) => tiers,
+            Self::Listed(listed) => listed.len(),
             Self::Pinned(_) => 1,
         }
     }
 
-    pub(super) fn iter(&self, shared: &Shared) -> impl Iterator<Item = usize> {
-        (0..self.len(shared)).map(|place| self.tier(place))
+    pub(crate) fn iter(&self, tiers: usize) -> impl Iterator<Item = usize> {
+        (0..self.len(tiers)).map(|place| self.tier(place))
     }
 
     /// Returns the tier at this position of the order.
-    pub(super) fn tier(&self, place: usize) -> usize {
+    pub(crate) fn tier(&self, place: usize) -> usize {
         match self {
             Self::AllFrom(first) if place == 0 => *first,
             Self::AllFrom(first) if place <= *first => place - 1,
@@ -62,18 +61,29 @@ impl Chain {
     }
 }
 
+/// Returns the tiers that requests of a policy and of a model take, in the model's order.
+pub(crate) fn both(may: Option<&Arc<[usize]>>, wanted: Option<&Arc<[usize]>>) -> Option<Arc<[usize]>> {
+    match (may, wanted) {
+        (Some(may), Some(wanted)) => {
+            let both: Arc<[usize]> = wanted.iter().copied().filter(|tier| may.contains(tier)).collect();
+            Some(if both.is_empty() { may.clone() } else { both })
+        }
+        (one, other) => one.or(other).cloned(),
+    }
+}
+
 /// A set of tiers.
 ///
 /// The first 64 tiers, more than any configuration has, are bits: a list would be an allocation for each request
 /// that a further tier serves.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Tiers {
+pub(crate) struct Tiers {
     first: u64,
     others: Vec<usize>,
 }
 
 impl Tiers {
-    pub(super) fn insert(&mut self, tier: usize) {
+    pub(crate) fn insert(&mut self, tier: usize) {
         match bit(tier) {
             Some(bit) => self.first |= bit,
             None if self.others.contains(&tier) => {}
@@ -81,18 +91,18 @@ impl Tiers {
         }
     }
 
-    pub(super) fn remove(&mut self, tier: usize) {
+    pub(crate) fn remove(&mut self, tier: usize) {
         match bit(tier) {
             Some(bit) => self.first &= !bit,
             None => self.others.retain(|other| *other != tier),
         }
     }
 
-    pub(super) fn contains(&self, tier: usize) -> bool {
+    pub(crate) fn contains(&self, tier: usize) -> bool {
         bit(tier).map_or_else(|| self.others.contains(&tier), |bit| self.first & bit != 0)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.first.count_ones() as usize + self.others.len()
     }
 }

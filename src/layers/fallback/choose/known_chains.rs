@@ -5,10 +5,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{chain::Chain, feature_policy::PolicyTerms, layer::Config, shared::Shared};
+use super::{
+    chain::{Chain, both},
+    config::Config,
+    feature_policy::PolicyTerms,
+};
 use crate::request::WORST_LEVEL;
 
-/// A chain of tiers, with the requests that take it. See [`FallbackLayer::chains`](super::FallbackLayer::chains).
+/// A chain of tiers, with the requests that take it. See [`FallbackLayer::chains`](crate::FallbackLayer::chains).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChainInfo {
@@ -23,19 +27,19 @@ pub struct ChainInfo {
 
 /// A chain as the fallback knows it.
 #[derive(Debug)]
-pub(super) struct KnownChain {
-    pub(super) id: Arc<str>,
+pub(crate) struct KnownChain {
+    pub(crate) id: Arc<str>,
     /// The requests by which it is known again after a reload.
-    pub(super) names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// The index of its first tier.
-    pub(super) first: usize,
+    pub(crate) first: usize,
     /// True if another chain before this one begins at its first tier: then the tier alone does not tell it.
-    pub(super) is_further: bool,
+    pub(crate) is_further: bool,
 }
 
 /// All chains of a fallback, those of the settings first.
 #[derive(Debug)]
-pub(super) struct KnownChains {
+pub(crate) struct KnownChains {
     all: Vec<KnownChain>,
     /// The chains of the settings, by their tiers in order, without those that the requests' feature does not accept.
     by_tiers: HashMap<Box<[usize]>, usize>,
@@ -48,7 +52,7 @@ pub(super) struct KnownChains {
 const OTHERS: &str = "others";
 
 impl KnownChains {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let mut known = Self { all: Vec::new(), by_tiers: HashMap::new(), others: Box::default() };
         let default = &config.policies.default;
         known.add(config, default.tiers.as_deref(), &default.terms, "default".to_owned());
@@ -61,14 +65,14 @@ impl KnownChains {
         for (name, policy) in features {
             known.add(config, policy.tiers.as_deref(), &policy.terms, format!("feature {name}"));
         }
-        known.others = (0..config.tiers.len() + 1).map(|tier| known.push(config, tier, None)).collect();
+        known.others = (0..config.tiers()).map(|tier| known.push(config, tier, None)).collect();
         known
     }
 
     /// Adds the requests of this name, which take these tiers.
     fn add(&mut self, config: &Config, tiers: Option<&[usize]>, terms: &PolicyTerms, name: String) {
-        let all: Vec<usize> = tiers.map_or_else(|| (0..=config.tiers.len()).collect(), <[usize]>::to_vec);
-        let level = |tier| config.facts(tier).settings.level;
+        let all: Vec<usize> = tiers.map_or_else(|| (0..config.tiers()).collect(), <[usize]>::to_vec);
+        let level = |tier| config.settings(tier).level;
         let tiers = accepted(|| all.iter().copied(), terms.worst_level(), level);
         if let Some(chain) = self.by_tiers.get(&*tiers) {
             return self.all[*chain].names.push(name);
@@ -91,9 +95,9 @@ impl KnownChains {
     }
 
     /// Returns the chain of a request that may go to these tiers by the settings.
-    pub(super) fn of(&self, chain: &Chain, terms: &PolicyTerms, shared: &Shared) -> usize {
+    pub(crate) fn of(&self, chain: &Chain, terms: &PolicyTerms, config: &Config) -> usize {
         let worst = terms.accepts().unwrap_or(WORST_LEVEL);
-        let tiers = accepted(|| chain.iter(shared), worst, |tier| shared.settings(tier).level);
+        let tiers = accepted(|| chain.iter(config.tiers()), worst, |tier| config.settings(tier).level);
         match (self.by_tiers.get(&*tiers), tiers.first()) {
             (Some(chain), _) => *chain,
             (None, Some(first)) => self.others(*first),
@@ -102,20 +106,20 @@ impl KnownChains {
     }
 
     /// Returns the chain of the requests that begin at a tier otherwise than the settings say.
-    pub(super) fn others(&self, tier: usize) -> usize {
+    pub(crate) fn others(&self, tier: usize) -> usize {
         self.others[tier]
     }
 
-    pub(super) fn get(&self, chain: usize) -> &KnownChain {
+    pub(crate) fn get(&self, chain: usize) -> &KnownChain {
         &self.all[chain]
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &KnownChain> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &KnownChain> {
         self.all.iter()
     }
 
     /// Returns the chains of the settings.
-    pub(super) fn infos(&self, config: &Config) -> Vec<ChainInfo> {
+    pub(crate) fn infos(&self, config: &Config) -> Vec<ChainInfo> {
         let named = self.all.iter().filter(|chain| !chain.names.is_empty());
         let info = |chain: &KnownChain| ChainInfo {
             id: chain.id.clone(),
@@ -130,15 +134,4 @@ impl KnownChains {
 fn accepted<I: Iterator<Item = usize>>(tiers: impl Fn() -> I, worst: u8, level: impl Fn(usize) -> u8) -> Vec<usize> {
     let accepted: Vec<usize> = tiers().filter(|tier| level(*tier) <= worst).collect();
     if accepted.is_empty() { tiers().collect() } else { accepted }
-}
-
-/// Returns the tiers that requests of a policy and of a model take, in the model's order.
-pub(super) fn both(may: Option<&Arc<[usize]>>, wanted: Option<&Arc<[usize]>>) -> Option<Arc<[usize]>> {
-    match (may, wanted) {
-        (Some(may), Some(wanted)) => {
-            let both: Arc<[usize]> = wanted.iter().copied().filter(|tier| may.contains(tier)).collect();
-            Some(if both.is_empty() { may.clone() } else { both })
-        }
-        (one, other) => one.or(other).cloned(),
-    }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// The direction of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     /// To a tier further from the primary.
     Down,
     /// To a tier nearer to the primary.
@@ -21,11 +21,11 @@ pub(super) enum Direction {
 
 /// The changes reported of late, and the change to report.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SwitchReports {
+pub(crate) struct SwitchReports {
     /// The time at which the primary stopped serving; `None` while it serves.
-    pub(super) away_since: Option<Instant>,
+    pub(crate) away_since: Option<Instant>,
     /// The time of the last change. A request that began before it proves nothing about the time after.
-    pub(super) last: Option<Instant>,
+    pub(crate) last: Option<Instant>,
     /// The time of the last change, reported or not.
     seen: Option<Instant>,
     /// True if the last change was toward the primary.
@@ -55,7 +55,7 @@ const FORGOTTEN: Duration = Duration::from_secs(12 * 3600);
 impl SwitchReports {
     /// Records an answer of a tier other than the reported one. Returns when the change began, if it is to be
     /// reported now.
-    pub(super) fn shows(&mut self, direction: Direction, at: Instant) -> Option<Instant> {
+    pub(crate) fn shows(&mut self, direction: Direction, at: Instant) -> Option<Instant> {
         if self.seen.replace(at).is_some_and(|seen| at.saturating_duration_since(seen) > FORGOTTEN) {
             (self.relapses, self.was_up) = (0, false);
         }
@@ -84,22 +84,22 @@ impl SwitchReports {
     }
 
     /// Records that an operator has drained the serving tier: that is no relapse, nor is its return one.
-    pub(super) fn is_ordered(&mut self, at: Instant) {
+    pub(crate) fn is_ordered(&mut self, at: Instant) {
         (self.is_ordered, self.last, self.streak) = (true, Some(at), None);
     }
 
     /// Records an answer of the tier that is reported to serve.
-    pub(super) fn goes_on(&mut self) {
+    pub(crate) fn goes_on(&mut self) {
         self.streak = None;
     }
 
     /// Returns whether the primary has already answered the last request.
-    pub(super) fn is_returning(&self) -> bool {
+    pub(crate) fn is_returning(&self) -> bool {
         self.streak.is_some_and(|streak| streak.direction == Direction::Home)
     }
 
     /// Returns whether an answer of the primary changes nothing.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.away_since.is_none() && self.streak.is_none()
     }
 }

@@ -32,7 +32,7 @@ pub struct Capabilities {
     tools: Option<bool>,
     output_schema: Option<bool>,
     prefill: Option<bool>,
-    pub(super) context_window: Option<u64>,
+    pub(crate) context_window: Option<u64>,
     max_output: Option<u64>,
 }
 
@@ -98,12 +98,12 @@ impl Capabilities {
     }
 
     /// Returns whether any capability was set.
-    pub(super) fn is_limited(&self) -> bool {
+    pub(crate) fn is_limited(&self) -> bool {
         *self != Self::default()
     }
 
     /// Returns the request's needs that the tier cannot meet.
-    pub(super) fn lacks(&self, needs: &Needs) -> Option<Lack> {
+    pub(crate) fn lacks(&self, needs: &Needs) -> Option<Lack> {
         let lacks = |can: Option<bool>, needed: Option<usize>| needed.filter(|_| can == Some(false));
         let lack = Lack {
             image: lacks(self.images, needs.image),
@@ -125,7 +125,7 @@ fn exceeds(asked: Option<u64>, limit: Option<u64>) -> Option<(u64, u64)> {
 
 /// A request's needs of the tier that answers it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Needs {
+pub(crate) struct Needs {
     /// The first message that contains one.
     image: Option<usize>,
     document: Option<usize>,
@@ -141,7 +141,7 @@ pub(super) struct Needs {
 impl Needs {
     /// Returns the request's needs, or `None` if it cannot be decoded here: a leaf of its own dialect may know
     /// better.
-    pub(super) fn of(request: &LlmRequest) -> Option<Self> {
+    pub(crate) fn of(request: &LlmRequest) -> Option<Self> {
         request.chat().ok().map(Self::of_chat)
     }
 
@@ -187,7 +187,7 @@ impl Needs {
 
 /// The capabilities that a tier lacks for a request, field by field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Lack {
+pub(crate) struct Lack {
     image: Option<usize>,
     document: Option<usize>,
     tools: bool,
@@ -199,7 +199,7 @@ pub(super) struct Lack {
 
 impl Lack {
     /// Returns the kind of failure that the tier would have returned.
-    pub(super) fn kind(&self) -> ErrorKind {
+    pub(crate) fn kind(&self) -> ErrorKind {
         let window_alone = Self { context_window: self.context_window, ..Self::default() };
         if *self == window_alone { ErrorKind::ContextLength } else { ErrorKind::UnsupportedFeature }
     }

@@ -1,44 +1,14 @@
-//! The plan of a request's failover, and how far it has come.
+//! The progress of a request along its tiers, and its failures so far.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{chain::Chain, feature_policy::PolicyTerms, shared::Shared};
 use crate::{
-    ErrorKind, LlmError, LlmRequest,
+    ErrorKind, LlmError,
     classify::{Class, Failover},
     error::Evidence,
-    internal::sharded::Shard,
 };
-
-/// The part of a failover that is settled before the first tier is asked. It changes once at most: for an answer whose
-/// body goes on by itself.
-pub(super) struct Plan {
-    pub(super) shared: Arc<Shard<Shared>>,
-    pub(super) request: LlmRequest,
-    /// The terms of the request's policy.
-    pub(super) terms: PolicyTerms,
-    pub(super) chain: Chain,
-    /// The known chain that the request takes, to which a switch belongs.
-    pub(super) known: usize,
-    /// The first tier of the request's own chain, if the request asks it first: then another tier's answer is a switch.
-    pub(super) first: Option<usize>,
-    /// True if the primary can still be called from the current holder.
-    pub(super) primary_at_hand: bool,
-}
-
-impl Plan {
-    /// Creates the plan of a request to this chain, the primary first.
-    pub(super) fn new(shared: Arc<Shard<Shared>>, request: LlmRequest, terms: PolicyTerms, chain: Chain) -> Self {
-        Self { shared, request, terms, chain, known: 0, first: Some(0), primary_at_hand: true }
-    }
-
-    /// Returns the tiers that the request may go to, in order.
-    pub(super) fn tiers(&self) -> impl Iterator<Item = usize> {
-        self.chain.iter(&self.shared)
-    }
-}
 
 /// The progress of a request along its tiers.
 pub(super) enum Progress {

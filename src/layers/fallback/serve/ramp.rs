@@ -25,7 +25,7 @@ impl RampStep {
 
 /// The share of requests that may go to the primary while it returns.
 #[derive(Debug)]
-pub(super) struct Ramp {
+pub(crate) struct Ramp {
     /// Read by every request; the lock is taken only while a return is under way.
     running: AtomicBool,
     progress: Mutex<Progress>,
@@ -43,13 +43,13 @@ struct Progress {
 
 impl Ramp {
     /// Creates a ramp without steps: all requests may go to a primary that has recovered.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let progress = Progress { steps: Vec::new(), step: 0, since: Instant::now(), seen: 0 };
         Self { running: AtomicBool::new(false), progress: Mutex::new(progress) }
     }
 
     /// Sets the steps. A return under way goes on if they are the same, and otherwise ends.
-    pub(super) fn set_steps(&self, steps: &[RampStep]) {
+    pub(crate) fn set_steps(&self, steps: &[RampStep]) {
         let mut progress = self.lock();
         if progress.steps != steps {
             progress.steps = steps.to_vec();
@@ -58,7 +58,7 @@ impl Ramp {
     }
 
     /// Begins at the first step: the primary has answered again, or has failed while it returned.
-    pub(super) fn begin(&self, now: Instant) {
+    pub(crate) fn begin(&self, now: Instant) {
         let mut progress = self.lock();
         if progress.steps.is_empty() {
             return;
@@ -67,13 +67,13 @@ impl Ramp {
         self.running.store(true, Relaxed);
     }
 
-    pub(super) fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.running.load(Relaxed)
     }
 
     /// Returns whether this request may go to the primary. Of each hundred requests in a row it admits the step's
     /// percentage, evenly spread.
-    pub(super) fn admits(&self) -> bool {
+    pub(crate) fn admits(&self) -> bool {
         if !self.is_running() {
             return true;
         }

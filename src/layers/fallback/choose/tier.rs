@@ -3,47 +3,51 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower::ServiceExt as _;
 
 use super::{Capabilities, TierSettings};
-use crate::{BoxLlmService, LlmService, layers::call::Standby, response::ShardedName};
+use crate::{
+    BoxLlmService, LlmService,
+    layers::{call::Standby, fallback::Canned},
+    response::ShardedName,
+};
 
 /// A place in the order of a fallback: a service with its name and its [settings](TierSettings). Clones share the
 /// service.
 #[derive(Clone)]
 pub struct Tier {
-    pub(super) service: Arc<Standby>,
-    pub(super) facts: TierFacts,
+    pub(crate) service: Arc<Standby>,
+    pub(crate) facts: TierFacts,
 }
 
 /// The facts about a tier, the primary included.
 #[derive(Clone, Debug)]
-pub(super) struct TierFacts {
-    pub(super) name: ShardedName,
-    pub(super) settings: TierSettings,
+pub(crate) struct TierFacts {
+    pub(crate) name: ShardedName,
+    pub(crate) settings: TierSettings,
     /// True if the service itself calls no provider.
     answers_itself: bool,
 }
 
 impl TierFacts {
-    pub(super) fn new(name: Arc<str>) -> Self {
+    pub(crate) fn new(name: Arc<str>) -> Self {
         Self { name: ShardedName::new(name), settings: TierSettings::new(), answers_itself: false }
     }
 
-    pub(super) fn name(&self) -> &Arc<str> {
+    pub(crate) fn name(&self) -> &Arc<str> {
         self.name.value()
     }
 
     /// Returns whether a model answers here, as far as is known: no cached answer, fixed sentence, or person.
-    pub(super) fn is_model(&self) -> bool {
+    pub(crate) fn is_model(&self) -> bool {
         !self.settings.human && self.settings.level <= WORST_MODEL
     }
 
     /// Returns whether it answers without a call to a provider: any time before the deadline is enough, and it
     /// costs no token.
-    pub(super) fn answers_at_once(&self) -> bool {
+    pub(crate) fn answers_at_once(&self) -> bool {
         !self.settings.human && (self.answers_itself || self.settings.level > WORST_MODEL)
     }
 
     /// Returns whether a provider is asked here, and not people.
-    pub(super) fn asks_a_model(&self) -> bool {
+    pub(crate) fn asks_a_model(&self) -> bool {
         !self.settings.human && !self.answers_at_once()
     }
 }
@@ -56,7 +60,7 @@ fn answers_itself<S: 'static>() -> bool {
     if TypeId::of::<S>() == TypeId::of::<crate::layers::cached::CachedAnswers>() {
         return true;
     }
-    TypeId::of::<S>() == TypeId::of::<super::Canned>()
+    TypeId::of::<S>() == TypeId::of::<Canned>()
 }
 
 impl Tier {

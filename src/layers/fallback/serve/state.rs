@@ -9,9 +9,7 @@ use std::sync::{
 use tokio::time::{Duration, Instant};
 
 use super::{
-    known_chains::KnownChain,
-    layer::Config,
-    ramp::Ramp,
+    ramp::{Ramp, RampStep},
     sessions::Sessions,
     switch_reports::{Direction, SwitchReports},
 };
@@ -23,8 +21,8 @@ use crate::{
 };
 
 /// A fallback's state.
-pub(super) struct State {
-    pub(super) ramp: Ramp,
+pub(crate) struct State {
+    pub(crate) ramp: Ramp,
     serving: Mutex<Serving>,
     /// The tier of each session.
     sessions: Mutex<Sessions>,
@@ -35,7 +33,7 @@ pub(super) struct State {
 }
 
 /// A place among the requests that wait for a probe that is due.
-pub(super) struct ShortWait(Arc<State>);
+pub(crate) struct ShortWait(Arc<State>);
 
 impl Drop for ShortWait {
     fn drop(&mut self) {
@@ -61,8 +59,19 @@ struct Serving {
     events: Option<Events>,
 }
 
+/// The settings on which a state depends.
+pub(crate) struct StateSettings<'a> {
+    /// The tiers in order; the first is the primary.
+    pub(crate) tiers: Vec<KnownTier>,
+    pub(crate) chains: Vec<ServedChain>,
+    pub(crate) events: Option<&'a Events>,
+    pub(crate) ramp: &'a [RampStep],
+    /// The number of sessions that are kept.
+    pub(crate) sessions: usize,
+}
+
 /// A tier as the state knows it.
-struct KnownTier {
+pub(crate) struct KnownTier {
     name: Arc<str>,
     asks_a_model: bool,
     /// True if an answer of it changes nothing. Every request reads this in place of the state behind the lock.
@@ -72,7 +81,7 @@ struct KnownTier {
 }
 
 /// A chain, and the tier that serves it.
-struct ServedChain {
+pub(crate) struct ServedChain {
     id: Arc<str>,
     /// Its requests, the first name of several. Empty for those that begin at its first tier otherwise.
     name: String,
@@ -83,21 +92,21 @@ struct ServedChain {
 }
 
 /// True if an answer of a tier changes nothing: it serves the requests that begin there.
-pub(super) type Settled = Arc<AtomicBool>;
+pub(crate) type Settled = Arc<AtomicBool>;
 
 /// A request that did not come to an answer of the tier that it asked first.
-pub(super) struct Passage<'a> {
+pub(crate) struct Passage<'a> {
     /// The id of the request's chain.
-    pub(super) chain: &'a str,
+    pub(crate) chain: &'a str,
     /// The first tier of the request's chain.
-    pub(super) first: &'a str,
+    pub(crate) first: &'a str,
     /// The reason why the tier before did not answer.
-    pub(super) reason: ErrorKind,
+    pub(crate) reason: ErrorKind,
     /// The steps so far.
-    pub(super) steps: &'a [Attempt],
-    pub(super) request: &'a LlmRequest,
+    pub(crate) steps: &'a [Attempt],
+    pub(crate) request: &'a LlmRequest,
     /// Returns a tier's position in the request's chain.
-    pub(super) position: &'a dyn Fn(&str) -> Option<usize>,
+    pub(crate) position: &'a dyn Fn(&str) -> Option<usize>,
 }
 
 impl Passage<'_> {
@@ -110,7 +119,7 @@ impl Passage<'_> {
 }
 
 impl State {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             ramp: Ramp::new(),
             serving: Mutex::default(),
@@ -121,34 +130,27 @@ impl State {
     }
 
     /// Takes a place among those that wait for a probe that is due, if there is one.
-    pub(super) fn wait_shortly(self: &Arc<Self>) -> Option<ShortWait> {
+    pub(crate) fn wait_shortly(self: &Arc<Self>) -> Option<ShortWait> {
         let place = ShortWait(self.clone());
         (self.waiting.fetch_add(1, Relaxed) < MOST_WAITING).then_some(place)
     }
 
     /// Returns how long a request waits behind the end of a rate limit, so that not all come back at once.
-    pub(super) fn spread(&self) -> Duration {
+    pub(crate) fn spread(&self) -> Duration {
         let place = self.spread.fetch_add(GOLDEN_STEP, Relaxed);
         SPREAD.mul_f64(f64::from(place) / f64::from(u32::MAX))
     }
 
-    /// Puts the tiers of these settings in force. Returns for each of them whether its answers change nothing.
-    /// `begins` returns whether requests may begin at a tier.
-    pub(super) fn apply<'a>(
-        &self,
-        config: &Config,
-        chains: impl Iterator<Item = &'a KnownChain>,
-        begins: impl Fn(usize) -> bool,
-    ) -> Box<[Settled]> {
+    /// Puts these settings in force. Returns for each tier whether its answers change nothing. `begins` returns whether
+    /// requests may begin at a tier.
+    pub(crate) fn apply(&self, settings: StateSettings<'_>, begins: impl Fn(usize) -> bool) -> Box<[Settled]> {
+        let StateSettings { tiers, chains, events, ramp, sessions: capacity } = settings;
         let mut serving = self.serving();
-        let facts = std::iter::once(&config.primary).chain(config.tiers.iter().map(|tier| &tier.facts));
         let before = std::mem::take(&mut *serving);
-        serving.tiers = facts.map(|facts| KnownTier::new(facts.name().clone(), facts.asks_a_model())).collect();
-        serving.chains = chains.map(ServedChain::new).collect();
-        serving.events.clone_from(&config.events);
-        self.ramp.set_steps(&config.ramp);
+        (serving.tiers, serving.chains, serving.events) = (tiers, chains, events.cloned());
+        self.ramp.set_steps(ramp);
         let mut sessions = lock(&self.sessions);
-        *sessions = sessions.kept(config.sessions.capacity, |tier| serving.place(tier).is_some());
+        *sessions = sessions.kept(capacity, |tier| serving.place(tier).is_some());
         drop(sessions);
         let changes = serving.restart(&before, begins);
         let settled = serving.tiers.iter().map(|tier| tier.settled.clone()).collect();
@@ -157,12 +159,12 @@ impl State {
     }
 
     /// Returns the tier of a tenant's session.
-    pub(super) fn session(&self, tenant: Option<&Arc<str>>, session: &str) -> Option<Arc<str>> {
+    pub(crate) fn session(&self, tenant: Option<&Arc<str>>, session: &str) -> Option<Arc<str>> {
         lock(&self.sessions).get(tenant, session)
     }
 
     /// Records the tier of a tenant's session, if `moves` permits it for the tier so far.
-    pub(super) fn remember(
+    pub(crate) fn remember(
         &self,
         tenant: Option<&Arc<str>>,
         session: &str,
@@ -177,7 +179,7 @@ impl State {
 
     /// Records that a tier has answered a request that began at `begun`. An answer of a tier that is out of service is
     /// no return to it.
-    pub(super) fn answered(&self, tier: &str, begun: Instant, is_out: bool) {
+    pub(crate) fn answered(&self, tier: &str, begun: Instant, is_out: bool) {
         let mut serving = self.serving();
         // The settings in force may have no such tier.
         let Some(place) = serving.place(tier) else { return };
@@ -190,7 +192,7 @@ impl State {
     }
 
     /// Records that a tier has answered a request that began at `begun`, in place of its chain's first.
-    pub(super) fn answered_for(&self, tier: &str, begun: Instant, passage: &Passage<'_>) {
+    pub(crate) fn answered_for(&self, tier: &str, begun: Instant, passage: &Passage<'_>) {
         // Read without the lock, for which all wait who are answered in another tier's place.
         let failures = passage.failures();
         let mut serving = self.serving();
@@ -214,7 +216,7 @@ impl State {
     }
 
     /// Returns when the last request that begins at a tier found that it does not serve; `None` while it does.
-    pub(super) fn away_since(&self, tier: &str) -> Option<Instant> {
+    pub(crate) fn away_since(&self, tier: &str) -> Option<Instant> {
         let serving = self.serving();
         let place = serving.place(tier)?;
         let away = serving.chains.iter().filter(|chain| chain.first == place && chain.at != place);
@@ -222,7 +224,7 @@ impl State {
     }
 
     /// Records that a tier has answered a check that was sent at this time and was no caller's request.
-    pub(super) fn works(&self, tier: &str, asked: Instant) {
+    pub(crate) fn works(&self, tier: &str, asked: Instant) {
         let mut serving = self.serving();
         let Some(place) = serving.place(tier) else { return };
         let changes = self.recover(&mut serving, place, asked);
@@ -259,16 +261,14 @@ impl State {
 }
 
 impl KnownTier {
-    fn new(name: Arc<str>, asks_a_model: bool) -> Self {
+    pub(crate) fn new(name: Arc<str>, asks_a_model: bool) -> Self {
         let settled = Settled::new(AtomicBool::new(true));
         Self { name, asks_a_model, settled, failure: None }
     }
 }
 
 impl ServedChain {
-    fn new(chain: &KnownChain) -> Self {
-        let name = chain.names.first().cloned().unwrap_or_default();
-        let (id, first) = (chain.id.clone(), chain.first);
+    pub(crate) fn new(id: Arc<str>, name: String, first: usize) -> Self {
         Self { id, name, first, at: first, reports: SwitchReports::default() }
     }
 }

@@ -6,25 +6,29 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    AllOpen, SessionPolicy, StreamBreak,
-    chain::{Chain, Tiers},
-    exclusion::{ExcludedTier, ExclusionReason},
-    feature_policy::Policy,
-    progress::{Doubt, Failures, Plan, Progress},
-    shared::Shared,
-    state::{Passage, ShortWait},
+    allotment::{allot, tier_deadline},
+    plan::Plan,
+    progress::{Doubt, Failures, Progress},
 };
 use crate::{
-    Context, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
+    DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
     classify::{self, Class},
     internal::sharded::Shard,
-    layers::{call::Standby, deadline, retry::Reservation},
+    layers::{
+        call::Standby,
+        fallback::{
+            choose::{AllOpen, Chain, ExcludedTier, ExclusionReason, Policy, SessionPolicy, StreamBreak, Tiers},
+            serve::{Passage, ShortWait},
+            shared::Shared,
+        },
+        retry::Reservation,
+    },
     ledger::{self, Attempt, Ledger, Next, PriorAttempts, Stop},
     wire::UNSUPPORTED_PATH,
 };
 
 /// One request's way along its tiers.
-pub(super) struct Failover {
+pub(crate) struct Failover {
     plan: Plan,
     progress: Progress,
     /// The retry budget's token for the call to the current tier.
@@ -48,7 +52,7 @@ pub(super) struct Failover {
 }
 
 /// The next step after a failure.
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Ask the current tier.
     Ask,
     /// No tier is left.
@@ -59,26 +63,27 @@ impl Failover {
     /// # Errors
     ///
     /// Fails if no tier that the request may go to can carry it.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         shared: &Arc<Shard<Shared>>,
         request: &LlmRequest,
         policy: &Policy,
         excluded: Vec<ExcludedTier>,
     ) -> Result<Self, LlmError> {
+        let config = &shared.config;
         let mut chain = match request.is_human_required() {
-            true => Chain::Listed(shared.human()),
-            false => shared.chain(request, policy),
+            true => Chain::Listed(config.human()),
+            false => config.chain(request, policy),
         };
         // A session's tier is not the chain's.
-        let first = chain.iter(shared).next().filter(|_| !request.is_human_required());
-        let known = match (request.is_human_required(), chain.iter(shared).next()) {
+        let first = chain.iter(config.tiers()).next().filter(|_| !request.is_human_required());
+        let known = match (request.is_human_required(), chain.iter(config.tiers()).next()) {
             (true, Some(person)) => shared.known.others(person),
-            _ => shared.known.of(&chain, &policy.terms, shared),
+            _ => shared.known.of(&chain, &policy.terms, config),
         };
         if !request.is_human_required()
             && let Some(tier) = shared.session_tier(request)
         {
-            match shared.config.sessions.policy {
+            match config.sessions.policy {
                 SessionPolicy::Pin => chain = Chain::Pinned(tier),
                 // A feature's policy overrides a session's tier. A model's does not, since that tier is of its
                 // chain.
@@ -86,7 +91,7 @@ impl Failover {
                 SessionPolicy::Sticky | SessionPolicy::Free => {}
             }
         }
-        let (chain, passed) = chain.after_failures(shared, request);
+        let (chain, passed) = chain.after_failures(config, request);
         let mut failover = Self::new(Plan::new(shared.clone(), request.clone(), policy.terms, chain));
         failover.excluded = excluded;
         failover.plan.known = known;
@@ -101,7 +106,7 @@ impl Failover {
         if request.is_first_tier_only() {
             failover.plan.chain = Chain::Listed([at].into());
         } else if request.is_compaction() && !matches!(failover.plan.chain, Chain::Pinned(_)) {
-            let account = |tier| &shared.settings(tier).compaction;
+            let account = |tier| &config.settings(tier).compaction;
             failover.plan.chain =
                 Chain::Listed(failover.plan.tiers().filter(|tier| account(*tier) == account(at)).collect());
         }
@@ -130,8 +135,8 @@ impl Failover {
     /// Creates the state of a request that went to the primary first, with all tiers after it, each of which can
     /// carry it.
     #[inline]
-    pub(super) fn from_primary(shared: Arc<Shard<Shared>>, request: LlmRequest) -> Self {
-        let terms = shared.policy(&request).terms;
+    pub(crate) fn from_primary(shared: Arc<Shard<Shared>>, request: LlmRequest) -> Self {
+        let terms = shared.config.policy(&request).terms;
         Self::new(Plan::new(shared, request, terms, Chain::All))
     }
 
@@ -155,45 +160,45 @@ impl Failover {
     }
 
     /// Returns the current tier; 0 is the primary.
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     /// Returns the request as it came.
-    pub(super) fn whole_request(&self) -> &LlmRequest {
+    pub(crate) fn whole_request(&self) -> &LlmRequest {
         &self.plan.request
     }
 
     /// Returns whether an answer is returned as it is, whatever happens to its stream.
-    pub(super) fn takes(&self, response: &LlmResponse) -> bool {
+    pub(crate) fn takes(&self, response: &LlmResponse) -> bool {
         self.plan.shared.takes(&self.plan.request, response)
     }
 
     /// Returns the policy for a break of the answer's stream.
-    pub(super) fn stream_break(&self) -> StreamBreak {
+    pub(crate) fn stream_break(&self) -> StreamBreak {
         self.plan.shared.stream_break(&self.plan.request)
     }
 
     /// Returns the request's deadline.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.plan.request.context().deadline
     }
 
     /// Returns when the current tier was begun.
-    pub(super) fn begun(&self) -> Instant {
+    pub(crate) fn begun(&self) -> Instant {
         self.begun
     }
 
     /// Returns the service of the current tier; `None` for the primary.
-    pub(super) fn tier(&self) -> Option<&Standby> {
-        Some(&self.plan.shared.config.tiers[self.at.checked_sub(1)?].service)
+    pub(crate) fn tier(&self) -> Option<&Standby> {
+        Some(&self.plan.config().tiers[self.at.checked_sub(1)?].service)
     }
 
     /// Returns the request for the current tier, with its share of attempts and time, and its time limit, if time
     /// is limited and others come before or after it.
     // Inlined: the context is written where it stays. A load across two stores waits for both.
     #[inline(always)]
-    pub(super) fn request(&self) -> (LlmRequest, Option<Instant>) {
+    pub(crate) fn request(&self) -> (LlmRequest, Option<Instant>) {
         let after = self.tiers_after();
         let mut request = self.plan.request.clone();
         let context = request.context_mut();
@@ -203,20 +208,20 @@ impl Failover {
             // The last tier has all the time that is left. This layer ends it, because a limit further out does not
             // know the earlier tiers' failures.
             0 if !self.ledger.is_empty() => context.deadline,
-            after => tier_deadline(&self.plan.shared, context, after),
+            after => tier_deadline(self.plan.config(), context, after),
         };
         let can_go_on = self.can_go_on() && !self.insists;
         let tier_deadline = match can_go_on {
             true => self.plan.patience(self.at, self.begun, tier_deadline),
             false => tier_deadline,
         };
-        allot(&self.plan.shared, self.at, after, can_go_on, context, tier_deadline);
+        allot(self.plan.config(), self.at, after, can_go_on, context, tier_deadline);
         context.attempts_left = self.plan.most_attempts(self.at, context.attempts_left);
         if self.progress.asks_one() {
             context.attempts_left = context.attempts_left.min(1);
         }
         context.prospects.note_nothing_left(self.insists);
-        if !self.plan.shared.settings(self.at).human {
+        if !self.plan.config().settings(self.at).human {
             return (request, tier_deadline);
         }
         let reason = self.reason_for(u8::MAX);
@@ -224,9 +229,9 @@ impl Failover {
     }
 
     /// Takes the failure of the current tier, and goes on to the next if there is any.
-    pub(super) fn failed(&mut self, mut error: LlmError) -> Step {
+    pub(crate) fn failed(&mut self, mut error: LlmError) -> Step {
         let kind = error.kind();
-        let mut class = self.plan.shared.config.classifier.classify(&error);
+        let mut class = self.plan.config().classifier.classify(&error);
         let (root, earliest, mut doubt) = match self.progress.take() {
             Some(Failures { root, was_sent, earliest, doubt, .. }) => (Some((root, was_sent)), earliest, doubt),
             None => (None, None, None),
@@ -257,7 +262,7 @@ impl Failover {
             (a, b) => a.or(b),
         };
         self.refresh_drained();
-        let route = self.plan.shared.config.routes.get(&kind).filter(|_| self.plan.request.goes_anywhere());
+        let route = self.plan.config().routes.get(&kind).filter(|_| self.plan.request.goes_anywhere());
         let route = route.map(|route| Chain::Listed(route.clone()));
         let next = match is_over {
             true => Err(Stop::Kind),
@@ -318,7 +323,7 @@ impl Failover {
             .record()
             .iter()
             .filter(|step| step.failure == Some(ErrorKind::CircuitOpen) && step.retry_after.is_some());
-        let refused = refused.filter_map(|step| self.plan.shared.place(step.tier.as_deref()?));
+        let refused = refused.filter_map(|step| self.plan.config().place(step.tier.as_deref()?));
         let refused: Vec<usize> = refused.filter(|tier| *tier != self.at && self.tried.contains(*tier)).collect();
         self.insists = !refused.is_empty();
         for tier in refused {
@@ -338,7 +343,7 @@ impl Failover {
         if self.plan.request.context().prospects.is_callers_deadline() {
             self.ledger.note_callers_deadline(before);
         }
-        self.ledger.name_tier(before, self.plan.shared.facts(self.at).name());
+        self.ledger.name_tier(before, self.plan.config().facts(self.at).name());
         let spent = self.ledger.spent();
         let was_sent = spent > spent_before;
         // A call that was refused on this side was never made.
@@ -349,7 +354,7 @@ impl Failover {
             self.plan.shared.primary_failed();
         }
         if error.kind() == ErrorKind::ContextLength {
-            self.window = self.plan.shared.settings(self.at).capabilities.context_window.max(self.window);
+            self.window = self.plan.config().settings(self.at).capabilities.context_window.max(self.window);
         }
         self.tried.insert(self.at);
         self.note_hedges(before);
@@ -363,7 +368,7 @@ impl Failover {
             return;
         }
         let sent = steps.iter().filter(|step| step.is_wasted()).filter_map(|step| step.tier.as_deref());
-        let tiers: Vec<usize> = sent.filter_map(|name| self.plan.shared.place(name)).collect();
+        let tiers: Vec<usize> = sent.filter_map(|name| self.plan.config().place(name)).collect();
         for tier in tiers {
             let is_next = self.plan.tiers().any(|other| other == tier) && self.is_eligible(tier);
             if is_next {
@@ -373,8 +378,8 @@ impl Failover {
     }
 
     /// Takes the answer of the current tier: names it, and adds the record.
-    pub(super) fn answered(&mut self, response: &mut LlmResponse) {
-        let facts = self.plan.shared.facts(self.at);
+    pub(crate) fn answered(&mut self, response: &mut LlmResponse) {
+        let facts = self.plan.config().facts(self.at);
         response.name_tier(&facts.name);
         if let Some(worst) = self.plan.terms.accepts() {
             response.set_accepts(worst);
@@ -388,10 +393,10 @@ impl Failover {
             // A failure of the request's own shows nothing of the tier for others.
             let is_own = self.ledger.record().iter().any(Attempt::is_by_callers_deadline);
             let reason = self.progress.reason().filter(|reason| !is_own && !reason.is_about_the_request());
-            let position = |name: &str| self.plan.tiers().position(|tier| **shared.facts(tier).name() == *name);
+            let position = |name: &str| self.plan.tiers().position(|tier| **shared.config.facts(tier).name() == *name);
             let passage = first.zip(reason).map(|(first, reason)| Passage {
                 chain: &shared.known.get(self.plan.known).id,
-                first: shared.facts(first).name(),
+                first: shared.config.facts(first).name(),
                 reason,
                 steps: self.ledger.record(),
                 request: &self.plan.request,
@@ -422,7 +427,7 @@ impl Failover {
         if let Some(root) = self.progress.root() {
             return DegradedReason::Failure(root);
         }
-        let better = self.plan.tiers().filter(|tier| self.plan.shared.settings(*tier).level < level);
+        let better = self.plan.tiers().filter(|tier| self.plan.config().settings(*tier).level < level);
         let mut left_out = better.filter_map(|tier| self.excluded.iter().find(|excluded| excluded.tier == tier));
         match left_out.next() {
             Some(excluded) => excluded.reason.degraded_reason(),
@@ -431,7 +436,7 @@ impl Failover {
     }
 
     /// Reports the failure if no tier is left.
-    pub(super) fn report_all_failed(&self, error: &LlmError) {
+    pub(crate) fn report_all_failed(&self, error: &LlmError) {
         if let Progress::Over { all_failed: true, .. } = self.progress
             && !error.is_by_callers_deadline()
         {
@@ -441,9 +446,9 @@ impl Failover {
 
     /// Prepares to go on if the stream of its answer breaks: a body has neither the request's deadline, which was
     /// for the first token, nor the primary.
-    pub(super) fn keep_for_body(&mut self, answer: &LlmResponse) {
+    pub(crate) fn keep_for_body(&mut self, answer: &LlmResponse) {
         self.plan.request.context_mut().deadline = None;
-        if self.plan.shared.config.sessions.policy == SessionPolicy::Pin && self.plan.request.session().is_some() {
+        if self.plan.config().sessions.policy == SessionPolicy::Pin && self.plan.request.session().is_some() {
             // The session has seen the beginning of this tier's answer.
             self.plan.chain = Chain::Pinned(self.at);
         }
@@ -454,14 +459,14 @@ impl Failover {
     }
 
     /// Returns the policy for the case that every circuit is open for the request.
-    pub(super) fn all_open(&self) -> AllOpen {
+    pub(crate) fn all_open(&self) -> AllOpen {
         self.plan.terms.all_open()
     }
 
     /// Returns when a request tries again that is queued until a tier works; `None` if that would not help it. It
     /// does so at the earliest probe, but no later than in a moment: another request's probe may end sooner, and an
     /// operator may mend a tier. Asking a circuit that refuses costs next to nothing.
-    pub(super) fn next_try(&self, error: &LlmError, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_try(&self, error: &LlmError, now: Instant) -> Option<Instant> {
         let Progress::Over { none_works: true, is_valid: true, .. } = self.progress else { return None };
         let pause = now.checked_add(QUEUE_PAUSE)?;
         Some(self.earliest_probe(error).filter(|probe| now < *probe && *probe < pause).unwrap_or(pause))
@@ -470,7 +475,7 @@ impl Failover {
     /// Returns when a request tries again that waits for rate limits; `None` if it does not, or failed otherwise. The
     /// first tier's failure decides: a later tier may have refused what only the first can do. Without a time of the
     /// provider's it is in a moment. Requests that wait for the same moment are spread over a second behind it.
-    pub(super) fn after_rate_limit(&self, error: &LlmError, now: Instant) -> Option<Instant> {
+    pub(crate) fn after_rate_limit(&self, error: &LlmError, now: Instant) -> Option<Instant> {
         let Progress::Over { none_works: true, earliest, .. } = self.progress else { return None };
         if !self.plan.request.waits_for_rate_limits() || error.kind() != ErrorKind::RateLimited {
             return None;
@@ -481,7 +486,7 @@ impl Failover {
 
     /// Returns the moment of the earliest probe, if every tier has refused because of its circuit. Returns `None`
     /// if some tier was called, or the moment is unknown.
-    pub(super) fn earliest_probe(&self, error: &LlmError) -> Option<Instant> {
+    pub(crate) fn earliest_probe(&self, error: &LlmError) -> Option<Instant> {
         let mut asked = error.attempts().iter().filter(|attempt| attempt.next != Next::Skipped);
         let all_open = asked.all(|attempt| attempt.failure == Some(ErrorKind::CircuitOpen));
         match self.progress {
@@ -493,7 +498,7 @@ impl Failover {
 
     /// Returns when a request asks again that waits for the earliest probe; `None` if it does not. One that was the
     /// probe itself, in vain, waits on with the others.
-    pub(super) fn next_probe(&self, error: &LlmError, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_probe(&self, error: &LlmError, now: Instant) -> Option<Instant> {
         // One that was let through all the same may have spent its attempts.
         let Progress::Over { none_works: true, .. } = self.progress else { return None };
         let mut asked = error.attempts().iter();
@@ -502,13 +507,13 @@ impl Failover {
     }
 
     /// Takes a place among those that wait for a probe that is due, if there is one.
-    pub(super) fn wait_shortly(&self) -> Option<ShortWait> {
+    pub(crate) fn wait_shortly(&self) -> Option<ShortWait> {
         self.plan.shared.state.wait_shortly()
     }
 
     /// Starts over at the first tier, after a wait; earlier attempts stay on record. Returns whether there is a
     /// tier that may still be asked.
-    pub(super) fn start_over(&mut self, before: &[Attempt]) -> bool {
+    pub(crate) fn start_over(&mut self, before: &[Attempt]) -> bool {
         self.refresh_drained();
         let Some(first) = self.first() else { return false };
         // A long wait must not fill the record with refusals: the first round's are kept.
@@ -526,8 +531,9 @@ impl Failover {
 
     /// Excludes the tiers that were drained since the request began.
     fn refresh_drained(&mut self) {
-        let Some(orders) = self.plan.shared.orders() else { return };
-        for tier in (0..self.plan.shared.tiers()).filter(|tier| orders.is_drained(self.plan.shared.facts(*tier).name()))
+        let Some(orders) = self.plan.config().orders.given() else { return };
+        for tier in
+            (0..self.plan.config().tiers()).filter(|tier| orders.is_drained(self.plan.config().facts(*tier).name()))
         {
             match self.excluded.iter_mut().find(|excluded| excluded.tier == tier) {
                 Some(known) if known.reason.may_be_lifted() => known.reason = ExclusionReason::Drained,
@@ -553,7 +559,9 @@ impl Failover {
             return Err(Stop::Kind);
         }
         let mut stop = match self.plan.chain {
-            Chain::Listed(_) if self.plan.chain.len(&self.plan.shared) < self.plan.shared.tiers() => Stop::Policy,
+            Chain::Listed(_) if self.plan.chain.len(self.plan.config().tiers()) < self.plan.config().tiers() => {
+                Stop::Policy
+            }
             _ => Stop::LastTier,
         };
         let unknown_window =
@@ -561,11 +569,11 @@ impl Failover {
         if unknown_window {
             return Err(stop);
         }
-        for tier in route.unwrap_or(&self.plan.chain).iter(&self.plan.shared) {
+        for tier in route.unwrap_or(&self.plan.chain).iter(self.plan.config().tiers()) {
             if self.tried.contains(tier) || !self.is_eligible(tier) || (tier == 0 && !self.plan.primary_at_hand) {
                 continue;
             }
-            let facts = self.plan.shared.facts(tier);
+            let facts = self.plan.config().facts(tier);
             if !self.fits_window(facts.settings.capabilities.context_window, route.is_some()) {
                 continue;
             }
@@ -578,7 +586,8 @@ impl Failover {
                 return Err(Stop::Attempts);
             }
             let left = self.plan.request.context().time_left(now);
-            if left.is_some_and(|left| left.is_zero() || left < self.plan.shared.min_useful(facts, &self.plan.terms)) {
+            if left.is_some_and(|left| left.is_zero() || left < self.plan.config().min_useful(facts, &self.plan.terms))
+            {
                 stop = Stop::Deadline;
                 continue;
             }
@@ -586,7 +595,7 @@ impl Failover {
             if spent == 0 || facts.settings.human || facts.answers_at_once() || Doubt::asks_one(doubt) {
                 return Ok(tier);
             }
-            let Some(mut token) = self.plan.shared.config.budget.reserve(now) else {
+            let Some(mut token) = self.plan.config().budget.reserve(now) else {
                 stop = Stop::Budget;
                 continue;
             };
@@ -629,7 +638,7 @@ impl Failover {
         self.mark(&mut lead);
         // A filtered answer is a refusal, and no answer, if another model could be asked.
         let is_left = |tier: usize| {
-            !self.tried.contains(tier) && self.plan.shared.facts(tier).asks_a_model() && self.is_eligible(tier)
+            !self.tried.contains(tier) && self.plan.config().facts(tier).asks_a_model() && self.is_eligible(tier)
         };
         if lead.kind() == ErrorKind::ContentPolicy && self.plan.tiers().any(is_left) {
             lead.forget_answer();
@@ -644,18 +653,21 @@ impl Failover {
             true => 0,
             false => self.plan.tiers().filter(|tier| !self.is_eligible(*tier)).count(),
         };
-        self.plan.chain.len(&self.plan.shared).saturating_sub(self.tried.len() + excluded + 1 + usize::from(primary))
+        self.plan
+            .chain
+            .len(self.plan.config().tiers())
+            .saturating_sub(self.tried.len() + excluded + 1 + usize::from(primary))
     }
 
     /// Returns whether one of those is a model's.
     fn can_go_on(&self) -> bool {
         // This tier is the last untried one: the usual case with two tiers.
-        if self.tried.len() + 1 >= self.plan.shared.tiers() {
+        if self.tried.len() + 1 >= self.plan.config().tiers() {
             return false;
         }
         self.plan.tiers().any(|tier| {
             let is_left = tier != self.at && !self.tried.contains(tier) && (tier != 0 || self.plan.primary_at_hand);
-            is_left && self.plan.shared.facts(tier).asks_a_model() && self.is_eligible(tier)
+            is_left && self.plan.config().facts(tier).asks_a_model() && self.is_eligible(tier)
         })
     }
 
@@ -671,7 +683,7 @@ impl Failover {
         if !matches!(self.plan.chain, Chain::Pinned(_))
             && !self.plan.request.is_human_required()
             && let Some(excluded) = self.excluded.iter().find(|excluded| excluded.tier == first)
-            && let Some(route) = self.plan.shared.config.routes.get(&excluded.reason.kind())
+            && let Some(route) = self.plan.config().routes.get(&excluded.reason.kind())
             && let Some(routed) = route.iter().copied().find(eligible)
         {
             return Some(routed);
@@ -703,7 +715,7 @@ impl Failover {
         if self.excluded.is_empty() {
             return;
         }
-        for tier in route.unwrap_or(&self.plan.chain).iter(&self.plan.shared) {
+        for tier in route.unwrap_or(&self.plan.chain).iter(self.plan.config().tiers()) {
             if Some(tier) == until {
                 return;
             }
@@ -713,7 +725,7 @@ impl Failover {
             };
             excluded.recorded = true;
             self.ledger.push(Attempt {
-                tier: Some(self.plan.shared.facts(tier).name().clone()),
+                tier: Some(self.plan.config().facts(tier).name().clone()),
                 deployment: None,
                 provider: None,
                 model: None,
@@ -732,7 +744,7 @@ impl Failover {
 
     /// Returns the error for a request that no tier can serve.
     fn no_eligible_tier(&mut self) -> LlmError {
-        if self.plan.request.is_human_required() && self.plan.chain.len(&self.plan.shared) == 0 {
+        if self.plan.request.is_human_required() && self.plan.chain.len(self.plan.config().tiers()) == 0 {
             return LlmError::new(
                 ErrorKind::Exhausted,
                 "the request requires a person, and there is no tier of people",
@@ -748,7 +760,7 @@ impl Failover {
             self.excluded.iter().filter(|excluded| excluded.recorded).enumerate()
         {
             let before = if place == 0 { ": " } else { "; " };
-            message.push_str(&format!("{before}{} {reason}", self.plan.shared.facts(*tier).name()));
+            message.push_str(&format!("{before}{} {reason}", self.plan.config().facts(*tier).name()));
             // A cause that the caller can fix leads: a tier with too small a context could carry a shorter request.
             kind = match (kind, reason.kind()) {
                 // The tier could have served the request, and will serve such requests again.
@@ -781,54 +793,3 @@ impl Failover {
 
 /// The longest wait of a queued request before it asks again.
 const QUEUE_PAUSE: Duration = Duration::from_secs(1);
-
-/// Returns the time limit of a tier that is begun now, if `after` others come after it and time is limited.
-#[inline(always)]
-pub(super) fn tier_deadline(shared: &Shared, context: &Context, after: usize) -> Option<Instant> {
-    let deadline = context.deadline?;
-    if after == 0 {
-        // The tier has all of the time. This layer ends it only if no layer further out does.
-        return deadline::is_unkept(context).then_some(deadline);
-    }
-    let (begun, reserve) = (context.begun?, shared.config.reserve_for_fallbacks);
-    // The difference costs more than both sums, and is needed only if less than twice as much is left.
-    match (deadline.checked_sub(reserve), begun.checked_add(reserve)) {
-        (Some(tier_deadline), Some(least)) if least <= tier_deadline => Some(tier_deadline),
-        _ => half(deadline, begun),
-    }
-}
-
-#[cold]
-fn half(deadline: Instant, begun: Instant) -> Option<Instant> {
-    deadline.checked_sub(deadline.saturating_duration_since(begun) / 2)
-}
-
-/// Sets a tier's share in a request's context, with `after` others after it, and whether one of them is a model's.
-// A call would keep the request in memory, and move each future around it.
-#[inline(always)]
-pub(super) fn allot(
-    shared: &Shared,
-    tier: usize,
-    after: usize,
-    can_go_on: bool,
-    context: &mut Context,
-    tier_deadline: Option<Instant>,
-) {
-    context.prospects.note_can_go_on(can_go_on);
-    // No configuration has more tiers than fit into the type.
-    let after = u8::try_from(after).unwrap_or(u8::MAX);
-    context.tiers_left = context.tiers_left.saturating_add(after);
-    context.prospects.note_nothing_left(context.tiers_left == 0);
-    // The tier gets all attempts but those that the tiers after it usually take, or an equal share if there are too few
-    // for all. Attempts that it does not use go to the tiers after it.
-    let (left, tiers) = (context.attempts_left, u16::from(after) + 1);
-    context.attempts_left = match left.checked_sub(tiers * RetryWithJitterLayer::MAX_ATTEMPTS) {
-        Some(spare) => spare + RetryWithJitterLayer::MAX_ATTEMPTS,
-        None => left.div_ceil(tiers).max(1),
-    };
-    context.last_resort |= shared.facts(tier).settings.last_resort;
-    if tier_deadline.is_some() {
-        context.deadline = tier_deadline;
-        context.prospects.note_leaves_deadline(false);
-    }
-}

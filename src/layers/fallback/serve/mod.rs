@@ -1,0 +1,14 @@
+//! The findings about tiers, and the orders by hand: which of them serve.
+
+mod handle;
+mod orders;
+mod ramp;
+mod sessions;
+mod state;
+mod switch_reports;
+
+pub use self::{handle::FallbackHandle, ramp::RampStep};
+pub(super) use self::{
+    orders::Orders,
+    state::{KnownTier, Passage, ServedChain, Settled, ShortWait, State, StateSettings},
+};
