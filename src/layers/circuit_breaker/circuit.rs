@@ -25,7 +25,7 @@ use crate::{
     BoxLlmService, Classifier, Context, ErrorKind, Event, Events, LlmError, LlmRequest,
     body::admission::{Gate, Outcome, Permit, Ticket},
     classify::Count,
-    error::{Evidence, Rest, TimeoutLimit},
+    error::{Rest, TimeoutLimit},
     events::{CircuitReason, CircuitState, Failure, report, report_setup},
     internal::sync::{Mutex, lock},
     layers::{
@@ -243,39 +243,6 @@ impl NamedCircuit {
             refusal.note_rate_limit();
         }
         refusal
-    }
-
-    /// Turns a failure in a storm of invalid requests into a failure of the provider, so that other tiers are
-    /// asked.
-    ///
-    /// Such a request was let through as a probe, or is the one that completed the storm. Without this its caller
-    /// would get an error that is not their mistake.
-    fn unmask_storm(&self, error: &mut LlmError) {
-        if error.kind() != ErrorKind::InvalidRequest || !self.machine.is_in_storm() {
-            return;
-        }
-        let message = format!("the provider suddenly calls most requests invalid (circuit {})", self.name);
-        // A repeat here is useless: the circuit has just opened.
-        let mut unmasked = LlmError::new(ErrorKind::Server, message).with_should_retry(false);
-        if let Some(status) = error.status() {
-            unmasked = unmasked.with_status(status);
-        }
-        if let (Some(provider), Some(model)) = error.names() {
-            unmasked = unmasked.with_model(provider, model);
-        }
-        // The new kind changes nothing about the attempts further in: keep their record.
-        unmasked.set_attempts(error.attempts().to_vec());
-        let masked = error.clone();
-        *error = unmasked.with_source(masked);
-    }
-
-    /// Corrects the kind of a settled failure, or marks it as doubted.
-    fn unmask_or_doubt(&self, error: &mut LlmError, is_probe: bool) {
-        self.unmask_storm(error);
-        // A mistake that a provider reports just after being down is doubtful already.
-        if error.kind() == ErrorKind::InvalidRequest && (is_probe || self.machine.doubts_the_invalid()) {
-            error.doubt();
-        }
     }
 
     /// Sends all unreported changes of state to the subscribers, in their order. It runs outside of the lock under
@@ -526,14 +493,7 @@ impl Gate for MarkedCall {
 
     fn unmask(&self, error: &mut LlmError) {
         self.circuit.unmask_or_doubt(error, self.admission.probe.is_some());
-        let is_suspect = self.admission.probe.is_some() || self.admission.suspect;
-        if error.kind() == ErrorKind::InvalidRequest
-            && is_suspect
-            && let Some(prompt) = self.admission.prompt
-        {
-            let circuit = Arc::downgrade(&self.circuit);
-            error.hold(Arc::new(Mistake { circuit, fingerprint: prompt }));
-        }
+        self.circuit.hold_evidence(error, self.admission);
     }
 }
 
@@ -542,21 +502,6 @@ async fn probe(service: BoxLlmService, request: LlmRequest, circuit: Weak<NamedC
     let Some(said) = ask(service, request, LONGEST_PROBE).await else { return };
     if let Some(circuit) = circuit.upgrade() {
         circuit.confirm(generation, &said);
-    }
-}
-
-/// A request that was called invalid.
-struct Mistake {
-    // A strong reference would look like a call under way.
-    circuit: Weak<NamedCircuit>,
-    fingerprint: u64,
-}
-
-impl Evidence for Mistake {
-    fn withdraw(&self) {
-        if let Some(circuit) = self.circuit.upgrade() {
-            circuit.machine.withdraw(self.fingerprint);
-        }
     }
 }
 

@@ -82,7 +82,7 @@
 //! A caller's word for a latch is an *accusation*. Where the layer has a service to ask (`confirm_with`; a stack gives
 //! each model's tier its leaf), settling the accusation spawns a probe. Its verdict comes back under the generation of
 //! that time. The circuit keeps the failures of each caller (`callers.rs` has the law, `apart.rs` applies it) and a
-//! storm's requests with their callers (`storm.rs`). The error of each of these carries its `Evidence`, which the
+//! storm's requests with their callers (`storm/`). The error of each of these carries its `Evidence`, which the
 //! fallback withdraws where a second tier says the same.
 //!
 //! # Example

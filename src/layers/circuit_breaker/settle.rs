@@ -8,7 +8,6 @@ use super::{
     evidence::{Author, Cause, Place},
     settings::{MOST_FAILURES, Rule},
     state::{Accusation, Admission, Circuit, Core, Outcome, Phase, Settlement, Transition, nanos, phase},
-    storm::CALM,
     window::Sample,
     word::{Reason, Tag, Word},
 };
@@ -420,46 +419,6 @@ impl Circuit {
         Ok(None)
     }
 
-    fn suspect_storm(
-        &self,
-        admission: Admission,
-        fingerprint: Option<u64>,
-        at: u64,
-    ) -> Result<Option<Transition>, Late> {
-        let mut core = self.lock();
-        if self.load().generation() != admission.generation {
-            return Err(Late);
-        }
-        let caller = admission.prompt.map(|_| admission.caller);
-        let others = self.calm.swap(0, Ordering::AcqRel);
-        // Where nothing else is left, a refusal of ours would only hide what the provider says.
-        if core.storm.observe(fingerprint, caller, at, u64::from(others)) && !admission.is_only_way {
-            core.last = Cause::default();
-            let until = at.saturating_add(nanos(self.settings.cooldown(0, core.last, Duration::ZERO, 0.0)));
-            return Ok(Some(self.open(&mut core, Reason::InvalidRequests, at, until)));
-        }
-        self.update(|word| word.with_suspect(true));
-        Ok(None)
-    }
-
-    /// Counts a call that ended well while a storm is suspected; enough of them end the suspicion.
-    fn calm_down(&self, generation: u32) {
-        if self.calm.fetch_add(1, Ordering::AcqRel) + 1 < CALM {
-            return;
-        }
-        let mut core = self.lock();
-        // An invalid request may have come in between.
-        if self.load().generation() == generation && self.calm.load(Ordering::Acquire) >= CALM {
-            self.forget_storm(&mut core);
-            self.update(|word| word.with_suspect(false));
-        }
-    }
-
-    pub(super) fn forget_storm(&self, core: &mut Core) {
-        core.storm.clear();
-        self.calm.store(0, Ordering::Release);
-    }
-
     /// Rejects calls until `until`, or until a later time if one was named before.
     fn throttle(&self, until: Instant, at: u64) -> Option<Transition> {
         let until = self.believed(until, at);
@@ -592,7 +551,7 @@ impl Circuit {
 
 /// The outcome belongs to another generation.
 #[derive(Debug)]
-struct Late;
+pub(super) struct Late;
 
 /// The number of probes with too little time that show an unhealthy provider, and what they tell.
 const MAX_IMPATIENT: u32 = 3;

@@ -331,27 +331,6 @@ impl Circuit {
         word.admits_freely().then(|| word.generation())
     }
 
-    /// Returns whether it is open because of a storm of invalid requests.
-    pub(super) fn is_in_storm(&self) -> bool {
-        let word = self.load();
-        word.tag() == Tag::Open && word.reason() == Reason::InvalidRequests
-    }
-
-    /// Returns whether an invalid request that was settled just now may not be its caller's mistake.
-    pub(super) fn doubts_the_invalid(&self) -> bool {
-        self.lock().storm.is_doubtful()
-    }
-
-    /// Records the caller, while that is needed.
-    pub(super) fn meet(&self, caller: u64) {
-        self.lock().storm.meet(caller);
-    }
-
-    /// Removes a request that was rightly called invalid.
-    pub(super) fn withdraw(&self, fingerprint: u64) {
-        self.lock().storm.withdraw(fingerprint);
-    }
-
     /// Requests admission. While closed this is one load, and the clock is not read. An open circuit lets single
     /// calls through that have nowhere else to go.
     #[inline]

@@ -1,27 +1,12 @@
-//! A storm of 400s: the provider's fault, not the callers'.
-//!
-//! On 2026-03-09 a provider answered 400 to every request for one model, for twenty hours. One bad request shows
-//! nothing about the provider; many *different* ones that are suddenly all bad do. So the machine keeps the last
-//! [`DISTINCT`] different requests that were called invalid (by a fingerprint), with the number of calls between
-//! them that ended well. They are a storm if they lie within [`SPAN`] and no more calls than that have ended well
-//! since the first of them.
-//!
-//! Well before that there is reason to doubt: by default at the third different one, with no more calls that ended
-//! well since the first of them, whenever that was. In thin traffic a storm is never seen as one, and each of its
-//! callers would get an error that is not their mistake. A doubt does not count against the provider; but another
-//! tier may give a second opinion. If that agrees, the request is no evidence any more.
-//!
-//! A few callers' requests are no storm among several callers. With two, three, and four or more met, each stands for
-//! at most a half, a third and a quarter of a storm. So it takes all that have been met, up to [`CALLERS`] of them, and
-//! as many to find in a half-open circuit's probes that it goes on. A named caller that seems to be the only one
-//! decides alone once no other has come for [`SPAN`]. Callers without a name are one.
+//! The detector of a storm, from the invalid requests and the calls between them.
 
 use std::{collections::VecDeque, time::Duration};
 
 use crate::layers::caller::UNNAMED;
 
+/// The detector of a storm in the requests of one circuit.
 #[derive(Debug)]
-pub(super) struct Storm {
+pub(crate) struct Storm {
     /// The number of different invalid requests that raise a doubt, at least one.
     doubted: usize,
     seen: VecDeque<InvalidCall>,
@@ -48,13 +33,13 @@ struct InvalidCall {
 
 impl Storm {
     /// Creates a storm detector that believes the first `believed` invalid requests.
-    pub(super) fn new(believed: u32) -> Self {
+    pub(crate) fn new(believed: u32) -> Self {
         let doubted = usize::try_from(believed).unwrap_or(usize::MAX).saturating_add(1);
         Self { doubted, seen: VecDeque::new(), others: 0, begun: 0, met: Vec::new(), probers: Vec::new() }
     }
 
     /// Records a caller.
-    pub(super) fn meet(&mut self, caller: u64) {
+    pub(crate) fn meet(&mut self, caller: u64) {
         if self.met.len() == CALLERS || self.met.contains(&caller) {
             return;
         }
@@ -70,7 +55,7 @@ impl Storm {
     }
 
     /// Records one invalid request, after `others` calls that ended well; returns true if this makes a storm.
-    pub(super) fn observe(&mut self, fingerprint: Option<u64>, caller: Option<u64>, at: u64, others: u64) -> bool {
+    pub(crate) fn observe(&mut self, fingerprint: Option<u64>, caller: Option<u64>, at: u64, others: u64) -> bool {
         self.others = self.others.saturating_add(others);
         // The same request again is the same caller's bug.
         if self.seen.iter().any(|seen| seen.fingerprint == fingerprint || fingerprint.is_none()) {
@@ -92,13 +77,13 @@ impl Storm {
     }
 
     /// Removes a request that another provider calls invalid too.
-    pub(super) fn withdraw(&mut self, fingerprint: u64) {
+    pub(crate) fn withdraw(&mut self, fingerprint: u64) {
         self.seen.retain(|seen| seen.fingerprint != Some(fingerprint));
     }
 
     /// Records a probe that was called invalid after a storm had opened the circuit; returns whether the storm goes
     /// on. It takes as many different callers as a new storm.
-    pub(super) fn goes_on(&mut self, caller: Option<u64>) -> bool {
+    pub(crate) fn goes_on(&mut self, caller: Option<u64>) -> bool {
         if !self.probers.contains(&caller) {
             self.probers.push(caller);
         }
@@ -117,20 +102,20 @@ impl Storm {
     }
 
     /// Returns whether the last call, which was called invalid, may well not be its caller's mistake.
-    pub(super) fn is_doubtful(&self) -> bool {
+    pub(crate) fn is_doubtful(&self) -> bool {
         let first = self.seen.len().checked_sub(self.doubted).and_then(|first| self.seen.get(first));
         self.doubted == 1 || first.is_some_and(|first| self.others - first.others <= self.doubted as u64)
     }
 
     /// Clears all but the grounds of doubts: a circuit that opens and closes again must not believe the same errors
     /// again. Returns whether there are any.
-    pub(super) fn keep_doubts(&mut self) -> bool {
+    pub(crate) fn keep_doubts(&mut self) -> bool {
         self.probers.clear();
         self.seen.drain(..self.seen.len().saturating_sub(self.doubted));
         !self.seen.is_empty()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.probers.clear();
         self.seen.clear();
         self.others = 0;
@@ -138,10 +123,10 @@ impl Storm {
 }
 
 /// The different invalid requests that make a storm.
-pub(super) const DISTINCT: usize = 20;
+pub(crate) const DISTINCT: usize = 20;
 /// The calls in a row that ended well after which no storm can include the requests before them: those may be
 /// dropped.
-pub(super) const CALM: u32 = DISTINCT as u32 + 1;
+pub(crate) const CALM: u32 = DISTINCT as u32 + 1;
 /// The number of callers that a storm takes, once as many have been met.
 const CALLERS: usize = 4;
 const SPAN: Duration = Duration::from_secs(60);
