@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tower::Service;
 
-use super::run::traffic::DrillRequest;
+use super::traffic::DrillRequest;
 use steadfast::{LlmError, LlmRequest, LlmResponse};
 
 /// The longest wait for an attempt, to the end of its answer.

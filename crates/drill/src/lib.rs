@@ -80,6 +80,7 @@ pub mod report;
 mod run;
 pub mod scenario;
 pub mod slo;
+mod traffic;
 
 use std::{
     num::NonZeroUsize,

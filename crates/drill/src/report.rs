@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::slo::SloMiss;
-
 /// The report of a [drill](super).
 ///
 /// It is a value that a program can judge, keep as JSON, and read again. The same configuration, scenarios and seed
@@ -181,4 +179,16 @@ pub struct Baseline {
     /// For each [`Bucket`] of the scenario: its beginning in seconds, and how many of its arrivals were answered and
     /// lost.
     pub timeline: Vec<(f64, u64, u64)>,
+}
+
+/// A missed target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SloMiss {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The target as given: `lost=0`.
+    pub slo: String,
+    /// The actual value: `3`.
+    pub found: String,
 }

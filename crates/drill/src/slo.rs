@@ -3,11 +3,12 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer,
     de::{Error, Visitor},
 };
 
 use super::report::ScenarioReport;
+pub use super::report::SloMiss;
 use steadfast::InvalidConfig;
 use steadfast_stack::Span;
 
@@ -208,18 +209,6 @@ impl<'de> Deserialize<'de> for Slo {
 
         deserializer.deserialize_any(Targets)
     }
-}
-
-/// A missed target.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct SloMiss {
-    /// The scenario's name.
-    pub scenario: String,
-    /// The target as given: `lost=0`.
-    pub slo: String,
-    /// The actual value: `3`.
-    pub found: String,
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@
 
 mod callbacks;
 mod caller;
+mod claimant;
 mod deliver;
 mod delivery;
 mod desk;
@@ -62,10 +63,12 @@ pub(crate) mod request;
 pub mod signature;
 mod store;
 mod task;
+mod task_limit;
 
 pub use self::{
     callbacks::{CallbackUrl, Callbacks},
     caller::CallerTask,
+    claimant::{Claimant, ClaimantKind},
     deliver::{Deliveries, DeliveriesHandle},
     delivery::{Delivery, DeliveryKind, DeliveryState},
     desk::{Desk, PersonAnswer},
@@ -73,7 +76,7 @@ pub use self::{
     head::TaskHead,
     id::{InvalidTaskId, TaskId},
     leaf::Handoff,
-    limits::{TaskLimit, TaskLimits, TaskUsage, UsageTotals},
+    limits::{TaskLimits, TaskUsage, UsageTotals},
     list::{TaskFilter, TaskStats, TaskSummary},
     memory::{MemoryTasks, SWEEP_LIMIT},
     notify::Notify,
@@ -82,10 +85,8 @@ pub use self::{
     request::StoredRequest,
     signature::{VerifyError, WebhookSecret},
     store::{DeliveryOutcome, RedriveScope, Release, TaskFuture, TaskScope, TaskStore},
-    task::{
-        Callback, Claimant, ClaimantKind, NewAnswer, NewTask, PREVIEW, Task, TaskAnswer, TaskClaim, TaskResult,
-        TaskState,
-    },
+    task::{Callback, NewAnswer, NewTask, PREVIEW, Task, TaskAnswer, TaskClaim, TaskResult, TaskState},
+    task_limit::TaskLimit,
 };
 
 pub use steadfast::response::ResponseFuture;

@@ -63,6 +63,7 @@ mod openai;
 mod play;
 mod protocol;
 mod refusal;
+mod response_form;
 mod responses;
 mod route;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
 use serde_json::Value;
 
-use super::{event_stream::Framing, refusal::Refusal, responses};
+use super::{event_stream::Framing, refusal::Refusal, response_form};
 use steadfast::{
     Dialect,
     chat::Chat,
@@ -67,7 +67,7 @@ pub(super) struct ParsedRequest {
     /// The conversation and its demands, where the protocol reads them itself.
     pub(super) chat: Option<Chat>,
     /// Responses only: the form of the answer.
-    pub(super) form: Option<responses::Form>,
+    pub(super) form: Option<response_form::Form>,
     /// Doors only: the request in its dialect's own form.
     pub(super) dialect_body: Option<Value>,
     /// Doors only: the model's name in answers, where it is not the request's.
@@ -91,7 +91,7 @@ pub(super) struct Answer {
     pub(super) include_usage: bool,
     pub(super) tool: Option<ToolCall>,
     /// Responses only.
-    pub(super) form: Option<responses::Form>,
+    pub(super) form: Option<response_form::Form>,
     voice: Voice,
 }
 

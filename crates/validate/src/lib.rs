@@ -82,6 +82,7 @@ mod cost;
 mod future;
 mod held;
 mod layer;
+mod options;
 mod pattern;
 mod problems;
 mod repair;

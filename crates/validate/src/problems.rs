@@ -12,7 +12,7 @@ use std::sync::{
 use jsonschema::{Keyword, Registry, ValidationError, Validator, paths::Location};
 use serde_json::{Value, json};
 
-use super::schema::options;
+use super::options::options;
 
 /// A name for the whole schema, in schemas of parts of it.
 const WHOLE: &str = "urn:steadfast:schema";

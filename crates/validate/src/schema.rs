@@ -5,11 +5,12 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use jsonschema::{PatternOptions, ValidationError, ValidationOptions, Validator};
+use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 
 use super::{
     cost::{self, Cost, Steps},
+    options::options,
     problems, repair,
 };
 use crate::{
@@ -59,20 +60,12 @@ const CHARACTERS: usize = 2000;
 /// The most steps in a check whose errors are all listed. A longer check tells the first one alone, since the list
 /// takes memory for each.
 const LISTED: u64 = 100_000;
-/// The steps that a pattern with look-around may take: some tenths of a millisecond. Patterns without take linear time.
-const BACKTRACKS: usize = 20_000;
 /// The longest text of a schema, and the most work, that take less than a few milliseconds.
 const SHORT: usize = 8 * 1024;
 const SMALL: u64 = 20_000;
 const QUICK: u64 = 500_000;
 /// The largest schema that is kept once it is compiled: 10,000 values.
 const KEPT: u64 = 500_000;
-
-/// Returns the options of every schema. Nothing is fetched: one that refers to another document is invalid here.
-pub(super) fn options() -> ValidationOptions<'static> {
-    let patterns = PatternOptions::fancy_regex().backtrack_limit(BACKTRACKS);
-    jsonschema::options().offline().with_pattern_options(patterns)
-}
 
 impl Schema {
     fn build(schema: &Value, cost: Cost) -> Result<Self, LlmError> {

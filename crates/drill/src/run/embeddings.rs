@@ -1,9 +1,7 @@
 //! Calls for embeddings: the lane's tiers stand in the places of the conversations'.
 
-use super::{
-    outcome::{End, Outcome},
-    traffic::DrillRequest,
-};
+use super::outcome::{End, Outcome};
+use crate::traffic::DrillRequest;
 use steadfast::{
     Dialect, LlmBody, LlmRequest, LlmResponse, OpaqueCall,
     chat::{Message, Role, Usage},

@@ -12,10 +12,13 @@ use fastrand::Rng;
 use tokio::time::Instant;
 use tower::Service;
 
-use super::{embeddings, traffic::DrillRequest};
-use crate::scenario::{
-    FaultTarget,
-    file::{FaultSpec, ScenarioFile, Window},
+use super::embeddings;
+use crate::{
+    scenario::{
+        FaultTarget,
+        file::{FaultSpec, ScenarioFile, Window},
+    },
+    traffic::DrillRequest,
 };
 use steadfast::{
     LlmError, LlmRequest, LlmResponse,
@@ -301,8 +304,9 @@ impl Service<LlmRequest> for DrillProvider {
 mod tests {
     use tower::ServiceExt as _;
 
-    use super::{super::traffic::traffic, *};
+    use super::*;
     use crate::Scenario;
+    use crate::traffic::traffic;
     use steadfast::ErrorKind;
 
     const TIER: &str = "tiers: [{ name: a, provider: anthropic, model: m }]";

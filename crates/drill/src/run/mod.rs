@@ -6,7 +6,6 @@ mod outcome;
 mod report;
 mod tasks;
 mod timeline;
-pub(super) mod traffic;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -23,12 +22,12 @@ use self::{
     outcome::Outcome,
     tasks::DrillTasks,
     timeline::Timeline,
-    traffic::{DrillRequest, traffic},
 };
 use super::{
     baseline::{BaselineKind, BaselineOutcome},
     report::ScenarioReport,
     scenario::{FaultTarget, Scenario, file::RequestKind},
+    traffic::{DrillRequest, traffic},
 };
 use steadfast_internal::wall_clock;
 use steadfast_stack::{

@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::traffic::DrillRequest;
+use crate::traffic::DrillRequest;
 use steadfast::{ErrorKind, LlmError, LlmResponse};
 use steadfast_stack::{Config, Session, Tier};
 

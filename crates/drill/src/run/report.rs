@@ -6,11 +6,11 @@ use super::{
     BaselineKind, BaselineOutcome, PIECES, ProviderStats, RunResult, level,
     outcome::{End, Outcome},
     piece, primary,
-    traffic::DrillRequest,
 };
 use crate::{
     report::{Baseline, Bucket, DeploymentReport, ScenarioReport, TierReport},
     scenario::file::Window,
+    traffic::DrillRequest,
 };
 use steadfast_stack::{Session, Tier};
 

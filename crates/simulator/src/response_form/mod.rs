@@ -1,8 +1,11 @@
 //! A request of Responses: its demands, its tools' own names, and the fields that an answer repeats.
 
+mod seal;
+
 use serde_json::{Map, Value, json};
 
-use super::{Refusal, seal::Account};
+pub(super) use self::seal::Account;
+use super::refusal::Refusal;
 use steadfast::{
     Dialect,
     chat::{Chat, Extra, Json, Message, OutputSchema, Part, Role, Tool, ToolCall, ToolChoice, ToolResult},

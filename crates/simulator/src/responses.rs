@@ -1,22 +1,15 @@
 //! OpenAI Responses (platform.openai.com, "Responses", "Streaming events"; the answers as recorded).
 
-mod request;
-mod seal;
-
 use std::{borrow::Cow, fmt::Write};
 
 use http::{HeaderMap, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
-pub(super) use self::request::Form;
-use self::{
-    request::{check_references, items},
-    seal::Account,
-};
 use super::check::examine;
 use super::openai::OpenAi;
 use super::protocol::{Answer, BAD_KEY, ParsedRequest, Protocol, bearer, text_field};
 use super::refusal::Refusal;
+use super::response_form::{Account, Form, check_references, items};
 use steadfast::{Dialect, providers::simulated::RateStatus};
 
 #[derive(Debug)]
