@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::store_error::{not_here, wrong};
+use super::store_error::not_here;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use super::store_error::wrong;
 use crate::DurableUrl;
 use steadfast::{InvalidConfig, layers::idempotency::IdempotencyLayer};
 use steadfast_handoff::TaskStore;

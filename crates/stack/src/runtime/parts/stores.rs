@@ -1,25 +1,15 @@
 //! The open stores of a configuration. A reload keeps stores whose names are unchanged open.
 
 #[cfg(feature = "redis")]
-use super::replica_hub::ReplicaHub;
+use super::replica_hub::{ReplicaHub, prefix};
 #[cfg(not(feature = "redis"))]
 use super::store_error::not_here;
-#[cfg(feature = "redis")]
-use super::store_error::wrong;
 use super::{context::StackContext, durable_store::DurableStore, headroom::SharedHeadroom, key_store::KeyStore};
-#[cfg(feature = "postgres")]
-use crate::DurableUrl;
 use crate::{Config, Stores};
 use steadfast::{
     CacheHandle, InvalidConfig,
     store::{StoreError, StoreTrouble},
 };
-#[cfg(feature = "redis")]
-use steadfast_internal::fnv::{OFFSET_BASIS, fnv1a};
-#[cfg(feature = "postgres")]
-use steadfast_stores::postgres::Postgres;
-#[cfg(feature = "redis")]
-use steadfast_stores::redis::Redis;
 
 /// The open stores. Clones are the same stores.
 #[derive(Clone, Debug, Default)]
@@ -53,14 +43,7 @@ impl OpenStores {
             (Some(hub), ..) => Some(hub.clone()),
             (None, None, _) => None,
             (None, Some(_), Some(before)) if before.has_hub_of(settings, &prefix) => before.hub.clone(),
-            (None, Some(url), _) => {
-                let mut redis = Redis::open(url).map_err(|error| wrong("shared", &error))?.prefix(&*prefix);
-                if let Some(timeout) = settings.shared_timeout {
-                    redis = redis.limit(timeout.0);
-                }
-                tracing::info!(%prefix, "shared store opened");
-                Some(ReplicaHub::at(redis))
-            }
+            (None, Some(url), _) => Some(ReplicaHub::open(url, &prefix, settings.shared_timeout)?),
         };
         #[cfg(feature = "redis")]
         hub.iter().for_each(|hub| hub.redis.set_events(&context.events));
@@ -138,29 +121,4 @@ impl OpenStores {
         let problems = asked.into_iter().filter_map(Result::err);
         problems.min_by_key(StoreError::heals).map_or(Ok(()), Err)
     }
-}
-
-/// Returns the prefix of this deployment's names in a Redis: the configured one, or else a value that stays the same
-/// over replicas and roll-outs and differs between deployments. That value comes from the deployment's own database,
-/// or else from its first tier's name.
-#[cfg(feature = "redis")]
-fn prefix(config: &Config) -> String {
-    if let Some(prefix) = &config.stores.prefix {
-        return prefix.clone();
-    }
-    #[cfg(feature = "postgres")]
-    if let Some(DurableUrl::Postgres(url)) = config.stores.durable.as_deref().and_then(DurableUrl::parse)
-        && let Ok(database) = Postgres::lazy(url)
-    {
-        return named(&format!("{database:?}"));
-    }
-    named(&config.tiers.first().map_or_else(String::new, |tier| {
-        let server = tier.base_url.as_deref().unwrap_or_default();
-        format!("{} {} {server}", tier.name, tier.provider.name())
-    }))
-}
-
-#[cfg(feature = "redis")]
-fn named(identity: &str) -> String {
-    format!("steadfast:{:016x}:", fnv1a(OFFSET_BASIS, identity))
 }
