@@ -19,8 +19,8 @@
 //! requests in flight, the serving tier. First a `Plan` of the file is checked as a whole (`plan.rs`), so that
 //! assembling its generation (`generation.rs`) can fail at a store alone, before any state is shared.
 //!
-//! From bottom to top: `parts/` · `plan.rs` · `tier_set.rs` · `previous.rs` · `generation.rs` · `state.rs` ·
-//! `service.rs` · `handle/` · `stack.rs` · `tasks/`. A file uses those before it only.
+//! From bottom to top: `parts/` · `plan.rs` · `tier_set.rs` · `previous.rs` · `generation.rs` · `replicas.rs` ·
+//! `state.rs` · `service.rs` · `handle/` · `stack.rs` · `tasks/`. A file uses those before it only.
 
 mod generation;
 mod handle;

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod cache;
+mod call_kind;
 mod deployments;
 mod door;
 mod either;
@@ -34,6 +35,7 @@ use steadfast::models::Facts;
 pub use self::{
     alerts::{AlertSeverity, Alerts, RuleNumbers, RuleThreshold, Rules, Webhook, WebhookFormat, WebhookTemplate},
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
+    call_kind::CallKind,
     deployments::{Balance, Deployment},
     door::{Cloud, Credential, CredentialName, CredentialSource, ManagedIdentity, WebIdentity},
     features::{
@@ -43,7 +45,7 @@ pub use self::{
     handoff::{Handoff, HandoffCallbacks, HandoffLimits, HandoffNotify, HandoffRedrive},
     hedge::{Hedge, HedgeAfter, HedgeSettings},
     idempotency::Idempotency,
-    lane::{CallKind, Lane, ListedPath, OtherPaths},
+    lane::{Lane, ListedPath, OtherPaths},
     limits::{
         CircuitBreaker, Confirm, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, SlowCalls, TierTimeout,
         Timeout,

@@ -1,7 +1,7 @@
 //! The parts of a generation: each from its block of the file to what is at work, and its state over reloads.
 //!
-//! `context.rs` is below all of them. A tier is `tier_runtime.rs` over a leaf (`leaf_plan.rs`, `leaf.rs`) or over its
-//! deployments; `chain.rs`, `routes.rs` and `lane.rs` put tiers in an order. No part knows a generation.
+//! `context.rs` has what many of them share. A tier is `tier_runtime.rs` over a leaf (`leaf_plan.rs`, `leaf.rs`) or
+//! over its deployments; `chain.rs`, `routes.rs` and `lane.rs` put tiers in an order. No part knows a generation.
 
 #[cfg(feature = "alerts")]
 pub(super) mod alert_plan;
