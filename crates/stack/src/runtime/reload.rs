@@ -13,6 +13,6 @@ pub struct Reload {
     /// Tiers that are removed once their requests in flight have ended.
     pub removed: Vec<Arc<str>>,
     /// The paths of all settings that differ from those before, such as `tiers.sonnet` and `features.chat`: see
-    /// [`Config::changes_since`].
+    /// [`Config::changes_since`](crate::Config::changes_since).
     pub settings: Vec<Box<str>>,
 }
