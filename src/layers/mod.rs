@@ -85,6 +85,7 @@ pub mod bulkhead;
 pub(crate) mod caller;
 pub mod circuit_breaker;
 pub mod commit;
+mod draft;
 pub mod fallback;
 pub mod hedge;
 pub(crate) mod hedge_loss;

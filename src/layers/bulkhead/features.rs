@@ -2,12 +2,11 @@
 
 use std::sync::{Arc, Weak};
 
-use super::{
-    gate::FeatureGate,
-    plan::{Plan, Settings},
-    semaphore::ResizableSemaphore,
+use super::{gate::FeatureGate, plan::Plan, semaphore::ResizableSemaphore, settings::Settings};
+use crate::{
+    internal::{quick_hash::QuickMap, sharded::ShardedArc},
+    layers::draft,
 };
-use crate::internal::{quick_hash::QuickMap, sharded::ShardedArc};
 
 /// The gates of the named features, and the one that all others share.
 #[derive(Debug)]
@@ -108,6 +107,14 @@ impl Features {
 
     pub(super) fn all_named(&self) -> impl Iterator<Item = &Arc<FeatureGate>> {
         self.named.iter().map(|(_, sharded)| sharded.value())
+    }
+}
+
+impl draft::Plan for Plan {
+    type State = Features;
+
+    fn make(self: &Arc<Self>, before: Option<&Features>) -> Arc<Features> {
+        Arc::new(Features::new(self, self.state.as_deref().or(before)))
     }
 }
 

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     adaptive::Aimd,
-    plan::Settings,
     rate::{Over, Rates},
     semaphore::{Acquire, ResizableSemaphore},
+    settings::Settings,
     wait::{Wait, Waiter},
 };
 use crate::{

@@ -1,23 +1,23 @@
 use std::{fmt, sync::Arc};
 
-use super::{features::Features, gate::FeatureGate};
-use crate::InvalidConfig;
+use super::{features::Features, gate::FeatureGate, plan::Plan};
+use crate::{InvalidConfig, layers::draft::View};
 
 /// Reads the limits of a [`Bulkhead`](super::Bulkhead), and changes them while it runs.
 ///
 /// Clones are the same handle. It keeps only the counts alive.
 #[derive(Clone)]
 pub struct BulkheadHandle {
-    features: Arc<Features>,
+    view: View<Plan>,
 }
 
 impl BulkheadHandle {
-    pub(super) fn new(features: Arc<Features>) -> Self {
-        Self { features }
+    pub(super) fn new(view: View<Plan>) -> Self {
+        Self { view }
     }
 
-    pub(super) fn features(&self) -> &Features {
-        &self.features
+    pub(super) fn features(&self) -> Arc<Features> {
+        self.view.state()
     }
 
     /// Sets how many requests of a feature may be in flight.
@@ -32,7 +32,8 @@ impl BulkheadHandle {
     /// Fails if the feature was not named in the layer. Use [`set_default_limit`](Self::set_default_limit) for the
     /// others.
     pub fn set_limit(&self, feature: &str, limit: usize) -> Result<(), InvalidConfig> {
-        let Some(gate) = self.features.named(feature) else {
+        let features = self.features();
+        let Some(gate) = features.named(feature) else {
             let problem = format!("{feature:?} has no limit of its own; name it in the layer");
             return Err(InvalidConfig::new("feature", problem));
         };
@@ -43,30 +44,31 @@ impl BulkheadHandle {
     /// Sets how many requests of all unnamed features together may be in flight. It otherwise works as
     /// [`set_limit`](Self::set_limit).
     pub fn set_default_limit(&self, limit: usize) {
-        self.features.default_gate().set_limit(limit);
+        self.features().default_gate().set_limit(limit);
     }
 
     /// Returns how many requests of a feature may be in flight. For an unnamed feature, this is the number for all
     /// unnamed ones together; likewise below.
     pub fn limit(&self, feature: &str) -> usize {
-        self.features.gate(Some(feature)).semaphore().counts().limit()
+        self.features().gate(Some(feature)).semaphore().counts().limit()
     }
 
     /// Returns how many requests are in flight: from their admission to the end of their answer.
     pub fn in_flight(&self, feature: &str) -> usize {
-        self.features.gate(Some(feature)).semaphore().counts().taken()
+        self.features().gate(Some(feature)).semaphore().counts().taken()
     }
 
     /// Returns how many requests wait for a place.
     pub fn queued(&self, feature: &str) -> usize {
-        self.features.gate(Some(feature)).semaphore().counts().waiting()
+        self.features().gate(Some(feature)).semaphore().counts().waiting()
     }
 
     /// Returns all counts: the named features by name, then the shared ones.
     pub fn snapshot(&self) -> Vec<FeatureLoad> {
-        let mut gates: Vec<_> = self.features.all_named().collect();
+        let features = self.features();
+        let mut gates: Vec<_> = features.all_named().collect();
         gates.sort_by_key(|gate| gate.name());
-        gates.push(self.features.default_gate());
+        gates.push(features.default_gate());
         let load = |gate: &Arc<FeatureGate>| {
             let now = gate.semaphore().counts();
             let feature = gate.name().cloned();
@@ -77,7 +79,8 @@ impl BulkheadHandle {
 
     /// Returns the rates of all features, by names under which replicas with the same settings find each other's.
     pub fn shared_rates(&self) -> Vec<(Arc<str>, super::SharedRate)> {
-        let gates = self.features.all_named().chain([self.features.default_gate()]);
+        let features = self.features();
+        let gates = features.all_named().chain([features.default_gate()]);
         gates
             .flat_map(|gate| {
                 let whose = gate.name().map_or_else(|| "others".to_owned(), |name| format!("feature {name}"));

@@ -1,23 +1,18 @@
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tower::Layer;
 
-use super::{Bulkhead, BulkheadHandle, Limits, features::Features, plan::Plan};
+use super::{Bulkhead, BulkheadHandle, Limits, plan::Plan};
+use crate::layers::draft::Draft;
 
 /// Applies [`Bulkhead`]. See the [module docs](super).
 ///
-/// All services of one layer value share their limits, and so do those of its clones. A layer that is changed after
-/// that starts new counts: name all features first, then take the [`handle`](Self::handle) and wrap.
-#[derive(Clone, Debug)]
+/// All services of one layer value share their limits, and so do those of its clones. A [`handle`](Self::handle)
+/// follows the settings that come after it. A layer that is changed once it has wrapped a service, or beside a clone,
+/// starts new counts.
+#[derive(Clone)]
 pub struct BulkheadLayer {
-    plan: Plan,
-    /// The layer whose counts this one shares.
-    state: Option<BulkheadHandle>,
-    /// Created on first use, and shared by clones.
-    features: Arc<OnceLock<Arc<Features>>>,
+    draft: Draft<Plan>,
 }
 
 /// The default of [`BulkheadLayer::default_limit`]: room for features without a limit of their own, and still a
@@ -31,8 +26,8 @@ impl BulkheadLayer {
     /// is refused at once.
     pub fn new() -> Self {
         let default = Limits::new(DEFAULT_LIMIT);
-        let plan = Plan { named: Vec::new(), default, queue: 0, max_wait: MAX_WAIT };
-        Self { plan, state: None, features: Arc::default() }
+        let plan = Plan { named: Vec::new(), default, queue: 0, max_wait: MAX_WAIT, state: None };
+        Self { draft: Draft::new(plan) }
     }
 
     /// Gives a feature its own limits: a number of requests in flight, or [`Limits`] for more. Naming it again
@@ -40,8 +35,8 @@ impl BulkheadLayer {
     #[must_use]
     pub fn feature(mut self, name: impl Into<Arc<str>>, limits: impl Into<Limits>) -> Self {
         let (name, limits) = (name.into(), limits.into());
-        self.plan.named.push((name, limits));
-        self.changed()
+        self.draft.change(|plan| plan.named.push((name, limits)));
+        self
     }
 
     /// Sets the limits for all requests without limits of their own: those of features that are not named, and
@@ -49,24 +44,25 @@ impl BulkheadLayer {
     /// Default: 64 in flight.
     #[must_use]
     pub fn default_limit(mut self, limits: impl Into<Limits>) -> Self {
-        self.plan.default = limits.into();
-        self.changed()
+        let limits = limits.into();
+        self.draft.change(|plan| plan.default = limits);
+        self
     }
 
     /// Sets how many requests of each feature may wait for a place, in order, up to 1,048,575. Default: 0, which
     /// refuses at once.
     #[must_use]
     pub fn queue(mut self, len: usize) -> Self {
-        self.plan.queue = len;
-        self.changed()
+        self.draft.change(|plan| plan.queue = len);
+        self
     }
 
     /// Sets how long a request may wait, in the queue and for its rates together. The request's deadline bounds it
     /// too. Default: 30 s. [`Duration::MAX`] is no limit.
     #[must_use]
     pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.plan.max_wait = wait;
-        self.changed()
+        self.draft.change(|plan| plan.max_wait = wait);
+        self
     }
 
     /// Shares the state of this handle's layer: requests in flight and in queues there count here too. Default: all
@@ -79,23 +75,14 @@ impl BulkheadLayer {
     /// only the other layer names keeps its count until its last call has ended, in case a later layer names it.
     #[must_use]
     pub fn state(mut self, handle: &BulkheadHandle) -> Self {
-        self.state = Some(handle.clone());
-        self.changed()
+        let state = handle.features();
+        self.draft.change(|plan| plan.state = Some(state));
+        self
     }
 
     /// Returns a handle to read this layer's limits and to change them.
     pub fn handle(&self) -> BulkheadHandle {
-        BulkheadHandle::new(self.features())
-    }
-
-    fn features(&self) -> Arc<Features> {
-        let state = self.state.as_ref().map(BulkheadHandle::features);
-        self.features.get_or_init(|| Arc::new(Features::new(&self.plan, state))).clone()
-    }
-
-    fn changed(mut self) -> Self {
-        self.features = Arc::default();
-        self
+        BulkheadHandle::new(self.draft.view())
     }
 }
 
@@ -109,6 +96,12 @@ impl<S> Layer<S> for BulkheadLayer {
     type Service = Bulkhead<S>;
 
     fn layer(&self, inner: S) -> Bulkhead<S> {
-        Bulkhead::new(inner, self.features())
+        Bulkhead::new(inner, self.draft.settle())
+    }
+}
+
+impl fmt::Debug for BulkheadLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BulkheadLayer").field("plan", &self.draft.plan()).finish()
     }
 }

@@ -100,6 +100,7 @@ mod plan;
 mod rate;
 mod semaphore;
 mod service;
+mod settings;
 mod wait;
 
 pub use self::rate::SharedRate;

@@ -12,6 +12,7 @@ use crate::{
     layers::{
         call::Call,
         deadline::{self, Deadline},
+        draft::View,
     },
 };
 
@@ -33,7 +34,7 @@ impl<S> Bulkhead<S> {
 
     /// Returns a handle to read the limits and to change them.
     pub fn handle(&self) -> BulkheadHandle {
-        BulkheadHandle::new(self.features.clone())
+        BulkheadHandle::new(View::Settled(self.features.clone()))
     }
 }
 

@@ -1,9 +1,4 @@
-use std::{
-    fmt,
-    future::Future,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     sync::broadcast,
@@ -12,13 +7,15 @@ use tokio::{
 
 use super::{
     circuit::{NamedCircuit, outward},
+    plan::Plan,
     probe::{LONGEST_PROBE, ask},
-    service::{Circuits, Shared},
+    shared::{Circuits, Shared},
     state::{Phase, Transition},
 };
 use crate::{
-    Context, Event, Events, LlmRequest, LlmService,
+    Context, Event, LlmRequest, LlmService,
     events::{CircuitState, Operation},
+    layers::draft::{View, WeakView},
 };
 
 /// A handle that reads a circuit, and moves it by hand. Clones are handles of the same circuit.
@@ -27,15 +24,14 @@ use crate::{
 /// [`handle_for`](super::CircuitBreakerLayer::handle_for) create it.
 #[derive(Clone)]
 pub struct CircuitBreakerHandle {
-    pub(super) shared: Arc<Shared>,
+    pub(super) view: View<Plan>,
     pub(super) key: Arc<str>,
-    events: Events,
     by: Option<Arc<str>>,
 }
 
 impl CircuitBreakerHandle {
-    pub(super) fn new(shared: Arc<Shared>, key: Arc<str>, events: Events) -> Self {
-        Self { shared, key, events, by: None }
+    pub(super) fn new(view: View<Plan>, key: Arc<str>) -> Self {
+        Self { view, key, by: None }
     }
 
     /// Returns the handle for an operator of this name, which appears in the event of each order by hand
@@ -101,13 +97,13 @@ impl CircuitBreakerHandle {
     /// Returns how many calls are under way: admitted, and their answers not yet whole. Calls that a [last
     /// resort](crate::layers::fallback::Tier::last_resort) sends past an open circuit do not count.
     pub fn in_flight(&self) -> usize {
-        match &self.shared.circuits {
+        self.view.look(|shared| match &shared.circuits {
             Circuits::One(sharded) => sharded.out(),
             // The map's reference, and this one.
             Circuits::Keyed(keyed) => {
                 keyed.known(&self.key).map_or(0, |circuit| Arc::strong_count(&circuit).saturating_sub(2))
             }
-        }
+        })
     }
 
     /// Opens the circuit until [`release`](Self::release), [`force_close`](Self::force_close) or
@@ -143,7 +139,7 @@ impl CircuitBreakerHandle {
 
     /// Subscribes to all further events of the channel that the layer was given, or of its own.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        self.view.look(|shared| shared.events.subscribe())
     }
 
     /// Runs an active probe: while the circuit is open, it sends `request` to `service` at each `interval` (at
@@ -166,7 +162,7 @@ impl CircuitBreakerHandle {
     where
         S: LlmService + Clone,
     {
-        probe(Arc::downgrade(&self.shared), self.key.clone(), service, request, interval.max(SHORTEST_INTERVAL))
+        probe(self.view.downgrade(), self.key.clone(), service, request, interval.max(SHORTEST_INTERVAL))
     }
 
     /// Carries out an order by hand, and reports it if it changes anything.
@@ -175,15 +171,16 @@ impl CircuitBreakerHandle {
         order: impl FnOnce(&NamedCircuit) -> Option<Transition>,
         operation: impl FnOnce(Arc<str>) -> Operation,
     ) -> bool {
+        let shared = self.view.state();
         let order = |circuit: &NamedCircuit| {
             let Some(transition) = order(circuit) else { return false };
             let by = self.by.clone();
             let told = || Event::Operated { operation: operation(circuit.name.clone()), by, at: Instant::now() };
-            self.events.send_with(told);
+            shared.events.send_with(told);
             circuit.tell(Some(transition));
             true
         };
-        match &self.shared.circuits {
+        match &shared.circuits {
             Circuits::One(sharded) => order(sharded.value()),
             Circuits::Keyed(keyed) => order(&keyed.get_by_hand(&self.key)),
         }
@@ -192,13 +189,13 @@ impl CircuitBreakerHandle {
     /// Looks at the circuit; for a key without one, at a new one. It uses no reference of its own, which would look
     /// like a call under way.
     pub(super) fn with<R>(&self, look: impl FnOnce(&NamedCircuit) -> R) -> R {
-        match &self.shared.circuits {
+        self.view.look(|shared| match &shared.circuits {
             Circuits::One(sharded) => look(sharded.value()),
             Circuits::Keyed(keyed) => match keyed.known(&self.key) {
                 Some(circuit) => look(&circuit),
                 None => look(&keyed.new_circuit(&self.key)),
             },
-        }
+        })
     }
 }
 
@@ -225,13 +222,13 @@ fn circuit(shared: &Shared, key: &str) -> Option<Arc<NamedCircuit>> {
     }
 }
 
-async fn probe<S>(shared: Weak<Shared>, key: Arc<str>, service: S, request: LlmRequest, interval: Duration)
+async fn probe<S>(mut view: WeakView<Plan>, key: Arc<str>, service: S, request: LlmRequest, interval: Duration)
 where
     S: LlmService + Clone,
 {
     loop {
         sleep(interval).await;
-        let Some(known) = shared.upgrade().map(|shared| circuit(&shared, &key)) else { return };
+        let Some(known) = view.upgrade().map(|shared| circuit(&shared, &key)) else { return };
         let Some(generation) = known.and_then(|circuit| circuit.machine.recoverable()) else { continue };
         // Hold no reference to the circuit while the probe is under way.
         let fresh = request.with_context(Context::default());
@@ -239,7 +236,7 @@ where
         if !matches!(answer, Some(Ok(()))) {
             continue;
         }
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = view.upgrade() else { return };
         let Some(circuit) = circuit(&shared, &key) else { continue };
         circuit.tell(circuit.machine.recover(generation, Instant::now()));
     }

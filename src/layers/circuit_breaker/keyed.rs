@@ -88,6 +88,17 @@ impl Keyed {
         self.lock().by_key.get(key).map(|entry| entry.circuit.clone())
     }
 
+    /// Takes over the orders by hand for the circuits of others.
+    pub(super) fn keep_orders(&self, before: &Self) {
+        let known: Vec<_> =
+            before.lock().by_key.iter().map(|(key, entry)| (key.clone(), entry.circuit.clone())).collect();
+        for (key, circuit) in known {
+            if matches!(circuit.machine.peek(Instant::now()), Phase::ForcedOpen | Phase::ForcedClosed) {
+                self.get_by_hand(&key).machine.keep_order(&circuit.machine);
+            }
+        }
+    }
+
     /// Creates a circuit of this key.
     pub(super) fn new_circuit(&self, key: &str) -> Arc<NamedCircuit> {
         let name = format!("{}/{key}", self.name).into();

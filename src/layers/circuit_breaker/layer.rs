@@ -1,37 +1,26 @@
-use std::{
-    borrow::Cow,
-    fmt,
-    num::NonZeroU32,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use tower::{Layer, Service};
 
 use super::{
     CircuitBreaker, CircuitBreakerHandle, Window,
-    circuit::{Confirm, NamedCircuit, Policy},
-    keyed::{KeyOf, Keyed},
-    service::{Circuits, Shared},
+    circuit::{Confirm, Policy},
+    plan::Plan,
     settings::{Rule, Settings},
+    shared::Circuits,
 };
 use crate::{
-    BoxLlmService, Classifier, Events, LlmError, LlmRequest, LlmResponse, events::CircuitState,
-    internal::sharded::ShardedArc,
+    BoxLlmService, Classifier, Events, LlmError, LlmRequest, LlmResponse, events::CircuitState, layers::draft::Draft,
 };
 
 /// Applies [`CircuitBreaker`]. See the [module docs](super).
 ///
-/// All services of one layer share its circuit, and so do clones of the layer. A changed setting gives the layer a
-/// circuit of its own again.
+/// All services of one layer share its circuit, and so do clones of the layer. A [`handle`](Self::handle) follows the
+/// settings that come after it. A layer that is changed once it has wrapped a service, or beside a clone, has a circuit
+/// of its own again.
 #[derive(Clone)]
 pub struct CircuitBreakerLayer {
-    name: Arc<str>,
-    policy: Policy,
-    keyed: Option<(Arc<KeyOf>, usize)>,
-    seed: Option<u64>,
-    /// Created on first use, when the settings are known.
-    shared: Arc<OnceLock<Arc<Shared>>>,
+    draft: Draft<Plan>,
 }
 
 impl CircuitBreakerLayer {
@@ -46,7 +35,7 @@ impl CircuitBreakerLayer {
             events: Events::default(),
             confirm: Confirm::default(),
         };
-        Self { name: name.into(), policy, keyed: None, seed: None, shared: Arc::default() }
+        Self { draft: Draft::new(Plan { name: name.into(), policy, keyed: None, seed: None }) }
     }
 
     /// Sets after how many failures in a row it opens; 0 disables the rule. Default: 5.
@@ -57,7 +46,7 @@ impl CircuitBreakerLayer {
     /// Rate limits that come without a time to wait count as failures here: many in a row are an overload.
     #[must_use]
     pub fn consecutive_failures(mut self, failures: u32) -> Self {
-        self.changed().consecutive_failures = NonZeroU32::new(failures);
+        self.draft.change(|plan| plan.policy.settings.consecutive_failures = NonZeroU32::new(failures));
         self
     }
 
@@ -65,7 +54,7 @@ impl CircuitBreakerLayer {
     /// The rule is checked when a call fails. Default: no such rule.
     #[must_use]
     pub fn failure_rate(mut self, share: f64, window: Window) -> Self {
-        self.changed().failure_rate = Some(Rule::new(share, window));
+        self.draft.change(|plan| plan.policy.settings.failure_rate = Some(Rule::new(share, window)));
         self
     }
 
@@ -73,8 +62,10 @@ impl CircuitBreakerLayer {
     /// (for a stream: to its first token). A slow probe is then a failed one. Default: no such rule.
     #[must_use]
     pub fn slow_calls(mut self, after: Duration, share: f64, window: Window) -> Self {
-        self.changed().slow_rate = Some(Rule::new(share, window));
-        self.policy.slow_after = Some(after);
+        self.draft.change(|plan| {
+            plan.policy.settings.slow_rate = Some(Rule::new(share, window));
+            plan.policy.slow_after = Some(after);
+        });
         self
     }
 
@@ -83,8 +74,7 @@ impl CircuitBreakerLayer {
     /// time this stack does not know.
     #[must_use]
     pub fn abandoned_after(mut self, time: Duration) -> Self {
-        self.changed();
-        self.policy.abandoned_after = Some(time);
+        self.draft.change(|plan| plan.policy.abandoned_after = Some(time));
         self
     }
 
@@ -102,7 +92,7 @@ impl CircuitBreakerLayer {
     /// second: alone, each of their callers would try too.
     #[must_use]
     pub fn cooldown(mut self, cooldown: Duration) -> Self {
-        self.changed().cooldown = Some(cooldown);
+        self.draft.change(|plan| plan.policy.settings.cooldown = Some(cooldown));
         self
     }
 
@@ -111,7 +101,7 @@ impl CircuitBreakerLayer {
     /// [`cooldown`](Self::cooldown) that was set. The first is a second if none was.
     #[must_use]
     pub fn cooldown_growth(mut self, factor: f64, longest: Duration) -> Self {
-        self.changed().growth = Some((factor.max(1.0), longest));
+        self.draft.change(|plan| plan.policy.settings.growth = Some((factor.max(1.0), longest)));
         self
     }
 
@@ -121,7 +111,8 @@ impl CircuitBreakerLayer {
     /// cooldown, and many processes still do not go on probing in step.
     #[must_use]
     pub fn cooldown_jitter(mut self, share: f64) -> Self {
-        self.changed().jitter = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
+        self.draft
+            .change(|plan| plan.policy.settings.jitter = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) });
         self
     }
 
@@ -131,14 +122,14 @@ impl CircuitBreakerLayer {
     /// that is only the provider's. From 20 on only those of a storm do, which opens the circuit.
     #[must_use]
     pub fn second_opinion_after(mut self, requests: u32) -> Self {
-        self.changed().second_opinion_after = requests;
+        self.draft.change(|plan| plan.policy.settings.second_opinion_after = requests);
         self
     }
 
     /// Sets how many probes may be under way at once while half-open; 0 counts as 1. Default: 1.
     #[must_use]
     pub fn probes(mut self, probes: u32) -> Self {
-        self.changed().probes = NonZeroU32::new(probes).unwrap_or(NonZeroU32::MIN);
+        self.draft.change(|plan| plan.policy.settings.probes = NonZeroU32::new(probes).unwrap_or(NonZeroU32::MIN));
         self
     }
 
@@ -146,7 +137,8 @@ impl CircuitBreakerLayer {
     /// opens it again.
     #[must_use]
     pub fn probe_successes(mut self, successes: u32) -> Self {
-        self.changed().successes = NonZeroU32::new(successes).unwrap_or(NonZeroU32::MIN);
+        self.draft
+            .change(|plan| plan.policy.settings.successes = NonZeroU32::new(successes).unwrap_or(NonZeroU32::MIN));
         self
     }
 
@@ -154,7 +146,7 @@ impl CircuitBreakerLayer {
     /// cooldown, but at least 60 s.
     #[must_use]
     pub fn probe_lease(mut self, lease: Duration) -> Self {
-        self.changed().probe_lease = Some(lease);
+        self.draft.change(|plan| plan.policy.settings.probe_lease = Some(lease));
         self
     }
 
@@ -162,7 +154,7 @@ impl CircuitBreakerLayer {
     /// Default: 60 s. Providers have sent such errors falsely for hours, and then recovered.
     #[must_use]
     pub fn latch(mut self, interval: Duration) -> Self {
-        self.changed().latch = interval;
+        self.draft.change(|plan| plan.policy.settings.latch = interval);
         self
     }
 
@@ -181,8 +173,7 @@ impl CircuitBreakerLayer {
     where
         S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static,
     {
-        self.changed();
-        self.policy.confirm = Confirm::Asked(BoxLlmService::new(service), request);
+        self.draft.change(|plan| plan.policy.confirm = Confirm::Asked(BoxLlmService::new(service), request));
         self
     }
 
@@ -190,15 +181,14 @@ impl CircuitBreakerLayer {
     /// all trusted.
     #[must_use]
     pub fn without_confirmation(mut self) -> Self {
-        self.changed();
-        self.policy.confirm = Confirm::Believed;
+        self.draft.change(|plan| plan.policy.confirm = Confirm::Believed);
         self
     }
 
     /// Sets the longest time for which a provider's own `Retry-After` or reset time closes it off. Default: 5 min.
     #[must_use]
     pub fn max_throttle(mut self, longest: Duration) -> Self {
-        self.changed().max_throttle = longest;
+        self.draft.change(|plan| plan.policy.settings.max_throttle = longest);
         self
     }
 
@@ -219,16 +209,14 @@ impl CircuitBreakerLayer {
     where
         F: for<'a> Fn(&'a LlmRequest) -> Cow<'a, str> + Send + Sync + 'static,
     {
-        self.changed();
-        self.keyed = Some((Arc::new(key), capacity));
+        self.draft.change(|plan| plan.keyed = Some((Arc::new(key), capacity)));
         self
     }
 
     /// Sets the table that decides which errors count. Default: [`Classifier::default`].
     #[must_use]
     pub fn classifier(mut self, classifier: Classifier) -> Self {
-        self.changed();
-        self.policy.classifier = classifier;
+        self.draft.change(|plan| plan.policy.classifier = classifier);
         self
     }
 
@@ -236,16 +224,14 @@ impl CircuitBreakerLayer {
     /// [`CircuitBreakerHandle::subscribe`].
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
-        self.changed();
-        self.policy.events = events;
+        self.draft.change(|plan| plan.policy.events = events);
         self
     }
 
     /// Sets the seed of the jitter, for tests and simulations. Default: a random one.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
-        self.changed();
-        self.seed = Some(seed);
+        self.draft.change(|plan| plan.seed = Some(seed));
         self
     }
 
@@ -257,36 +243,16 @@ impl CircuitBreakerLayer {
     /// Returns a handle of the circuit of this key. A layer that is not [`keyed`](Self::keyed) has one for all
     /// keys.
     pub fn handle_for(&self, key: impl Into<Arc<str>>) -> CircuitBreakerHandle {
-        CircuitBreakerHandle::new(self.shared().clone(), key.into(), self.policy.events.clone())
+        CircuitBreakerHandle::new(self.draft.view(), key.into())
     }
 
     /// Returns the keys of a [`keyed`](Self::keyed) layer that have a circuit, in no order, with its state. Empty
     /// if not keyed.
     pub fn states(&self) -> Vec<(Arc<str>, CircuitState)> {
-        match &self.shared().circuits {
+        match &self.draft.view().state().circuits {
             Circuits::One(_) => Vec::new(),
             Circuits::Keyed(keyed) => keyed.states(),
         }
-    }
-
-    /// Returns the settings, to change one. Services and handles made before keep their circuit.
-    fn changed(&mut self) -> &mut Settings {
-        self.shared = Arc::default();
-        &mut self.policy.settings
-    }
-
-    fn shared(&self) -> &Arc<Shared> {
-        self.shared.get_or_init(|| {
-            let policy = Arc::new(self.policy.clone());
-            let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
-            let circuits = match &self.keyed {
-                None => Circuits::One(ShardedArc::new(NamedCircuit::new(self.name.clone(), policy, seed))),
-                Some((key_of, capacity)) => {
-                    Circuits::Keyed(Keyed::new(self.name.clone(), policy, seed, key_of.clone(), *capacity))
-                }
-            };
-            Arc::new(Shared { circuits })
-        })
     }
 }
 
@@ -294,16 +260,17 @@ impl<S> Layer<S> for CircuitBreakerLayer {
     type Service = CircuitBreaker<S>;
 
     fn layer(&self, inner: S) -> CircuitBreaker<S> {
-        CircuitBreaker::new(inner, self.shared().clone())
+        CircuitBreaker::new(inner, self.draft.settle())
     }
 }
 
 impl fmt::Debug for CircuitBreakerLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan { name, policy, keyed, .. } = &*self.draft.plan();
         f.debug_struct("CircuitBreakerLayer")
-            .field("name", &self.name)
-            .field("settings", &self.policy.settings)
-            .field("keyed", &self.keyed.is_some())
+            .field("name", name)
+            .field("settings", &policy.settings)
+            .field("keyed", &keyed.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -123,6 +123,7 @@ mod future;
 mod handle;
 mod keyed;
 mod layer;
+mod plan;
 mod probe;
 #[cfg(steadfast_loom)]
 pub(crate) mod races;
@@ -130,6 +131,7 @@ mod replication;
 mod service;
 mod settings;
 mod settle;
+mod shared;
 mod state;
 mod storm;
 #[cfg(test)]

@@ -188,7 +188,7 @@ impl CircuitBreakerHandle {
 
     /// Returns whether both are of one circuit.
     pub fn is_of(&self, other: &Self) -> bool {
-        std::sync::Arc::ptr_eq(&self.shared, &other.shared) && self.key == other.key
+        std::sync::Arc::ptr_eq(&self.view.state(), &other.view.state()) && self.key == other.key
     }
 }
 

@@ -5,14 +5,11 @@ use std::{
 
 use tower::Service;
 
-use super::{ResponseFuture, circuit::NamedCircuit, future::Time, keyed::Keyed};
+use super::{ResponseFuture, future::Time, shared::Shared};
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
-    body::admission::Permit,
-    internal::sharded::ShardedArc,
     layers::{
         call::Call,
-        caller::caller,
         deadline::{self, Deadline},
     },
 };
@@ -27,47 +24,6 @@ pub struct CircuitBreaker<S> {
 }
 
 steadfast_core::inner_service!(CircuitBreaker);
-
-/// The state that the services and handles of one layer share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) circuits: Circuits,
-}
-
-#[derive(Debug)]
-pub(super) enum Circuits {
-    One(ShardedArc<NamedCircuit>),
-    Keyed(Keyed),
-}
-
-impl Shared {
-    /// Returns a permit on the healthy path: circuit closed, no throttle, no storm suspected.
-    #[inline(always)]
-    fn free_permit(&self, request: &LlmRequest) -> Option<Permit> {
-        match &self.circuits {
-            Circuits::One(sharded) => {
-                sharded.free_ticket(caller(request)).map(|ticket| Permit::new(sharded.shard(), ticket))
-            }
-            Circuits::Keyed(_) => None,
-        }
-    }
-
-    /// Returns a permit in any state, or the refusal.
-    fn admit(&self, request: &mut LlmRequest) -> Result<Permit, LlmError> {
-        match &self.circuits {
-            // It has given no free permit a moment ago.
-            Circuits::One(sharded) => sharded.value().admit_with_care(request),
-            Circuits::Keyed(keyed) => admit(&keyed.of(request), request),
-        }
-    }
-}
-
-fn admit(circuit: &Arc<NamedCircuit>, request: &mut LlmRequest) -> Result<Permit, LlmError> {
-    if let Some(ticket) = circuit.free_ticket(caller(request)) {
-        return Ok(Permit::new(circuit.clone(), ticket));
-    }
-    circuit.admit_with_care(request)
-}
 
 impl<S> CircuitBreaker<S> {
     pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {

@@ -410,6 +410,16 @@ impl Circuit {
         Some(self.open(&mut core, Reason::Forced, 0, FOREVER))
     }
 
+    /// Takes over another circuit's order by hand, which was told already.
+    pub(super) fn keep_order(&self, other: &Self) {
+        let kept = match phase(other.load()) {
+            Phase::ForcedOpen => self.force_open(),
+            Phase::ForcedClosed => self.force_close(),
+            _ => None,
+        };
+        kept.into_iter().for_each(|_| self.lock().untold.clear());
+    }
+
     pub(super) fn force_close(&self) -> Option<Transition> {
         let mut core = self.lock();
         if self.load().tag() == Tag::Bypassed {

@@ -1,14 +1,13 @@
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use tokio::sync::watch;
-
-use crate::{events::ComparisonSkipReason, layers::totals::count};
+use super::{
+    settings::Settings,
+    under_way::{Counters, Shared},
+};
+use crate::layers::draft::View;
 
 /// The mirrored requests under way, shared by a [`MirrorLayer`](super::MirrorLayer), its clones, and the services
 /// that they make.
@@ -16,40 +15,7 @@ use crate::{events::ComparisonSkipReason, layers::totals::count};
 /// Clones share them.
 #[derive(Clone)]
 pub struct MirrorHandle {
-    pub(super) shared: Arc<Shared>,
-}
-
-pub(super) struct Shared {
-    /// The number of tasks, one for each mirrored request.
-    tasks: watch::Sender<usize>,
-    pub(super) closed: watch::Sender<bool>,
-    pub(super) counters: Counters,
-}
-
-#[derive(Default)]
-pub(super) struct Counters {
-    mirrored: AtomicU64,
-    pub(super) compared: AtomicU64,
-    refused: AtomicU64,
-    unpaired: AtomicU64,
-    panicked: AtomicU64,
-    full: AtomicU64,
-    without_runtime: AtomicU64,
-}
-
-impl Counters {
-    /// Returns the counter of this reason.
-    #[warn(clippy::wildcard_enum_match_arm, reason = "each reason has its count")]
-    pub(super) fn not_compared(&self, why: ComparisonSkipReason) -> &AtomicU64 {
-        match why {
-            ComparisonSkipReason::Refused => &self.refused,
-            ComparisonSkipReason::Unpaired => &self.unpaired,
-            ComparisonSkipReason::Panicked => &self.panicked,
-            ComparisonSkipReason::Full => &self.full,
-            ComparisonSkipReason::WithoutRuntime => &self.without_runtime,
-            _ => unreachable!("steadfast-core has no other reason"),
-        }
-    }
+    view: View<Settings>,
 }
 
 /// The counts of requests that were chosen to be mirrored.
@@ -75,14 +41,17 @@ pub struct MirrorStats {
 }
 
 impl MirrorHandle {
-    pub(super) fn new() -> Self {
-        let (tasks, closed) = (watch::Sender::new(0), watch::Sender::new(false));
-        Self { shared: Arc::new(Shared { tasks, closed, counters: Counters::default() }) }
+    pub(super) fn new(view: View<Settings>) -> Self {
+        Self { view }
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.view.look(|settings| settings.shared.clone())
     }
 
     /// Returns the number of mirrored requests under way, each a task.
     pub fn under_way(&self) -> usize {
-        *self.shared.tasks.borrow()
+        self.shared().under_way()
     }
 
     /// Ends the mirrored requests under way at once, mirrors no more, and returns when none is under way any more.
@@ -92,13 +61,13 @@ impl MirrorHandle {
     ///
     /// Dropping the future half-way ends them all the same.
     pub async fn close(&self) {
-        self.shared.closed.send_replace(true);
-        let _ = self.shared.tasks.subscribe().wait_for(|tasks| *tasks == 0).await;
+        self.shared().close().await;
     }
 
     /// Returns the counts of requests so far.
     pub fn stats(&self) -> MirrorStats {
-        let Counters { mirrored, compared, refused, unpaired, panicked, full, without_runtime } = &self.shared.counters;
+        let shared = self.shared();
+        let Counters { mirrored, compared, refused, unpaired, panicked, full, without_runtime } = &shared.counters;
         MirrorStats {
             mirrored: mirrored.load(Relaxed),
             compared: compared.load(Relaxed),
@@ -108,32 +77,6 @@ impl MirrorHandle {
             full: full.load(Relaxed),
             without_runtime: without_runtime.load(Relaxed),
         }
-    }
-}
-
-impl Shared {
-    /// Takes a place, or returns `None` if all are taken.
-    pub(super) fn enter(self: &Arc<Self>, most: usize) -> Option<Place> {
-        let enters = |tasks: &mut usize| {
-            let enters = *tasks < most && !*self.closed.borrow();
-            *tasks += usize::from(enters);
-            enters
-        };
-        self.tasks.send_if_modified(enters).then(|| {
-            count(&self.counters.mirrored);
-            Place { shared: self.clone() }
-        })
-    }
-}
-
-/// The place of a mirrored request, given back on drop.
-pub(super) struct Place {
-    pub(super) shared: Arc<Shared>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.tasks.send_modify(|tasks| *tasks -= 1);
     }
 }
 

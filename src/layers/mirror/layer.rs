@@ -8,14 +8,14 @@ use super::{
     measure,
     settings::Settings,
 };
-use crate::{Events, LlmRequest, LlmService, chat::Message, prices::PriceTable};
+use crate::{Events, LlmRequest, LlmService, chat::Message, layers::draft::Draft, prices::PriceTable};
 
 /// Applies [`Mirror`]. See the [module docs](super).
 ///
 /// Clones, and all services that one layer makes, share the candidate, the places for its calls, and the counts.
 #[derive(Clone)]
 pub struct MirrorLayer {
-    settings: Arc<Settings>,
+    draft: Draft<Settings>,
 }
 
 /// The default of [`MirrorLayer::max_in_flight`].
@@ -52,9 +52,9 @@ impl MirrorLayer {
             sink: None,
             events: None,
             prices: PriceTable::builtin(),
-            handle: MirrorHandle::new(),
+            shared: Arc::default(),
         };
-        Self { settings: Arc::new(settings) }
+        Self { draft: Draft::new(settings) }
     }
 
     /// Sets the share of requests that are mirrored, from 0 (none) to 1 (all); NaN counts as 0. Default: 0.01. Each
@@ -62,7 +62,7 @@ impl MirrorLayer {
     /// requests a second it yields 360 comparisons an hour.
     #[must_use]
     pub fn share(mut self, share: f64) -> Self {
-        self.change().choice.set_share(share);
+        self.draft.change(|settings| settings.choice.set_share(share));
         self
     }
 
@@ -71,7 +71,7 @@ impl MirrorLayer {
     /// itself.
     #[must_use]
     pub fn by_session(mut self) -> Self {
-        self.change().choice.by_session();
+        self.draft.change(|settings| settings.choice.by_session());
         self
     }
 
@@ -79,7 +79,7 @@ impl MirrorLayer {
     /// sessions.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
-        self.change().choice.reseed(seed);
+        self.draft.change(|settings| settings.choice.reseed(seed));
         self
     }
 
@@ -88,7 +88,7 @@ impl MirrorLayer {
     /// except those that [require a person](LlmRequest::with_human_required), which are never mirrored.
     #[must_use]
     pub fn only(mut self, only: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
-        self.change().choice.only(Arc::new(only));
+        self.draft.change(|settings| settings.choice.only(Arc::new(only)));
         self
     }
 
@@ -96,7 +96,7 @@ impl MirrorLayer {
     /// Beyond that, requests are not mirrored, and are [counted](super::MirrorStats::full). Default: 10.
     #[must_use]
     pub fn max_in_flight(mut self, most: usize) -> Self {
-        self.change().max_in_flight = most;
+        self.draft.change(|settings| settings.max_in_flight = most);
         self
     }
 
@@ -104,14 +104,14 @@ impl MirrorLayer {
     /// primary's answer for as long again. Default: the time that the request has left, and at least 60 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.change().timeout = Some(timeout);
+        self.draft.change(|settings| settings.timeout = Some(timeout));
         self
     }
 
     /// Sets the sink that receives each comparison. See [`Compare`]. Default: none.
     #[must_use]
     pub fn compare(mut self, sink: impl Compare) -> Self {
-        self.change().sink = Some(Arc::new(sink));
+        self.draft.change(|settings| settings.sink = Some(Arc::new(sink)));
         self
     }
 
@@ -119,7 +119,7 @@ impl MirrorLayer {
     /// common) to 1 (the same). Default: [`measure::words`]. It runs in the mirrored request's own task.
     #[must_use]
     pub fn measure(mut self, measure: impl Fn(&Message, &Message) -> f32 + Send + Sync + 'static) -> Self {
-        self.change().measure = Arc::new(measure);
+        self.draft.change(|settings| settings.measure = Arc::new(measure));
         self
     }
 
@@ -128,7 +128,7 @@ impl MirrorLayer {
     /// two in a sentence.
     #[must_use]
     pub fn agrees_from(mut self, similarity: f32) -> Self {
-        self.change().agrees_from = similarity;
+        self.draft.change(|settings| settings.agrees_from = similarity);
         self
     }
 
@@ -136,7 +136,7 @@ impl MirrorLayer {
     /// event never does.
     #[must_use]
     pub fn keep_texts(mut self, keep: bool) -> Self {
-        self.change().keep_texts = keep;
+        self.draft.change(|settings| settings.keep_texts = keep);
         self
     }
 
@@ -144,7 +144,7 @@ impl MirrorLayer {
     /// but the words is compared; a larger one of the candidate is read no further. Default: 1 MiB.
     #[must_use]
     pub fn max_answer(mut self, bytes: u64) -> Self {
-        self.change().max_answer = bytes;
+        self.draft.change(|settings| settings.max_answer = bytes);
         self
     }
 
@@ -152,14 +152,14 @@ impl MirrorLayer {
     /// sent. Default: nowhere.
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
-        self.change().events = Some(events);
+        self.draft.change(|settings| settings.events = Some(events));
         self
     }
 
     /// Sets the prices for the costs. Default: the built-in ones.
     #[must_use]
     pub fn prices(mut self, prices: PriceTable) -> Self {
-        self.change().prices = prices;
+        self.draft.change(|settings| settings.prices = prices);
         self
     }
 
@@ -167,17 +167,14 @@ impl MirrorLayer {
     /// its own.
     #[must_use]
     pub fn state(mut self, handle: &MirrorHandle) -> Self {
-        self.change().handle = handle.clone();
+        let shared = handle.shared();
+        self.draft.change(|settings| settings.shared = shared);
         self
     }
 
     /// Returns a handle that watches the mirrored requests, and ends them.
     pub fn handle(&self) -> MirrorHandle {
-        self.settings.handle.clone()
-    }
-
-    fn change(&mut self) -> &mut Settings {
-        Arc::make_mut(&mut self.settings)
+        MirrorHandle::new(self.draft.view())
     }
 }
 
@@ -185,12 +182,12 @@ impl<S> Layer<S> for MirrorLayer {
     type Service = Mirror<S>;
 
     fn layer(&self, inner: S) -> Mirror<S> {
-        Mirror::new(inner, self.settings.clone())
+        Mirror::new(inner, self.draft.settle())
     }
 }
 
 impl fmt::Debug for MirrorLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("MirrorLayer").field(&self.settings).finish()
+        f.debug_tuple("MirrorLayer").field(&self.draft.plan()).finish()
     }
 }

@@ -99,6 +99,7 @@ mod primary;
 mod service;
 mod settings;
 mod shadow;
+mod under_way;
 
 pub use self::{
     compare::Compare,

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{Compare, MirrorHandle, choice::Choice};
-use crate::{BoxLlmService, Events, chat::Message, prices::PriceTable};
+use super::{Compare, choice::Choice, under_way::Shared};
+use crate::{BoxLlmService, Events, chat::Message, layers::draft::Plan, prices::PriceTable};
 
 /// The settings of a layer.
 #[derive(Clone)]
@@ -17,7 +17,8 @@ pub(super) struct Settings {
     pub(super) sink: Option<Arc<dyn Compare>>,
     pub(super) events: Option<Events>,
     pub(super) prices: PriceTable,
-    pub(super) handle: MirrorHandle,
+    /// The mirrored requests under way, and the counts.
+    pub(super) shared: Arc<Shared>,
 }
 
 /// A function that measures the similarity of two answers.
@@ -30,7 +31,15 @@ impl fmt::Debug for Settings {
             .field("max_in_flight", &self.max_in_flight)
             .field("timeout", &self.timeout)
             .field("keep_texts", &self.keep_texts)
-            .field("handle", &self.handle)
+            .field("under_way", &self.shared.under_way())
             .finish_non_exhaustive()
+    }
+}
+
+impl Plan for Settings {
+    type State = Self;
+
+    fn make(self: &Arc<Self>, _: Option<&Self>) -> Arc<Self> {
+        self.clone()
     }
 }

@@ -15,11 +15,11 @@ use tokio::{
 
 use super::{
     ComparedTexts, Comparison, ComparisonSkipReason,
-    handle::Place,
     measure::same_tools,
     observer::{Observer, SideOutcome},
     primary::Watch,
     settings::Settings,
+    under_way::Place,
 };
 use crate::{
     Context, ErrorKind, Event, LlmError, LlmRequest,
@@ -29,7 +29,7 @@ use crate::{
 
 /// Sends the copy to the candidate, if there is a place for it. Returns the observer of the caller's own call.
 pub(super) fn begin(settings: &Arc<Settings>, request: LlmRequest, begun: Instant) -> Option<Watch> {
-    let shared = &settings.handle.shared;
+    let shared = &settings.shared;
     let Ok(runtime) = Handle::try_current() else {
         gives_up(settings, &request, ComparisonSkipReason::WithoutRuntime);
         return None;
@@ -75,7 +75,7 @@ impl Shadow {
 
 /// Counts and reports a request that was chosen and is not compared.
 fn gives_up(settings: &Settings, request: &LlmRequest, why: ComparisonSkipReason) {
-    count(settings.handle.shared.counters.not_compared(why));
+    count(settings.shared.counters.not_compared(why));
     if let Some(events) = &settings.events {
         events.send_with(|| Event::NotCompared { feature: request.shared_feature(), why, at: Instant::now() });
     }

@@ -197,7 +197,8 @@ async fn a_place_is_given_back_wherever_its_request_ends() {
         }
         drop(calls);
         assert_eq!((handle.in_flight("chat"), handle.queued("chat")), (0, 0), "round {round}");
-        let gate = handle.features().gate(Some("chat"));
+        let features = handle.features();
+        let gate = features.gate(Some("chat"));
         for key in ["one", "two", "three"] {
             assert_eq!(gate.semaphore().held(key), 0, "{key}, round {round}");
         }
