@@ -43,7 +43,7 @@ async fn main() -> Result<ExitCode, BoxError> {
         .layer(
             FallbackLayer::new("sonnet")
                 // Another tier answers where a stream breaks off; the reader sees whole answers only.
-                .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Buffer))?
+                .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Buffer))
                 .events(events.clone())
                 .tier("gpt-4o", tier("gpt-4o", gpt, &events))
                 .tier("canned", Canned::text("Please try again in a minute.")),

@@ -71,7 +71,7 @@ fn stack(
     let (name, primary) = tiers.remove(0);
     let mut fallback = FallbackLayer::new(name)
         // Another tier answers where a stream breaks off; the reader sees whole answers only.
-        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Buffer))?
+        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Buffer))
         .events(events.clone());
     for (name, service) in tiers {
         fallback = fallback.tier(name, service);

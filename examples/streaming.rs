@@ -17,7 +17,7 @@ pub(crate) async fn main() -> Result<(), BoxError> {
     primary.handle().fail(Fault::CutAfter(3));
     let policy = FeaturePolicy::new().stream_break(StreamBreak::Restart);
     let llm = ServiceBuilder::new()
-        .layer(FallbackLayer::new("primary").tier("backup", backup).default_policy(policy)?)
+        .layer(FallbackLayer::new("primary").tier("backup", backup).default_policy(policy))
         .service(primary);
 
     let answer = llm.oneshot(LlmRequest::prompt("Count.").with_stream(true)).await?;

@@ -77,7 +77,7 @@ async fn a_limit_of_time_ends_a_call_that_spends_the_budget() {
     let timeout = Err(ErrorKind::Timeout);
     let from_other = Ok("other".to_owned());
     let fallback = || FallbackLayer::new("a").tier("b", other()).reserve_for_fallbacks(LIMIT);
-    let hedge = || HedgeLayer::new("a").after(LIMIT).extra(1.0).unwrap().tier("b", other());
+    let hedge = || HedgeLayer::new("a").after(LIMIT).extra(1.0).tier("b", other());
     let route = RouteLayer::new().rule(Rule::new("small"), busy()).reserve_for_default(LIMIT);
     let cases = [
         ("total", around(TimeoutLayer::new(LIMIT), busy()), plain, &timeout),

@@ -63,8 +63,7 @@ impl Drill {
         let backup_stack = tier("backup", 1).service(leaf(&backup, |_, _| answers()));
         let fallback = FallbackLayer::new("primary")
             .events(events.clone())
-            .default_policy(FeaturePolicy::new().stream_break(stream_break))
-            .unwrap();
+            .default_policy(FeaturePolicy::new().stream_break(stream_break));
         let llm = ServiceBuilder::new()
             .layer(TimeoutLayer::new(Duration::from_secs(90)))
             .layer(BulkheadLayer::new().feature("chat", 2000))

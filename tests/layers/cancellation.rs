@@ -125,7 +125,7 @@ async fn a_storm_of_callers_who_leave_holds_nothing_afterwards() {
         .service(leaf(backup.clone(), 11));
     let budget = RetryBudget::with_limits(0.5, 1.0, 100).unwrap();
     let hedge = HedgeLayer::new("primary").tier("backup", backup_stack.clone()).after(Duration::from_millis(25));
-    let hedge = hedge.extra(0.3).unwrap().budget(budget.clone());
+    let hedge = hedge.extra(0.3).budget(budget.clone());
     let hedges = hedge.handle();
     let (events, told) = (Events::new(), Told::default());
     let subscription = events.follow(told.clone());

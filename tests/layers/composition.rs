@@ -138,7 +138,7 @@ async fn a_hedge_fits_between_any_two_and_around_all() {
     for (place, same) in (0..=5).flat_map(|place| [(place, false), (place, true)]) {
         let first = Strict::new().pending(2).takes(ms(100)).fails_readiness(1);
         let second = Strict::new().pending(3).takes(ms(30));
-        let hedge = HedgeLayer::new("primary").after(ms(50)).extra(0.5).unwrap();
+        let hedge = HedgeLayer::new("primary").after(ms(50)).extra(0.5);
         let hedge = if same { hedge } else { hedge.tier("second", second.clone()) };
         let bulkhead = BulkheadLayer::new().feature("chat", LIMIT).queue(1000).max_wait(Duration::from_secs(60));
         let circuit = CircuitBreakerLayer::new("primary");

@@ -4,10 +4,12 @@
 mod common;
 
 mod allocations;
+mod builders;
 mod cache;
 mod cancellation;
 mod composition;
 mod custom_client;
+mod handles;
 mod hedge;
 mod idempotency;
 mod observation;

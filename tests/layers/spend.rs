@@ -292,7 +292,7 @@ async fn at_the_cap_a_feature_is_told_of_stepped_down_or_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tiers_cap_sends_requests_to_the_cheaper_tier_until_it_begins_anew() {
-    let cap = budget(Cap::new("large per hour", mills(100), Period::Hour)).model(None, "large").unwrap();
+    let cap = budget(Cap::new("large per hour", mills(100), Period::Hour)).model(None, "large");
     let large = cap.layer(model("large", 50));
     let llm = FallbackLayer::new("large").tier("small", model("small", 50)).layer(large);
     // Nobody names a model: the tier's own is what is reserved for.
@@ -339,7 +339,6 @@ async fn a_route_saves_and_the_budget_counts_what_was_really_spent() {
     let route = RouteLayer::new()
         .prices(prices())
         .instead_of(None, "large")
-        .unwrap()
         .rule(Rule::new("short").feature("summary").max_input_tokens(2000).no_tools(), cheap);
     let llm =
         ServiceBuilder::new().layer(layer).layer(route).layer(FallbackLayer::new("large")).service(model("large", 100));

@@ -90,9 +90,8 @@ impl Ladder {
             .push(Tier::new("kept", CachedAnswers::new(&cache)).level(4))
             .push(Tier::new("sorry", Canned::text("Please try again in a minute.")).level(5))
             .feature("code", FeaturePolicy::new().worst_level(1))
-            .and_then(|layer| layer.feature("review", review))
-            .and_then(|layer| layer.feature("summary", FeaturePolicy::new().worst_level(3)))
-            .unwrap()
+            .feature("review", review)
+            .feature("summary", FeaturePolicy::new().worst_level(3))
             .events(events.clone());
         let operator = fallback.handle();
         let llm = ServiceBuilder::new()

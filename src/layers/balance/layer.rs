@@ -14,13 +14,16 @@ pub struct BalanceLayer {
     known: Option<Known>,
 }
 
+/// The default of [`BalanceLayer::max_ejected`].
+const MAX_EJECTED: f64 = 1.0;
+
 impl BalanceLayer {
     /// Creates a balancer with the default settings.
     pub fn new() -> Self {
         let settings = Settings {
             affinity: true,
             zone: None,
-            max_ejected: 1.0,
+            max_ejected: MAX_EJECTED,
             slow_start: Duration::from_secs(30),
             classifier: Classifier::default(),
             budget: RetryBudget::unlimited(),
@@ -50,16 +53,30 @@ impl BalanceLayer {
     /// [circuits](super::Deployment::circuit). Default: 1, all of them: then the request fails at once, and a
     /// fallback's next tier answers.
     ///
+    /// A share that is not between 0 and 1 is an error of [`checked`](Self::checked). Unchecked, the default counts.
+    #[must_use]
+    pub fn max_ejected(mut self, share: f64) -> Self {
+        self.settings.max_ejected = share;
+        self
+    }
+
+    /// Returns the layer if all that it was told is valid.
+    ///
     /// # Errors
     ///
-    /// Fails if it is not between 0 and 1.
-    pub fn max_ejected(mut self, share: f64) -> Result<Self, InvalidConfig> {
-        if !(0.0..=1.0).contains(&share) {
-            let problem = format!("{share} is no share; use a number from 0 to 1, such as 0.5");
-            return Err(InvalidConfig::new("balance max_ejected", problem));
-        }
-        self.settings.max_ejected = share;
+    /// Fails if the largest [share](Self::max_ejected) that may be closed off is out of its range.
+    pub fn checked(self) -> Result<Self, InvalidConfig> {
+        self.check()?;
         Ok(self)
+    }
+
+    fn check(&self) -> Result<(), InvalidConfig> {
+        let share = self.settings.max_ejected;
+        if (0.0..=1.0).contains(&share) {
+            return Ok(());
+        }
+        let problem = format!("{share} is no share; use a number from 0 to 1, such as 0.5");
+        Err(InvalidConfig::new("balance max_ejected", problem))
     }
 
     /// Sets the time in which a deployment that comes back, or is new, gets its share by and by, from a tenth on.
@@ -120,7 +137,12 @@ impl<S> Layer<Deployments<S>> for BalanceLayer {
     type Service = Balance<S>;
 
     fn layer(&self, deployments: Deployments<S>) -> Balance<S> {
-        Balance::new(deployments.0, self.settings.clone(), self.known.as_ref())
+        let mut settings = self.settings.clone();
+        if let Err(invalid) = self.check() {
+            tracing::error!(%invalid, "a balancer takes the default instead");
+            settings.max_ejected = MAX_EJECTED;
+        }
+        Balance::new(deployments.0, settings, self.known.as_ref())
     }
 }
 

@@ -2,24 +2,24 @@ use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{CapSpend, account::Account, shared::Shared};
-use crate::{InvalidConfig, prices::Usd};
+use super::{CapSpend, account::Account, plan::Plan, shared::Shared};
+use crate::{InvalidConfig, layers::draft::View, prices::Usd};
 
 /// Reads the amounts of a [`Budget`](super::Budget), and changes its limits while it runs.
 ///
 /// Clones are the same handle. It keeps only the counts alive.
 #[derive(Clone)]
 pub struct BudgetHandle {
-    shared: Arc<Shared>,
+    view: View<Plan>,
 }
 
 impl BudgetHandle {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(super) fn new(view: View<Plan>) -> Self {
+        Self { view }
     }
 
-    pub(super) fn shared(&self) -> &Shared {
-        &self.shared
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.view.state()
     }
 
     /// Returns the amount spent under a cap in this period, by answers and attempts that have ended; zero if there
@@ -41,7 +41,7 @@ impl BudgetHandle {
 
     /// Returns the limit; for a cap for each key, that of each.
     pub fn limit(&self, cap: &str) -> Option<Usd> {
-        Some(Usd::from_nanos(self.shared.accounts(cap)?.rule.limit()))
+        Some(Usd::from_nanos(self.shared().accounts(cap)?.rule.limit()))
     }
 
     /// Returns the end of the current period; `None` if there is no such cap, or it counts no request yet.
@@ -55,8 +55,9 @@ impl BudgetHandle {
     ///
     /// Fails if the layer has no cap of that name.
     pub fn set_limit(&self, cap: &str, limit: Usd) -> Result<(), InvalidConfig> {
-        let Some(accounts) = self.shared.accounts(cap) else {
-            let names: Vec<&str> = self.shared.caps.iter().map(|accounts| &*accounts.rule.cap.name).collect();
+        let shared = self.shared();
+        let Some(accounts) = shared.accounts(cap) else {
+            let names: Vec<&str> = shared.caps.iter().map(|accounts| &*accounts.rule.cap.name).collect();
             let problem = format!("no cap is named `{cap}`; there are {}", names.join(", "));
             return Err(InvalidConfig::new("cap", problem));
         };
@@ -68,13 +69,15 @@ impl BudgetHandle {
     /// Returns all caps in their order. A cap for each key has an entry for each remembered key, by name.
     pub fn snapshot(&self) -> Vec<CapSpend> {
         let now = Instant::now();
-        let all = self.shared.caps.iter().flat_map(|accounts| accounts.all());
+        let shared = self.shared();
+        let all = shared.caps.iter().flat_map(|accounts| accounts.all());
         all.map(|account| account.spend(now)).collect()
     }
 
     fn spends(&self, cap: &str) -> impl Iterator<Item = CapSpend> {
         let now = Instant::now();
-        let accounts: Vec<Arc<Account>> = self.shared.accounts(cap).map(|accounts| accounts.all()).unwrap_or_default();
+        let accounts: Vec<Arc<Account>> =
+            self.shared().accounts(cap).map(|accounts| accounts.all()).unwrap_or_default();
         accounts.into_iter().map(move |account| account.spend(now))
     }
 }

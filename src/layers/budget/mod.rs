@@ -33,7 +33,7 @@
 //!   on a whole answer all the same: 250 tokens for each second count, up to the reserved ones.
 //! - A failure before the provider worked (refused here, no connection, an error status) releases the reservation.
 //! - A model without a price costs nothing, with one warning in the log for each. [`check`](BudgetLayer::check) and
-//!   [`model`](BudgetLayer::model) detect that at the start.
+//!   [`checked`](BudgetLayer::checked) detect that at the start.
 //!
 //! # Shares
 //!
@@ -89,6 +89,7 @@ mod future;
 mod handle;
 mod layer;
 mod meter;
+mod plan;
 mod reservation;
 mod service;
 mod shared;

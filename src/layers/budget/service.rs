@@ -8,7 +8,7 @@ use tower::Service;
 use super::{BudgetHandle, ResponseFuture, shared::Shared};
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
-    layers::{call::Call, clock},
+    layers::{call::Call, clock, draft::View},
 };
 
 /// A service that keeps spending under its caps. See the [module docs](super).
@@ -29,7 +29,7 @@ impl<S> Budget<S> {
 
     /// Returns a handle to read the amounts, and to change limits.
     pub fn handle(&self) -> BudgetHandle {
-        BudgetHandle::new(self.shared.clone())
+        BudgetHandle::new(View::Settled(self.shared.clone()))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     internal::sync::{Mutex, lock},
     layers::recent::Recent,
     ledger::Next,
+    prices::Usd,
     request::{BudgetKey, longest_answer},
 };
 
@@ -27,11 +28,19 @@ pub(super) struct Shared {
     pub(super) caps: Box<[Accounts]>,
     /// True if there is a cap: each counts by key, or is shared by the keys.
     keyed: bool,
-    /// The price at which requests are reserved, whatever model they name.
-    model: Option<u32>,
-    /// The longest answer of that model; 0 if it is not set.
-    longest: u64,
+    reserved_at: ReservedAt,
     default_output: u64,
+}
+
+/// The price at which requests are reserved.
+#[derive(Debug)]
+pub(super) enum ReservedAt {
+    /// That of the model that they name.
+    Asked,
+    /// That of one model, whatever they name, with its longest answer.
+    Fixed { price: u32, longest: u64 },
+    /// None: the layer was told a model without a price.
+    Unknown(LlmError),
 }
 
 /// A cap's account, or one for each key.
@@ -51,7 +60,7 @@ impl Shared {
     pub(super) fn new(
         common: Common,
         caps: Vec<Cap>,
-        (model, longest): (Option<u32>, u64),
+        reserved_at: ReservedAt,
         default_output: u64,
         keys: usize,
         state: Option<&Self>,
@@ -63,7 +72,17 @@ impl Shared {
             let known = state.and_then(|state| state.caps.iter().find(|known| known.is_of(&cap)));
             Accounts::new(Rule::new(cap, common.clone()), keys, now, known)
         };
-        Self { caps: caps.into_iter().map(accounts).collect(), common, keyed, model, longest, default_output }
+        Self { caps: caps.into_iter().map(accounts).collect(), common, keyed, reserved_at, default_output }
+    }
+
+    /// Keeps the limits that were set by hand, where the caps' own are the same as before.
+    pub(super) fn keep_limits(&self, before: &Self) {
+        for accounts in &self.caps {
+            let known = before.caps.iter().find(|known| known.is_of(&accounts.rule.cap));
+            if let Some(known) = known.filter(|known| known.rule.cap.limit == accounts.rule.cap.limit) {
+                accounts.rule.set_limit(Usd::from_nanos(known.rule.limit()));
+            }
+        }
     }
 
     /// Reserves for a request under each cap that counts it, and lowers its level if a cap steps down.
@@ -82,7 +101,7 @@ impl Shared {
             let Some(account) = accounts.account(feature, key.as_ref(), now) else { continue };
             if !priced {
                 priced = true;
-                self.estimate(request, &mut reservation);
+                self.estimate(request, &mut reservation)?;
                 reservation.begun = Some(now);
             }
             // An error drops the reservations under the caps before it.
@@ -99,20 +118,30 @@ impl Shared {
 
     /// Sets the price at which a request is reserved, its likely cost, and the tokens of its prompt and its answer. For
     /// a model without a price nothing is reserved: its cost is known once the answer names another model.
-    fn estimate(&self, request: &LlmRequest, reservation: &mut Reservation) {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the layer was told a model without a price.
+    fn estimate(&self, request: &LlmRequest, reservation: &mut Reservation) -> Result<(), LlmError> {
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         reservation.stream = request.is_stream();
         let asked = || self.common.prices.place(None, request.model()?);
-        let Some(place) = self.model.or_else(asked) else {
-            reservation.prompt = request.glanced_prompt();
-            return;
+        let (place, longest) = match &self.reserved_at {
+            ReservedAt::Asked => (asked(), 0),
+            ReservedAt::Fixed { price, longest } => (Some(*price), *longest),
+            ReservedAt::Unknown(error) => return Err(error.clone()),
         };
-        let longest = longest_answer(request.model()).max(self.longest);
+        let Some(place) = place else {
+            reservation.prompt = request.glanced_prompt();
+            return Ok(());
+        };
+        let longest = longest_answer(request.model()).max(longest);
         let (input, output) = request.estimated_parts_within(longest);
         let output = output.unwrap_or(self.default_output);
         let nanos = self.common.prices.at(place).cost(&Usage::new(input, output)).nanos();
         (reservation.price, reservation.reserved) = (Some(place), small(nanos.div_ceil(1000)));
         (reservation.prompt, reservation.output) = (small(input), small(output));
+        Ok(())
     }
 
     /// Takes the response: its price is known, and the reservations go with its body.

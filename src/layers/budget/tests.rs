@@ -471,15 +471,14 @@ async fn a_model_without_a_price_counts_as_nothing_and_is_found_at_the_start() {
         error.to_string(),
         "prices: `unheard-of` of p has no price, so that no cap can be kept; add one to the prices"
     );
-    assert!(layer.model(None, "unheard-of").is_err());
+    assert!(layer.model(None, "unheard-of").checked().is_err());
     assert!(BudgetLayer::new(prices()).check([(None, "unheard-of")]).is_ok(), "without a cap nothing is to be kept");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_layers_model_is_reserved_for_whatever_the_request_names() {
     let prices = prices().with("dear", Price::dollars(2000.0, 2000.0).unwrap());
-    let mut llm =
-        BudgetLayer::new(prices).cap(cap(10.0)).model(None, "dear").unwrap().layer(Strict::new().takes(Duration::MAX));
+    let mut llm = BudgetLayer::new(prices).cap(cap(10.0)).model(None, "dear").layer(Strict::new().takes(Duration::MAX));
     let handle = llm.handle();
     let _call = llm.call(ask());
     assert_eq!(books(&handle), (0, 2000));

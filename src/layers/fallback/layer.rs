@@ -1,14 +1,19 @@
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
 
 use tower::Layer;
 
 use super::{
-    ChainInfo, Fallback, FallbackHandle, FeaturePolicy, RampStep, SessionSettings, Tier, TierSettings,
-    choose::{Config, Models, Policies, Policy, TierFacts},
-    serve::State,
+    ChainInfo, Eligibility, Fallback, FallbackHandle, FeaturePolicy, RampStep, SessionSettings, Tier, TierSettings,
+    choose::{Config, KnownChains, Models, Names, Policies, TierFacts},
+    serve::{State, Steering},
     shared::Shared,
 };
-use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmService, RetryBudget};
+use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmService, RetryBudget, layers::draft::Draft};
 
 /// Applies [`Fallback`]. See the [module docs](super).
 ///
@@ -16,11 +21,23 @@ use crate::{Classifier, ErrorKind, Events, InvalidConfig, LlmService, RetryBudge
 /// return.
 #[derive(Clone)]
 pub struct FallbackLayer {
+    /// The settings without the chains that are told by names.
     config: Config,
+    names: Names,
     /// The state of another layer, and the tiers that are the same in both.
     state: Option<Arc<State>>,
+    /// What handles steer and report to.
+    steering: Draft<Steering>,
+    made: Arc<Made>,
+}
+
+/// The fallback of all services of a layer and its clones.
+#[derive(Default)]
+struct Made {
     /// Created on first use, so that settings can still be changed before.
-    shared: Arc<std::sync::OnceLock<Arc<Shared>>>,
+    shared: OnceLock<Arc<Shared>>,
+    /// The same for those who keep no part of it alive.
+    view: Arc<OnceLock<Weak<Shared>>>,
 }
 
 /// The default of [`FallbackLayer::reserve_for_fallbacks`]: a working model answers within that.
@@ -44,7 +61,8 @@ impl FallbackLayer {
             orders: Arc::default(),
             named_chain: None,
         };
-        Self { config, state: None, shared: Arc::default() }
+        let steering = Draft::new(Steering { orders: config.orders.clone(), events: None });
+        Self { config, names: Names::default(), state: None, steering, made: Arc::default() }
     }
 
     /// Adds a tier after those so far.
@@ -75,32 +93,24 @@ impl FallbackLayer {
     /// Sets the policy for a feature's requests, in place of an earlier one. It takes each setting that it leaves out
     /// from the [default policy](Self::default_policy). Default: no feature has a policy of its own.
     ///
-    /// # Errors
-    ///
-    /// Fails if the policy's chain is empty, or contains a name that no tier or more than one has so far, or a name
-    /// twice.
-    pub fn feature(
-        mut self,
-        feature: impl Into<Arc<str>>,
-        policy: impl Into<FeaturePolicy>,
-    ) -> Result<Self, InvalidConfig> {
-        let feature = feature.into();
-        let policy = self.policy(&format!("features.{feature}.tiers"), policy.into())?;
-        self.config.policies.features.insert(feature, policy);
-        Ok(self.changed())
+    /// [`checked`](Self::checked) fails if the policy's chain is empty, or contains a name that no tier or more than
+    /// one has, or a name twice.
+    #[must_use]
+    pub fn feature(mut self, feature: impl Into<Arc<str>>, policy: impl Into<FeaturePolicy>) -> Self {
+        self.names.features.insert(feature.into(), policy.into());
+        self.changed()
     }
 
     /// Sets the policy for requests without a feature, for those whose feature has no policy of its own, and for what
     /// a feature's policy leaves out. It takes the place of an earlier default policy. Default: all tiers serve them,
     /// whatever their level.
     ///
-    /// # Errors
-    ///
-    /// Fails if the policy's chain is empty, or contains a name that no tier or more than one has so far, or a name
-    /// twice.
-    pub fn default_policy(mut self, policy: impl Into<FeaturePolicy>) -> Result<Self, InvalidConfig> {
-        self.config.policies.default = self.policy("default_feature.tiers", policy.into())?;
-        Ok(self.changed())
+    /// [`checked`](Self::checked) fails if the policy's chain is empty, or contains a name that no tier or more than
+    /// one has, or a name twice.
+    #[must_use]
+    pub fn default_policy(mut self, policy: impl Into<FeaturePolicy>) -> Self {
+        self.names.default = policy.into();
+        self.changed()
     }
 
     /// Sets which tiers serve callers that name this model, in order; the primary is one of them, by its name.
@@ -110,35 +120,24 @@ impl FallbackLayer {
     /// stands. If the name matches a pattern and is one of its tiers' [own](Tier::model), the chain begins at that
     /// tier. Default: only the tiers' own names choose a chain.
     ///
-    /// # Errors
-    ///
-    /// Fails for an empty chain, a name that no tier or more than one has so far, or one that appears twice.
-    pub fn model<'a>(
-        mut self,
-        name: impl Into<Arc<str>>,
-        tiers: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Self, InvalidConfig> {
-        let name = name.into();
-        let chain = self.indexes(&format!("models.{name}.tiers"), tiers)?;
-        self.config.models.set(name, chain);
-        Ok(self.changed())
+    /// [`checked`](Self::checked) fails for an empty chain, a name that no tier or more than one has, or one that
+    /// appears twice.
+    #[must_use]
+    pub fn model<'a>(mut self, name: impl Into<Arc<str>>, tiers: impl IntoIterator<Item = &'a str>) -> Self {
+        self.names.models.insert(name.into(), tiers.into_iter().map(Arc::from).collect());
+        self.changed()
     }
 
     /// Sets which tiers are asked, in order, after a failure of this kind, whatever the classifier decides. For
     /// instance, route [`ErrorKind::Refusal`] to a model of another vendor, and [`ErrorKind::ContextLength`] to the
     /// large one.
     ///
-    /// # Errors
-    ///
-    /// Fails for an empty chain, a name that no tier or more than one has so far, or one that appears twice.
-    pub fn route<'a>(
-        mut self,
-        kind: ErrorKind,
-        tiers: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Self, InvalidConfig> {
-        let chain = self.indexes(&format!("routes.{kind}"), tiers)?;
-        self.config.routes.insert(kind, chain);
-        Ok(self.changed())
+    /// [`checked`](Self::checked) fails for an empty chain, a name that no tier or more than one has, or one that
+    /// appears twice.
+    #[must_use]
+    pub fn route<'a>(mut self, kind: ErrorKind, tiers: impl IntoIterator<Item = &'a str>) -> Self {
+        self.names.routes.insert(kind, tiers.into_iter().map(Arc::from).collect());
+        self.changed()
     }
 
     /// Sets the table that decides which failures another tier can help with. Default: the crate's.
@@ -161,7 +160,8 @@ impl FallbackLayer {
     /// Sets where `ModelSwitched`, `ModelRecovered` and `AllTiersFailed` are sent. Default: nowhere.
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
-        self.config.events = Some(events);
+        self.config.events = Some(events.clone());
+        self.steering.change(|steering| steering.events = Some(events));
         self.changed()
     }
 
@@ -193,7 +193,9 @@ impl FallbackLayer {
     /// handle of its own.
     #[must_use]
     pub fn steered_by(mut self, handle: &FallbackHandle) -> Self {
-        self.config.orders = handle.orders().clone();
+        let orders = handle.orders();
+        self.config.orders = orders.clone();
+        self.steering.change(|steering| steering.orders = orders);
         self.changed()
     }
 
@@ -205,22 +207,34 @@ impl FallbackLayer {
         self.changed()
     }
 
-    /// Returns the chains that the settings name, that of the [default policy](Self::default_policy) first. Requests
-    /// with the same list of tiers share one. Take them when all is set.
-    pub fn chains(&self) -> Vec<ChainInfo> {
-        self.shared().known.infos(&self.shared().config)
+    /// Returns the layer if all that it was told is valid: each name of a tier is looked up, whichever was told first.
+    /// The service of a layer that is not valid refuses each request, and says why.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a chain is empty, or contains a name that no tier or more than one has, or a name twice. The error is
+    /// at the first such chain, and lists the others.
+    pub fn checked(self) -> Result<Self, InvalidConfig> {
+        self.names.resolve(&mut self.config.clone())?;
+        Ok(self)
     }
 
-    /// Returns a view of the tiers that requests may go to. Take it when all is set.
-    pub fn eligibility(&self) -> super::Eligibility {
-        super::Eligibility::new(Arc::downgrade(self.shared()))
+    /// Returns the chains that the settings name, that of the [default policy](Self::default_policy) first. Requests
+    /// with the same list of tiers share one.
+    pub fn chains(&self) -> Vec<ChainInfo> {
+        let (config, _) = self.resolved();
+        KnownChains::new(&config).infos(&config)
+    }
+
+    /// Returns a view of the tiers that requests may go to. Before the layer has wrapped a service there are none.
+    pub fn eligibility(&self) -> Eligibility {
+        Eligibility::new(self.made.view.clone())
     }
 
     /// Returns a handle that drains its tiers and pins levels by hand, and reports that where the layer's
-    /// [events](Self::events) go: so take it when that is set. Clones of the layer follow the same orders, whatever
-    /// is set in them afterwards.
+    /// [events](Self::events) go. Clones of the layer follow the same orders, whatever is set in them afterwards.
     pub fn handle(&self) -> FallbackHandle {
-        FallbackHandle::of(self.config.orders.clone(), self.config.events.clone())
+        FallbackHandle::of(self.steering.view())
     }
 
     /// Shares the state of another layer: each learns what the other's requests detect. This layer's settings are in
@@ -238,48 +252,33 @@ impl FallbackLayer {
     }
 
     fn shared(&self) -> &Arc<Shared> {
-        self.shared.get_or_init(|| {
-            let state = self.state.clone().unwrap_or_else(|| Arc::new(State::new()));
-            Arc::new(Shared::new(self.config.clone(), state))
+        self.made.shared.get_or_init(|| {
+            let (config, invalid) = self.resolved();
+            let state = match (&invalid, &self.state) {
+                (None, Some(state)) => state.clone(),
+                // One that serves nobody knows nothing that others could learn.
+                _ => Arc::new(State::new()),
+            };
+            let shared = Arc::new(Shared::new(config, state, invalid));
+            self.steering.settle();
+            let _ = self.made.view.set(Arc::downgrade(&shared));
+            shared
         })
     }
 
-    /// Marks the layer as changed: one whose settings differ is a fallback of its own.
+    /// Returns the settings with all chains; without those that are told by names if these are not valid.
+    fn resolved(&self) -> (Config, Option<InvalidConfig>) {
+        let mut config = self.config.clone();
+        let invalid = self.names.resolve(&mut config).err();
+        (config, invalid)
+    }
+
+    /// Marks the layer as changed. If a service has the former settings, or a clone, it is a fallback of its own.
     fn changed(mut self) -> Self {
-        self.shared = Arc::default();
+        if self.made.shared.get().is_some() || Arc::strong_count(&self.made) > 1 {
+            self.made = Arc::default();
+        }
         self
-    }
-
-    fn policy(&self, field: &str, policy: FeaturePolicy) -> Result<Policy, InvalidConfig> {
-        let tiers = policy.tiers.map(|names| self.indexes(field, names.iter().map(|name| &**name))).transpose()?;
-        Ok(Policy { tiers, terms: policy.terms })
-    }
-
-    /// Returns the tiers of these names, in order; 0 is the primary.
-    fn indexes<'a>(
-        &self,
-        field: &str,
-        names: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Arc<[usize]>, InvalidConfig> {
-        let invalid = |problem: String| Err(InvalidConfig::new(field.to_owned(), problem));
-        let tiers = self.config.tiers.iter().map(|tier| &**tier.facts.name());
-        let known: Vec<&str> = std::iter::once(&**self.config.primary.name()).chain(tiers).collect();
-        let mut chain = Vec::new();
-        for name in names {
-            let mut places = (0..known.len()).filter(|tier| known[*tier] == name);
-            match (places.next(), places.next()) {
-                (None, _) => return invalid(format!("no tier is named `{name}`; there are {}", known.join(", "))),
-                (_, Some(_)) => return invalid(format!("two tiers are named `{name}`; give each a name of its own")),
-                (Some(tier), None) if chain.contains(&tier) => {
-                    return invalid(format!("the chain names `{name}` twice; a tier is asked once"));
-                }
-                (Some(tier), None) => chain.push(tier),
-            }
-        }
-        match chain.is_empty() {
-            true => invalid("the chain is empty; name at least one tier".to_owned()),
-            false => Ok(chain.into()),
-        }
     }
 }
 
@@ -287,7 +286,11 @@ impl<S: Clone> Layer<S> for FallbackLayer {
     type Service = Fallback<S>;
 
     fn layer(&self, inner: S) -> Fallback<S> {
-        Fallback::new(inner, self.shared().clone())
+        let shared = self.shared();
+        if let Some(invalid) = &shared.invalid {
+            tracing::error!(%invalid, "a fallback refuses each request");
+        }
+        Fallback::new(inner, shared.clone())
     }
 }
 

@@ -52,6 +52,9 @@ where
     #[inline(never)]
     fn failover(&self, request: &LlmRequest) -> Option<ResponseFuture<S>> {
         let shared: &Shared = &self.core.shared;
+        if let Some(invalid) = &shared.invalid {
+            return Some(ResponseFuture::refused(invalid.clone().into()));
+        }
         let policy = shared.config.policy(request);
         let excluded = exclusions(&shared.config, request, &policy.terms);
         if shared.is_simple(request, policy) && excluded.is_empty() && request.goes_anywhere() {

@@ -7,7 +7,7 @@ use super::{
     serve::{KnownTier, Passage, ServedChain, Settled, State, StateSettings},
 };
 use crate::{
-    DegradedReason, ErrorKind, Event, LlmRequest, LlmResponse,
+    DegradedReason, ErrorKind, Event, InvalidConfig, LlmRequest, LlmResponse,
     ledger::{self, Attempt, Next},
     request::{BEST_LEVEL, WORST_LEVEL},
 };
@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct Shared {
     pub(super) config: Config,
     pub(super) known: KnownChains,
+    /// The reason why no request is served: the settings are not valid.
+    pub(super) invalid: Option<InvalidConfig>,
     detour: Detour,
     finish: Finish,
     /// True if any tier after the primary asks a model.
@@ -29,8 +31,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Creates a fallback of this state.
-    pub(super) fn new(mut config: Config, state: Arc<State>) -> Self {
-        config.policies.complete();
+    pub(super) fn new(config: Config, state: Arc<State>, invalid: Option<InvalidConfig>) -> Self {
         let known = KnownChains::new(&config);
         let facts = (0..config.tiers()).map(|tier| config.facts(tier));
         let served = |chain: &KnownChain| {
@@ -44,13 +45,14 @@ impl Shared {
             sessions: config.sessions.capacity,
         };
         Self {
-            detour: Detour::of(&config),
+            detour: if invalid.is_some() { Detour::ByChain } else { Detour::of(&config) },
             finish: Finish::of(&config),
             has_models_after: config.tiers.iter().any(|tier| tier.facts.asks_a_model()),
             acts_on_refusals: config.routes.contains_key(&ErrorKind::Refusal) || config.classifier.acts_on_refusals(),
             settled: state.apply(settings, |tier| config.begins(tier)),
             state,
             known,
+            invalid,
             config,
         }
     }

@@ -1,65 +1,33 @@
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use super::{response_times::ResponseTimes, settings::Settings};
-use crate::RetryBudget;
-
-/// The state that all services of one layer share.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    /// The times of whole answers, and of first tokens of streams.
-    observed: [ResponseTimes; 2],
-    pub(super) counts: Counts,
-}
-
-/// Running totals.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) calls: AtomicU64,
-    /// The number of answers that the first service has given, hedged or not.
-    pub(super) answers: AtomicU64,
-    pub(super) sent: AtomicU64,
-    pub(super) won: AtomicU64,
-    pub(super) unaffordable: AtomicU64,
-}
-
-impl State {
-    pub(super) fn observed(&self, is_stream: bool) -> &ResponseTimes {
-        &self.observed[usize::from(is_stream)]
-    }
-}
+use super::{plan::Plan, state::Counts};
+use crate::layers::draft::View;
 
 /// A handle to the totals of a [`Hedge`](super::Hedge). Clones are handles of the same layer.
 ///
 /// [`HedgeLayer::handle`](super::HedgeLayer::handle) creates it.
 #[derive(Clone)]
 pub struct HedgeHandle {
-    state: Arc<State>,
-    settings: Arc<Settings>,
+    view: View<Plan>,
 }
 
 impl HedgeHandle {
-    pub(super) fn new(state: Arc<State>, settings: Arc<Settings>) -> Self {
-        Self { state, settings }
+    pub(super) fn new(view: View<Plan>) -> Self {
+        Self { view }
     }
 
-    pub(super) fn state(&self) -> &Arc<State> {
-        &self.state
-    }
-
-    pub(super) fn extra(&self) -> &RetryBudget {
-        &self.settings.extra
+    pub(super) fn plan(&self) -> Arc<Plan> {
+        self.view.state()
     }
 
     /// Returns the totals so far.
     pub fn stats(&self) -> HedgeStats {
-        let Counts { calls, sent, won, unaffordable, .. } = &self.state.counts;
+        let plan = self.plan();
+        let Counts { calls, sent, won, unaffordable, .. } = &plan.state.counts;
         let [calls, sent, won, unaffordable] = [calls, sent, won, unaffordable].map(|count| count.load(Relaxed));
         HedgeStats { calls, sent, won, unaffordable }
     }
@@ -67,7 +35,7 @@ impl HedgeHandle {
     /// Returns how long a first call may take before the second goes out, for streams or for whole answers; `None`
     /// while too few answers were observed.
     pub fn delay(&self, is_stream: bool) -> Option<Duration> {
-        self.state.observed(is_stream).delay(&self.settings)
+        self.view.look(|plan| plan.state.observed(is_stream).delay(&plan.settings))
     }
 }
 

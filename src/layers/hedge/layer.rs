@@ -4,10 +4,12 @@ use tower::{Layer, ServiceExt as _, util::BoxCloneSyncService};
 
 use super::{
     Hedge, HedgeHandle,
-    handle::State,
-    settings::{Delay, SecondTarget, Settings, share_of},
+    plan::Plan,
+    settings::{Delay, SecondTarget},
 };
-use crate::{Classifier, Events, InvalidConfig, LlmRequest, LlmService, RetryBudget, response::ShardedName};
+use crate::{
+    Classifier, Events, InvalidConfig, LlmRequest, LlmService, RetryBudget, layers::draft::Draft, response::ShardedName,
+};
 
 /// Applies [`Hedge`]. See the [module docs](super).
 ///
@@ -15,15 +17,14 @@ use crate::{Classifier, Events, InvalidConfig, LlmRequest, LlmService, RetryBudg
 /// totals.
 #[derive(Clone)]
 pub struct HedgeLayer {
-    settings: Arc<Settings>,
-    state: Arc<State>,
+    draft: Draft<Plan>,
 }
 
 impl HedgeLayer {
     /// Hedges the calls of the tier of this name with a second call to the same service, or [to
     /// another](Self::tier).
     pub fn new(tier: impl Into<Arc<str>>) -> Self {
-        Self { settings: Arc::new(Settings::new(tier.into())), state: Arc::default() }
+        Self { draft: Draft::new(Plan::new(tier.into())) }
     }
 
     /// Sends second calls to another tier: its whole stack, with its own circuit. Default: to a fresh clone of the
@@ -35,7 +36,9 @@ impl HedgeLayer {
         S::Future: Send,
     {
         let service = BoxCloneSyncService::new(service.map_err(Into::into));
-        self.change().second = SecondTarget::Tier { name: ShardedName::new(name.into()), service };
+        self.draft.change(|plan| {
+            plan.settings().second = SecondTarget::Tier { name: ShardedName::new(name.into()), service }
+        });
         self
     }
 
@@ -43,36 +46,34 @@ impl HedgeLayer {
     /// not make a session see two models.
     #[must_use]
     pub fn sessions(mut self, takes: bool) -> Self {
-        self.change().takes_sessions = takes;
+        self.draft.change(|plan| plan.settings().takes_sessions = takes);
         self
     }
 
     /// Sends the second call after the time within which this share of first calls was answered. Default: 0.95.
     ///
-    /// # Errors
-    ///
-    /// Fails if it is not at least 0.5 and below 1.
-    pub fn quantile(mut self, share: f64) -> Result<Self, InvalidConfig> {
-        if !(0.5..1.0).contains(&share) {
-            let problem = format!("{share} is not a quantile; use 0.5 or more and less than 1, such as 0.95");
-            return Err(InvalidConfig::new("hedge quantile", problem));
-        }
-        self.change().after = Delay::Quantile(share);
-        Ok(self)
+    /// One that is not at least 0.5 and below 1 is an error of [`checked`](Self::checked). Unchecked, the default
+    /// counts.
+    #[must_use]
+    pub fn quantile(mut self, share: f64) -> Self {
+        self.draft.change(|plan| plan.set_quantile(share));
+        self
     }
 
     /// Sends the second call after this time, whatever was observed. Default: after a [quantile](Self::quantile).
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
-        self.change().after = Delay::Fixed(delay);
+        self.draft.change(|plan| plan.settings().after = Delay::Fixed(delay));
         self
     }
 
     /// Sets the least and the longest delay that observation may yield. Default: 20 ms and 10 s.
     #[must_use]
     pub fn between(mut self, floor: Duration, ceiling: Duration) -> Self {
-        let settings = self.change();
-        (settings.floor, settings.ceiling) = (floor, ceiling.max(floor));
+        self.draft.change(|plan| {
+            let settings = plan.settings();
+            (settings.floor, settings.ceiling) = (floor, ceiling.max(floor));
+        });
         self
     }
 
@@ -80,17 +81,26 @@ impl HedgeLayer {
     /// counted separately. Default: 20.
     #[must_use]
     pub fn min_observed(mut self, answers: u32) -> Self {
-        self.change().least = answers;
+        self.draft.change(|plan| plan.settings().least = answers);
         self
     }
 
     /// Sets the most second calls, as a share of the first ones. Up to 100 are saved up. Default: 0.05.
     ///
+    /// One that is not from 0 to 1 is an error of [`checked`](Self::checked). Unchecked, the default counts.
+    #[must_use]
+    pub fn extra(mut self, share: f64) -> Self {
+        self.draft.change(|plan| plan.set_extra(share));
+        self
+    }
+
+    /// Returns the layer if all that it was told is valid.
+    ///
     /// # Errors
     ///
-    /// Fails if it is not from 0 to 1.
-    pub fn extra(mut self, share: f64) -> Result<Self, InvalidConfig> {
-        self.change().extra = share_of(share)?;
+    /// Fails if the [quantile](Self::quantile) or the share of [extra](Self::extra) calls is out of its range.
+    pub fn checked(self) -> Result<Self, InvalidConfig> {
+        self.draft.plan().check()?;
         Ok(self)
     }
 
@@ -98,7 +108,7 @@ impl HedgeLayer {
     /// Default: none, so that only the [share](Self::extra) limits them.
     #[must_use]
     pub fn budget(mut self, budget: RetryBudget) -> Self {
-        self.change().budget = budget;
+        self.draft.change(|plan| plan.settings().budget = budget);
         self
     }
 
@@ -106,13 +116,13 @@ impl HedgeLayer {
     /// paid for twice. Default: all. A request that requires a person never has one.
     #[must_use]
     pub fn only(mut self, may: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
-        self.change().only = Some(Arc::new(may));
+        self.draft.change(|plan| plan.settings().only = Some(Arc::new(may)));
         self
     }
 
     /// Sets a second condition, checked when a second call is about to be made: for a check that takes longer.
     pub fn at_last(mut self, may: impl Fn(&LlmRequest) -> bool + Send + Sync + 'static) -> Self {
-        self.change().at_last = Some(Arc::new(may));
+        self.draft.change(|plan| plan.settings().at_last = Some(Arc::new(may)));
         self
     }
 
@@ -120,8 +130,8 @@ impl HedgeLayer {
     /// calls with what is saved up of it. Default: a state of its own.
     #[must_use]
     pub fn state(mut self, handle: &HedgeHandle) -> Self {
-        self.state = handle.state().clone();
-        self.change().extra = handle.extra().clone();
+        let other = handle.plan();
+        self.draft.change(|plan| plan.share_state(&other));
         self
     }
 
@@ -129,24 +139,20 @@ impl HedgeLayer {
     /// Default: the crate's.
     #[must_use]
     pub fn classifier(mut self, classifier: Classifier) -> Self {
-        self.change().classifier = classifier;
+        self.draft.change(|plan| plan.settings().classifier = classifier);
         self
     }
 
     /// Sets where [`Hedged`](crate::Event::Hedged) is sent. Default: nowhere.
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
-        self.change().events = Some(events);
+        self.draft.change(|plan| plan.settings().events = Some(events));
         self
     }
 
-    /// Returns a handle to the totals. Take it when all is set.
+    /// Returns a handle to the totals.
     pub fn handle(&self) -> HedgeHandle {
-        HedgeHandle::new(self.state.clone(), self.settings.clone())
-    }
-
-    fn change(&mut self) -> &mut Settings {
-        Arc::make_mut(&mut self.settings)
+        HedgeHandle::new(self.draft.view())
     }
 }
 
@@ -154,12 +160,16 @@ impl<S: Clone> Layer<S> for HedgeLayer {
     type Service = Hedge<S>;
 
     fn layer(&self, inner: S) -> Hedge<S> {
-        Hedge::new(inner, self.settings.clone(), self.state.clone())
+        if let Err(invalid) = self.draft.plan().check() {
+            tracing::error!(%invalid, "a hedge takes the default instead");
+        }
+        let Plan { settings, state, .. } = &*self.draft.settle();
+        Hedge::new(inner, settings.clone(), state.clone())
     }
 }
 
 impl fmt::Debug for HedgeLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HedgeLayer").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("HedgeLayer").field("settings", &self.draft.plan().settings).finish_non_exhaustive()
     }
 }

@@ -66,7 +66,7 @@
 //! });
 //! let quick = provider_fn(|_request| async { Ok::<_, LlmError>(LlmResponse::from_text("hello")) });
 //! // One call in four may be a second one, so that four requests are enough for an example.
-//! let hedge = HedgeLayer::new("sonnet").tier("gpt-4o", quick).after(Duration::from_secs(2)).extra(0.25)?;
+//! let hedge = HedgeLayer::new("sonnet").tier("gpt-4o", quick).after(Duration::from_secs(2)).extra(0.25);
 //! let handle = hedge.handle();
 //! let llm = ServiceBuilder::new().layer(hedge).service(stalls);
 //!
@@ -81,10 +81,12 @@
 mod future;
 mod handle;
 mod layer;
+mod plan;
 mod race;
 mod response_times;
 mod service;
 mod settings;
+mod state;
 
 pub use self::{
     future::ResponseFuture,

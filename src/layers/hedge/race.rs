@@ -13,9 +13,9 @@ use tower::Service;
 
 use super::{
     future::FirstCall,
-    handle::State,
     service::Shared,
     settings::{SecondTarget, Settings},
+    state::State,
 };
 use crate::{
     Event, LlmError, LlmRequest, LlmResponse, LlmService,

@@ -9,8 +9,8 @@ use tower::Service;
 use super::{
     ResponseFuture,
     future::FirstCall,
-    handle::State,
     settings::{SecondTarget, Settings},
+    state::State,
 };
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    BoxLlmService, Classifier, ErrorKind, Events, LlmError, LlmRequest, RetryBudget,
+    BoxLlmService, Classifier, ErrorKind, Events, InvalidConfig, LlmError, LlmRequest, RetryBudget,
     classify::{Failover, Retry},
     response::ShardedName,
 };
@@ -60,11 +60,11 @@ impl Settings {
             tier: ShardedName::new(tier),
             second: SecondTarget::Same,
             takes_sessions: false,
-            after: Delay::Quantile(0.95),
+            after: Delay::Quantile(QUANTILE),
             floor: Duration::from_millis(20),
             ceiling: Duration::from_secs(10),
             least: 20,
-            extra: share(0.05),
+            extra: share(EXTRA),
             budget: RetryBudget::unlimited(),
             classifier: Classifier::default(),
             events: None,
@@ -118,8 +118,13 @@ impl Settings {
     }
 }
 
+/// The default of [`HedgeLayer::quantile`](super::HedgeLayer::quantile).
+pub(super) const QUANTILE: f64 = 0.95;
+/// The default of [`HedgeLayer::extra`](super::HedgeLayer::extra).
+pub(super) const EXTRA: f64 = 0.05;
+
 /// Returns a budget of so many second calls for each first one, with none to start with.
-fn share(extra: f64) -> RetryBudget {
+pub(super) fn share(extra: f64) -> RetryBudget {
     share_of(extra).expect("it is between 0 and 1")
 }
 
@@ -127,10 +132,10 @@ fn share(extra: f64) -> RetryBudget {
 /// stall meets after a healthy hour.
 const SAVED_UP: u32 = 100;
 
-pub(super) fn share_of(extra: f64) -> Result<RetryBudget, crate::InvalidConfig> {
+pub(super) fn share_of(extra: f64) -> Result<RetryBudget, InvalidConfig> {
     if !(0.0..=1.0).contains(&extra) {
         let problem = format!("{extra} is not a share of calls; use 0 to 1, such as 0.05");
-        return Err(crate::InvalidConfig::new("hedge extra", problem));
+        return Err(InvalidConfig::new("hedge extra", problem));
     }
     RetryBudget::with_limits(extra, 0.0, SAVED_UP)
 }

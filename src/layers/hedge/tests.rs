@@ -33,12 +33,12 @@ fn failure(kind: ErrorKind) -> LlmError {
 
 /// Hedges after two seconds with another tier, as often as there are calls.
 fn to(second: &Strict) -> HedgeLayer {
-    HedgeLayer::new("sonnet").tier("gpt", second.clone()).after(secs(2)).extra(1.0).unwrap()
+    HedgeLayer::new("sonnet").tier("gpt", second.clone()).after(secs(2)).extra(1.0)
 }
 
 /// Hedges after two seconds with the same service.
 fn again() -> HedgeLayer {
-    HedgeLayer::new("sonnet").after(secs(2)).extra(1.0).unwrap()
+    HedgeLayer::new("sonnet").after(secs(2)).extra(1.0)
 }
 
 /// Returns the result, and the time that it took.
@@ -258,7 +258,7 @@ async fn no_second_call_begins_at_the_deadline_and_both_end_there() {
 async fn second_calls_are_a_share_of_first_ones_and_come_out_of_the_retry_budget_too() {
     let (first, second) = (Strict::new().takes(secs(60)), Strict::new());
     let budget = RetryBudget::with_limits(1.0, 0.0, 100).unwrap();
-    let hedge = to(&second).extra(0.05).unwrap().budget(budget.clone());
+    let hedge = to(&second).extra(0.05).budget(budget.clone());
     let service = hedge.layer(first);
     let calls = (0..100).map(|_| service.clone().oneshot(asked()));
     let hedged = join_all(calls).await.into_iter().filter(|result| result.as_ref().unwrap().is_hedged()).count();
@@ -289,7 +289,7 @@ async fn a_second_call_that_was_not_sent_costs_nothing() {
         }
     }
     let budget = RetryBudget::with_limits(1.0, 0.0, 100).unwrap();
-    let hedge = HedgeLayer::new("sonnet").tier("gpt", Unready).after(secs(2)).extra(1.0).unwrap();
+    let hedge = HedgeLayer::new("sonnet").tier("gpt", Unready).after(secs(2)).extra(1.0);
     let hedge = hedge.budget(budget.clone());
     let (result, took) = ends(hedge.layer(Strict::new().takes(secs(5))), asked()).await;
     let response = result.unwrap();
@@ -301,7 +301,7 @@ async fn a_second_call_that_was_not_sent_costs_nothing() {
     circuit.handle().force_open();
     let second = Strict::new();
     let hedge = HedgeLayer::new("sonnet").tier("gpt", circuit.layer(second.clone())).after(secs(2));
-    let hedge = hedge.extra(1.0).unwrap().budget(budget.clone());
+    let hedge = hedge.extra(1.0).budget(budget.clone());
     let (result, _) = ends(hedge.layer(Strict::new().takes(secs(5))), asked()).await;
     let response = result.unwrap();
     assert_eq!((response.served_by().attempts, second.calls()), (1, 0));
@@ -328,8 +328,7 @@ async fn what_must_not_be_doubled_is_not() {
     }
     assert_eq!(hedge.handle().stats().calls, 0, "they are no calls to have a share of");
     // In either order of the two settings.
-    let before =
-        HedgeLayer::new("sonnet").sessions(true).tier("gpt", second.clone()).after(secs(2)).extra(1.0).unwrap();
+    let before = HedgeLayer::new("sonnet").sessions(true).tier("gpt", second.clone()).after(secs(2)).extra(1.0);
     for sessions in [to(&second).sessions(true), before] {
         let llm = sessions.layer(first.clone());
         assert!(llm.oneshot(asked().with_session("s")).await.unwrap().is_hedged());
@@ -354,7 +353,7 @@ async fn nothing_is_late_before_enough_was_observed_and_then_it_is_what_nineteen
         })
     };
     let second = Strict::new();
-    let hedge = HedgeLayer::new("sonnet").tier("gpt", second.clone()).extra(1.0).unwrap();
+    let hedge = HedgeLayer::new("sonnet").tier("gpt", second.clone()).extra(1.0);
     for n in 0..20 {
         assert_eq!(hedge.handle().delay(false), None, "{n}");
         hedge.layer(takes(1000)).oneshot(asked()).await.unwrap();
@@ -374,7 +373,7 @@ async fn nothing_is_late_before_enough_was_observed_and_then_it_is_what_nineteen
 async fn calls_that_are_given_up_do_not_draw_the_delay_down() {
     let mut random = fastrand::Rng::with_seed(1);
     let second = Strict::new().takes(ms(1));
-    let hedge = HedgeLayer::new("sonnet").tier("gpt", second).extra(1.0).unwrap();
+    let hedge = HedgeLayer::new("sonnet").tier("gpt", second).extra(1.0);
     for _ in 0..5000 {
         let millis = random.u64(1000..2000);
         let first = Strict::new().takes(ms(millis));
@@ -484,7 +483,7 @@ async fn whoever_leaves_at_any_moment_leaves_nothing_behind() {
     for same in [false, true] {
         for leaves_after in 0..80 {
             let (first, second) = (Strict::new().pending(2).takes(ms(50)), Strict::new().pending(3).takes(ms(30)));
-            let layer = HedgeLayer::new("sonnet").after(ms(20)).extra(1.0).unwrap().budget(budget.clone());
+            let layer = HedgeLayer::new("sonnet").after(ms(20)).extra(1.0).budget(budget.clone());
             let layer = if same { layer } else { layer.tier("gpt", second.clone()) };
             let handle = layer.handle();
             let service = layer.layer(first.clone());
@@ -549,10 +548,10 @@ async fn a_fallback_does_not_ask_a_tier_again_that_has_failed_as_the_hedge() {
 #[test]
 fn nonsense_is_refused_by_name() {
     for wrong in [-0.1, 1.1, f64::NAN] {
-        assert_eq!(HedgeLayer::new("a").extra(wrong).unwrap_err().field(), "hedge extra");
+        assert_eq!(HedgeLayer::new("a").extra(wrong).checked().unwrap_err().field(), "hedge extra");
     }
     for wrong in [0.4, 1.0, f64::NAN] {
-        assert_eq!(HedgeLayer::new("a").quantile(wrong).unwrap_err().field(), "hedge quantile");
+        assert_eq!(HedgeLayer::new("a").quantile(wrong).checked().unwrap_err().field(), "hedge quantile");
     }
-    assert!(HedgeLayer::new("a").quantile(0.99).is_ok());
+    assert!(HedgeLayer::new("a").quantile(0.99).checked().is_ok());
 }

@@ -293,7 +293,7 @@ async fn what_a_route_spared_is_told_of_answers_and_of_streams() {
         .with("dear", Price::dollars(6.0, 30.0).unwrap())
         .with("claude-sonnet-4-5", Price::dollars(3.0, 15.0).unwrap());
     let rule = Rule::new("short").feature("chat");
-    let route = RouteLayer::new().prices(prices.clone()).instead_of(None, "dear").unwrap();
+    let route = RouteLayer::new().prices(prices.clone()).instead_of(None, "dear");
     let mut message = Message::assistant("hello");
     message.usage = Some(Usage::new(1_000_000, 100_000));
     let complete = provider_fn(move |_| {

@@ -10,7 +10,7 @@ use pin_project::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
-use super::{Rule, layer::Plan};
+use super::{Rule, plan::Plan};
 use crate::{
     DegradedReason, LlmError, LlmRequest, LlmResponse, LlmService,
     classify::Failover,

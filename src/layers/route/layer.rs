@@ -2,9 +2,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tower::{Layer, ServiceExt as _, util::BoxCloneSyncService};
 
-use super::{Route, Rule};
+use super::{Route, Rule, plan::Plan};
 use crate::{
-    BoxLlmService, Classifier, InvalidConfig, LlmService,
+    Classifier, InvalidConfig, LlmService,
     prices::{Price, PriceTable},
 };
 
@@ -14,16 +14,9 @@ use crate::{
 #[derive(Clone)]
 pub struct RouteLayer {
     plan: Plan,
-}
-
-#[derive(Clone)]
-pub(super) struct Plan {
-    pub(super) routes: Vec<(Rule, BoxLlmService)>,
-    pub(super) classifier: Classifier,
-    pub(super) reserve_for_default: Duration,
     prices: PriceTable,
-    /// The price of the model that would have served.
-    pub(super) instead_of: Option<Price>,
+    /// The provider and the model that would have served.
+    instead_of: Option<(Option<Arc<str>>, Arc<str>)>,
 }
 
 /// The default of [`RouteLayer::reserve_for_default`]: a working model answers within that.
@@ -32,8 +25,9 @@ const RESERVE: Duration = Duration::from_secs(10);
 impl RouteLayer {
     /// Creates a layer without rules: every request goes to the inner service, the default chain.
     pub fn new() -> Self {
-        let (routes, classifier, prices) = (Vec::new(), Classifier::default(), PriceTable::builtin());
-        Self { plan: Plan { routes, classifier, reserve_for_default: RESERVE, prices, instead_of: None } }
+        let (routes, classifier) = (Vec::new(), Classifier::default());
+        let plan = Plan { routes, classifier, reserve_for_default: RESERVE, instead_of: None };
+        Self { plan, prices: PriceTable::builtin(), instead_of: None }
     }
 
     /// Sends requests that match the rule to this service. The first matching rule wins.
@@ -66,23 +60,38 @@ impl RouteLayer {
     /// Sets the prices for [`instead_of`](Self::instead_of). Default: the built-in ones.
     #[must_use]
     pub fn prices(mut self, prices: PriceTable) -> Self {
-        self.plan.prices = prices;
+        self.prices = prices;
         self
     }
 
-    /// Sets the model that would have served, the default chain's first: savings are computed from its price. Set
-    /// the [`prices`](Self::prices) before. Default: none, and no savings are reported.
+    /// Sets the model that would have served, the default chain's first: savings are computed from its
+    /// [price](Self::prices). Default: none, and no savings are reported.
+    ///
+    /// A model without a price is an error of [`checked`](Self::checked). Unchecked, no savings are reported.
+    #[must_use]
+    pub fn instead_of(mut self, provider: Option<&str>, model: &str) -> Self {
+        self.instead_of = Some((provider.map(Arc::from), model.into()));
+        self
+    }
+
+    /// Returns the layer if all that it was told is valid.
     ///
     /// # Errors
     ///
-    /// Fails if the model has no price.
-    pub fn instead_of(mut self, provider: Option<&str>, model: &str) -> Result<Self, InvalidConfig> {
-        let price = self.plan.prices.price(provider, model).ok_or_else(|| {
+    /// Fails if the model that would have [served](Self::instead_of) has no price.
+    pub fn checked(self) -> Result<Self, InvalidConfig> {
+        self.saved()?;
+        Ok(self)
+    }
+
+    /// Returns the price of the model that would have served.
+    fn saved(&self) -> Result<Option<Price>, InvalidConfig> {
+        let Some((provider, model)) = &self.instead_of else { return Ok(None) };
+        let price = self.prices.price(provider.as_deref(), model).ok_or_else(|| {
             let problem = format!("`{model}` has no price, so that its savings are unknown; add it to the prices");
             InvalidConfig::new("prices", problem)
         })?;
-        self.plan.instead_of = Some(*price);
-        Ok(self)
+        Ok(Some(*price))
     }
 }
 
@@ -96,13 +105,11 @@ impl<S> Layer<S> for RouteLayer {
     type Service = Route<S>;
 
     fn layer(&self, inner: S) -> Route<S> {
-        Route::new(inner, Arc::new(self.plan.clone()))
-    }
-}
-
-impl Plan {
-    pub(super) fn rules(&self) -> impl Iterator<Item = &Rule> {
-        self.routes.iter().map(|(rule, _)| rule)
+        let instead_of = self.saved().unwrap_or_else(|invalid| {
+            tracing::error!(%invalid, "a route reports no savings");
+            None
+        });
+        Route::new(inner, Arc::new(Plan { instead_of, ..self.plan.clone() }))
     }
 }
 

@@ -62,6 +62,7 @@
 
 mod future;
 mod layer;
+mod plan;
 mod rule;
 mod service;
 

@@ -6,7 +6,7 @@ use std::{
 
 use tower::Service;
 
-use super::{ResponseFuture, Rule, layer::Plan};
+use super::{ResponseFuture, Rule, plan::Plan};
 use crate::{LlmError, LlmRequest, LlmResponse, LlmService, layers::call::Call};
 
 /// A service that sends simple requests to a cheaper chain. See the [module docs](super).

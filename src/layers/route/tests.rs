@@ -162,8 +162,8 @@ async fn savings_are_what_the_same_tokens_would_have_cost() {
     let dollars = |input| Price::dollars(input, 1.0).unwrap();
     let prices = PriceTable::empty().with("small", dollars(1.0)).with("large", dollars(5.0));
     let layer = RouteLayer::new().rule(Rule::new("all"), cheap).prices(prices.clone());
-    assert!(layer.clone().instead_of(None, "unheard-of").is_err());
-    let llm = layer.instead_of(None, "large").unwrap().layer(Strict::new());
+    assert!(layer.clone().instead_of(None, "unheard-of").checked().is_err());
+    let llm = layer.instead_of(None, "large").layer(Strict::new());
     let answer = llm.clone().oneshot(summary()).await.unwrap().with_prices(&prices);
     assert_eq!((answer.cost(), answer.cost_without_route()), (Usd::from_dollars(1.0), Usd::from_dollars(5.0)));
 

@@ -109,7 +109,7 @@ fn stack(hang: Hang) -> BoxLlmService {
     };
     let policy = FeaturePolicy::new().min_useful(Duration::ZERO);
     let policy = if hang == Hang::Held { policy.stream_break(StreamBreak::Buffer) } else { policy };
-    let fallback = FallbackLayer::new("primary").default_policy(policy).unwrap();
+    let fallback = FallbackLayer::new("primary").default_policy(policy);
     let primary = tier(leaf(hang));
     let llm =
         ServiceBuilder::new().layer(TimeoutLayer::new(HOUR)).layer(BulkheadLayer::new().feature("chat", bulkhead));

@@ -158,7 +158,7 @@ async fn a_refusal_without_a_word_goes_where_refusals_are_sent() {
     let plain = || FallbackLayer::new("a").tier("b", Canned::text("another model's answer"));
     for (layer, text) in [
         (plain(), ""),
-        (plain().route(ErrorKind::Refusal, ["b"]).unwrap(), "another model's answer"),
+        (plain().route(ErrorKind::Refusal, ["b"]), "another model's answer"),
         (plain().classifier(eager), "another model's answer"),
     ] {
         for stream in [false, true] {

@@ -192,8 +192,7 @@ fn stack() -> Stack {
             FallbackLayer::new("primary")
                 .tier("backup", backup)
                 .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
-                .and_then(|layer| layer.feature("unknown", FeaturePolicy::new().stream_break(StreamBreak::Buffer)))
-                .unwrap(),
+                .feature("unknown", FeaturePolicy::new().stream_break(StreamBreak::Buffer)),
         )
         .service(primary);
     Stack { llm: BoxLlmService::new(llm), leaves: shared, places, budget: money, keys, circuits }

@@ -166,10 +166,8 @@ async fn run(seed: u64) -> Run {
     };
     let backup = tier("backup", seed + 1).service(OpenAi::new("key").model("gpt").transport(counted(second, &seen)));
     let policy = [StreamBreak::Fail, StreamBreak::Restart, StreamBreak::Buffer][random.usize(..3)];
-    let fallback = FallbackLayer::new("primary")
-        .events(events.clone())
-        .default_policy(FeaturePolicy::new().stream_break(policy))
-        .unwrap();
+    let fallback =
+        FallbackLayer::new("primary").events(events.clone()).default_policy(FeaturePolicy::new().stream_break(policy));
     let llm = ServiceBuilder::new()
         .layer(ObserveLayer::new(events.clone()))
         .layer(TimeoutLayer::new(8 * SECOND))

@@ -84,7 +84,6 @@ fn stack(seed: u64, policy: StreamBreak, point: CommitPoint) -> BoxLlmService {
         .layer(
             FallbackLayer::new("first")
                 .default_policy(FeaturePolicy::new().stream_break(policy))
-                .unwrap()
                 .tier("second", backup("second"))
                 .tier("third", backup("third")),
         )

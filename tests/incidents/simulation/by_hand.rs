@@ -40,7 +40,6 @@ pub(crate) fn stack(
     let policy = FeaturePolicy::new().min_useful(plan.min_useful).stream_break(plan.on_break).all_open(plan.all_open);
     let mut fallback = FallbackLayer::new(plan.name(0))
         .default_policy(policy)
-        .expect("a policy without tiers")
         .events(events.clone())
         .reserve_for_fallbacks(plan.keep_back)
         .session(plan.session)
@@ -60,7 +59,7 @@ pub(crate) fn stack(
         bulkhead = bulkhead.feature(feature.name, limits);
         if let Some(chain) = &feature.chain {
             let names = chain.iter().map(|tier| plan.name(*tier));
-            fallback = fallback.feature(feature.name, FeaturePolicy::new().tiers(names)).expect("names of tiers");
+            fallback = fallback.feature(feature.name, FeaturePolicy::new().tiers(names));
         }
     }
     let handles = Handles::Hand {

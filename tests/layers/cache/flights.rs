@@ -211,7 +211,7 @@ async fn the_limits_of_who_asked_first_are_nobody_elses() {
     for (cause, kind, first) in causes {
         let provider = Provider::new().takes(SECOND * 5);
         let cap = Cap::new("cap", Usd::ZERO, Period::Day).key("poor");
-        let budget = BudgetLayer::new(PriceTable::builtin()).model(Some("openai"), "gpt-4o").unwrap().cap(cap);
+        let budget = BudgetLayer::new(PriceTable::builtin()).model(Some("openai"), "gpt-4o").cap(cap);
         let stack = ServiceBuilder::new()
             .layer(CacheLayer::new().ignore_feature())
             .layer(CallerBulkheadLayer::new())

@@ -40,8 +40,7 @@ async fn a_place_is_held_to_the_end_of_the_stream_and_no_longer_than_the_failure
             .layer(
                 FallbackLayer::new("sonnet")
                     .tier("gpt", leaf.clone())
-                    .default_policy(FeaturePolicy::new().stream_break(policy))
-                    .unwrap(),
+                    .default_policy(FeaturePolicy::new().stream_break(policy)),
             )
             .layer(CircuitBreakerLayer::new("sonnet"))
             .service(leaf.clone());

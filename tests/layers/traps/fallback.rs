@@ -324,8 +324,8 @@ async fn switches_and_recoveries_take_turns_whatever_overlaps() {
 async fn a_chain_that_names_a_tier_twice_is_refused_with_the_fields_name() {
     let layer = || FallbackLayer::new("a").tier("b", Fake::answers());
     for error in [
-        layer().feature("chat", ["a", "b", "a"]).unwrap_err(),
-        layer().route(ErrorKind::Refusal, ["b", "b"]).unwrap_err(),
+        layer().feature("chat", ["a", "b", "a"]).checked().unwrap_err(),
+        layer().route(ErrorKind::Refusal, ["b", "b"]).checked().unwrap_err(),
     ] {
         assert!(error.to_string().contains("twice"), "{error}");
     }
@@ -335,7 +335,7 @@ async fn a_chain_that_names_a_tier_twice_is_refused_with_the_fields_name() {
 #[tokio::test(start_paused = true)]
 async fn a_feature_with_a_chain_of_one_never_leaves_it_and_the_record_says_why() {
     let other = Fake::answers();
-    let layer = FallbackLayer::new("a").tier("b", other.clone()).feature("evaluation", ["a"]).unwrap();
+    let layer = FallbackLayer::new("a").tier("b", other.clone()).feature("evaluation", ["a"]);
     let llm = ServiceBuilder::new()
         .layer(TimeoutLayer::new(secs(60)))
         .layer(layer)
@@ -360,7 +360,6 @@ async fn a_pinned_sessions_broken_stream_is_not_taken_over_by_another_tier() {
         .tier("b", Fake::answers())
         .session(SessionPolicy::Pin)
         .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
-        .unwrap()
         .layer(primary);
     let answer = llm.clone().oneshot(ask().with_stream(true).with_session("s")).await.unwrap();
     assert_eq!(answer.text().await.unwrap_err().kind(), ErrorKind::Server);

@@ -29,7 +29,7 @@ fn to<S>(second: S) -> HedgeLayer
 where
     S: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>, Future: Send> + Clone + Send + Sync + 'static,
 {
-    HedgeLayer::new("sonnet").tier("gpt", second).after(secs(2)).extra(1.0).unwrap()
+    HedgeLayer::new("sonnet").tier("gpt", second).after(secs(2)).extra(1.0)
 }
 
 // 16. seatbelt [R15]: the second call is made on a clone that nobody has readied, and tower's own limit panics.
@@ -39,7 +39,7 @@ async fn both_calls_are_readied_on_the_very_instance_that_is_called_over_towers_
         let (first, second) = (Strict::new().pending(2).takes(secs(10)), Strict::new().pending(3).takes(secs(1)));
         let limit = ConcurrencyLimitLayer::new(40);
         let hedge = to(limit.layer(second.clone()));
-        let hedge = if same { HedgeLayer::new("sonnet").after(secs(2)).extra(1.0).unwrap() } else { hedge };
+        let hedge = if same { HedgeLayer::new("sonnet").after(secs(2)).extra(1.0) } else { hedge };
         let handle = hedge.handle();
         let llm = ServiceBuilder::new().layer(hedge).layer(limit).service(first.clone());
         let answers = join_all((0..20).map(|_| llm.clone().oneshot(ask()))).await;

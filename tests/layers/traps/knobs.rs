@@ -209,7 +209,6 @@ async fn a_fallback_takes_any_duration_count_and_step() {
                         .default_policy(
                             FeaturePolicy::new().min_useful(time).stream_break(policy).all_open(AllOpen::Wait(time)),
                         )
-                        .unwrap()
                         .reserve_for_fallbacks(time)
                         .session(SessionSettings::new(session).capacity(sessions))
                         .gradually([RampStep::new(0, time), RampStep::new(255, time)]);

@@ -76,7 +76,6 @@ async fn with_every_circuit_open_requests_fail_at_once_or_follow_the_first_probe
         let llm = FallbackLayer::new("sonnet")
             .tier("gpt", fast.layer(trips_then(|_| Does::AnswersAfter(secs(1)))))
             .default_policy(FeaturePolicy::new().all_open(policy))
-            .unwrap()
             .layer(slow.layer(first.clone()));
         for _ in 0..2 {
             llm.clone().oneshot(ask()).await.unwrap_err();

@@ -52,7 +52,7 @@ const LAYERS: &[(&str, Wrap)] = &[
     }),
     ("commit", |inner| BoxCloneSyncService::new(CommitOnFirstTokenLayer::new().layer(inner))),
     ("hedge", |inner| {
-        let hedge = HedgeLayer::new("sonnet").after(millis(1)).extra(1.0).unwrap();
+        let hedge = HedgeLayer::new("sonnet").after(millis(1)).extra(1.0);
         BoxCloneSyncService::new(hedge.layer(inner))
     }),
     ("mirror", |inner| BoxCloneSyncService::new(MirrorLayer::new(Canned::text("later")).share(1.0).layer(inner))),

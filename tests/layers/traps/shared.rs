@@ -194,7 +194,6 @@ async fn a_chain_that_has_failed_says_what_each_tier_did_and_what_is_worth_doing
         .tier("b", Fake::fails_with(limited()))
         .push(Tier::new("canned", Canned::text("later")).level(5))
         .feature("chat", FeaturePolicy::new().worst_level(1))
-        .unwrap()
         .layer(Fake::fails_with(limited()));
     let said = llm.oneshot(ask()).await.unwrap_err().to_string();
     assert!(
@@ -223,7 +222,6 @@ async fn a_thousand_who_wait_for_the_first_probe_are_answered_once_it_has_succee
     });
     let llm = FallbackLayer::new("a")
         .default_policy(FeaturePolicy::new().all_open(AllOpen::Wait(secs(60))))
-        .unwrap()
         .layer(circuit.layer(leaf.clone()));
     llm.clone().oneshot(ask()).await.unwrap_err();
     let begun = Instant::now();
@@ -239,7 +237,6 @@ async fn who_waits_for_a_probe_that_never_succeeds_fails_within_the_longest_wait
     let leaf = Fake::fails(ErrorKind::Server);
     let llm = FallbackLayer::new("a")
         .default_policy(FeaturePolicy::new().all_open(AllOpen::Wait(secs(25))))
-        .unwrap()
         .layer(circuit.layer(leaf.clone()));
     llm.clone().oneshot(ask()).await.unwrap_err();
     let begun = Instant::now();
@@ -287,7 +284,7 @@ async fn by_default_the_third_tier_of_a_chain_has_as_many_attempts_as_the_first(
 async fn a_hedge_that_may_send_nothing_takes_no_attempt() {
     let leaf = Fake::fails(ErrorKind::Server);
     let retry = RetryWithJitterLayer::new().budget(RetryBudget::unlimited()).max_attempts(3).seed(1);
-    let llm = HedgeLayer::new("a").extra(0.0).unwrap().layer(retry.layer(leaf.clone()));
+    let llm = HedgeLayer::new("a").extra(0.0).layer(retry.layer(leaf.clone()));
     llm.oneshot(ask().with_max_attempts(3)).await.unwrap_err();
     assert_eq!(leaf.calls(), 3);
 }
@@ -305,7 +302,7 @@ async fn a_cache_outside_gives_no_old_answer_to_a_feature_that_the_fallback_know
         let llm = ServiceBuilder::new()
             .layer(TimeoutLayer::new(secs(30)))
             .layer(CacheLayer::new().ttl(secs(60)))
-            .layer(FallbackLayer::new("a").feature("code", FeaturePolicy::new().worst_level(1)).unwrap())
+            .layer(FallbackLayer::new("a").feature("code", FeaturePolicy::new().worst_level(1)))
             .service(leaf);
         let code = || LlmRequest::prompt("hello").with_feature("code");
         llm.clone().oneshot(code()).await.unwrap();

@@ -86,7 +86,6 @@ async fn while_the_next_tier_is_asked_nothing_of_the_broken_stream_is_held() {
     let llm = FallbackLayer::new("sonnet")
         .tier("gpt", slow)
         .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
-        .unwrap()
         .layer(primary.clone());
     let answer = llm.oneshot(ask().with_stream(true)).await.unwrap();
     let read = tokio::spawn(answer.text());
@@ -109,8 +108,7 @@ async fn a_restart_is_marked_tells_each_circuit_and_ends_when_no_tier_is_left() 
         .layer(
             FallbackLayer::new("a")
                 .tier("b", second.layer(cut("b")))
-                .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
-                .unwrap(),
+                .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart)),
         )
         .layer(first)
         .service(cut("a"));
@@ -152,8 +150,7 @@ async fn a_stream_dropped_after_any_number_of_polls_leaves_no_place_taken() {
                     FallbackLayer::new("a")
                         .tier("b", leaf.clone())
                         .tier("c", leaf.clone())
-                        .default_policy(FeaturePolicy::new().stream_break(policy))
-                        .unwrap(),
+                        .default_policy(FeaturePolicy::new().stream_break(policy)),
                 )
                 .layer(breaker)
                 .layer(CommitOnFirstTokenLayer::new())
@@ -190,8 +187,7 @@ async fn a_reader_that_stops_waiting_and_comes_back_misses_nothing() {
         .layer(
             FallbackLayer::new("a")
                 .tier("b", Fake::answers())
-                .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
-                .unwrap(),
+                .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart)),
         )
         .layer(CommitOnFirstTokenLayer::new())
         .service(leaf);
@@ -225,7 +221,7 @@ async fn a_body_polled_after_its_end_is_at_its_end_through_all_layers() {
             let llm = ServiceBuilder::new()
                 .layer(TimeoutLayer::new(secs(30)))
                 .layer(BulkheadLayer::new())
-                .layer(FallbackLayer::new("a").default_policy(FeaturePolicy::new().stream_break(policy)).unwrap())
+                .layer(FallbackLayer::new("a").default_policy(FeaturePolicy::new().stream_break(policy)))
                 .layer(CommitOnFirstTokenLayer::new())
                 .service(leaf.clone());
             let mut body = llm.oneshot(ask().with_stream(true)).await.unwrap().into_body();
@@ -255,7 +251,6 @@ async fn a_stream_of_nothing_but_pings_ends_at_the_ceiling_and_fails_over_if_it_
         let llm = FallbackLayer::new("a")
             .tier("b", Canned::text("later"))
             .default_policy(FeaturePolicy::new().stream_break(policy))
-            .unwrap()
             .layer(tier);
         let start = Instant::now();
         let read = async { llm.oneshot(ask().with_stream(true)).await?.text().await };
@@ -279,7 +274,7 @@ async fn a_stream_that_panics_gives_back_what_its_answer_held() {
     let places = bulkhead.handle();
     let llm = ServiceBuilder::new()
         .layer(bulkhead)
-        .layer(FallbackLayer::new("a").default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart)).unwrap())
+        .layer(FallbackLayer::new("a").default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart)))
         .layer(CircuitBreakerLayer::new("a"))
         .service(leaf);
     for _ in 0..20 {

@@ -179,7 +179,7 @@ async fn met(config: &Config, kind: ErrorKind, status: Option<u16>) -> (usize, b
         FallbackLayer::new("main").tier("spare", Canned::text("spare")).classifier(config::classifier(config));
     for (route, tiers) in &config.fallback.routes {
         let kind = ErrorKind::ALL.iter().find(|kind| kind.name() == route).unwrap();
-        fallback = fallback.route(*kind, tiers.iter().map(String::as_str)).unwrap();
+        fallback = fallback.route(*kind, tiers.iter().map(String::as_str));
     }
     let stack = ServiceBuilder::new().layer(fallback).layer(RetryWithJitterLayer::new()).service(failing);
     let answer = stack.oneshot(LlmRequest::prompt("hello")).await;

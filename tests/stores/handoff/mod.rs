@@ -160,8 +160,7 @@ async fn a_request_that_requires_a_person_goes_there_whatever_works() {
         .push(Tier::new("other", Canned::text("another")))
         .push(Tier::new("people", Handoff::new(&desk).allow_volatile()).human())
         .session(SessionPolicy::Sticky)
-        .feature("code", FeaturePolicy::new().tiers(["model"]).worst_level(1))
-        .unwrap();
+        .feature("code", FeaturePolicy::new().tiers(["model"]).worst_level(1));
     let llm = ServiceBuilder::new().layer(layer).service(model);
     let ask =
         |required| LlmRequest::prompt("May I?").with_feature("code").with_session("s").with_human_required(required);

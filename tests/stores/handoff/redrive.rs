@@ -156,7 +156,7 @@ async fn what_no_model_may_answer_holds_up_no_other() {
     let legal = hand_over(&desk, ask("legal")).await;
     let chat = hand_over(&desk, ask("chat")).await;
     let layer = FallbackLayer::new("model").push(Tier::new("people", Handoff::new(&desk)).human());
-    let stack = ServiceBuilder::new().layer(layer.feature("legal", ["people"]).unwrap()).service(model.leaf());
+    let stack = ServiceBuilder::new().layer(layer.feature("legal", ["people"])).service(model.leaf());
     let _redriving = Redrive::new(&desk, stack).start();
     sleep(Duration::from_secs(60)).await;
     assert_eq!(desk.show(chat).await.unwrap().state, TaskState::Answered);

@@ -177,8 +177,7 @@ async fn a_restart_is_one_signal_and_what_came_before_is_neither_kept_nor_done()
             .layer(
                 FallbackLayer::new("primary")
                     .tier("backup", backup)
-                    .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
-                    .unwrap(),
+                    .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart)),
             )
             .service(primary);
         let response = llm.oneshot(LlmRequest::prompt("x").with_stream(true)).await.unwrap();

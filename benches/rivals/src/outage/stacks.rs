@@ -79,7 +79,6 @@ fn ours(fault: Fault, length: Duration) -> Drilling {
             FallbackLayer::new("primary")
                 .tier("backup", leaf(Provider::backup()))
                 .default_policy(FeaturePolicy::new().min_useful(scaled(100)))
-                .expect("a policy without tiers")
                 .reserve_for_fallbacks(scaled(10_000)),
         )
         .layer(

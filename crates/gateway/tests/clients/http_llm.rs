@@ -226,7 +226,7 @@ async fn none_of_2000_calls_is_lost_in_an_outage_and_no_other_tier_sees_the_call
 async fn a_second_call_a_cheaper_chain_and_a_candidate_have_clients_of_their_own() {
     // The caller's client never answers, so that a hedge is asked.
     let (hedge, by_hedge) = second_tier(Simulated::new("gpt-4o-mini").reply("from the hedge"));
-    let hedging = HedgeLayer::new("gpt").tier("mini", hedge).after(SECOND).extra(1.0).unwrap();
+    let hedging = HedgeLayer::new("gpt").tier("mini", hedge).after(SECOND).extra(1.0);
     let stack = ServiceBuilder::new().layer(TimeoutLayer::new(20 * SECOND)).layer(hedging).service(OpenAi::new(""));
     let silent = service_fn(|_: Request<Full<Bytes>>| pending::<Result<Response<Full<Bytes>>, Infallible>>());
     let (status, body) = ask(&HttpLlmLayer::new(stack).layer(silent), chat(HELLO)).await;

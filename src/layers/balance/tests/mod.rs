@@ -119,7 +119,7 @@ async fn bad_lists_and_settings_name_the_field() {
     assert_eq!(field(named("a").requests_per_minute(0).unwrap_err()), "deployments.a.requests_per_minute");
     assert_eq!(field(named("a").tokens_per_minute(0).unwrap_err()), "deployments.a.tokens_per_minute");
     assert_eq!(field(named("a").max_in_flight(0).unwrap_err()), "deployments.a.max_in_flight");
-    assert_eq!(field(BalanceLayer::new().max_ejected(1.5).unwrap_err()), "balance max_ejected");
+    assert_eq!(field(BalanceLayer::new().max_ejected(1.5).checked().unwrap_err()), "balance max_ejected");
 }
 
 #[tokio::test(start_paused = true)]
@@ -458,7 +458,7 @@ async fn its_own_zone_comes_first_while_it_serves() {
 
 #[tokio::test(start_paused = true)]
 async fn at_most_the_settable_share_is_closed_off() {
-    let cluster = Cluster::new(BalanceLayer::new().max_ejected(0.5).unwrap(), &["a", "b", "c", "d"]);
+    let cluster = Cluster::new(BalanceLayer::new().max_ejected(0.5), &["a", "b", "c", "d"]);
     for circuit in &cluster.circuits[..3] {
         circuit.force_open();
     }

@@ -135,8 +135,7 @@ async fn who_waits_for_a_second_opinion_does_not_take_the_first_ones_for_it() {
     let backup = layer().consecutive_failures(1).cooldown(2 * SECOND).layer(Strict::new().fails(1, server()));
     let fallback = FallbackLayer::new("sonnet")
         .tier("backup", backup)
-        .default_policy(FeaturePolicy::new().all_open(AllOpen::Queue(60 * SECOND)))
-        .unwrap();
+        .default_policy(FeaturePolicy::new().all_open(AllOpen::Queue(60 * SECOND)));
     let llm = fallback.layer(layer().second_opinion_after(0).layer(sick.clone()));
     llm.oneshot(question(0)).await.expect("the backup's answer");
     assert!(sick.calls() > 1, "it was asked again meanwhile");

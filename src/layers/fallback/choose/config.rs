@@ -145,8 +145,8 @@ impl Config {
         self.facts(tier).name().clone()
     }
 
-    /// Returns whether requests may begin at a tier: the primary, the first of a feature's or a model's chain, or a tier
-    /// that callers may name.
+    /// Returns whether requests may begin at a tier: the primary, the first of a feature's or a model's chain, or a
+    /// tier that callers may name.
     pub(crate) fn begins(&self, tier: usize) -> bool {
         let is_first = |policy: &Policy| policy.tiers.as_ref().is_some_and(|tiers| tiers.first() == Some(&tier));
         tier == 0 || self.settings(tier).model.is_some() || self.models.begin_at(tier) || self.policies.any(is_first)

@@ -33,8 +33,9 @@ use crate::{
 /// let code = FeaturePolicy::new().worst_level(1).all_open(AllOpen::Queue(Duration::from_secs(600)));
 /// let layer = FallbackLayer::new("large")
 ///     .push(Tier::new("small", Canned::text("in short")).level(2))
-///     .feature("code", code)?
-///     .feature("background", ["small"])?;
+///     .feature("code", code)
+///     .feature("background", ["small"])
+///     .checked()?;
 ///
 /// let down = provider_fn(|_| async { Err::<LlmResponse, _>(LlmError::new(ErrorKind::Server, "down")) });
 /// let llm = ServiceBuilder::new().layer(layer).service(down);

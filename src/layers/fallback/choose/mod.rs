@@ -8,6 +8,7 @@ mod feature_policy;
 mod known_chains;
 mod known_failures;
 mod models;
+mod names;
 mod policy;
 mod tier;
 mod tier_settings;
@@ -29,6 +30,7 @@ pub(super) use self::{
     feature_policy::{Policies, Policy, PolicyTerms},
     known_chains::{KnownChain, KnownChains},
     models::Models,
+    names::Names,
     tier::TierFacts,
     way::{Detour, Finish},
 };

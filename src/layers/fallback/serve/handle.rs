@@ -6,6 +6,7 @@ use super::orders::{OrderSnapshot, Orders};
 use crate::{
     Event, Events,
     events::Operation,
+    layers::draft::{Plan, View},
     request::{BEST_LEVEL, WORST_LEVEL},
 };
 
@@ -22,18 +23,18 @@ use crate::{
 /// # Draining
 ///
 /// A drained tier takes no new requests, whatever its circuit's state and even if it is the [last
-/// resort](crate::layers::fallback::Tier::last_resort). Requests under way there end as they would, their retries included; a request
-/// that fails over meanwhile passes it. It costs no attempt, and the record says `sonnet: is drained by hand; not
-/// asked`. A request whose session is [pinned](crate::layers::fallback::SessionPolicy::Pin) to it fails clearly, since such a session
-/// may not switch. If every tier that could serve a request is drained, it fails at once with
-/// [`ErrorKind::OutOfService`](crate::ErrorKind::OutOfService), and [`Event::AllTiersFailed`] reports it.
+/// resort](crate::layers::fallback::Tier::last_resort). Requests under way there end as they would, their retries
+/// included; a request that fails over meanwhile passes it. It costs no attempt, and the record says `sonnet: is
+/// drained by hand; not asked`. A request whose session is [pinned](crate::layers::fallback::SessionPolicy::Pin) to it
+/// fails clearly, since such a session may not switch. If every tier that could serve a request is drained, it fails at
+/// once with [`ErrorKind::OutOfService`](crate::ErrorKind::OutOfService), and [`Event::AllTiersFailed`] reports it.
 ///
 /// # Levels
 ///
-/// A pinned level steps requests down as a budget can. Tiers of a [better level](crate::layers::fallback::Tier::level) are skipped,
-/// and serve only if no tier further down answers, unless the feature [stays
-/// down](crate::layers::fallback::FeaturePolicy::stays_down). A feature's own pin overrides the pin for all, so that level 1
-/// exempts the feature.
+/// A pinned level steps requests down as a budget can. Tiers of a [better level](crate::layers::fallback::Tier::level)
+/// are skipped, and serve only if no tier further down answers, unless the feature [stays
+/// down](crate::layers::fallback::FeaturePolicy::stays_down). A feature's own pin overrides the pin for all, so that
+/// level 1 exempts the feature.
 ///
 /// While the primary is drained, or the pin for all excludes it, another tier serves. One [`Event::ModelSwitched`]
 /// reports that, and one [`Event::ModelRecovered`] its return.
@@ -64,25 +65,40 @@ use crate::{
 /// assert_eq!(served().await, "sonnet");
 /// # }
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct FallbackHandle {
-    orders: Arc<Orders>,
-    events: Option<Events>,
+    view: View<Steering>,
     by: Option<Arc<str>>,
+}
+
+/// The orders that a handle gives, and where it reports them.
+#[derive(Clone, Default)]
+pub(crate) struct Steering {
+    pub(crate) orders: Arc<Orders>,
+    pub(crate) events: Option<Events>,
+}
+
+impl Plan for Steering {
+    type State = Self;
+
+    fn make(self: &Arc<Self>, _: Option<&Self>) -> Arc<Self> {
+        self.clone()
+    }
 }
 
 impl FallbackHandle {
     /// Creates a handle of orders that no fallback follows yet, reported on this channel.
     pub fn new(events: Events) -> Self {
-        Self { events: Some(events), ..Self::default() }
+        let steering = Steering { orders: Arc::default(), events: Some(events) };
+        Self { view: View::Settled(Arc::new(steering)), by: None }
     }
 
-    pub(crate) fn of(orders: Arc<Orders>, events: Option<Events>) -> Self {
-        Self { orders, events, by: None }
+    pub(crate) fn of(view: View<Steering>) -> Self {
+        Self { view, by: None }
     }
 
-    pub(crate) fn orders(&self) -> &Arc<Orders> {
-        &self.orders
+    pub(crate) fn orders(&self) -> Arc<Orders> {
+        self.view.look(|steering| steering.orders.clone())
     }
 
     /// Returns the handle for an operator of this name, which appears in the events of its orders. Default: no
@@ -105,12 +121,12 @@ impl FallbackHandle {
 
     /// Returns the names of the tiers that are drained.
     pub fn drained(&self) -> Vec<Arc<str>> {
-        self.orders.current().drained.iter().cloned().collect()
+        self.orders().current().drained.iter().cloned().collect()
     }
 
     /// Returns whether a tier is drained.
     pub fn is_drained(&self, tier: &str) -> bool {
-        self.orders.current().drained.contains(tier)
+        self.orders().current().drained.contains(tier)
     }
 
     /// Steps all requests down to tiers of this level of service, from 1 to 5, or a worse one; `None`, or 1, ends
@@ -126,7 +142,7 @@ impl FallbackHandle {
 
     /// Returns the level that all requests are stepped down to.
     pub fn pinned_level(&self) -> Option<u8> {
-        self.orders.current().level
+        self.orders().current().level
     }
 
     /// Pins the level for the requests of one feature, and overrides the [pin](Self::pin_level) for all: level 1
@@ -146,18 +162,19 @@ impl FallbackHandle {
 
     /// Returns the levels of features with a pin of their own.
     pub fn pinned_features(&self) -> BTreeMap<Arc<str>, u8> {
-        self.orders.current().features.clone()
+        self.orders().current().features.clone()
     }
 
     /// Forgets, without a report, the drains of tiers that no longer exist: a later tier of the same name must not
     /// inherit them.
     pub fn forget_all_but(&self, is_there: impl Fn(&str) -> bool) {
-        self.orders.change(|orders| orders.drained.retain(|tier| is_there(tier)));
+        self.orders().change(|orders| orders.drained.retain(|tier| is_there(tier)));
     }
 
     fn change(&self, change: impl FnOnce(&mut OrderSnapshot) -> bool, operation: impl FnOnce() -> Operation) -> bool {
-        let changed = self.orders.change(change);
-        if changed && let Some(events) = &self.events {
+        let steering = self.view.state();
+        let changed = steering.orders.change(change);
+        if changed && let Some(events) = &steering.events {
             let by = self.by.clone();
             events.send_with(|| Event::Operated { operation: operation(), by, at: Instant::now() });
         }
@@ -169,9 +186,15 @@ fn clamped(level: u8) -> u8 {
     level.clamp(BEST_LEVEL, WORST_LEVEL)
 }
 
+impl Default for FallbackHandle {
+    fn default() -> Self {
+        Self { view: View::Settled(Arc::default()), by: None }
+    }
+}
+
 impl fmt::Debug for FallbackHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let OrderSnapshot { drained, level, features } = &*self.orders.current();
+        let OrderSnapshot { drained, level, features } = &*self.orders().current();
         f.debug_struct("FallbackHandle")
             .field("drained", drained)
             .field("level", level)

@@ -9,6 +9,7 @@ mod switch_reports;
 
 pub use self::{handle::FallbackHandle, ramp::RampStep};
 pub(super) use self::{
+    handle::Steering,
     orders::Orders,
     state::{KnownTier, Passage, ServedChain, Settled, ShortWait, State, StateSettings},
 };

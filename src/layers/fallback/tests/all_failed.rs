@@ -18,7 +18,7 @@ async fn a_request_that_every_tier_has_failed_is_told_once() {
     let events = Events::new();
     let mut heard = events.subscribe();
     let layer = FallbackLayer::new("a").tier("b", failing(ErrorKind::Connect)).events(events);
-    let llm = layer.feature("alone", ["a"]).unwrap().layer(failing(ErrorKind::Overloaded));
+    let llm = layer.feature("alone", ["a"]).layer(failing(ErrorKind::Overloaded));
     assert!(llm.clone().oneshot(prompt().with_feature("chat")).await.is_err());
     assert_eq!(all_failed(&mut heard), [(Some("chat".into()), ErrorKind::Overloaded)]);
     // By its policy it has no other tier.
@@ -66,8 +66,7 @@ async fn a_request_that_waits_for_a_probe_is_told_only_when_it_has_failed_for_go
     };
     let layer = FallbackLayer::new("a")
         .tier("b", open(9))
-        .default_policy(FeaturePolicy::new().all_open(AllOpen::Wait(Duration::from_secs(60))))
-        .unwrap();
+        .default_policy(FeaturePolicy::new().all_open(AllOpen::Wait(Duration::from_secs(60))));
     assert!(layer.events(events).layer(open(5)).oneshot(prompt()).await.is_ok());
     assert_eq!(all_failed(&mut heard), []);
 }

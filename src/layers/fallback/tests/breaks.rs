@@ -35,7 +35,7 @@ async fn a_broken_stream_fails_by_default() {
 #[tokio::test(start_paused = true)]
 async fn a_broken_stream_restarts_with_a_mark() {
     let layer = FallbackLayer::new("a").tier("b", breaking()).tier("c", streaming("whole"));
-    let llm = layer.default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart)).unwrap().layer(breaking());
+    let llm = layer.default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart)).layer(breaking());
     let mut response = llm.clone().oneshot(prompt()).await.unwrap();
     let mut seen = Vec::new();
     while let Some(frame) = response.body_mut().frame().await {
@@ -55,8 +55,7 @@ async fn a_broken_stream_restarts_with_a_mark() {
 async fn a_restart_with_nowhere_to_go_gives_the_error() {
     let layer = FallbackLayer::new("a")
         .tier("b", breaking())
-        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
-        .unwrap();
+        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart));
     let error = layer.layer(breaking()).oneshot(prompt()).await.unwrap().text().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StreamBroken);
     assert_eq!(error.attempts().len(), 2);
@@ -66,8 +65,7 @@ async fn a_restart_with_nowhere_to_go_gives_the_error() {
 async fn a_buffered_answer_is_whole_or_comes_from_another_tier() {
     let layer = FallbackLayer::new("a")
         .tier("b", streaming("whole"))
-        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Buffer))
-        .unwrap();
+        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Buffer));
     let response = layer.layer(breaking()).oneshot(prompt()).await.unwrap();
     assert_eq!(tier_of(&response), "b");
     assert_eq!(response.text().await.unwrap(), "whole");
@@ -93,8 +91,7 @@ async fn a_buffered_answer_that_breaks_is_told_with_what_failed_before_it_began(
         .service(leaf);
     let layer = FallbackLayer::new("a")
         .tier("b", streaming("whole"))
-        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Buffer))
-        .unwrap();
+        .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Buffer));
     let response = layer.layer(tier).oneshot(prompt()).await.unwrap();
     let [first, second] = response.attempts() else { panic!("{:?}", response.attempts()) };
     assert_eq!((first.failure, second.failure), (Some(ErrorKind::Server), Some(ErrorKind::Timeout)));
@@ -124,7 +121,6 @@ async fn what_was_tried_before_a_buffered_answer_broke_stays_on_record_and_is_sp
     let retried = || RetryWithJitterLayer::new().seed(1).layer(flaky.clone());
     let layer = FallbackLayer::new("a")
         .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Buffer))
-        .unwrap()
         .tier("b", retried());
     let llm = TimeoutLayer::new(Duration::from_secs(40)).layer(layer.layer(retried()));
     let failed = llm.clone().oneshot(prompt().with_stream(true)).await.unwrap_err();
@@ -155,7 +151,7 @@ async fn an_answer_that_broke_after_a_retry_began_when_the_retry_did() {
         });
         let retried = RetryWithJitterLayer::new().seed(1).layer(leaf);
         let layer = FallbackLayer::new("a").tier("b", Strict::new().fails(1, error(ErrorKind::Server)));
-        let llm = layer.default_policy(FeaturePolicy::new().stream_break(on_break)).unwrap().layer(retried);
+        let llm = layer.default_policy(FeaturePolicy::new().stream_break(on_break)).layer(retried);
         let broken = match llm.oneshot(prompt()).await {
             Ok(response) => response.text().await.unwrap_err(),
             Err(error) => error,

@@ -138,7 +138,6 @@ async fn a_route_passes_over_a_tier_that_cannot() {
         .push(Tier::new("b", Strict::new()).capabilities(blind()))
         .tier("c", Strict::new())
         .route(ErrorKind::Refusal, ["b", "c"])
-        .unwrap()
         .layer(failing(ErrorKind::Refusal));
     assert_eq!(tier_of(&llm.oneshot(picture()).await.unwrap()), "c");
 }
@@ -151,9 +150,7 @@ async fn a_route_for_what_a_tier_lacks_is_taken_without_asking_it() {
         .tier("b", b.clone())
         .push(Tier::new("large", Strict::new()).context_window(1_000_000))
         .feature("chat", ["a"])
-        .unwrap()
         .route(ErrorKind::ContextLength, ["large"])
-        .unwrap()
         .layer(a.clone());
     for request in [prompt().with_feature("chat"), prompt()] {
         assert_eq!(tier_of(&llm.clone().oneshot(request).await.unwrap()), "a");
@@ -173,7 +170,6 @@ async fn a_wait_for_the_earliest_probe_is_not_kept_from_by_a_tier_that_cannot() 
     let llm = FallbackLayer::new("a")
         .push(Tier::new("b", Strict::new()).capabilities(blind()))
         .default_policy(FeaturePolicy::new().all_open(AllOpen::Wait(Duration::from_secs(10))))
-        .unwrap()
         .layer(Strict::new().fails(2, open));
     let response = llm.oneshot(picture()).await.unwrap();
     assert_eq!(tier_of(&response), "a");
@@ -223,7 +219,6 @@ async fn a_broken_stream_does_not_restart_with_a_tier_that_cannot() {
         .push(Tier::new("b", b.clone()).capabilities(blind()))
         .tier("c", Canned::text("whole"))
         .default_policy(FeaturePolicy::new().stream_break(StreamBreak::Restart))
-        .unwrap()
         .layer(breaking);
     let response = llm.oneshot(picture()).await.unwrap();
     assert_eq!(response.text().await.unwrap(), "whole");

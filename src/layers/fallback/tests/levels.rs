@@ -57,7 +57,7 @@ async fn a_request_that_was_stepped_down_begins_further_down_and_the_record_says
 #[tokio::test(start_paused = true)]
 async fn a_step_down_gives_way_where_nothing_answers_below() {
     let down = || FallbackLayer::new("full").push(Tier::new("small", failing(ErrorKind::Server)).level(2));
-    let stays_down = || down().feature("chat", FeaturePolicy::new().stays_down(true)).unwrap();
+    let stays_down = || down().feature("chat", FeaturePolicy::new().stays_down(true));
     let response = down().layer(Strict::new()).oneshot(stepped(2)).await.unwrap();
     assert_eq!(tier_of(&response), "full");
     assert_eq!(record(&response).len(), 2, "{:?}", record(&response));
@@ -123,7 +123,7 @@ fn degraded(response: &LlmResponse) -> Option<(u8, &'static str)> {
 async fn a_degraded_answer_says_its_level_and_what_led_there() {
     let (layer, [full, small, _]) = ladder();
     let steer = layer.handle();
-    let llm = layer.model("tiny", ["small", "fixed"]).unwrap().layer(full.clone());
+    let llm = layer.model("tiny", ["small", "fixed"]).layer(full.clone());
     let ask = |request: LlmRequest| {
         let llm = llm.clone();
         async move { degraded(&llm.oneshot(request).await.unwrap()) }

@@ -12,8 +12,8 @@ fn naming(model: &str) -> LlmRequest {
 /// Three tiers, and three names of one client.
 fn layer() -> FallbackLayer {
     let layer = FallbackLayer::new("large").tier("usual", Strict::new()).tier("small", Strict::new());
-    let layer = layer.model("claude-opus-*", ["large", "usual"]).unwrap();
-    layer.model("claude-sonnet-*", ["usual", "large"]).unwrap().model("claude-haiku-*", ["small"]).unwrap()
+    let layer = layer.model("claude-opus-*", ["large", "usual"]);
+    layer.model("claude-sonnet-*", ["usual", "large"]).model("claude-haiku-*", ["small"])
 }
 
 #[tokio::test(start_paused = true)]
@@ -35,12 +35,7 @@ async fn three_names_are_three_chains_and_other_names_have_all_tiers() {
 async fn a_models_chain_is_gone_along_in_its_order_and_left_for_no_other() {
     let (usual, small) = (Strict::new(), Strict::new());
     let tiers = FallbackLayer::new("large").tier("usual", usual.clone()).tier("small", small.clone());
-    let llm = tiers
-        .model("both", ["usual", "large"])
-        .unwrap()
-        .model("only", ["large"])
-        .unwrap()
-        .layer(failing(ErrorKind::Overloaded));
+    let llm = tiers.model("both", ["usual", "large"]).model("only", ["large"]).layer(failing(ErrorKind::Overloaded));
     let response = llm.clone().oneshot(naming("both")).await.unwrap();
     assert_eq!((tier_of(&response).as_str(), response.attempts().len()), ("usual", 0));
     let error = llm.oneshot(naming("only")).await.unwrap_err();
@@ -61,7 +56,7 @@ async fn the_small_model_in_the_background_is_no_switch_of_the_primary() {
 
 #[tokio::test(start_paused = true)]
 async fn a_feature_bounds_what_a_name_can_reach() {
-    let layer = layer().feature("cheap", ["usual", "small"]).unwrap().feature("last", ["small"]).unwrap();
+    let layer = layer().feature("cheap", ["usual", "small"]).feature("last", ["small"]);
     let llm = layer.layer(Strict::new());
     for (feature, model, tier) in [
         ("cheap", "claude-opus-4-1", "usual"),
@@ -90,7 +85,7 @@ async fn a_session_is_pinned_for_each_of_its_models() {
 async fn a_sticky_session_stays_where_its_model_was_switched_to() {
     let usual = Strict::new().fails(1, error(ErrorKind::Overloaded));
     let layer = FallbackLayer::new("large").tier("usual", usual).session(SessionPolicy::Sticky);
-    let llm = layer.model("sonnet", ["usual", "large"]).unwrap().layer(Strict::new());
+    let llm = layer.model("sonnet", ["usual", "large"]).layer(Strict::new());
     for (session, tier) in [("s", "large"), ("s", "large"), ("another", "usual")] {
         assert_eq!(tier_of(&llm.clone().oneshot(naming("sonnet").with_session(session)).await.unwrap()), tier);
     }
@@ -98,9 +93,9 @@ async fn a_sticky_session_stays_where_its_model_was_switched_to() {
 
 #[test]
 fn a_model_of_a_tier_that_is_not_there_is_refused() {
-    let error = FallbackLayer::new("a").model("gpt-4o", ["b"]).unwrap_err();
+    let error = FallbackLayer::new("a").model("gpt-4o", ["b"]).checked().unwrap_err();
     assert_eq!(error.field(), "models.gpt-4o.tiers");
-    assert!(FallbackLayer::new("a").model("gpt-4o", []).is_err());
+    assert!(FallbackLayer::new("a").model("gpt-4o", []).checked().is_err());
 }
 
 /// Three tiers with models of their own, each with its capabilities, and a fixed sentence between them.
@@ -202,11 +197,8 @@ async fn where_every_tier_failed_for_a_named_model_the_last_says_so() {
 async fn chains_and_features_say_which_tiers_and_a_name_where_to_begin() {
     let layer = named([Strict::new(), Strict::new()])
         .model("haiku", ["large", "small"])
-        .unwrap()
         .model("s*", ["large", "usual"])
-        .unwrap()
-        .feature("cheap", ["usual", "small"])
-        .unwrap();
+        .feature("cheap", ["usual", "small"]);
     let llm = layer.layer(Strict::new());
     for (feature, model, tier) in [
         ("any", "haiku", "large"),
@@ -231,7 +223,7 @@ async fn of_two_tiers_with_one_model_the_first_of_the_chain_is_begun_at() {
         .push(Tier::new("sonnet", Strict::new()).model("another"));
     let llm = tiers.clone().layer(Strict::new());
     assert_eq!(tier_of(&llm.oneshot(naming("sonnet")).await.unwrap()), "sonnet", "a tier's own name is the closest");
-    let llm = tiers.feature("f", ["large", "there", "here"]).unwrap().layer(Strict::new());
+    let llm = tiers.feature("f", ["large", "there", "here"]).layer(Strict::new());
     assert_eq!(tier_of(&llm.oneshot(naming("sonnet").with_feature("f")).await.unwrap()), "there");
 }
 

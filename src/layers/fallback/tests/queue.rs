@@ -13,7 +13,6 @@ fn layer(events: &Events) -> FallbackLayer {
     FallbackLayer::new("full")
         .push(Tier::new("fixed", Canned::text("later")).level(5))
         .feature("code", queued(SECOND * 600))
-        .unwrap()
         .events(events.clone())
 }
 
@@ -73,10 +72,8 @@ async fn a_queued_request_whose_time_is_over_hears_when_to_come_back() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_deadline_it_waits_as_long_as_is_set() {
-    let llm = layer(&Events::new())
-        .feature("code", queued(SECOND * 15))
-        .unwrap()
-        .layer(circuit().layer(failing(ErrorKind::Server)));
+    let llm =
+        layer(&Events::new()).feature("code", queued(SECOND * 15)).layer(circuit().layer(failing(ErrorKind::Server)));
     let start = Instant::now();
     llm.oneshot(code()).await.unwrap_err();
     assert!((SECOND * 13..=SECOND * 15).contains(&start.elapsed()), "{:?}", start.elapsed());

@@ -91,7 +91,7 @@ async fn a_tier_that_is_closed_off_is_passed_and_what_is_no_model_is_not_asked()
         let policy = FeaturePolicy::new().all_open(wait);
         for layer in [layer().tier("b", closed()), layer(), FallbackLayer::new("a")] {
             let (first, begun) = (refusing(&unexplained()), Instant::now());
-            let llm = layer.default_policy(policy.clone()).unwrap().layer(first.clone());
+            let llm = layer.default_policy(policy.clone()).layer(first.clone());
             let told = llm.oneshot(prompt()).await.unwrap_err();
             assert_eq!((told.kind(), first.calls(), begun.elapsed()), (ErrorKind::InvalidRequest, 1, Duration::ZERO));
         }

@@ -37,7 +37,7 @@ fn layer(events: &Events, gpt: Strict) -> FallbackLayer {
         .push(Tier::new("gpt", gpt).model("gpt-5.2"))
         .push(Tier::new("gemini", Strict::new()).level(2).model("gemini-3"))
         .events(events.clone());
-    layer.model("gpt-4*", ["gpt", "gemini"]).unwrap().feature("code", ["gpt", "gemini"]).unwrap()
+    layer.model("gpt-4*", ["gpt", "gemini"]).feature("code", ["gpt", "gemini"])
 }
 
 fn switches(heard: &mut tokio::sync::broadcast::Receiver<Event>) -> Vec<String> {
@@ -107,7 +107,7 @@ async fn what_only_one_request_fails_by_is_no_switch() {
     for kind in [ErrorKind::ContextLength, ErrorKind::UnsupportedFeature, ErrorKind::TooLarge] {
         let events = Events::new();
         let mut heard = events.subscribe();
-        let layer = layer(&events, failing(kind)).route(kind, ["gemini"]).unwrap();
+        let layer = layer(&events, failing(kind)).route(kind, ["gemini"]);
         let llm = layer.layer(failing(kind));
         for request in [prompt(), of(Some("code"), None)] {
             assert_eq!(tier_of(&llm.clone().oneshot(request).await.unwrap()), "gemini", "{kind}");
@@ -141,7 +141,7 @@ async fn a_drained_first_tier_is_a_switch_of_its_chain() {
 async fn chains_with_one_first_tier_and_others_after_it_do_not_disturb_each_other() {
     let events = Events::new();
     let mut heard = events.subscribe();
-    let layer = layer(&events, Strict::new()).feature("brief", ["sonnet", "gemini"]).unwrap();
+    let layer = layer(&events, Strict::new()).feature("brief", ["sonnet", "gemini"]);
     let llm = layer.layer(down(20));
     for _ in 0..10 {
         assert_eq!(tier_of(&llm.clone().oneshot(prompt()).await.unwrap()), "gpt");

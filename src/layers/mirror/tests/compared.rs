@@ -108,7 +108,7 @@ async fn texts_are_kept_only_if_asked_for_and_never_shown_or_sent_as_an_event() 
 async fn a_call_that_was_cancelled_for_another_is_an_attempt_of_a_request_that_failed_too() {
     let wrong = Strict::new().takes(SECOND * 3).fails(1, LlmError::new(ErrorKind::InvalidRequest, "wrong"));
     let second = Strict::new().takes(SECOND * 60);
-    let hedge = HedgeLayer::new("sonnet").tier("gpt", second.clone()).sessions(true).after(SECOND).extra(1.0).unwrap();
+    let hedge = HedgeLayer::new("sonnet").tier("gpt", second.clone()).sessions(true).after(SECOND).extra(1.0);
     let (layer, told, handle) = mirror(Canned::text("hello"));
     layer.layer(hedge.layer(wrong)).oneshot(prompt()).await.unwrap_err();
     assert_eq!((second.calls(), told.one(&handle).await.primary.attempts), (1, 2));

@@ -83,7 +83,7 @@ pub(crate) fn chain<S: TierLike>(
         if let Some(worst) = feature.worst_level {
             policy = policy.worst_level(worst);
         }
-        layer = layer.feature(name.as_str(), policy)?;
+        layer = layer.feature(name.as_str(), policy);
     }
     if let Some(feature) = &config.default_feature {
         check_level(config, "default_feature", feature)?;
@@ -92,15 +92,15 @@ pub(crate) fn chain<S: TierLike>(
     if let Some(time) = settings.min_useful {
         others = others.min_useful(time.0);
     }
-    layer = layer.default_policy(others)?;
+    layer = layer.default_policy(others);
     for (name, model) in &config.models {
-        layer = layer.model(name.as_str(), model.tiers.iter().map(String::as_str))?;
+        layer = layer.model(name.as_str(), model.tiers.iter().map(String::as_str));
     }
     for (kind, tiers) in &settings.routes {
         let kind = settings::kind("fallback.routes", kind)?;
-        layer = layer.route(kind, tiers.iter().map(String::as_str))?;
+        layer = layer.route(kind, tiers.iter().map(String::as_str));
     }
-    Ok((layer, primary))
+    Ok((layer.checked()?, primary))
 }
 
 /// Returns the chains that the file names, each with its requests: those of the fallback over all tiers, then those of

@@ -99,8 +99,10 @@ impl BalancePlan {
         if let Some(share) = balance.max_ejected {
             let is_own = tier.balance.as_ref().is_some_and(|own| own.max_ejected.is_some());
             let field = if is_own { format!("{place}.balance.max_ejected") } else { "balance.max_ejected".to_owned() };
-            layer =
-                layer.max_ejected(share.0).map_err(|error| InvalidConfig::new(field, error.problem().to_owned()))?;
+            layer = layer
+                .max_ejected(share.0)
+                .checked()
+                .map_err(|error| InvalidConfig::new(field, error.problem().to_owned()))?;
         }
         if let Some(time) = balance.slow_start {
             layer = layer.slow_start(time.0);

@@ -26,13 +26,14 @@ pub(crate) fn plan(config: &Config, context: &StackContext) -> Result<HedgePlans
 
 fn layer(config: &Config, at: usize, plan: HedgePlan, context: &StackContext) -> Result<HedgeLayer, InvalidConfig> {
     let layer = HedgeLayer::new(config.tiers[at].name.as_str())
-        .extra(plan.extra.0)?
+        .extra(plan.extra.0)
         .classifier(classifier(config))
         .events(context.events.clone());
     let layer = match plan.after {
-        HedgeAfter::Quantile(share) => layer.quantile(share)?,
+        HedgeAfter::Quantile(share) => layer.quantile(share),
         HedgeAfter::Fixed(time) => layer.after(time.0),
-    };
+    }
+    .checked()?;
     let not = |feature: &crate::Feature| feature.hedge == Some(false);
     let others = config.default_feature.as_ref().is_some_and(not);
     if !others && !config.features.values().any(not) {

@@ -33,10 +33,10 @@ impl Routes {
             layer = layer.reserve_for_default(time.0);
         }
         if let Some(primary) = config.tiers.first().filter(|tier| price_of(prices, tier).is_some()) {
-            layer = layer.instead_of(Some(primary.provider.name()), primary.model.as_deref().unwrap_or_default())?;
+            layer = layer.instead_of(Some(primary.provider.name()), primary.model.as_deref().unwrap_or_default());
         }
         let rules = config.routes.iter().map(|route| Ok((rule(route, config), places(route, config)?)));
-        Ok(Some(Self { layer, rules: rules.collect::<Result<_, InvalidConfig>>()? }))
+        Ok(Some(Self { layer: layer.checked()?, rules: rules.collect::<Result<_, InvalidConfig>>()? }))
     }
 
     /// Returns the layer that sends requests to chains of these services, those of all tiers in order.
@@ -57,7 +57,6 @@ impl Routes {
                 .primary(chain::tier_settings(first, families))
                 .steered_by(&context.fallback)
                 .default_policy(FeaturePolicy::new().pins_are_final(true))
-                .expect("the policy names no tier")
                 .classifier(classifier(config));
             for (tier, service) in chain {
                 let settings = chain::tier_settings(tier, families);
@@ -66,7 +65,7 @@ impl Routes {
             for (name, feature) in &config.features {
                 if let Some(worst) = feature.worst_level {
                     let policy = FeaturePolicy::new().worst_level(worst);
-                    fallback = fallback.feature(name.as_str(), policy).expect("the policy names no tier");
+                    fallback = fallback.feature(name.as_str(), policy);
                 }
             }
             layer.rule(rule, tower::Layer::layer(&fallback, primary))

@@ -116,9 +116,9 @@ fn budget(
     // The serving tier is unknown at this point, so the layer reserves the cost at the most expensive one.
     let priced = config.tiers.iter().filter_map(|tier| Some((tier, price_of(prices, tier)?)));
     if let Some((tier, _)) = priced.max_by_key(|(_, price)| price.cost(&Usage::new(1000, 1000))) {
-        layer = layer.model(Some(tier.provider.name()), tier.model.as_deref().unwrap_or_default())?;
+        layer = layer.model(Some(tier.provider.name()), tier.model.as_deref().unwrap_or_default());
     }
-    Ok(Some(layer))
+    layer.checked().map(Some)
 }
 
 /// Returns the caps around one tier.
@@ -149,7 +149,7 @@ fn capped(caps: Vec<Cap>, tier: &Tier, prices: &PriceTable, events: &Events) -> 
     let layer = caps.into_iter().fold(BudgetLayer::new(prices.clone()), BudgetLayer::cap).events(events.clone());
     match &tier.model {
         Some(model) if is_billed(tier) || price_of(prices, tier).is_some() => {
-            layer.model(Some(tier.provider.name()), model)
+            layer.model(Some(tier.provider.name()), model).checked()
         }
         _ => Ok(layer),
     }
