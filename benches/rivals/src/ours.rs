@@ -138,7 +138,7 @@ pub fn fallback<S: Clone>(inner: S) -> steadfast::Fallback<S> {
 /// A second call to the same service after this time. One for each first one is allowed: what is asked here is when it
 /// is begun.
 pub fn hedge<S: Clone>(delay: Duration, inner: S) -> steadfast::Hedge<S> {
-    HedgeLayer::new("primary").after(delay).extra(1.0).expect("a valid share").layer(inner)
+    HedgeLayer::new("primary").after(delay).extra(1.0).layer(inner)
 }
 
 /// Retry beneath a bulkhead and a timeout, and nothing that opens: so that it retries until the deadline.

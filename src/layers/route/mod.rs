@@ -47,7 +47,6 @@
 //! let llm = RouteLayer::new()
 //!     .rule(Rule::new("short").feature("summary").max_input_tokens(2000).no_tools(), model("gpt-4o-mini"))
 //!     .instead_of(Some("openai"), "gpt-4o")
-//!     .unwrap()
 //!     .layer(model("gpt-4o"));
 //!
 //! let answer = llm.clone().oneshot(LlmRequest::prompt("...").with_feature("summary")).await.unwrap();
