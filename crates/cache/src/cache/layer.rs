@@ -111,7 +111,7 @@ impl CacheLayer {
 
     /// Lets requests pass by that ask for a higher temperature, or name none: their callers expect another answer
     /// each time. Default: answers at every temperature are kept, since a user who adds this layer wants the same
-    /// answer again. A caller who does not can send [`CacheControl::NoCache`].
+    /// answer again. A caller who does not can send [`CacheControl::NoCache`](super::CacheControl::NoCache).
     #[must_use]
     pub fn temperature_at_most(mut self, temperature: f64) -> Self {
         self.change().hottest = Some(temperature);
