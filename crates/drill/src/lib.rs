@@ -65,8 +65,8 @@
 //!
 //! # Design
 //!
-//! A scenario is read like a configuration (`config/load.rs`, `document`), so that its mistakes have their places. A
-//! run is one paused current-thread runtime (`run/`). It builds the stack as ever; `StackBuilder::leaf` puts a
+//! A scenario is read like a configuration (`load.rs` and `tree/` of `stack`), so that its mistakes have their places.
+//! A run is one paused current-thread runtime (`run/`). It builds the stack as ever; `StackBuilder::leaf` puts a
 //! simulated provider in each tier's place (`run/leaf.rs`), which counts its calls and takes its faults from the
 //! scenario. A memory that stands for a durable store keeps tasks (`run/tasks.rs`). Traffic is drawn before anything
 //! runs (`run/traffic.rs`). Each request carries its number, so that its first attempt fares alike in the stack and in

@@ -7,7 +7,7 @@ use steadfast::{BudgetHandle, BulkheadHandle, CacheHandle, CircuitBreakerHandle,
 
 /// A stack that a subscriber looks at when it starts, and again after each reload.
 ///
-/// `StackHandle` (feature `config`) is one. Implement it for a stack of your own that changes while it runs.
+/// `StackHandle` of `steadfast-stack` is one. Implement it for a stack of your own that changes while it runs.
 pub trait StackView: fmt::Debug + Send + Sync + 'static {
     /// Returns each tier's name and, where it has one, its model, in order of preference.
     fn tiers(&self) -> Vec<(Arc<str>, Option<Arc<str>>)>;

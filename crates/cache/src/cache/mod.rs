@@ -69,7 +69,7 @@
 //!
 //! The cache keeps an answer with the moment at which it was made. The layer that looks decides how old it may be, by
 //! the request (`lifetime.rs`). So a changed `ttl` holds for answers that are kept already, a feature has its own over
-//! the same answers, and a tier of them (`providers/cached`) has the layer's. That tier stands outside of the fallback,
+//! the same answers, and a tier of them (`cached/`) has the layer's. That tier stands outside of the fallback,
 //! which knows the levels that features accept: `Generation::prepare` puts a feature's worst level on the request, so
 //! that an old answer (level 4) reaches no feature that refuses it. A memory is laid out once for its largest answer.
 //! Only a reload that asks for larger answers than fit makes another, and forgets the kept ones. What two callers need

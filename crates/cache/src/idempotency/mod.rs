@@ -94,21 +94,21 @@
 //! # Design
 //!
 //! Elsewhere a dropped future ends its work. (A mirrored request's copy runs in a task of its own:
-//! `layers/mirror/shadow.rs`.) A call under a key runs in a task (`task.rs`), and every request with the key waits for
-//! it, the first included (`ask.rs`). So there is no leader to lose. A waiter holds a receiver of a `watch` channel; by
-//! it, and by the readers of the recording, the task knows when every caller has left. The store decides whether a key
-//! stands for another request, not the table of calls under way: a record outlives the process. The layer asks the
-//! store before the call and stores the answer before giving it out.
+//! `layers/mirror/shadow.rs` of `steadfast`.) A call under a key runs in a task (`task.rs`), and every request with the
+//! key waits for it, the first included (`ask.rs`). So there is no leader to lose. A waiter holds a receiver of a
+//! `watch` channel; by it, and by the readers of the recording, the task knows when every caller has left. The store
+//! decides whether a key stands for another request, not the table of calls under way: a record outlives the process.
+//! The layer asks the store before the call and stores the answer before giving it out.
 //!
-//! A stream is the cache's recording (`layers/cache/recording.rs`) with one more reader, which does not read. That
-//! reader is the task: it keeps the body while a caller reads, and reads it to its end when none does. The cache's
-//! fingerprint says what a request means.
+//! A stream is the cache's recording (`cache/recording.rs`) with one more reader, which does not read. That reader is
+//! the task: it keeps the body while a caller reads, and reads it to its end when none does. The cache's fingerprint
+//! says what a request means.
 //!
 //! A key is claimed in every store there is (`holding.rs`), under a ticket of the claimant's own choice. So a claim
-//! whose reply was lost can be completed or given back. The outcome of a call is a word (`words.rs`). The layer repeats
-//! it until each store knows it, and repeats it again to a store that comes back, which may be empty or an earlier
-//! state of itself. `Claim::Inherited`, `IdempotencyStore::may_have_lost` and the answer's `is_possible_repeat` say
-//! what no process can know.
+//! whose reply was lost can be completed or given back. The outcome of a call is kept too (`results.rs`). The layer
+//! repeats it until each store knows it, and repeats it again to a store that comes back, which may be empty or an
+//! earlier state of itself. `Claim::Inherited`, `IdempotencyStore::may_have_lost` and the answer's `is_possible_repeat`
+//! say what no process can know.
 //!
 //! # Sources
 //!

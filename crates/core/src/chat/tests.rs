@@ -249,8 +249,8 @@ fn deltas_of_parts_side_by_side_find_the_newest_of_their_index_and_kind() {
     assert_eq!(message.content, expected);
 }
 
-/// A new field breaks this test: other packages list these fields too. `steadfast`'s `layers/cache/key.rs` hashes what
-/// a model reads of them, and `layers/cache/bytes/chat.rs` keeps them all.
+/// A new field breaks this test: other packages list these fields too. `crates/cache`'s `cache/key.rs` hashes what
+/// a model reads of them, and `cache/bytes/chat.rs` keeps them all.
 #[test]
 fn other_packages_list_all_fields() {
     let Message { role: _, content: _, finish: _, usage: _, id: _, model: _ } = Message::user("hello");

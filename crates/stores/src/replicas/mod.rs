@@ -43,13 +43,13 @@
 //! tier's name, provider, model and address, and rates and budgets by their names and settings. So replicas in the
 //! middle of a roll-out share what is the same.
 //!
-//! An outage of Redis costs no answer. One connection for all (`store/redis/link.rs`) bounds each question at 250 ms.
-//! After a failure only one in every 500 ms tries, and the others fail at once. A warning reports the beginning, a
-//! message the end. Meanwhile each replica goes by its own circuits and has the whole of each rate for itself. That is
-//! not charged afterwards, and an exchange that may or may not have been taken is not repeated: of the two ways to be
-//! wrong, too little is charged. When Redis is back, the newest event of each circuit counts, whichever replica reports
-//! it first. The client's own connection manager is not used: it waits for a reconnection longer than a request may,
-//! does not notice a network that is gone, and takes TLS from the process's crypto provider.
+//! An outage of Redis costs no answer. One connection for all (`redis/link.rs`) bounds each question at 250 ms. After a
+//! failure only one in every 500 ms tries, and the others fail at once. A warning reports the beginning, a message the
+//! end. Meanwhile each replica goes by its own circuits and has the whole of each rate for itself. That is not charged
+//! afterwards, and an exchange that may or may not have been taken is not repeated: of the two ways to be wrong, too
+//! little is charged. When Redis is back, the newest event of each circuit counts, whichever replica reports it first.
+//! The client's own connection manager is not used: it waits for a reconnection longer than a request may, does not
+//! notice a network that is gone, and takes TLS from the process's crypto provider.
 
 mod exchange;
 mod memory;
