@@ -4,6 +4,7 @@
 //! follow the bytes that are text, and the brackets outside of text are counted. The idea is from Langdale and Lemire,
 //! "Parsing Gigabytes of JSON per Second" (2019), section 3.1.
 
+#[cfg(feature = "simd")]
 use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x64};
 use memchr::memchr2;
 
@@ -21,7 +22,10 @@ pub struct SkippedValue {
 /// Brackets are counted, and the last one is of the first one's kind; the pairs in between are not matched. A backslash
 /// outside of a text is refused: it would leave the start of the next text undecided.
 pub fn nested(json: &[u8], start: usize) -> Option<SkippedValue> {
+    #[cfg(feature = "simd")]
     let skipped = dispatch!(Level::new(), simd => blocks(simd, json, start))?;
+    #[cfg(not(feature = "simd"))]
+    let skipped = blocks(OneByOne, json, start)?;
     let closing = if json[start] == b'{' { b'}' } else { b']' };
     (json[skipped.end - 1] == closing).then_some(skipped)
 }
@@ -33,8 +37,63 @@ const BLOCK: usize = 64;
 const MARK: &[u8] = OWN_MARK.as_bytes();
 const _: () = assert!(!MARK.is_empty() && MARK.len() < BLOCK);
 
+/// The registers that compare the bytes of a block.
+trait Registers: Copy {
+    type Bytes: Copy;
+
+    fn load(self, block: &[u8; BLOCK]) -> Self::Bytes;
+
+    /// Returns the bytes that are this one, as bits.
+    fn equal(self, bytes: Self::Bytes, byte: u8) -> u64;
+
+    /// Makes `[` and `]` of the block `{` and `}`: they differ in one bit.
+    fn curly(self, bytes: Self::Bytes) -> Self::Bytes;
+}
+
+#[cfg(feature = "simd")]
+impl<S: Simd> Registers for S {
+    type Bytes = u8x64<S>;
+
+    #[inline(always)]
+    fn load(self, block: &[u8; BLOCK]) -> u8x64<S> {
+        u8x64::from_slice(self, block)
+    }
+
+    #[inline(always)]
+    fn equal(self, bytes: u8x64<S>, byte: u8) -> u64 {
+        bytes.simd_eq(byte).to_bitmask()
+    }
+
+    #[inline(always)]
+    fn curly(self, bytes: u8x64<S>) -> u8x64<S> {
+        bytes | 0x20
+    }
+}
+
+/// No registers: one byte after the other.
+#[cfg(any(test, not(feature = "simd")))]
+#[derive(Clone, Copy)]
+struct OneByOne;
+
+#[cfg(any(test, not(feature = "simd")))]
+impl Registers for OneByOne {
+    type Bytes = [u8; BLOCK];
+
+    fn load(self, block: &[u8; BLOCK]) -> [u8; BLOCK] {
+        *block
+    }
+
+    fn equal(self, bytes: [u8; BLOCK], byte: u8) -> u64 {
+        bytes.iter().rev().fold(0, |bits, other| bits << 1 | u64::from(*other == byte))
+    }
+
+    fn curly(self, bytes: [u8; BLOCK]) -> [u8; BLOCK] {
+        bytes.map(|byte| byte | 0x20)
+    }
+}
+
 #[inline(always)]
-fn blocks<S: Simd>(simd: S, json: &[u8], start: usize) -> Option<SkippedValue> {
+fn blocks<R: Registers>(registers: R, json: &[u8], start: usize) -> Option<SkippedValue> {
     // The state that one block leaves to the next: `inside` is all ones inside of a text. `escaped` says that the next
     // block's first byte is escaped. `begun` has the texts that began too late in the block for a comparison with the
     // marks. `quiet` counts the blocks in a row that were nothing but text.
@@ -51,9 +110,9 @@ fn blocks<S: Simd>(simd: S, json: &[u8], start: usize) -> Option<SkippedValue> {
                 &padded
             }
         };
-        let bytes = u8x64::from_slice(simd, block);
-        let quotes = bytes.simd_eq(b'"').to_bitmask();
-        let backslashes = bytes.simd_eq(b'\\').to_bitmask();
+        let bytes = registers.load(block);
+        let quotes = registers.equal(bytes, b'"');
+        let backslashes = registers.equal(bytes, b'\\');
         let quotes_proper = quotes & !behind_backslashes(backslashes, &mut escaped);
         if quotes_proper == 0 && inside == u64::MAX && begun == 0 {
             at += BLOCK;
@@ -73,13 +132,12 @@ fn blocks<S: Simd>(simd: S, json: &[u8], start: usize) -> Option<SkippedValue> {
             return None;
         }
         let opening = quotes_proper & text;
-        let ends = (opening << MARK.len() | begun) & bytes.simd_eq(MARK[MARK.len() - 1]).to_bitmask();
+        let ends = (opening << MARK.len() | begun) & registers.equal(bytes, MARK[MARK.len() - 1]);
         begun = opening >> (BLOCK - MARK.len());
         marked |= ends != 0 && is_marked(json, at, ends);
-        // `[` and `]` differ from `{` and `}` in this bit alone.
-        let brackets = bytes | 0x20;
-        let opened = brackets.simd_eq(b'{').to_bitmask() & !text;
-        let closed = brackets.simd_eq(b'}').to_bitmask() & !text;
+        let brackets = registers.curly(bytes);
+        let opened = registers.equal(brackets, b'{') & !text;
+        let closed = registers.equal(brackets, b'}') & !text;
         if let Some(bit) = end_of_value(opened, closed, &mut depth) {
             return Some(SkippedValue { end: at + bit as usize + 1, marked });
         }
@@ -161,7 +219,7 @@ fn is_marked(json: &[u8], at: usize, mut ends: u64) -> bool {
     false
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(all(test, feature = "simd", target_arch = "x86_64"))]
 mod tests {
     use super::*;
 
@@ -178,6 +236,7 @@ mod tests {
             let read = |skipped: Option<SkippedValue>| skipped.map(|skipped| (skipped.end, skipped.marked));
             let json = json.as_bytes();
             let all = [
+                Some(read(blocks(OneByOne, json, 0))),
                 level.as_sse2().map(|simd| read(blocks(simd, json, 0))),
                 level.as_sse4_2().map(|simd| read(blocks(simd, json, 0))),
                 level.as_avx2().map(|simd| read(blocks(simd, json, 0))),

@@ -4,7 +4,8 @@
 //! that end, brackets that balance) and keeps their places. A leaf sends slices of the caller's bytes with the changes
 //! in between, as an `http_body::Body` of known length that hyper writes vectored. The provider reports any mistake
 //! further in, as it would without us. The pass needs SIMD to cost about as much as a copy, and the crate forbids
-//! `unsafe`: `fearless_simd` (no dependencies, Rust 1.89) gives both, by what the processor can do at run time.
+//! `unsafe`: `fearless_simd` (no dependencies, Rust 1.89) gives both, by what the processor can do at run time. It is
+//! large; a program without providers' bytes, and so without the feature `simd`, compares byte by byte.
 //!
 //! A request that is taken apart is read piece by piece, as slices of the caller's bytes; text that passes on as it
 //! stands stays text (`chat::Json`). A tree of values would take up to a hundred times the bytes that were sent. Only a
