@@ -216,6 +216,42 @@ impl Timeout {
     pub(crate) const ATTEMPT: Duration = Duration::from_secs(30);
 }
 
+impl Retry {
+    /// Returns these settings, with the file's for those that are missing.
+    pub(crate) fn or(self, file: Self) -> Self {
+        Self {
+            max_attempts: self.max_attempts.or(file.max_attempts),
+            base: self.base.or(file.base),
+            backoff: self.backoff.or(file.backoff),
+            factor: self.factor.or(file.factor),
+            max_delay: self.max_delay.or(file.max_delay),
+            failover_delay: self.failover_delay.or(file.failover_delay),
+            jitter: self.jitter.or(file.jitter),
+            retry_timeouts: self.retry_timeouts.or(file.retry_timeouts),
+            budget: self.budget.or(file.budget),
+        }
+    }
+}
+
+impl CircuitBreaker {
+    /// Returns these settings, with the other's for those that are missing.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            consecutive_failures: self.consecutive_failures.or(other.consecutive_failures),
+            failure_rate: self.failure_rate.or(other.failure_rate),
+            slow_calls: self.slow_calls.or(other.slow_calls),
+            cooldown: self.cooldown.or(other.cooldown),
+            probes: self.probes.or(other.probes),
+            probe_successes: self.probe_successes.or(other.probe_successes),
+            latch: self.latch.or(other.latch),
+            max_throttle: self.max_throttle.or(other.max_throttle),
+            second_opinion_after: self.second_opinion_after.or(other.second_opinion_after),
+            abandoned_after: self.abandoned_after.or(other.abandoned_after),
+            confirm: self.confirm.or(other.confirm),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for TierTimeout {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let forms = "a span of time such as 30s, or a block of limits such as { attempt: 30s, idle: 20s }";

@@ -97,25 +97,26 @@ impl CacheState {
     ) -> CachedAnswers {
         let leaf = CachedAnswers::new(&self.layer);
         let Some(similar) = similar else { return leaf };
-        let threshold = |default: f64| similar.threshold.unwrap_or(default) as f32;
+        let Similar { method: _, threshold, base_url: _, model, api_key: _, across, quote, remember } = similar;
+        let threshold = |default: f64| threshold.unwrap_or(default) as f32;
         let mut leaf = match embeddings {
             None => leaf.similar(threshold(WORD_THRESHOLD)),
             Some(server) => {
-                let model = similar.model.as_deref().unwrap_or_default();
+                let model = model.as_deref().unwrap_or_default();
                 let embeddings = OpenAiEmbeddings::new(server.model(model).over(context.transport()));
                 leaf.similar_by(embeddings, threshold(EMBEDDING_THRESHOLD))
             }
         };
         // Set each time, because remembered questions continue over reloads.
-        leaf = leaf.remember(similar.remember.map_or(CachedAnswers::REMEMBERED, |questions| questions as usize));
-        for across in &similar.across {
+        leaf = leaf.remember(remember.map_or(CachedAnswers::REMEMBERED, |questions| questions as usize));
+        for across in across {
             leaf = match across {
                 SimilarAcross::Features => leaf.across_features(),
                 SimilarAcross::SystemPrompts => leaf.across_system_prompts(),
                 SimilarAcross::Tenants => leaf.across_tenants(),
             };
         }
-        if similar.quote { leaf.quote() } else { leaf }
+        if *quote { leaf.quote() } else { leaf }
     }
 }
 
@@ -136,7 +137,16 @@ impl CacheSettings {
     }
 
     fn layer(&self, handle: &CacheHandle) -> CacheLayer {
-        let config::Cache { ttl, stale_for, max_answer, single_flight, max_temperature, ref across, .. } = self.cache;
+        let config::Cache {
+            ttl,
+            stale_for,
+            max_bytes: _,
+            max_answer,
+            single_flight,
+            max_temperature,
+            ref across,
+            shared: _,
+        } = self.cache;
         let mut layer = CacheLayer::over(handle);
         if let Some(ttl) = ttl {
             layer = layer.ttl(ttl.0);

@@ -18,7 +18,7 @@ use steadfast_subscribers::ChainSetup;
 /// request's usual bound, which would otherwise override the file. A fallback reserves the usual number for each tier
 /// after the current one.
 pub(crate) fn attempts(config: &Config) -> Option<u16> {
-    let own = |tier: &Tier| settings::merged_retry(tier.retry, config.retry).max_attempts;
+    let own = |tier: &Tier| tier.retry.unwrap_or_default().or(config.retry).max_attempts;
     let said = config.tiers.iter().any(|tier| own(tier).is_some());
     let all = config
         .tiers
@@ -52,7 +52,18 @@ pub(crate) fn chain<S: TierLike>(
     services: &[S],
     context: &StackContext,
 ) -> Result<(FallbackLayer, S), InvalidConfig> {
-    let settings = &config.fallback;
+    let config::Fallback {
+        order: _,
+        keep_back,
+        min_useful,
+        budget,
+        session,
+        all_open: _,
+        gradually,
+        routes,
+        on_error: _,
+        recovery_check: _,
+    } = &config.fallback;
     let mut tiers = config.tiers.iter().zip(services.iter().cloned());
     let Some((first, primary)) = tiers.next() else {
         return Err(InvalidConfig::new("tiers", "no tiers; name at least one"));
@@ -65,13 +76,13 @@ pub(crate) fn chain<S: TierLike>(
         .steered_by(&context.fallback)
         .classifier(classifier(config))
         .events(context.events.clone())
-        .session(settings.session.map(settings::session).unwrap_or_default())
-        .gradually(settings.gradually.iter().map(|step| RampStep::new(step.percent, step.lasts.0)));
-    if let Some(time) = settings.keep_back {
+        .session(session.map(settings::session).unwrap_or_default())
+        .gradually(gradually.iter().map(|step| RampStep::new(step.percent, step.lasts.0)));
+    if let Some(time) = keep_back {
         layer = layer.reserve_for_fallbacks(time.0);
     }
-    if settings.budget.is_some() {
-        layer = layer.budget(settings::retry_budget("fallback.budget", settings.budget)?);
+    if budget.is_some() {
+        layer = layer.budget(settings::retry_budget("fallback.budget", *budget)?);
     }
     for (tier, service) in tiers {
         let settings = with_account(config, tier, tier_settings(tier, &families).model(model(tier)));
@@ -89,14 +100,14 @@ pub(crate) fn chain<S: TierLike>(
         check_level(config, "default_feature", feature)?;
     }
     let mut others = policy(config, context, config.default_feature.as_ref());
-    if let Some(time) = settings.min_useful {
+    if let Some(time) = min_useful {
         others = others.min_useful(time.0);
     }
     layer = layer.default_policy(others);
     for (name, model) in &config.models {
         layer = layer.model(name.as_str(), model.tiers.iter().map(String::as_str));
     }
-    for (kind, tiers) in &settings.routes {
+    for (kind, tiers) in routes {
         let kind = settings::kind("fallback.routes", kind)?;
         layer = layer.route(kind, tiers.iter().map(String::as_str));
     }

@@ -89,14 +89,15 @@ impl BalancePlan {
         events: &Events,
     ) -> Result<Self, InvalidConfig> {
         let balance = tier.balance.clone().unwrap_or_default().or(&config.balance);
+        let config::Balance { zone, affinity, max_ejected, slow_start } = &balance;
         let mut layer = BalanceLayer::new().classifier(classifier(config));
-        if let Some(affinity) = balance.affinity {
-            layer = layer.affinity(affinity);
+        if let Some(affinity) = affinity {
+            layer = layer.affinity(*affinity);
         }
-        if let Some(zone) = &balance.zone {
+        if let Some(zone) = zone {
             layer = layer.zone(zone.as_str());
         }
-        if let Some(share) = balance.max_ejected {
+        if let Some(share) = max_ejected {
             let is_own = tier.balance.as_ref().is_some_and(|own| own.max_ejected.is_some());
             let field = if is_own { format!("{place}.balance.max_ejected") } else { "balance.max_ejected".to_owned() };
             layer = layer
@@ -104,7 +105,7 @@ impl BalancePlan {
                 .checked()
                 .map_err(|error| InvalidConfig::new(field, error.problem().to_owned()))?;
         }
-        if let Some(time) = balance.slow_start {
+        if let Some(time) = slow_start {
             layer = layer.slow_start(time.0);
         }
         if let Some(seed) = context.seed(&format!("{} balance", tier.name)) {

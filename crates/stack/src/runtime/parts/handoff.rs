@@ -67,19 +67,20 @@ impl HandoffPlan {
     }
 
     fn desk(&self, desk: Desk) -> Desk {
-        let settings = &self.settings;
+        let config::Handoff { wait: _, ttl, keep, limits, visibility, notify: _, callbacks: _, redrive: _ } =
+            &self.settings;
         let mut desk = desk.without_settings();
-        if let Some(time) = settings.visibility {
+        if let Some(time) = visibility {
             desk = desk.visibility(time.0);
         }
-        if let Some(time) = settings.ttl {
+        if let Some(time) = ttl {
             desk = desk.ttl(time.0);
         }
-        if let Some(time) = settings.keep {
+        if let Some(time) = keep {
             desk = desk.keep(time.0);
         }
-        if let Some(limits) = settings.limits {
-            desk = desk.limits(task_limits(limits));
+        if let Some(limits) = limits {
+            desk = desk.limits(task_limits(*limits));
         }
         if let Some(notify) = &self.notify {
             desk = desk.notify(notify.clone());
@@ -93,9 +94,10 @@ impl HandoffPlan {
 
 /// Returns the message that a waiting task sends to people.
 fn notification(settings: &config::HandoffNotify) -> Result<Notify, InvalidConfig> {
-    let notify = Notify::slack(&settings.url).map_err(at("handoff.notify.url"))?;
-    let notify = notify.preview(settings.preview.unwrap_or(true));
-    Ok(match &settings.link {
+    let config::HandoffNotify { url, preview, link } = settings;
+    let notify = Notify::slack(url).map_err(at("handoff.notify.url"))?;
+    let notify = notify.preview(preview.unwrap_or(true));
+    Ok(match link {
         Some(link) => notify.link(link.as_str()),
         None => notify,
     })
@@ -107,12 +109,13 @@ fn outgoing(settings: &config::HandoffCallbacks, secrets: &[Arc<str>]) -> Result
         let secret = secrets.get(at).map_or("", |secret| &**secret);
         WebhookSecret::new(secret).map_err(self::at(field))
     };
+    let config::HandoffCallbacks { secret: _, url, hosts, secrets: named } = settings;
     let mut callbacks = Callbacks::new(secret_at(0, "handoff.callbacks.secret")?);
-    if let Some(url) = &settings.url {
+    if let Some(url) = url {
         callbacks = callbacks.url(url).map_err(at("handoff.callbacks.url"))?;
     }
-    for host in &settings.hosts {
-        let allowed = match settings.secrets.keys().position(|named| named == host) {
+    for host in hosts {
+        let allowed = match named.keys().position(|named| named == host) {
             Some(place) => callbacks.host_with_secret(host, secret_at(place + 1, "handoff.callbacks.secrets")?),
             None => callbacks.host(host),
         };
@@ -128,12 +131,13 @@ fn at(field: &'static str) -> impl Fn(InvalidConfig) -> InvalidConfig {
 
 fn task_limits(settings: config::HandoffLimits) -> TaskLimits {
     let usual = TaskLimits::default();
-    let (tasks, bytes) = (settings.tasks.unwrap_or(usual.tasks), settings.bytes.map_or(usual.bytes, |size| size.0));
+    let config::HandoffLimits { tasks, bytes, tasks_per_caller, bytes_per_caller } = settings;
+    let (tasks, bytes) = (tasks.unwrap_or(usual.tasks), bytes.map_or(usual.bytes, |size| size.0));
     usual
         .tasks(tasks)
         .bytes(bytes)
-        .tasks_per_caller(settings.tasks_per_caller.unwrap_or(usual.tasks_per_caller).min(tasks))
-        .bytes_per_caller(settings.bytes_per_caller.map_or(usual.bytes_per_caller, |size| size.0).min(bytes))
+        .tasks_per_caller(tasks_per_caller.unwrap_or(usual.tasks_per_caller).min(tasks))
+        .bytes_per_caller(bytes_per_caller.map_or(usual.bytes_per_caller, |size| size.0).min(bytes))
 }
 
 /// The handoff of an active configuration.

@@ -107,24 +107,25 @@ impl MirrorState {
         };
         let spend = caps.as_ref().map(BudgetLayer::handle);
         let service = runtime.service(&tier, config, retries, caps, context);
+        let Mirror { to: _, share, by_session, features, max_in_flight, timeout, usd_per_day: _ } = mirror;
         let mut layer = MirrorLayer::new(service).events(context.events.clone()).prices(prices.clone());
-        if let Some(share) = mirror.share {
+        if let Some(share) = share {
             layer = layer.share(share.0);
         }
         if let Some(seed) = context.seed("mirror") {
             layer = layer.seed(seed);
         }
-        if mirror.by_session {
+        if *by_session {
             layer = layer.by_session();
         }
-        if let Some(features) = mirror.features.clone() {
+        if let Some(features) = features.clone() {
             let of = move |name: &str| features.iter().any(|feature| feature == name);
             layer = layer.only(move |request: &LlmRequest| request.feature().is_some_and(&of));
         }
-        if let Some(most) = mirror.max_in_flight {
+        if let Some(most) = *max_in_flight {
             layer = layer.max_in_flight(most);
         }
-        if let Some(timeout) = mirror.timeout {
+        if let Some(timeout) = timeout {
             layer = layer.timeout(timeout.0);
         }
         if let Some(known) = known {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{context::StackContext, durable_store::DurableStore, stores::OpenStores};
-use crate::Config;
+use crate::{Config, Responses};
 use steadfast::{
     layers::cache::AnswerOwner,
     store::{GuardError, StoreError, StoreGuard, StoreTrouble},
@@ -53,8 +53,8 @@ impl ResponseArchive {
         context: &StackContext,
         before: Option<&Self>,
     ) -> Option<Self> {
-        let settings = config.responses?;
-        let keep = settings.keep?.0;
+        let Responses { keep, max_response, max_bytes } = config.responses?;
+        let keep = keep?.0;
         let own = context.responses.clone();
         let store = own.or_else(|| stores.durable.as_ref().map(DurableStore::responses))?;
         // A store that a reload kept open is the same store.
@@ -64,9 +64,8 @@ impl ResponseArchive {
             store,
             guard,
             keep,
-            max_response: usize::try_from(settings.max_response.map_or(MAX_RESPONSE, |size| size.0))
-                .unwrap_or(usize::MAX),
-            max_bytes: settings.max_bytes.map_or(MAX_BYTES, |size| size.0),
+            max_response: usize::try_from(max_response.map_or(MAX_RESPONSE, |size| size.0)).unwrap_or(usize::MAX),
+            max_bytes: max_bytes.map_or(MAX_BYTES, |size| size.0),
             unswept: before.map(|before| before.unswept.clone()).unwrap_or_default(),
         })
     }

@@ -65,7 +65,7 @@ pub(crate) fn adaptive_attempt(
 
 /// Returns true if the file repeats the attempts of a tier whose time is over.
 pub(crate) fn repeats_timeouts(tier: &Tier, config: &Config) -> bool {
-    merged_retry(tier.retry, config.retry).retry_timeouts == Some(true)
+    tier.retry.unwrap_or_default().or(config.retry).retry_timeouts == Some(true)
 }
 
 fn limits_of(timeout: Option<TierTimeout>) -> schema::Timeout {
@@ -78,52 +78,47 @@ fn limits_of(timeout: Option<TierTimeout>) -> schema::Timeout {
 
 /// Limits one attempt.
 pub(crate) fn attempt(timeout: Option<TierTimeout>) -> TimeoutLayer {
-    let limits = limits_of(timeout);
-    let mut layer = TimeoutLayer::new(limits.attempt.map_or(schema::Timeout::ATTEMPT, |span| span.0));
-    if let Some(first_token) = limits.first_token {
+    let schema::Timeout { attempt, first_token, adaptive: _, idle, progress, progress_ceiling } = limits_of(timeout);
+    let mut layer = TimeoutLayer::new(attempt.map_or(schema::Timeout::ATTEMPT, |span| span.0));
+    if let Some(first_token) = first_token {
         layer = layer.first_token(first_token.0);
     }
-    if let Some(idle) = limits.idle {
+    if let Some(idle) = idle {
         layer = layer.idle(idle.0);
     }
-    if limits.progress.is_some() || limits.progress_ceiling.is_some() {
-        let silent = limits.progress.map_or(SILENCE, |span| span.0);
-        layer = layer.progress(silent, limits.progress_ceiling.map_or(CEILING, |span| span.0));
+    if progress.is_some() || progress_ceiling.is_some() {
+        let silent = progress.map_or(SILENCE, |span| span.0);
+        layer = layer.progress(silent, progress_ceiling.map_or(CEILING, |span| span.0));
     }
     layer
 }
 
-/// Merges a tier's retry settings with the file's.
-pub(crate) fn merged_retry(own: Option<Retry>, file: Retry) -> Retry {
-    let own = own.unwrap_or_default();
-    Retry {
-        max_attempts: own.max_attempts.or(file.max_attempts),
-        base: own.base.or(file.base),
-        backoff: own.backoff.or(file.backoff),
-        factor: own.factor.or(file.factor),
-        max_delay: own.max_delay.or(file.max_delay),
-        failover_delay: own.failover_delay.or(file.failover_delay),
-        jitter: own.jitter.or(file.jitter),
-        retry_timeouts: own.retry_timeouts.or(file.retry_timeouts),
-        budget: own.budget.or(file.budget),
-    }
-}
-
 pub(crate) fn retry(settings: Retry, budget: RetryBudget, seed: Option<u64>) -> RetryWithJitterLayer {
+    let Retry {
+        max_attempts,
+        base,
+        backoff: growth,
+        factor,
+        max_delay,
+        failover_delay,
+        jitter,
+        retry_timeouts,
+        budget: _,
+    } = settings;
     let mut layer = RetryWithJitterLayer::new().budget(budget);
     if let Some(seed) = seed {
         layer = layer.seed(seed);
     }
-    if let Some(attempts) = settings.max_attempts {
+    if let Some(attempts) = max_attempts {
         layer = layer.max_attempts(attempts);
     }
-    if let Some(delay) = settings.max_delay {
+    if let Some(delay) = max_delay {
         layer = layer.max_delay(delay.0);
     }
-    if let Some(delay) = settings.failover_delay {
+    if let Some(delay) = failover_delay {
         layer = layer.failover_delay(delay.0);
     }
-    let jitter = settings.jitter.map(|jitter| match jitter {
+    let jitter = jitter.map(|jitter| match jitter {
         schema::Jitter::Full => Jitter::Full,
         schema::Jitter::Equal => Jitter::Equal,
         schema::Jitter::Proportional => Jitter::Proportional(0.25),
@@ -133,7 +128,7 @@ pub(crate) fn retry(settings: Retry, budget: RetryBudget, seed: Option<u64>) -> 
     if let Some(jitter) = jitter {
         layer = layer.jitter(jitter);
     }
-    if settings.retry_timeouts == Some(true) {
+    if retry_timeouts == Some(true) {
         layer = layer.retry_timeouts(true).classifier(Classifier::overridden(|error, mut class| {
             if error.kind() == ErrorKind::Timeout {
                 class.retry = classify::Retry::Yes;
@@ -141,15 +136,15 @@ pub(crate) fn retry(settings: Retry, budget: RetryBudget, seed: Option<u64>) -> 
             class
         }));
     }
-    if settings.base.is_some() || settings.factor.is_some() || settings.backoff.is_some() {
-        let mut backoff = Backoff::new(settings.base.map_or(BASE, |base| base.0)).jitter(jitter.unwrap_or_default());
-        backoff = match (settings.backoff.unwrap_or_default(), settings.factor) {
+    if base.is_some() || factor.is_some() || growth.is_some() {
+        let mut backoff = Backoff::new(base.map_or(BASE, |base| base.0)).jitter(jitter.unwrap_or_default());
+        backoff = match (growth.unwrap_or_default(), factor) {
             (Growth::Exponential, Some(factor)) => backoff.factor(factor),
             (Growth::Exponential, None) => backoff,
             (Growth::Linear, _) => backoff.linear(),
             (Growth::Fixed, _) => backoff.factor(1.0),
         };
-        if let Some(delay) = settings.max_delay {
+        if let Some(delay) = max_delay {
             backoff = backoff.max_delay(delay.0);
         }
         // A single schedule in the file applies to all kinds.
@@ -166,28 +161,6 @@ pub(crate) fn retry_budget(field: &str, share: Option<Share>) -> Result<RetryBud
         .map_err(|error| InvalidConfig::new(field.to_owned(), error.problem().to_owned()))
 }
 
-/// Merges a tier's circuit breaker settings with the file's. The primary's check interval ranks between the two.
-pub(crate) fn merged_breaker(
-    own: Option<CircuitBreaker>,
-    recovery_check: Option<Span>,
-    file: CircuitBreaker,
-) -> CircuitBreaker {
-    let own = own.unwrap_or_default();
-    CircuitBreaker {
-        consecutive_failures: own.consecutive_failures.or(file.consecutive_failures),
-        failure_rate: own.failure_rate.or(file.failure_rate),
-        slow_calls: own.slow_calls.or(file.slow_calls),
-        cooldown: own.cooldown.or_else(|| recovery_check.map(Cooldown::Fixed)).or(file.cooldown),
-        probes: own.probes.or(file.probes),
-        probe_successes: own.probe_successes.or(file.probe_successes),
-        latch: own.latch.or(recovery_check).or(file.latch),
-        max_throttle: own.max_throttle.or(file.max_throttle),
-        second_opinion_after: own.second_opinion_after.or(file.second_opinion_after),
-        abandoned_after: own.abandoned_after.or(file.abandoned_after),
-        confirm: own.confirm.or(file.confirm),
-    }
-}
-
 /// Configures a tier's circuit breaker from the merged settings. An error names the tier's field if the tier sets it,
 /// and the file's field otherwise.
 pub(crate) fn breaker(
@@ -200,42 +173,55 @@ pub(crate) fn breaker(
         true => format!("{place}.circuit_breaker.{rule}"),
         false => format!("circuit_breaker.{rule}"),
     };
-    if let Some(failures) = settings.consecutive_failures {
+    let CircuitBreaker {
+        consecutive_failures,
+        failure_rate,
+        slow_calls,
+        cooldown,
+        probes,
+        probe_successes,
+        latch,
+        max_throttle,
+        second_opinion_after,
+        abandoned_after,
+        confirm: _,
+    } = *settings;
+    if let Some(failures) = consecutive_failures {
         layer = layer.consecutive_failures(failures);
     }
-    if let Some(rule) = settings.failure_rate {
+    if let Some(rule) = failure_rate {
         let field = field("failure_rate", own.is_some_and(|own| own.failure_rate.is_some()));
         let window = window(&field, rule.calls, rule.span, rule.min_calls)?;
         layer = layer.failure_rate(rule.share.0, window);
     }
-    if let Some(rule) = settings.slow_calls {
+    if let Some(rule) = slow_calls {
         let field = field("slow_calls", own.is_some_and(|own| own.slow_calls.is_some()));
         let window = window(&field, rule.calls, rule.span, rule.min_calls)?;
         layer = layer.slow_calls(rule.after.0, rule.share.0, window);
     }
-    match settings.cooldown {
+    match cooldown {
         None => {}
         Some(Cooldown::Fixed(cooldown)) => layer = layer.cooldown(cooldown.0),
         Some(Cooldown::Growing(growing)) => {
             layer = layer.cooldown(growing.first.0).cooldown_growth(growing.factor, growing.longest.0);
         }
     }
-    if let Some(probes) = settings.probes {
+    if let Some(probes) = probes {
         layer = layer.probes(probes);
     }
-    if let Some(successes) = settings.probe_successes {
+    if let Some(successes) = probe_successes {
         layer = layer.probe_successes(successes);
     }
-    if let Some(latch) = settings.latch {
+    if let Some(latch) = latch {
         layer = layer.latch(latch.0);
     }
-    if let Some(longest) = settings.max_throttle {
+    if let Some(longest) = max_throttle {
         layer = layer.max_throttle(longest.0);
     }
-    if let Some(believed) = settings.second_opinion_after {
+    if let Some(believed) = second_opinion_after {
         layer = layer.second_opinion_after(believed);
     }
-    if let Some(time) = settings.abandoned_after {
+    if let Some(time) = abandoned_after {
         layer = layer.abandoned_after(time.0);
     }
     Ok(layer)
@@ -294,17 +280,32 @@ pub(crate) fn bulkhead(config: &Config) -> Result<BulkheadLayer, InvalidConfig> 
 /// Returns a feature's limits. `most` is the number of its places if the file names none: a limit that nobody asked for
 /// refuses only callers who could not connect.
 fn limits(field: &str, feature: &Feature, most: usize) -> Result<Limits, InvalidConfig> {
-    let mut limits = Limits::new(feature.concurrency.unwrap_or(most));
-    if let Some(queue) = feature.queue {
+    let Feature {
+        concurrency,
+        queue,
+        max_wait,
+        requests_per_minute,
+        tokens_per_minute,
+        tiers: _,
+        worst_level: _,
+        all_open: _,
+        timeout: _,
+        stream: _,
+        hedge: _,
+        validate: _,
+        cache: _,
+    } = *feature;
+    let mut limits = Limits::new(concurrency.unwrap_or(most));
+    if let Some(queue) = queue {
         limits = limits.queue(queue);
     }
-    if let Some(wait) = feature.max_wait {
+    if let Some(wait) = max_wait {
         limits = limits.max_wait(wait.0);
     }
-    if let Some(requests) = feature.requests_per_minute {
+    if let Some(requests) = requests_per_minute {
         limits = limits.requests_per_minute(rate(&format!("{field}.requests_per_minute"), requests)?);
     }
-    if let Some(tokens) = feature.tokens_per_minute {
+    if let Some(tokens) = tokens_per_minute {
         limits = limits.tokens_per_minute(rate(&format!("{field}.tokens_per_minute"), tokens)?);
     }
     Ok(limits)

@@ -19,7 +19,8 @@ use super::{
     settings,
 };
 use crate::{
-    CircuitBreaker as BreakerSettings, Config, OnError, Provider, RecoveryCheck, Span, Tier, TierTimeout, classifier,
+    CircuitBreaker as BreakerSettings, Config, Cooldown, OnError, Provider, RecoveryCheck, Span, Tier, TierTimeout,
+    classifier,
 };
 use steadfast::{
     BoxLlmService, BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer,
@@ -66,7 +67,10 @@ impl TierPlan {
         // The primary's check interval acts as its circuit's cooldown.
         let check = config.fallback.recovery_check.as_ref().filter(|_| place == Some(0));
         let check = check.and_then(RecoveryCheck::every);
-        let settings = settings::merged_breaker(tier.circuit_breaker.clone(), check, config.circuit_breaker.clone());
+        let of_check =
+            BreakerSettings { cooldown: check.map(Cooldown::Fixed), latch: check, ..BreakerSettings::default() };
+        let own = tier.circuit_breaker.clone().unwrap_or_default();
+        let settings = own.or(of_check).or(config.circuit_breaker.clone());
         let mut breaker =
             CircuitBreakerLayer::new(tier.name.as_str()).classifier(classifier(config)).events(events.clone());
         if let Some(seed) = context.seed(&tier.name) {
@@ -273,7 +277,7 @@ impl TierRuntime {
         caps: Option<BudgetLayer>,
         context: &StackContext,
     ) -> TierService {
-        let mut retry = settings::merged_retry(tier.retry, config.retry);
+        let mut retry = tier.retry.unwrap_or_default().or(config.retry);
         let failover_first = !config.names_retries(tier);
         retry.max_attempts = Some(config.attempts(tier));
         let mut limits = tier.timeout;

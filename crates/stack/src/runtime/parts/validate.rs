@@ -42,11 +42,12 @@ impl Validators {
             }
         }
         let layer = |settings: ValidateSettings| {
+            let ValidateSettings { reasks, repair } = settings;
             let mut layer = ValidateLayer::new();
-            if let Some(times) = settings.reasks {
+            if let Some(times) = reasks {
                 layer = layer.reasks(times);
             }
-            if let Some(repair) = settings.repair {
+            if let Some(repair) = repair {
                 layer = layer.repair(repair);
             }
             if named.iter().all(|(_, own)| *own == Some(settings)) && others == Some(settings) {

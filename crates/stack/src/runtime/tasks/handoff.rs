@@ -8,7 +8,10 @@ use std::{
 use tokio::{sync::Notify as Wake, task::AbortHandle, time::Instant};
 
 use super::reloads;
-use crate::runtime::{StackHandle, parts::handoff::HandoffState, service::ReloadingService, state::StackState};
+use crate::{
+    HandoffRedrive,
+    runtime::{StackHandle, parts::handoff::HandoffState, service::ReloadingService, state::StackState},
+};
 use steadfast::{
     CircuitBreakerHandle,
     events::{self, CircuitState},
@@ -86,17 +89,17 @@ fn begin(handoff: &HandoffState, shared: &Arc<StackState>) -> (DeliveriesHandle,
         .gate(move || any_model_admits(&weak));
     redrive = match handoff.redrive() {
         None => redrive.only_when_ordered(),
-        Some(settings) => {
-            if let Some(tasks) = settings.per_second {
+        Some(HandoffRedrive { per_second, at_once, every, timeout }) => {
+            if let Some(tasks) = per_second {
                 redrive = redrive.per_second(tasks);
             }
-            if let Some(tasks) = settings.at_once {
+            if let Some(tasks) = at_once {
                 redrive = redrive.at_once(tasks as usize);
             }
-            if let Some(time) = settings.every {
+            if let Some(time) = every {
                 redrive = redrive.every(time.0);
             }
-            match settings.timeout {
+            match timeout {
                 Some(time) => redrive.timeout(time.0),
                 None => redrive,
             }
