@@ -80,13 +80,13 @@ fn paths() -> String {
         let rows = source.lines().filter_map(|line| line.strip_prefix("//! ")).filter(|line| line.starts_with("| `"));
         rows.map(|line| format!("{}\n", line.replace("[`page`]", "page"))).collect()
     };
-    text += &format!("For callers, with any key of the gateway:\n\n{}\n", list("api/routes.rs"));
+    text += &format!("For callers, with any key of the gateway:\n\n{}\n", list("api/paths/mod.rs"));
     text += "A kept response of `/v1/responses` is at `GET /v1/responses/{id}` (`DELETE` deletes it), with `/input_items` and `/cancel`;\n\
              `/v1alpha` is `/v1beta`; `GET /badge.js` is the badge's script. `GET /requests` takes `key`, `feature`, `tier`, `outcome` and `limit`.\n\n";
-    text += &format!("Where the configuration has a `lane`:\n\n{}\n", list("api/lane/paths.rs"));
+    text += &format!("Where the configuration has a `lane`:\n\n{}\n", list("api/paths/lane.rs"));
     text += &format!(
         "Kept by the provider, and passed on to the tier that has them:\n\n{}\n",
-        list("api/objects/paths.rs")
+        list("api/paths/objects.rs")
     );
     let operators = table(&["for operators (`admin: true`)", "what"], rows("api/admin/mod.rs"));
     let reviewers = table(&["for reviewers (`handoff: true`)", "what"], rows("api/handoff/mod.rs"));
