@@ -230,7 +230,7 @@ async fn two_exchanges_of_one_call_run_beside_each_other() {
         _ => chat("from gpt"),
     })
     .await;
-    let hedge = HedgeLayer::new("gpt").after(SHORT).extra(1.0).unwrap();
+    let hedge = HedgeLayer::new("gpt").after(SHORT).extra(1.0);
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(50 * SHORT))
         .layer(hedge)
