@@ -101,13 +101,61 @@ pub mod providers;
 #[doc(hidden)]
 pub mod races;
 
+// What is hidden, here and in the layers, names a future, or is for steadfast's other packages and promises nothing.
+// Core's modules are here with what users name: `steadfast-core` documents the rest.
+
+pub mod body {
+    //! The body of an answer: whole, or a stream of frames.
+
+    #[doc(hidden)]
+    pub use steadfast_core::body::*;
+    #[doc(inline)]
+    pub use steadfast_core::body::{CommitPoint, Frame, LlmBody, Progress, StreamEvent};
+}
+pub mod chat {
+    //! The neutral form of a conversation: the parts that all providers share.
+    //!
+    //! A [`Chat`] is the caller's request, an assistant [`Message`] is the answer. Both are made of the same [`Part`]s,
+    //! so that an answer can be pushed onto the conversation unchanged. A provider's own extensions stay in the wire
+    //! form of a request (see [`Wire`](crate::Wire)), which the same provider receives byte for byte.
+    //!
+    //! `Debug` of all these types writes the kinds and lengths, never the words.
+
+    #[doc(hidden)]
+    pub use steadfast_core::chat::*;
+    #[doc(inline)]
+    pub use steadfast_core::chat::{
+        Chat, Document, Effort, FinishReason, Image, Json, Media, Message, OutputSchema, Part, Reasoning, Role,
+        Thinking, Tool, ToolCall, ToolChoice, ToolResult, Usage,
+    };
+}
+pub mod error {
+    //! The one error of the crate.
+
+    #[doc(hidden)]
+    pub use steadfast_core::error::*;
+    #[doc(inline)]
+    pub use steadfast_core::error::{
+        Attempt, ErrorKind, InvalidConfig, LlmError, Next, Phase, ReachedLimit, Stop, TimeoutLimit,
+    };
+}
+pub mod request {
+    //! A caller's request, and the context that layers add on the way down.
+
+    #[doc(hidden)]
+    pub use steadfast_core::request::*;
+    #[doc(inline)]
+    pub use steadfast_core::request::{BudgetKey, Context, Dialect, LlmRequest, Tenant, Wire};
+}
 #[doc(inline)]
-pub use steadfast_core::{
-    body, chat, classify, commit, embed, error, events, ledger, models, prices, request, response, retry_after, store,
-};
+pub use steadfast_core::{classify, events, prices, response};
+#[doc(no_inline)]
+pub use steadfast_core::{commit, embed, models, retry_after};
 use steadfast_core::{estimate, timer, wire};
+#[doc(hidden)]
+pub use steadfast_core::{ledger, store};
 #[cfg(feature = "codec")]
-#[doc(inline)]
+#[doc(no_inline)]
 pub use steadfast_dialects::translate;
 
 #[cfg(feature = "cache")]
@@ -119,6 +167,8 @@ pub use self::layers::idempotency::{Idempotency, IdempotencyHandle, IdempotencyL
 #[cfg(feature = "validate")]
 #[doc(no_inline)]
 pub use self::layers::validate::{Validate, ValidateLayer};
+#[doc(hidden)]
+pub use self::providers::function::ProviderFuture;
 #[doc(no_inline)]
 pub use self::{
     body::{CommitPoint, Frame, LlmBody, Progress, StreamEvent},
@@ -126,7 +176,7 @@ pub use self::{
     classify::Classifier,
     error::{Attempt, ErrorKind, InvalidConfig, LlmError},
     events::{Event, Events},
-    request::{Context, LlmRequest},
+    request::{Context, Dialect, LlmRequest, Wire},
     response::{AnswerSource, CacheOrigin, CacheReason, Degradation, DegradedReason, LlmResponse},
 };
 pub use self::{
@@ -144,10 +194,12 @@ pub use self::{
         route::{Route, RouteLayer},
         timeout::{Timeout, TimeoutLayer},
     },
-    providers::function::{ProviderFn, ProviderFuture, provider_fn},
+    providers::function::{ProviderFn, provider_fn},
 };
+#[doc(hidden)]
+pub use steadfast_core::{BodyRest, OpaqueCall, Unit, WireLimits};
 #[doc(inline)]
-pub use steadfast_core::{BodyRest, BoxLlmService, Dialect, LlmService, OpaqueCall, Unit, Wire, WireLimits};
+pub use steadfast_core::{BoxLlmService, LlmService};
 
 /// The README's code compiles too.
 #[cfg(all(doctest, feature = "http"))]

@@ -148,6 +148,7 @@ where
 }
 
 /// The response future of [`CommitOnFirstToken`].
+#[doc(hidden)]
 #[pin_project]
 pub struct CommitFuture<S: Service<LlmRequest>> {
     #[pin]

@@ -101,15 +101,15 @@ pub mod timeout;
 
 pub use self::ready_call::ReadyCall;
 #[cfg(feature = "idempotency")]
-#[doc(inline)]
+#[doc(no_inline)]
 pub use steadfast_cache::idempotency;
 #[cfg(feature = "cache")]
-#[doc(inline)]
+#[doc(no_inline)]
 pub use steadfast_cache::{cache, cached};
 pub(crate) use steadfast_core::mechanisms::{alarm, call, clock, deadline};
 pub(crate) use steadfast_internal::{recent, text_similarity, totals};
 #[cfg(feature = "validate")]
-#[doc(inline)]
+#[doc(no_inline)]
 pub use steadfast_validate as validate;
 
 #[cfg(test)]

@@ -92,6 +92,7 @@ impl<F> fmt::Debug for ProviderFn<F> {
 }
 
 /// The future of [`ProviderFn`].
+#[doc(hidden)]
 #[pin_project]
 pub struct ProviderFuture<R> {
     /// The request; `None` if answers pass unchanged.

@@ -5,16 +5,16 @@ pub mod simulated;
 pub mod sse;
 
 #[cfg(feature = "codec")]
-#[doc(inline)]
+#[doc(no_inline)]
 pub use steadfast_dialects::{codec, servers};
 #[cfg(feature = "http")]
-#[doc(no_inline)]
+#[doc(inline)]
 pub use steadfast_http::{Anthropic, Gemini, OpenAi, OpenAiResponses};
 #[cfg(feature = "http")]
-#[doc(inline)]
+#[doc(no_inline)]
 pub use steadfast_http::{anthropic, gemini, http, openai, responses, transport, without_key};
 #[cfg(feature = "clouds")]
-#[doc(inline)]
+#[doc(no_inline)]
 pub use steadfast_http::{bedrock, credentials};
 
 pub use self::simulated::Simulated;

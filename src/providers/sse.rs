@@ -36,5 +36,5 @@
 //! # Ok::<(), steadfast::providers::sse::TooLong>(())
 //! ```
 
-#[doc(inline)]
+#[doc(no_inline)]
 pub use steadfast_core::sse::{Decoder, SseEvent, TooLong};

@@ -105,15 +105,19 @@ mod state;
 mod task;
 mod time;
 
-#[cfg(feature = "load")]
 pub use self::load::BodyCompletion;
 pub use self::{
     deployment::{Deployment, Deployments},
-    exchange::{HeadroomFuture, HeadroomGrant, HeadroomOrder, HeadroomStore, MemoryHeadroom},
-    future::ResponseFuture,
-    handle::{Availability, BalanceHandle, DeploymentStatus},
+    handle::{BalanceHandle, DeploymentStatus},
     layer::BalanceLayer,
     service::Balance,
+};
+#[cfg(feature = "load")]
+#[doc(hidden)]
+pub use self::{
+    exchange::{HeadroomFuture, HeadroomGrant, HeadroomOrder, HeadroomStore, MemoryHeadroom},
+    future::ResponseFuture,
+    handle::Availability,
 };
 
 #[cfg(test)]

@@ -94,11 +94,12 @@ mod reservation;
 mod service;
 mod shared;
 
+#[doc(hidden)]
+pub use self::future::ResponseFuture;
 pub use self::{
     calendar::Period,
     cap::{AtCap, Cap},
     cap_spend::CapSpend,
-    future::ResponseFuture,
     handle::BudgetHandle,
     layer::BudgetLayer,
     service::Budget,

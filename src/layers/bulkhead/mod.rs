@@ -103,16 +103,19 @@ mod service;
 mod settings;
 mod wait;
 
-pub use self::rate::SharedRate;
 pub use self::{
     adaptive::Adaptive,
-    caller::{CallerBulkhead, CallerBulkheadLayer, CallerFuture, CallerLimitReached, CallerLimits},
-    future::ResponseFuture,
     handle::{BulkheadHandle, FeatureLoad},
     layer::BulkheadLayer,
     limits::Limits,
     rate::Rate,
     service::Bulkhead,
+};
+#[doc(hidden)]
+pub use self::{
+    caller::{CallerBulkhead, CallerBulkheadLayer, CallerFuture, CallerLimitReached, CallerLimits},
+    future::ResponseFuture,
+    rate::SharedRate,
 };
 
 #[cfg(test)]

@@ -140,13 +140,11 @@ mod window;
 mod word;
 
 pub(crate) use self::handle::Forecast;
-pub use self::probe::{LONGEST_PROBE, ask};
+#[doc(hidden)]
 pub use self::{
     future::ResponseFuture,
-    handle::CircuitBreakerHandle,
-    layer::CircuitBreakerLayer,
+    probe::{LONGEST_PROBE, ask},
     replication::{CircuitUpdate, PROBE_HEAD_START, Version},
-    service::CircuitBreaker,
-    settings::Window,
     word::Reason,
 };
+pub use self::{handle::CircuitBreakerHandle, layer::CircuitBreakerLayer, service::CircuitBreaker, settings::Window};

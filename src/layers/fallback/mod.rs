@@ -105,14 +105,15 @@ mod serve;
 mod service;
 mod shared;
 
+#[doc(hidden)]
 pub use self::{
     ask::ResponseFuture,
-    canned::Canned,
-    choose::{
-        AllOpen, Capabilities, ChainInfo, FeaturePolicy, SessionPolicy, SessionSettings, StreamBreak, Tier,
-        TierSettings, model_fit,
-    },
+    choose::{SessionSettings, TierSettings, model_fit},
     eligibility::Eligibility,
+};
+pub use self::{
+    canned::Canned,
+    choose::{AllOpen, Capabilities, ChainInfo, FeaturePolicy, SessionPolicy, StreamBreak, Tier},
     layer::FallbackLayer,
     serve::{FallbackHandle, RampStep},
     service::Fallback,

@@ -88,8 +88,9 @@ mod service;
 mod settings;
 mod state;
 
+#[doc(hidden)]
+pub use self::future::ResponseFuture;
 pub use self::{
-    future::ResponseFuture,
     handle::{HedgeHandle, HedgeStats},
     layer::HedgeLayer,
     service::Hedge,

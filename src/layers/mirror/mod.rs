@@ -101,9 +101,10 @@ mod settings;
 mod shadow;
 mod under_way;
 
+#[doc(hidden)]
+pub use self::future::ResponseFuture;
 pub use self::{
     compare::Compare,
-    future::ResponseFuture,
     handle::{MirrorHandle, MirrorStats},
     layer::MirrorLayer,
     service::Mirror,

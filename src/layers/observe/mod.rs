@@ -52,7 +52,9 @@ mod reporter;
 mod service;
 mod under_way;
 
-pub use self::{future::ResponseFuture, layer::ObserveLayer, service::Observe};
+#[doc(hidden)]
+pub use self::future::ResponseFuture;
+pub use self::{layer::ObserveLayer, service::Observe};
 
 #[cfg(test)]
 mod tests;

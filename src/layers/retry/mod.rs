@@ -74,11 +74,12 @@ mod shared;
 
 pub use self::{
     backoff::{Backoff, Jitter},
-    budget::{Reservation, RetryBudget},
-    future::ResponseFuture,
+    budget::RetryBudget,
     layer::RetryWithJitterLayer,
     service::RetryWithJitter,
 };
+#[doc(hidden)]
+pub use self::{budget::Reservation, future::ResponseFuture};
 
 #[cfg(steadfast_loom)]
 pub(crate) use self::budget::races;

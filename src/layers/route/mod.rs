@@ -65,7 +65,9 @@ mod plan;
 mod rule;
 mod service;
 
-pub use self::{future::ResponseFuture, layer::RouteLayer, rule::Rule, service::Route};
+#[doc(hidden)]
+pub use self::future::ResponseFuture;
+pub use self::{layer::RouteLayer, rule::Rule, service::Route};
 
 #[cfg(test)]
 mod tests;

@@ -57,8 +57,10 @@ mod layer;
 mod service;
 mod silence;
 
+#[doc(hidden)]
+pub use self::future::ResponseFuture;
 pub use self::silence::Silence;
-pub use self::{future::ResponseFuture, layer::TimeoutLayer, service::Timeout};
+pub use self::{layer::TimeoutLayer, service::Timeout};
 
 #[cfg(test)]
 mod tests;

@@ -68,15 +68,20 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+#[doc(hidden)]
 pub use self::{
     answer::{Voice, pieces, tokens_of},
     demands::PlannedCall,
-    fault::{Fault, FaultMix, Outage},
-    handle::{SimulatedCall, SimulatedHandle, SimulatedStats},
-    latency::Latency,
+    handle::SimulatedCall,
     leaf::ResponseFuture,
-    rate_limit::{RateLimit, RateReading, RateStatus},
+    rate_limit::{RateReading, RateStatus},
     script::Plan,
+};
+pub use self::{
+    fault::{Fault, FaultMix, Outage},
+    handle::{SimulatedHandle, SimulatedStats},
+    latency::Latency,
+    rate_limit::RateLimit,
 };
 use self::{
     handle::Shared,

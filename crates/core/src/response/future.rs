@@ -10,6 +10,7 @@ use crate::{LlmError, LlmResponse};
 /// The future of a leaf: it resolves at the commit point of a stream, or with the whole answer.
 ///
 /// Boxed, with a name. Dropping it ends its work; a task that is already stored remains.
+#[doc(hidden)]
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<LlmResponse, LlmError>> + Send>>);
 
