@@ -38,6 +38,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! [`Preset`] is this in three lines.
+//!
 //! # A tour
 //!
 //! - **The contract.** Everything is a `Service<LlmRequest, Response = LlmResponse>` with `Error: Into<LlmError>`: each
@@ -95,6 +97,7 @@ extern crate self as steadfast;
 use steadfast_internal as internal;
 
 pub mod layers;
+mod preset;
 pub mod providers;
 
 #[cfg(steadfast_loom)]
@@ -194,6 +197,7 @@ pub use self::{
         route::{Route, RouteLayer},
         timeout::{Timeout, TimeoutLayer},
     },
+    preset::Preset,
     providers::function::{ProviderFn, provider_fn},
 };
 #[doc(hidden)]

@@ -14,5 +14,6 @@ mod hedge;
 mod idempotency;
 mod observation;
 mod own_layer;
+mod preset;
 mod spend;
 mod traps;

@@ -105,6 +105,7 @@ mod state;
 mod task;
 mod time;
 
+#[cfg(feature = "load")]
 pub use self::load::BodyCompletion;
 pub use self::{
     deployment::{Deployment, Deployments},
@@ -112,7 +113,6 @@ pub use self::{
     layer::BalanceLayer,
     service::Balance,
 };
-#[cfg(feature = "load")]
 #[doc(hidden)]
 pub use self::{
     exchange::{HeadroomFuture, HeadroomGrant, HeadroomOrder, HeadroomStore, MemoryHeadroom},

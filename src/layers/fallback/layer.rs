@@ -221,6 +221,7 @@ impl FallbackLayer {
 
     /// Returns the chains that the settings name, that of the [default policy](Self::default_policy) first. Requests
     /// with the same list of tiers share one.
+    #[doc(hidden)]
     pub fn chains(&self) -> Vec<ChainInfo> {
         let (config, _) = self.resolved();
         KnownChains::new(&config).infos(&config)

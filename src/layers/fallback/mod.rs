@@ -108,12 +108,12 @@ mod shared;
 #[doc(hidden)]
 pub use self::{
     ask::ResponseFuture,
-    choose::{SessionSettings, TierSettings, model_fit},
+    choose::{ChainInfo, SessionSettings, TierSettings, model_fit},
     eligibility::Eligibility,
 };
 pub use self::{
     canned::Canned,
-    choose::{AllOpen, Capabilities, ChainInfo, FeaturePolicy, SessionPolicy, StreamBreak, Tier},
+    choose::{AllOpen, Capabilities, FeaturePolicy, SessionPolicy, StreamBreak, Tier},
     layer::FallbackLayer,
     serve::{FallbackHandle, RampStep},
     service::Fallback,
