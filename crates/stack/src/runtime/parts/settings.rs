@@ -353,3 +353,46 @@ pub(crate) fn kind(field: &str, name: &str) -> Result<ErrorKind, InvalidConfig> 
         InvalidConfig::new(field.to_owned(), problem)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Checks that the published default of each field of a block is the one that its layer has by itself. Returns how
+    /// many there are.
+    fn published_defaults<T: DeserializeOwned>(block: &str, layer: impl Fn(T) -> Box<dyn Debug>) -> usize {
+        let read = |fields: Value| serde_json::from_value(fields).unwrap();
+        let schema = Config::json_schema();
+        let fields = schema["$defs"][block]["properties"].as_object().unwrap();
+        let defaults: Vec<_> = fields.iter().filter(|(_, field)| field.get("default").is_some()).collect();
+        for (name, field) in &defaults {
+            // A growth alone chooses one schedule for all failures, so it stands beside the base of that one.
+            let beside =
+                if ["backoff", "factor"].contains(&name.as_str()) { json!({ "base": "500ms" }) } else { json!({}) };
+            let mut said = beside.clone();
+            said[name.as_str()] = field["default"].clone();
+            let (said, silent) = (layer(read(said)), layer(read(beside)));
+            assert_eq!(format!("{said:?}"), format!("{silent:?}"), "{block}.{name}");
+        }
+        defaults.len()
+    }
+
+    #[test]
+    fn a_published_default_is_what_the_layer_does_by_itself() {
+        let timeouts = published_defaults("Timeout", |limits| Box::new(attempt(Some(TierTimeout::Limits(limits)))));
+        let retries = published_defaults("Retry", |settings: Retry| {
+            let budget = retry_budget("retry.budget", settings.budget).unwrap();
+            let budgets = format!("{budget:?}");
+            Box::new((retry(settings, budget, Some(1)), budgets))
+        });
+        let breakers = published_defaults("CircuitBreaker", |settings: CircuitBreaker| {
+            Box::new(breaker("tiers[0]", None, CircuitBreakerLayer::new("a").seed(1), &settings).unwrap())
+        });
+        assert!(timeouts >= 4 && retries >= 5 && breakers >= 6, "{timeouts} {retries} {breakers}");
+    }
+}
