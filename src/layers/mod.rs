@@ -93,7 +93,7 @@ pub mod mirror;
 pub mod observe;
 pub(crate) mod patience;
 mod ready_call;
-pub(crate) mod recent_times;
+pub(crate) mod recent_values;
 pub mod retry;
 pub mod route;
 pub(crate) mod shares;

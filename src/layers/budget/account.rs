@@ -10,10 +10,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{AtCap, Cap, CapSpend, calendar::Anchor, cap::Keys, meter::Meter};
+use super::{
+    AtCap, Cap, CapSpend, calendar::Anchor, cap::Keys, expectation::Expectation, meter::Meter, reservation::Reservation,
+};
 use crate::{
     ErrorKind, Event, Events, LlmError,
     body::admission::{Gate, Outcome, SoFar, Ticket},
+    chat::Usage,
     error::ReachedLimit,
     internal::{
         sync::{Mutex, lock},
@@ -111,14 +114,15 @@ pub(super) struct Account {
     pub(super) meter: Arc<Meter>,
     /// The reservations of each key under a cap that several keys share. Shared likewise.
     pub(super) shares: Arc<Shares>,
+    expectation: Expectation,
 }
 
 /// A reservation of an amount.
 pub(super) struct Reserved {
     /// The period in which it counts.
     pub(super) period: u8,
-    /// True if nothing is reserved, and only the cost will count.
-    pub(super) is_empty: bool,
+    /// The amount, in billionths of a dollar.
+    pub(super) amount: u64,
     /// The level to which the request must step down.
     pub(super) step_down: Option<u8>,
     /// The key's part of a cap that several keys share.
@@ -126,8 +130,8 @@ pub(super) struct Reserved {
 }
 
 impl Reserved {
-    fn of(period: u8) -> Self {
-        Self { period, is_empty: false, step_down: None, hold: None }
+    fn of(period: u8, amount: u64) -> Self {
+        Self { period, amount, step_down: None, hold: None }
     }
 }
 
@@ -137,7 +141,7 @@ impl Account {
             None => rule.cap.name.clone(),
             Some(key) => format!("{} ({key})", rule.cap.name).into(),
         };
-        Self { rule, key, name, meter, shares }
+        Self { rule, key, name, meter, shares, expectation: Expectation::new() }
     }
 
     /// Begins a new period if the last one is over.
@@ -152,29 +156,52 @@ impl Account {
         }
     }
 
-    /// Reserves an amount for a request of this key, in billionths of a dollar.
+    /// Returns the amount to reserve for a request, in billionths of a dollar. It is the cost of the answer that the
+    /// key's last ones let expect. Where a cap refuses, a request that does not fit goes as its key's only one: it
+    /// takes half of what is left, so that others still fit beside it.
+    fn amount(&self, request: &Reservation, key: Option<&Arc<str>>, limit: u64) -> u64 {
+        let common = &self.rule.common;
+        let expected = request.asked.and_then(|price| self.expectation.output(&key.cloned(), price));
+        let amount =
+            request.cost(common, expected.map_or(request.output.into(), |output| output.min(request.output.into())));
+        let (spent, used) = self.meter.amounts();
+        let left = limit.saturating_sub(used);
+        if amount <= left || self.rule.cap.at_cap != AtCap::Refuse {
+            return amount;
+        }
+        let is_alone = key.map_or(used == spent, |key| self.shares.held(key) == 0);
+        whole(left / 2).filter(|_| is_alone).unwrap_or(amount)
+    }
+
+    /// Reserves for a request of this key.
     ///
     /// # Errors
     ///
     /// Fails if the cap refuses it.
     #[inline]
-    pub(super) fn reserve(&self, amount: u64, key: Option<&Arc<str>>, now: Instant) -> Result<Reserved, LlmError> {
+    pub(super) fn reserve(
+        &self,
+        request: &Reservation,
+        key: Option<&Arc<str>>,
+        now: Instant,
+    ) -> Result<Reserved, LlmError> {
         self.turn(now);
         let limit = self.rule.limit();
+        let key = key.filter(|_| self.rule.cap.key == Keys::All);
+        let amount = self.amount(request, key, limit);
         let at_cap = self.rule.cap.at_cap;
         // A cap that only warns takes nothing from anybody.
-        let is_shared = self.rule.cap.key == Keys::All && at_cap != AtCap::Warn;
-        if let Some(key) = key.filter(|_| is_shared && amount > 0) {
+        if let Some(key) = key.filter(|_| at_cap != AtCap::Warn && amount > 0) {
             return self.reserve_share(amount, limit, key, now);
         }
         let reserved = self.meter.reserve(amount, limit, at_cap != AtCap::Refuse);
         if reserved.fits {
-            return Ok(Reserved::of(reserved.period));
+            return Ok(Reserved::of(reserved.period, amount));
         }
         self.reached(reserved.period, now);
         match at_cap {
-            AtCap::Warn => Ok(Reserved::of(reserved.period)),
-            AtCap::StepDown(level) => Ok(Reserved { step_down: Some(level), ..Reserved::of(reserved.period) }),
+            AtCap::Warn => Ok(Reserved::of(reserved.period, amount)),
+            AtCap::StepDown(level) => Ok(Reserved { step_down: Some(level), ..Reserved::of(reserved.period, amount) }),
             AtCap::Refuse => Err(self.refusal(amount, limit, now)),
         }
     }
@@ -192,7 +219,7 @@ impl Account {
         let verdict = self.shares.take(key, amount, now, level, grant);
         if let Verdict::Granted(reserved) = verdict {
             let hold = Hold::new(self.shares.clone(), key.clone(), amount);
-            return Ok(Reserved { hold: Some(hold), ..Reserved::of(reserved.period) });
+            return Ok(Reserved { hold: Some(hold), ..Reserved::of(reserved.period, amount) });
         }
         if let Verdict::Full(reserved) = verdict {
             self.reached(reserved.period, now);
@@ -200,9 +227,9 @@ impl Account {
         match self.rule.cap.at_cap {
             AtCap::StepDown(level) => {
                 // An amount beyond a share takes nothing from those who are within theirs.
-                let is_empty = verdict == Verdict::OverShare;
-                let period = self.meter.reserve(if is_empty { 0 } else { amount }, limit, true).period;
-                Ok(Reserved { step_down: Some(level), is_empty, ..Reserved::of(period) })
+                let amount = if verdict == Verdict::OverShare { 0 } else { amount };
+                let period = self.meter.reserve(amount, limit, true).period;
+                Ok(Reserved { step_down: Some(level), ..Reserved::of(period, amount) })
             }
             _ if verdict == Verdict::OverShare => Err(self.over_share(amount, limit, key, now)),
             _ => Err(self.refusal(amount, limit, now)),
@@ -282,10 +309,8 @@ impl Account {
         let (of_key, of_feature) = self.whose();
         let cap = self.name.clone();
         let spending = ReachedLimit::Spending { cap: cap.clone(), of_key, of_feature };
-        let (message, retry_at, limit) = if amount > limit && limit > 0 {
-            let message = format!("the cap {name:?}: the request alone may cost {asked}, and {limit_is} is all of it");
-            (message, None, spending)
-        } else if spent < limit && spent.saturating_add(amount) <= limit {
+        // Alone, any request would go.
+        let (message, retry_at, limit) = if spent < limit {
             let message = format!("{of}; the reserved amount is free again as its requests end");
             (message, now.checked_add(AGAIN_AFTER), ReachedLimit::Reserved { cap, of_key, of_feature })
         } else {
@@ -330,6 +355,12 @@ fn refused(message: String, retry_at: Option<Instant>, limit: ReachedLimit, now:
     error
 }
 
+/// Rounds down to what a reservation can hold: millionths of a dollar, and not nothing.
+fn whole(nanos: u64) -> Option<u64> {
+    let millionths = nanos / 1000;
+    (millionths > 0).then_some(millionths * 1000)
+}
+
 /// Rounds up to the hundredth of a cent, for people to read.
 fn cents(amount: Usd) -> Usd {
     const HUNDREDTH: u64 = 100_000;
@@ -343,26 +374,40 @@ pub(super) struct Slip {
     pub(super) period: u8,
     /// `None` if there is no price: the cost counts as nothing.
     pub(super) price: Option<u32>,
+    /// True if a key holds it, so that the answer is the key's to learn from.
+    pub(super) is_held: bool,
     pub(super) reserved: u32,
 }
 
-/// An index of 24 bits that no price has.
-const NO_PRICE: u32 = (1 << 24) - 1;
+/// An index of 23 bits that no price has.
+const NO_PRICE: u32 = (1 << 23) - 1;
+const HELD: u32 = 1 << 23;
 
 impl Slip {
     pub(super) fn ticket(self) -> Ticket {
         let price = self.price.unwrap_or(NO_PRICE).min(NO_PRICE);
-        Ticket { generation: u32::from(self.period) << 24 | price, reserved: self.reserved, ..Ticket::default() }
+        let held = if self.is_held { HELD } else { 0 };
+        Ticket { generation: u32::from(self.period) << 24 | held | price, reserved: self.reserved, ..Ticket::default() }
     }
 
     fn of(ticket: &Ticket) -> Self {
         let price = Some(ticket.generation & NO_PRICE).filter(|price| *price != NO_PRICE);
-        Self { period: (ticket.generation >> 24) as u8, price, reserved: ticket.reserved }
+        let is_held = ticket.generation & HELD != 0;
+        Self { period: (ticket.generation >> 24) as u8, price, is_held, reserved: ticket.reserved }
     }
 
     /// Returns the reserved amount, in billionths.
     pub(super) fn amount(self) -> u64 {
         u64::from(self.reserved) * 1000
+    }
+}
+
+impl Account {
+    /// Learns from a whole answer to a key's request.
+    pub(super) fn learn(&self, key: Option<&Arc<str>>, price: Option<u32>, usage: &Usage) {
+        if let Some(price) = price {
+            self.expectation.learn(&key.cloned(), price, usage.output);
+        }
     }
 }
 
@@ -373,10 +418,16 @@ impl Gate for Account {
 
     /// Counts the tokens reported so far for an answer that broke or was dropped, and at least its prompt and the text
     /// that came. The law is one for all providers, whenever they report their tokens.
-    fn settle_with<'a>(&self, ticket: &Ticket, _: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
+    fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
         let slip = Slip::of(ticket);
-        let cost =
-            slip.price.map_or(0, |price| self.rule.common.prices.at(price).cost(&so_far().used(ticket.prompt)).nanos());
+        let mut cost = 0;
+        if let Some(price) = slip.price {
+            let used = so_far().used(ticket.prompt);
+            cost = self.rule.common.prices.at(price).cost(&used).nanos();
+            if !slip.is_held && matches!(outcome, Outcome::Answered) {
+                self.learn(None, slip.price, &used);
+            }
+        }
         self.count(slip.period, slip.amount(), cost);
     }
 }
@@ -389,11 +440,13 @@ pub(super) struct HeldAccount {
 
 impl Gate for HeldAccount {
     fn settle(&self, ticket: &Ticket, outcome: Outcome<'_>) {
-        self.account.settle(ticket, outcome);
-        self.hold.give_back();
+        self.settle_with(ticket, outcome, &SoFar::default);
     }
 
     fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
+        if matches!(outcome, Outcome::Answered) {
+            self.account.learn(Some(self.hold.key()), Slip::of(ticket).price, &so_far().used(ticket.prompt));
+        }
         self.account.settle_with(ticket, outcome, so_far);
         self.hold.give_back();
     }
@@ -406,9 +459,9 @@ mod tests {
     #[test]
     fn a_slip_survives_its_way_through_a_ticket() {
         for slip in [
-            Slip { period: 255, price: Some(0), reserved: u32::MAX },
-            Slip { period: 0, price: None, reserved: 0 },
-            Slip { period: 7, price: Some(NO_PRICE - 1), reserved: 1 },
+            Slip { period: 255, price: Some(0), is_held: true, reserved: u32::MAX },
+            Slip { period: 0, price: None, is_held: false, reserved: 0 },
+            Slip { period: 7, price: Some(NO_PRICE - 1), is_held: true, reserved: 1 },
         ] {
             assert_eq!(Slip::of(&slip.ticket()), slip);
         }

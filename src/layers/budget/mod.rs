@@ -20,17 +20,21 @@
 //! A request reserves its likely cost before it is sent. That is its prompt, estimated at a token for four bytes,
 //! and its `max_tokens` ([`default_output`](BudgetLayer::default_output) if it sets none), at the price of its
 //! model. No more is reserved than the model's longest answer, as the [families](crate::models) of models know it, or
-//! 128,000 tokens. A request in wire form is decoded for that. A cap that refuses lets the request go only if the
-//! amount
-//! fits beside the spent and reserved ones. When the answer ends, its actual cost replaces the reservation.
-//! Spending therefore exceeds a cap by no more than the costs of requests in flight above their reservations.
+//! 128,000 tokens; and no more than nineteen in twenty of the key's last answers of that model had (twice as much after
+//! the first). A request in wire form is decoded for that. When the answer ends, its actual cost replaces the
+//! reservation.
+//!
+//! A cap that refuses lets a request go if the amount fits beside the spent and reserved ones. One that does not fit
+//! goes while something is left, as the only one of its key, and reserves half of it: agents ask for far more than they
+//! use. So each cap is reached, and spending exceeds it by no more than the costs of requests in flight above their
+//! reservations.
 //!
 //! - An attempt that failed after it had used tokens counts by them (an answer of the wrong shape, for one).
 //! - A stream that breaks or is dropped counts by the tokens that the provider has reported so far, and at least by
 //!   its prompt and the text that came, a token for four bytes. The law is the same for providers that report tokens
 //!   only at the end.
 //! - A call that timed out, or whose caller left before its answer, counts by its prompt. The provider may have worked
-//!   on a whole answer all the same: 250 tokens for each second count, up to the reserved ones.
+//!   on a whole answer all the same: 250 tokens for each second count, up to its `max_tokens`.
 //! - A failure before the provider worked (refused here, no connection, an error status) releases the reservation.
 //! - A model without a price costs nothing, with one warning in the log for each. [`check`](BudgetLayer::check) and
 //!   [`checked`](BudgetLayer::checked) detect that at the start.
@@ -75,6 +79,8 @@
 //! assert_eq!(answer.cost().unwrap().to_string(), "$0.0075");
 //! assert_eq!(budget.spent("chat per day"), answer.cost().unwrap());
 //!
+//! // Of the cent a quarter is left, and nobody else wants it.
+//! llm.clone().oneshot(ask()).await.unwrap();
 //! let refused = llm.oneshot(ask()).await.unwrap_err();
 //! assert_eq!(refused.kind(), ErrorKind::Budget);
 //! assert_eq!(refused.retry_at(), budget.resets_at("chat per day"));
@@ -85,6 +91,7 @@ mod account;
 mod calendar;
 mod cap;
 mod cap_spend;
+mod expectation;
 mod future;
 mod handle;
 mod layer;

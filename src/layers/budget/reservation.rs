@@ -13,11 +13,11 @@ pub(super) struct Reservation {
     more: Vec<Entry>,
     /// The index of the price at which it was reserved.
     pub(super) price: Option<u32>,
-    /// The amount to reserve under each cap, in millionths of a dollar.
-    pub(super) reserved: u32,
+    /// The index of the price of the requested model, or of the layer's own, if it has one.
+    pub(super) asked: Option<u32>,
     /// The approximate number of tokens in the prompt.
     pub(super) prompt: u32,
-    /// The reserved tokens of the answer.
+    /// The most tokens of the answer.
     pub(super) output: u32,
     /// True if the answer comes in pieces.
     pub(super) stream: bool,
@@ -44,6 +44,11 @@ impl Entry {
     }
 }
 
+/// Returns an amount of billionths of a dollar in millionths, rounded up.
+pub(super) fn millionths(nanos: u64) -> u32 {
+    u32::try_from(nanos.div_ceil(1000)).unwrap_or(u32::MAX)
+}
+
 /// Returns an amount of millionths of a dollar in billionths.
 fn nanos(millionths: u32) -> u64 {
     u64::from(millionths) * 1000
@@ -55,9 +60,11 @@ const FEW: usize = 3;
 const UNSEEN_PACE: f64 = 250.0;
 
 impl Reservation {
-    /// Returns the reserved amount, in billionths of a dollar.
-    pub(super) fn amount(&self) -> u64 {
-        nanos(self.reserved)
+    /// Returns what the request costs with an answer of so many tokens, in billionths of a dollar: whole millionths.
+    pub(super) fn cost(&self, common: &Common, output: u64) -> u64 {
+        let Some(price) = self.price else { return 0 };
+        let cost = common.prices.at(price).cost(&Usage::new(self.prompt.into(), output)).nanos();
+        nanos(millionths(cost))
     }
 
     /// Returns the cost, in billionths of a dollar, of a call that ended without an answer, though the provider may
@@ -65,7 +72,6 @@ impl Reservation {
     /// worked. It is the prompt, and of a whole answer the part that the time allows: a stream would have shown its
     /// own.
     pub(super) fn unseen(&self, common: &Common, now: Instant) -> u64 {
-        let Some(price) = self.price else { return 0 };
         let output = match self.begun {
             Some(begun) if !self.stream => {
                 let seconds = now.saturating_duration_since(begun).as_secs_f64();
@@ -74,7 +80,7 @@ impl Reservation {
             }
             _ => 0,
         };
-        common.prices.at(price).cost(&Usage::new(self.prompt.into(), output)).nanos().min(self.amount())
+        self.cost(common, output)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -109,6 +115,6 @@ impl Drop for Reservation {
 impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let caps = self.few.iter().flatten().count() + self.more.len();
-        f.debug_struct("Reservation").field("caps", &caps).field("reserved", &self.reserved).finish_non_exhaustive()
+        f.debug_struct("Reservation").field("caps", &caps).field("output", &self.output).finish_non_exhaustive()
     }
 }

@@ -8,12 +8,11 @@ use super::{
     Cap,
     account::{Account, Common, HeldAccount, Rule, Slip},
     cap::Keys,
-    reservation::{Entry, Reservation},
+    reservation::{Entry, Reservation, millionths},
 };
 use crate::{
     Attempt, ErrorKind, LlmError, LlmRequest, LlmResponse,
     body::admission::{Gate, Permit, Ticket},
-    chat::Usage,
     internal::sync::{Mutex, lock},
     layers::recent::Recent,
     ledger::Next,
@@ -105,8 +104,8 @@ impl Shared {
                 reservation.begun = Some(now);
             }
             // An error drops the reservations under the caps before it.
-            let reserved = account.reserve(reservation.amount(), key.as_ref(), now)?;
-            let amount = if reserved.is_empty { 0 } else { reservation.reserved };
+            let reserved = account.reserve(&reservation, key.as_ref(), now)?;
+            let amount = millionths(reserved.amount);
             reservation.push(Entry { account, period: reserved.period, reserved: amount, hold: reserved.hold });
             level = level.max(reserved.step_down.unwrap_or(0));
         }
@@ -125,9 +124,9 @@ impl Shared {
     fn estimate(&self, request: &LlmRequest, reservation: &mut Reservation) -> Result<(), LlmError> {
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         reservation.stream = request.is_stream();
-        let asked = || self.common.prices.place(None, request.model()?);
+        let asked = request.model().and_then(|model| self.common.prices.place(None, model));
         let (place, longest) = match &self.reserved_at {
-            ReservedAt::Asked => (asked(), 0),
+            ReservedAt::Asked => (asked, 0),
             ReservedAt::Fixed { price, longest } => (Some(*price), *longest),
             ReservedAt::Unknown(error) => return Err(error.clone()),
         };
@@ -138,8 +137,7 @@ impl Shared {
         let longest = longest_answer(request.model()).max(longest);
         let (input, output) = request.estimated_parts_within(longest);
         let output = output.unwrap_or(self.default_output);
-        let nanos = self.common.prices.at(place).cost(&Usage::new(input, output)).nanos();
-        (reservation.price, reservation.reserved) = (Some(place), small(nanos.div_ceil(1000)));
+        (reservation.price, reservation.asked) = (Some(place), asked.or(Some(place)));
         (reservation.prompt, reservation.output) = (small(input), small(output));
         Ok(())
     }
@@ -158,11 +156,18 @@ impl Shared {
             if wasted > 0 {
                 account.count(period, 0, wasted);
             }
-            let ticket = Ticket { prompt, ..Slip { period, price, reserved }.ticket() };
+            let slip = Slip { period, price, is_held: hold.is_some(), reserved };
+            let ticket = Ticket { prompt, ..slip.ticket() };
             let gate: Arc<dyn Gate> = match hold {
                 Some(hold) if is_stream => Arc::new(HeldAccount { account, hold }),
-                // A whole answer has ended: it is settled here, and the hold after it.
-                _ => account,
+                hold => {
+                    if let (Some(hold), Some(usage)) = (&hold, response.usage()) {
+                        account.learn(Some(hold.key()), price, &usage);
+                    }
+                    // A whole answer has ended: it is settled here, and the hold after it.
+                    response.hold_permit(&mut Permit::new(account, ticket));
+                    continue;
+                }
             };
             response.hold_permit(&mut Permit::new(gate, ticket));
         }

@@ -108,18 +108,19 @@ async fn a_request_that_does_not_fit_is_refused_until_the_period_ends() {
     let (handle, llm) = (layer.handle(), layer.layer(leaf(900)));
     let chat = || ask().with_feature("chat");
     llm.clone().oneshot(chat()).await.unwrap();
+    llm.clone().oneshot(chat()).await.expect("it does not fit, and goes alone");
     let error = llm.clone().oneshot(chat()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Budget);
     assert_eq!(
         error.message(),
-        "the cap \"cap\": of $1.50 per day, $0.90 is spent and $0.00 reserved, and the request may cost $1.00; it resets \
+        "the cap \"cap\": of $1.50 per day, $1.80 is spent and $0.00 reserved, and the request may cost $1.00; it resets \
          at 2026-11-21T00:00:00Z"
     );
     assert_eq!(error.retry_after(), Some(Duration::from_secs(14 * 3600)));
     assert_eq!(error.retry_at(), handle.resets_at("cap"));
     assert!(error.attempts()[0].is_local());
     llm.clone().oneshot(ask()).await.expect("another feature");
-    llm.clone().oneshot(chat().with_max_tokens(600)).await.expect("a smaller one fits");
+    llm.clone().oneshot(chat().with_max_tokens(1)).await.unwrap_err();
 
     tokio::time::advance(Duration::from_secs(14 * 3600 - 1)).await;
     llm.clone().oneshot(chat()).await.unwrap_err();
@@ -129,15 +130,22 @@ async fn a_request_that_does_not_fit_is_refused_until_the_period_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_can_never_fit_is_told_so() {
-    let error = layer(cap(0.5)).layer(Strict::new()).oneshot(ask()).await.unwrap_err();
-    assert_eq!(error.message(), "the cap \"cap\": the request alone may cost $1.00, and $0.50 is all of it");
-    assert_eq!((error.kind(), error.retry_at()), (ErrorKind::Budget, None));
+async fn a_request_that_does_not_fit_goes_alone() {
+    let mut llm = layer(cap(0.5)).layer(Strict::new().takes(Duration::from_secs(1)));
+    let (handle, mut other) = (llm.handle(), llm.clone());
+    let first = llm.call(ask());
+    assert_eq!(books(&handle), (0, 250), "half of what is left, for small ones beside it");
+    let error = other.call(ask()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Budget);
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(1)), "others are in the way, for a while");
+    other.call(ask().with_max_tokens(250)).await.expect("a small one fits");
+    drop(first);
+    other.call(ask()).await.expect("it is alone");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_under_one_cap_takes_nothing_from_another() {
-    let layer = layer(cap(10.0)).cap(Cap::new("small", usd(0.1), Period::Hour));
+    let layer = layer(cap(10.0)).cap(Cap::new("small", usd(0.0), Period::Hour));
     let handle = layer.handle();
     layer.layer(Strict::new()).oneshot(ask()).await.unwrap_err();
     assert_eq!(books(&handle), (0, 0));
@@ -167,6 +175,7 @@ async fn what_is_spent_and_what_is_reserved_are_told_apart() {
         async move { if first { Ok::<_, LlmError>(tokens(400)) } else { std::future::pending().await } }
     });
     let llm = layer(cap(1.5)).events(events).layer(leaf);
+    let ask = || ask().with_max_tokens(800);
     llm.clone().oneshot(ask()).await.unwrap();
     let mut under_way = task::spawn(llm.clone().oneshot(ask()));
     assert_pending!(under_way.poll());
@@ -177,7 +186,7 @@ async fn what_is_spent_and_what_is_reserved_are_told_apart() {
             told.push((percent, spent, reserved, limit));
         }
     }
-    assert_eq!(told, [(80, usd(0.4), usd(1.0), usd(1.5)), (100, usd(0.4), usd(1.0), usd(1.5))]);
+    assert_eq!(told, [(80, usd(0.4), usd(0.8), usd(1.5)), (100, usd(0.4), usd(0.8), usd(1.5))]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,12 +200,11 @@ async fn shares_are_told_of_once_a_period_and_so_is_its_end() {
     assert_eq!(told(&mut heard), [""; 0]);
     llm.clone().oneshot(small()).await.unwrap();
     assert_eq!(told(&mut heard), ["cap 80% $0.80"]);
+    llm.clone().oneshot(small()).await.expect("it does not fit, and goes alone");
     llm.clone().oneshot(small()).await.unwrap_err();
-    llm.clone().oneshot(small()).await.unwrap_err();
-    assert_eq!(told(&mut heard), ["cap 100% $0.80"], "the cap acts");
+    assert_eq!(told(&mut heard), ["cap 100% $1.20"], "the cap acts");
 
     handle.set_limit("cap", usd(2.0)).unwrap();
-    llm.clone().oneshot(small()).await.unwrap();
     llm.clone().oneshot(small()).await.unwrap();
     assert_eq!(told(&mut heard), ["cap 80% $1.60"], "a share of the new limit");
     tokio::time::advance(Duration::from_secs(24 * 3600)).await;
@@ -212,18 +220,18 @@ async fn each_key_has_a_limit_of_its_own() {
     let layer = layer(cap(1.0).each_key()).cap(Cap::new("vip", usd(0.5), Period::Day).key("ada"));
     let (handle, llm) = (layer.handle(), layer.layer(leaf(300)));
     let of = |key: &str| ask().with_max_tokens(400).with_extension(BudgetKey::new(key));
-    for key in ["ada", "bob", "bob"] {
+    for key in ["ada", "ada", "bob", "bob", "bob", "bob"] {
         llm.clone().oneshot(of(key)).await.unwrap();
     }
     let error = llm.clone().oneshot(of("ada")).await.unwrap_err();
     assert!(error.message().contains("\"vip\""), "{error}");
-    let error = llm.clone().oneshot(of("bob").with_max_tokens(500)).await.unwrap_err();
+    let error = llm.clone().oneshot(of("bob")).await.unwrap_err();
     assert!(error.message().contains("\"cap (bob)\""), "{error}");
     llm.oneshot(ask()).await.expect("a request without a key is nobody's");
     let lines: Vec<_> = handle.snapshot().into_iter().map(|line| (line.key, line.spent)).collect();
-    assert_eq!(lines, [(Some("ada".into()), usd(0.3)), (Some("bob".into()), usd(0.6)), (None, usd(0.3))]);
-    assert_eq!(handle.of_key("cap", "bob").map(|line| (line.spent, line.limit)), Some((usd(0.6), usd(1.0))));
-    assert_eq!((handle.of_key("cap", "eve"), handle.spent("vip"), handle.spent("none")), (None, usd(0.3), Usd::ZERO));
+    assert_eq!(lines, [(Some("ada".into()), usd(0.6)), (Some("bob".into()), usd(1.2)), (None, usd(0.6))]);
+    assert_eq!(handle.of_key("cap", "bob").map(|line| (line.spent, line.limit)), Some((usd(1.2), usd(1.0))));
+    assert_eq!((handle.of_key("cap", "eve"), handle.spent("vip"), handle.spent("none")), (None, usd(0.6), Usd::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
@@ -503,15 +511,15 @@ async fn a_layer_that_follows_goes_on_with_what_was_spent() {
     let of = |key: &str| ask().with_extension(BudgetKey::new(key));
     old.call(of("ada")).await.unwrap();
     let mut hung = before.layer(Strict::new().takes(Duration::from_secs(5)));
-    let in_flight = hung.call(of("ada"));
+    let in_flight = hung.call(of("ada").with_max_tokens(500));
 
     let after = BudgetLayer::new(prices().with("x", Price::free()))
-        .cap(cap(2.0))
+        .cap(cap(1.5))
         .cap(Cap::new("keys", usd(5.0), Period::Day).each_key())
         .cap(Cap::new("new", usd(5.0), Period::Day))
         .state(&before.handle());
     let handle = after.handle();
-    assert_eq!((books(&handle), handle.limit("cap")), ((100, 1000), Some(usd(2.0))));
+    assert_eq!((books(&handle), handle.limit("cap")), ((100, 500), Some(usd(1.5))));
     assert_eq!(handle.of_key("keys", "ada").map(|line| (line.spent, line.limit)), Some((usd(0.1), usd(5.0))));
     assert_eq!((handle.spent("new"), handle.resets_at("new")), (Usd::ZERO, before.handle().resets_at("cap")));
     after.layer(leaf(1)).oneshot(ask()).await.unwrap_err();

@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use super::settings::{Delay, Settings};
 use crate::{
     internal::histogram::{FINE, micros},
-    layers::recent_times::RecentTimes,
+    layers::recent_values::RecentValues,
 };
 
 /// The times of the last calls, and the delay that follows from them.
 #[derive(Debug, Default)]
 pub(super) struct ResponseTimes {
-    times: Mutex<RecentTimes<FINE>>,
+    times: Mutex<RecentValues<FINE>>,
     /// In microseconds; 0 while too few answers were observed.
     delay: AtomicU64,
 }
@@ -66,7 +66,7 @@ impl ResponseTimes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::recent_times::{EACH, HALF};
+    use crate::layers::recent_values::{EACH, HALF};
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)

@@ -26,7 +26,7 @@ use crate::{
     },
     layers::{
         caller::{UNNAMED, caller},
-        recent_times::RecentTimes,
+        recent_values::RecentValues,
     },
 };
 
@@ -69,7 +69,7 @@ pub struct Silence {
 
 #[derive(Debug, Default)]
 struct Kind {
-    times: Mutex<RecentTimes<COARSE>>,
+    times: Mutex<RecentValues<COARSE>>,
     /// The time after which a call is late, in microseconds; 0 while too few answers were observed.
     late_after: AtomicU64,
 }

@@ -113,7 +113,7 @@ async fn what_is_reserved_is_worth_asking_for_again_and_what_is_spent_is_not() {
     let llm = layer.layer(provider());
     let _held = tokio::spawn(llm.clone().oneshot(of("one", 64_000)));
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let error = llm.clone().oneshot(of("two", 20_000)).await.unwrap_err();
+    let error = llm.clone().oneshot(of("one", 20_000)).await.unwrap_err();
     assert_eq!((error.kind(), error.kind_for_caller()), (ErrorKind::Budget, ErrorKind::RateLimited));
     assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
     assert!(error.reached_limit().unwrap().is_momentary_cap(), "{error:?}");
@@ -124,7 +124,7 @@ async fn what_is_reserved_is_worth_asking_for_again_and_what_is_spent_is_not() {
     let layer = month(1.0);
     let spent = provider_fn(|_| async {
         let mut message = Message::assistant("hello");
-        message.usage = Some(Usage::new(0, 64_000));
+        message.usage = Some(Usage::new(0, 70_000));
         Ok::<_, LlmError>(LlmResponse::from_message(message).with_model("anthropic", MODEL))
     });
     let llm = layer.layer(spent);
@@ -185,5 +185,63 @@ async fn a_reservation_is_given_back_wherever_its_request_ends() {
         }
         drop(calls);
         assert_eq!(handle.reserved("month"), Usd::ZERO, "round {round}");
+    }
+}
+
+/// A provider of a coding agent's turns: 20,000 tokens of prompt, 500 of answer, in 20 s.
+fn turns() -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static
+{
+    provider_fn(|_: LlmRequest| async move {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let mut message = Message::assistant("done");
+        message.usage = Some(Usage::new(20_000, 500));
+        Ok::<_, LlmError>(LlmResponse::from_message(message).with_model("anthropic", MODEL))
+    })
+}
+
+/// Four coding agents of one team, each with the longest answer that the model has, work until the cap is spent. They
+/// obey what a refusal says of the time, as SDKs do.
+#[tokio::test(start_paused = true)]
+async fn four_agents_of_a_team_use_their_cap_up_and_pass_it_by_their_last_turns() {
+    for dollars in [0.5, 1.0, 5.0] {
+        let layer = month(dollars);
+        let (handle, llm) = (layer.handle(), layer.layer(turns()));
+        let agents: Vec<_> = (0..4)
+            .map(|agent| {
+                let llm = llm.clone();
+                tokio::spawn(async move {
+                    let begun = Instant::now();
+                    let mut turns = 0;
+                    loop {
+                        let asked = of(["ada", "bob"][agent % 2], 128_000);
+                        match llm.clone().oneshot(asked).await {
+                            Ok(_) => turns += 1,
+                            Err(error) if error.reached_limit().unwrap().is_momentary_cap() => {
+                                let wait = error.retry_after().unwrap();
+                                assert!(wait <= Duration::from_secs(1), "{error}");
+                                tokio::time::sleep(wait).await;
+                            }
+                            Err(_) => return (turns, begun.elapsed()),
+                        }
+                        assert!(begun.elapsed() < Duration::from_secs(3600), "nothing moves");
+                    }
+                })
+            })
+            .collect();
+        let mut turns = 0;
+        for agent in agents {
+            let (own, lasted) = agent.await.unwrap();
+            turns += own;
+            assert!(dollars < 1.0 || own > 0, "an agent of ${dollars} never passed");
+            // The first turn of a key goes alone; those after side by side, as they would without a cap.
+            let alone = Duration::from_secs_f64(20.0 * (dollars / TURN / 4.0) + 60.0);
+            assert!(lasted <= alone, "${dollars}: {lasted:?}, and {alone:?} without a cap");
+        }
+        /// What a turn costs: $3 and $15 for a million tokens.
+        const TURN: f64 = 0.0675;
+        let spent = handle.spent("month").nanos() as f64 / 1e9;
+        assert!((spent - TURN * f64::from(turns)).abs() < 1e-6, "{spent} of {turns} turns");
+        assert!(spent >= dollars, "the cap is reached: ${spent} of ${dollars}");
+        assert!(spent <= dollars + 4.0 * TURN, "and passed by four turns at the most: ${spent} of ${dollars}");
     }
 }
