@@ -19,7 +19,7 @@ pub(crate) async fn main() -> Result<(), BoxError> {
         message.usage = Some(Usage::new(1000, 500));
         Ok::<_, LlmError>(LlmResponse::from_message(message).with_model("openai", "gpt-4o"))
     });
-    let dollars = Usd::from_dollars(0.02).ok_or("an amount")?;
+    let dollars = Usd::from_dollars(0.015).ok_or("an amount")?;
     let cap = Cap::new("chat per day", dollars, Period::Day).feature("chat");
     let layer = BudgetLayer::new(PriceTable::builtin()).cap(cap);
     let budget = layer.handle();

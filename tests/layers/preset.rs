@@ -20,7 +20,7 @@ async fn ask(llm: &BoxLlmService) -> (Result<String, ErrorKind>, u64) {
     let begin = Instant::now();
     let answer = llm.clone().oneshot(LlmRequest::prompt("What is a closure?")).await;
     let tier = answer.map(|answer| answer.served_by().tier.unwrap_or_default().to_string());
-    (tier.map_err(|error| error.kind().clone()), begin.elapsed().as_secs())
+    (tier.map_err(|error| error.kind()), begin.elapsed().as_secs())
 }
 
 #[tokio::test(start_paused = true)]

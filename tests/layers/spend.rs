@@ -234,7 +234,7 @@ async fn threads_share_the_cap_to_the_last_request() {
     let answered: u64 = join_all(tasks).await.into_iter().map(Result::unwrap).sum();
     // The answered requests are those that fit, and at the end one of each key that did not.
     assert_eq!(handle.spent("cap"), mills(7 * answered));
-    assert!(answered <= 10_000 / 7 + 16 && answered >= 10_000 / 7, "{answered}");
+    assert!((10_000 / 7..=10_000 / 7 + 16).contains(&answered), "{answered}");
     assert_eq!((handle.reserved("cap"), handle.reserved("key")), (Usd::ZERO, Usd::ZERO));
     assert_eq!(handle.spent("key"), handle.spent("cap"));
 }

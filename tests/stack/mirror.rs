@@ -101,7 +101,7 @@ async fn a_cap_holds_over_a_reload_and_counts_nothing_of_the_callers() {
     });
     let block = |more: &str| {
         config(&format!(
-            "mirror: {{ to: {{ name: next, provider: openai, model: next }}, share: 1, usd_per_day: 3.5{more} }}"
+            "mirror: {{ to: {{ name: next, provider: openai, model: next }}, share: 1, usd_per_day: 3{more} }}"
         ))
     };
     let stack = Stack::builder().leaf("next", dear).build(block("")).unwrap();

@@ -160,10 +160,9 @@ impl Account {
     /// key's last ones let expect. Where a cap refuses, a request that does not fit goes as its key's only one: it
     /// takes half of what is left, so that others still fit beside it.
     fn amount(&self, request: &Reservation, key: Option<&Arc<str>>, limit: u64) -> u64 {
-        let common = &self.rule.common;
+        let most = u64::from(request.output);
         let expected = request.asked.and_then(|price| self.expectation.output(&key.cloned(), price));
-        let amount =
-            request.cost(common, expected.map_or(request.output.into(), |output| output.min(request.output.into())));
+        let amount = request.cost(&self.rule.common, expected.unwrap_or(most).min(most));
         let (spent, used) = self.meter.amounts();
         let left = limit.saturating_sub(used);
         if amount <= left || self.rule.cap.at_cap != AtCap::Refuse {

@@ -13,9 +13,10 @@ use crate::{
 /// The lengths of the last whole answers under a cap: of each key, so that none lowers what another one reserves, and
 /// of each model that has a price.
 #[derive(Debug)]
-pub(super) struct Expectation(Mutex<Recent<Option<Arc<str>>, Arc<Mutex<Models>>>>);
+pub(super) struct Expectation(Mutex<Recent<Option<Arc<str>>, Models>>);
 
-type Models = HashMap<u32, Lengths>;
+/// By the index of the model's price.
+type Models = Arc<Mutex<HashMap<u32, Lengths>>>;
 
 #[derive(Debug, Default)]
 struct Lengths {
@@ -49,7 +50,7 @@ impl Expectation {
     pub(super) fn learn(&self, key: &Option<Arc<str>>, price: u32, output: u64) {
         let mut keys = lock(&self.0);
         let models = keys.get(key).unwrap_or_else(|| {
-            let models = Arc::<Mutex<Models>>::default();
+            let models = Models::default();
             keys.insert(key.clone(), models.clone());
             models
         });

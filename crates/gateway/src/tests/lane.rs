@@ -152,7 +152,7 @@ async fn the_limits_of_a_key_hold() {
 
 #[tokio::test]
 async fn a_cap_counts_what_was_billed() {
-    let file = format!("{FILE}budgets: [{{ name: day, usd: 0.012, period: day, tier: first }}]\n");
+    let file = format!("{FILE}budgets: [{{ name: day, usd: 0.008, period: day, tier: first }}]\n");
     let (stack, _) = scripted(&file, &[(200, VECTOR)]);
     let server = Server::with_stack(&stack, None, Settings::default()).await;
     // Eight tokens, at a thousand dollars for a million.

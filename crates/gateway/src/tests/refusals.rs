@@ -112,7 +112,7 @@ const CAUSES: [Cause; 14] = [
     Cause {
         reason: "budget",
         limit: "\"key one\"",
-        key: ", budget: { usd: 0.0001, period: day }",
+        key: ", budget: { usd: 0, period: day }",
         at_door: false,
         may_repeat: false,
         ..BASE
@@ -121,7 +121,7 @@ const CAUSES: [Cause; 14] = [
         reason: "budget",
         scope: "gateway",
         limit: "\"of all\"",
-        file: "budgets: [{ name: of all, usd: 0.0001, period: day }]",
+        file: "budgets: [{ name: of all, usd: 0, period: day }]",
         at_door: false,
         may_repeat: false,
         ..BASE
@@ -130,7 +130,7 @@ const CAUSES: [Cause; 14] = [
         reason: "budget",
         scope: "feature",
         limit: "\"of chat\"",
-        file: "budgets: [{ name: of chat, usd: 0.0001, period: day, feature: chat }]",
+        file: "budgets: [{ name: of chat, usd: 0, period: day, feature: chat }]",
         headers: &[ONE, ("x-steadfast-feature", "chat")],
         at_door: false,
         may_repeat: false,
