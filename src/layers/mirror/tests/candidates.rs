@@ -177,7 +177,7 @@ async fn what_the_candidates_own_layers_refuse_is_counted_and_not_compared() {
 #[tokio::test(start_paused = true)]
 async fn a_budget_around_the_candidate_caps_what_it_costs() {
     let prices = PriceTable::empty().with("candidate", Price::dollars(1000.0, 1000.0).unwrap());
-    let cap = Cap::new("mirror", Usd::from_dollars(3.5).unwrap(), Period::Day);
+    let cap = Cap::new("mirror", Usd::from_dollars(3.0).unwrap(), Period::Day);
     let budget = BudgetLayer::new(prices).cap(cap).model(None, "candidate").default_output(1000);
     let spent = budget.handle();
     let leaf = provider_fn(|_| async {
