@@ -104,7 +104,7 @@ pub mod providers;
 #[doc(hidden)]
 pub mod races;
 
-// What is hidden, here and in the layers, names a future, or is for steadfast's other packages and promises nothing.
+// Hidden items, here and in the layers, name a future, or are for steadfast's other packages and promise nothing.
 // Core's modules are here with what users name: `steadfast-core` documents the rest.
 
 pub mod body {

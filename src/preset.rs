@@ -2,16 +2,17 @@
 
 use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
-use tower::{ServiceBuilder, util::BoxCloneSyncService};
+use tower::{ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
 
 use crate::{
-    BoxLlmService, BulkheadLayer, CircuitBreakerLayer, FallbackLayer, InvalidConfig, LlmError, LlmService,
-    RetryWithJitterLayer, TimeoutLayer,
-    layers::{bulkhead::Limits, fallback::Tier},
+    BoxLlmService, BulkheadLayer, CircuitBreakerLayer, FallbackLayer, InvalidConfig, LlmService, RetryWithJitterLayer,
+    TimeoutLayer,
 };
 
-/// Requests in flight, and as many that wait for a place: what one process holds with some megabytes of conversations.
-const PLACES: usize = 256;
+/// The requests in flight: as many as the gateway has connections. A caller whose own client would have sent the
+/// request is not refused for the number of others.
+const PLACES: usize = 20_000;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// All five layers around any number of models.
 ///
@@ -24,7 +25,7 @@ const PLACES: usize = 256;
 /// | one attempt at a tier: [`TimeoutLayer::new`] | 30 s | 5 min |
 /// | its first token: [`TimeoutLayer::first_token`] | 10 s | 60 s |
 /// | with reasoning: [`TimeoutLayer::thinking`] | 30 s | 5 min |
-/// | requests in flight, and waiting for a place: [`BulkheadLayer`] | 256, 256 | 256, 256 |
+/// | requests in flight: [`BulkheadLayer::default_limit`] | 20,000 | 20,000 |
 ///
 /// All else has the default of its layer. A silent tier is left earlier if it usually answers sooner
 /// ([`TimeoutLayer::adaptive`]); the last one has the rest of the call's time ([`TimeoutLayer::patient`]).
@@ -56,20 +57,13 @@ pub struct Preset {
 impl Preset {
     /// Creates a preset for a person who waits for the answer.
     pub fn fast() -> Self {
-        let (whole, attempt, first_token) = (60, 30, 10);
-        Self::of(whole, attempt, first_token)
+        Self { whole: 60 * SECOND, attempt: 30 * SECOND, first_token: 10 * SECOND, tiers: Vec::new() }
     }
 
     /// Creates a preset for agents and jobs, whose answers are long: the whole call has ten minutes, as in the SDKs of
     /// Anthropic and OpenAI.
     pub fn patient() -> Self {
-        let (whole, attempt, first_token) = (600, 300, 60);
-        Self::of(whole, attempt, first_token)
-    }
-
-    fn of(whole: u64, attempt: u64, first_token: u64) -> Self {
-        let [whole, attempt, first_token] = [whole, attempt, first_token].map(Duration::from_secs);
-        Self { whole, attempt, first_token, tiers: Vec::new() }
+        Self { whole: 600 * SECOND, attempt: 300 * SECOND, first_token: 60 * SECOND, tiers: Vec::new() }
     }
 
     /// Adds a model after those so far, with retries, a circuit and limits of time of its own. The first one is asked
@@ -108,8 +102,8 @@ impl Preset {
         let Some((name, primary)) = tiers.next() else {
             return Err(InvalidConfig::new("Preset", "has no tier: add one with `tier`"));
         };
-        let fallback = tiers.fold(FallbackLayer::new(name), |layer, (name, tier)| layer.push(Tier::new(name, tier)));
-        let places = BulkheadLayer::new().default_limit(Limits::new(PLACES)).queue(PLACES).max_wait(self.attempt);
+        let fallback = tiers.fold(FallbackLayer::new(name), |layer, (name, tier)| layer.tier(name, tier));
+        let places = BulkheadLayer::new().default_limit(PLACES);
         let stack =
             ServiceBuilder::new().layer(TimeoutLayer::new(self.whole)).layer(places).layer(fallback).service(primary);
         Ok(boxed(stack))
@@ -121,7 +115,7 @@ where
     S: LlmService + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    BoxCloneSyncService::new(tower::ServiceExt::map_err(service, Into::<LlmError>::into))
+    BoxCloneSyncService::new(service.map_err(Into::into))
 }
 
 impl fmt::Debug for Preset {
