@@ -20,6 +20,11 @@ pub(crate) const HALF: u32 = 512;
 pub(crate) const EACH: u32 = 16;
 
 impl<const BUCKETS: usize> RecentValues<BUCKETS> {
+    /// Returns the number of values ever.
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen
+    }
+
     /// Records a value. Returns the quantile if it was computed again: not before `least` values are known.
     pub(crate) fn record(&mut self, value: u64, share: f64, least: u32) -> Option<u64> {
         if self.young.0 == HALF {

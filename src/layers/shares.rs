@@ -55,6 +55,11 @@ impl Shares {
         self.shares.settle(key, taken, used);
     }
 
+    /// Returns the number of keys that want the resource, this one included.
+    pub(crate) fn wanting(&self, key: &str) -> u64 {
+        self.shares.wanting(key)
+    }
+
     /// Returns how much a key holds.
     pub(crate) fn held(&self, key: &str) -> u64 {
         self.shares.held(key)

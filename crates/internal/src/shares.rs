@@ -221,6 +221,12 @@ impl Shares {
         }
     }
 
+    /// Returns the number of keys that want the resource, this one included.
+    pub fn wanting(&self, key: &str) -> u64 {
+        let ledger = self.ledger();
+        ledger.keys.len() as u64 + u64::from(!ledger.keys.contains_key(key))
+    }
+
     /// Returns how much a key holds.
     pub fn held(&self, key: &str) -> u64 {
         self.ledger().keys.get(key).map_or(0, |account| account.held)

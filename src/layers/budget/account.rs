@@ -16,7 +16,6 @@ use super::{
 use crate::{
     ErrorKind, Event, Events, LlmError,
     body::admission::{Gate, Outcome, SoFar, Ticket},
-    chat::Usage,
     error::ReachedLimit,
     internal::{
         sync::{Mutex, lock},
@@ -111,10 +110,11 @@ pub(super) struct Account {
     /// The name in errors.
     name: Arc<str>,
     /// Shared by all layers of one state.
-    pub(super) meter: Arc<Meter>,
+    meter: Arc<Meter>,
     /// The reservations of each key under a cap that several keys share. Shared likewise.
-    pub(super) shares: Arc<Shares>,
-    expectation: Expectation,
+    shares: Arc<Shares>,
+    /// Shared likewise, as long as the prices are the same.
+    expectation: Arc<Expectation>,
 }
 
 /// A reservation of an amount.
@@ -125,23 +125,37 @@ pub(super) struct Reserved {
     pub(super) amount: u64,
     /// The level to which the request must step down.
     pub(super) step_down: Option<u8>,
-    /// The key's part of a cap that several keys share.
+    /// The key's part of a cap that several keys share: of nothing, if it steps down.
     pub(super) hold: Option<Hold>,
 }
 
-impl Reserved {
-    fn of(period: u8, amount: u64) -> Self {
-        Self { period, amount, step_down: None, hold: None }
-    }
-}
-
 impl Account {
-    pub(super) fn new(rule: Arc<Rule>, key: Option<Arc<str>>, meter: Arc<Meter>, shares: Arc<Shares>) -> Self {
+    pub(super) fn new(rule: Arc<Rule>, key: Option<Arc<str>>, now: Instant) -> Self {
+        let meter = Arc::new(rule.meter(now));
+        Self::with(rule, key, meter, Arc::default(), Arc::default())
+    }
+
+    /// Continues another layer's account of the same cap and key. `same_prices` is true if the layers' tables are
+    /// equal.
+    pub(super) fn following(rule: Arc<Rule>, key: Option<Arc<str>>, known: &Self, same_prices: bool) -> Self {
+        let expectation = if same_prices { known.expectation.clone() } else { Arc::default() };
+        let account = Self::with(rule, key, known.meter.clone(), known.shares.clone(), expectation);
+        account.forget_shares();
+        account
+    }
+
+    fn with(
+        rule: Arc<Rule>,
+        key: Option<Arc<str>>,
+        meter: Arc<Meter>,
+        shares: Arc<Shares>,
+        expectation: Arc<Expectation>,
+    ) -> Self {
         let name = match &key {
             None => rule.cap.name.clone(),
             Some(key) => format!("{} ({key})", rule.cap.name).into(),
         };
-        Self { rule, key, name, meter, shares, expectation: Expectation::new() }
+        Self { rule, key, name, meter, shares, expectation }
     }
 
     /// Begins a new period if the last one is over.
@@ -156,23 +170,7 @@ impl Account {
         }
     }
 
-    /// Returns the amount to reserve for a request, in billionths of a dollar. It is the cost of the answer that the
-    /// key's last ones let expect. Where a cap refuses, a request that does not fit goes as its key's only one: it
-    /// takes half of what is left, so that others still fit beside it.
-    fn amount(&self, request: &Reservation, key: Option<&Arc<str>>, limit: u64) -> u64 {
-        let most = u64::from(request.output);
-        let expected = request.asked.and_then(|price| self.expectation.output(&key.cloned(), price));
-        let amount = request.cost(&self.rule.common, expected.unwrap_or(most).min(most));
-        let (spent, used) = self.meter.amounts();
-        let left = limit.saturating_sub(used);
-        if amount <= left || self.rule.cap.at_cap != AtCap::Refuse {
-            return amount;
-        }
-        let is_alone = key.map_or(used == spent, |key| self.shares.held(key) == 0);
-        whole(left / 2).filter(|_| is_alone).unwrap_or(amount)
-    }
-
-    /// Reserves for a request of this key.
+    /// Reserves for a request of this key. Where a cap refuses, one that does not fit goes as its key's only one.
     ///
     /// # Errors
     ///
@@ -186,53 +184,95 @@ impl Account {
     ) -> Result<Reserved, LlmError> {
         self.turn(now);
         let limit = self.rule.limit();
-        let key = key.filter(|_| self.rule.cap.key == Keys::All);
-        let amount = self.amount(request, key, limit);
         let at_cap = self.rule.cap.at_cap;
         // A cap that only warns takes nothing from anybody.
-        if let Some(key) = key.filter(|_| at_cap != AtCap::Warn && amount > 0) {
-            return self.reserve_share(amount, limit, key, now);
-        }
-        let reserved = self.meter.reserve(amount, limit, at_cap != AtCap::Refuse);
-        if reserved.fits {
-            return Ok(Reserved::of(reserved.period, amount));
-        }
-        self.reached(reserved.period, now);
-        match at_cap {
-            AtCap::Warn => Ok(Reserved::of(reserved.period, amount)),
-            AtCap::StepDown(level) => Ok(Reserved { step_down: Some(level), ..Reserved::of(reserved.period, amount) }),
-            AtCap::Refuse => Err(self.refusal(amount, limit, now)),
+        let key = key.filter(|_| self.rule.cap.key == Keys::All && at_cap != AtCap::Warn);
+        let amount = self.amount(request, key);
+        match self.take(amount, key, limit, now) {
+            Verdict::Granted(reserved) => Ok(reserved),
+            verdict => self.beyond(amount, key, limit, now, &verdict),
         }
     }
 
-    /// Reserves under a cap that several keys share: what is not spent is for all of them.
-    fn reserve_share(&self, amount: u64, limit: u64, key: &Arc<str>, now: Instant) -> Result<Reserved, LlmError> {
+    /// Returns the cost of the answer that the key's last ones let expect, in billionths of a dollar.
+    fn amount(&self, request: &Reservation, key: Option<&Arc<str>>) -> u64 {
+        let most = u64::from(request.output);
+        let expected = request.asked.and_then(|price| self.expectation.output(key, price));
+        request.cost(&self.rule.common, expected.unwrap_or(most).min(most))
+    }
+
+    /// Reserves an amount if there is room. Of a cap that several keys share, what is not spent is for all of them.
+    #[inline]
+    fn take(&self, amount: u64, key: Option<&Arc<str>>, limit: u64, now: Instant) -> Verdict<Reserved> {
+        let grant = || {
+            let outcome = self.meter.reserve(amount, limit, false);
+            let reserved = Reserved { period: outcome.period, amount, step_down: None, hold: None };
+            if outcome.fits { Ok(reserved) } else { Err(reserved) }
+        };
+        let Some(key) = key.filter(|_| amount > 0) else {
+            return grant().map_or_else(Verdict::Full, Verdict::Granted);
+        };
         let level = || {
             let (spent, used) = self.meter.amounts();
             Level { limit: limit.saturating_sub(spent), used: used - spent }
         };
-        let grant = || {
-            let reserved = self.meter.reserve(amount, limit, false);
-            if reserved.fits { Ok(reserved) } else { Err(reserved) }
-        };
-        let verdict = self.shares.take(key, amount, now, level, grant);
-        if let Verdict::Granted(reserved) = verdict {
-            let hold = Hold::new(self.shares.clone(), key.clone(), amount);
-            return Ok(Reserved { hold: Some(hold), ..Reserved::of(reserved.period, amount) });
+        match self.shares.take(key, amount, now, level, grant) {
+            Verdict::Granted(reserved) => Verdict::Granted(Reserved { hold: Some(self.hold(key, amount)), ..reserved }),
+            other => other,
+        }
+    }
+
+    fn hold(&self, key: &Arc<str>, amount: u64) -> Hold {
+        Hold::new(self.shares.clone(), key.clone(), amount)
+    }
+
+    /// Acts on a request whose amount does not fit, or is beyond its key's share.
+    #[cold]
+    fn beyond(
+        &self,
+        amount: u64,
+        key: Option<&Arc<str>>,
+        limit: u64,
+        now: Instant,
+        verdict: &Verdict<Reserved>,
+    ) -> Result<Reserved, LlmError> {
+        let at_cap = self.rule.cap.at_cap;
+        let (spent, used) = self.meter.amounts();
+        let is_alone = key.map_or(used == spent, |key| self.shares.held(key) == 0);
+        if at_cap == AtCap::Refuse
+            && is_alone
+            && let Some(part) = self.part(key, limit.saturating_sub(used))
+            && let Verdict::Granted(reserved) = self.take(part, key, limit, now)
+        {
+            return Ok(reserved);
         }
         if let Verdict::Full(reserved) = verdict {
             self.reached(reserved.period, now);
         }
-        match self.rule.cap.at_cap {
-            AtCap::StepDown(level) => {
-                // An amount beyond a share takes nothing from those who are within theirs.
-                let amount = if verdict == Verdict::OverShare { 0 } else { amount };
-                let period = self.meter.reserve(amount, limit, true).period;
-                Ok(Reserved { step_down: Some(level), ..Reserved::of(period, amount) })
-            }
-            _ if verdict == Verdict::OverShare => Err(self.over_share(amount, limit, key, now)),
-            _ => Err(self.refusal(amount, limit, now)),
+        let is_over_share = matches!(verdict, Verdict::OverShare);
+        let forced = |amount, step_down| {
+            let period = self.meter.reserve(amount, limit, true).period;
+            // It learns for its key, though it takes nothing from the others.
+            Ok(Reserved { period, amount, step_down, hold: key.map(|key| self.hold(key, 0)) })
+        };
+        match at_cap {
+            AtCap::Warn => forced(amount, None),
+            // An amount beyond a share takes nothing from those who are within theirs.
+            AtCap::StepDown(level) => forced(if is_over_share { 0 } else { amount }, Some(level)),
+            AtCap::Refuse => match key.filter(|_| is_over_share) {
+                Some(key) => Err(self.over_share(amount, limit, key, now)),
+                None => Err(self.refusal(amount, limit, key, now)),
+            },
         }
+    }
+
+    /// Returns the amount that a request takes of what is left if it does not fit: within its key's share, so that no
+    /// other key's wants are in its way, and half at the most, so that small ones still fit beside it. `None` if that
+    /// is less than a reservation can hold.
+    fn part(&self, key: Option<&Arc<str>>, left: u64) -> Option<u64> {
+        let keys = key.map_or(1, |key| self.shares.wanting(key));
+        let millionths = left / (keys + 1) / 1000;
+        (millionths > 0).then_some(millionths * 1000)
     }
 
     /// Releases the reserved amount, and counts the cost.
@@ -296,7 +336,7 @@ impl Account {
     }
 
     #[cold]
-    fn refusal(&self, amount: u64, limit: u64, now: Instant) -> LlmError {
+    fn refusal(&self, amount: u64, limit: u64, key: Option<&Arc<str>>, now: Instant) -> LlmError {
         let (spent, used) = self.meter.amounts();
         let [spent_is, reserved, limit_is, asked] =
             [spent, used - spent, limit, amount].map(|nanos| cents(Usd::from_nanos(nanos)));
@@ -309,7 +349,7 @@ impl Account {
         let cap = self.name.clone();
         let spending = ReachedLimit::Spending { cap: cap.clone(), of_key, of_feature };
         // Alone, any request would go.
-        let (message, retry_at, limit) = if spent < limit {
+        let (message, retry_at, limit) = if self.part(key, limit.saturating_sub(spent)).is_some() {
             let message = format!("{of}; the reserved amount is free again as its requests end");
             (message, now.checked_add(AGAIN_AFTER), ReachedLimit::Reserved { cap, of_key, of_feature })
         } else {
@@ -354,12 +394,6 @@ fn refused(message: String, retry_at: Option<Instant>, limit: ReachedLimit, now:
     error
 }
 
-/// Rounds down to what a reservation can hold: millionths of a dollar, and not nothing.
-fn whole(nanos: u64) -> Option<u64> {
-    let millionths = nanos / 1000;
-    (millionths > 0).then_some(millionths * 1000)
-}
-
 /// Rounds up to the hundredth of a cent, for people to read.
 fn cents(amount: Usd) -> Usd {
     const HUNDREDTH: u64 = 100_000;
@@ -373,26 +407,21 @@ pub(super) struct Slip {
     pub(super) period: u8,
     /// `None` if there is no price: the cost counts as nothing.
     pub(super) price: Option<u32>,
-    /// True if a key holds it, so that the answer is the key's to learn from.
-    pub(super) is_held: bool,
     pub(super) reserved: u32,
 }
 
-/// An index of 23 bits that no price has.
-const NO_PRICE: u32 = (1 << 23) - 1;
-const HELD: u32 = 1 << 23;
+/// An index of 24 bits that no price has.
+const NO_PRICE: u32 = (1 << 24) - 1;
 
 impl Slip {
     pub(super) fn ticket(self) -> Ticket {
         let price = self.price.unwrap_or(NO_PRICE).min(NO_PRICE);
-        let held = if self.is_held { HELD } else { 0 };
-        Ticket { generation: u32::from(self.period) << 24 | held | price, reserved: self.reserved, ..Ticket::default() }
+        Ticket { generation: u32::from(self.period) << 24 | price, reserved: self.reserved, ..Ticket::default() }
     }
 
     fn of(ticket: &Ticket) -> Self {
         let price = Some(ticket.generation & NO_PRICE).filter(|price| *price != NO_PRICE);
-        let is_held = ticket.generation & HELD != 0;
-        Self { period: (ticket.generation >> 24) as u8, price, is_held, reserved: ticket.reserved }
+        Self { period: (ticket.generation >> 24) as u8, price, reserved: ticket.reserved }
     }
 
     /// Returns the reserved amount, in billionths.
@@ -402,11 +431,26 @@ impl Slip {
 }
 
 impl Account {
-    /// Learns from a whole answer to a key's request.
-    pub(super) fn learn(&self, key: Option<&Arc<str>>, price: Option<u32>, usage: &Usage) {
-        if let Some(price) = price {
-            self.expectation.learn(&key.cloned(), price, usage.output);
+    /// Counts what an answer to this key's request has used, and learns from a whole one. Of an answer that broke or
+    /// was dropped the tokens reported so far count, and at least its prompt and the text that came. The law is one
+    /// for all providers, whenever they report their tokens.
+    pub(super) fn settle_for<'a>(
+        &self,
+        key: Option<&Arc<str>>,
+        ticket: &Ticket,
+        outcome: Outcome<'_>,
+        so_far: impl FnOnce() -> SoFar<'a>,
+    ) {
+        let slip = Slip::of(ticket);
+        let mut cost = 0;
+        if let Some(price) = slip.price {
+            let used = so_far().used(ticket.prompt);
+            cost = self.rule.common.prices.at(price).cost(&used).nanos();
+            if matches!(outcome, Outcome::Answered) {
+                self.expectation.learn(key, price, used.output);
+            }
         }
+        self.count(slip.period, slip.amount(), cost);
     }
 }
 
@@ -415,19 +459,8 @@ impl Gate for Account {
         self.settle_with(ticket, outcome, &SoFar::default);
     }
 
-    /// Counts the tokens reported so far for an answer that broke or was dropped, and at least its prompt and the text
-    /// that came. The law is one for all providers, whenever they report their tokens.
     fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
-        let slip = Slip::of(ticket);
-        let mut cost = 0;
-        if let Some(price) = slip.price {
-            let used = so_far().used(ticket.prompt);
-            cost = self.rule.common.prices.at(price).cost(&used).nanos();
-            if !slip.is_held && matches!(outcome, Outcome::Answered) {
-                self.learn(None, slip.price, &used);
-            }
-        }
-        self.count(slip.period, slip.amount(), cost);
+        self.settle_for(None, ticket, outcome, so_far);
     }
 }
 
@@ -443,10 +476,7 @@ impl Gate for HeldAccount {
     }
 
     fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
-        if matches!(outcome, Outcome::Answered) {
-            self.account.learn(Some(self.hold.key()), Slip::of(ticket).price, &so_far().used(ticket.prompt));
-        }
-        self.account.settle_with(ticket, outcome, so_far);
+        self.account.settle_for(Some(self.hold.key()), ticket, outcome, so_far);
         self.hold.give_back();
     }
 }
@@ -458,9 +488,9 @@ mod tests {
     #[test]
     fn a_slip_survives_its_way_through_a_ticket() {
         for slip in [
-            Slip { period: 255, price: Some(0), is_held: true, reserved: u32::MAX },
-            Slip { period: 0, price: None, is_held: false, reserved: 0 },
-            Slip { period: 7, price: Some(NO_PRICE - 1), is_held: true, reserved: 1 },
+            Slip { period: 255, price: Some(0), reserved: u32::MAX },
+            Slip { period: 0, price: None, reserved: 0 },
+            Slip { period: 7, price: Some(NO_PRICE - 1), reserved: 1 },
         ] {
             assert_eq!(Slip::of(&slip.ticket()), slip);
         }

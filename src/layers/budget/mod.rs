@@ -20,14 +20,14 @@
 //! A request reserves its likely cost before it is sent. That is its prompt, estimated at a token for four bytes,
 //! and its `max_tokens` ([`default_output`](BudgetLayer::default_output) if it sets none), at the price of its
 //! model. No more is reserved than the model's longest answer, as the [families](crate::models) of models know it, or
-//! 128,000 tokens; and no more than nineteen in twenty of the key's last answers of that model had (twice as much after
-//! the first). A request in wire form is decoded for that. When the answer ends, its actual cost replaces the
+//! 128,000 tokens; and no more than nineteen in twenty of the key's last answers of that model had (twice as much
+//! after the first). A request in wire form is decoded for that. When the answer ends, its actual cost replaces the
 //! reservation.
 //!
 //! A cap that refuses lets a request go if the amount fits beside the spent and reserved ones. One that does not fit
-//! goes while something is left, as the only one of its key, and reserves half of it: agents ask for far more than they
-//! use. So each cap is reached, and spending exceeds it by no more than the costs of requests in flight above their
-//! reservations.
+//! goes while something is left, as the only one of its key, and reserves a part of it: agents ask for far more than
+//! they use. So each cap is reached, and spending exceeds it by no more than the costs of requests in flight above
+//! their reservations.
 //!
 //! - An attempt that failed after it had used tokens counts by them (an answer of the wrong shape, for one).
 //! - A stream that breaks or is dropped counts by the tokens that the provider has reported so far, and at least by

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     Attempt, ErrorKind, LlmError, LlmRequest, LlmResponse,
-    body::admission::{Gate, Permit, Ticket},
+    body::admission::{Gate, Outcome, Permit, Ticket},
     internal::sync::{Mutex, lock},
-    layers::recent::Recent,
+    layers::{recent::Recent, shares::Hold},
     ledger::Next,
     prices::Usd,
     request::{BudgetKey, longest_answer},
@@ -151,23 +151,20 @@ impl Shared {
         }
         let price = self.price(&reservation, response);
         let wasted = self.wasted(&reservation, response.attempts());
-        let (prompt, is_stream) = (reservation.prompt, response.body().arrives_in_frames());
+        let prompt = reservation.prompt;
         for Entry { account, period, reserved, hold } in reservation.release() {
             if wasted > 0 {
                 account.count(period, 0, wasted);
             }
-            let slip = Slip { period, price, is_held: hold.is_some(), reserved };
-            let ticket = Ticket { prompt, ..slip.ticket() };
+            let ticket = Ticket { prompt, ..Slip { period, price, reserved }.ticket() };
+            if let Some(facts) = response.body().whole() {
+                // The hold is given back after it.
+                account.settle_for(hold.as_ref().map(Hold::key), &ticket, Outcome::Answered, || facts);
+                continue;
+            }
             let gate: Arc<dyn Gate> = match hold {
-                Some(hold) if is_stream => Arc::new(HeldAccount { account, hold }),
-                hold => {
-                    if let (Some(hold), Some(usage)) = (&hold, response.usage()) {
-                        account.learn(Some(hold.key()), price, &usage);
-                    }
-                    // A whole answer has ended: it is settled here, and the hold after it.
-                    response.hold_permit(&mut Permit::new(account, ticket));
-                    continue;
-                }
+                Some(hold) => Arc::new(HeldAccount { account, hold }),
+                None => account,
             };
             response.hold_permit(&mut Permit::new(gate, ticket));
         }
@@ -241,25 +238,20 @@ impl Accounts {
     /// Creates the accounts of a rule, over the meters of known accounts.
     fn new(rule: Rule, keys: usize, now: Instant, known: Option<&Self>) -> Self {
         let rule = Arc::new(rule);
-        let account = |key: Option<Arc<str>>, meter, shares| {
-            let account = Arc::new(Account::new(rule.clone(), key, meter, shares));
-            account.forget_shares();
-            account
-        };
+        let same_prices = known.is_some_and(|known| known.rule.common.prices == rule.common.prices);
+        let following = |key, known: &Account| Arc::new(Account::following(rule.clone(), key, known, same_prices));
         let of = match (&rule.cap.key, known.map(|known| &known.of)) {
             (Keys::Each, known) => {
                 let mut each = Recent::new(keys);
                 if let Some(AccountSet::Each(known)) = known {
                     for (key, known) in lock(known).iter() {
-                        each.insert(key.clone(), account(Some(key.clone()), known.meter.clone(), known.shares.clone()));
+                        each.insert(key.clone(), following(Some(key.clone()), known));
                     }
                 }
                 AccountSet::Each(Mutex::new(each))
             }
-            (_, Some(AccountSet::All(known))) => {
-                AccountSet::All(account(None, known.meter.clone(), known.shares.clone()))
-            }
-            (_, _) => AccountSet::All(account(None, Arc::new(rule.meter(now)), Arc::default())),
+            (_, Some(AccountSet::All(known))) => AccountSet::All(following(None, known)),
+            (_, _) => AccountSet::All(Arc::new(Account::new(rule.clone(), None, now))),
         };
         Self { rule, of }
     }
@@ -289,8 +281,7 @@ impl Accounts {
         if let Some(account) = each.get(&**key) {
             return account;
         }
-        let meter = Arc::new(self.rule.meter(now));
-        let account = Arc::new(Account::new(self.rule.clone(), Some(key.clone()), meter, Arc::default()));
+        let account = Arc::new(Account::new(self.rule.clone(), Some(key.clone()), now));
         each.insert(key.clone(), account.clone());
         account
     }

@@ -228,10 +228,17 @@ impl LlmBody {
     #[doc(hidden)]
     pub fn hold_permit(&mut self, permit: &mut Permit) {
         match &mut self.0 {
-            Repr::Complete { answer, .. } => {
-                permit.settle_with(Outcome::Answered, &|| SoFar::whole(answer.usage(), || answer.characters()));
-            }
+            Repr::Complete { .. } => permit.settle_with(Outcome::Answered, &|| self.whole().unwrap_or_default()),
             Repr::Stream(stream) => stream.as_mut().hold(mem::take(permit)),
+        }
+    }
+
+    /// Returns the facts about a whole answer; `None` for a stream, which has not ended.
+    #[doc(hidden)]
+    pub fn whole(&self) -> Option<SoFar<'_>> {
+        match &self.0 {
+            Repr::Complete { answer, .. } => Some(SoFar::whole(answer.usage(), || answer.characters())),
+            Repr::Stream(_) => None,
         }
     }
 

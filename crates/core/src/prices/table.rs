@@ -23,10 +23,10 @@ use crate::{
 /// Nothing else is guessed: a model that is not in the table has no price, because a wrong one is worse than none.
 ///
 /// A look-up allocates nothing.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct PriceTable(Arc<Inner>);
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 struct Inner {
     as_of: Option<Box<str>>,
     /// Callers choose the keys of look-ups, but only the configuration puts keys in: a quick hash is safe.
@@ -35,7 +35,7 @@ struct Inner {
 }
 
 /// A price of a model.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 struct Entry {
     /// The provider at which the price holds; `None` is any.
     provider: Option<Box<str>>,

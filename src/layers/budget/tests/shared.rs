@@ -1,5 +1,7 @@
 //! Tests of caps that several keys share: reservations are bounded, and each key keeps its part.
 
+use std::sync::{Arc, Mutex};
+
 use super::*;
 
 /// The prices of the README's model.
@@ -188,60 +190,172 @@ async fn a_reservation_is_given_back_wherever_its_request_ends() {
     }
 }
 
-/// A provider of a coding agent's turns: 20,000 tokens of prompt, 500 of answer, in 20 s.
-fn turns() -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + 'static
-{
-    provider_fn(|_: LlmRequest| async move {
-        tokio::time::sleep(Duration::from_secs(20)).await;
-        let mut message = Message::assistant("done");
-        message.usage = Some(Usage::new(20_000, 500));
-        Ok::<_, LlmError>(LlmResponse::from_message(message).with_model("anthropic", MODEL))
-    })
+/// A provider of a coding agent's turns: each takes 20 s and 500 tokens, in frames or whole. One that tells its tokens
+/// has 20,000 of prompt besides; of another the text counts.
+#[derive(Clone, Copy, Debug)]
+struct Turns {
+    streams: bool,
+    tells: bool,
 }
 
-/// Four coding agents of one team, each with the longest answer that the model has, work until the cap is spent. They
-/// obey what a refusal says of the time, as SDKs do.
-#[tokio::test(start_paused = true)]
-async fn four_agents_of_a_team_use_their_cap_up_and_pass_it_by_their_last_turns() {
-    for dollars in [0.5, 1.0, 5.0] {
-        let layer = month(dollars);
-        let (handle, llm) = (layer.handle(), layer.layer(turns()));
-        let agents: Vec<_> = (0..4)
-            .map(|agent| {
-                let llm = llm.clone();
-                tokio::spawn(async move {
-                    let begun = Instant::now();
-                    let mut turns = 0;
-                    loop {
-                        let asked = of(["ada", "bob"][agent % 2], 128_000);
-                        match llm.clone().oneshot(asked).await {
-                            Ok(_) => turns += 1,
-                            Err(error) if error.reached_limit().unwrap().is_momentary_cap() => {
-                                let wait = error.retry_after().unwrap();
-                                assert!(wait <= Duration::from_secs(1), "{error}");
-                                tokio::time::sleep(wait).await;
-                            }
-                            Err(_) => return (turns, begun.elapsed()),
-                        }
-                        assert!(begun.elapsed() < Duration::from_secs(3600), "nothing moves");
-                    }
-                })
-            })
-            .collect();
-        let mut turns = 0;
-        for agent in agents {
-            let (own, lasted) = agent.await.unwrap();
-            turns += own;
-            assert!(dollars < 1.0 || own > 0, "an agent of ${dollars} never passed");
-            // The first turn of a key goes alone; those after side by side, as they would without a cap.
-            let alone = Duration::from_secs_f64(20.0 * (dollars / TURN / 4.0) + 60.0);
-            assert!(lasted <= alone, "${dollars}: {lasted:?}, and {alone:?} without a cap");
-        }
-        /// What a turn costs: $3 and $15 for a million tokens.
-        const TURN: f64 = 0.0675;
-        let spent = handle.spent("month").nanos() as f64 / 1e9;
-        assert!((spent - TURN * f64::from(turns)).abs() < 1e-6, "{spent} of {turns} turns");
-        assert!(spent >= dollars, "the cap is reached: ${spent} of ${dollars}");
-        assert!(spent <= dollars + 4.0 * TURN, "and passed by four turns at the most: ${spent} of ${dollars}");
+impl Turns {
+    /// The cost of a turn: $3 and $15 for a million tokens.
+    fn cost(self) -> f64 {
+        if self.tells { 0.0675 } else { 0.0075 }
     }
+
+    fn leaf(self) -> impl Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send {
+        provider_fn(move |_: LlmRequest| async move {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            let (text, usage) = ("word".repeat(500), self.tells.then(|| Usage::new(20_000, 500)));
+            let response = if self.streams {
+                let text = StreamEvent::Text { index: 0, text };
+                let events = [Some(text), usage.map(StreamEvent::Usage), Some(StreamEvent::End)];
+                let frames = events.into_iter().flatten().map(|event| Ok::<_, LlmError>(Frame::event(event)));
+                LlmResponse::new(LlmBody::from_frames(stream::iter(frames.collect::<Vec<_>>())))
+            } else {
+                let mut message = Message::assistant(text);
+                message.usage = usage;
+                LlmResponse::from_message(message)
+            };
+            Ok::<_, LlmError>(response.with_model("anthropic", MODEL))
+        })
+    }
+}
+
+/// The requests of an agent of this key: it obeys what a refusal says of the time, as SDKs do, until the money is spent
+/// or its work is done. Returns the number of its turns, and the time that they took.
+async fn agent<S>(llm: S, asks: impl Fn() -> LlmRequest, most: u32) -> (u32, Duration)
+where
+    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone,
+{
+    let (begun, mut turns) = (Instant::now(), 0);
+    while turns < most {
+        match llm.clone().oneshot(asks()).await {
+            Ok(answer) => {
+                answer.text().await.unwrap();
+                turns += 1;
+            }
+            Err(error) if error.reached_limit().unwrap().is_momentary_cap() => {
+                let wait = error.retry_after().unwrap();
+                assert!(wait <= Duration::from_secs(1), "{error}");
+                tokio::time::sleep(wait).await;
+            }
+            Err(_) => break,
+        }
+        assert!(begun.elapsed() < Duration::from_secs(3600), "{turns} turns, and no end");
+    }
+    (turns, begun.elapsed())
+}
+
+/// The requests of an agent of this key, with the longest answer that the model has.
+fn asks(key: Option<&'static str>, streams: bool) -> impl Fn() -> LlmRequest {
+    move || {
+        let chat = Chat::new([Message::user("hello")]).model(MODEL).max_tokens(128_000);
+        let request = LlmRequest::from(chat).with_stream(streams).with_feature("code");
+        match key {
+            Some(key) => request.with_extension(BudgetKey::new(key)),
+            None => request,
+        }
+    }
+}
+
+/// Four coding agents work until the cap is spent, whoever they are and however their provider answers.
+#[tokio::test(start_paused = true)]
+async fn four_agents_use_their_cap_up_and_pass_it_by_their_last_turns() {
+    type Caller = (&'static str, [Option<&'static str>; 4], fn(Cap) -> Cap);
+    let callers: [Caller; 6] = [
+        ("nobody in particular", [None; 4], |cap| cap),
+        ("one key", [Some("ada"); 4], |cap| cap),
+        ("two keys", [Some("ada"), Some("bob"), Some("ada"), Some("bob")], |cap| cap),
+        ("four keys", [Some("ada"), Some("bob"), Some("cyd"), Some("dan")], |cap| cap),
+        ("a key with a cap of its own", [Some("ada"); 4], Cap::each_key),
+        ("a feature", [Some("ada"); 4], |cap| cap.feature("code")),
+    ];
+    for (caller, keys, counts) in callers {
+        for (streams, tells) in [(false, true), (false, false), (true, true), (true, false)] {
+            for most in [7.4, 14.8, 74.0] {
+                let provider = Turns { streams, tells };
+                let (turn, case) = (provider.cost(), format!("{caller}, {provider:?}, {most} turns"));
+                let cap = Cap::new("month", usd(turn * most), Period::Month);
+                let layer = BudgetLayer::new(sonnet()).cap(counts(cap));
+                let (handle, llm) = (layer.handle(), layer.layer(provider.leaf()));
+                let agents = keys.map(|key| agent(llm.clone(), asks(key, streams), u32::MAX));
+                let ended = futures_util::future::join_all(agents).await;
+                let spent = handle.spent("month").nanos() as f64 / 1e9;
+                let turns: u32 = ended.iter().map(|(turns, _)| turns).sum();
+                assert!((spent - turn * f64::from(turns)).abs() < turn * 0.01 * f64::from(turns), "{case}: {spent}");
+                assert!(
+                    most < 14.0 || ended.iter().all(|(turns, _)| *turns > 0),
+                    "{case}: one never passed: {ended:?}"
+                );
+                assert!(spent >= turn * most, "{case}: the cap is reached: ${spent}");
+                assert!(spent <= turn * (most + 4.1), "{case}: and passed by four turns at the most: ${spent}");
+                // The first turn of a key goes alone; those after side by side, as they would without a cap.
+                let rest = if tells { 60.0 } else { 80.0 };
+                let limit = Duration::from_secs_f64(20.0 * (most / 4.0) + rest);
+                assert!(ended.iter().all(|(_, lasted)| *lasted <= limit), "{case}: {ended:?} of {limit:?}");
+            }
+        }
+    }
+}
+
+/// A cap that steps down learns too: no agent is kept at the cheaper tier by what its turns might have cost.
+#[tokio::test(start_paused = true)]
+async fn four_agents_stay_at_their_level_until_their_cap_is_spent() {
+    for keys in [[None; 4], [Some("ada"); 4], [Some("ada"), Some("bob"), Some("ada"), Some("bob")]] {
+        for streams in [false, true] {
+            let provider = Turns { streams, tells: true };
+            let cap = Cap::new("month", usd(1.0), Period::Month).at_cap(AtCap::StepDown(2));
+            let layer = BudgetLayer::new(sonnet()).cap(cap);
+            let levels = Arc::new(Mutex::new(Vec::new()));
+            let (leaf, seen) = (provider.leaf(), levels.clone());
+            let llm = layer.layer(provider_fn(move |request: LlmRequest| {
+                seen.lock().unwrap().push(request.context().min_level);
+                leaf.clone().oneshot(request)
+            }));
+            futures_util::future::join_all(keys.map(|key| agent(llm.clone(), asks(key, streams), 5))).await;
+            let levels = levels.lock().unwrap();
+            let own = ask().context().min_level;
+            // Fourteen turns fit; the first ones may cost two dollars each, for all that is known.
+            let kept = levels.iter().filter(|level| **level == own).count();
+            assert!((8..=14).contains(&kept), "{keys:?}, {streams}: {levels:?}");
+            assert_eq!(levels.last(), Some(&2), "{keys:?}, {streams}: the cap is spent");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_remainder_too_small_to_reserve_is_none() {
+    for key in [None, Some("ada")] {
+        let leaf = provider_fn(|_| async {
+            let mut message = Message::assistant("hello");
+            message.usage = Some(Usage::new(0, 1));
+            Ok::<_, LlmError>(LlmResponse::from_message(message).with_model("anthropic", MODEL))
+        });
+        let layer = BudgetLayer::new(sonnet()).cap(Cap::new("month", Usd::from_nanos(16_000), Period::Month));
+        let llm = layer.layer(leaf);
+        llm.clone().oneshot(asks(key, false)()).await.unwrap();
+        // $0.000001 is left, and nobody holds any.
+        let error = llm.oneshot(asks(key, false)()).await.unwrap_err();
+        assert!(!error.reached_limit().unwrap().is_momentary_cap(), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_follows_expects_what_its_predecessor_did() {
+    let answers = Turns { streams: false, tells: true };
+    let before = month(20.0);
+    before.layer(answers.leaf()).oneshot(of("ada", 128_000)).await.unwrap();
+    let reserved = async |layer: &BudgetLayer| {
+        let mut call = task::spawn(layer.layer(answers.leaf()).oneshot(of("ada", 128_000)));
+        assert_pending!(call.poll());
+        layer.handle().reserved("month")
+    };
+    let expected = reserved(&before).await;
+    assert!(expected < usd(0.1), "{expected}");
+    assert_eq!(reserved(&month(10.0).state(&before.handle())).await, expected);
+    let other = PriceTable::empty().with("other", Price::free()).with(MODEL, Price::dollars(3.0, 15.0).unwrap());
+    let other = BudgetLayer::new(other).cap(Cap::new("month", usd(20.0), Period::Month)).state(&before.handle());
+    assert!(reserved(&other).await > usd(0.9), "its models have other places");
 }
