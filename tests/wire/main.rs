@@ -7,6 +7,7 @@ mod acceptance;
 mod around_the_client;
 mod call_ids;
 mod converse_server;
+mod costs;
 mod fidelity;
 mod fuzz;
 mod linear;

@@ -4,6 +4,8 @@ use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
+use crate::prices::{Price, Usd};
+
 /// The reason that a model stopped, the same for every provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -84,25 +86,42 @@ pub struct Usage {
     pub output: u64,
     /// The part of `output` that was reasoning, if the provider reports it.
     pub reasoning: u64,
+    /// The cost of the whole answer by the provider's own figure, if it reports one. Default: `None`; the tokens and
+    /// the model's price tell it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Usd>,
 }
 
 impl Usage {
     /// Creates a usage of these input and output tokens.
     pub const fn new(input: u64, output: u64) -> Self {
-        Self { input, cache_read: 0, cache_write: 0, output, reasoning: 0 }
+        Self { input, cache_read: 0, cache_write: 0, output, reasoning: 0, cost: None }
     }
 
     /// Returns the sum of input and output.
     pub fn total(&self) -> u64 {
         self.input.saturating_add(self.output)
     }
+
+    /// Returns the cost of the answer: the provider's [own figure](Self::cost), or else by this price of its model.
+    pub fn cost_at(&self, price: Option<&Price>) -> Option<Usd> {
+        self.cost.or_else(|| Some(price?.cost(self)))
+    }
 }
 
 impl Add for Usage {
     type Output = Self;
 
+    /// Adds the tokens. The sum has an own cost if all of the tokens have one.
     fn add(self, other: Self) -> Self {
+        let cost = match (self.cost, other.cost) {
+            (Some(one), Some(more)) => Some(one + more),
+            (cost, None) if other.total() == 0 => cost,
+            (None, cost) if self.total() == 0 => cost,
+            _ => None,
+        };
         Self {
+            cost,
             input: self.input.saturating_add(other.input),
             cache_read: self.cache_read.saturating_add(other.cache_read),
             cache_write: self.cache_write.saturating_add(other.cache_write),

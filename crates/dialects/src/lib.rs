@@ -10,7 +10,7 @@
 use steadfast_core::{Chat, CommitPoint};
 use steadfast_core::{
     Dialect, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, Progress, StreamEvent, Wire,
-    body, chat, commit, error, estimate, fields, models, raw_json, request, retry_after, sse, surrogates, wire,
+    body, chat, commit, error, estimate, fields, models, prices, raw_json, request, retry_after, sse, surrogates, wire,
 };
 use steadfast_internal as internal;
 

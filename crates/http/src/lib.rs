@@ -11,7 +11,7 @@ use bytes::Bytes;
 use steadfast_core::{BodyRest, Chat, Classifier, Unit, chat, classify};
 use steadfast_core::{
     CommitPoint, Dialect, ErrorKind, Events, Frame, InvalidConfig, LlmBody, LlmError, LlmRequest, LlmResponse,
-    OpaqueCall, StreamEvent, body, commit, embed, error, models, response, wire,
+    OpaqueCall, StreamEvent, body, commit, embed, error, models, prices, response, wire,
 };
 #[cfg(feature = "clouds")]
 use steadfast_core::{Event, Wire, fields, raw_json, skip};

@@ -442,15 +442,12 @@ impl Account {
         so_far: impl FnOnce() -> SoFar<'a>,
     ) {
         let slip = Slip::of(ticket);
-        let mut cost = 0;
-        if let Some(price) = slip.price {
-            let used = so_far().used(ticket.prompt);
-            cost = self.rule.common.prices.at(price).cost(&used).nanos();
-            if matches!(outcome, Outcome::Answered) {
-                self.expectation.learn(key, price, used.output);
-            }
+        let used = so_far().used(ticket.prompt);
+        let cost = used.cost_at(slip.price.map(|price| self.rule.common.prices.at(price)));
+        if let (Some(price), Outcome::Answered) = (slip.price, outcome) {
+            self.expectation.learn(key, price, used.output);
         }
-        self.count(slip.period, slip.amount(), cost);
+        self.count(slip.period, slip.amount(), cost.map_or(0, Usd::nanos));
     }
 }
 

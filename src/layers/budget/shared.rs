@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Attempt, ErrorKind, LlmError, LlmRequest, LlmResponse,
     body::admission::{Gate, Outcome, Permit, Ticket},
+    chat::Usage,
     internal::sync::{Mutex, lock},
     layers::{recent::Recent, shares::Hold},
     ledger::Next,
@@ -182,12 +183,13 @@ impl Shared {
 
     /// Returns the index of the price of the model that answers.
     fn price(&self, reservation: &Reservation, response: &LlmResponse) -> Option<u32> {
-        let (provider, model) = response.names_ref();
+        let names = response.priced_names();
         // A leaf that names no model is assumed to use the requested one.
-        let Some(model) = model else { return reservation.price };
-        let place = self.common.prices.place(provider, model);
-        if place.is_none() && (response.body().arrives_in_frames() || response.usage().is_some()) {
-            self.common.is_unpriced(provider, model);
+        let Some(model) = names.asked else { return reservation.price };
+        let place = self.common.prices.place_of(names);
+        let has_cost = |usage: Option<Usage>| usage.is_none_or(|usage| usage.cost.is_some());
+        if place.is_none() && (response.body().arrives_in_frames() || !has_cost(response.usage())) {
+            self.common.is_unpriced(names.provider, model);
         }
         place
     }
@@ -209,8 +211,8 @@ impl Shared {
                 None => reservation.price,
                 Some(model) => self.common.prices.place(attempt.provider.as_deref(), model),
             };
-            let nanos = place.map_or(0, |place| self.common.prices.at(place).cost(usage).nanos());
-            cost = cost.saturating_add(nanos);
+            let spent = usage.cost_at(place.map(|place| self.common.prices.at(place)));
+            cost = cost.saturating_add(spent.map_or(0, Usd::nanos));
         }
         if silent { cost.saturating_add(reservation.unseen(&self.common, Instant::now())) } else { cost }
     }

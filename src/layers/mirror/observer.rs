@@ -60,6 +60,7 @@ impl Observer {
             tier: response.tier(),
             provider,
             model,
+            served_model: response.served_model(),
             stream: response.body().arrives_in_frames(),
             first_token: Some(self.begun.elapsed()),
             attempts: response.served_by().attempts,
@@ -130,10 +131,10 @@ impl Observer {
         side.outcome = outcome;
         side.took = begun.elapsed();
         side.usage = total(broken, side.usage);
-        side.cost = match (side.cached, &side.model, &side.usage) {
+        side.cost = match (side.cached, &side.usage) {
             // An earlier answer was paid for then.
-            (Some(_), ..) => Some(Usd::ZERO),
-            (None, Some(model), Some(usage)) => settings.prices.cost(side.provider.as_deref(), model, usage),
+            (Some(_), _) => Some(Usd::ZERO),
+            (None, Some(usage)) => settings.prices.cost_of(side.priced_names(), usage),
             _ => None,
         };
         if side.stream {

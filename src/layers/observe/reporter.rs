@@ -39,16 +39,10 @@ impl Reporter {
         self.events.send(Event::RequestEnded(ended));
     }
 
+    /// Returns what a cached answer saved, at the price of its model that holds at any provider.
     #[inline]
-    fn cost(&self, provider: Option<&Arc<str>>, model: Option<&Arc<str>>, usage: Option<&Usage>) -> Option<Usd> {
-        self.prices.cost(provider.map(|name| &**name), model?, usage?)
-    }
-
-    /// Returns the origin of a cached answer, and what it saved.
-    #[inline]
-    fn cached_answer(&self, origin: CacheOrigin, model: Option<&Arc<str>>, used: Option<&Usage>) -> Box<CachedAnswer> {
-        let CacheOrigin { reason: why, age, .. } = origin;
-        Box::new(CachedAnswer { why, age, saved: self.cost(None, model, used) })
+    fn saved(&self, model: Option<&Arc<str>>, used: Option<&Usage>) -> Option<Usd> {
+        self.prices.cost(None, model?, used?)
     }
 }
 
@@ -79,8 +73,11 @@ impl Watch {
         let cached = response.cached();
         let (used, free) = (response.usage(), cached.is_some());
         let usage = used.filter(|_| !free);
-        let cost = self.reporter.cost(provider.as_ref(), model.as_ref(), usage.as_ref());
-        let cached = cached.map(|origin| self.reporter.cached_answer(origin, model.as_ref(), used.as_ref()));
+        let cost = usage.and_then(|usage| self.reporter.prices.cost_of(response.priced_names(), &usage));
+        let served_model = response.served_model();
+        let cached = cached.map(|CacheOrigin { reason: why, age, .. }| {
+            Box::new(CachedAnswer { why, age, saved: self.reporter.saved(model.as_ref(), used.as_ref()) })
+        });
         let cost_without_route = without_route(response.price_without_route(), usage.as_ref());
         let stream = response.body().arrives_in_frames();
         let (failures, served_in) = (failures(attempts, tier.as_ref()), served_in(attempts, took, now));
@@ -99,6 +96,7 @@ impl Watch {
             tier,
             provider,
             model,
+            served_model,
             route,
             outcome: RequestOutcome::Answered,
             stream,
@@ -170,6 +168,7 @@ impl Watch {
             tier: None,
             provider: None,
             model: None,
+            served_model: None,
             route: None,
             outcome,
             failures,
@@ -211,9 +210,9 @@ impl Gate for Reporter {
         let free = ended.cached.is_some();
         ended.usage = used.filter(|_| !free);
         if let Some(cached) = &mut ended.cached {
-            cached.saved = self.cost(None, ended.model.as_ref(), used.as_ref());
+            cached.saved = self.saved(ended.model.as_ref(), used.as_ref());
         }
-        ended.cost = self.cost(ended.provider.as_ref(), ended.model.as_ref(), ended.usage.as_ref());
+        ended.cost = ended.usage.and_then(|usage| self.prices.cost_of(ended.priced_names(), &usage));
         ended.cost_without_route = self::without_route(without_route.as_ref(), ended.usage.as_ref());
         ended.outcome = match outcome {
             Outcome::Answered => RequestOutcome::Answered,

@@ -31,6 +31,13 @@ impl Complete {
     }
 
     #[inline]
+    pub(super) fn model(&self) -> Option<&str> {
+        match self {
+            Self::Text(_) => None,
+            Self::Message(whole) => whole.message.model.as_deref(),
+        }
+    }
+
     pub(super) fn usage(&self) -> Option<&Usage> {
         match self {
             Self::Text(_) => None,

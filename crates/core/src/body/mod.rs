@@ -172,6 +172,22 @@ impl LlmBody {
         }
     }
 
+    /// The model by the answer's own word: of a complete answer, and of a stream that was held to its commit point.
+    #[doc(hidden)]
+    pub fn model(&self) -> Option<&str> {
+        match &self.0 {
+            Repr::Complete { answer, .. } => answer.model(),
+            Repr::Stream(stream) => stream.model(),
+        }
+    }
+
+    /// Sets the model by a stream's own word.
+    pub(crate) fn set_model(&mut self, model: Box<str>) {
+        if let Repr::Stream(stream) = &mut self.0 {
+            stream.as_mut().set_model(model);
+        }
+    }
+
     /// Polls for the next frame. `None` is the end, and stays so.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, LlmError>>> {
         match &mut self.0 {

@@ -28,6 +28,8 @@ pub(super) struct Streaming<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> 
     state: State,
     #[pin]
     idle: IdleClock,
+    /// The model by the answer's own word, if it was read before the stream was made.
+    model: Option<Box<str>>,
     #[pin]
     frames: S,
 }
@@ -52,6 +54,7 @@ impl<S: Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
             delivered: Delivery::default(),
             state: State::Running,
             idle: IdleClock::new(),
+            model: None,
             frames,
         }
     }
@@ -60,6 +63,14 @@ impl<S: Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
 impl<S: ?Sized + Stream<Item = Result<Frame, LlmError>>> Streaming<S> {
     pub(super) fn usage(&self) -> Option<Usage> {
         self.tokens.reported
+    }
+
+    pub(super) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    pub(super) fn set_model(self: Pin<&mut Self>, model: Box<str>) {
+        *self.project().model = Some(model);
     }
 
     pub(super) fn hold(self: Pin<&mut Self>, permit: Permit) {

@@ -111,7 +111,15 @@ impl Commit {
     fn committed(&mut self) -> LlmBody {
         let rest = self.body.take().expect("a commit is polled no more once it is ready");
         let held = std::mem::take(&mut self.held);
-        LlmBody::from_frames(ResumedStream { held, rest, memory: std::mem::take(&mut self.memory) })
+        let model = held.iter().rev().flat_map(Frame::events).find_map(|event| match event {
+            StreamEvent::Start { model, .. } => Some(model.as_deref().map(Into::into)),
+            _ => None,
+        });
+        let mut body = LlmBody::from_frames(ResumedStream { held, rest, memory: std::mem::take(&mut self.memory) });
+        if let Some(model) = model.flatten() {
+            body.set_model(model);
+        }
+        body
     }
 
     /// Returns the error for an answer without content.

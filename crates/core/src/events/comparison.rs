@@ -8,7 +8,7 @@ use crate::{
     CacheReason, Degradation,
     chat::{Chat, FinishReason, Message, Usage},
     events::RequestOutcome,
-    prices::Usd,
+    prices::{PricedNames, Usd},
 };
 
 /// The outcome of one mirrored request on both sides, reported when both have ended.
@@ -64,6 +64,8 @@ pub struct ComparisonSide {
     pub provider: Option<Arc<str>>,
     /// The model that served, or failed.
     pub model: Option<Arc<str>>,
+    /// The model by the answer's own word, if that is another.
+    pub served_model: Option<Arc<str>>,
     /// The side's outcome. [`Abandoned`](RequestOutcome::Abandoned): the caller left, or the candidate's answer was
     /// larger than the layer keeps. A candidate that panicked has
     /// [failed](RequestOutcome::Failed) with [`ErrorKind::Other`](crate::ErrorKind::Other).
@@ -99,6 +101,7 @@ impl ComparisonSide {
             tier: None,
             provider: None,
             model: None,
+            served_model: None,
             outcome: RequestOutcome::Abandoned,
             stream: false,
             first_token: None,
@@ -111,6 +114,16 @@ impl ComparisonSide {
             tool_calls: 0,
             cached: None,
             degraded: None,
+        }
+    }
+
+    /// The names by which the answer's price is found.
+    #[doc(hidden)]
+    pub fn priced_names(&self) -> PricedNames<'_> {
+        PricedNames {
+            provider: self.provider.as_deref(),
+            asked: self.model.as_deref(),
+            served: self.served_model.as_deref(),
         }
     }
 }

@@ -3,7 +3,13 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::{CacheReason, Degradation, ErrorKind, body::Delivery, chat::Usage, ledger::Attempt, prices::Usd};
+use crate::{
+    CacheReason, Degradation, ErrorKind,
+    body::Delivery,
+    chat::Usage,
+    ledger::Attempt,
+    prices::{PricedNames, Usd},
+};
 
 /// The record of a request that ended: who served it, which attempts failed, how long it took, how much it cost.
 ///
@@ -27,8 +33,11 @@ pub struct RequestEnded {
     pub tier: Option<Arc<str>>,
     /// The provider that served.
     pub provider: Option<Arc<str>>,
-    /// The model that served.
+    /// The model that served, by the name in the request to the provider.
     pub model: Option<Arc<str>>,
+    /// The model that served by the answer's own word, if that is another: a snapshot, or the choice of a server that
+    /// routes by itself.
+    pub served_model: Option<Arc<str>>,
     /// The name of the `Route` rule that chose a cheaper chain, if one did.
     pub route: Option<Arc<str>>,
     /// The outcome.
@@ -55,7 +64,7 @@ pub struct RequestEnded {
     /// and were restarted. A stream that broke or whose caller left counts at least its prompt and the text sent so
     /// far, at one token for four bytes.
     pub usage: Option<Usage>,
-    /// The cost of the answer, if the model's price is known.
+    /// The cost of the answer: the provider's [own figure](Usage::cost), or else by the price of the model that served.
     pub cost: Option<Usd>,
     /// The cost of the same tokens at the model that a `Route` rule replaced by a cheaper chain. Subtract
     /// [`cost`](Self::cost) for the saving. `None` if no rule did, or if the `Route` does not know that model.
@@ -83,6 +92,16 @@ impl RequestEnded {
     pub fn is_by_callers_deadline(&self) -> bool {
         let steps = self.failures.as_deref().unwrap_or_default();
         self.outcome.kind().is_some() && steps.iter().any(Attempt::is_by_callers_deadline)
+    }
+
+    /// The names by which the answer's price is found.
+    #[doc(hidden)]
+    pub fn priced_names(&self) -> PricedNames<'_> {
+        PricedNames {
+            provider: self.provider.as_deref(),
+            asked: self.model.as_deref(),
+            served: self.served_model.as_deref(),
+        }
     }
 
     /// Returns the time from the start of the attempt that served to the end of its answer.

@@ -9,8 +9,14 @@
 //! assert_eq!(prices.cost(None, "somebody-elses-model", &Usage::new(1, 1)), None);
 //! ```
 
+#[doc(hidden)]
+pub mod own_cost;
 mod price;
 mod table;
 mod usd;
 
-pub use self::{price::Price, table::PriceTable, usd::Usd};
+pub use self::{
+    price::Price,
+    table::{PriceTable, PricedNames},
+    usd::Usd,
+};

@@ -32,6 +32,19 @@ struct Inner {
     /// Callers choose the keys of look-ups, but only the configuration puts keys in: a quick hash is safe.
     models: QuickMap<Box<str>, Vec<Entry>>,
     prices: Vec<Price>,
+    /// The number of the first of these, which come from a list: nobody has set them one by one.
+    listed: usize,
+}
+
+/// The names by which the price of an answer is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[doc(hidden)]
+pub struct PricedNames<'a> {
+    pub provider: Option<&'a str>,
+    /// The model that the provider was asked for.
+    pub asked: Option<&'a str>,
+    /// The model by the answer's own word.
+    pub served: Option<&'a str>,
 }
 
 /// A price of a model.
@@ -54,7 +67,7 @@ impl PriceTable {
 
     /// Creates a table without prices.
     pub fn empty() -> Self {
-        Self(Arc::new(Inner { as_of: None, models: QuickMap::default(), prices: Vec::new() }))
+        Self(Arc::new(Inner { as_of: None, models: QuickMap::default(), prices: Vec::new(), listed: 0 }))
     }
 
     /// Reads prices in the form of the crate's own file:
@@ -74,7 +87,8 @@ impl PriceTable {
             })?;
             table.put(model, row.provider, price);
         }
-        Arc::make_mut(&mut table.0).as_of = file.as_of;
+        let inner = Arc::make_mut(&mut table.0);
+        (inner.as_of, inner.listed) = (file.as_of, inner.prices.len());
         Ok(table)
     }
 
@@ -114,6 +128,30 @@ impl PriceTable {
     /// Returns the cost of a model's usage; `None` if its price is not known.
     pub fn cost(&self, provider: Option<&str>, model: &str, usage: &Usage) -> Option<Usd> {
         Some(self.price(provider, model)?.cost(usage))
+    }
+
+    /// Returns the cost of an answer: the provider's own figure, or else the price of the model that
+    /// [served](Self::place_of).
+    #[doc(hidden)]
+    pub fn cost_of(&self, names: PricedNames<'_>, usage: &Usage) -> Option<Usd> {
+        usage.cost_at(self.place_of(names).map(|place| self.at(place)))
+    }
+
+    /// Returns the index of an answer's price, valid while the table is unchanged. The price is that of the model that
+    /// served, or else of the one that was asked for. A price that was set by hand for either name comes before a
+    /// list's: who calls a model by another name knows its price.
+    #[doc(hidden)]
+    #[inline]
+    pub fn place_of(&self, names: PricedNames<'_>) -> Option<u32> {
+        let of = |name: Option<&str>| self.place(names.provider, name?);
+        if names.served.is_none() {
+            return of(names.asked);
+        }
+        let is_listed = |place: u32| (place as usize) < self.0.listed;
+        match (of(names.served), of(names.asked)) {
+            (Some(served), Some(asked)) if is_listed(served) && !is_listed(asked) => Some(asked),
+            (served, asked) => served.or(asked),
+        }
     }
 
     /// Returns true if the table is the crate's own, unchanged.

@@ -1,6 +1,6 @@
-use std::{fmt, iter::Sum, ops::Add};
+use std::{fmt, iter::Sum, num::NonZeroU64, ops::Add};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// An amount of US dollars, exact to a billionth, never negative. Arithmetic saturates instead of wrapping.
 ///
@@ -11,40 +11,41 @@ use serde::{Serialize, Serializer};
 /// assert_eq!(cent + cent, Usd::from_dollars(0.02).unwrap());
 /// assert_eq!(cent.to_string(), "$0.01");
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Usd(u64);
+// One more than the billionths: an amount that may be missing is then as wide as one that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Usd(NonZeroU64);
 
 const NANOS: u64 = 1_000_000_000;
 
 impl Usd {
     /// Nothing.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self::from_nanos(0);
 
-    /// Creates an amount of billionths of a dollar.
+    /// Creates an amount of billionths of a dollar, of at most `u64::MAX - 1`.
     pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
+        Self(NonZeroU64::MIN.saturating_add(nanos))
     }
 
     /// Creates an amount of dollars, to the nearest billionth. Returns `None` for a number that is negative, infinite,
     /// NaN, or too large (some 18 billion).
     pub fn from_dollars(dollars: f64) -> Option<Self> {
         let nanos = (dollars * NANOS as f64).round();
-        (nanos >= 0.0 && nanos < u64::MAX as f64).then_some(Self(nanos as u64))
+        (nanos >= 0.0 && nanos < u64::MAX as f64).then_some(Self::from_nanos(nanos as u64))
     }
 
     /// Returns the amount in billionths of a dollar.
     pub const fn nanos(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// Returns the amount in dollars.
     pub fn dollars(self) -> f64 {
-        self.0 as f64 / NANOS as f64
+        self.nanos() as f64 / NANOS as f64
     }
 
     /// Subtracts `other`, down to nothing.
     pub const fn saturating_sub(self, other: Self) -> Self {
-        Self(self.0.saturating_sub(other.0))
+        Self::from_nanos(self.nanos().saturating_sub(other.nanos()))
     }
 }
 
@@ -52,7 +53,14 @@ impl Add for Usd {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self(self.0.saturating_add(other.0))
+        Self::from_nanos(self.nanos().saturating_add(other.nanos()))
+    }
+}
+
+impl Default for Usd {
+    /// Returns [nothing](Self::ZERO).
+    fn default() -> Self {
+        Self::ZERO
     }
 }
 
@@ -65,9 +73,9 @@ impl Sum for Usd {
 impl fmt::Display for Usd {
     /// Writes cents, and as many further places as there are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fraction = format!("{:09}", self.0 % NANOS);
+        let fraction = format!("{:09}", self.nanos() % NANOS);
         let places = fraction.trim_end_matches('0').len().max(2);
-        write!(f, "${}.{}", self.0 / NANOS, &fraction[..places])
+        write!(f, "${}.{}", self.nanos() / NANOS, &fraction[..places])
     }
 }
 
@@ -75,6 +83,14 @@ impl Serialize for Usd {
     /// Serializes a number of dollars.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64(self.dollars())
+    }
+}
+
+impl<'de> Deserialize<'de> for Usd {
+    /// Deserializes a number of dollars.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let dollars = f64::deserialize(deserializer)?;
+        Self::from_dollars(dollars).ok_or_else(|| D::Error::custom(format!("{dollars} is no amount of dollars")))
     }
 }
 
@@ -97,7 +113,8 @@ mod tests {
 
     #[test]
     fn money_reads_as_money() {
-        let said: Vec<String> = [0, 5, 10_000_000, 1_500_000_000, 123_450_000].map(|n| Usd(n).to_string()).into();
+        let said: Vec<String> =
+            [0, 5, 10_000_000, 1_500_000_000, 123_450_000].map(|n| Usd::from_nanos(n).to_string()).into();
         assert_eq!(said, ["$0.00", "$0.000000005", "$0.01", "$1.50", "$0.12345"]);
     }
 }

@@ -54,6 +54,8 @@ impl Extras {
 pub(super) struct Extra {
     pub(super) provider: Option<Arc<str>>,
     pub(super) model: Option<Arc<str>>,
+    /// The model by the answer's own word, if that is another.
+    pub(super) served_model: Option<Arc<str>>,
     pub(super) attempts: Vec<Attempt>,
     pub(super) request_id: Option<Box<str>>,
     pub(super) notes: Vec<Cow<'static, str>>,

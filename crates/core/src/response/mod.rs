@@ -14,7 +14,7 @@ use crate::{
     chat::{Message, Usage},
     error::Attempt,
     internal::sharded::{Shard, ShardedArc},
-    prices::{Price, PriceTable, Usd},
+    prices::{Price, PriceTable, PricedNames, Usd},
     request::BEST_LEVEL,
 };
 
@@ -100,10 +100,11 @@ impl LlmResponse {
 
     /// The provider, model and tier that answered, and the number of attempts.
     pub fn served_by(&self) -> AnswerSource<'_> {
-        let (provider, model) = self.names_ref();
+        let PricedNames { provider, asked, served } = self.priced_names();
         AnswerSource {
             provider,
-            model,
+            model: asked,
+            served_model: served,
             tier: self.tier.as_deref().map(|name| &**name),
             deployment: self.deployment.as_deref().map(|name| &**name),
             attempts: 1 + self.attempts().iter().filter(|step| step.is_wasted()).count(),
@@ -152,25 +153,27 @@ impl LlmResponse {
         self.body.usage()
     }
 
-    /// The cost of the answer, by the built-in [`PriceTable`] unless [another](Self::with_prices) was set; known once
-    /// the usage is. `None` if the model has no price. Earlier attempts are not included: one that used tokens and
-    /// failed has them in its [`usage`](Attempt::usage). A [cached](Self::cached) answer costs nothing.
+    /// The cost of the answer: the provider's [own figure](Usage::cost), or else by the built-in [`PriceTable`] unless
+    /// [another](Self::with_prices) was set. Known once the usage is. `None` if the model has no price. Earlier attempts
+    /// are not included: one that used tokens and failed has them in its [`usage`](Attempt::usage). A
+    /// [cached](Self::cached) answer costs nothing.
     pub fn cost(&self) -> Option<Usd> {
         if self.cached().is_some() {
             return Some(Usd::ZERO);
         }
-        Some(self.price()?.cost(&self.usage()?))
+        self.usage()?.cost_at(self.price())
     }
 
-    /// The price of the model that answers, for a stream, whose usage comes at its end. `None` for a
-    /// [cached](Self::cached) answer.
+    /// The price of the model that answers, for a stream, whose usage comes at its end:
+    /// [`Usage::cost_at`] gives its cost then. The model is the [served](AnswerSource::served_model) one, or else the
+    /// one that was asked for. `None` for a [cached](Self::cached) answer.
     pub fn price(&self) -> Option<&Price> {
         if self.cached().is_some() {
             return None;
         }
         let prices = self.extra.as_ref().and_then(|extra| extra.prices.as_ref());
-        let (provider, model) = self.names_ref();
-        prices.unwrap_or_else(|| PriceTable::builtin_ref()).price(provider, model?)
+        let prices = prices.unwrap_or_else(|| PriceTable::builtin_ref());
+        prices.place_of(self.priced_names()).map(|place| prices.at(place))
     }
 
     /// The name of the `Route`'s rule whose cheaper chain answers; `None` if the default chain does.
@@ -268,6 +271,13 @@ impl LlmResponse {
         let extra = self.extra();
         extra.provider = Some(provider.into());
         extra.model = Some(model.into());
+        self
+    }
+
+    /// Sets the model by the answer's own word, where that differs from the one that was asked for.
+    #[must_use]
+    pub fn with_served_model(mut self, model: impl Into<Arc<str>>) -> Self {
+        self.extra().served_model = Some(model.into());
         self
     }
 
@@ -459,6 +469,22 @@ impl LlmResponse {
     #[doc(hidden)]
     pub fn names_ref(&self) -> (Option<&str>, Option<&str>) {
         self.extra.as_ref().map_or((None, None), |extra| (extra.provider.as_deref(), extra.model.as_deref()))
+    }
+
+    /// The model by the answer's own word, if that is another.
+    #[doc(hidden)]
+    pub fn served_model(&self) -> Option<Arc<str>> {
+        self.extra.as_ref()?.served_model.clone()
+    }
+
+    /// The names by which the answer's price is found.
+    #[doc(hidden)]
+    pub fn priced_names(&self) -> PricedNames<'_> {
+        self.extra.as_ref().map_or_else(PricedNames::default, |extra| PricedNames {
+            provider: extra.provider.as_deref(),
+            asked: extra.model.as_deref(),
+            served: extra.served_model.as_deref(),
+        })
     }
 
     /// Puts earlier steps in front of the steps of a layer further in.

@@ -10,6 +10,9 @@ pub struct AnswerSource<'a> {
     pub provider: Option<&'a str>,
     /// The model, by the name in the request to the provider.
     pub model: Option<&'a str>,
+    /// The model by the answer's own word, if that is another: a snapshot, or what a server that routes by itself has
+    /// chosen. `None` if the answer names the same or none.
+    pub served_model: Option<&'a str>,
     /// The tier of the fallback; `None` without one.
     pub tier: Option<&'a str>,
     /// The deployment that a `Balance` chose; `None` without one.

@@ -6,7 +6,11 @@ use serde_json::{Map, Value, value::RawValue};
 use crate::{
     Dialect,
     chat::{Extra, ExtraOf, FinishReason, Json, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
-    json::{Count, object, parse, raw, read, text, word},
+    json::{Count, lenient, object, parse, raw, read, text, word},
+    prices::{
+        PriceTable, Usd,
+        own_cost::{self, OwnCost, Upstream},
+    },
     protocol::Fault,
 };
 
@@ -29,7 +33,7 @@ struct Answer<'a> {
 }
 
 /// Decodes a whole answer.
-pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
+pub(super) fn message(body: &[u8], prices: &PriceTable) -> Result<Message, Fault> {
     let answer: Answer<'_> = parse(body)?;
     if answer.kind.as_deref() == Some("error") || answer.error.is_some_and(|error| error.get() != "null") {
         return Err(Fault::Reported(serde_json::from_slice(body)?));
@@ -44,7 +48,7 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     message.id = answer.id;
     message.model = answer.model;
     message.finish = answer.stop_reason.as_deref().map(finish);
-    message.usage = answer.usage.map(|tokens| tokens.usage());
+    message.usage = answer.usage.map(|tokens| tokens.usage(message.model.as_deref(), prices));
     Ok(message)
 }
 
@@ -129,7 +133,7 @@ pub(super) fn finish(reason: &str) -> FinishReason {
 }
 
 /// Token counts; in a stream, those in one event.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Tokens {
     #[serde(default)]
     input_tokens: Count,
@@ -141,6 +145,27 @@ pub(super) struct Tokens {
     output_tokens: Count,
     #[serde(default, deserialize_with = "object")]
     output_tokens_details: Option<Details>,
+    /// The calls of models that made the answer: a server's own fallback, an advisor, a summary before the turn. The
+    /// counts above are those of the turn alone.
+    #[serde(default, deserialize_with = "lenient")]
+    iterations: Option<Box<[Iteration]>>,
+    /// The server's own figure of the cost.
+    #[serde(default, deserialize_with = "own_cost::dollars")]
+    cost: Option<Usd>,
+    #[serde(default, deserialize_with = "object")]
+    cost_details: Option<Upstream>,
+    #[serde(default, deserialize_with = "own_cost::flag")]
+    is_byok: bool,
+}
+
+/// One of the calls that made an answer.
+#[derive(Clone, Debug, Deserialize)]
+struct Iteration {
+    /// Its model, if it is not the answer's.
+    #[serde(default, deserialize_with = "text")]
+    model: Option<String>,
+    #[serde(flatten)]
+    tokens: Tokens,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -164,11 +189,24 @@ impl Tokens {
         newer(&mut self.cache_read_input_tokens, later.cache_read_input_tokens);
         newer(&mut self.output_tokens, later.output_tokens);
         self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
+        self.iterations = later.iterations.or(self.iterations.take());
+        (self.cost, self.cost_details, self.is_byok) = (later.cost, later.cost_details, later.is_byok);
     }
 
     /// Converts to the neutral form: `input_tokens` excludes reads and writes of the cache, the neutral input includes
-    /// them.
-    pub(super) fn usage(self) -> Usage {
+    /// them. An answer of this model that several calls made costs what they cost.
+    pub(super) fn usage(&self, model: Option<&str>, prices: &PriceTable) -> Usage {
+        let own = OwnCost { cost: self.cost, upstream: self.cost_details, ticks: None };
+        let of_calls = || {
+            let calls = self.iterations.as_deref().filter(|calls| calls.len() > 1)?;
+            calls.iter().map(|call| prices.cost(None, call.model.as_deref().or(model)?, &call.tokens.counts())).sum()
+        };
+        let mut usage = self.counts();
+        usage.cost = own.total(self.is_byok).or_else(of_calls);
+        usage
+    }
+
+    fn counts(&self) -> Usage {
         let (read, write) = (self.cache_read_input_tokens.get(), self.cache_creation_input_tokens.get());
         let input = self.input_tokens.get().saturating_add(read).saturating_add(write);
         let details = self.output_tokens_details.unwrap_or_default();

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Message},
+    prices::PriceTable,
     protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameters, without_parameter},
     splice::MaxTokens,
     translate::{Report, without_seals},
@@ -26,13 +27,16 @@ pub struct Messages {
     /// The longest answer, in tokens, where the request names none.
     #[doc(hidden)]
     pub max_tokens: Option<u32>,
+    /// The prices of the models that make one answer together.
+    #[doc(hidden)]
+    pub prices: PriceTable,
 }
 
 impl Messages {
     /// Creates the protocol in its version of `2023-06-01`.
     #[doc(hidden)]
     pub fn new() -> Self {
-        Self { version: HeaderValue::from_static("2023-06-01"), max_tokens: None }
+        Self { version: HeaderValue::from_static("2023-06-01"), max_tokens: None, prices: PriceTable::builtin() }
     }
 
     fn to<'a>(&self, asked: ModelChoice<'a>) -> Destination<'a> {
@@ -128,11 +132,11 @@ impl Protocol for Messages {
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {
-        decode::message(body)
+        decode::message(body, &self.prices)
     }
 
     fn decoder(&self) -> Decoder {
-        Decoder::default()
+        Decoder::new(self.prices.clone())
     }
 
     fn classify(&self, status: StatusCode, facts: &ErrorBody, waits: bool) -> ErrorKind {

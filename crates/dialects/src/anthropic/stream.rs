@@ -8,15 +8,17 @@ use crate::{
     Dialect, StreamEvent,
     chat::Part,
     json::{index, object, parse, read, text, word},
+    prices::PriceTable,
     protocol::{Fault, StreamDecoder},
     sse::SseEvent,
 };
 
 /// Decodes a Messages stream. The end mark is `message_stop`.
-#[derive(Default)]
 pub struct Decoder {
+    prices: PriceTable,
     /// True once the stream has begun.
     started: bool,
+    model: Option<String>,
     tokens: Tokens,
     /// Blocks of other kinds than text, thinking and tool calls: each goes out whole at its end.
     open: Vec<OpenBlock>,
@@ -108,9 +110,11 @@ impl StreamDecoder for Decoder {
             }
             Some("message_start") => {
                 let start: Start = serde_json::from_str(event.message.map_or("{}", RawValue::get))?;
+                let has_usage = start.usage.is_some();
                 self.tokens = start.usage.unwrap_or_default();
+                self.model.clone_from(&start.model);
                 out.push(StreamEvent::Start { id: start.id, model: start.model });
-                out.extend(start.usage.map(|tokens| StreamEvent::Usage(tokens.usage())));
+                out.extend(has_usage.then(|| self.usage()));
             }
             Some("content_block_start") => self.begin(index, event.content_block.map_or("{}", RawValue::get), out)?,
             Some("content_block_delta") => {
@@ -123,7 +127,7 @@ impl StreamDecoder for Decoder {
                 let delta: Delta<'_> = serde_json::from_str(event.delta.map_or("{}", RawValue::get))?;
                 if let Some(tokens) = event.usage {
                     self.tokens.update(*tokens);
-                    out.push(StreamEvent::Usage(self.tokens.usage()));
+                    out.push(self.usage());
                 }
                 out.extend(delta.stop_reason.as_deref().map(|reason| StreamEvent::Finish(finish(reason))));
             }
@@ -150,6 +154,23 @@ impl StreamDecoder for Decoder {
 }
 
 impl Decoder {
+    pub(super) fn new(prices: PriceTable) -> Self {
+        Self {
+            prices,
+            started: false,
+            model: None,
+            tokens: Tokens::default(),
+            open: Vec::new(),
+            calls: Vec::new(),
+            cited: HashMap::new(),
+            unsigned: None,
+        }
+    }
+
+    fn usage(&self) -> StreamEvent {
+        StreamEvent::Usage(self.tokens.usage(self.model.as_deref(), &self.prices))
+    }
+
     fn begin(&mut self, index: u32, json: &str, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         let block: Block<'_> = serde_json::from_str(json)?;
         if self.open.len() + self.calls.len() >= MOST_OPEN {

@@ -12,6 +12,7 @@ use super::Codec;
 use crate::{
     Dialect, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     commit::Commit,
+    prices::own_cost,
     protocol::{
         DataSource, Encoded, EventSource, Frames, Origin, Remedy, RequestBody, SseSource, no_answer, request_id,
         to_json,
@@ -215,7 +216,8 @@ impl Exchange {
         if !self.request.omitted_parameters().is_empty() {
             self.codec.0.remember(&self.request, self.origin.model.as_ref());
         }
-        Origin { status: Some(StatusCode::OK), ..self.origin.clone() }
+        let cost = self.response_headers.as_ref().and_then(own_cost::of_headers);
+        Origin { status: Some(StatusCode::OK), cost, ..self.origin.clone() }
     }
 
     async fn frames(&self, source: impl EventSource + Unpin) -> Result<LlmResponse, LlmError> {

@@ -11,6 +11,7 @@ use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Extra, ExtraOf, FinishReason, Json, Message, Part, Reasoning, Role, ToolCall},
     json::{index, object, parse, raw, read, read_text, text, word},
+    prices::{Usd, own_cost},
     protocol::Fault,
     tool_calls::call_id,
 };
@@ -29,6 +30,9 @@ pub(super) struct Answer<'a> {
     /// Boxed, as Groq's: the two would be three quarters of what a chunk's decoding moves.
     #[serde(default, deserialize_with = "object")]
     pub(super) usage: Option<Box<Tokens>>,
+    /// Venice's place for its own figure of the cost.
+    #[serde(default, deserialize_with = "own_cost::dollars")]
+    pub(super) cost: Option<Usd>,
     /// Groq's place for the usage of a stream.
     #[serde(default, deserialize_with = "object")]
     pub(super) x_groq: Option<Groq>,
@@ -256,7 +260,7 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     if message.finish == Some(FinishReason::Stop) {
         message.content.extend(matched_stop);
     }
-    message.usage = answer.usage.map(|tokens| tokens.usage());
+    message.usage = answer.usage.map(|tokens| tokens.usage(answer.cost));
     Ok(message)
 }
 

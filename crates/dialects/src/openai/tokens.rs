@@ -3,6 +3,10 @@ use serde::Deserialize;
 use crate::{
     chat::Usage,
     json::{Count, object},
+    prices::{
+        Usd,
+        own_cost::{self, OwnCost, Upstream},
+    },
 };
 
 /// The tokens used, in the counts of this protocol's servers.
@@ -42,6 +46,15 @@ pub(super) struct Tokens {
     /// Perplexity's and Copilot's place for it.
     #[serde(default)]
     reasoning_tokens: Count,
+    /// The server's own figure of the cost.
+    #[serde(default, deserialize_with = "own_cost::dollars")]
+    cost: Option<Usd>,
+    #[serde(default, deserialize_with = "object")]
+    cost_details: Option<Upstream>,
+    #[serde(default, deserialize_with = "own_cost::flag")]
+    is_byok: bool,
+    #[serde(default, deserialize_with = "own_cost::ticks")]
+    cost_in_usd_ticks: Option<Usd>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -61,7 +74,8 @@ struct CompletionDetails {
 }
 
 impl Tokens {
-    pub(super) fn usage(self) -> Usage {
+    /// Converts to the neutral form. `cost` is the figure beside the tokens.
+    pub(super) fn usage(self, cost: Option<Usd>) -> Usage {
         let prompt = self.prompt_tokens_details.or(self.prompt_token_details).unwrap_or_default();
         let completion = self.completion_tokens_details.unwrap_or_default();
         let mut usage = Usage::new(self.prompt_tokens.get(), self.completion_tokens.get());
@@ -74,6 +88,8 @@ impl Tokens {
         ]);
         usage.cache_write = first_of([prompt.cache_write_tokens, self.cache_creation_input_tokens]);
         usage.reasoning = first_of([completion.reasoning_tokens, self.reasoning_tokens]);
+        let own = OwnCost { cost: self.cost.or(cost), upstream: self.cost_details, ticks: self.cost_in_usd_ticks };
+        usage.cost = own.total(self.is_byok);
         let beside = self.total_tokens.get().saturating_sub(usage.total());
         if beside > 0 && beside == prompt.audio_tokens.get() {
             // Mistral counts sound beside the text that came with it.
@@ -100,7 +116,7 @@ mod tests {
 
     /// Input, output, read from the cache, written to it, reasoning.
     fn counted(json: &str) -> [u64; 5] {
-        let usage = serde_json::from_str::<Tokens>(json).unwrap().usage();
+        let usage = serde_json::from_str::<Tokens>(json).unwrap().usage(None);
         [usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning]
     }
 

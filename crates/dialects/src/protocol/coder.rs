@@ -236,6 +236,7 @@ impl<P: Protocol> Coder<P> {
             dialect: self.protocol.dialect(),
             status: None,
             request_id: None,
+            cost: None,
             secret: Secret(self.key.clone()),
             account: TargetAccount { maker, seals: None },
         }
@@ -457,6 +458,9 @@ impl<P: Protocol> Coder<P> {
                 None => error,
             }
         })?;
+        if let (Some(usage), Some(cost)) = (&mut message.usage, origin.cost) {
+            usage.cost.get_or_insert(cost);
+        }
         hold_whole(request, self.longest(origin), raw.len(), &mut message, || self.usage_reporter(origin));
         let kept = || FailedAnswer::Whole(message.clone(), Some((protocol.dialect(), raw.clone())));
         if let Some(error) = EmptyTurn::of(&message).and_then(|turn| turn.failure(Some(request), kept)) {

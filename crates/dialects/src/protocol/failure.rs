@@ -6,7 +6,9 @@ use memchr::{memchr3, memmem};
 use serde_json::Value;
 
 use super::{ErrorBody, Fault, Protocol, named_fault::names_fault};
-use crate::{Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, retry_after, translate::TargetAccount};
+use crate::{
+    Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, prices::Usd, retry_after, translate::TargetAccount,
+};
 
 type BoxError = Box<dyn error::Error + Send + Sync>;
 
@@ -20,6 +22,8 @@ pub struct Origin {
     pub dialect: Dialect,
     pub status: Option<StatusCode>,
     pub request_id: Option<Box<str>>,
+    /// The cost that the answer's headers tell.
+    pub cost: Option<Usd>,
     pub secret: Secret,
     pub account: TargetAccount,
 }
@@ -142,6 +146,10 @@ impl Origin {
     /// Adds the model that answered, and the provider's id of the request.
     #[inline]
     pub fn add_to(self, mut response: LlmResponse) -> LlmResponse {
+        let served = response.body().model().filter(|served| Some(*served) != self.model.as_deref());
+        if let Some(served) = served.map(Arc::<str>::from) {
+            response = response.with_served_model(served);
+        }
         if let Some(model) = self.model {
             response = response.with_model(self.provider, model);
         }

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | input, and its parts of the cache | [`PER_BYTE`] for each byte of the body, and [`HIDDEN_PROMPT`]; [`ELSEWHERE`] if the body refers to pictures, files, addresses, stored conversations or the provider's own tools | 1, if the prompt has some |
 //! | output | a token for each byte of the answer as it came, [`HIDDEN_OUTPUT`], and the thoughts | a token for [`LONGEST_TOKEN`] bytes of text |
+//! | the provider's own cost | [`DEAREST_TOKEN`] for each token, and [`DEAREST_ANSWER`] | |
 //! | thoughts that were reported, or that the answer shows a sign of | the model's longest answer | |
 
 use std::sync::Arc;
@@ -31,6 +32,10 @@ const HIDDEN_PROMPT: u64 = 32_768;
 const ELSEWHERE: u64 = 10_000_000;
 /// The tokens of an answer that show in no byte: marks of roles, channels and the end.
 const HIDDEN_OUTPUT: u64 = 1024;
+/// The highest cost of a token, in billionths of a dollar. The dearest list price is 600 dollars for a million.
+const DEAREST_TOKEN: u64 = 1_000_000;
+/// The highest cost of what an answer has beside its tokens: searches, pictures.
+const DEAREST_ANSWER: u64 = 10_000_000_000;
 /// The bytes of the longest token. The vocabularies in use have runs of some hundred spaces.
 const LONGEST_TOKEN: u64 = 256;
 /// The tokens of a prompt of which none at all is an error.
@@ -110,6 +115,8 @@ impl Bounds {
         if reported.output > most {
             (held.output, held.reasoning) = (estimate::said(passed.text), 0);
         }
+        let dearest = held.total().saturating_mul(DEAREST_TOKEN).saturating_add(DEAREST_ANSWER);
+        held.cost = held.cost.filter(|cost| cost.nanos() <= dearest);
         held
     }
 

@@ -7,6 +7,10 @@ use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Extra, ExtraOf, FinishReason, Part, Usage},
     json::{Count, object, parse, raw, read, read_text, word},
+    prices::{
+        Usd,
+        own_cost::{self, OwnCost, Upstream},
+    },
     protocol::Fault,
     wire::responses::tool_names,
 };
@@ -94,6 +98,15 @@ pub(super) struct Tokens {
     input_tokens_details: Option<InputDetails>,
     #[serde(default, deserialize_with = "object")]
     output_tokens_details: Option<OutputDetails>,
+    /// The server's own figure of the cost.
+    #[serde(default, deserialize_with = "own_cost::dollars")]
+    cost: Option<Usd>,
+    #[serde(default, deserialize_with = "object")]
+    cost_details: Option<Upstream>,
+    #[serde(default, deserialize_with = "own_cost::flag")]
+    is_byok: bool,
+    #[serde(default, deserialize_with = "own_cost::ticks")]
+    cost_in_usd_ticks: Option<Usd>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -117,6 +130,8 @@ impl Tokens {
         usage.cache_read = input.cached_tokens.get();
         usage.cache_write = input.cache_write_tokens.get();
         usage.reasoning = self.output_tokens_details.unwrap_or_default().reasoning_tokens.get();
+        let own = OwnCost { cost: self.cost, upstream: self.cost_details, ticks: self.cost_in_usd_ticks };
+        usage.cost = own.total(self.is_byok);
         usage
     }
 }

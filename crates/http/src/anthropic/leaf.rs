@@ -4,6 +4,7 @@ use super::Messages;
 use crate::{
     InvalidConfig,
     http::{BaseUrl, HttpLeaf, Variable, variable},
+    prices::PriceTable,
 };
 
 /// A leaf for Anthropic's Messages API. See the [module docs](super).
@@ -55,6 +56,14 @@ impl Anthropic {
             .parse()
             .map_err(|_| InvalidConfig::new("version", "it contains a character that HTTP headers do not allow"))?;
         Ok(self)
+    }
+
+    /// Sets the prices for answers that several models made together: a fallback of the server's own, an advisor. Their
+    /// sum is the answer's [own cost](crate::chat::Usage::cost). Default: [`PriceTable::builtin`].
+    #[must_use]
+    pub fn prices(mut self, prices: &PriceTable) -> Self {
+        self.protocol_mut().prices = prices.clone();
+        self
     }
 
     /// Sets the longest answer, in tokens, for requests that name none: this API requires a number. Default: the

@@ -24,6 +24,7 @@ use crate::{
     commit::{self, Commit},
     error::OmittedParameter,
     failure::of_transport,
+    prices::own_cost,
     protocol::{Origin, Protocol, beginning, excerpt, no_model, of_body, request_id},
     response::ResponseFuture,
     splice,
@@ -203,6 +204,7 @@ async fn answer<P: Protocol>(
     let (head, body) = response.into_parts();
     origin.status = Some(head.status);
     origin.request_id = request_id(&head.headers);
+    origin.cost = own_cost::of_headers(&head.headers);
     let limits = settings.coder.limits;
     if !head.status.is_success() {
         let body = read_error(body, limits.error).await;
@@ -240,7 +242,10 @@ async fn answer<P: Protocol>(
             Ok(raw) => {
                 let usage = request.opaque().map_or(Ok(None), |call| call.read(&raw));
                 settings.coder.remember(&request, origin.model.as_ref());
-                usage.map(|usage| {
+                usage.map(|mut usage| {
+                    if let (Some(usage), Some(cost)) = (&mut usage, origin.cost) {
+                        usage.cost.get_or_insert(cost);
+                    }
                     let raw = match request.opaque() {
                         Some(call) => call.in_callers_form(raw),
                         None => raw,

@@ -50,6 +50,7 @@ pub(super) struct Plan {
 /// The parts of a configuration that depend on the environment: its keys, secrets and servers.
 struct ResolvedParts {
     families: FamilyTable,
+    prices: PriceTable,
     leaves: Vec<LeafPlans>,
     /// The leaves of the lane.
     lane: Vec<LeafPlans>,
@@ -69,7 +70,7 @@ impl Plan {
     pub(super) fn new(config: Config, context: &StackContext, beside: &[config::Budget]) -> Result<Self, ConfigError> {
         let config = config.ordered();
         let resolved = ResolvedParts::new(&config, context)?;
-        let prices = spend::prices(&config)?;
+        let prices = resolved.prices;
         CacheState::check(&config, context)?;
         let mut tiers = Vec::new();
         for (place, (tier, leaf)) in config.tiers.iter().zip(resolved.leaves).enumerate() {
@@ -122,7 +123,11 @@ impl ResolvedParts {
             problems.push(error.into());
             ModelDoors::builtin()
         });
-        let tables = ModelTables { families, doors };
+        let prices = spend::prices(config).unwrap_or_else(|error| {
+            problems.push(error.into());
+            PriceTable::builtin()
+        });
+        let tables = ModelTables { families, doors, prices };
         let leaves = leaves(config, &tables, context, &environment, &mut problems);
         let lane = lane_leaves(config, &tables, context, &environment, &mut problems);
         let candidate = CandidatePlan::new(config, &tables, context, &environment).unwrap_or_else(|error| {
@@ -142,6 +147,7 @@ impl ResolvedParts {
         }
         Ok(Self {
             families: tables.families,
+            prices: tables.prices,
             leaves,
             lane,
             candidate,

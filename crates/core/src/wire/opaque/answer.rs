@@ -4,7 +4,13 @@ use memchr::memmem;
 use serde::Deserialize;
 
 use super::Unit;
-use crate::chat::Usage;
+use crate::{
+    chat::Usage,
+    prices::{
+        Usd,
+        own_cost::{self, OwnCost, Upstream},
+    },
+};
 
 /// The bytes at each end of an answer in which the number is looked for: the rest may be megabytes of vectors.
 const ENDS: usize = 4096;
@@ -24,26 +30,42 @@ struct Billed {
     total_tokens: Option<f64>,
     search_units: Option<f64>,
     seconds: Option<f64>,
+    /// The provider's own figure of the cost.
+    #[serde(deserialize_with = "own_cost::dollars")]
+    cost: Option<Usd>,
+    cost_details: Option<Upstream>,
+    #[serde(deserialize_with = "own_cost::flag")]
+    is_byok: bool,
+    #[serde(deserialize_with = "own_cost::ticks")]
+    cost_in_usd_ticks: Option<Usd>,
 }
 
 /// Returns the use of an answer, if it is known.
 pub(super) fn usage(answer: &[u8], unit: Unit) -> Option<Usage> {
     let billed = billed(answer).unwrap_or_default();
-    let reported = match unit {
-        Unit::Searches => billed.search_units.map(whole),
-        Unit::Seconds => billed.seconds.map(|seconds| whole(seconds.ceil())),
-        Unit::Fixed(_) | Unit::Tokens => None,
-    };
-    let otherwise = match unit {
-        Unit::Fixed(units) => Some(units),
-        Unit::Searches => Some(1),
-        Unit::Seconds | Unit::Tokens => None,
-    };
-    let units = |units| Usage::new(units, 0);
-    reported.map(units).or_else(|| billed.tokens()).or_else(|| otherwise.map(units))
+    let own = OwnCost { cost: billed.cost, upstream: billed.cost_details, ticks: billed.cost_in_usd_ticks };
+    let cost = own.total(billed.is_byok);
+    let units = billed.units(unit).or_else(|| cost.map(|_| Usage::default()));
+    units.map(|usage| Usage { cost, ..usage })
 }
 
 impl Billed {
+    /// Returns the units that were used, if they are known.
+    fn units(&self, unit: Unit) -> Option<Usage> {
+        let reported = match unit {
+            Unit::Searches => self.search_units.map(whole),
+            Unit::Seconds => self.seconds.map(|seconds| whole(seconds.ceil())),
+            Unit::Fixed(_) | Unit::Tokens => None,
+        };
+        let otherwise = match unit {
+            Unit::Fixed(units) => Some(units),
+            Unit::Searches => Some(1),
+            Unit::Seconds | Unit::Tokens => None,
+        };
+        let units = |units| Usage::new(units, 0);
+        reported.map(units).or_else(|| self.tokens()).or_else(|| otherwise.map(units))
+    }
+
     fn tokens(&self) -> Option<Usage> {
         let output = self.completion_tokens.map_or(0, whole);
         let input = || Some(whole(self.total_tokens?).saturating_sub(output));

@@ -21,6 +21,7 @@ use crate::{
 use steadfast::{
     BoxLlmService, CommitOnFirstTokenLayer, Dialect, ErrorKind, InvalidConfig, LlmError,
     models::{FamilyTable, ModelDoors},
+    prices::PriceTable,
     providers::{Anthropic, Canned, Gemini, OpenAi, Simulated, http::BaseUrl, servers::KnownServer, without_key},
 };
 
@@ -51,6 +52,7 @@ pub(crate) struct ModelTables {
     pub(crate) families: FamilyTable,
     /// The models' ids at clouds.
     pub(crate) doors: ModelDoors,
+    pub(crate) prices: PriceTable,
 }
 
 /// A leaf whose key, headers and server are checked, with the state that it stands on.
@@ -130,6 +132,7 @@ struct LeafSettings {
     headers: HeaderMap,
     /// The known facts about models.
     families: FamilyTable,
+    prices: PriceTable,
     /// The longest answer, for requests without a limit.
     longest: Option<u32>,
     text: Option<String>,
@@ -209,6 +212,7 @@ impl LeafPlan {
             key,
             headers,
             families: tables.families.clone(),
+            prices: tables.prices.clone(),
             longest: tier.max_output.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX)),
             text: tier.text.clone(),
             simulated: tier.simulated.clone(),
@@ -373,6 +377,7 @@ impl LeafSettings {
                     Some(door) => door.anthropic(self.key.clone()).map_err(wrong_door)?,
                     None => Anthropic::new(key),
                 };
+                let leaf = leaf.prices(&self.prices);
                 let leaf = match self.longest {
                     Some(tokens) => leaf.default_max_tokens(tokens),
                     None => leaf,
