@@ -148,7 +148,7 @@ pub mod request {
     #[doc(hidden)]
     pub use steadfast_core::request::*;
     #[doc(inline)]
-    pub use steadfast_core::request::{BudgetKey, Context, Dialect, LlmRequest, Tenant, Wire};
+    pub use steadfast_core::request::{BudgetKey, Context, Dialect, LlmRequest, Team, Tenant, Wire};
 }
 #[doc(inline)]
 pub use steadfast_core::{classify, events, prices, response};

@@ -17,7 +17,7 @@ use steadfast::{
 ///
 /// | `event` | level | fields |
 /// |---|---|---|
-/// | `request` | INFO, see [`requests`](Self::requests) | `request_id`, `status`, `task_id`, `outcome`, `kind`, `feature`, `tier`, `tier_number`, `provider`, `model`, `route`, `attempts`, `failures`, `failed_attempts`, `stream`, `degraded`, `degraded_level`, `degraded_reason`, `latency_ms`, `first_token_ms`, `latency_by_tier`, `input_tokens`, `output_tokens`, `cost_usd`, and of a stream that broke `delivered_frames`, `delivered_characters`, `delivered_bytes` |
+/// | `request` | INFO, see [`requests`](Self::requests) | `request_id`, `status`, `task_id`, `outcome`, `kind`, `feature`, `key` (its name), `team`, `session`, `tier`, `tier_number`, `provider`, `model`, `served_model` (by the answer, if it names another), `route`, `attempts`, `failures`, `failed_attempts`, `stream`, `degraded`, `degraded_level`, `degraded_reason`, `latency_ms`, `first_token_ms`, `latency_by_tier`, `input_tokens`, `output_tokens`, `cost_usd`, and of a stream that broke `delivered_frames`, `delivered_characters`, `delivered_bytes` |
 /// | `setup_refused` | ERROR, once for a tier that has never answered | `tier`, `tier_number`, `provider`, `model`, `reason`, `status`, `error`, `request_id`, `advice` |
 /// | `model_switched` | WARN | `from`, `to` (tiers), `from_model`, `to_model`, `reason`, `chain` (its id in the status), `first` (the chain's first tier), and of the failure behind it `kind`, `status`, `error`, `request_id` |
 /// | `model_recovered` | INFO | `chain`, `from`, `to`, `from_model`, `to_model`, `reason` (`recovered`), `after_seconds` |
@@ -138,10 +138,14 @@ impl Logs {
             outcome = ended.outcome.name(),
             kind = ended.outcome.kind().map(ErrorKind::name),
             feature = ended.feature.as_deref(),
+            key = ended.key.as_deref(),
+            team = ended.team.as_deref(),
+            session = ended.session.as_deref(),
             tier = ended.tier.as_deref(),
             tier_number = self.number(ended.tier.as_ref()),
             provider = ended.provider.as_deref(),
             model = ended.model.as_deref(),
+            served_model = ended.served_model.as_deref(),
             route = ended.route.as_deref(),
             attempts = ended.attempts(),
             failures = ended.failures.as_ref().map(|_| Failures(ended).to_string()),

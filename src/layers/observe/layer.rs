@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tower::Layer;
 
 use super::{Observe, reporter::Reporter};
-use crate::{Events, internal::sharded::ShardedArc, prices::PriceTable};
+use crate::{Events, events::Accountant, internal::sharded::ShardedArc, prices::PriceTable};
 
 /// Applies [`Observe`]. See the [module docs](super).
 ///
@@ -12,12 +12,13 @@ use crate::{Events, internal::sharded::ShardedArc, prices::PriceTable};
 pub struct ObserveLayer {
     events: Events,
     prices: PriceTable,
+    accountant: Option<Arc<dyn Accountant>>,
 }
 
 impl ObserveLayer {
     /// Creates a layer that sends to these events.
     pub fn new(events: Events) -> Self {
-        Self { events, prices: PriceTable::builtin() }
+        Self { events, prices: PriceTable::builtin(), accountant: None }
     }
 
     /// Sets the prices for the [cost](crate::events::RequestEnded::cost). Default: the built-in ones.
@@ -26,15 +27,20 @@ impl ObserveLayer {
         self.prices = prices;
         self
     }
+
+    /// Sets the receiver that hears of every request and misses none. Default: none.
+    #[must_use]
+    pub fn accountant(mut self, accountant: Arc<dyn Accountant>) -> Self {
+        self.accountant = Some(accountant);
+        self
+    }
 }
 
 impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
 
     fn layer(&self, inner: S) -> Observe<S> {
-        Observe::new(
-            inner,
-            Arc::new(ShardedArc::new(Arc::new(Reporter::new(self.events.clone(), self.prices.clone())))),
-        )
+        let reporter = Reporter::new(self.events.clone(), self.prices.clone(), self.accountant.clone());
+        Observe::new(inner, Arc::new(ShardedArc::new(Arc::new(reporter))))
     }
 }

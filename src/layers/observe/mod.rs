@@ -17,6 +17,11 @@
 //! Its clock runs from `call`, so that waiting for readiness and in queues counts. A stream that a `Fallback`
 //! [restarts](crate::layers::fallback::StreamBreak::Restart) in the middle counts for the tier that began it.
 //!
+//! # Accounts of money
+//!
+//! A subscriber that is slow loses events. An [`Accountant`](crate::events::Accountant) hears of each request's begin
+//! and end at once, with or without subscribers, and misses none: it keeps a ledger.
+//!
 //! # What it costs
 //!
 //! Without a subscriber, one load. With one, two readings of the clock (the inner layers use the first) and the

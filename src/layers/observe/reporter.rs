@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::under_way::{Stream, UnderWay};
 use crate::{
-    Attempt, CacheOrigin, ErrorKind, Event, Events, LlmError, LlmResponse,
+    Attempt, CacheOrigin, ErrorKind, Event, Events, LlmError, LlmRequest, LlmResponse,
     body::admission::{Gate, Outcome, Permit, SoFar, Ticket},
     chat::Usage,
-    events::{CachedAnswer, RequestEnded, RequestOutcome},
+    events::{Account, Accountant, CachedAnswer, RequestEnded, RequestOutcome},
     internal::sharded::Shard,
     ledger,
     prices::{Price, PriceTable, Usd},
@@ -22,20 +22,31 @@ use crate::{
 pub(super) struct Reporter {
     events: Events,
     prices: PriceTable,
+    accountant: Option<Arc<dyn Accountant>>,
     streams: UnderWay,
 }
 
 impl Reporter {
-    pub(super) fn new(events: Events, prices: PriceTable) -> Self {
-        Self { events, prices, streams: UnderWay::default() }
+    pub(super) fn new(events: Events, prices: PriceTable, accountant: Option<Arc<dyn Accountant>>) -> Self {
+        Self { events, prices, accountant, streams: UnderWay::default() }
     }
 
+    /// Returns true if anybody is to hear of a request's end.
     #[inline]
-    pub(super) fn has_subscribers(&self) -> bool {
-        self.events.has_subscribers()
+    pub(super) fn is_heard(&self) -> bool {
+        self.accountant.is_some() || self.events.has_subscribers()
     }
 
-    fn send(&self, ended: RequestEnded) {
+    /// Opens a request's account, if there is an accountant.
+    #[inline]
+    pub(super) fn open(&self, request: &LlmRequest) -> Option<Box<dyn Account>> {
+        self.accountant.as_ref().map(|accountant| accountant.open(request))
+    }
+
+    fn send(&self, account: Option<Box<dyn Account>>, ended: RequestEnded) {
+        if let Some(account) = account {
+            account.close(&ended);
+        }
         self.events.send(Event::RequestEnded(ended));
     }
 
@@ -51,13 +62,15 @@ pub(super) struct Watch {
     reporter: Arc<Shard<Reporter>>,
     /// The request as it came: what the event says of it is read when it is known which event that is.
     caller: Arc<CallerPart>,
+    account: Option<Box<dyn Account>>,
     begun: Instant,
 }
 
 impl Watch {
     #[inline]
-    pub(super) fn new(reporter: Arc<Shard<Reporter>>, caller: Arc<CallerPart>, begun: Instant) -> Self {
-        Self { reporter, caller, begun }
+    pub(super) fn new(reporter: Arc<Shard<Reporter>>, request: &LlmRequest, begun: Instant) -> Self {
+        let account = reporter.open(request);
+        Self { reporter, caller: request.caller_part(), account, begun }
     }
 
     /// Takes the response. A stream is reported when it has ended.
@@ -84,6 +97,8 @@ impl Watch {
         let (route, degraded) = (response.shared_route(), response.degraded());
         let task = response.task_id().map(|task| Arc::new(task.to_owned()));
         let (request_id, feature) = (self.caller.id.clone(), self.caller.feature.clone());
+        let (key, team) = (self.caller.key().cloned(), self.caller.team().cloned());
+        let session = self.caller.session().cloned();
         let status = self.caller.status_of.map(|_| StatusCode::OK);
         let possible_repeat = response.is_possible_repeat();
         let ended = || RequestEnded {
@@ -91,6 +106,9 @@ impl Watch {
             status,
             task,
             feature,
+            key,
+            team,
+            session,
             failures,
             chain,
             tier,
@@ -112,16 +130,20 @@ impl Watch {
             cached,
             at: now,
         };
-        if !stream && let Some(place) = self.reporter.events.place() {
+        if !stream
+            && self.account.is_none()
+            && let Some(place) = self.reporter.events.place()
+        {
             // Made in the queue: made here first, it would be copied.
             return place.put(Event::RequestEnded(ended()));
         }
         let event = ended();
         if !stream {
-            return self.reporter.send(event);
+            return self.reporter.send(self.account, event);
         }
         let without_route = response.price_without_route().copied();
-        let generation = self.reporter.streams.keep(Stream { begun: self.begun, event, without_route });
+        let generation =
+            self.reporter.streams.keep(Stream { begun: self.begun, account: self.account, event, without_route });
         // A caller who leaves the stream has used its prompt.
         let ticket = Ticket { generation, prompt: self.caller.glanced_prompt(), ..Ticket::default() };
         response.hold_permit(&mut Permit::new(self.reporter, ticket));
@@ -164,6 +186,9 @@ impl Watch {
             status,
             task: None,
             feature: self.caller.feature.clone(),
+            key: self.caller.key().cloned(),
+            team: self.caller.team().cloned(),
+            session: self.caller.session().cloned(),
             chain,
             tier: None,
             provider: None,
@@ -185,7 +210,7 @@ impl Watch {
             cached: None,
             at: now,
         };
-        self.reporter.send(ended);
+        self.reporter.send(self.account, ended);
     }
 }
 
@@ -196,7 +221,9 @@ impl Gate for Reporter {
 
     /// A stream has ended. The ticket's generation is its number.
     fn settle_with<'a>(&self, ticket: &Ticket, outcome: Outcome<'_>, so_far: &dyn Fn() -> SoFar<'a>) {
-        let Some(Stream { begun, event, without_route }) = self.streams.take(ticket.generation) else { return };
+        let Some(Stream { begun, account, event, without_route }) = self.streams.take(ticket.generation) else {
+            return;
+        };
         let (now, so_far) = (Instant::now(), so_far());
         let mut ended = RequestEnded { took: now.saturating_duration_since(begun), at: now, ..event };
         let reported = so_far.usage.copied().or(ended.usage);
@@ -224,7 +251,7 @@ impl Gate for Reporter {
         if let RequestOutcome::Broken(_) = ended.outcome {
             ended.delivered = Some(Arc::new(so_far.delivered));
         }
-        self.send(ended);
+        self.send(account, ended);
     }
 }
 

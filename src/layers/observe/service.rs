@@ -51,8 +51,7 @@ where
         // Take the reading with or without a subscriber: an inner layer that would read the clock uses it.
         let (begun, _reading) = Reading::pass_on();
         request.context_mut().begun.get_or_insert(begun);
-        let heard = self.reporter.has_subscribers();
-        let watch = heard.then(|| Watch::new(self.reporter.shard(), request.caller_part(), begun));
+        let watch = self.reporter.is_heard().then(|| Watch::new(self.reporter.shard(), &request, begun));
         ResponseFuture::new(Call::first(&mut self.inner, request), watch)
     }
 }

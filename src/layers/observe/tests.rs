@@ -8,16 +8,17 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 use super::ObserveLayer;
 use crate::{
-    Degradation, DegradedReason, ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest,
-    LlmResponse, Progress, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
+    BoxLlmService, Degradation, DegradedReason, ErrorKind, Event, Events, FallbackLayer, Frame, LlmBody, LlmError,
+    LlmRequest, LlmResponse, Progress, RetryWithJitterLayer, StreamEvent, TimeoutLayer,
     chat::{FinishReason, Message, Usage},
-    events::{RequestEnded, RequestOutcome},
+    events::{Account, Accountant, RequestEnded, RequestOutcome},
     layers::{
         route::{RouteLayer, Rule},
         testing::Strict,
     },
     prices::{Price, PriceTable, Usd},
     provider_fn,
+    request::BudgetKey,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -367,4 +368,103 @@ async fn debug_shows_no_prompt() {
     assert!(!format!("{call:?}").contains("secret"));
     call.await.unwrap();
     assert!(!format!("{llm:?} {layer:?} {:?}", told(&mut heard)).contains("secret"));
+}
+
+/// The accounts of requests, as an accountant keeps them.
+#[derive(Debug, Default)]
+struct Accounts(Ended);
+
+type Ended = Arc<std::sync::Mutex<Vec<Option<RequestEnded>>>>;
+
+#[derive(Debug)]
+struct OneAccount {
+    all: Ended,
+    place: usize,
+}
+
+impl Accountant for Accounts {
+    fn open(&self, _: &LlmRequest) -> Box<dyn Account> {
+        let mut accounts = self.0.lock().unwrap();
+        accounts.push(None);
+        Box::new(OneAccount { all: self.0.clone(), place: accounts.len() - 1 })
+    }
+}
+
+impl Account for OneAccount {
+    fn close(self: Box<Self>, ended: &RequestEnded) {
+        self.all.lock().unwrap()[self.place] = Some(ended.clone());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_accountant_hears_each_begin_and_end_once_with_or_without_subscribers() {
+    let usage = Usage::new(1_000_000, 100_000);
+    let broken = || LlmError::new(ErrorKind::StreamBroken, "cut");
+    let text = || Ok(Frame::event(StreamEvent::Text { index: 0, text: "hello".into() }));
+    let whole = provider_fn(|_| async {
+        let mut message = Message::assistant("hello");
+        message.usage = Some(Usage::new(1_000_000, 100_000));
+        Ok::<_, LlmError>(LlmResponse::from_message(message).with_model("anthropic", "claude-sonnet-4-5"))
+    });
+    let fails = provider_fn(|_| async { Err::<LlmResponse, _>(LlmError::new(ErrorKind::Overloaded, "busy")) });
+    let panics = provider_fn(|request: LlmRequest| async move {
+        assert!(request.is_shadow(), "as planned");
+        Ok::<_, LlmError>(LlmResponse::from_text("never"))
+    });
+    let leaves = [
+        BoxLlmService::new(whole),
+        BoxLlmService::new(streams(vec![text(), end()])),
+        BoxLlmService::new(streams(vec![text(), Err(broken())])),
+        BoxLlmService::new(fails),
+        BoxLlmService::new(panics),
+    ];
+    let answered = RequestOutcome::Answered;
+    for is_followed in [false, true] {
+        let events = Events::new();
+        let heard = is_followed.then(|| events.subscribe());
+        let accounts = Arc::new(Accounts::default());
+        let layer = ObserveLayer::new(events).accountant(accounts.clone());
+        let ask = |leaf: &BoxLlmService| {
+            let asked = prompt().with_session("s-1").with_extension(BudgetKey::new("ci"));
+            layer.layer(leaf.clone()).oneshot(asked)
+        };
+        for leaf in &leaves {
+            let run = tokio::spawn(ask(leaf)).await;
+            if let Ok(Ok(response)) = run {
+                let _ = response.collect().await;
+            }
+        }
+        // A caller who leaves before the answer, and one who leaves its stream.
+        drop(tokio::time::timeout(SECOND / 2, ask(&leaves[1])).await);
+        let mut left = ask(&leaves[1]).await.unwrap();
+        left.body_mut().frame().await.unwrap().unwrap();
+        drop(left);
+        let told: Vec<_> = accounts.0.lock().unwrap().drain(..).map(|ended| ended.unwrap()).collect();
+        let outcomes: Vec<_> = told.iter().map(|ended| ended.outcome).collect();
+        let expected = [
+            answered,
+            answered,
+            RequestOutcome::Broken(ErrorKind::StreamBroken),
+            RequestOutcome::Failed(ErrorKind::Overloaded),
+            RequestOutcome::Failed(ErrorKind::Other),
+            RequestOutcome::Abandoned,
+            RequestOutcome::Abandoned,
+        ];
+        assert_eq!(outcomes, expected);
+        for ended in &told {
+            assert_eq!((ended.key.as_deref(), ended.session.as_deref()), (Some("ci"), Some("s-1")));
+        }
+        // By Anthropic's page: 3 dollars for a million tokens of input, 15 of output.
+        let cost = Some(Usd::from_dollars(3.0 + 1.5).unwrap());
+        assert_eq!([&told[0], &told[1]].map(|ended| (ended.usage, ended.cost)), [(Some(usage), cost); 2]);
+        let same = heard.map(|mut heard| {
+            std::iter::from_fn(|| heard.try_recv().ok())
+                .map(|event| match event {
+                    Event::RequestEnded(ended) => ended,
+                    other => panic!("{other:?}"),
+                })
+                .collect::<Vec<_>>()
+        });
+        assert!(same.is_none_or(|same| same == told), "subscribers hear the same");
+    }
 }

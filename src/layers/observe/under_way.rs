@@ -3,7 +3,7 @@ use std::fmt;
 use tokio::time::Instant;
 
 use crate::{
-    events::RequestEnded,
+    events::{Account, RequestEnded},
     internal::sync::{Mutex, MutexGuard, lock},
     prices::Price,
 };
@@ -12,6 +12,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) begun: Instant,
+    pub(super) account: Option<Box<dyn Account>>,
     pub(super) event: RequestEnded,
     /// The price of the model whose place a route took: the tokens are known at the end.
     pub(super) without_route: Option<Price>,

@@ -16,6 +16,7 @@
 //! (`crates/subscribers/src/chains.rs`), which the status, the metrics and the alerts share. A thread of its own writes
 //! the log behind a bounded queue, so that a log without a reader holds no request up.
 
+mod accountant;
 mod comparison;
 mod failure;
 mod follow;
@@ -45,6 +46,7 @@ use self::inbox::{Filter, Inbox, Inboxes};
 #[doc(hidden)]
 pub use self::report::{report, report_setup};
 pub use self::{
+    accountant::{Account, Accountant},
     comparison::{ComparedTexts, Comparison, ComparisonSide, ComparisonSkipReason},
     failure::Failure,
     follow::{Subscriber, Subscription},

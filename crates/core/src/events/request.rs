@@ -26,6 +26,12 @@ pub struct RequestEnded {
     pub task: Option<Arc<String>>,
     /// The feature that made the request.
     pub feature: Option<Arc<str>>,
+    /// The name of the caller's [key](crate::request::BudgetKey).
+    pub key: Option<Arc<str>>,
+    /// The name of the [team](crate::request::Team) that pays.
+    pub team: Option<Arc<str>>,
+    /// The caller's [session](crate::LlmRequest::with_session).
+    pub session: Option<Arc<str>>,
     /// The id of the chain that the request took; `None` if it is the first that
     /// begins at the tier that the request asked first, whose name is the chain's id.
     pub chain: Option<Arc<str>>,

@@ -16,7 +16,7 @@ pub use self::estimate::{LONGEST_ANSWER, longest_answer};
 pub use self::owner::UNNAMED;
 pub use self::{
     known_failures::KnownFailures,
-    owner::{BudgetKey, Tenant},
+    owner::{BudgetKey, Team, Tenant},
 };
 use crate::{
     CommitPoint, LlmError,
@@ -88,6 +88,21 @@ impl CallerPart {
     fn set_content(&mut self, content: Content) {
         self.awaits_whole = content.awaits_whole();
         self.content = content;
+    }
+
+    /// Returns the name of the caller's key.
+    pub fn key(&self) -> Option<&Arc<str>> {
+        self.extensions.get::<BudgetKey>().map(|key| &key.0)
+    }
+
+    /// Returns the name of the team that pays.
+    pub fn team(&self) -> Option<&Arc<str>> {
+        self.extensions.get::<Team>().map(|team| &team.0)
+    }
+
+    /// Returns the caller's session.
+    pub fn session(&self) -> Option<&Arc<str>> {
+        self.session.as_ref()
     }
 }
 

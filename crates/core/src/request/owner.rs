@@ -43,12 +43,30 @@ impl Tenant {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BudgetKey(pub Arc<str>);
 
+/// The name of the team that pays for a request. Put it into the request's
+/// [extensions](crate::LlmRequest::with_extension): events, the log and a ledger have it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Team(pub Arc<str>);
+
+impl Team {
+    /// Creates a team of this name.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+}
+
 impl LlmRequest {
+    /// Returns the name of the team that pays, if it has one.
+    #[doc(hidden)]
+    pub fn team(&self) -> Option<&Arc<str>> {
+        self.caller.team()
+    }
+
     /// Returns the name of the caller's key, if it has one.
     #[inline]
     #[doc(hidden)]
     pub fn key(&self) -> Option<&Arc<str>> {
-        self.extensions().get::<BudgetKey>().map(|key| &key.0)
+        self.caller.key()
     }
 }
 

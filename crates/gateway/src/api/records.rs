@@ -17,7 +17,11 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use steadfast::{
-    Attempt, Degradation, Dialect, ErrorKind, LlmError, LlmResponse, chat::Usage, error::Reader, ledger::Next,
+    Attempt, Degradation, Dialect, ErrorKind, LlmError, LlmResponse,
+    chat::Usage,
+    error::Reader,
+    ledger::Next,
+    prices::{Price, Usd},
 };
 use tokio::time::Instant;
 
@@ -63,6 +67,12 @@ struct RecordState {
     deployment: Option<Arc<str>>,
     provider: Option<Arc<str>>,
     model: Option<Arc<str>>,
+    /// The model by the answer's own word, if that is another.
+    served_model: Option<Arc<str>>,
+    /// The price of the model that answers.
+    price: Option<Price>,
+    /// True for an answer that was not made for this request: it was paid for before.
+    is_kept: bool,
     degraded: Option<Degradation>,
     /// True if the call under its idempotency key may have been made before.
     repeated: bool,
@@ -134,6 +144,7 @@ impl Record {
             "tier": state.tier.as_deref(),
             "provider": state.provider.as_deref(),
             "model": state.model.as_deref(),
+            "served_model": state.served_model.as_deref(),
             "attempts": state.sent,
             "fallback_reason": state.reason().map(ErrorKind::name),
             "degraded": state.degraded,
@@ -148,6 +159,7 @@ impl Record {
                 "input": usage.input, "output": usage.output,
                 "cache_read": usage.cache_read, "cache_write": usage.cache_write, "reasoning": usage.reasoning,
             })),
+            "cost_usd": state.cost().map(Usd::dollars),
             "steps": steps,
         });
         if let Some(deployment) = &state.deployment {
@@ -206,6 +218,11 @@ impl RecordState {
     fn failure(&self) -> Option<&'static str> {
         let refused = self.refusal.as_ref().map(|refusal| refusal.reason.name());
         refused.or_else(|| self.failure.map(ErrorKind::name))
+    }
+
+    /// Returns the cost of the answer, once its tokens are known.
+    fn cost(&self) -> Option<Usd> {
+        if self.is_kept { Some(Usd::ZERO) } else { self.usage?.cost_at(self.price.as_ref()) }
     }
 
     /// Returns the reason for which the first tier did not serve.
@@ -386,6 +403,8 @@ impl Entry {
         let mut state = lock(&self.record.state);
         (state.tier, state.provider, state.model) = (tier, provider, model);
         state.deployment = deployment;
+        (state.served_model, state.price) = (response.served_model(), response.price().copied());
+        (state.is_kept, state.usage) = (response.cached().is_some(), response.usage());
         (state.degraded, state.sent) = (response.degraded(), sent);
         state.cache = cache;
         state.repeated = response.is_possible_repeat();
@@ -498,6 +517,9 @@ impl Entry {
             if state.outcome != Outcome::Running || state.first_token.is_some() {
                 headers.insert(ATTEMPTS, number(state.sent));
             }
+            if let Some(cost) = state.cost() {
+                put(headers, COST, cost.to_string().trim_start_matches('$').as_bytes());
+            }
             if let Some(reason) = state.reason() {
                 headers.insert(FALLBACK_REASON, HeaderValue::from_static(reason.name()));
             }
@@ -606,6 +628,9 @@ const TIER: HeaderName = HeaderName::from_static("x-steadfast-tier");
 const MODEL: HeaderName = HeaderName::from_static("x-steadfast-model");
 /// The number of calls that were sent for the request.
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-steadfast-attempts");
+/// The cost of a whole answer, in US dollars: the provider's own figure, or else by the price of the model that served.
+/// Missing on streams, whose tokens come at their end, and where no price is known.
+const COST: HeaderName = HeaderName::from_static("x-steadfast-cost-usd");
 /// The kind of failure for which the first tier did not answer.
 const FALLBACK_REASON: HeaderName = HeaderName::from_static("x-steadfast-fallback-reason");
 /// The level of a lesser answer, from 2 (a lesser model) to 5 (a fixed sentence), and its reason:

@@ -10,6 +10,7 @@ mod compaction;
 mod connections;
 mod conversations;
 mod cors;
+mod costs;
 mod deadlines;
 mod edges;
 mod gemini;
