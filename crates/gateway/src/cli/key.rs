@@ -30,7 +30,7 @@ impl Key {
         write!(
             std::io::stdout().lock(),
             "The key, which is not shown again:\n\n  {secret}\n\nIts entry in the file for `serve --keys FILE`. It may \
-             have more: features, models, requests_per_minute,\ntokens_per_minute, concurrency, \
+             have more: team, features, models, requests_per_minute,\ntokens_per_minute, concurrency, \
              budget: {{ usd: 50, period: day }}, expires: 2027-01-01, admin: true,\nhandoff: true, \
              objects: false, pass_through: true. Put them before the hash, and `...` on the last line\nof the file, so \
              that a file that is read while it is written gives no key more than it is to have.\n\n\

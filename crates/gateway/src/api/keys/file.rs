@@ -32,6 +32,7 @@ struct File {
 struct Entry {
     name: Box<str>,
     hash: String,
+    team: Option<Box<str>>,
     features: Option<Vec<Spanned<Box<str>>>>,
     models: Option<Vec<Spanned<Box<str>>>>,
     requests_per_minute: Option<NonZeroU32>,
@@ -101,6 +102,9 @@ pub(super) fn read(path: &Path, text: &Contents, before: &KeySet) -> Result<Read
         if name.trim().is_empty() {
             return Err(wrong("a key needs a name".to_owned()));
         }
+        if entry.team.as_ref().is_some_and(|team| team.trim().is_empty()) {
+            return Err(wrong(format!("`{name}` has an empty `team`: leave it out, or give the team's name")));
+        }
         for (what, list) in [("features", &entry.features), ("models", &entry.models)] {
             if list.as_ref().is_some_and(Vec::is_empty) {
                 return Err(wrong(format!("`{name}` has an empty list of {what}: leave it out to allow any")));
@@ -120,13 +124,14 @@ pub(super) fn read(path: &Path, text: &Contents, before: &KeySet) -> Result<Read
         let old = before.and_then(|key| key.limits.as_ref());
         let limits = KeyLimits::new(entry.concurrency, entry.tokens_per_minute, old);
         let memory = before.map(|key| key.memory.clone()).unwrap_or_default();
-        let Entry { name, features, models, budget, expires, admin, handoff, objects, pass_through, .. } = entry;
-        let name = name.into();
+        let Entry { name, team, features, models, budget, expires, admin, handoff, objects, pass_through, .. } = entry;
+        let (name, team) = (name.into(), team.map(Into::into));
         let [features, models] =
             [features, models].map(|list| list.map(|list| list.into_iter().map(|name| name.value).collect()));
         keys.push(Arc::new(Key {
             name,
             hash,
+            team,
             features,
             models,
             rate,

@@ -21,6 +21,8 @@ use crate::limits::memory::CallerShare;
 pub(crate) struct Key {
     pub(crate) name: Arc<str>,
     pub(super) hash: [u8; 32],
+    /// The team that pays for its requests.
+    pub(crate) team: Option<Arc<str>>,
     pub(super) features: Option<Arc<[Box<str>]>>,
     pub(super) models: Option<Arc<[Box<str>]>>,
     pub(super) rate: Option<Arc<Rate>>,
@@ -87,7 +89,7 @@ impl Key {
             let rights = (key.admin, key.handoff, key.objects, key.pass_through);
             (key.features.clone(), key.models.clone(), rights)
         };
-        self.hash == other.hash && may(self) == may(other) && limits(self) == limits(other)
+        (self.hash, &self.team) == (other.hash, &other.team) && may(self) == may(other) && limits(self) == limits(other)
     }
 
     /// Returns whether another key allows all that this one does.
@@ -96,6 +98,7 @@ impl Key {
         let Self {
             name: _,
             hash: _,
+            team: _,
             features,
             models,
             rate,

@@ -8,6 +8,7 @@
 //! ```yaml
 //! keys:
 //!   - name: team-search
+//!     team: search                       # who pays, in the log, the ledger and its bills
 //!     features: [chat, summary]          # the first where a request names none; left out: any
 //!     models: [gpt-4o, 'claude-*']       # left out: any
 //!     requests_per_minute: 600           # this and the next four left out: no limit
@@ -81,7 +82,7 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
-use steadfast::{BoxLlmService, LlmError, LlmRequest, LlmResponse, layers::budget::BudgetKey};
+use steadfast::{BoxLlmService, LlmError, LlmRequest, LlmResponse, layers::budget::BudgetKey, request::Team};
 use steadfast_stack::{Budget, Config, ConfigError, EndMark, FileWatch, StackHandle};
 use tokio::time::{Instant, sleep};
 use tower::Service;
@@ -344,6 +345,9 @@ pub(crate) async fn call(
 ) -> Result<LlmResponse, LlmError> {
     if let Some(key) = &key {
         request = request.with_extension(BudgetKey(key.name.clone()));
+        if let Some(team) = &key.team {
+            request = request.with_extension(Team(team.clone()));
+        }
         if let Some(limits) = &key.limits {
             request = request.with_extension(limits.own.clone());
         }

@@ -43,6 +43,7 @@ fn entry(key: &Key, spent: &Spending) -> Value {
     let budgets: Vec<Value> = caps.map(|spend| budget(spend, now)).collect();
     json!({
         "name": &*key.name,
+        "team": key.team.as_deref(),
         "admin": key.admin,
         "handoff": key.is_reviewer(),
         "features": key.features.as_deref(),
