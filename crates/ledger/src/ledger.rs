@@ -112,7 +112,7 @@ impl Ledger {
     /// if it has none.
     pub fn record(&self, row: LedgerRow) {
         let row = self.stamp(row, RowId { writer: self.inner.id, sequence: self.next() });
-        self.inner.shared.push(Item::Ended(row));
+        self.inner.shared.push(Item::Recorded(row));
     }
 
     /// Waits until the store has every row that was settled before the call, and all that dead processes left.
@@ -215,7 +215,7 @@ impl Entry {
 
     fn settle(&self, row: LedgerRow) {
         let row = self.ledger.stamp(row, self.row.id);
-        self.ledger.inner.shared.push_end(row);
+        self.ledger.inner.shared.push(Item::Ended(row));
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) const BATCH: usize = 500;
 pub(crate) enum Item {
     Begun(Arc<LedgerRow>),
     Ended(LedgerRow),
+    /// A row without a beginning.
+    Recorded(LedgerRow),
 }
 
 /// A settled row in memory, on its way to the store.
@@ -103,21 +105,19 @@ impl Shared {
         lock(&self.state)
     }
 
-    /// Takes the end of a request that has begun.
-    pub(crate) fn push_end(&self, row: LedgerRow) {
-        self.lock().standing.open -= 1;
-        self.push(Item::Ended(row));
-    }
-
     /// Takes a record from a request's thread. It never waits for a disk.
     pub(crate) fn push(&self, item: Item) {
         let mut state = self.lock();
         match &item {
             Item::Begun(_) => state.standing.open += 1,
-            Item::Ended(_) => state.standing.waiting += 1,
+            Item::Ended(_) => {
+                state.standing.open -= 1;
+                state.standing.waiting += 1;
+            }
+            Item::Recorded(_) => state.standing.waiting += 1,
         }
         if state.queue.len() >= QUEUE {
-            if matches!(item, Item::Ended(_)) {
+            if !matches!(item, Item::Begun(_)) {
                 state.lose();
             }
             return;

@@ -161,3 +161,53 @@ fn look_through(segments: &mut [Dead]) -> io::Result<(HashSet<RowId>, u64)> {
     }
     Ok((ended, damaged))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+    use crate::journal::segment;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn damage_is_logged_with_the_files_name_and_the_lines_number() {
+        let folder = std::env::temp_dir().join(format!("steadfast-ledger-log-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let id = RowId { writer: 5, sequence: 1 };
+        let mut line = Vec::new();
+        Record::Ended(&LedgerRow { id, ..LedgerRow::default() }).encode(&mut line);
+        let name = segment::name(5, 1);
+        fs::write(folder.join(&name), [&line, &b"nonsense\n"[..], &line, &line[..9]].concat()).unwrap();
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        let rows = tracing::subscriber::with_default(subscriber, || {
+            let mut replays = find(&folder).unwrap();
+            let rows = replays[0].next_rows(10).unwrap();
+            assert!(replays[0].next_rows(10).unwrap().is_empty() && replays.len() == 1);
+            rows
+        });
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), [id, id]);
+        let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains(&name) && said.contains("\"line\":2"), "{said}");
+    }
+}

@@ -182,14 +182,17 @@ struct Writing {
 
 impl Writing {
     fn write(&mut self, work: &mut Work) {
-        let mut problem = None;
+        // First, so that new lines find the room that stored rows leave.
+        let mut problem = self.tidy(&work.stored);
         let mut begun = Vec::new();
+        let piece =
+            self.journal.as_ref().map_or(WRITE_BYTES, |journal| WRITE_BYTES.min(journal.segment_bytes as usize));
         for (ordinal, item) in work.items.drain(..) {
             let start = self.lines.len();
             if let Some(journal) = &mut self.journal {
                 match &item {
                     Item::Begun(row) => Record::Begun(&**row).encode(&mut self.lines),
-                    Item::Ended(row) => Record::Ended(row).encode(&mut self.lines),
+                    Item::Ended(row) | Item::Recorded(row) => Record::Ended(row).encode(&mut self.lines),
                 }
                 if journal.bytes() + self.lines.len() as u64 > journal.max_bytes {
                     self.lines.truncate(start);
@@ -200,23 +203,26 @@ impl Writing {
             match item {
                 Item::Begun(row) if length > 0 => begun.push(row),
                 Item::Begun(_) => {}
-                Item::Ended(row) => {
+                Item::Ended(row) | Item::Recorded(row) => {
                     let place = (length > 0).then_some((start, length));
                     self.settled.push(Settled { ordinal, row, place });
                 }
             }
-            if self.lines.len() >= WRITE_BYTES {
+            if self.lines.len() >= piece {
                 problem = self.write_lines(&mut begun).or(problem);
             }
         }
         problem = self.write_lines(&mut begun).or(problem);
-        let tidied = self.journal.as_mut().map_or(Ok(()), |journal| journal.tidy(&work.stored));
-        if let Err(error) = tidied {
-            problem = Some(error.to_string());
-        }
+        problem = self.tidy(&[]).or(problem);
         self.read_back();
         self.report(problem);
         self.shared.pass();
+    }
+
+    /// Counts rows that the store has. Returns the problem, if there is any.
+    fn tidy(&mut self, stored: &[u64]) -> Option<String> {
+        let tidied = self.journal.as_mut()?.tidy(stored);
+        tidied.err().map(|error| error.to_string())
     }
 
     /// Writes the lines, and passes the settled rows on. Returns the problem, if there is any.

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod cut;
+mod killed;
 mod outage;
 mod place;
 mod processes;
