@@ -126,9 +126,9 @@ impl LedgerRow {
         RowCursor { at: self.at, id: self.id }
     }
 
-    /// Returns the time in whole milliseconds since 1970.
+    /// Returns the time in whole milliseconds since 1970, below the largest number: a store's question has an end.
     pub fn at_millis(&self) -> i64 {
-        i64::try_from(self.at.as_millis()).unwrap_or(i64::MAX)
+        i64::try_from(self.at.as_millis()).unwrap_or(i64::MAX).min(i64::MAX - 1)
     }
 
     /// Returns the row as every store keeps it.
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!((row.key.as_deref(), row.team.as_deref()), (None, Some("a\u{fffd}b")));
         assert_eq!(row.feature.as_deref().unwrap().len(), TEXT_BYTES);
         assert_eq!((row.usage.input, row.list), (LARGEST, Some(Usd::from_nanos(LARGEST))));
-        assert_eq!(row.at_millis(), i64::MAX);
+        assert_eq!(row.at_millis(), i64::MAX - 1);
         assert_eq!(row.clone().normalized(), row);
     }
 }

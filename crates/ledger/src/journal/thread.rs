@@ -19,7 +19,7 @@ use super::{
 use crate::{
     id::RowId,
     row::LedgerRow,
-    shared::{Item, Shared, Waiting, Work},
+    shared::{Item, Shared, State, Waiting, Work},
 };
 
 /// The size at which a segment ends and the next one begins.
@@ -30,6 +30,8 @@ const SEGMENT_SHARE: u64 = 4;
 const WRITE_BYTES: usize = 1024 * 1024;
 /// The share of the journal that must be free again before its trouble is over.
 const FULL_SHARE: u64 = 4;
+/// The rows that are passed on at a time.
+const PASS_ROWS: usize = 128;
 /// The rows that are read back at a time.
 const READ_ROWS: usize = 1000;
 
@@ -126,6 +128,10 @@ impl Journal {
             self.carried = 0;
         }
         result
+    }
+
+    fn show_spilled(&self, state: &mut State) {
+        state.spilled = self.spilled.front().map(|first| (first.ordinal, self.spilled.len()));
     }
 
     /// Reads rows back that wait in the journal alone.
@@ -261,31 +267,29 @@ impl Writing {
 
     /// Passes settled rows on to the store's task, or leaves them in the journal alone.
     fn pass_on(&mut self, written: Option<(u64, u64)>) {
-        if self.settled.is_empty() {
-            return;
-        }
-        let mut state = self.shared.lock();
-        for Settled { ordinal, row, place } in self.settled.drain(..) {
-            let place = written.zip(place);
-            let segment = place.map(|((segment, _), _)| segment);
-            let has_room = state.pending.len() < self.shared.settings.memory_rows;
-            match (place, &mut self.journal) {
-                (Some(((segment, start), (offset, length))), Some(journal))
-                    if !has_room || !journal.spilled.is_empty() =>
-                {
-                    let offset = start + offset as u64;
-                    journal.spilled.push_back(Spilled { ordinal, segment, offset, length });
+        let mut settled = self.settled.drain(..);
+        while settled.len() > 0 {
+            // A few at a time, because requests wait for the lock.
+            let mut state = self.shared.lock();
+            for Settled { ordinal, row, place } in settled.by_ref().take(PASS_ROWS) {
+                let place = written.zip(place);
+                let segment = place.map(|((segment, _), _)| segment);
+                let has_room = state.pending.len() < self.shared.settings.memory_rows;
+                match (place, &mut self.journal) {
+                    (Some(((segment, start), (offset, length))), Some(journal))
+                        if !has_room || !journal.spilled.is_empty() =>
+                    {
+                        let offset = start + offset as u64;
+                        journal.spilled.push_back(Spilled { ordinal, segment, offset, length });
+                    }
+                    _ if has_room => state.pending.push_back(Waiting { ordinal, segment, row }),
+                    _ => state.lose(),
                 }
-                _ if has_room => state.pending.push_back(Waiting { ordinal, segment, row }),
-                _ => state.lose(),
+            }
+            if let Some(journal) = &self.journal {
+                journal.show_spilled(&mut state);
             }
         }
-        self.show_spilled(&mut state);
-    }
-
-    fn show_spilled(&self, state: &mut crate::shared::State) {
-        let Some(journal) = &self.journal else { return };
-        state.spilled = journal.spilled.front().map(|first| (first.ordinal, journal.spilled.len()));
     }
 
     fn read_back(&mut self) {
@@ -302,8 +306,7 @@ impl Writing {
             state.standing.damaged += unread;
             state.standing.waiting = state.standing.waiting.saturating_sub(unread);
         }
-        let state = &mut self.shared.lock();
-        state.spilled = journal.spilled.front().map(|first| (first.ordinal, journal.spilled.len()));
+        journal.show_spilled(&mut self.shared.lock());
     }
 
     /// Shows the state of the journal. Its trouble is logged once when it begins, and once when it is over.
