@@ -108,8 +108,9 @@ impl Ledger {
         Entry { ledger: self.clone(), row, is_ended: false }
     }
 
-    /// Settles a row without a beginning, such as that of a kept answer. The ledger gives it its id, and the time of now
-    /// if it has none.
+    /// Settles a row without a beginning, such as that of a kept answer.
+    ///
+    /// The ledger gives it its id, and the time of now if it has none.
     pub fn record(&self, row: LedgerRow) {
         let row = self.stamp(row, RowId { writer: self.inner.id, sequence: self.next() });
         self.inner.shared.push(Item::Recorded(row));

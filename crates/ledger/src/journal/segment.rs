@@ -41,7 +41,7 @@ pub(crate) fn parse_name(name: &str) -> Option<(u128, u64)> {
 impl Segment {
     /// Creates the file with these lines, for its owner alone.
     ///
-    /// It has another name until it is locked and whole: a process that starts meanwhile would take it for a dead one's.
+    /// It has another name until it is locked and whole: another process would take it for a dead one's.
     pub(crate) fn create(folder: &Path, writer: u128, number: u64, lines: &[u8]) -> io::Result<Self> {
         let path = folder.join(name(writer, number));
         let unfinished = path.with_extension(UNFINISHED);

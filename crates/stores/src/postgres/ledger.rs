@@ -26,8 +26,8 @@ use steadfast_ledger::{
 
 /// The new rows and, in the same statement, their sums.
 ///
-/// Two processes never wait for each other in a circle: each locks rows in the order of ids, then groups in the order of
-/// their names, and no group before the last row.
+/// Two processes never wait for each other in a circle. Each locks rows in the order of ids, then groups in the order
+/// of their names, and no group before the last row.
 static APPEND: LazyLock<String> = LazyLock::new(|| {
     let largest = i64::MAX;
     let least = |sum: &str| format!("least({sum}, {largest})::bigint");
