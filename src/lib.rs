@@ -84,6 +84,7 @@
 //! | `steadfast-stack` | `Stack`: the whole of it from a file in YAML, TOML or JSON, reloaded while it runs |
 //! | `steadfast-subscribers` | metrics, alerts, traces, logs and the status board |
 //! | `steadfast-handoff` | requests handed to people, and the desk where they are answered |
+//! | `steadfast-ledger` | what calls cost: a row for each, journaled before it is stored, and their sums by hours |
 //! | `steadfast-stores` | what outlives a process or is shared by several: SQLite, PostgreSQL, Redis |
 //! | `steadfast-agent` | reads an answer that may be cut or restarted, and acts on a complete one, once |
 //! | `steadfast-simulator` | the simulated provider as a real HTTP server on loopback |

@@ -20,12 +20,17 @@
 //! Kept responses (`responses`) are a chain of rows, which one recursive query reads from the last one back. A row is
 //! written whole in one transaction, which also extends the time of its predecessors: a conversation expires as one.
 //!
+//! The ledger is two tables: its rows, and their sums by hours. One transaction writes a batch to both. A row whose id
+//! is there already goes to neither.
+//!
 //! Best-effort work goes through one guard (`store/guard.rs` of `core`). It bounds each question. After three failures
 //! or one silence it leaves the store alone, and one question at a time tries whether the store is back, after 1 s, 2 s
 //! and so on up to 30 s. Meanwhile each process knows its own idempotency keys, in the memory that the layer has
 //! anyway. Trouble with a store is watched by purpose (`store/trouble.rs`), and reported once when it begins and once
 //! when it is over.
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod ledger_columns;
 pub mod places;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod poll;

@@ -6,6 +6,7 @@
 mod answers;
 mod cache;
 mod keys;
+mod ledger;
 mod objects;
 mod places;
 mod processes;

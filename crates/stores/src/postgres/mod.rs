@@ -9,7 +9,8 @@
 //!
 //! The database contains full texts. Idempotency keys are there with their answers; callers' keys and prompts only as
 //! hashes. A task for people is there with its whole request and its answer, and a kept response with all of its
-//! conversation.
+//! conversation. The ledger has names of keys, teams, features, sessions and models, with tokens and amounts, and no
+//! word of a prompt.
 //!
 //! Its tables begin with `steadfast_`, and are in the first schema of the role's `search_path`, where the role must be
 //! allowed to create them once. It needs PostgreSQL 12 or later.
@@ -25,6 +26,7 @@
 mod error;
 mod forget;
 mod keys;
+mod ledger;
 mod places;
 mod responses;
 mod schema;

@@ -11,6 +11,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("responses", include_str!("migrations/0005_responses.sql")),
     ("places", include_str!("migrations/0006_places.sql")),
     ("place_times", include_str!("migrations/0007_place_times.sql")),
+    ("ledger", include_str!("migrations/0008_ledger.sql")),
 ];
 
 /// The PostgreSQL advisory lock during a change of the tables: `stdf`.

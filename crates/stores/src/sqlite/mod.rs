@@ -10,7 +10,8 @@
 //!
 //! The file contains full texts. Idempotency keys are there with their answers, and a cache with its answers; callers'
 //! keys and prompts only as hashes. A task for people is there with its whole request and its answer,
-//! and a kept response with all of its conversation.
+//! and a kept response with all of its conversation. The ledger has names of keys, teams, features, sessions and
+//! models, with tokens and amounts, and no word of a prompt.
 //!
 //! A new file is readable for its owner alone (mode 0600), and so are its two companions (`-wal`, `-shm`); an existing
 //! file keeps its mode. Deleted data is overwritten if that costs no further writing (`secure_delete=FAST`).
@@ -29,6 +30,7 @@ mod error;
 mod file_identity;
 mod forget;
 mod keys;
+mod ledger;
 mod places;
 mod responses;
 mod schema;

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_responses.sql"),
     include_str!("migrations/0007_places.sql"),
     include_str!("migrations/0008_place_times.sql"),
+    include_str!("migrations/0009_ledger.sql"),
 ];
 
 /// The mark of this crate's files (SQLite's `application_id`): `stdf`.
