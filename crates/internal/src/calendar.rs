@@ -29,9 +29,44 @@ pub fn day_of(year: u64, month: u64, day: u64) -> u64 {
     era * FOUR_CENTURIES + of_era * 365 + of_era / 4 - of_era / 100 + of_year - TO_1970
 }
 
+/// Reads a date such as `2027-01-01`, or the first of a month from `2027-01`, as the day since 1970. Returns `None` for
+/// anything else, and for a day before 1970.
+pub fn parse_day(text: &str) -> Option<u64> {
+    let (year, rest) = text.split_once('-')?;
+    let (month, day) = rest.split_once('-').unwrap_or((rest, "01"));
+    let number = |text: &str, digits: usize| {
+        let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| text.parse::<u64>().ok()).flatten()
+    };
+    let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let since_1970 = day_of(year, month, day);
+    (date_of(since_1970) == (year, month, day)).then_some(since_1970)
+}
+
+/// Returns the first day of the month after that of a day.
+pub fn next_month(day: u64) -> u64 {
+    let (year, month, _) = date_of(day);
+    if month == 12 { day_of(year + 1, 1, 1) } else { day_of(year, month + 1, 1) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_month_is_its_first_day_and_what_is_no_day_is_none() {
+        assert_eq!(parse_day("2027-01"), parse_day("2027-01-01"));
+        assert_eq!(parse_day("2000-02-29").map(|day| (day, next_month(day))), Some((11_016, 11_017)));
+        assert_eq!(next_month(parse_day("2026-12-31").unwrap()), parse_day("2027-01-01").unwrap());
+        for text in
+            ["", "2027", "2027-1", "2027-13", "2027-02-29", "2027-01-00", "1969-12-31", "+027-01", "2027-01-01-01"]
+        {
+            assert_eq!(parse_day(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn every_day_of_four_centuries_has_its_date() {

@@ -23,7 +23,7 @@ use super::{
 };
 use steadfast::{
     Events,
-    store::{StoreError, StoreErrorKind, StoreWatch},
+    store::{StoreError, StoreErrorKind, StoreTrouble, StoreWatch},
 };
 use steadfast_internal::wall_clock;
 
@@ -85,9 +85,9 @@ impl Ledger {
                 (Some(journal), replay::find(folder).map_err(failed)?)
             }
         };
-        let shared = Arc::new(Shared::new(settings, journal.is_some(), replays.len()));
+        let shared = Arc::new(Shared::new(settings, journal, replays.len()));
         let watch = StoreWatch::new("ledger");
-        thread::spawn(shared.clone(), journal)
+        thread::spawn(shared.clone())
             .map_err(|cause| unavailable("the thread of the ledger's journal").with_source(cause))?;
         let writer = Arc::new(Writer { shared: shared.clone(), store, watch });
         tokio::spawn(writer.clone().run());
@@ -145,6 +145,11 @@ impl Ledger {
     pub fn standing(&self) -> Standing {
         let away_since = self.inner.writer.watch.trouble().map(|trouble| trouble.since);
         Standing { away_since, ..self.inner.shared.lock().standing.clone() }
+    }
+
+    /// Returns the trouble of the store, as long as it fails.
+    pub fn trouble(&self) -> Option<StoreTrouble> {
+        self.inner.writer.watch.trouble()
     }
 
     /// Returns the store, for questions.

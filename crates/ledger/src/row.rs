@@ -68,8 +68,12 @@ pub enum RowKind {
     Answered,
     /// An attempt used tokens and failed. Its request has a row of its own.
     Failed,
+    /// The answer broke after its first token: the caller has a part of it.
+    Broken,
     /// The caller left before the end.
     Left,
+    /// The request failed, and nothing was paid for it but its failed attempts, which have rows of their own.
+    Unanswered,
     /// The answer came from a cache, free of charge.
     Cached,
     /// The answer under an idempotency key was given again, free of charge.
@@ -78,14 +82,17 @@ pub enum RowKind {
 
 impl RowKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Answered, Self::Failed, Self::Left, Self::Cached, Self::Replayed];
+    pub const ALL: [Self; 7] =
+        [Self::Answered, Self::Failed, Self::Broken, Self::Left, Self::Unanswered, Self::Cached, Self::Replayed];
 
     /// Returns the name that stores and the journal use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Answered => "answered",
             Self::Failed => "failed",
+            Self::Broken => "broken",
             Self::Left => "left",
+            Self::Unanswered => "unanswered",
             Self::Cached => "cached",
             Self::Replayed => "replayed",
         }
@@ -98,7 +105,7 @@ impl RowKind {
 
     /// Returns true if no provider was paid.
     pub fn is_free(self) -> bool {
-        matches!(self, Self::Cached | Self::Replayed)
+        matches!(self, Self::Cached | Self::Replayed | Self::Unanswered)
     }
 }
 

@@ -5,16 +5,27 @@ use std::{
     future::poll_fn,
     mem,
     pin::pin,
-    sync::{Arc, Condvar, PoisonError},
+    sync::{
+        Arc, Condvar, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
 };
 
 use tokio::sync::{Notify, futures::Notified};
 
-use super::{row::LedgerRow, settings::LedgerSettings, standing::Standing};
+use super::{
+    journal::thread::{Journal, Writing},
+    row::LedgerRow,
+    settings::LedgerSettings,
+    standing::Standing,
+};
 use steadfast_internal::sync::{Mutex, MutexGuard, lock};
 
 /// The largest number of records that wait for the journal's thread: it is behind by seconds then.
 const QUEUE: usize = 65_536;
+/// How often a request's thread lets others run before it leaves its record to them.
+const PATIENCE: usize = 64;
 /// The number of rows that the store gets at a time.
 pub(crate) const BATCH: usize = 500;
 
@@ -43,9 +54,13 @@ pub(crate) struct State {
     queue: Vec<(u64, Item)>,
     /// The place of the latest record.
     ordinal: u64,
-    /// True while the journal's thread waits for records.
+    /// True while the journal's thread waits for something to do.
     is_parked: bool,
-    /// The first of the records that the thread has taken and not passed on.
+    /// True while the store's task waits for the first row.
+    pub(crate) wants_rows: bool,
+    /// True if the thread is to look at its files.
+    is_asked: bool,
+    /// The first of the records that a thread has taken and not passed on.
     in_thread: Option<u64>,
     pub(crate) pending: VecDeque<Waiting>,
     /// The first and the number of the rows that the store has taken and not answered for.
@@ -75,6 +90,10 @@ pub(crate) struct Work {
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// The files. Whoever holds them writes what is queued.
+    pub(crate) writing: Mutex<Writing>,
+    /// True while the disk takes long to write: only the journal's thread waits for it.
+    pub(crate) is_slow: AtomicBool,
     /// Wakes the journal's thread.
     records: Condvar,
     /// Wakes the task of the store.
@@ -88,10 +107,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(settings: LedgerSettings, has_journal: bool, replays: usize) -> Self {
+    pub(crate) fn new(settings: LedgerSettings, journal: Option<Journal>, replays: usize) -> Self {
+        let has_journal = journal.is_some();
         let standing = Standing { replays: replays as u64, ..Standing::default() };
         Self {
             state: Mutex::new(State { standing, ..State::default() }),
+            writing: Mutex::new(Writing::new(journal)),
+            is_slow: AtomicBool::new(false),
             records: Condvar::new(),
             rows: Notify::new(),
             retry: Notify::new(),
@@ -105,8 +127,44 @@ impl Shared {
         lock(&self.state)
     }
 
-    /// Takes a record from a request's thread. It never waits for a disk.
+    /// Takes a record from a request's thread, and writes it into the journal. While the disk is slow, or other threads
+    /// write without an end, the journal's thread does so a moment later.
     pub(crate) fn push(&self, item: Item) {
+        if self.queue(item) && self.has_journal && !self.is_slow.load(Relaxed) {
+            self.write_queue();
+        } else {
+            self.wake_thread(self.lock());
+        }
+    }
+
+    /// Writes what is queued, unless another thread is at it for long: that one looks again when it is done.
+    fn write_queue(&self) {
+        for _ in 0..PATIENCE {
+            let Ok(mut writing) = self.writing.try_lock() else {
+                thread::yield_now();
+                continue;
+            };
+            let mut items = {
+                let mut state = self.lock();
+                if state.queue.is_empty() {
+                    return;
+                }
+                state.in_thread = state.queue.first().map(|(ordinal, _)| *ordinal);
+                mem::replace(&mut state.queue, mem::take(&mut writing.spare))
+            };
+            let has_more = writing.append(self, &mut items);
+            writing.spare = items;
+            drop(writing);
+            self.pass();
+            if has_more {
+                self.wake_thread(self.lock());
+            }
+        }
+        self.wake_thread(self.lock());
+    }
+
+    /// Queues a record. Returns false if it has no room.
+    fn queue(&self, item: Item) -> bool {
         let mut state = self.lock();
         match &item {
             Item::Begun(_) => state.standing.open += 1,
@@ -120,30 +178,22 @@ impl Shared {
             if !matches!(item, Item::Begun(_)) {
                 state.lose();
             }
-            return;
+            return false;
         }
         state.ordinal += 1;
         let ordinal = state.ordinal;
         state.queue.push((ordinal, item));
-        if mem::take(&mut state.is_parked) {
-            drop(state);
-            self.records.notify_one();
-        }
+        true
     }
 
     /// Waits, in the journal's thread, for something to do.
-    pub(crate) fn wait_for_work(&self, items: &mut Work) {
-        items.items.clear();
-        items.stored.clear();
+    pub(crate) fn wait_for_work(&self) {
         let mut state = self.lock();
         loop {
             let is_over = state.is_closed && state.is_task_gone;
             let has_room = state.spilled.is_some() && state.pending.len() <= self.settings.memory_rows / 2;
-            if !state.queue.is_empty() || !state.stored.is_empty() || has_room || is_over {
-                mem::swap(&mut state.queue, &mut items.items);
-                mem::swap(&mut state.stored, &mut items.stored);
-                state.in_thread = items.items.first().map(|(ordinal, _)| *ordinal);
-                items.is_over = is_over;
+            let is_asked = mem::take(&mut state.is_asked);
+            if is_asked || !state.queue.is_empty() || !state.stored.is_empty() || has_room || is_over {
                 state.is_parked = false;
                 return;
             }
@@ -152,10 +202,32 @@ impl Shared {
         }
     }
 
-    /// Records that the thread has passed on all that it took.
+    /// Takes what there is to do. Only who holds the journal may: records are written in the order of their queue.
+    pub(crate) fn take_work(&self, work: &mut Work) {
+        work.items.clear();
+        work.stored.clear();
+        let mut state = self.lock();
+        mem::swap(&mut state.queue, &mut work.items);
+        mem::swap(&mut state.stored, &mut work.stored);
+        state.in_thread = work.items.first().map(|(ordinal, _)| *ordinal);
+        work.is_over = state.is_closed && state.is_task_gone;
+    }
+
+    /// Takes the segments of stored rows. Only who holds the journal may.
+    pub(crate) fn take_stored(&self) -> Vec<u64> {
+        mem::take(&mut self.lock().stored)
+    }
+
+    /// Records that a thread has passed on all that it took.
     pub(crate) fn pass(&self) {
-        self.lock().in_thread = None;
-        self.rows.notify_one();
+        let mut state = self.lock();
+        state.in_thread = None;
+        let is_wanted = !state.pending.is_empty() && mem::take(&mut state.wants_rows);
+        let is_wanted = is_wanted || state.is_hurried();
+        drop(state);
+        if is_wanted {
+            self.rows.notify_one();
+        }
         self.changed.notify_waiters();
     }
 
@@ -195,6 +267,7 @@ impl Shared {
     }
 
     fn wake_thread(&self, mut state: MutexGuard<'_, State>) {
+        state.is_asked = true;
         if mem::take(&mut state.is_parked) {
             drop(state);
             self.records.notify_one();

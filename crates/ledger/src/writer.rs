@@ -62,8 +62,9 @@ impl Writer {
         let this = &end.0;
         loop {
             let (is_over, is_idle) = {
-                let state = this.shared.lock();
-                (state.is_closed() && state.is_empty(), state.pending.is_empty())
+                let mut state = this.shared.lock();
+                state.wants_rows = state.pending.is_empty();
+                (state.is_closed() && state.is_empty(), state.wants_rows)
             };
             if is_over {
                 return;

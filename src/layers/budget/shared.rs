@@ -175,7 +175,7 @@ impl Shared {
     #[cold]
     pub(super) fn failed(&self, reservation: Reservation, error: &LlmError) {
         let wasted = match error.attempts() {
-            [] if may_have_cost(error.kind()) => reservation.unseen(&self.common, Instant::now()),
+            [] if error.kind().may_have_cost() => reservation.unseen(&self.common, Instant::now()),
             attempts => self.wasted(&reservation, attempts),
         };
         reservation.settle(wasted);
@@ -204,7 +204,7 @@ impl Shared {
             }
             let Some(usage) = &attempt.usage else {
                 // The provider has read the prompt of a cancelled attempt, and more.
-                silent |= attempt.failure.is_none_or(may_have_cost);
+                silent |= attempt.failure.is_none_or(ErrorKind::may_have_cost);
                 continue;
             };
             let place = match attempt.model.as_deref() {
@@ -220,20 +220,6 @@ impl Shared {
     pub(super) fn accounts(&self, cap: &str) -> Option<&Accounts> {
         self.caps.iter().find(|accounts| &*accounts.rule.cap.name == cap)
     }
-}
-
-/// Returns whether a provider may have worked, and charges for it, before a call failed like this. Providers do not
-/// charge for requests that they refuse.
-fn may_have_cost(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::Timeout
-            | ErrorKind::StreamBroken
-            | ErrorKind::Malformed
-            | ErrorKind::EmptyAnswer
-            | ErrorKind::InvalidOutput
-            | ErrorKind::Refusal
-    )
 }
 
 impl Accounts {

@@ -76,6 +76,21 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Returns whether a provider may have worked, and charges for it, before a call failed like this. Providers do not
+    /// charge for requests that they refuse.
+    #[doc(hidden)]
+    pub fn may_have_cost(self) -> bool {
+        matches!(
+            self,
+            Self::Timeout
+                | Self::StreamBroken
+                | Self::Malformed
+                | Self::EmptyAnswer
+                | Self::InvalidOutput
+                | Self::Refusal
+        )
+    }
+
     /// Returns whether a failure is the caller's own doing or intended, so that it says nothing about the service.
     pub fn is_callers_own(self) -> bool {
         matches!(

@@ -16,6 +16,7 @@ mod man;
 mod remote;
 mod schema;
 mod serve;
+mod spend;
 mod table;
 mod terminal;
 
@@ -51,6 +52,7 @@ enum Action {
     Drill(drill::Drill),
     Serve(serve::Serve),
     Key(key::Key),
+    Spend(spend::Spend),
     Health(health::Health),
     /// Work with configurations
     #[command(subcommand)]
@@ -109,6 +111,7 @@ async fn run() -> ExitCode {
         Action::Drill(drill) => drill.run().await,
         Action::Serve(serve) => serve.run().await,
         Action::Key(key) => key.run(),
+        Action::Spend(spend) => spend.run().await,
         Action::Health(health) => health.run().await,
         Action::Config(Config::Schema) => schema::print(),
         Action::Man(manual) => manual.run(Command::command()),

@@ -45,20 +45,40 @@ impl Remote {
 
     /// Sends an order with a body, or a query without one, and returns the answer.
     pub(crate) async fn ask(&self, path: &str, body: Option<Value>) -> Result<Value, Failure> {
-        let failed = |what: &str| Failure::Refused(format!("error: {}: {what}", self.url));
-        let asking = timeout(ANSWER_TIMEOUT, self.send(path, body));
-        let (status, body) = asking.await.map_err(|_| failed("no answer in time"))?.map_err(|what| failed(&what))?;
+        let (status, body) = self.answer(path, body).await?;
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         // A status may come with one that tells a load balancer that nothing serves.
         let is_answer = status == StatusCode::OK || answer.get("state").is_some();
         if !is_answer || !answer.is_object() {
-            let message = answer["error"]["message"].as_str().map_or_else(
-                || format!("the server is not a steadfast gateway (status {})", status.as_u16()),
-                str::to_owned,
-            );
-            return Err(failed(&message));
+            return Err(self.refused(status, &answer));
         }
         Ok(answer)
+    }
+
+    /// Sends a query whose answer is a text, and returns it.
+    pub(crate) async fn text(&self, path: &str) -> Result<Bytes, Failure> {
+        let (status, body) = self.answer(path, None).await?;
+        match status {
+            StatusCode::OK => Ok(body),
+            _ => Err(self.refused(status, &serde_json::from_slice(&body).unwrap_or_default())),
+        }
+    }
+
+    async fn answer(&self, path: &str, body: Option<Value>) -> Result<(StatusCode, Bytes), Failure> {
+        let asking = timeout(ANSWER_TIMEOUT, self.send(path, body));
+        asking.await.map_err(|_| self.failed("no answer in time"))?.map_err(|what| self.failed(&what))
+    }
+
+    fn refused(&self, status: StatusCode, answer: &Value) -> Failure {
+        let message = answer["error"]["message"].as_str().map_or_else(
+            || format!("the server is not a steadfast gateway (status {})", status.as_u16()),
+            str::to_owned,
+        );
+        self.failed(&message)
+    }
+
+    fn failed(&self, what: &str) -> Failure {
+        Failure::Refused(format!("error: {}: {what}", self.url))
     }
 
     async fn send(&self, path: &str, body: Option<Value>) -> Result<(StatusCode, Bytes), String> {

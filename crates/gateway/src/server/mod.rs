@@ -134,6 +134,10 @@ impl ServeOptions {
         let serving = http::serve(listener, routes, lifecycle, calls_out, requests);
         let ended = control.run(signals.handle(handler), serving)?.await;
         end_calls(&handle).await;
+        if let Some(ledger) = handle.ledger() {
+            // What is not stored by then stays in the journal for the next process.
+            let _ = timeout(LAST_ROWS, ledger.flush()).await;
+        }
         // The last requests belong into the log, the metrics and the traces too.
         let _ = timeout(LAST_CALLS, handle.events().heard()).await;
         // The control thread has logged its own panic.
@@ -333,6 +337,9 @@ fn reload(stack: Option<&StackHandle>, keys: Option<&Keys>) {
         keys.reload();
     }
 }
+
+/// The time for the ledger's last rows when the server ends.
+const LAST_ROWS: Duration = Duration::from_secs(5);
 
 /// The interval at which expired entries are removed from the stores.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);

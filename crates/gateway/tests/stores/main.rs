@@ -4,5 +4,6 @@
 pub mod common;
 
 mod durability;
+mod ledger;
 mod provider;
 mod replicas;

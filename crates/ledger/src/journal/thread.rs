@@ -1,16 +1,23 @@
-//! The one thread that writes the journal.
+//! The journal, and the thread that keeps it.
 //!
-//! It writes whatever has been queued as soon as it wakes, and passes settled rows on to the store's task. It calls no
-//! fsync: what is written outlives the process, and a crash of the machine may lose about the last second.
+//! A request's thread writes its own record, and whatever else is queued: a kill of the process between a call and its
+//! line would lose it. Begins, ends and the call itself are then in the order in which the file has them. The thread
+//! does what may take long: it deletes and rotates files, reads rows back, and writes in the place of all others while
+//! the disk is slow. Nobody calls fsync: what is written outlives the process, and a crash of the machine may lose about
+//! the last second.
 
 use std::{
     collections::{HashMap, VecDeque},
     fs::DirBuilder,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     thread,
+    time::Duration,
 };
+
+use steadfast_internal::sync::lock;
+use tokio::time::Instant;
 
 use super::{
     record::{Record, decode},
@@ -34,6 +41,10 @@ const FULL_SHARE: u64 = 4;
 const PASS_ROWS: usize = 128;
 /// The rows that are read back at a time.
 const READ_ROWS: usize = 1000;
+
+/// The time of a write from which on a disk counts as slow, and for how long it does.
+const SLOW: Duration = Duration::from_millis(20);
+const SLOW_FOR: Duration = Duration::from_secs(30);
 
 /// A row that waits in the journal alone.
 #[derive(Debug)]
@@ -91,6 +102,11 @@ impl Journal {
 
     fn segment(&mut self, number: u64) -> Option<&mut Segment> {
         self.old.iter_mut().chain([&mut self.current]).find(|segment| segment.number == number)
+    }
+
+    /// Returns true if the next lines belong into another segment.
+    fn is_full_segment(&self) -> bool {
+        self.current.bytes() - self.carried >= self.segment_bytes
     }
 
     /// Begins the next segment with the requests that are open, so that the last one needs to keep settled rows only.
@@ -155,6 +171,7 @@ impl Journal {
 }
 
 /// A settled row with its place in the lines that are written.
+#[derive(Debug)]
 struct Settled {
     ordinal: u64,
     row: LedgerRow,
@@ -163,37 +180,83 @@ struct Settled {
 }
 
 /// Starts the thread, which ends once all handles and the store's task are gone.
-pub(crate) fn spawn(shared: Arc<Shared>, journal: Option<Journal>) -> io::Result<()> {
+pub(crate) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
     let run = move || {
-        let mut writing = Writing { shared, journal, lines: Vec::new(), settled: Vec::new(), problem: None };
         let mut work = Work::default();
-        loop {
-            writing.shared.wait_for_work(&mut work);
-            writing.write(&mut work);
-            if work.is_over {
-                return;
-            }
+        while !work.is_over {
+            shared.wait_for_work();
+            let mut writing = lock(&shared.writing);
+            shared.take_work(&mut work);
+            writing.write(&shared, &mut work);
+            drop(writing);
+            shared.pass();
         }
     };
     thread::Builder::new().name("steadfast-ledger".to_owned()).spawn(run).map(drop)
 }
 
-struct Writing {
-    shared: Arc<Shared>,
+/// The journal, with what its writer keeps between two records.
+#[derive(Debug, Default)]
+pub(crate) struct Writing {
     journal: Option<Journal>,
     lines: Vec<u8>,
     settled: Vec<Settled>,
     problem: Option<String>,
+    /// The time until which the disk counts as slow.
+    slow_until: Option<Instant>,
+    /// An empty queue, for its capacity.
+    pub(crate) spare: Vec<(u64, Item)>,
 }
 
 impl Writing {
-    fn write(&mut self, work: &mut Work) {
+    pub(crate) fn new(journal: Option<Journal>) -> Self {
+        Self { journal, ..Self::default() }
+    }
+
+    /// Does all that there is to do, in the journal's thread.
+    fn write(&mut self, shared: &Shared, work: &mut Work) {
         // First, so that new lines find the room that stored rows leave.
         let mut problem = self.tidy(&work.stored);
-        let mut begun = Vec::new();
+        problem = self.lines_of(shared, &mut work.items).or(problem);
+        problem = self.rotate().or(problem);
+        problem = self.tidy(&[]).or(problem);
+        self.read_back(shared);
+        self.report(shared, problem);
+        if self.slow_until.is_some_and(|until| Instant::now() >= until) {
+            self.slow_until = None;
+            shared.is_slow.store(false, Relaxed);
+        }
+    }
+
+    /// Writes these records in a request's thread. Returns true if the journal's thread is to look at the files.
+    pub(crate) fn append(&mut self, shared: &Shared, items: &mut Vec<(u64, Item)>) -> bool {
+        let begun = Instant::now();
+        let mut problem = None;
+        if self.journal.as_ref().is_some_and(|journal| journal.bytes() > journal.max_bytes / 2) {
+            // The thread may be late, and stored rows leave room.
+            problem = self.rotate();
+            problem = self.tidy(&shared.take_stored()).or(problem);
+        }
+        problem = self.lines_of(shared, items).or(problem);
+        if begun.elapsed() >= SLOW {
+            tracing::warn!("disk of the ledger's journal slow; a thread of its own writes it for a while");
+            self.slow_until = Some(Instant::now() + SLOW_FOR);
+            shared.is_slow.store(true, Relaxed);
+        }
+        let is_news = problem != self.problem;
+        if is_news && problem.is_some() {
+            self.report(shared, problem);
+        }
+        let journal = self.journal.as_ref();
+        is_news || journal.is_some_and(|journal| journal.is_full_segment() || !journal.spilled.is_empty())
+    }
+
+    /// Writes these records, and passes the settled rows on. Returns the problem, if there is any.
+    fn lines_of(&mut self, shared: &Shared, items: &mut Vec<(u64, Item)>) -> Option<String> {
+        let (mut problem, mut begun) = (None, Vec::new());
         let piece =
             self.journal.as_ref().map_or(WRITE_BYTES, |journal| WRITE_BYTES.min(journal.segment_bytes as usize));
-        for (ordinal, item) in work.items.drain(..) {
+        for (ordinal, item) in items.drain(..) {
             let start = self.lines.len();
             if let Some(journal) = &mut self.journal {
                 match &item {
@@ -215,14 +278,17 @@ impl Writing {
                 }
             }
             if self.lines.len() >= piece {
-                problem = self.write_lines(&mut begun).or(problem);
+                problem = self.write_lines(shared, &mut begun).or(problem);
+                problem = self.rotate().or(problem);
             }
         }
-        problem = self.write_lines(&mut begun).or(problem);
-        problem = self.tidy(&[]).or(problem);
-        self.read_back();
-        self.report(problem);
-        self.shared.pass();
+        self.write_lines(shared, &mut begun).or(problem)
+    }
+
+    /// Begins the next segment if the current one is full. Returns the problem, if there is any.
+    fn rotate(&mut self) -> Option<String> {
+        let journal = self.journal.as_mut().filter(|journal| journal.is_full_segment())?;
+        journal.rotate().err().map(|error| error.to_string())
     }
 
     /// Counts rows that the store has. Returns the problem, if there is any.
@@ -232,7 +298,7 @@ impl Writing {
     }
 
     /// Writes the lines, and passes the settled rows on. Returns the problem, if there is any.
-    fn write_lines(&mut self, begun: &mut Vec<Arc<LedgerRow>>) -> Option<String> {
+    fn write_lines(&mut self, shared: &Shared, begun: &mut Vec<Arc<LedgerRow>>) -> Option<String> {
         let mut problem = None;
         let mut written = None;
         if let Some(journal) = &mut self.journal
@@ -254,27 +320,20 @@ impl Writing {
             }
         }
         begun.clear();
-        self.pass_on(written);
-        if let Some(journal) = &mut self.journal
-            && written.is_some()
-            && journal.current.bytes() - journal.carried >= journal.segment_bytes
-            && let Err(error) = journal.rotate()
-        {
-            problem = Some(error.to_string());
-        }
+        self.pass_on(shared, written);
         problem
     }
 
     /// Passes settled rows on to the store's task, or leaves them in the journal alone.
-    fn pass_on(&mut self, written: Option<(u64, u64)>) {
+    fn pass_on(&mut self, shared: &Shared, written: Option<(u64, u64)>) {
         let mut settled = self.settled.drain(..);
         while settled.len() > 0 {
             // A few at a time, because requests wait for the lock.
-            let mut state = self.shared.lock();
+            let mut state = shared.lock();
             for Settled { ordinal, row, place } in settled.by_ref().take(PASS_ROWS) {
                 let place = written.zip(place);
                 let segment = place.map(|((segment, _), _)| segment);
-                let has_room = state.pending.len() < self.shared.settings.memory_rows;
+                let has_room = state.pending.len() < shared.settings.memory_rows;
                 match (place, &mut self.journal) {
                     (Some(((segment, start), (offset, length))), Some(journal))
                         if !has_room || !journal.spilled.is_empty() =>
@@ -292,25 +351,25 @@ impl Writing {
         }
     }
 
-    fn read_back(&mut self) {
+    fn read_back(&mut self, shared: &Shared) {
         let Some(journal) = &mut self.journal else { return };
         loop {
-            let pending = self.shared.lock().pending.len();
-            let room = self.shared.settings.memory_rows.saturating_sub(pending).min(READ_ROWS);
+            let pending = shared.lock().pending.len();
+            let room = shared.settings.memory_rows.saturating_sub(pending).min(READ_ROWS);
             if journal.spilled.is_empty() || room == 0 {
                 break;
             }
             let (rows, unread) = journal.read_back(room);
-            let mut state = self.shared.lock();
+            let mut state = shared.lock();
             state.pending.extend(rows);
             state.standing.damaged += unread;
             state.standing.waiting = state.standing.waiting.saturating_sub(unread);
         }
-        journal.show_spilled(&mut self.shared.lock());
+        journal.show_spilled(&mut shared.lock());
     }
 
     /// Shows the state of the journal. Its trouble is logged once when it begins, and once when it is over.
-    fn report(&mut self, problem: Option<String>) {
+    fn report(&mut self, shared: &Shared, problem: Option<String>) {
         let Some(journal) = &self.journal else { return };
         let bytes = journal.bytes();
         // A full journal takes a short line now and then.
@@ -325,7 +384,7 @@ impl Writing {
         if problem.is_some() || is_over {
             self.problem = problem;
         }
-        let mut state = self.shared.lock();
+        let mut state = shared.lock();
         state.standing.journal_bytes = bytes;
         state.standing.journal_problem.clone_from(&self.problem);
     }

@@ -8,6 +8,7 @@ mod gateway;
 mod handoff;
 mod hedge;
 mod lane;
+mod ledger;
 mod limits;
 mod mirror;
 mod origins;
@@ -49,6 +50,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     mirror::check(config, priced, findings);
     stores::check(config, findings);
     responses::check(config, findings);
+    ledger::check(config, findings);
     alerts::check(config, findings);
     gateway::check(config, findings);
     handoff::check(config, findings);

@@ -16,6 +16,7 @@ use super::{
         hedge::Hedges,
         idempotency::IdempotencyState,
         lane::{LaneState, WithLane},
+        ledger::LedgerState,
         mirror::MirrorState,
         object_places::ObjectPlaces,
         queue::Queues,
@@ -35,6 +36,7 @@ use steadfast::{
     BoxLlmService, BudgetLayer, Bulkhead, BulkheadHandle, BulkheadLayer, Cache, CacheHandle, CacheLayer, Context,
     Fallback, FallbackLayer, HedgeHandle, Idempotency, IdempotencyHandle, IdempotencyLayer, InvalidConfig, LlmRequest,
     Mirror, MirrorLayer, Observe, ObserveLayer, Timeout,
+    events::Accountant,
     layers::{
         budget::{Budget, BudgetHandle},
         bulkhead::{CallerBulkhead, CallerBulkheadLayer},
@@ -80,6 +82,8 @@ pub(super) struct Generation {
     pub(super) stores: OpenStores,
     /// The answer cache, if the file configures one.
     pub(super) cache: Option<CacheState>,
+    /// The ledger, if the file configures one.
+    pub(super) ledger: Option<LedgerState>,
     /// The kept responses, if the file configures them.
     pub(super) responses: Option<ResponseArchive>,
     /// The places of objects that providers keep.
@@ -119,6 +123,7 @@ struct OuterLayers<'a> {
     caps: Option<BudgetLayer>,
     bulkhead: &'a BulkheadLayer,
     mirror: Option<MirrorLayer>,
+    accountant: Option<Arc<dyn Accountant>>,
 }
 
 /// The services for all requests.
@@ -136,12 +141,19 @@ impl Generation {
     /// A store cannot be opened. The earlier generation is untouched then.
     pub(super) fn new(plan: Plan, context: &StackContext, before: Previous<'_>) -> Result<Self, InvalidConfig> {
         let stores = OpenStores::new(&plan.config, context, before.stores)?;
-        Ok(Self::assemble(plan, stores, context, before))
+        let ledger = LedgerState::new(&plan.config, &stores, context, before.ledger)?;
+        Ok(Self::assemble(plan, stores, ledger, context, before))
     }
 
     /// Puts the checked parts together. From here on nothing fails, so that state of the earlier generation may
     /// continue in this one at any step.
-    fn assemble(mut plan: Plan, stores: OpenStores, context: &StackContext, before: Previous<'_>) -> Self {
+    fn assemble(
+        mut plan: Plan,
+        stores: OpenStores,
+        ledger: Option<LedgerState>,
+        context: &StackContext,
+        before: Previous<'_>,
+    ) -> Self {
         let config = plan.config.clone();
         let shared = context.answers.clone().or_else(|| stores.shared_answers());
         let cache = CacheState::new(&config, shared, before.cache);
@@ -176,6 +188,7 @@ impl Generation {
             caps: plan.caps.all.clone(),
             bulkhead: &plan.bulkhead,
             mirror: mirror.as_ref().map(|mirror| mirror.layer.clone()),
+            accountant: ledger.as_ref().map(|ledger| ledger.accountant(&config, &plan.prices)),
         };
         let RequestServices { whole, timed, others } =
             outer.around(WithLane::new(chain, lane.as_ref()), &plan, context);
@@ -199,6 +212,7 @@ impl Generation {
             idempotency,
             stores,
             cache,
+            ledger,
             responses,
             objects,
             handoff,
@@ -221,6 +235,7 @@ impl Generation {
             stores: Some(&self.stores),
             idempotency: self.idempotency.as_ref(),
             cache: self.cache.as_ref(),
+            ledger: self.ledger.as_ref(),
             responses: self.responses.as_ref(),
             objects: Some(&self.objects),
             handoff: self.handoff.as_ref(),
@@ -301,6 +316,7 @@ impl Generation {
     pub(super) fn store_troubles(&self) -> Vec<StoreTrouble> {
         let mut troubles = self.stores.troubles();
         troubles.extend(self.idempotency.iter().flat_map(IdempotencyState::troubles));
+        troubles.extend(self.ledger.iter().filter_map(|state| state.ledger.trouble()));
         troubles.extend(self.responses.iter().filter_map(ResponseArchive::trouble));
         troubles.extend(self.objects.trouble());
         troubles.extend(self.handoff.iter().filter_map(|handoff| handoff.desk.trouble()));
@@ -413,7 +429,10 @@ impl OuterLayers<'_> {
             .option_layer(self.mirror)
             .service(chain);
         // Outermost, so that it reports what the caller saw.
-        let observe = ObserveLayer::new(context.events.clone()).prices(plan.prices.clone());
+        let mut observe = ObserveLayer::new(context.events.clone()).prices(plan.prices.clone());
+        if let Some(accountant) = self.accountant {
+            observe = observe.accountant(accountant);
+        }
         let whole = |limit| observe.layer(settings::total(limit).layer(inner.clone()));
         let own = |(name, feature): (&String, &config::Feature)| Some((name.clone(), whole(Some(feature.timeout?))));
         RequestServices {

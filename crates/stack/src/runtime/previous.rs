@@ -2,9 +2,9 @@
 
 use super::{
     parts::{
-        cache::CacheState, handoff::HandoffState, hedge::Hedges, idempotency::IdempotencyState, mirror::MirrorState,
-        object_places::ObjectPlaces, responses::ResponseArchive, retry_budgets::RetryBudgets, stores::OpenStores,
-        tier_runtime::TierRuntime,
+        cache::CacheState, handoff::HandoffState, hedge::Hedges, idempotency::IdempotencyState, ledger::LedgerState,
+        mirror::MirrorState, object_places::ObjectPlaces, responses::ResponseArchive, retry_budgets::RetryBudgets,
+        stores::OpenStores, tier_runtime::TierRuntime,
     },
     tier_set::TierSet,
 };
@@ -24,6 +24,7 @@ pub(super) struct Previous<'a> {
     pub(super) idempotency: Option<&'a IdempotencyState>,
     pub(super) cache: Option<&'a CacheState>,
     pub(super) responses: Option<&'a ResponseArchive>,
+    pub(super) ledger: Option<&'a LedgerState>,
     pub(super) objects: Option<&'a ObjectPlaces>,
     pub(super) handoff: Option<&'a HandoffState>,
     pub(super) mirror: Option<&'a MirrorState>,

@@ -15,6 +15,7 @@ mod handoff;
 mod hedge;
 mod idempotency;
 mod lane;
+mod ledger;
 mod limits;
 mod mirror;
 mod recovery;
@@ -46,6 +47,7 @@ pub use self::{
     hedge::{Hedge, HedgeAfter, HedgeSettings},
     idempotency::Idempotency,
     lane::{Lane, ListedPath, OtherPaths},
+    ledger::Ledger,
     limits::{
         CircuitBreaker, Confirm, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, SlowCalls, TierTimeout,
         Timeout,
@@ -113,6 +115,8 @@ pub struct Config {
     pub stores: Stores,
     /// The responses that the gateway keeps for callers of `/v1/responses`.
     pub responses: Option<Responses>,
+    /// The ledger of what answers cost.
+    pub ledger: Option<Ledger>,
     /// The settings of tiers whose provider is `handoff`, which hand requests to people.
     pub handoff: Option<Handoff>,
     /// The rules that send simple requests to cheaper tiers; the first match applies.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /admin/tiers`, `GET /admin/targets` | each tier: its circuit, since when, why and until when, whether it is forced or drained, its failures and what is in flight; and the pinned levels |
 //! | `GET /admin/keys` | each of the callers' keys: its permissions and limits, what is in flight, and what it has spent |
+//! | `GET /admin/spend?by=team,model&month=2026-11` (or `from`, `to`; `format=csv`) | what answers cost, out of the ledger: requests, tokens and dollars for each group of `key`, `team`, `feature`, `tier`, `provider`, `model`, `day` and `hour`, in UTC |
 //! | `POST /admin/tiers/{tier}/circuit` `{"action": "open" \| "close" \| "auto"}` | forces its circuit, or lets it judge by itself again |
 //! | `POST /admin/tiers/{tier}/drain` `{"drained": true \| false}` | takes it out of service, or back: what is under way there ends as it would |
 //! | `POST /admin/level` `{"level": 1..5 \| null, "feature": "chat"}` | serves that level or a worse one, for a feature or (without one) for all |
@@ -21,6 +22,7 @@
 
 mod actions;
 mod answer;
+mod spend;
 
 use std::sync::Arc;
 
@@ -56,6 +58,7 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
     Router::new()
         .route("/admin/tiers", get(list))
         .route("/admin/targets", get(list))
+        .route("/admin/spend", get(spend::spend))
         .route("/admin/tiers/{tier}/circuit", post(actions::circuit))
         .route("/admin/tiers/{tier}/drain", post(actions::drain))
         .route("/admin/level", post(actions::level))

@@ -16,19 +16,9 @@ impl Expiry {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (year, rest) = text.split_once('-')?;
-        let (month, day) = rest.split_once('-')?;
-        let number = |text: &str, digits: usize| {
-            let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
-            plain.then(|| text.parse::<u64>().ok()).flatten()
-        };
-        let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
-        if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-            return None;
-        }
-        let since_1970 = calendar::day_of(year, month, day);
-        let is_date = calendar::date_of(since_1970) == (year, month, day);
-        is_date.then(|| Self { at: Duration::from_secs(since_1970 * 24 * 60 * 60) })
+        // A month alone is no day.
+        let day = calendar::parse_day(text).filter(|_| text.len() == "2027-01-01".len())?;
+        Some(Self { at: Duration::from_secs(day * 24 * 60 * 60) })
     }
 }
 

@@ -12,6 +12,7 @@ use steadfast::{
     store::{StoreError, StoreTrouble},
 };
 use steadfast_handoff::Desk;
+use steadfast_ledger::Ledger;
 
 impl StackHandle {
     /// Checks that the configured stores can be used, for a start that must fail on a wrong address. Building the
@@ -48,6 +49,11 @@ impl StackHandle {
     /// shared reference.
     pub fn keeps_answers(&self) -> bool {
         self.shared.current.load().cache.is_some()
+    }
+
+    /// Returns the ledger of what answers cost; `None` if the configuration has none.
+    pub fn ledger(&self) -> Option<Ledger> {
+        self.shared.current.load().ledger.as_ref().map(|state| state.ledger.clone())
     }
 
     /// Returns the kept responses; `None` if the configuration keeps none.

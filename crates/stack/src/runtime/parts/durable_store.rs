@@ -8,6 +8,7 @@ use super::store_error::wrong;
 use crate::DurableUrl;
 use steadfast::{InvalidConfig, layers::idempotency::IdempotencyLayer};
 use steadfast_handoff::TaskStore;
+use steadfast_ledger::LedgerStore;
 #[cfg(feature = "postgres")]
 use steadfast_stores::postgres::Postgres;
 #[cfg(feature = "redis")]
@@ -68,6 +69,17 @@ impl DurableStore {
     /// Returns the store as a store of responses.
     #[allow(unreachable_code, reason = "with none of them there is no such place")]
     pub(crate) fn responses(&self) -> Arc<dyn ResponseStore> {
+        match self.clone() {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => Arc::new(file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => Arc::new(database),
+        }
+    }
+
+    /// Returns the store as a store of the ledger.
+    #[allow(unreachable_code, reason = "with none of them there is no such place")]
+    pub(crate) fn ledger(&self) -> Arc<dyn LedgerStore> {
         match self.clone() {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(file) => Arc::new(file),

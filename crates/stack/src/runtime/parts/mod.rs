@@ -23,6 +23,7 @@ pub(super) mod key_store;
 pub(super) mod lane;
 pub(super) mod leaf;
 pub(super) mod leaf_plan;
+pub(super) mod ledger;
 pub(super) mod mirror;
 pub(super) mod object_places;
 pub(super) mod queue;

@@ -1,0 +1,211 @@
+//! The ledger of real gateways that share a store, and are killed: its sum is what the provider answered.
+//!
+//! `cargo test` runs a tenth of it; with `STEADFAST_SCALE=full` it is 50 kills.
+#![cfg(unix)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use serde_json::json;
+use steadfast_ledger::{LedgerRow, LedgerStore as _};
+use steadfast_stores::sqlite::Sqlite;
+
+use crate::{
+    common::{Folder, http::Answer, key, serve::Serve, steadfast},
+    provider::Provider,
+};
+
+/// Nine tokens of input and three of output of claude-sonnet-4-5, by Anthropic's page: 3 and 15 dollars for a million.
+const COST: u64 = 9 * 3_000 + 3 * 15_000;
+const GATEWAYS: usize = 3;
+const CALLERS: usize = 4;
+
+/// The configuration of a gateway whose ledger is in this folder.
+fn config(folder: &Folder, provider: &str) -> String {
+    format!(
+        "
+stores: {{ durable: 'sqlite:{}' }}
+ledger: {{ folder: '{}' }}
+tiers:
+  - {{ name: sonnet, provider: anthropic, model: claude-sonnet-4-5, base_url: 'http://{provider}', api_key: '${{PROVIDER_KEY}}' }}
+",
+        folder.path("state.db").display(),
+        folder.path("journal").display(),
+    )
+}
+
+fn body(words: &str) -> String {
+    json!({"model": "claude-sonnet-4-5", "max_tokens": 50, "messages": [{"role": "user", "content": words}]})
+        .to_string()
+}
+
+/// Asks a gateway; `None` if it went away before its answer was whole.
+fn ask(address: &str, key: &str, session: &str) -> Option<Answer> {
+    use std::io::{Read as _, Write as _};
+    let body = body("hello");
+    let mut connection = std::net::TcpStream::connect(address).ok()?;
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\nx-api-key: {key}\r\n\
+         x-steadfast-session: {session}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    connection.write_all((head + &body).as_bytes()).ok()?;
+    let mut said = String::new();
+    connection.read_to_string(&mut said).ok()?;
+    let is_whole = said.starts_with("HTTP/1.1 200") && said.ends_with('}');
+    is_whole.then(|| Answer { status: 200, head: String::new(), body: said })
+}
+
+async fn rows(folder: &Folder) -> Vec<LedgerRow> {
+    let store = Sqlite::open(folder.path("state.db")).unwrap();
+    store.rows(Duration::ZERO, Duration::MAX, None, usize::MAX >> 1).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sum_is_what_the_provider_answered_whatever_is_killed() {
+    let kills = if std::env::var("STEADFAST_SCALE").as_deref() == Ok("full") { 50 } else { 5 };
+    let (folder, provider) = (Arc::new(Folder::new("ledger-killed")), Provider::start().await);
+    let (secret, entry) = key("ci");
+    let entry = entry.replacen("\n", "\n    team: search\n", 1);
+    let serving = || Serve::with(&config(&folder, &provider.address)).env("PROVIDER_KEY", "sk-x").keys(&entry).start();
+    let mut gateways: Vec<_> = (0..GATEWAYS).map(|_| serving()).collect();
+    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let addresses: Vec<String> = gateways.iter().map(|gateway| gateway.address().to_owned()).collect();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let (addresses, secret) = (addresses.clone(), secret.clone());
+            let (over, answered) = (over.clone(), answered.clone());
+            thread::spawn(move || {
+                for round in 0.. {
+                    if over.load(Relaxed) {
+                        return;
+                    }
+                    let whole = ask(&addresses[(round + caller) % GATEWAYS], &secret, &format!("s-{caller}"));
+                    answered.fetch_add(usize::from(whole.is_some()), Relaxed);
+                }
+            })
+        })
+        .collect();
+    let mut random = fastrand::Rng::with_seed(58);
+    for _ in 0..kills {
+        let before = answered.load(Relaxed);
+        crate::common::within(Duration::from_secs(60), "answers come", || answered.load(Relaxed) >= before + 40);
+        thread::sleep(Duration::from_micros(random.u64(..20_000)));
+        gateways[random.usize(..GATEWAYS)].start_again();
+    }
+    over.store(true, Relaxed);
+    callers.into_iter().for_each(|caller| caller.join().unwrap());
+    gateways.into_iter().for_each(|gateway| drop(gateway.stop()));
+    // The last one finds what the others left.
+    let last = serving();
+    last.stop();
+
+    let rows = rows(&folder).await;
+    let (calls, answered) = (provider.calls(), answered.load(Relaxed));
+    let (estimates, settled): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.is_estimate);
+    println!(
+        "{kills} kills, {calls} calls, {answered} whole answers, {} rows settled, {} by estimate",
+        settled.len(),
+        estimates.len()
+    );
+    let mut ids: Vec<_> = rows.iter().map(|row| row.request_id.clone().unwrap()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), rows.len(), "a request is counted twice");
+    assert!(settled.len() <= calls && calls <= rows.len(), "{calls} calls, {} rows", rows.len());
+    assert!(estimates.len() <= kills * CALLERS, "only what was in flight at a kill is estimated");
+    // A row is in the journal before its answer goes out.
+    assert!(answered <= settled.len(), "{answered} whole answers, {} rows settled", settled.len());
+    for row in &rows {
+        let cost = row.cost().unwrap().nanos();
+        assert!(cost == COST || (row.is_estimate && cost > 0), "{row:?}");
+        let names = [&row.key, &row.team, &row.asked_model].map(|name| name.as_deref());
+        assert_eq!(names, [Some("ci"), Some("search"), Some("claude-sonnet-4-5")]);
+        assert!(row.session.as_deref().is_some_and(|session| session.starts_with("s-")), "{row:?}");
+    }
+    assert!(std::fs::read_dir(folder.path("journal")).unwrap().count() <= 1, "journals are left");
+}
+
+/// Runs `steadfast spend` with this key; returns what it says.
+fn spend(url: &str, key: &str, arguments: &[&str]) -> String {
+    let arguments = ["spend", "--url", url].into_iter().chain(arguments.iter().copied());
+    let ran = steadfast(arguments, &[("STEADFAST_ADMIN_KEY", key)]);
+    ran.out + &ran.err
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_reads_the_bill_of_each_team_over_restarts() {
+    let (folder, provider) = (Folder::new("ledger-bill"), Provider::start().await);
+    let ((search, of_search), (chat, of_chat), (operator, of_operator)) = (key("s-1"), key("c-1"), key("operator"));
+    let team = |entry: &str, name: &str| entry.replacen("\n", &format!("\n    team: {name}\n"), 1);
+    let entries = team(&of_search, "search")
+        + &team(&of_chat, "'=chat, \"b\"'")
+        + &of_operator.replacen("\n", "\n    admin: true\n", 1);
+    let mut gateway =
+        Serve::with(&config(&folder, &provider.address)).env("PROVIDER_KEY", "sk-x").keys(&entries).start();
+    for (key, times) in [(&search, 3), (&chat, 1)] {
+        for _ in 0..times {
+            ask(gateway.address(), key, "s").unwrap();
+        }
+    }
+    gateway.start_again();
+    ask(gateway.address(), &search, "s").unwrap();
+    let csv = spend(&gateway.url(), &operator, &["--by", "team", "--csv"]);
+    let mut lines: Vec<&str> = csv.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "\"'=chat, \"\"b\"\"\",1,9,0,0,3,0,0.000072,0.000072,0,0",
+            "search,4,36,0,0,12,0,0.000288,0.000288,0,0",
+            "team,requests,inputTokens,cacheReadTokens,cacheWriteTokens,outputTokens,reasoningTokens,costDollars,listDollars,unpricedRows,estimatedRows",
+        ]
+    );
+    let table = spend(&gateway.url(), &operator, &["--by", "key,model"]);
+    let words: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words[1], ["key", "model", "requests", "input", "output", "cost"], "{table}");
+    assert_eq!(words[2], ["s-1", "claude-sonnet-4-5", "4", "36", "12", "$0.0003"], "{table}");
+    assert_eq!(words[3], ["c-1", "claude-sonnet-4-5", "1", "9", "3", "$0.0001"], "{table}");
+    assert_eq!(words[4], ["all", "5", "45", "15", "$0.0004"], "{table}");
+    for (arguments, said) in [
+        (&["--month", "2020-01"][..], "all          0         0      0       $0.0000"),
+        (&["--month", "2020-13"], "`month` is `2020-13`; write it as 2027-01"),
+        (&["--by", "colour"], "`by` has no `colour`; there are hour, day, key, team"),
+        (&["--from", "2026-02-01", "--to", "2026-01-01"], "is not before `to`"),
+    ] {
+        let told = spend(&gateway.url(), &operator, arguments);
+        assert!(told.contains(said), "{arguments:?}: {told}");
+    }
+    assert!(spend(&gateway.url(), &search, &[]).contains("`admin: true`"));
+    // Without a ledger the answer says how to have one.
+    let without = Serve::simulated().keys(&of_operator.replacen("\n", "\n    admin: true\n", 1)).start();
+    let told = spend(&without.url(), &operator, &[]);
+    assert!(told.contains("add `ledger: {}` and a durable store"), "{told}");
+}
+
+#[test]
+fn a_ledger_without_a_place_is_refused_with_what_to_do() {
+    let tiers = "tiers: [{ name: a, provider: simulated }]";
+    for (config, said) in [
+        ("ledger: {}", "add `stores: { durable: sqlite:steadfast.db }`"),
+        ("ledger: {}\nstores: { shared: 'redis://127.0.0.1:1' }", "Redis is none"),
+        ("ledger: { keep: 0s }\nstores: { durable: 'sqlite:x.db' }", "keep"),
+        ("ledger: { folder: '' }\nstores: { durable: 'sqlite:x.db' }", "folder"),
+        (
+            "ledger: { currency: EUR }\nstores: { durable: 'sqlite:x.db' }",
+            "unknown key `currency`; there are `keep`, `folder`",
+        ),
+    ] {
+        let folder = Folder::new("ledger-wrong");
+        let file = folder.file("steadfast.yaml", &format!("{config}\n{tiers}\n"));
+        let ran = steadfast(["check", file.to_str().unwrap()], &[]);
+        assert!(ran.code == Some(2) && (ran.out.clone() + &ran.err).contains(said), "{config}: {ran:?}");
+    }
+}
