@@ -7,16 +7,15 @@
 //!
 //! # A row's life
 //!
-//! [`Ledger::begin`] writes a request down with an estimate of its cost, [`Entry::end`] settles it. Both push into a
-//! buffer under a short lock. One thread appends the buffer to the journal, a file in a folder of its own. A task then
-//! stores settled rows, at most a second later, in batches. A row's id makes each step repeatable: a [`LedgerStore`]
-//! never counts an id twice.
+//! [`Ledger::begin`] writes a request down with an estimate of its cost, [`Entry::end`] settles it. Both append a line
+//! to the journal, a file in a folder of its own, before they return. A task then stores settled rows, at most a second
+//! later, in batches. A row's id makes each step repeatable: a [`LedgerStore`] never counts an id twice.
 //!
 //! # Crashes
 //!
-//! The journal calls no fsync. After a kill of the process (`kill -9`) it has every record but those of the last
-//! moment, which the thread had not written yet: some microseconds of them. A crash of the machine may lose about the
-//! last second. A process that starts replays the journals that dead processes left in the same folder. A request that
+//! The journal calls no fsync. A kill of the process (`kill -9`) loses no record: the system has each line. A crash of
+//! the machine may lose about the last second. While a disk takes more than 20 ms for a line, a thread of the journal's
+//! own writes in the place of the requests' threads, and a kill may lose what it has not written. A process that starts replays the journals that dead processes left in the same folder. A request that
 //! was in flight is then counted by its estimate, and marked with [`LedgerRow::is_estimate`].
 //!
 //! A folder serves any number of processes of one machine: each locks its own files. A network file system may have no

@@ -286,6 +286,21 @@ impl Account {
         }
     }
 
+    /// Raises the amount spent in the period that begins then to a sum in which it is contained.
+    pub(super) fn raise(&self, since: u64, sum: u64, now: Instant) {
+        self.turn(now);
+        let Rule { cap, common, .. } = &*self.rule;
+        if cap.period.start(common.anchor.date(now)) != since {
+            return;
+        }
+        if let Some((period, spent)) = self.meter.raise(sum) {
+            let reached = self.rule.shares(spent);
+            if reached != 0 {
+                self.report(period, reached, now);
+            }
+        }
+    }
+
     /// Reports that the cap acts: all its shares are used up, reserved amounts included.
     #[cold]
     fn reached(&self, period: u8, now: Instant) {

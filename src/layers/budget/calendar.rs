@@ -27,6 +27,20 @@ const WEEK: u64 = 7 * DAY;
 const SINCE_MONDAY: u64 = 3 * DAY;
 
 impl Period {
+    /// Returns the first second of the period that contains `now`. Seconds since 1970.
+    pub(super) fn start(self, now: u64) -> u64 {
+        let last = |length: u64, shift: u64| ((now + shift) / length * length).saturating_sub(shift);
+        match self {
+            Self::Hour => last(HOUR, 0),
+            Self::Day => last(DAY, 0),
+            Self::Week => last(WEEK, SINCE_MONDAY),
+            Self::Month => {
+                let (year, month, _) = calendar::date_of(now / DAY);
+                calendar::day_of(year, month, 1) * DAY
+            }
+        }
+    }
+
     /// Returns the end of the period that contains `now`: the first second of the next. Seconds since 1970.
     pub(super) fn end(self, now: u64) -> u64 {
         let next = |length: u64, shift: u64| (now + shift) / length * length + length - shift;
@@ -103,6 +117,19 @@ mod tests {
         let years: u64 = (1970..year).map(|year| 365 + u64::from(is_leap(year))).sum();
         let months: u64 = (1..month).map(|month| length(year, month)).sum();
         (years + months + day - 1) * DAY + number(11..13) * HOUR + number(14..16) * 60 + number(17..19)
+    }
+
+    #[test]
+    fn a_period_starts_where_the_one_before_ends() {
+        let begin = at("2026-01-01T00:00:00Z");
+        for period in [Period::Hour, Period::Day, Period::Week, Period::Month] {
+            for now in (begin..begin + 70 * DAY).step_by(1799) {
+                let start = period.start(now);
+                assert!(start <= now && now < period.end(now), "{period} {now}");
+                assert_eq!((period.end(start - 1), period.end(start)), (start, period.end(now)), "{period} {now}");
+            }
+        }
+        assert_eq!(Period::Week.start(0), 0, "1970 began on a Thursday");
     }
 
     #[test]

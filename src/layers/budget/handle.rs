@@ -1,8 +1,14 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{CapSpend, account::Account, plan::Plan, shared::Shared};
+use super::{
+    CapSpend,
+    account::Account,
+    cap::Keys,
+    plan::Plan,
+    shared::{Accounts, Shared},
+};
 use crate::{InvalidConfig, layers::draft::View, prices::Usd};
 
 /// Reads the amounts of a [`Budget`](super::Budget), and changes its limits while it runs.
@@ -11,6 +17,20 @@ use crate::{InvalidConfig, layers::draft::View, prices::Usd};
 #[derive(Clone)]
 pub struct BudgetHandle {
     view: View<Plan>,
+}
+
+/// What a cap counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+pub struct CapScope {
+    pub cap: Arc<str>,
+    pub feature: Option<Arc<str>>,
+    /// The one key whose requests count.
+    pub key: Option<Arc<str>>,
+    /// True if each key has an amount of its own.
+    pub is_of_each_key: bool,
+    /// The beginning of the period, since 1970.
+    pub since: Duration,
 }
 
 impl BudgetHandle {
@@ -72,6 +92,36 @@ impl BudgetHandle {
         let shared = self.shared();
         let all = shared.caps.iter().flat_map(|accounts| accounts.all());
         all.map(|account| account.spend(now)).collect()
+    }
+
+    /// Returns what each cap counts, and since when.
+    #[doc(hidden)]
+    pub fn scopes(&self) -> Vec<CapScope> {
+        let (shared, now) = (self.shared(), Instant::now());
+        let scope = |accounts: &Accounts| {
+            let cap = &accounts.rule.cap;
+            let since = cap.period.start(accounts.rule.common.anchor.date(now));
+            CapScope {
+                cap: cap.name.clone(),
+                feature: cap.feature.clone(),
+                key: if let Keys::One(key) = &cap.key { Some(key.clone()) } else { None },
+                is_of_each_key: cap.key == Keys::Each,
+                since: Duration::from_secs(since),
+            }
+        };
+        shared.caps.iter().map(scope).collect()
+    }
+
+    /// Raises the amount spent under a cap to a sum that contains it, such as that of all replicas and of the time before
+    /// a restart. `key` is the key of a cap for each key. It does nothing if the cap is unknown, if another period than
+    /// that since `since` runs, or if more is spent already.
+    #[doc(hidden)]
+    pub fn raise(&self, cap: &str, key: Option<&str>, since: Duration, sum: Usd) {
+        let now = Instant::now();
+        let shared = self.shared();
+        if let Some(account) = shared.accounts(cap).and_then(|accounts| accounts.one(key, now)) {
+            account.raise(since.as_secs(), sum.nanos(), now);
+        }
     }
 
     fn spends(&self, cap: &str) -> impl Iterator<Item = CapSpend> {

@@ -135,6 +135,13 @@ impl Meter {
         settled(before, 0).map(|word| Word(word).amount())
     }
 
+    /// Raises the amount spent to a sum in which it is contained. Returns the sum and its period, if that was more.
+    pub(super) fn raise(&self, sum: u64) -> Option<(u8, u64)> {
+        let before = Word(self.spent.load(SeqCst));
+        let more = sum.checked_sub(before.amount()).filter(|more| *more > 0)?;
+        Some((before.period(), self.settle(before.period(), 0, more)?))
+    }
+
     /// Returns the amount spent so far, and the amount spent or reserved.
     pub(super) fn amounts(&self) -> (u64, u64) {
         let spent = Word(self.spent.load(SeqCst)).amount();
@@ -180,6 +187,19 @@ mod tests {
         assert!(took(&meter, 50, 100));
         meter.settle(0, 40, 90);
         assert_eq!(meter.amounts(), (100, 150), "what was spent is spent, fitting or not");
+    }
+
+    #[test]
+    fn a_sum_raises_what_is_spent_once_and_lowers_nothing() {
+        let meter = Meter::new(100);
+        assert!(took(&meter, 60, 100));
+        meter.settle(0, 20, 10);
+        assert_eq!(meter.raise(35), Some((0, 35)));
+        assert_eq!(meter.amounts(), (35, 75), "the reservation stays");
+        assert_eq!((meter.raise(35), meter.raise(20), meter.amounts()), (None, None, (35, 75)));
+        assert!(took(&meter, 25, 100) && !took(&meter, 1, 100));
+        meter.turn(100, || 200);
+        assert_eq!((meter.raise(7), meter.amounts()), (Some((1, 7)), (7, 7)));
     }
 
     #[test]

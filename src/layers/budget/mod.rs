@@ -101,8 +101,6 @@ mod reservation;
 mod service;
 mod shared;
 
-#[doc(hidden)]
-pub use self::future::ResponseFuture;
 pub use self::{
     calendar::Period,
     cap::{AtCap, Cap},
@@ -111,6 +109,8 @@ pub use self::{
     layer::BudgetLayer,
     service::Budget,
 };
+#[doc(hidden)]
+pub use self::{future::ResponseFuture, handle::CapScope};
 
 #[cfg(steadfast_loom)]
 pub(crate) use self::meter::races;

@@ -274,6 +274,15 @@ impl Accounts {
         account
     }
 
+    /// Returns the account of a key, or the only one.
+    pub(super) fn one(&self, key: Option<&str>, now: Instant) -> Option<Arc<Account>> {
+        match (&self.of, key) {
+            (AccountSet::All(account), _) => Some(account.clone()),
+            (AccountSet::Each(each), Some(key)) => Some(self.of_key(each, &key.into(), now)),
+            (AccountSet::Each(_), None) => None,
+        }
+    }
+
     /// Returns all accounts; for keys, those that are remembered, by name.
     pub(super) fn all(&self) -> Vec<Arc<Account>> {
         match &self.of {

@@ -10,7 +10,7 @@ use crate::{
     Attempt, CacheOrigin, ErrorKind, Event, Events, LlmError, LlmRequest, LlmResponse,
     body::admission::{Gate, Outcome, Permit, SoFar, Ticket},
     chat::Usage,
-    events::{Account, Accountant, CachedAnswer, RequestEnded, RequestOutcome},
+    events::{Account, Accountant, CachedAnswer, Caller, RequestEnded, RequestOutcome},
     internal::sharded::Shard,
     ledger,
     prices::{Price, PriceTable, Usd},
@@ -73,6 +73,13 @@ impl Watch {
         Self { reporter, caller: request.caller_part(), account, begun }
     }
 
+    /// Returns the caller's names, if there are any.
+    fn caller(&self) -> Option<Arc<Caller>> {
+        let (key, team, session) = (self.caller.key(), self.caller.team(), self.caller.session());
+        let is_named = key.or(team).or(session).is_some();
+        is_named.then(|| Arc::new(Caller { key: key.cloned(), team: team.cloned(), session: session.cloned() }))
+    }
+
     /// Takes the response. A stream is reported when it has ended.
     // Compiled here once: where it is inlined, the event is made elsewhere, and copied into the queue.
     #[inline(never)]
@@ -97,8 +104,7 @@ impl Watch {
         let (route, degraded) = (response.shared_route(), response.degraded());
         let task = response.task_id().map(|task| Arc::new(task.to_owned()));
         let (request_id, feature) = (self.caller.id.clone(), self.caller.feature.clone());
-        let (key, team) = (self.caller.key().cloned(), self.caller.team().cloned());
-        let session = self.caller.session().cloned();
+        let caller = self.caller();
         let status = self.caller.status_of.map(|_| StatusCode::OK);
         let possible_repeat = response.is_possible_repeat();
         let ended = || RequestEnded {
@@ -106,9 +112,7 @@ impl Watch {
             status,
             task,
             feature,
-            key,
-            team,
-            session,
+            caller,
             failures,
             chain,
             tier,
@@ -186,9 +190,7 @@ impl Watch {
             status,
             task: None,
             feature: self.caller.feature.clone(),
-            key: self.caller.key().cloned(),
-            team: self.caller.team().cloned(),
-            session: self.caller.session().cloned(),
+            caller: self.caller(),
             chain,
             tier: None,
             provider: None,

@@ -452,7 +452,8 @@ async fn an_accountant_hears_each_begin_and_end_once_with_or_without_subscribers
         ];
         assert_eq!(outcomes, expected);
         for ended in &told {
-            assert_eq!((ended.key.as_deref(), ended.session.as_deref()), (Some("ci"), Some("s-1")));
+            let caller = ended.caller.as_ref().unwrap();
+            assert_eq!((ended.key(), caller.session.as_deref()), (Some("ci"), Some("s-1")));
         }
         // By Anthropic's page: 3 dollars for a million tokens of input, 15 of output.
         let cost = Some(Usd::from_dollars(3.0 + 1.5).unwrap());

@@ -52,7 +52,7 @@ pub use self::{
     follow::{Subscriber, Subscription},
     handed_over::{HandedOver, HandoffStep},
     operation::Operation,
-    request::{CachedAnswer, RequestEnded, RequestOutcome},
+    request::{CachedAnswer, Caller, RequestEnded, RequestOutcome},
 };
 use crate::{ErrorKind, chat::Usage, prices::Usd};
 

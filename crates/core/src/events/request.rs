@@ -26,12 +26,9 @@ pub struct RequestEnded {
     pub task: Option<Arc<String>>,
     /// The feature that made the request.
     pub feature: Option<Arc<str>>,
-    /// The name of the caller's [key](crate::request::BudgetKey).
-    pub key: Option<Arc<str>>,
-    /// The name of the [team](crate::request::Team) that pays.
-    pub team: Option<Arc<str>>,
-    /// The caller's [session](crate::LlmRequest::with_session).
-    pub session: Option<Arc<str>>,
+    /// The caller, if the request names it.
+    // One pointer wide: every event is moved about.
+    pub caller: Option<Arc<Caller>>,
     /// The id of the chain that the request took; `None` if it is the first that
     /// begins at the tier that the request asked first, whose name is the chain's id.
     pub chain: Option<Arc<str>>,
@@ -84,7 +81,23 @@ pub struct RequestEnded {
     pub at: Instant,
 }
 
+/// The names of a request's caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The name of its [key](crate::request::BudgetKey).
+    pub key: Option<Arc<str>>,
+    /// The name of the [team](crate::request::Team) that pays.
+    pub team: Option<Arc<str>>,
+    /// Its [session](crate::LlmRequest::with_session).
+    pub session: Option<Arc<str>>,
+}
+
 impl RequestEnded {
+    /// The name of the caller's key, if the request has one.
+    pub fn key(&self) -> Option<&str> {
+        self.caller.as_ref()?.key.as_deref()
+    }
+
     /// Returns the number of attempts sent, the successful one included. Calls that were refused before sending do not
     /// count.
     pub fn attempts(&self) -> usize {

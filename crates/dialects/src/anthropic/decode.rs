@@ -189,7 +189,7 @@ impl Tokens {
         newer(&mut self.cache_read_input_tokens, later.cache_read_input_tokens);
         newer(&mut self.output_tokens, later.output_tokens);
         self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
-        self.iterations = later.iterations.or(self.iterations.take());
+        self.iterations = later.iterations.or_else(|| self.iterations.take());
         (self.cost, self.cost_details, self.is_byok) = (later.cost, later.cost_details, later.is_byok);
     }
 

@@ -146,7 +146,8 @@ impl Origin {
     /// Adds the model that answered, and the provider's id of the request.
     #[inline]
     pub fn add_to(self, mut response: LlmResponse) -> LlmResponse {
-        let served = response.body().model().filter(|served| Some(*served) != self.model.as_deref());
+        let served =
+            response.body().model().filter(|served| !served.is_empty() && Some(*served) != self.model.as_deref());
         if let Some(served) = served.map(Arc::<str>::from) {
             response = response.with_served_model(served);
         }

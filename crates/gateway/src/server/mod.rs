@@ -100,6 +100,8 @@ impl ServeOptions {
         }
         let keys = self.load_keys(&begun.gateway, &handle)?;
         self.check_open_access(address, keys.is_none())?;
+        recount(&handle).await;
+        sweeping.spawn(recount_often(handle.clone()));
         let overrides = Overrides { grace: self.grace, listen: self.listen.is_some(), keys: self.keys.is_some() };
         let settings = Settings::of(&begun, overrides.grace);
         let is_local = address.ip().is_loopback() && keys.is_none() && !self.insecure_no_auth;
@@ -340,6 +342,31 @@ fn reload(stack: Option<&StackHandle>, keys: Option<&Keys>) {
 
 /// The time for the ledger's last rows when the server ends.
 const LAST_ROWS: Duration = Duration::from_secs(5);
+
+/// The interval at which caps take note of what other replicas have spent, and its least part that is no counting.
+const RECOUNT_INTERVAL: Duration = Duration::from_secs(2);
+const RECOUNT_SHARE: u32 = 10;
+/// The time for a count.
+const RECOUNT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Lets the caps go on from the ledger. A store that is away has its own line in the log.
+async fn recount(stack: &StackHandle) {
+    match timeout(RECOUNT_TIMEOUT, stack.recount_spend()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "caps not counted from the ledger"),
+        Err(_) => tracing::debug!("caps not counted from the ledger in time"),
+    }
+}
+
+async fn recount_often(stack: StackHandle) {
+    let mut pause = RECOUNT_INTERVAL;
+    loop {
+        tokio::time::sleep(pause).await;
+        let begun = tokio::time::Instant::now();
+        recount(&stack).await;
+        pause = RECOUNT_INTERVAL.max(begun.elapsed() * RECOUNT_SHARE);
+    }
+}
 
 /// The interval at which expired entries are removed from the stores.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);

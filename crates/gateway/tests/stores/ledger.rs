@@ -18,7 +18,13 @@ use steadfast_ledger::{LedgerRow, LedgerStore as _};
 use steadfast_stores::sqlite::Sqlite;
 
 use crate::{
-    common::{Folder, http::Answer, key, serve::Serve, steadfast},
+    common::{
+        Folder,
+        http::Answer,
+        key,
+        serve::{Serve, Served},
+        steadfast,
+    },
     provider::Provider,
 };
 
@@ -188,6 +194,47 @@ async fn an_operator_reads_the_bill_of_each_team_over_restarts() {
     let without = Serve::simulated().keys(&of_operator.replacen("\n", "\n    admin: true\n", 1)).start();
     let told = spend(&without.url(), &operator, &[]);
     assert!(told.contains("add `ledger: {}` and a durable store"), "{told}");
+}
+
+/// What a key has spent under its own cap, as a gateway tells it, in answers of [`COST`].
+fn spent(gateway: &Served, operator: &str) -> u64 {
+    let answer = gateway.ask("GET /admin/keys", &format!("authorization: Bearer {operator}\r\n"), "").json();
+    let keys = answer["keys"].as_array().unwrap();
+    let key = keys.iter().find(|key| key["name"] == "ci").unwrap();
+    let dollars = key["budgets"][0]["spentDollars"].as_f64().unwrap();
+    (dollars * 1e9).round() as u64 / COST
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cap_is_one_number_for_all_replicas_and_over_restarts() {
+    let (folder, provider) = (Folder::new("ledger-caps"), Provider::start().await);
+    let ((secret, entry), (operator, of_operator)) = (key("ci"), key("operator"));
+    // Ten answers.
+    let budget = "\n    budget: { usd: 0.00072, period: month }\n";
+    let entries = entry.replacen("\n", budget, 1) + &of_operator.replacen("\n", "\n    admin: true\n", 1);
+    let serving =
+        || Serve::with(&config(&folder, &provider.address)).env("PROVIDER_KEY", "sk-x").keys(&entries).start();
+    let mut gateways: Vec<Served> = (0..GATEWAYS).map(|_| serving()).collect();
+    let ask = |gateway: &Served| ask(gateway.address(), &secret, "s").is_some();
+    for (place, before) in [(0, 0), (1, 4)] {
+        assert_eq!(spent(&gateways[place], &operator), before);
+        assert!((0..4).all(|_| ask(&gateways[place])));
+        let next = &gateways[place + 1];
+        crate::common::within(Duration::from_secs(30), "it learns what the others spend", || {
+            spent(next, &operator) == before + 4
+        });
+    }
+    // The third may spend the rest, and no more than a request beyond it.
+    let rest = (0..5).filter(|_| ask(&gateways[2])).count();
+    assert!((2..=3).contains(&rest), "{rest}");
+    // Its last rows are in its journal, and not in the store: the next process finds them there.
+    gateways[2].start_again();
+    for gateway in &mut gateways {
+        gateway.start_again();
+        assert!(!ask(gateway), "a restart begins where it was");
+        assert_eq!(spent(gateway, &operator), 8 + rest as u64);
+    }
+    assert_eq!(provider.calls(), 8 + rest);
 }
 
 #[test]

@@ -308,6 +308,11 @@ impl Generation {
         }
     }
 
+    /// Returns the spending under each cap, with its tier.
+    pub(super) fn spend(&self) -> &[(Option<String>, BudgetHandle)] {
+        &self.spend
+    }
+
     pub(super) fn idempotency(&self) -> Option<IdempotencyHandle> {
         self.idempotency.as_ref().map(IdempotencyState::handle)
     }

@@ -4,6 +4,7 @@ mod inspect;
 mod objects;
 mod operate;
 mod records;
+mod spend;
 mod status;
 
 use std::{

@@ -67,7 +67,7 @@ fn folder(config: &Config, environment: &Environment) -> Option<PathBuf> {
     }
     // systemd lists several with colons between.
     let state = environment.get("STATE_DIRECTORY").filter(|folders| !folders.is_empty());
-    if let Some(folder) = state.as_deref().and_then(|folders| folders.split(':').next()) {
+    if let Some(folder) = state.and_then(|folders| folders.split(':').next()) {
         return Some(Path::new(folder).join("ledger"));
     }
     match DurableUrl::parse(config.stores.durable.as_deref()?)? {
@@ -90,6 +90,7 @@ struct LedgerAccountant {
 struct LedgerAccount {
     ledger: Ledger,
     prices: PriceTable,
+    usual: Option<Price>,
     entry: Entry,
 }
 
@@ -115,13 +116,14 @@ impl Accountant for LedgerAccountant {
             entry: self.ledger.begin(row),
             ledger: self.ledger.clone(),
             prices: self.prices.clone(),
+            usual: self.usual,
         })
     }
 }
 
 impl Account for LedgerAccount {
     fn close(self: Box<Self>, ended: &RequestEnded) {
-        let Self { ledger, prices, entry } = *self;
+        let Self { ledger, prices, usual, entry } = *self;
         let begun = entry.row().clone();
         let caller =
             || LedgerRow { at: std::time::Duration::ZERO, usage: Usage::default(), list: None, ..begun.clone() };
@@ -147,9 +149,12 @@ impl Account for LedgerAccount {
             Some(usage) => {
                 set_cost(&mut row, usage, prices.place_of(ended.priced_names()).map(|place| prices.at(place)))
             }
-            // A caller that leaves before the answer leaves the provider at work: the estimate is all that is known.
+            // A caller that leaves before the answer leaves the provider at work: it has read the prompt at least.
             None if row.kind == RowKind::Left => {
-                (row.usage, row.list, row.is_estimate) = (begun.usage, begun.list, true);
+                let read = Usage::new(begun.usage.input, 0);
+                let price = row.asked_model.as_deref().and_then(|model| prices.price(None, model));
+                set_cost(&mut row, read, price.or(usual.as_ref()));
+                row.is_estimate = true;
             }
             None => {}
         }
