@@ -39,6 +39,7 @@ pub mod usage;
 pub mod wire;
 
 mod dated_file;
+mod usd;
 
 pub use self::{
     body::{CommitPoint, Frame, LlmBody, Progress, StreamEvent},

@@ -4,7 +4,7 @@ use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
-use crate::prices::{Price, Usd};
+use crate::usd::Usd;
 
 /// The reason that a model stopped, the same for every provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,11 +101,6 @@ impl Usage {
     /// Returns the sum of input and output.
     pub fn total(&self) -> u64 {
         self.input.saturating_add(self.output)
-    }
-
-    /// Returns the cost of the answer: the provider's [own figure](Self::cost), or else by this price of its model.
-    pub fn cost_at(&self, price: Option<&Price>) -> Option<Usd> {
-        self.cost.or_else(|| Some(price?.cost(self)))
     }
 }
 

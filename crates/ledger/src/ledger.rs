@@ -10,13 +10,13 @@ use std::{
 
 use super::{
     id::RowId,
+    journal::shared::{Item, Shared},
     journal::{
         replay,
         thread::{self, Journal, create_folder},
     },
     row::{LedgerRow, RowKind},
     settings::LedgerSettings,
-    shared::{Item, Shared},
     standing::Standing,
     store::LedgerStore,
     writer::Writer,
@@ -100,8 +100,8 @@ impl Ledger {
 
     /// Begins a request. The row has what is known, and in [`list`](LedgerRow::list) an estimate of its cost.
     ///
-    /// The ledger gives the row its id, and the time of now if it has none. The call writes a line that the system keeps,
-    /// and waits for no disk.
+    /// The ledger gives the row its id, and the time of now if it has none. The call writes a line that the system
+    /// keeps, and waits for no disk.
     pub fn begin(&self, row: LedgerRow) -> Entry {
         let row = Arc::new(self.stamp(row, RowId { writer: self.inner.id, sequence: self.next() }));
         self.inner.shared.push(Item::Begun(row.clone()));

@@ -15,8 +15,9 @@
 //!
 //! The journal calls no fsync. A kill of the process (`kill -9`) loses no record: the system has each line. A crash of
 //! the machine may lose about the last second. While a disk takes more than 20 ms for a line, a thread of the journal's
-//! own writes in the place of the requests' threads, and a kill may lose what it has not written. A process that starts replays the journals that dead processes left in the same folder. A request that
-//! was in flight is then counted by its estimate, and marked with [`LedgerRow::is_estimate`].
+//! own writes in the place of the requests' threads, and a kill may lose what it has not written. A process that starts
+//! replays the journals that dead processes left in the same folder. A request that was in flight is then counted by
+//! its estimate, and marked with [`LedgerRow::is_estimate`].
 //!
 //! A folder serves any number of processes of one machine: each locks its own files. A network file system may have no
 //! such locks; use a local disk.
@@ -39,7 +40,6 @@ mod ledger;
 mod memory;
 mod row;
 mod settings;
-mod shared;
 mod spend;
 mod standing;
 mod store;

@@ -6,8 +6,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
     journal::replay::Replay,
+    journal::shared::{BATCH, Shared, Waiting},
     row::LedgerRow,
-    shared::{BATCH, Shared, Waiting},
     store::{LedgerFuture, LedgerStore},
 };
 use steadfast::store::{StoreError, StoreErrorKind, StoreWatch};

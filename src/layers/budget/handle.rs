@@ -112,9 +112,9 @@ impl BudgetHandle {
         shared.caps.iter().map(scope).collect()
     }
 
-    /// Raises the amount spent under a cap to a sum that contains it, such as that of all replicas and of the time before
-    /// a restart. `key` is the key of a cap for each key. It does nothing if the cap is unknown, if another period than
-    /// that since `since` runs, or if more is spent already.
+    /// Raises the amount spent under a cap to a sum that contains it, such as that of all replicas and of the time
+    /// before a restart. `key` is the key of a cap for each key. It does nothing if the cap is unknown, if another
+    /// period than that since `since` runs, or if more is spent already.
     #[doc(hidden)]
     pub fn raise(&self, cap: &str, key: Option<&str>, since: Duration, sum: Usd) {
         let now = Instant::now();

@@ -13,10 +13,10 @@
 pub mod own_cost;
 mod price;
 mod table;
-mod usd;
+
+pub use crate::usd::Usd;
 
 pub use self::{
     price::Price,
     table::{PriceTable, PricedNames},
-    usd::Usd,
 };

@@ -96,6 +96,13 @@ impl Price {
     }
 }
 
+impl Usage {
+    /// Returns the cost of the answer: the provider's [own figure](Self::cost), or else by this price of its model.
+    pub fn cost_at(&self, price: Option<&Price>) -> Option<Usd> {
+        self.cost.or_else(|| Some(price?.cost(self)))
+    }
+}
+
 fn amount(field: &'static str, dollars: f64) -> Result<Usd, InvalidConfig> {
     Usd::from_dollars(dollars).ok_or_else(|| {
         InvalidConfig::new(field, format!("{dollars} is no price: give US dollars for a million tokens"))

@@ -154,8 +154,8 @@ impl LlmResponse {
     }
 
     /// The cost of the answer: the provider's [own figure](Usage::cost), or else by the built-in [`PriceTable`] unless
-    /// [another](Self::with_prices) was set. Known once the usage is. `None` if the model has no price. Earlier attempts
-    /// are not included: one that used tokens and failed has them in its [`usage`](Attempt::usage). A
+    /// [another](Self::with_prices) was set. Known once the usage is. `None` if the model has no price. Earlier
+    /// attempts are not included: one that used tokens and failed has them in its [`usage`](Attempt::usage). A
     /// [cached](Self::cached) answer costs nothing.
     pub fn cost(&self) -> Option<Usd> {
         if self.cached().is_some() {

@@ -6,4 +6,5 @@
 pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod segment;
+pub(crate) mod shared;
 pub(crate) mod thread;

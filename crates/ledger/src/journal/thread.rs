@@ -1,10 +1,9 @@
 //! The journal, and the thread that keeps it.
 //!
 //! A request's thread writes its own record, and whatever else is queued: a kill of the process between a call and its
-//! line would lose it. Begins, ends and the call itself are then in the order in which the file has them. The thread
-//! does what may take long: it deletes and rotates files, reads rows back, and writes in the place of all others while
-//! the disk is slow. Nobody calls fsync: what is written outlives the process, and a crash of the machine may lose about
-//! the last second.
+//! line would lose it. The thread does what may take long. It deletes and rotates files, reads rows back, and writes in
+//! the place of all others while the disk is slow. Nobody calls fsync: what is written outlives the process, and a
+//! crash of the machine may lose about the last second.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,8 +24,8 @@ use super::{
 };
 use crate::{
     id::RowId,
+    journal::shared::{Item, Shared, State, Waiting, Work},
     row::LedgerRow,
-    shared::{Item, Shared, State, Waiting, Work},
 };
 
 /// The size at which a segment ends and the next one begins.

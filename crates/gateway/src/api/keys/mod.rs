@@ -44,8 +44,8 @@
 //! The gateway counts requests per minute before it reads a request's body, on every path of a key but the lookup of
 //! one record. A [`Bulkhead`](steadfast::Bulkhead) of the key's own counts concurrency and tokens; its requests carry
 //! it, so that a call which outlives its caller keeps its permit. A budget is a cap of the stack beside those of its
-//! file, with the same events, metrics and alerts. All of them survive a reload that leaves them unchanged; a restart
-//! resets them, since the spending is in the process's memory.
+//! file, with the same events, metrics and alerts. All of them survive a reload that leaves them unchanged. A restart
+//! resets them, but for a budget where the configuration has a `ledger`.
 //!
 //! A key for a feature or model that the configuration does not have is an error of `steadfast check`. A server logs
 //! it, at its start and at each reload, and serves the others: one caller's wrong name keeps nobody else out, and no

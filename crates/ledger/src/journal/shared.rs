@@ -14,12 +14,8 @@ use std::{
 
 use tokio::sync::{Notify, futures::Notified};
 
-use super::{
-    journal::thread::{Journal, Writing},
-    row::LedgerRow,
-    settings::LedgerSettings,
-    standing::Standing,
-};
+use super::thread::{Journal, Writing};
+use crate::{row::LedgerRow, settings::LedgerSettings, standing::Standing};
 use steadfast_internal::sync::{Mutex, MutexGuard, lock};
 
 /// The largest number of records that wait for the journal's thread: it is behind by seconds then.
