@@ -277,7 +277,7 @@ async fn no_log_at_any_level_says_a_word_of_a_prompt_an_answer_or_a_key() {
         .layer(CircuitBreakerLayer::new("quoting").consecutive_failures(2).events(events.clone()))
         .service(Anthropic::new(KEY).model("claude-sonnet-4-5").transport(quoting));
     for stream in [false, true] {
-        let request = LlmRequest::prompt(PROMPT).with_feature("chat").with_session(PROMPT).with_stream(stream);
+        let request = LlmRequest::prompt(PROMPT).with_feature("chat").with_session("session-7").with_stream(stream);
         let response: LlmResponse = llm.ready().await.unwrap().call(request).await.unwrap();
         let provider_said = response.attempts()[0].message.as_str();
         assert!(provider_said.contains(PROMPT), "the caller is told: {provider_said}");

@@ -81,6 +81,7 @@ fn the_example_is_a_configuration() {
         .replace("\n# cache", "\ncache")
         .replace("\n# stores", "\nstores")
         .replace("\n# responses", "\nresponses")
+        .replace("\n# ledger", "\nledger")
         .replace("\n# handoff", "\nhandoff")
         .replace("\n# mirror", "\nmirror")
         .replace("\n# same_model", "\nsame_model")
@@ -91,7 +92,7 @@ fn the_example_is_a_configuration() {
         all.replace("\n# default_feature", "\ndefault_feature").replace("\n  # ", "\n  ").replace("\n    # ", "\n    ");
     let all = Config::from_str(&all, Format::Yaml).unwrap_or_else(|error| panic!("{error}"));
     assert!(all.cache.is_some() && all.idempotency.is_some() && all.stores.durable.is_some());
-    assert!(all.handoff.is_some() && all.mirror.is_some() && all.responses.is_some());
+    assert!(all.handoff.is_some() && all.mirror.is_some() && all.responses.is_some() && all.ledger.is_some());
     assert!(all.tiers.iter().any(|tier| tier.deployments.is_some()) && all.balance.affinity == Some(true));
     assert!(all.tiers.iter().filter(|tier| tier.at.is_some()).count() == 3 && all.same_model.len() == 1);
 }

@@ -117,6 +117,7 @@ async fn prepare(call: &mut Call, address: &LaneAddress, body: Body) -> Result<P
     }
     let model: Option<Arc<str>> = request.model().map(Into::into);
     call.entry.set_request(model.as_ref(), call.options.feature.take(), request.is_stream());
+    call.entry.set_session(request.session());
     Ok(Prepared { request, ids, failure, space })
 }
 

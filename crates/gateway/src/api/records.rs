@@ -51,6 +51,7 @@ pub(crate) struct Record {
 #[derive(Debug, Default)]
 struct RecordState {
     key: Option<Arc<str>>,
+    session: Option<Arc<str>>,
     feature: Option<Box<str>>,
     /// The kind of a call that is no conversation.
     call: Option<&'static str>,
@@ -136,6 +137,7 @@ impl Record {
             "at_ms": millis(self.at),
             "dialect": self.dialect.to_string(),
             "key": state.key.as_deref(),
+            "session": state.session.as_deref(),
             "feature": state.feature,
             "asked_model": state.asked_model.as_deref(),
             "stream": state.stream,
@@ -229,6 +231,14 @@ impl RecordState {
     fn reason(&self) -> Option<ErrorKind> {
         let away = self.steps.iter().find(|step| matches!(step.next, Next::FailedOver | Next::Skipped))?;
         Some(away.failure.unwrap_or(ErrorKind::UnsupportedFeature))
+    }
+}
+
+/// Returns a caller's name as a record has it.
+fn bounded(name: &Arc<str>) -> Arc<str> {
+    match name.char_indices().nth(MAX_NAME) {
+        Some((end, _)) => name[..end].into(),
+        None => name.clone(),
     }
 }
 
@@ -334,13 +344,15 @@ impl Entry {
     /// Records that the request goes to the models.
     pub(crate) fn set_request(&mut self, model: Option<&Arc<str>>, feature: Option<Box<str>>, stream: bool) {
         self.called = Some(Instant::now());
-        let model = model.map(|model| match model.char_indices().nth(MAX_NAME) {
-            Some((end, _)) => model[..end].into(),
-            None => model.clone(),
-        });
+        let model = model.map(bounded);
         let mut state = lock(&self.record.state);
         state.asked_model = model;
         (state.feature, state.stream) = (feature, stream);
+    }
+
+    /// Records the caller's session.
+    pub(crate) fn set_session(&self, session: Option<&str>) {
+        lock(&self.record.state).session = session.map(|session| bounded(&session.into()));
     }
 
     /// Makes the program that has the stack the reader of the request's errors.
@@ -613,7 +625,7 @@ fn number(value: usize) -> HeaderValue {
     DIGITS.get(value..=value).map_or_else(|| value.into(), HeaderValue::from_static)
 }
 
-/// The longest model name in a record, in characters: only the body's limit bounds the caller's text.
+/// The longest name of a model or a session in a record, in characters: only the body's limit bounds the caller's text.
 const MAX_NAME: usize = 200;
 /// The longest message of a failure in a record, in bytes.
 const MAX_MESSAGE: usize = 500;

@@ -32,10 +32,11 @@ async fn a_whole_answers_head_and_record_have_its_cost_and_both_names() {
         for path in PATHS {
             let (url, seen) = raw_server("application/json", body).await;
             let server = Server::start(leaf(&url, asked), Settings::default()).await;
-            let answer = server.post(path, &[], &hello(false)).await;
+            let answer = server.post(path, &[("x-steadfast-session", "s-7")], &hello(false)).await;
             seen.await.unwrap();
             assert_eq!((answer.status, answer.header("x-steadfast-cost-usd")), (200, cost), "{path}, {asked}");
             let record = record(&server, &answer).await;
+            assert_eq!(record["session"], "s-7");
             let served: Value = serde_json::from_str(body).unwrap();
             assert_eq!((&record["model"], &record["served_model"]), (&json!(asked), &served["model"]), "{path}");
             assert_eq!(record["cost_usd"].as_f64(), cost.map(|cost| cost.parse().unwrap()), "{path}, {asked}");

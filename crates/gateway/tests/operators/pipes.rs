@@ -41,7 +41,7 @@ fn arguments(command: &[&str], config: &str) -> Option<Vec<String>> {
         ["key"] => &["ana"],
         ["completions"] => &["bash"],
         ["health" | "serve"] => return None,
-        ["admin" | "config" | "handoff", _] | ["man"] => &[],
+        ["admin" | "config" | "handoff", _] | ["man" | "spend"] => &[],
         unknown => panic!("{unknown:?}: say with which arguments it prints something"),
     };
     Some(command.iter().chain(more).map(|&word| word.to_owned()).collect())

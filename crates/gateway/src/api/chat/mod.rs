@@ -154,6 +154,7 @@ async fn ask(mut call: Call, is_array: bool, prepared: Prepared, connection: &Co
     let Prepared { request, turn, mut ids, space } = prepared;
     let model: Option<Arc<str>> = request.model().map(Into::into);
     call.entry.set_request(model.as_ref(), call.options.feature.take(), request.is_stream());
+    call.entry.set_session(request.session());
     call.entry.set_cache(call.gateway.catalog.keeps_answers());
     let is_read = || call.gateway.catalog.reads_requests() || call.key.as_ref().is_some_and(|key| key.reads_requests());
     inbound::decode_ahead(&request, is_read).await;

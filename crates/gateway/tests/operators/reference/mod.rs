@@ -111,6 +111,7 @@ fn log() -> String {
         GATEWAY,
         "crates/handoff/src",
         "crates/http/src",
+        "crates/ledger/src",
         "crates/stack/src",
         "crates/stores/src",
         "crates/subscribers/src",
