@@ -149,7 +149,7 @@ pub mod request {
     #[doc(hidden)]
     pub use steadfast_core::request::*;
     #[doc(inline)]
-    pub use steadfast_core::request::{BudgetKey, Context, Dialect, LlmRequest, Team, Tenant, Wire};
+    pub use steadfast_core::request::{BudgetKey, Context, Dialect, LlmRequest, Tenant, Wire};
 }
 #[doc(inline)]
 pub use steadfast_core::{classify, events, prices, response};

@@ -29,6 +29,7 @@ impl ObserveLayer {
     }
 
     /// Sets the receiver that hears of every request and misses none. Default: none.
+    #[doc(hidden)]
     #[must_use]
     pub fn accountant(mut self, accountant: Arc<dyn Accountant>) -> Self {
         self.accountant = Some(accountant);

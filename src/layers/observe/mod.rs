@@ -19,8 +19,8 @@
 //!
 //! # Accounts of money
 //!
-//! A subscriber that is slow loses events. An [`Accountant`](crate::events::Accountant) hears of each request's begin
-//! and end at once, with or without subscribers, and misses none: it keeps a ledger.
+//! A subscriber that is slow loses events. The accountant of `steadfast-stack`, which keeps a ledger, hears of each
+//! request's begin and end at once, with or without subscribers, and misses none.
 //!
 //! # What it costs
 //!

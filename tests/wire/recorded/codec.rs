@@ -237,7 +237,8 @@ impl Count {
             _ => wrong.push(format!("by bytes: {:?}", differs(&leaf, &bytes))),
         }
         for typed in [false, true] {
-            let Some(ours) = by_events(exchange, to.clone(), typed).await else { continue };
+            let to = to.clone().response_headers(exchange.headers.clone());
+            let Some(ours) = by_events(exchange, to, typed).await else { continue };
             self.by_events += usize::from(!typed);
             let text = std::str::from_utf8(&exchange.body).expect("recordings are text");
             let broken = ours.as_ref().is_err_and(|error| error.kind() == ErrorKind::StreamBroken);

@@ -44,15 +44,18 @@ use tokio::{sync::broadcast, time::Instant};
 pub use self::inbox::Place;
 use self::inbox::{Filter, Inbox, Inboxes};
 #[doc(hidden)]
-pub use self::report::{report, report_setup};
 pub use self::{
     accountant::{Account, Accountant},
+    report::{report, report_setup},
+    request::Caller,
+};
+pub use self::{
     comparison::{ComparedTexts, Comparison, ComparisonSide, ComparisonSkipReason},
     failure::Failure,
     follow::{Subscriber, Subscription},
     handed_over::{HandedOver, HandoffStep},
     operation::Operation,
-    request::{CachedAnswer, Caller, RequestEnded, RequestOutcome},
+    request::{CachedAnswer, RequestEnded, RequestOutcome},
 };
 use crate::{ErrorKind, chat::Usage, prices::Usd};
 

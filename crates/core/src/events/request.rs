@@ -26,7 +26,7 @@ pub struct RequestEnded {
     pub task: Option<Arc<String>>,
     /// The feature that made the request.
     pub feature: Option<Arc<str>>,
-    /// The caller, if the request names it.
+    /// The names of the caller's `key`, of the `team` that pays, and of its `session`, if the request has any.
     // One pointer wide: every event is moved about.
     pub caller: Option<Arc<Caller>>,
     /// The id of the chain that the request took; `None` if it is the first that
@@ -83,10 +83,11 @@ pub struct RequestEnded {
 
 /// The names of a request's caller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[doc(hidden)]
 pub struct Caller {
     /// The name of its [key](crate::request::BudgetKey).
     pub key: Option<Arc<str>>,
-    /// The name of the [team](crate::request::Team) that pays.
+    /// The name of the team that pays.
     pub team: Option<Arc<str>>,
     /// Its [session](crate::LlmRequest::with_session).
     pub session: Option<Arc<str>>,

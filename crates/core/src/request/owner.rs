@@ -46,6 +46,7 @@ pub struct BudgetKey(pub Arc<str>);
 /// The name of the team that pays for a request. Put it into the request's
 /// [extensions](crate::LlmRequest::with_extension): events, the log and a ledger have it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[doc(hidden)]
 pub struct Team(pub Arc<str>);
 
 impl Team {

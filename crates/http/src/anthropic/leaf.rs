@@ -59,7 +59,7 @@ impl Anthropic {
     }
 
     /// Sets the prices for answers that several models made together: a fallback of the server's own, an advisor. Their
-    /// sum is the answer's [own cost](crate::chat::Usage::cost). Default: [`PriceTable::builtin`].
+    /// sum is the answer's own cost (`Usage::cost`). Default: [`PriceTable::builtin`].
     #[must_use]
     pub fn prices(mut self, prices: &PriceTable) -> Self {
         self.protocol_mut().prices = prices.clone();
