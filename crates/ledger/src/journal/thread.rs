@@ -103,9 +103,12 @@ impl Journal {
         self.old.iter_mut().chain([&mut self.current]).find(|segment| segment.number == number)
     }
 
-    /// Returns true if the next lines belong into another segment.
+    /// Returns true if the next lines belong into another segment: this one is full, or the journal is half full and
+    /// all of its rows are stored.
     fn is_full_segment(&self) -> bool {
-        self.current.bytes() - self.carried >= self.segment_bytes
+        let own = self.current.bytes() - self.carried;
+        let is_stored = own > 0 && self.current.rows == 0;
+        own >= self.segment_bytes || (is_stored && self.bytes() > self.max_bytes / 2)
     }
 
     /// Begins the next segment with the requests that are open, so that the last one needs to keep settled rows only.
@@ -233,10 +236,12 @@ impl Writing {
         let mut problem = None;
         if self.journal.as_ref().is_some_and(|journal| journal.bytes() > journal.max_bytes / 2) {
             // The thread may be late, and stored rows leave room.
-            problem = self.rotate();
-            problem = self.tidy(&shared.take_stored()).or(problem);
+            problem = self.tidy(&shared.take_stored());
+            problem = self.rotate().or(problem);
+            problem = self.tidy(&[]).or(problem);
         }
         problem = self.lines_of(shared, items).or(problem);
+        problem = self.rotate().or(problem);
         if begun.elapsed() >= SLOW {
             tracing::warn!("disk of the ledger's journal slow; a thread of its own writes it for a while");
             self.slow_until = Some(Instant::now() + SLOW_FOR);
@@ -247,7 +252,7 @@ impl Writing {
             self.report(shared, problem);
         }
         let journal = self.journal.as_ref();
-        is_news || journal.is_some_and(|journal| journal.is_full_segment() || !journal.spilled.is_empty())
+        is_news || journal.is_some_and(|journal| !journal.spilled.is_empty())
     }
 
     /// Writes these records, and passes the settled rows on. Returns the problem, if there is any.

@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::runtime::Handle;
+
 use super::{context::StackContext, spend, stores::OpenStores};
 use crate::{Config, DurableUrl, Environment};
 use steadfast::{
@@ -41,6 +43,9 @@ impl LedgerState {
         };
         if let Some(before) = before.filter(is_same) {
             return Ok(Some(before.clone()));
+        }
+        if Handle::try_current().is_err() {
+            return Err(InvalidConfig::new("ledger", "a stack with a ledger is built within a tokio runtime"));
         }
         let folder = folder(config, &context.environment());
         let mut chosen = LedgerSettings::new();
