@@ -36,6 +36,8 @@ static APPEND: LazyLock<String> = LazyLock::new(|| {
     let sum = |name: &str| least(&format!("sum({name})"));
     let names = |names: &mut dyn Iterator<Item = &'static str>| list(names, str::to_owned);
     let (hours, values) = (names(&mut groups()), names(&mut sums()));
+    let free = RowKind::ALL.into_iter().filter(|kind| kind.is_free()).map(RowKind::name);
+    let free = list(free, |name| format!("'{name}'"));
     format!(
         "WITH new AS (
             INSERT INTO steadfast_ledger ({COLUMNS})
@@ -50,9 +52,9 @@ static APPEND: LazyLock<String> = LazyLock::new(|| {
                 coalesce(served_model, asked_model, '') AS model, 1 AS rows,
                 CASE WHEN kind = 'failed' THEN 0 ELSE 1 END AS requests,
                 input, cache_read, cache_write, output, reasoning,
-                CASE WHEN kind IN ('cached', 'replayed') THEN 0 ELSE coalesce(own, list, 0) END AS cost,
+                CASE WHEN kind IN ({free}) THEN 0 ELSE coalesce(own, list, 0) END AS cost,
                 coalesce(list, 0) AS list,
-                CASE WHEN kind NOT IN ('cached', 'replayed') AND own IS NULL AND list IS NULL THEN 1 ELSE 0 END
+                CASE WHEN kind NOT IN ({free}) AND own IS NULL AND list IS NULL THEN 1 ELSE 0 END
                     AS unpriced,
                 CASE WHEN is_estimate THEN 1 ELSE 0 END AS estimates
             FROM new),
