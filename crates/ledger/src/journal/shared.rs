@@ -1,4 +1,4 @@
-//! What request threads, the journal's thread and the task of the store share.
+//! The state that request threads, the journal's thread and the task of the store share.
 
 use std::{
     collections::VecDeque,
@@ -20,7 +20,7 @@ use steadfast_internal::sync::{Mutex, MutexGuard, lock};
 
 /// The largest number of records that wait for the journal's thread: it is behind by seconds then.
 const QUEUE: usize = 65_536;
-/// How often a request's thread lets others run before it leaves its record to them.
+/// The number of times that a request's thread lets others run before it leaves its record to them.
 const PATIENCE: usize = 64;
 /// The number of rows that the store gets at a time.
 pub(crate) const BATCH: usize = 500;
@@ -74,7 +74,7 @@ pub(crate) struct State {
     pub(crate) standing: Standing,
 }
 
-/// What the journal's thread does next.
+/// The next work of the journal's thread.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub(crate) items: Vec<(u64, Item)>,
@@ -150,8 +150,8 @@ impl Shared {
             };
             let has_more = writing.append(self, &mut items);
             writing.spare = items;
-            drop(writing);
             self.pass();
+            drop(writing);
             if has_more {
                 self.wake_thread(self.lock());
             }
@@ -214,7 +214,7 @@ impl Shared {
         mem::take(&mut self.lock().stored)
     }
 
-    /// Records that a thread has passed on all that it took.
+    /// Records that a thread has passed on all that it took. Only who holds the journal may: another may take the next.
     pub(crate) fn pass(&self) {
         let mut state = self.lock();
         state.in_thread = None;

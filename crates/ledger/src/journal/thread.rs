@@ -190,7 +190,6 @@ pub(crate) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
             let mut writing = lock(&shared.writing);
             shared.take_work(&mut work);
             writing.write(&shared, &mut work);
-            drop(writing);
             shared.pass();
         }
     };
