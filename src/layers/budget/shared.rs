@@ -11,7 +11,7 @@ use super::{
     reservation::{Entry, Reservation, millionths},
 };
 use crate::{
-    Attempt, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    Attempt, LlmError, LlmRequest, LlmResponse,
     body::admission::{Gate, Outcome, Permit, Ticket},
     chat::Usage,
     internal::sync::{Mutex, lock},
@@ -202,11 +202,8 @@ impl Shared {
             if attempt.next == Next::Skipped || (attempt.failure.is_none() && !attempt.is_wasted()) {
                 continue;
             }
-            let Some(usage) = &attempt.usage else {
-                // The provider has read the prompt of a cancelled attempt, and more.
-                silent |= attempt.failure.is_none_or(ErrorKind::may_have_cost);
-                continue;
-            };
+            silent |= attempt.is_silent();
+            let Some(usage) = &attempt.usage else { continue };
             let place = match attempt.model.as_deref() {
                 None => reservation.price,
                 Some(model) => self.common.prices.place(attempt.provider.as_deref(), model),

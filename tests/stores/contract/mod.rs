@@ -3,6 +3,7 @@
 //! Stores behind a server need one: `STEADFAST_TEST_POSTGRES` names a PostgreSQL database where schemas may be made,
 //! and `STEADFAST_TEST_REDIS` a Redis. Without it their tests say that they are skipped.
 
+mod accounts;
 mod answers;
 mod cache;
 mod keys;

@@ -54,6 +54,14 @@ impl Attempt {
         !self.is_local() && (self.failure.is_some() || self.next == Next::Cancelled)
     }
 
+    /// Returns true for a step that may cost money, though the provider reported no tokens: it has read the prompt at
+    /// least.
+    #[doc(hidden)]
+    pub fn is_silent(&self) -> bool {
+        let came_to_nothing = self.next != Next::Skipped && (self.failure.is_some() || self.is_wasted());
+        came_to_nothing && self.usage.is_none() && self.failure.is_none_or(ErrorKind::may_have_cost)
+    }
+
     /// The words of the message that anybody may read, as in
     /// [`LlmError::public_message`](super::LlmError::public_message). Empty for a step that was not sent.
     pub fn public_message(&self) -> ErrorMessage {

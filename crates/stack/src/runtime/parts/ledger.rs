@@ -1,8 +1,10 @@
 //! The ledger of what answers cost.
 
 use std::{
+    mem,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::runtime::Handle;
@@ -10,7 +12,7 @@ use tokio::runtime::Handle;
 use super::{context::StackContext, spend, stores::OpenStores};
 use crate::{Config, DurableUrl, Environment};
 use steadfast::{
-    Attempt, CacheReason, ErrorKind, InvalidConfig, LlmRequest,
+    CacheReason, InvalidConfig, LlmRequest,
     chat::Usage,
     events::{Account, Accountant, RequestEnded, RequestOutcome},
     prices::{Price, PriceTable, PricedNames},
@@ -48,6 +50,9 @@ impl LedgerState {
             return Err(InvalidConfig::new("ledger", "a stack with a ledger is built within a tokio runtime"));
         }
         let folder = folder(config, &context.environment());
+        if folder.is_none() {
+            tracing::warn!("ledger without a journal: a kill loses up to a second; name a folder in `ledger.folder`");
+        }
         let mut chosen = LedgerSettings::new();
         if let Some(keep) = settings.keep {
             chosen = chosen.keep(keep.0);
@@ -61,7 +66,7 @@ impl LedgerState {
     /// Returns the accountant of the requests of a generation.
     pub(crate) fn accountant(&self, config: &Config, prices: &PriceTable) -> Arc<dyn Accountant> {
         let usual = config.tiers.first().and_then(|tier| spend::price_of(prices, tier)).copied();
-        Arc::new(LedgerAccountant { ledger: self.ledger.clone(), prices: prices.clone(), usual })
+        Arc::new(LedgerAccountant(Arc::new(Book { ledger: self.ledger.clone(), prices: prices.clone(), usual })))
     }
 }
 
@@ -83,7 +88,11 @@ fn folder(config: &Config, environment: &Environment) -> Option<PathBuf> {
 
 /// Writes each request into the ledger, by the prices of its generation.
 #[derive(Debug)]
-struct LedgerAccountant {
+struct LedgerAccountant(Arc<Book>);
+
+/// A ledger, with the prices of its rows.
+#[derive(Debug)]
+struct Book {
     ledger: Ledger,
     prices: PriceTable,
     /// The price for requests whose own model has none: that of the first tier's model.
@@ -93,9 +102,7 @@ struct LedgerAccountant {
 /// The account of one request.
 #[derive(Debug)]
 struct LedgerAccount {
-    ledger: Ledger,
-    prices: PriceTable,
-    usual: Option<Price>,
+    book: Arc<Book>,
     entry: Entry,
 }
 
@@ -103,9 +110,9 @@ impl Accountant for LedgerAccountant {
     /// Opens an account with an estimate, which counts if nobody learns the request's end: its prompt and a common
     /// answer, at the price of the model that it asks for.
     fn open(&self, request: &LlmRequest) -> Box<dyn Account> {
+        let Self(book) = self;
         let (caller, prompt) = (request.caller_part(), request.glanced_prompt());
         let usage = Usage::new(prompt.into(), request.glanced_tokens().saturating_sub(prompt).into());
-        let asked = request.model().and_then(|model| self.prices.price(None, model));
         let row = LedgerRow {
             request_id: caller.id.clone(),
             key: caller.key().cloned(),
@@ -113,57 +120,70 @@ impl Accountant for LedgerAccountant {
             feature: caller.feature.clone(),
             session: caller.session().cloned(),
             asked_model: request.model().map(Into::into),
-            list: asked.or(self.usual.as_ref()).map(|price| price.cost(&usage)),
+            list: book.asked(request.model()).map(|price| price.cost(&usage)),
             usage,
             ..LedgerRow::default()
         };
-        Box::new(LedgerAccount {
-            entry: self.ledger.begin(row),
-            ledger: self.ledger.clone(),
-            prices: self.prices.clone(),
-            usual: self.usual,
-        })
+        Box::new(LedgerAccount { book: book.clone(), entry: book.ledger.begin(row) })
     }
 }
 
 impl Account for LedgerAccount {
     fn close(self: Box<Self>, ended: &RequestEnded) {
-        let Self { ledger, prices, usual, entry } = *self;
-        let begun = entry.row().clone();
-        let caller =
-            || LedgerRow { at: std::time::Duration::ZERO, usage: Usage::default(), list: None, ..begun.clone() };
+        let Self { book, entry } = *self;
+        // The law of silent calls is the budget's: the prompt, and once for a request, however often it was tried.
+        let read = Usage::new(entry.row().usage.input, 0);
+        let mut is_estimated = false;
+        let begun = LedgerRow { at: Duration::ZERO, usage: Usage::default(), list: None, ..entry.row().clone() };
         for attempt in ended.failures.as_deref().unwrap_or_default() {
-            // One that may have been worked on without a report has read its prompt at least.
-            let read = || Usage::new(begun.usage.input, 0);
-            let silent = attempt.failure.is_some_and(ErrorKind::may_have_cost);
-            if let Some(usage) = attempt.usage.or_else(|| silent.then(read)) {
-                let row = of_attempt(attempt, usage, &prices, caller());
-                ledger.record(LedgerRow { is_estimate: attempt.usage.is_none(), ..row });
+            let estimate = (attempt.is_silent() && !mem::replace(&mut is_estimated, true)).then_some(read);
+            if let Some(usage) = attempt.usage.or(estimate) {
+                let names = PricedNames::of([&attempt.provider, &attempt.model, &None]);
+                let row = LedgerRow {
+                    tier: attempt.tier.clone(),
+                    provider: attempt.provider.clone(),
+                    served_model: attempt.model.clone(),
+                    kind: RowKind::Failed,
+                    is_estimate: attempt.usage.is_none(),
+                    ..begun.clone()
+                };
+                book.ledger.record(book.priced(row, names, usage));
             }
         }
-        let mut row = LedgerRow {
+        let row = LedgerRow {
             tier: ended.tier.clone(),
             provider: ended.provider.clone(),
             served_model: ended.served_model.clone().or_else(|| ended.model.clone()),
             degraded: ended.degraded.is_some(),
             kind: kind(ended),
-            ..caller()
+            ..begun
         };
-        row.asked_model = row.asked_model.or_else(|| ended.model.clone());
-        match ended.usage {
-            Some(usage) => {
-                set_cost(&mut row, usage, prices.place_of(ended.priced_names()).map(|place| prices.at(place)))
-            }
-            // A caller that leaves before the answer leaves the provider at work: it has read the prompt at least.
-            None if row.kind == RowKind::Left => {
-                let read = Usage::new(begun.usage.input, 0);
-                let price = row.asked_model.as_deref().and_then(|model| prices.price(None, model));
-                set_cost(&mut row, read, price.or(usual.as_ref()));
-                row.is_estimate = true;
-            }
-            None => {}
-        }
-        entry.end(row);
+        // A caller that leaves before the answer leaves the provider at work.
+        let is_estimate = ended.usage.is_none() && row.kind == RowKind::Left;
+        let row = match ended.usage.or_else(|| is_estimate.then_some(read)) {
+            Some(usage) => book.priced(LedgerRow { is_estimate, ..row }, ended.priced_names(), usage),
+            None => row,
+        };
+        entry.end(LedgerRow { asked_model: row.asked_model.or_else(|| ended.model.clone()), ..row });
+    }
+}
+
+impl Book {
+    /// Returns the price of the model that a request asks for.
+    fn asked(&self, model: Option<&str>) -> Option<&Price> {
+        model.and_then(|model| self.prices.price(None, model)).or(self.usual.as_ref())
+    }
+
+    /// Sets a row's tokens, and both costs. A leaf that names no model is assumed to use the requested one.
+    fn priced(&self, mut row: LedgerRow, names: PricedNames<'_>, usage: Usage) -> LedgerRow {
+        let price = match names.asked {
+            None => self.asked(row.asked_model.as_deref()),
+            Some(_) => self.prices.place_of(names).map(|place| self.prices.at(place)),
+        };
+        (row.own, row.list) = (usage.cost, price.map(|price| price.cost(&usage)));
+        row.usage = usage;
+        row.usage.cost = None;
+        row
     }
 }
 
@@ -177,24 +197,4 @@ fn kind(ended: &RequestEnded) -> RowKind {
         (None, RequestOutcome::Abandoned) => RowKind::Left,
         (None, _) => RowKind::Answered,
     }
-}
-
-fn of_attempt(attempt: &Attempt, usage: Usage, prices: &PriceTable, caller: LedgerRow) -> LedgerRow {
-    let names = PricedNames { provider: attempt.provider.as_deref(), asked: attempt.model.as_deref(), served: None };
-    let mut row = LedgerRow {
-        tier: attempt.tier.clone(),
-        provider: attempt.provider.clone(),
-        served_model: attempt.model.clone(),
-        kind: RowKind::Failed,
-        ..caller
-    };
-    set_cost(&mut row, usage, prices.place_of(names).map(|place| prices.at(place)));
-    row
-}
-
-/// Sets the tokens and both costs.
-fn set_cost(row: &mut LedgerRow, usage: Usage, price: Option<&Price>) {
-    (row.own, row.list) = (usage.cost, price.map(|price| price.cost(&usage)));
-    row.usage = usage;
-    row.usage.cost = None;
 }
