@@ -137,7 +137,7 @@ impl ServeOptions {
         let ended = control.run(signals.handle(handler), serving)?.await;
         end_calls(&handle).await;
         if let Some(ledger) = handle.ledger() {
-            // What is not stored by then stays in the journal for the next process.
+            // The journal keeps the rest for the next process.
             let _ = timeout(LAST_ROWS, ledger.flush()).await;
         }
         // The last requests belong into the log, the metrics and the traces too.

@@ -1,4 +1,4 @@
-//! What an answer cost, as its caller and an operator read it.
+//! The cost of an answer, as its caller and an operator read it.
 
 use serde_json::{Value, json};
 use steadfast::{BoxLlmService, providers::OpenAi};

@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use steadfast::prices::Usd;
 use steadfast_internal::{calendar, wall_clock::parse_rfc3339, wall_clock::rfc3339};
-use steadfast_ledger::{Ledger, Spend, SpendColumn, SpendQuery};
+use steadfast_ledger::{Ledger, Spend, SpendColumn, SpendGroup, SpendQuery, sum_by_group};
 use tokio::time::timeout;
 
 use super::{
@@ -19,6 +19,8 @@ use crate::{api::query, wall_clock};
 const PARAMETERS: [&str; 5] = ["by", "from", "to", "month", "format"];
 /// The time for which a report waits for rows that are on their way to the store.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time for the store's answer. `steadfast spend` waits a little longer.
+const STORE_TIMEOUT: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) async fn spend(Extension(stack): Operator, uri: Uri) -> Response<Body> {
@@ -84,21 +86,19 @@ impl Report {
     }
 
     async fn answer(&self, ledger: &Ledger) -> Response<Body> {
-        // What is still on its way then is told below.
+        // The answer tells of rows that are still on their way then.
         let _ = timeout(FLUSH_TIMEOUT, ledger.flush()).await;
-        let read = async {
-            let groups = ledger.store().spend(&self.query).await?;
-            let all = SpendQuery { by: Vec::new(), ..self.query.clone() };
-            let total = ledger.store().spend(&all).await?.into_iter().next().unwrap_or_default();
-            Ok::<_, steadfast::store::StoreError>((groups, total))
-        };
-        let (groups, total) = match read.await {
-            Ok(read) => read,
-            Err(failed) => return error(StatusCode::SERVICE_UNAVAILABLE, "api_error", &failed.to_string()),
+        let away = |what: &str| error(StatusCode::SERVICE_UNAVAILABLE, "api_error", what);
+        let groups = match timeout(STORE_TIMEOUT, ledger.store().spend(&self.query)).await {
+            Ok(Ok(groups)) => groups,
+            Ok(Err(failed)) => return away(&failed.to_string()),
+            Err(_) => return away("the ledger's store gives no answer in time"),
         };
         if self.is_csv {
             return csv(&self.query.by, &groups);
         }
+        let all = groups.iter().map(|spend| Spend { group: SpendGroup::default(), ..spend.clone() });
+        let total = sum_by_group(all).pop().unwrap_or_default();
         let standing = ledger.standing();
         let groups: Vec<Value> = groups.iter().map(|spend| group(&self.query.by, spend)).collect();
         ok(&json!({
