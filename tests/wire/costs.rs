@@ -1,4 +1,4 @@
-//! What an answer cost: the provider's own figure, the price of the model that served, or else of the one that was
+//! The cost of an answer: the provider's own figure, the price of the model that served, or else of the one that was
 //! asked. Every cause, in every dialect, whole and streamed, as the response, its event and a budget see it.
 
 use std::{collections::BTreeMap, convert::Infallible};

@@ -24,9 +24,9 @@
 //!
 //! # Outages
 //!
-//! While the store is away, rows wait in memory and in the journal; above [`LedgerSettings::memory_rows`] in the
+//! Rows wait while the store is away, in memory and in the journal; above [`LedgerSettings::memory_rows`] in the
 //! journal alone. A journal above [`LedgerSettings::journal_bytes`] gets no further line, and rows wait in memory.
-//! What has no room there either is lost, counted in [`Standing::lost`] and logged. No request waits for any of it.
+//! Rows without room there either are lost, counted in [`Standing::lost`] and logged. No request waits for any of it.
 //!
 //! # Sums
 //!

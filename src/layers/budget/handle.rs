@@ -19,7 +19,7 @@ pub struct BudgetHandle {
     view: View<Plan>,
 }
 
-/// What a cap counts.
+/// The requests that a cap counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[doc(hidden)]
 pub struct CapScope {

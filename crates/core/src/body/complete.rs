@@ -30,7 +30,6 @@ impl Complete {
         }
     }
 
-    #[inline]
     pub(super) fn model(&self) -> Option<&str> {
         match self {
             Self::Text(_) => None,
@@ -38,6 +37,7 @@ impl Complete {
         }
     }
 
+    #[inline]
     pub(super) fn usage(&self) -> Option<&Usage> {
         match self {
             Self::Text(_) => None,

@@ -120,11 +120,7 @@ impl ComparisonSide {
     /// The names by which the answer's price is found.
     #[doc(hidden)]
     pub fn priced_names(&self) -> PricedNames<'_> {
-        PricedNames {
-            provider: self.provider.as_deref(),
-            asked: self.model.as_deref(),
-            served: self.served_model.as_deref(),
-        }
+        PricedNames::of([&self.provider, &self.model, &self.served_model])
     }
 }
 

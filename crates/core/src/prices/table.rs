@@ -47,6 +47,13 @@ pub struct PricedNames<'a> {
     pub served: Option<&'a str>,
 }
 
+impl<'a> PricedNames<'a> {
+    /// Returns the names, where an answer's record has them.
+    pub fn of([provider, asked, served]: [&'a Option<Arc<str>>; 3]) -> Self {
+        Self { provider: provider.as_deref(), asked: asked.as_deref(), served: served.as_deref() }
+    }
+}
+
 /// A price of a model.
 #[derive(Clone, PartialEq)]
 struct Entry {

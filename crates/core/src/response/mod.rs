@@ -465,12 +465,6 @@ impl LlmResponse {
         self.extra.as_ref().map_or((None, None), |extra| (extra.provider.clone(), extra.model.clone()))
     }
 
-    /// The same, by reference.
-    #[doc(hidden)]
-    pub fn names_ref(&self) -> (Option<&str>, Option<&str>) {
-        self.extra.as_ref().map_or((None, None), |extra| (extra.provider.as_deref(), extra.model.as_deref()))
-    }
-
     /// The model by the answer's own word, if that is another.
     #[doc(hidden)]
     pub fn served_model(&self) -> Option<Arc<str>> {
@@ -480,10 +474,8 @@ impl LlmResponse {
     /// The names by which the answer's price is found.
     #[doc(hidden)]
     pub fn priced_names(&self) -> PricedNames<'_> {
-        self.extra.as_ref().map_or_else(PricedNames::default, |extra| PricedNames {
-            provider: extra.provider.as_deref(),
-            asked: extra.model.as_deref(),
-            served: extra.served_model.as_deref(),
+        self.extra.as_deref().map_or_else(PricedNames::default, |extra| {
+            PricedNames::of([&extra.provider, &extra.model, &extra.served_model])
         })
     }
 

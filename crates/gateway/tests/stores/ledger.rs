@@ -190,13 +190,13 @@ async fn an_operator_reads_the_bill_of_each_team_over_restarts() {
         assert!(told.contains(said), "{arguments:?}: {told}");
     }
     assert!(spend(&gateway.url(), &search, &[]).contains("`admin: true`"));
-    // Without a ledger the answer says how to have one.
+    // The answer says how to have a ledger, where there is none.
     let without = Serve::simulated().keys(&of_operator.replacen("\n", "\n    admin: true\n", 1)).start();
     let told = spend(&without.url(), &operator, &[]);
     assert!(told.contains("add `ledger: {}` and a durable store"), "{told}");
 }
 
-/// What a key has spent under its own cap, as a gateway tells it, in answers of [`COST`].
+/// Returns what a key has spent under its own cap, in answers of [`COST`], as a gateway tells it.
 fn spent(gateway: &Served, operator: &str) -> u64 {
     let answer = gateway.ask("GET /admin/keys", &format!("authorization: Bearer {operator}\r\n"), "").json();
     let keys = answer["keys"].as_array().unwrap();

@@ -36,7 +36,7 @@ struct Dead {
 
 /// Finds and locks the journals in a folder whose processes are dead.
 ///
-/// Whoever locks the first segment of a writer reads all of them: alone, a begun request could seem not to have ended.
+/// The process that locks the first segment of a writer reads all of them: a begun request may end in a later one.
 pub(crate) fn find(folder: &Path) -> io::Result<Vec<Replay>> {
     let mut writers: BTreeMap<u128, BTreeMap<u64, PathBuf>> = BTreeMap::new();
     for found in fs::read_dir(folder)? {

@@ -7,7 +7,7 @@ use steadfast_ledger::{Ledger, LedgerRow, MemoryLedger, RowId};
 
 use crate::place::{Flaky, Folder, found, open, row, settings, sum};
 
-/// What whole lines say, read without the code under test: settled rows as they are, open ones by their estimate.
+/// Reads whole lines without the code under test: settled rows as they are, open ones by their estimate.
 fn model(text: &[u8]) -> BTreeMap<RowId, (u64, bool)> {
     let mut rows = BTreeMap::new();
     for line in text.split(|byte| *byte == b'\n') {
