@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
 use super::account::{Account, Common};
-use crate::{chat::Usage, layers::shares::Hold};
+use crate::{chat::Usage, layers::shares::Hold, request::unseen_answer};
 
 /// A request's reservations under each cap that counts it. Dropping it releases them all.
 #[derive(Default)]
@@ -56,9 +56,6 @@ fn nanos(millionths: u32) -> u64 {
 
 const FEW: usize = 3;
 
-/// The tokens that a provider writes in a second while nobody sees them. Fast providers write about as many.
-const UNSEEN_PACE: f64 = 250.0;
-
 impl Reservation {
     /// Returns what the request costs with an answer of so many tokens, in billionths of a dollar: whole millionths.
     pub(super) fn cost(&self, common: &Common, output: u64) -> u64 {
@@ -68,16 +65,10 @@ impl Reservation {
     }
 
     /// Returns the cost, in billionths of a dollar, of a call that ended without an answer, though the provider may
-    /// have
-    /// worked. It is the prompt, and of a whole answer the part that the time allows: a stream would have shown its
-    /// own.
+    /// have worked. It is the prompt, and of a whole answer the part that the time allows.
     pub(super) fn unseen(&self, common: &Common, now: Instant) -> u64 {
         let output = match self.begun {
-            Some(begun) if !self.stream => {
-                let seconds = now.saturating_duration_since(begun).as_secs_f64();
-                // The cast saturates.
-                ((seconds * UNSEEN_PACE).ceil() as u64).min(self.output.into())
-            }
+            Some(begun) if !self.stream => unseen_answer(now.saturating_duration_since(begun), self.output.into()),
             _ => 0,
         };
         self.cost(common, output)

@@ -1,5 +1,7 @@
 //! The tokens that a request may cost, before a provider counts them.
 
+use std::time::Duration;
+
 use super::{CallerPart, Content, LlmRequest};
 use crate::{
     estimate::{self, CHARS_PER_TOKEN},
@@ -20,6 +22,17 @@ pub const LONGEST_ANSWER: u64 = 128_000;
 pub fn longest_answer(model: Option<&str>) -> u64 {
     let known = model.and_then(|model| FamilyTable::builtin_ref().family(model).max_output());
     known.map_or(LONGEST_ANSWER, u64::from)
+}
+
+/// The tokens that a provider writes in a second while nobody sees them. Fast providers write about as many.
+const UNSEEN_PACE: f64 = 250.0;
+
+/// Returns the tokens that a provider may have written of a whole answer that nobody saw, in this time. A stream would
+/// have shown its own.
+#[doc(hidden)]
+pub fn unseen_answer(time: Duration, most: u64) -> u64 {
+    // The cast saturates.
+    ((time.as_secs_f64() * UNSEEN_PACE).ceil() as u64).min(most)
 }
 
 impl LlmRequest {
@@ -54,13 +67,22 @@ impl LlmRequest {
     /// decodes nothing.
     #[doc(hidden)]
     pub fn glanced_tokens(&self) -> u32 {
+        let answer = self.glanced_limit().map_or(ANSWER, |limit| limit.min(ANSWER));
+        self.glanced_prompt().saturating_add(answer as u32)
+    }
+
+    /// Returns the tokens of the longest answer that the request allows, or of a common one. It decodes nothing.
+    #[doc(hidden)]
+    pub fn glanced_answer(&self) -> u64 {
+        self.glanced_limit().map_or(ANSWER, |limit| limit.min(longest_answer(self.model())))
+    }
+
+    fn glanced_limit(&self) -> Option<u64> {
         const LIMITS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
-        let limit = match self.wire() {
+        match self.wire() {
             Some(wire) => LIMITS.iter().filter_map(|name| str::from_utf8(wire.field(name)?).ok()?.parse().ok()).min(),
             None => self.chat().ok().and_then(|chat| chat.max_tokens).map(u64::from),
-        };
-        let answer = limit.map_or(ANSWER, |limit: u64| limit.min(ANSWER));
-        self.glanced_prompt().saturating_add(answer as u32)
+        }
     }
 
     /// Returns the tokens of the prompt without decoding it, for reports only. All bytes count, except that pictures

@@ -11,7 +11,7 @@ use http::{Extensions, StatusCode};
 use tokio::time::Instant;
 
 #[doc(hidden)]
-pub use self::estimate::{LONGEST_ANSWER, longest_answer};
+pub use self::estimate::{LONGEST_ANSWER, longest_answer, unseen_answer};
 #[doc(hidden)]
 pub use self::owner::UNNAMED;
 pub use self::{
