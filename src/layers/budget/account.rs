@@ -11,7 +11,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    AtCap, Cap, CapSpend, calendar::Anchor, cap::Keys, expectation::Expectation, meter::Meter, reservation::Reservation,
+    AtCap, Cap, CapSpend, calendar::Anchor, cap::Keys, expectation::Expectation, meter::Meter, replica_cap::FirstRoom,
+    reservation::Reservation,
 };
 use crate::{
     ErrorKind, Event, Events, LlmError,
@@ -35,6 +36,7 @@ pub(super) struct Common {
     pub(super) prices: PriceTable,
     pub(super) events: Option<Events>,
     pub(super) anchor: Anchor,
+    pub(super) first_room: FirstRoom,
     /// The models found to have no price, so that each is reported once.
     unpriced: Mutex<Recent<Box<str>, ()>>,
 }
@@ -44,7 +46,7 @@ const UNPRICED: usize = 256;
 
 impl Common {
     pub(super) fn new(prices: PriceTable, events: Option<Events>, anchor: Anchor) -> Self {
-        Self { prices, events, anchor, unpriced: Mutex::new(Recent::new(UNPRICED)) }
+        Self { prices, events, anchor, first_room: FirstRoom::default(), unpriced: Mutex::new(Recent::new(UNPRICED)) }
     }
 
     /// Reports, once, that the cost of this model cannot be counted.
@@ -110,7 +112,7 @@ pub(super) struct Account {
     /// The name in errors.
     name: Arc<str>,
     /// Shared by all layers of one state.
-    meter: Arc<Meter>,
+    pub(super) meter: Arc<Meter>,
     /// The reservations of each key under a cap that several keys share. Shared likewise.
     shares: Arc<Shares>,
     /// Shared likewise, as long as the prices are the same.
@@ -160,7 +162,7 @@ impl Account {
 
     /// Begins a new period if the last one is over.
     #[inline]
-    fn turn(&self, now: Instant) {
+    pub(super) fn turn(&self, now: Instant) {
         let Rule { cap, common, .. } = &*self.rule;
         let date = common.anchor.date(now);
         if let Some(turned) = self.meter.turn(date, || cap.period.end(date))
@@ -183,8 +185,12 @@ impl Account {
         now: Instant,
     ) -> Result<Reserved, LlmError> {
         self.turn(now);
-        let limit = self.rule.limit();
+        let mut limit = self.rule.limit();
         let at_cap = self.rule.cap.at_cap;
+        if at_cap != AtCap::Warn {
+            let first_room = &self.rule.common.first_room;
+            limit = limit.min(self.meter.room(|spent| first_room.of(spent, limit)));
+        }
         // A cap that only warns takes nothing from anybody.
         let key = key.filter(|_| self.rule.cap.key == Keys::All && at_cap != AtCap::Warn);
         let amount = self.amount(request, key);
@@ -246,7 +252,9 @@ impl Account {
         {
             return Ok(reserved);
         }
-        if let Verdict::Full(reserved) = verdict {
+        if let Verdict::Full(reserved) = verdict
+            && (limit == self.rule.limit() || used.saturating_add(amount) > self.rule.limit())
+        {
             self.reached(reserved.period, now);
         }
         let is_over_share = matches!(verdict, Verdict::OverShare);
@@ -286,19 +294,14 @@ impl Account {
         }
     }
 
-    /// Raises the amount spent in the period that begins then to a sum in which it is contained.
-    pub(super) fn raise(&self, since: u64, sum: u64, now: Instant) {
-        self.turn(now);
-        let Rule { cap, common, .. } = &*self.rule;
-        if cap.period.start(common.anchor.date(now)) != since {
-            return;
+    /// Raises the amount spent in a period to a sum in which it is contained. Returns what was added.
+    pub(super) fn raise(&self, period: u8, sum: u64) -> u64 {
+        let Some((spent, more)) = self.meter.raise(period, sum) else { return 0 };
+        let reached = self.rule.shares(spent);
+        if reached != 0 {
+            self.report(period, reached, Instant::now());
         }
-        if let Some((period, spent)) = self.meter.raise(sum) {
-            let reached = self.rule.shares(spent);
-            if reached != 0 {
-                self.report(period, reached, now);
-            }
-        }
+        more
     }
 
     /// Reports that the cap acts: all its shares are used up, reserved amounts included.
@@ -353,18 +356,21 @@ impl Account {
     #[cold]
     fn refusal(&self, amount: u64, limit: u64, key: Option<&Arc<str>>, now: Instant) -> LlmError {
         let (spent, used) = self.meter.amounts();
-        let [spent_is, reserved, limit_is, asked] =
-            [spent, used - spent, limit, amount].map(|nanos| cents(Usd::from_nanos(nanos)));
+        let whole = self.rule.limit();
+        let [spent_is, reserved, limit_is, others, asked] =
+            [spent, used - spent, whole, whole.saturating_sub(limit.max(used)), amount]
+                .map(|nanos| cents(Usd::from_nanos(nanos)));
         let (name, period) = (&self.name, self.rule.cap.period);
+        let others = if limit < whole { format!(", {others} is kept for other replicas") } else { String::new() };
         let of = format!(
-            "the cap {name:?}: of {limit_is} per {period}, {spent_is} is spent and {reserved} reserved, and the request may \
-             cost {asked}"
+            "the cap {name:?}: of {limit_is} per {period}, {spent_is} is spent and {reserved} reserved{others}, and the \
+             request may cost {asked}"
         );
         let (of_key, of_feature) = self.whose();
         let cap = self.name.clone();
         let spending = ReachedLimit::Spending { cap: cap.clone(), of_key, of_feature };
         // Alone, any request would go.
-        let (message, retry_at, limit) = if self.part(key, limit.saturating_sub(spent)).is_some() {
+        let (message, retry_at, limit) = if self.part(key, whole.saturating_sub(spent)).is_some() {
             let message = format!("{of}; the reserved amount is free again as its requests end");
             (message, now.checked_add(AGAIN_AFTER), ReachedLimit::Reserved { cap, of_key, of_feature })
         } else {

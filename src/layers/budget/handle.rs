@@ -7,6 +7,7 @@ use super::{
     account::Account,
     cap::Keys,
     plan::Plan,
+    replica_cap::{FirstShare, ReplicaCap},
     shared::{Accounts, Shared},
 };
 use crate::{InvalidConfig, layers::draft::View, prices::Usd};
@@ -112,16 +113,26 @@ impl BudgetHandle {
         shared.caps.iter().map(scope).collect()
     }
 
-    /// Raises the amount spent under a cap to a sum that contains it, such as that of all replicas and of the time
-    /// before a restart. `key` is the key of a cap for each key. It does nothing if the cap is unknown, if another
-    /// period than that since `since` runs, or if more is spent already.
+    /// Returns the account of a cap in its current period, for an agreement with other replicas. `key` is the key of a
+    /// cap for each key. `None` if there is no such cap.
     #[doc(hidden)]
-    pub fn raise(&self, cap: &str, key: Option<&str>, since: Duration, sum: Usd) {
+    pub fn replica_cap(&self, cap: &str, key: Option<&str>) -> Option<ReplicaCap> {
         let now = Instant::now();
-        let shared = self.shared();
-        if let Some(account) = shared.accounts(cap).and_then(|accounts| accounts.one(key, now)) {
-            account.raise(since.as_secs(), sum.nanos(), now);
-        }
+        Some(ReplicaCap::new(self.shared().accounts(cap)?.one(key, now)?, now))
+    }
+
+    /// Returns the accounts of all caps, those of each remembered key among them.
+    #[doc(hidden)]
+    pub fn replica_caps(&self) -> Vec<ReplicaCap> {
+        let (shared, now) = (self.shared(), Instant::now());
+        let all = shared.caps.iter().flat_map(|accounts| accounts.all());
+        all.map(|account| ReplicaCap::new(account, now)).collect()
+    }
+
+    /// Sets the room of accounts that have not been agreed on with other replicas.
+    #[doc(hidden)]
+    pub fn set_first_room(&self, share: FirstShare) {
+        self.shared().common.first_room.set(share);
     }
 
     fn spends(&self, cap: &str) -> impl Iterator<Item = CapSpend> {

@@ -15,6 +15,8 @@ pub(super) struct Meter {
     /// The spent and reserved amounts.
     used: AtomicU64,
     spent: AtomicU64,
+    /// The amount up to which this replica may spend and reserve. `AMOUNT`, or one of another period, is none.
+    room: AtomicU64,
     /// The shares that were reported, a bit for each.
     reported: AtomicU64,
     /// The end of the period.
@@ -67,6 +69,7 @@ impl Meter {
         Self {
             used: AtomicU64::new(0),
             spent: AtomicU64::new(0),
+            room: AtomicU64::new(AMOUNT),
             reported: AtomicU64::new(0),
             ends: AtomicU64::new(ends),
             turning: Mutex::new(()),
@@ -135,11 +138,43 @@ impl Meter {
         settled(before, 0).map(|word| Word(word).amount())
     }
 
-    /// Raises the amount spent to a sum in which it is contained. Returns the sum and its period, if that was more.
-    pub(super) fn raise(&self, sum: u64) -> Option<(u8, u64)> {
+    /// Raises the amount spent in `period` to a sum in which it is contained. Returns the sum, if that was more, and
+    /// what was added.
+    pub(super) fn raise(&self, period: u8, sum: u64) -> Option<(u64, u64)> {
         let before = Word(self.spent.load(SeqCst));
-        let more = sum.checked_sub(before.amount()).filter(|more| *more > 0)?;
-        Some((before.period(), self.settle(before.period(), 0, more)?))
+        let more = sum.checked_sub(before.amount()).filter(|more| *more > 0 && before.period() == period)?;
+        Some((self.settle(period, 0, more)?, more))
+    }
+
+    /// Returns the number of the period.
+    pub(super) fn period(&self) -> u8 {
+        Word(self.used.load(SeqCst)).period()
+    }
+
+    /// Returns the amount up to which this replica may spend and reserve in this period. `first` returns that of a
+    /// period that has none yet; `None` sets no bound.
+    #[inline]
+    pub(super) fn room(&self, first: impl FnOnce(u64) -> Option<u64>) -> u64 {
+        let room = Word(self.room.load(SeqCst));
+        let period = self.period();
+        if room.period() == period && room.amount() != AMOUNT {
+            return room.amount();
+        }
+        let Some(first) = first(self.amounts().0) else { return AMOUNT };
+        let first = Word::new(period, first);
+        match self.room.compare_exchange(room.0, first.0, SeqCst, SeqCst) {
+            Ok(_) => first.amount(),
+            // Another thread has set one; one of another period is the next request's concern.
+            Err(now) => Word(now).amount(),
+        }
+    }
+
+    /// Sets the amount up to which this replica may spend and reserve in `period`; `None` sets no bound. Does nothing
+    /// if that period is over.
+    pub(super) fn set_room(&self, period: u8, room: Option<u64>) {
+        if self.period() == period {
+            self.room.store(Word::new(period, room.unwrap_or(AMOUNT)).0, SeqCst);
+        }
     }
 
     /// Returns the amount spent so far, and the amount spent or reserved.
@@ -194,12 +229,27 @@ mod tests {
         let meter = Meter::new(100);
         assert!(took(&meter, 60, 100));
         meter.settle(0, 20, 10);
-        assert_eq!(meter.raise(35), Some((0, 35)));
+        assert_eq!(meter.raise(0, 35), Some((35, 25)));
         assert_eq!(meter.amounts(), (35, 75), "the reservation stays");
-        assert_eq!((meter.raise(35), meter.raise(20), meter.amounts()), (None, None, (35, 75)));
+        assert_eq!((meter.raise(0, 35), meter.raise(0, 20), meter.amounts()), (None, None, (35, 75)));
         assert!(took(&meter, 25, 100) && !took(&meter, 1, 100));
         meter.turn(100, || 200);
-        assert_eq!((meter.raise(7), meter.amounts()), (Some((1, 7)), (7, 7)));
+        assert_eq!((meter.raise(0, 9), meter.raise(1, 7), meter.amounts()), (None, Some((7, 7)), (7, 7)));
+    }
+
+    #[test]
+    fn a_room_is_of_its_period_and_the_first_is_set_once() {
+        let meter = Meter::new(100);
+        assert_eq!(meter.room(|_| None), AMOUNT);
+        assert_eq!((meter.room(|spent| Some(spent + 5)), meter.room(|_| Some(9))), (5, 5));
+        meter.set_room(0, Some(7));
+        assert_eq!(meter.room(|_| Some(9)), 7);
+        meter.turn(100, || 200);
+        assert_eq!(meter.room(|_| Some(9)), 9, "that of the last period is none");
+        meter.set_room(0, Some(3));
+        assert_eq!(meter.room(|_| Some(4)), 9, "a late one changes nothing");
+        meter.set_room(1, None);
+        assert_eq!(meter.room(|_| None), AMOUNT);
     }
 
     #[test]

@@ -97,6 +97,7 @@ mod handle;
 mod layer;
 mod meter;
 mod plan;
+mod replica_cap;
 mod reservation;
 mod service;
 mod shared;
@@ -110,7 +111,11 @@ pub use self::{
     service::Budget,
 };
 #[doc(hidden)]
-pub use self::{future::ResponseFuture, handle::CapScope};
+pub use self::{
+    future::ResponseFuture,
+    handle::CapScope,
+    replica_cap::{FirstShare, ReplicaCap},
+};
 
 #[cfg(steadfast_loom)]
 pub(crate) use self::meter::races;

@@ -65,6 +65,9 @@ impl Shared {
         keys: usize,
         state: Option<&Self>,
     ) -> Self {
+        if let Some(state) = state {
+            common.first_room.follow(&state.common.first_room);
+        }
         let common = Arc::new(common);
         let now = Instant::now();
         let keyed = !caps.is_empty();

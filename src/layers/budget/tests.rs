@@ -9,6 +9,7 @@ use tokio::{sync::broadcast::Receiver, time::Instant};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceExt};
 
+mod replicas;
 mod shared;
 
 use super::{AtCap, Budget, BudgetHandle, BudgetKey, BudgetLayer, Cap, Period};
