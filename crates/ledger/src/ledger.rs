@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    grant::{GrantChoice, GrantTurn},
     id::RowId,
     journal::shared::{Item, Shared},
     journal::{
@@ -17,6 +18,7 @@ use super::{
     },
     row::{LedgerRow, RowKind},
     settings::LedgerSettings,
+    spend::SpendQuery,
     standing::Standing,
     store::LedgerStore,
     writer::Writer,
@@ -140,6 +142,24 @@ impl Ledger {
         let latest = self.inner.shared.lock().latest();
         self.inner.shared.wait_until(|state| state.is_passed(latest)).await;
     }
+
+    /// Replaces this process's grants by its choice, from the others' grants and the answers to these questions.
+    ///
+    /// The grants last for [`GRANT_TIME`](Self::GRANT_TIME) by the store's clock. The choice runs within the store's
+    /// transaction, at most once: it must not block. A grant that is lowered must bind this process from then on, and
+    /// one that is raised only once the call returns.
+    ///
+    /// # Errors
+    ///
+    /// The store failed. It may have the new grants all the same.
+    pub async fn take_grants(&self, queries: Vec<SpendQuery>, choice: GrantChoice) -> Result<(), StoreError> {
+        let replica = format!("{:032x}", self.inner.id).into();
+        let turn = GrantTurn { replica, lasts: Self::GRANT_TIME, queries, choice };
+        self.inner.writer.store.grant(turn).await
+    }
+
+    /// The time for which grants last that are not taken again: the others then have the rest of them.
+    pub const GRANT_TIME: Duration = Duration::from_secs(5);
 
     /// Returns the state of the store, the journal, and of rows that wait.
     pub fn standing(&self) -> Standing {

@@ -33,7 +33,13 @@
 //! A store adds each new row to a roll-up by hours, in the transaction that writes the row. [`LedgerStore::spend`]
 //! reads the roll-up, which stays for ever. Rows are deleted after [`LedgerSettings::keep`]. Amounts are integers of
 //! billionths of a dollar, and sums saturate.
+//!
+//! # Grants
+//!
+//! Replicas that share a store keep one cap together by [`Grant`]s: each takes an even part of what is left, and asks
+//! the store again every second, never for a request. See [`Ledger::take_grants`].
 
+mod grant;
 mod id;
 mod journal;
 mod ledger;
@@ -46,6 +52,7 @@ mod store;
 mod writer;
 
 pub use self::{
+    grant::{Grant, GrantChoice, GrantRequest, GrantTurn, GrantView},
     id::{InvalidRowId, RowId},
     ledger::{Entry, Ledger},
     memory::MemoryLedger,

@@ -5,6 +5,7 @@ use std::{
 };
 
 use super::{
+    grant::{Grant, GrantTurn, GrantView},
     id::RowId,
     row::{LedgerRow, RowCursor},
     spend::{Spend, SpendGroup, SpendQuery, sum_by_group},
@@ -28,6 +29,8 @@ struct State {
     rows: BTreeMap<(i64, RowId), LedgerRow>,
     ids: HashSet<RowId>,
     hours: BTreeMap<SpendGroup, Spend>,
+    /// With the replica and the end of each.
+    grants: Vec<(Arc<str>, Duration, Grant)>,
 }
 
 impl MemoryLedger {
@@ -52,6 +55,12 @@ impl State {
         self.rows.insert((row.at_millis(), row.id), row);
         true
     }
+
+    fn spend(&self, query: &SpendQuery) -> Vec<Spend> {
+        let (from, to) = query.hours();
+        let hours = self.hours.values().filter(|spend| (from..to).contains(&spend.group.hour()));
+        sum_by_group(hours.map(|spend| Spend { group: spend.group.within(query), ..spend.clone() }))
+    }
 }
 
 impl LedgerStore for MemoryLedger {
@@ -63,12 +72,7 @@ impl LedgerStore for MemoryLedger {
     }
 
     fn spend<'a>(&'a self, query: &'a SpendQuery) -> LedgerFuture<'a, Vec<Spend>> {
-        Box::pin(async move {
-            let (from, to) = query.hours();
-            let state = lock(&self.state);
-            let hours = state.hours.values().filter(|spend| (from..to).contains(&spend.group.hour()));
-            Ok(sum_by_group(hours.map(|spend| Spend { group: spend.group.within(query), ..spend.clone() })))
-        })
+        Box::pin(async move { Ok(lock(&self.state).spend(query)) })
     }
 
     fn rows(
@@ -93,6 +97,24 @@ impl LedgerStore for MemoryLedger {
             let count = rows.len();
             rows.retain(|_, row| row.at >= before || !ids.remove(&row.id));
             Ok((count - rows.len()) as u64)
+        })
+    }
+
+    fn grant(&self, turn: GrantTurn) -> LedgerFuture<'_, ()> {
+        Box::pin(async move {
+            let GrantTurn { replica, lasts, queries, choice } = turn;
+            let now = wall_clock::since_1970();
+            let mut state = lock(&self.state);
+            state.grants.retain(|(of, ends, _)| *of != replica && *ends > now);
+            let replicas: HashSet<&str> = state.grants.iter().map(|(of, ..)| &**of).collect();
+            let seen = GrantView {
+                replicas: 1 + replicas.len(),
+                others: state.grants.iter().map(|(.., grant)| grant.clone()).collect(),
+                spends: queries.iter().map(|query| state.spend(query)).collect(),
+            };
+            let ends = now.saturating_add(lasts);
+            state.grants.extend(choice(&seen).into_iter().map(|grant| (replica.clone(), ends, grant)));
+            Ok(())
         })
     }
 }

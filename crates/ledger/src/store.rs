@@ -1,6 +1,7 @@
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use super::{
+    grant::GrantTurn,
     row::{LedgerRow, RowCursor},
     spend::{Spend, SpendQuery},
 };
@@ -36,4 +37,11 @@ pub trait LedgerStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// The roll-up stays for ever.
     fn sweep(&self, keep: Duration) -> LedgerFuture<'_, u64>;
+
+    /// Replaces the grants of a replica, in one transaction that no other turn overlaps.
+    ///
+    /// It removes grants that no longer last by the store's clock, and those of this replica. Then it reads the
+    /// others', answers the questions, and writes the replica's choice. The order matters: a replica stores rows before
+    /// it gives up the grant that they were spent from, so that an amount is in a grant or in a sum.
+    fn grant(&self, turn: GrantTurn) -> LedgerFuture<'_, ()>;
 }

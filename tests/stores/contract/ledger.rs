@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -10,7 +10,8 @@ use fastrand::Rng;
 use futures_util::future::join_all;
 use steadfast::{chat::Usage, prices::Usd, store::StoreErrorKind};
 use steadfast_ledger::{
-    LARGEST, LedgerRow, LedgerStore, MemoryLedger, RowCursor, RowId, RowKind, Spend, SpendColumn, SpendQuery,
+    Grant, GrantTurn, GrantView, LARGEST, LedgerRow, LedgerStore, MemoryLedger, RowCursor, RowId, RowKind, Spend,
+    SpendColumn, SpendQuery,
 };
 use steadfast_stores::{postgres::Postgres, sqlite::Sqlite};
 
@@ -53,6 +54,8 @@ macro_rules! ledger {
             sums_saturate_and_never_wrap
             names_of_any_kind_are_kept
             a_row_comes_back_as_it_was
+            a_turn_sees_the_grants_of_others_that_last
+            turns_in_parallel_never_overlap
         })*
     };
     ($place:ident: $($test:ident)*) => {
@@ -372,6 +375,66 @@ async fn a_row_comes_back_as_it_was([one, other]: &Stores) {
     }
 }
 
+/// Takes a turn; returns what it saw.
+async fn turn(store: &dyn LedgerStore, replica: &str, lasts: Duration, grants: Vec<Grant>) -> GrantView {
+    let seen = Arc::new(Mutex::new(GrantView::default()));
+    let told = seen.clone();
+    let choice = Arc::new(move |view: &GrantView| {
+        *told.lock().unwrap() = view.clone();
+        grants.clone()
+    });
+    let queries = vec![SpendQuery::new(DAY, DAY + HOUR), SpendQuery::new(DAY, DAY + HOUR).by(SpendColumn::Key)];
+    store.grant(GrantTurn { replica: replica.into(), lasts, queries, choice }).await.unwrap();
+    seen.lock().unwrap().clone()
+}
+
+fn grant(cap: &str, key: Option<&str>, nanos: u64) -> Grant {
+    let (since, key) = (DAY, key.map(Into::into));
+    Grant { cap: cap.into(), key, since, amount: Usd::from_nanos(nanos), held: Usd::from_nanos(nanos / 2) }
+}
+
+async fn a_turn_sees_the_grants_of_others_that_last([one, other]: &Stores) {
+    one.append(&[LedgerRow { key: Some("ada".into()), ..row(1, DAY, 5) }]).await.unwrap();
+    let (long, of_one) = (HOUR, vec![grant("all", None, 7), grant("each", Some("é'; --"), LARGEST), Grant::default()]);
+    let seen = turn(&**one, "one", long, of_one.clone()).await;
+    assert_eq!((seen.others.len(), seen.replicas), (0, 1));
+    let sums: Vec<Vec<u64>> =
+        seen.spends.iter().map(|spends| spends.iter().map(|spend| spend.cost.nanos()).collect()).collect();
+    assert_eq!(sums, [[5], [5]]);
+    assert_eq!(seen.spends[1][0].group.key.as_deref(), Some("ada"));
+
+    let seen = turn(&**other, "other", Duration::ZERO, vec![grant("all", None, 9)]).await;
+    let sorted = |mut grants: Vec<Grant>| {
+        grants.sort_by(|a, b| a.cap.cmp(&b.cap));
+        grants
+    };
+    assert_eq!((sorted(seen.others), seen.replicas), (sorted(of_one), 2));
+    // A replica does not see its own, and the other's ends in a millisecond.
+    let alone = GrantView { replicas: 1, others: Vec::new(), spends: seen.spends };
+    while turn(&**one, "one", long, vec![Grant::default()]).await != alone {}
+    let seen = turn(&**other, "other", long, Vec::new()).await;
+    assert_eq!((&*seen.others, seen.replicas), (&[Grant::default()][..], 2));
+    assert_eq!(turn(&**one, "one", long, Vec::new()).await, alone);
+}
+
+/// Each takes what is left of ten, in eight turns at once.
+async fn turns_in_parallel_never_overlap(stores: &Stores) {
+    const ALL: u64 = 10;
+    let turns = (0..8).map(|place| {
+        let store = &stores[place % 2];
+        let choice = Arc::new(|view: &GrantView| {
+            let taken: u64 = view.others.iter().map(|other| other.amount.nanos()).sum();
+            if taken < ALL { vec![grant("all", None, (ALL - taken).min(3))] } else { Vec::new() }
+        });
+        store.grant(GrantTurn { replica: format!("{place}").into(), lasts: HOUR, queries: Vec::new(), choice })
+    });
+    join_all(turns).await.into_iter().for_each(Result::unwrap);
+    let mut amounts: Vec<u64> =
+        turn(&*stores[0], "last", HOUR, Vec::new()).await.others.iter().map(|other| other.amount.nanos()).collect();
+    amounts.sort_unstable();
+    assert_eq!(amounts, [1, 3, 3, 3]);
+}
+
 /// A migration is all or nothing: one that is cut leaves the version before, and is made anew.
 #[tokio::test]
 async fn a_migration_of_a_file_that_was_cut_is_made_anew() {
@@ -380,7 +443,7 @@ async fn a_migration_of_a_file_that_was_cut_is_made_anew() {
     let file = rusqlite::Connection::open(folder.file()).unwrap();
     // The second of its tables cannot be made.
     file.execute_batch(
-        "DROP TABLE ledger_hours; DROP TABLE ledger; PRAGMA user_version = 8; CREATE VIEW ledger_hours AS SELECT 1",
+        "DROP TABLE ledger_grants; DROP TABLE ledger_hours; DROP TABLE ledger; PRAGMA user_version = 8; CREATE VIEW ledger_hours AS SELECT 1",
     )
     .unwrap();
     let _ = Sqlite::open(folder.file()).unwrap_err();
@@ -397,8 +460,8 @@ async fn a_migration_of_a_file_that_was_cut_is_made_anew() {
 async fn a_migration_of_a_database_that_was_cut_is_made_anew() {
     let Some(schema) = Schema::new("ledger_migration").await else { return };
     drop(Postgres::connect(schema.url()).await.unwrap());
-    let before = "DROP TABLE steadfast_ledger_hours; DROP TABLE steadfast_ledger;
-        DELETE FROM steadfast_schema WHERE version = 8; CREATE VIEW steadfast_ledger_hours AS SELECT 1";
+    let before = "DROP TABLE steadfast_ledger_grants; DROP TABLE steadfast_ledger_hours; DROP TABLE steadfast_ledger;
+        DELETE FROM steadfast_schema WHERE version >= 8; CREATE VIEW steadfast_ledger_hours AS SELECT 1";
     schema.execute(before).await;
     assert_eq!(Postgres::connect(schema.url()).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
     let untouched = "DO $$ BEGIN ASSERT to_regclass('steadfast_ledger') IS NULL;

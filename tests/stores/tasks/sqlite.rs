@@ -87,8 +87,17 @@ async fn a_file_of_a_newer_version_is_refused() {
 async fn a_file_from_before_there_were_tasks_is_brought_up_to_date() {
     let place = Folder::new("tasks-before");
     drop(open(&place));
-    let later =
-        ["ledger_hours", "ledger", "places", "response_items", "responses", "answers", "task_deliveries", "tasks"];
+    let later = [
+        "ledger_grants",
+        "ledger_hours",
+        "ledger",
+        "places",
+        "response_items",
+        "responses",
+        "answers",
+        "task_deliveries",
+        "tasks",
+    ];
     let drop = later.map(|table| format!("DROP TABLE {table};")).concat();
     other(&place, &format!("{drop} PRAGMA user_version = 1"));
     let store = open(&place);

@@ -17,7 +17,8 @@ use steadfast::{
     store::{StoreError, StoreErrorKind},
 };
 use steadfast_ledger::{
-    Ledger, LedgerFuture, LedgerRow, LedgerSettings, LedgerStore, MemoryLedger, RowCursor, RowId, Spend, SpendQuery,
+    GrantTurn, Ledger, LedgerFuture, LedgerRow, LedgerSettings, LedgerStore, MemoryLedger, RowCursor, RowId, Spend,
+    SpendQuery,
 };
 
 /// A test's own folder, deleted with this.
@@ -119,6 +120,10 @@ impl LedgerStore for Flaky {
 
     fn sweep(&self, keep: Duration) -> LedgerFuture<'_, u64> {
         self.inner.sweep(keep)
+    }
+
+    fn grant(&self, turn: GrantTurn) -> LedgerFuture<'_, ()> {
+        self.inner.grant(turn)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Client, Error, Row};
 
 use super::Postgres;
 use crate::{
@@ -20,8 +20,8 @@ use steadfast::{
 };
 use steadfast_internal::wall_clock;
 use steadfast_ledger::{
-    LedgerFuture, LedgerRow, LedgerStore, RowCursor, RowId, RowKind, Spend, SpendColumn, SpendGroup, SpendQuery,
-    hour_start, sum_by_group,
+    GrantTurn, LedgerFuture, LedgerRow, LedgerStore, RowCursor, RowId, RowKind, Spend, SpendColumn, SpendGroup,
+    SpendQuery, hour_start, sum_by_group,
 };
 
 /// The new rows and, in the same statement, their sums.
@@ -196,6 +196,21 @@ fn read_spend(row: &Row) -> Result<Spend, Error> {
     Ok(Spend::from_sums(group, sums))
 }
 
+pub(super) async fn spend(client: &Client, query: &SpendQuery) -> Result<Vec<Spend>, Error> {
+    let sum = |name: &str| format!("least(sum({name}), {})::bigint", i64::MAX);
+    let sql = format!(
+        "SELECT {} FROM (SELECT {}, {} FROM steadfast_ledger_hours WHERE hour >= $1 AND hour < $2) AS found
+        GROUP BY {}",
+        format_args!("of_time, {}, {}", list(texts(), |name| format!("of_{name}")), list(sums(), sum)),
+        groups(query).replace("NULL AS", "NULL::bigint AS"),
+        list(sums(), str::to_owned),
+        group_places(),
+    );
+    let (from, to) = query.hours();
+    let rows = client.query(&sql, &[&from, &to]).await?;
+    Ok(sum_by_group(rows.iter().map(read_spend).collect::<Result<Vec<_>, _>>()?))
+}
+
 impl LedgerStore for Postgres {
     fn append<'a>(&'a self, rows: &'a [LedgerRow]) -> LedgerFuture<'a, u64> {
         Box::pin(self.append_rows(rows))
@@ -204,20 +219,8 @@ impl LedgerStore for Postgres {
     fn spend<'a>(&'a self, query: &'a SpendQuery) -> LedgerFuture<'a, Vec<Spend>> {
         Box::pin(async move {
             const WHAT: &str = "reading the ledger's sums";
-            let sum = |name: &str| format!("least(sum({name}), {})::bigint", i64::MAX);
-            let sql = format!(
-                "SELECT {} FROM (SELECT {}, {} FROM steadfast_ledger_hours WHERE hour >= $1 AND hour < $2) AS found
-                GROUP BY {}",
-                format_args!("of_time, {}, {}", list(texts(), |name| format!("of_{name}")), list(sums(), sum)),
-                groups(query).replace("NULL AS", "NULL::bigint AS"),
-                list(sums(), str::to_owned),
-                group_places(),
-            );
-            let (from, to) = query.hours();
             let client = self.client(WHAT).await?;
-            let found = client.query(&sql, &[&from, &to]).await;
-            let found = found.and_then(|rows| rows.iter().map(read_spend).collect::<Result<Vec<_>, _>>());
-            Ok(sum_by_group(found.map_err(|cause| self.failed(WHAT, cause))?))
+            spend(&client, query).await.map_err(|cause| self.failed(WHAT, cause))
         })
     }
 
@@ -260,5 +263,9 @@ impl LedgerStore for Postgres {
                 }
             }
         })
+    }
+
+    fn grant(&self, turn: GrantTurn) -> LedgerFuture<'_, ()> {
+        Box::pin(self.take_grants(turn))
     }
 }

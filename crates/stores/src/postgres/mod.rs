@@ -25,6 +25,7 @@
 
 mod error;
 mod forget;
+mod grants;
 mod keys;
 mod ledger;
 mod places;

@@ -12,6 +12,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("places", include_str!("migrations/0006_places.sql")),
     ("place_times", include_str!("migrations/0007_place_times.sql")),
     ("ledger", include_str!("migrations/0008_ledger.sql")),
+    ("ledger_grants", include_str!("migrations/0009_ledger_grants.sql")),
 ];
 
 /// The PostgreSQL advisory lock during a change of the tables: `stdf`.

@@ -7,15 +7,15 @@ use rusqlite::{
     types::{FromSqlError, Type},
 };
 
-use super::{Sqlite, clock::now};
+use super::{Sqlite, clock::now, grants};
 use crate::{
     ledger_columns::{COLUMNS, GROUPS, ceiled_millis, group_places, groups, list, signed, sums, texts},
     quota::{STEP, millis},
 };
 use steadfast::{chat::Usage, prices::Usd};
 use steadfast_ledger::{
-    LedgerFuture, LedgerRow, LedgerStore, RowCursor, RowKind, Spend, SpendColumn, SpendGroup, SpendQuery, hour_start,
-    sum_by_group,
+    GrantTurn, LedgerFuture, LedgerRow, LedgerStore, RowCursor, RowKind, Spend, SpendColumn, SpendGroup, SpendQuery,
+    hour_start, sum_by_group,
 };
 
 const SWEEP: &str = "DELETE FROM ledger WHERE id IN (SELECT id FROM ledger WHERE at < ?1 ORDER BY at, id LIMIT ?2)";
@@ -126,7 +126,7 @@ fn read(row: &Row<'_>) -> Result<LedgerRow, Error> {
     })
 }
 
-fn spend(file: &Connection, query: &SpendQuery) -> Result<Vec<Spend>, Error> {
+pub(super) fn spend(file: &Connection, query: &SpendQuery) -> Result<Vec<Spend>, Error> {
     let halves = |name: &str| format!("sum({name} >> {HALF}), sum({name} & {})", u32::MAX);
     let sql = format!(
         "SELECT {}, {} FROM ledger_hours WHERE hour >= ?1 AND hour < ?2 GROUP BY {}",
@@ -199,5 +199,9 @@ impl LedgerStore for Sqlite {
                 }
             }
         })
+    }
+
+    fn grant(&self, turn: GrantTurn) -> LedgerFuture<'_, ()> {
+        Box::pin(self.call("taking grants", move |file| grants::grant(file, &turn)))
     }
 }

@@ -29,6 +29,7 @@ mod clock;
 mod error;
 mod file_identity;
 mod forget;
+mod grants;
 mod keys;
 mod ledger;
 mod places;
