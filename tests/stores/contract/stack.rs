@@ -160,7 +160,7 @@ mod postgres {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(60 * SECOND, shared).await.expect("they share answers")
+        timeout(60 * SECOND, shared).await.unwrap_or_else(|_| panic!("they share answers {when}"))
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,7 +189,10 @@ mod postgres {
                 told.push(available);
             }
         }
-        assert_eq!(told, [false, true], "each is said once");
+        // A call that began before the server was there may fail after another that found it.
+        let changes: Vec<bool> =
+            told.iter().zip([false, true].into_iter().cycle()).map(|(told, is)| *told == is).collect();
+        assert!(told.last() == Some(&true) && changes.iter().all(|is| *is), "each change is said once: {told:?}");
         schema.ends().await;
     }
 
