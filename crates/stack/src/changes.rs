@@ -44,7 +44,7 @@ impl Config {
         let (before, now) = (without_blocks(before), without_blocks(self));
         fields!(paths, "other settings", before, now;
             listen lane default_feature timeout stream retry circuit_breaker balance hedge validate fallback cache
-            idempotency stores responses ledger handoff routes mirror same_model);
+            idempotency stores responses ledger caps handoff routes mirror same_model);
         // A field at the top has no block before its name.
         paths.iter_mut().for_each(|path| {
             if let Some(field) = path.strip_prefix("other settings.") {

@@ -28,10 +28,12 @@ enum Outcome {
     Breaks,
     /// It does not end.
     Hangs,
+    /// It fails after two seconds, without a word.
+    Lingers,
     Fails(ErrorKind),
 }
 
-use Outcome::{Answers, Bills, Breaks, Fails, Hangs, Streams, Unnamed};
+use Outcome::{Answers, Bills, Breaks, Fails, Hangs, Lingers, Streams, Unnamed};
 
 fn leaf(outcome: Outcome, provider: &'static str) -> BoxLlmService {
     BoxLlmService::new(provider_fn(move |_: LlmRequest| async move {
@@ -53,6 +55,10 @@ fn leaf(outcome: Outcome, provider: &'static str) -> BoxLlmService {
             }
             Breaks => LlmBody::from_frames(stream::iter([text(), Err(error(ErrorKind::StreamBroken))])),
             Hangs => std::future::pending().await,
+            Lingers => {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                return Err(error(ErrorKind::Timeout));
+            }
             Fails(kind) => return Err(error(kind)),
         };
         let response = LlmResponse::new(body);
@@ -77,12 +83,12 @@ prices: {{ m: {{ input: 1000, output: 5000 }} }}
     let config = Config::from_str(&text, Format::Yaml).unwrap();
     let [a, b] = [leaf(tiers[0], "one"), leaf(tiers[1], "other")];
     let stack = Stack::builder().leaf("a", a).leaf("b", b).build(config).unwrap();
-    let chat = Chat::new([Message::user("word ".repeat(400))]).model("m");
+    let chat = Chat::new([Message::user("word ".repeat(400))]).model("m").max_tokens(400);
     let request = LlmRequest::from(chat).with_stream(streams).with_extension(BudgetKey::new("ci"));
     let mut asked = Box::pin(stack.service().oneshot(request));
     let answer = match tiers {
         [Hangs, _] => {
-            assert!(futures_util::poll!(asked.as_mut()).is_pending());
+            assert!(tokio::time::timeout(Duration::from_secs(1), asked.as_mut()).await.is_err());
             None
         }
         _ => asked.as_mut().await.ok(),
@@ -94,13 +100,15 @@ prices: {{ m: {{ input: 1000, output: 5000 }} }}
         }
     }
     let handle = stack.handle();
+    // The paused clock runs on while the file is written.
+    let spent = handle.spend()[0].spent;
     let ledger = handle.ledger().unwrap();
     ledger.flush().await;
     let rows = ledger.store().rows(Duration::ZERO, Duration::MAX, None, 100).await.unwrap();
-    (handle.spend()[0].spent, rows)
+    (spent, rows)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_ledger_and_a_cap_come_to_the_same_sum() {
     let (down, slow, empty) = (Fails(ErrorKind::Overloaded), Fails(ErrorKind::Timeout), Fails(ErrorKind::EmptyAnswer));
     let answered = RowKind::Answered;
@@ -113,6 +121,9 @@ async fn a_ledger_and_a_cap_come_to_the_same_sum() {
         ("left", [Streams, down], true, 1, &[RowKind::Left]),
         ("left at once", [Streams, down], true, 0, &[RowKind::Left]),
         ("left before an answer", [Hangs, down], true, 0, &[RowKind::Left]),
+        ("left before a whole answer", [Hangs, down], false, 0, &[RowKind::Left]),
+        ("failed over from a tier that lingers", [Lingers, Answers], false, 9, &[answered, RowKind::Failed]),
+        ("lingers everywhere", [Lingers, Lingers], false, 0, &[RowKind::Failed, RowKind::Unanswered]),
         ("failed over, and nothing was paid", [down, Answers], false, 9, &[answered]),
         ("failed over from a call that was paid", [empty, Streams], true, 9, &[answered, RowKind::Failed]),
         ("failed over from a silent tier", [slow, Streams], true, 9, &[answered, RowKind::Failed]),

@@ -6,6 +6,7 @@
 mod accounts;
 mod answers;
 mod cache;
+mod caps;
 mod keys;
 mod ledger;
 mod objects;

@@ -101,7 +101,7 @@ impl ServeOptions {
         let keys = self.load_keys(&begun.gateway, &handle)?;
         self.check_open_access(address, keys.is_none())?;
         recount(&handle).await;
-        sweeping.spawn(recount_often(handle.clone()));
+        let recounting = sweeping.spawn(recount_often(handle.clone()));
         let overrides = Overrides { grace: self.grace, listen: self.listen.is_some(), keys: self.keys.is_some() };
         let settings = Settings::of(&begun, overrides.grace);
         let is_local = address.ip().is_loopback() && keys.is_none() && !self.insecure_no_auth;
@@ -139,6 +139,9 @@ impl ServeOptions {
         if let Some(ledger) = handle.ledger() {
             // The journal keeps the rest for the next process.
             let _ = timeout(LAST_ROWS, ledger.flush()).await;
+            // None comes after what is given up here.
+            recounting.abort();
+            let _ = timeout(LAST_GRANTS, handle.return_grants()).await;
         }
         // The last requests belong into the log, the metrics and the traces too.
         let _ = timeout(LAST_CALLS, handle.events().heard()).await;
@@ -343,10 +346,12 @@ fn reload(stack: Option<&StackHandle>, keys: Option<&Keys>) {
 /// The time for the ledger's last rows when the server ends.
 const LAST_ROWS: Duration = Duration::from_secs(5);
 
-/// The interval at which caps take note of what other replicas have spent, and its least part that is no counting.
-const RECOUNT_INTERVAL: Duration = Duration::from_secs(2);
-const RECOUNT_SHARE: u32 = 10;
-/// The time for a count.
+/// The time for giving up what the other replicas may spend.
+const LAST_GRANTS: Duration = Duration::from_secs(1);
+
+/// The interval at which replicas agree on their caps. They trust each other's word for a few seconds.
+const RECOUNT_INTERVAL: Duration = Duration::from_secs(1);
+/// The time for one agreement.
 const RECOUNT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Lets the caps go on from the ledger. A store that is away has its own line in the log.
@@ -359,12 +364,9 @@ async fn recount(stack: &StackHandle) {
 }
 
 async fn recount_often(stack: StackHandle) {
-    let mut pause = RECOUNT_INTERVAL;
     loop {
-        tokio::time::sleep(pause).await;
-        let begun = tokio::time::Instant::now();
+        tokio::time::sleep(RECOUNT_INTERVAL).await;
         recount(&stack).await;
-        pause = RECOUNT_INTERVAL.max(begun.elapsed() * RECOUNT_SHARE);
     }
 }
 

@@ -1,7 +1,18 @@
 use super::Findings;
-use crate::Config;
+use crate::{Config, Share, WhenAway};
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
+    if let Some(caps) = &config.caps {
+        if config.ledger.is_none() {
+            findings.wrong("caps", "caps are one process's without a ledger: add `ledger: {}`, or leave this out");
+        }
+        if let WhenAway::GoOn(Share(share)) = caps.when_away
+            && !(0.0..=1.0).contains(&share)
+        {
+            let problem = "is a share of each cap, from 0% to 100%";
+            findings.within("caps.when_away", |findings| findings.wrong("go_on", problem));
+        }
+    }
     let Some(ledger) = &config.ledger else { return };
     if config.stores.durable.is_none() {
         let message = match config.stores.shared {

@@ -56,7 +56,7 @@ pub use self::{
     recovery::{RecoveryCheck, RecoverySettings},
     responses::Responses,
     scalars::{KeyRef, Secret, Share, Size, Span},
-    spend::{AtCap, Budget, ModelPrice, Period, Route, RouteWhen},
+    spend::{AtCap, Budget, Caps, ModelPrice, Period, Route, RouteWhen, WhenAway},
     stores::Stores,
     tier::{CallTools, Provider, Simulated, Tier, TierApi},
     validate::{Validate, ValidateSettings},
@@ -117,6 +117,8 @@ pub struct Config {
     pub responses: Option<Responses>,
     /// The ledger of what answers cost.
     pub ledger: Option<Ledger>,
+    /// The caps of several replicas, which share one ledger.
+    pub caps: Option<Caps>,
     /// The settings of tiers whose provider is `handoff`, which hand requests to people.
     pub handoff: Option<Handoff>,
     /// The rules that send simple requests to cheaper tiers; the first match applies.

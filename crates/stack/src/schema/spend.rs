@@ -60,6 +60,32 @@ pub enum AtCap {
     Refuse,
 }
 
+/// The caps of several replicas, which share one ledger. Each takes a part of what is left, and asks for it anew every
+/// second.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Caps {
+    /// The reaction of a replica that has not reached the ledger's store for five seconds. Default: `go_on: 5%`.
+    pub when_away: WhenAway,
+}
+
+/// The reaction of a cap that knows nothing of other replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenAway {
+    /// Lets this replica spend so much of each cap's limit more, and refuses then. A replica that was the only one
+    /// goes on by its own count, up to the limit.
+    GoOn(Share),
+    /// Refuses requests until the store is there again.
+    Refuse,
+}
+
+impl Default for WhenAway {
+    fn default() -> Self {
+        Self::GoOn(Share(0.05))
+    }
+}
+
 /// A model's prices, in US dollars per million tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -7,15 +7,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Mutex, time::Instant};
 
-use super::{context::StackContext, spend, stores::OpenStores};
+use super::{context::StackContext, grants::Agreement, spend, stores::OpenStores};
 use crate::{Config, DurableUrl, Environment};
 use steadfast::{
     CacheReason, InvalidConfig, LlmRequest,
     chat::Usage,
     events::{Account, Accountant, RequestEnded, RequestOutcome},
     prices::{Price, PriceTable, PricedNames},
+    request::unseen_answer,
 };
 use steadfast_ledger::{Entry, Ledger, LedgerRow, LedgerSettings, RowKind};
 
@@ -25,6 +26,7 @@ pub(crate) struct LedgerState {
     settings: crate::Ledger,
     stores: OpenStores,
     pub(crate) ledger: Ledger,
+    pub(crate) agreement: Arc<Mutex<Agreement>>,
 }
 
 impl LedgerState {
@@ -60,7 +62,7 @@ impl LedgerState {
         let ledger = Ledger::open(durable.ledger(), folder.as_deref(), chosen)
             .map_err(|error| InvalidConfig::new("ledger.folder", error.to_string()))?;
         ledger.set_events(&context.events);
-        Ok(Some(Self { settings: settings.clone(), stores: stores.clone(), ledger }))
+        Ok(Some(Self { settings: settings.clone(), stores: stores.clone(), ledger, agreement: Arc::default() }))
     }
 
     /// Returns the accountant of the requests of a generation.
@@ -104,6 +106,9 @@ struct Book {
 struct LedgerAccount {
     book: Arc<Book>,
     entry: Entry,
+    begun: Instant,
+    /// The most tokens that an answer may have that nobody saw: none of a stream.
+    unseen: u64,
 }
 
 impl Accountant for LedgerAccountant {
@@ -124,15 +129,16 @@ impl Accountant for LedgerAccountant {
             usage,
             ..LedgerRow::default()
         };
-        Box::new(LedgerAccount { book: book.clone(), entry: book.ledger.begin(row) })
+        let unseen = if request.is_stream() { 0 } else { request.glanced_answer() };
+        Box::new(LedgerAccount { book: book.clone(), entry: book.ledger.begin(row), begun: Instant::now(), unseen })
     }
 }
 
 impl Account for LedgerAccount {
     fn close(self: Box<Self>, ended: &RequestEnded) {
-        let Self { book, entry } = *self;
-        // The law of silent calls is the budget's: the prompt, and once for a request, however often it was tried.
-        let read = Usage::new(entry.row().usage.input, 0);
+        let Self { book, entry, begun, unseen } = *self;
+        // The law of silent calls is the budget's: the prompt and what may have been written, once for a request.
+        let read = Usage::new(entry.row().usage.input, unseen_answer(begun.elapsed(), unseen));
         let mut is_estimated = false;
         let begun = LedgerRow { at: Duration::ZERO, usage: Usage::default(), list: None, ..entry.row().clone() };
         for attempt in ended.failures.as_deref().unwrap_or_default() {

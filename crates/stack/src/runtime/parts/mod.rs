@@ -15,6 +15,7 @@ mod credentials;
 pub(super) mod deployments;
 pub(super) mod door;
 pub(super) mod durable_store;
+pub(super) mod grants;
 pub(super) mod handoff;
 pub(super) mod headroom;
 pub(super) mod hedge;

@@ -1,0 +1,310 @@
+//! Caps that go on from the ledger, and are one number for all replicas.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{Share, WhenAway};
+use steadfast::{
+    layers::budget::{BudgetHandle, CapScope, FirstShare, ReplicaCap},
+    prices::Usd,
+    store::{StoreError, StoreErrorKind},
+};
+use steadfast_internal::sync::{Mutex, lock};
+use steadfast_ledger::{Grant, GrantRequest, GrantView, Ledger, Spend, SpendColumn, SpendQuery};
+
+/// The time in which a request's row follows its cap's count.
+const SETTLE_TIME: Duration = Duration::from_millis(20);
+/// The time for which a turn waits for this process's own rows.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time for the store's part of a turn. With the rest it is less than a grant lasts.
+const TURN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The age at which grants that could not be renewed end. The store ends them later.
+const TRUST: Duration = Duration::from_secs(4);
+/// No period is longer.
+const LONGEST_PERIOD: Duration = Duration::from_secs(32 * 24 * 60 * 60);
+
+/// A cap, with its tier.
+#[derive(Clone)]
+pub(crate) struct Scope {
+    tier: Option<Arc<str>>,
+    handle: BudgetHandle,
+    of: CapScope,
+}
+
+impl Scope {
+    /// Returns all caps of a handle.
+    pub(crate) fn all(tier: Option<&str>, handle: &BudgetHandle) -> Vec<Self> {
+        let tier: Option<Arc<str>> = tier.map(Into::into);
+        handle.scopes().into_iter().map(|of| Self { tier: tier.clone(), handle: handle.clone(), of }).collect()
+    }
+
+    /// Returns the accounts of the cap.
+    fn accounts(&self) -> impl Iterator<Item = ReplicaCap> + use<'_> {
+        let all = self.handle.replica_caps().into_iter();
+        all.filter(|account| *account.cap() == self.of.cap && account.since() == self.of.since)
+    }
+
+    fn counts(&self, spend: &Spend) -> bool {
+        let is = |wanted: &Option<Arc<str>>, group: &Option<Arc<str>>| wanted.is_none() || wanted == group;
+        let group = &spend.group;
+        is(&self.tier, &group.tier) && is(&self.of.feature, &group.feature) && is(&self.of.key, &group.key)
+    }
+
+    /// Returns the sums of the cap: one, or one for each key.
+    fn sums(&self, spends: &[Spend]) -> BTreeMap<Option<Arc<str>>, Usd> {
+        let mut sums = BTreeMap::new();
+        for spend in spends.iter().filter(|spend| self.counts(spend)) {
+            let key = spend.group.key.clone().filter(|_| self.of.is_of_each_key);
+            if key.is_some() == self.of.is_of_each_key {
+                let sum: &mut Usd = sums.entry(key).or_default();
+                *sum = *sum + spend.cost;
+            }
+        }
+        sums
+    }
+}
+
+/// This process's agreement with the other replicas.
+#[derive(Debug, Default)]
+pub(crate) struct Agreement {
+    /// The grants of the latest turn.
+    grants: Vec<Grant>,
+    /// The time of the latest turn that renewed them.
+    renewed: Option<Instant>,
+    /// The number of replicas, this one included.
+    replicas: usize,
+    /// The amount spent of each account after the latest turn: one that is as it was is idle.
+    spent: BTreeMap<Account, (Duration, Usd)>,
+    is_away: bool,
+}
+
+/// A cap's name, with the key of a cap for each key.
+type Account = (Arc<str>, Option<Arc<str>>);
+
+fn name_of(account: &ReplicaCap) -> Account {
+    (account.cap().clone(), account.key().cloned())
+}
+
+impl Agreement {
+    /// Takes a turn: counts what the ledger has, and replaces the grants.
+    ///
+    /// # Errors
+    ///
+    /// The store failed, or has not all rows of this process. Once the last grants are too old, each cap goes by
+    /// `when_away`.
+    pub(crate) async fn renew(
+        &mut self,
+        ledger: &Ledger,
+        scopes: Vec<Scope>,
+        when_away: WhenAway,
+    ) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        let periods: BTreeSet<Duration> = scopes.iter().map(|scope| scope.of.since).collect();
+        let queries = periods.iter().map(|since| query(*since, &scopes)).collect();
+        let sampled = scopes.iter().map(|scope| scope.accounts().collect()).collect();
+        sleep(SETTLE_TIME).await;
+        let is_flushed = timeout(FLUSH_TIMEOUT, ledger.flush()).await.is_ok();
+        let turn = Arc::new(Turn {
+            scopes,
+            periods: periods.into_iter().collect(),
+            is_flushed,
+            is_trusted: self.renewed.is_some_and(|renewed| begun.duration_since(renewed) < TRUST),
+            before: self.grants.clone(),
+            known: std::mem::take(&mut self.spent),
+            state: Mutex::new(TurnState { sampled, ..TurnState::default() }),
+        });
+        let choice = turn.clone();
+        let taken = ledger.take_grants(queries, Arc::new(move |view| choice.choose(view)));
+        let taken = timeout(TURN_TIMEOUT, taken).await.unwrap_or_else(|_| {
+            let what = "the ledger's store gives no answer in time";
+            Err(StoreError::new(StoreErrorKind::Unavailable, what))
+        });
+        let mut state = lock(&turn.state);
+        self.spent = std::mem::take(&mut state.spent);
+        let outcome = taken.and_then(|()| match is_flushed {
+            true => Ok(()),
+            false => {
+                Err(StoreError::new(StoreErrorKind::Unavailable, "rows of this process are not in the ledger yet"))
+            }
+        });
+        match outcome {
+            Ok(()) => {
+                self.grants = std::mem::take(&mut state.grants);
+                self.replicas = state.replicas;
+                self.renewed = Some(begun);
+                state.apply(self.replicas, &turn.scopes);
+                if std::mem::take(&mut self.is_away) {
+                    tracing::info!(replicas = self.replicas, "caps agreed on with other replicas again");
+                }
+            }
+            Err(_) => self.fail(&turn.scopes, when_away),
+        }
+        outcome
+    }
+
+    /// Lets each cap go by `when_away` once the grants are too old.
+    fn fail(&mut self, scopes: &[Scope], when_away: WhenAway) {
+        if self.is_away || self.renewed.is_some_and(|renewed| renewed.elapsed() < TRUST) {
+            return;
+        }
+        self.is_away = true;
+        self.grants.clear();
+        let share = match when_away {
+            WhenAway::GoOn(_) if self.replicas == 1 => {
+                tracing::warn!("caps without the ledger's store: this replica, the only one, goes on by its own count");
+                return;
+            }
+            WhenAway::GoOn(Share(share)) => share,
+            WhenAway::Refuse => 0.0,
+        };
+        let percent = share * 100.0;
+        tracing::warn!(percent, "caps without the ledger's store: each lets so much of its limit be spent, by `caps`");
+        // The casts saturate.
+        let millionths = (share * 1e6) as u32;
+        for scope in scopes {
+            scope.handle.set_first_room(FirstShare::OfLimit(millionths));
+            for account in scope.accounts() {
+                let part = u128::from(account.limit().nanos()) * u128::from(millionths) / 1_000_000;
+                let part = u64::try_from(part).unwrap_or(u64::MAX);
+                account.set_room(Usd::from_nanos(account.held().nanos().saturating_add(part)));
+            }
+        }
+    }
+}
+
+/// Returns the question for a period, told apart as far as its caps need it.
+fn query(since: Duration, scopes: &[Scope]) -> SpendQuery {
+    let mut query = SpendQuery::new(since, since.saturating_add(LONGEST_PERIOD));
+    let needs = |needs: fn(&Scope) -> bool| scopes.iter().any(|scope| scope.of.since == since && needs(scope));
+    if needs(|scope| scope.tier.is_some()) {
+        query = query.by(SpendColumn::Tier);
+    }
+    if needs(|scope| scope.of.feature.is_some()) {
+        query = query.by(SpendColumn::Feature);
+    }
+    if needs(|scope| scope.of.is_of_each_key || scope.of.key.is_some()) {
+        query = query.by(SpendColumn::Key);
+    }
+    query
+}
+
+/// One turn at the store.
+struct Turn {
+    scopes: Vec<Scope>,
+    /// The beginnings of periods, in the order of the questions.
+    periods: Vec<Duration>,
+    /// True if the store had all rows of this process at the beginning.
+    is_flushed: bool,
+    /// True if the grants before last still.
+    is_trusted: bool,
+    before: Vec<Grant>,
+    known: BTreeMap<Account, (Duration, Usd)>,
+    state: Mutex<TurnState>,
+}
+
+#[derive(Default)]
+struct TurnState {
+    /// The accounts of each scope, as they were before the flush.
+    sampled: Vec<Vec<ReplicaCap>>,
+    /// The accounts with grants.
+    granted: Vec<(ReplicaCap, Usd)>,
+    /// The accounts without.
+    idle: Vec<ReplicaCap>,
+    grants: Vec<Grant>,
+    replicas: usize,
+    spent: BTreeMap<Account, (Duration, Usd)>,
+}
+
+impl Turn {
+    /// Counts the sums, and chooses the grants. Rooms are lowered here, and raised once the store has the grants.
+    fn choose(&self, view: &GrantView) -> Vec<Grant> {
+        let state = &mut *lock(&self.state);
+        state.replicas = view.replicas;
+        // It tells the others that this replica runs.
+        state.grants.push(Grant::default());
+        for (scope, accounts) in self.scopes.iter().zip(std::mem::take(&mut state.sampled)) {
+            let place = self.periods.iter().position(|since| *since == scope.of.since);
+            let mut sums = scope.sums(place.and_then(|place| view.spends.get(place)).map_or(&[], Vec::as_slice));
+            for account in accounts {
+                let sum = sums.remove(&account.key().cloned()).unwrap_or_default();
+                self.choose_for(account, sum, view, state);
+            }
+            // Keys that have not asked this process yet.
+            for (key, sum) in sums {
+                if let Some(account) = scope.handle.replica_cap(&scope.of.cap, key.as_deref())
+                    && account.since() == scope.of.since
+                {
+                    let account = account.count(sum);
+                    state.spent.insert(name_of(&account), (account.since(), account.spent()));
+                }
+            }
+        }
+        if self.is_flushed { state.grants.clone() } else { self.before.clone() }
+    }
+
+    fn choose_for(&self, account: ReplicaCap, sum: Usd, view: &GrantView, state: &mut TurnState) {
+        let name = name_of(&account);
+        let is_as_before = match self.known.get(&name) {
+            Some((since, spent)) => (*since, *spent) == (account.since(), account.spent()),
+            None => account.spent() == Usd::default(),
+        };
+        let account = account.count(sum);
+        state.spent.insert(name, (account.since(), account.spent()));
+        if !self.is_flushed || account.only_warns() {
+            return;
+        }
+        if account.is_idle() && is_as_before {
+            state.idle.push(account);
+            return;
+        }
+        let mut grant = Grant {
+            cap: account.cap().clone(),
+            key: account.key().cloned(),
+            since: account.since(),
+            ..Grant::default()
+        };
+        let others: Vec<&Grant> = view.others.iter().filter(|other| other.is_of(&grant)).collect();
+        let had_one = self.is_trusted && self.before.iter().any(|before| before.is_of(&grant));
+        loop {
+            grant.held = account.held();
+            let request = GrantRequest {
+                limit: account.limit(),
+                spent: account.sum(),
+                held: grant.held,
+                others: &others,
+                first_among: (!had_one).then_some(view.replicas),
+            };
+            grant.amount = request.amount();
+            account.lower_room(grant.amount);
+            // A request may have come in between.
+            if account.held() <= grant.amount {
+                break;
+            }
+        }
+        state.granted.push((account, grant.amount));
+        state.grants.push(grant);
+    }
+}
+
+impl TurnState {
+    /// Raises the rooms, now that the store has the grants.
+    fn apply(&self, replicas: usize, scopes: &[Scope]) {
+        let first = match replicas {
+            0 | 1 => FirstShare::All,
+            several => FirstShare::Even(u32::try_from(several).unwrap_or(u32::MAX)),
+        };
+        scopes.iter().for_each(|scope| scope.handle.set_first_room(first));
+        self.idle.iter().for_each(ReplicaCap::forget_room);
+        for (account, grant) in &self.granted {
+            match first {
+                FirstShare::All => account.forget_room(),
+                _ => account.set_room(*grant),
+            }
+        }
+    }
+}
