@@ -14,6 +14,7 @@ use steadfast_ledger::{LedgerRow, RowKind};
 use steadfast_stack::{Config, Format, Stack};
 use tower::ServiceExt as _;
 
+use super::on_a_quick_clock;
 use crate::testing::Folder;
 
 /// The outcome of a call to a tier.
@@ -26,6 +27,8 @@ enum Outcome {
     /// It does not name its model.
     Unnamed,
     Breaks,
+    /// Its answer was filtered, and costs what it took.
+    Filtered,
     /// It does not end.
     Hangs,
     /// It fails after two seconds, without a word.
@@ -33,10 +36,10 @@ enum Outcome {
     Fails(ErrorKind),
 }
 
-use Outcome::{Answers, Bills, Breaks, Fails, Hangs, Lingers, Streams, Unnamed};
+use Outcome::{Answers, Bills, Breaks, Fails, Filtered, Hangs, Lingers, Streams, Unnamed};
 
 fn leaf(outcome: Outcome, provider: &'static str) -> BoxLlmService {
-    BoxLlmService::new(provider_fn(move |_: LlmRequest| async move {
+    BoxLlmService::new(provider_fn(move |request: LlmRequest| async move {
         let mut usage = Usage::new(1000, 50);
         let error = |kind| LlmError::new(kind, "as planned").with_model(provider, "m");
         if outcome == Bills {
@@ -47,6 +50,15 @@ fn leaf(outcome: Outcome, provider: &'static str) -> BoxLlmService {
             Answers | Bills | Unnamed => {
                 let mut message = Message::assistant("hello");
                 message.usage = Some(usage);
+                LlmBody::from_message(message)
+            }
+            Filtered if request.is_stream() => {
+                let end = [StreamEvent::Usage(usage), StreamEvent::Finish(FinishReason::Filtered), StreamEvent::End];
+                LlmBody::from_frames(stream::iter([Ok(Frame::events_of(end.into()))]))
+            }
+            Filtered => {
+                let mut message = Message::assistant("");
+                (message.usage, message.finish) = (Some(usage), Some(FinishReason::Filtered));
                 LlmBody::from_message(message)
             }
             Streams => {
@@ -100,7 +112,6 @@ prices: {{ m: {{ input: 1000, output: 5000 }} }}
         }
     }
     let handle = stack.handle();
-    // The paused clock runs on while the file is written.
     let spent = handle.spend()[0].spent;
     let ledger = handle.ledger().unwrap();
     ledger.flush().await;
@@ -124,14 +135,16 @@ async fn a_ledger_and_a_cap_come_to_the_same_sum() {
         ("left before a whole answer", [Hangs, down], false, 0, &[RowKind::Left]),
         ("failed over from a tier that lingers", [Lingers, Answers], false, 9, &[answered, RowKind::Failed]),
         ("lingers everywhere", [Lingers, Lingers], false, 0, &[RowKind::Failed, RowKind::Unanswered]),
+        ("filtered", [Filtered, down], false, 0, &[RowKind::Failed, RowKind::Unanswered]),
+        ("filtered for a stream", [Filtered, Streams], true, 9, &[RowKind::Failed, RowKind::Unanswered]),
         ("failed over, and nothing was paid", [down, Answers], false, 9, &[answered]),
         ("failed over from a call that was paid", [empty, Streams], true, 9, &[answered, RowKind::Failed]),
         ("failed over from a silent tier", [slow, Streams], true, 9, &[answered, RowKind::Failed]),
         ("failed everywhere", [down, down], false, 0, &[RowKind::Unanswered]),
         ("silent everywhere", [slow, slow], true, 0, &[RowKind::Failed, RowKind::Unanswered]),
     ] {
-        let (spent, rows) =
-            counted(&format!("accounts-{}", case.replace([' ', ','], "-")), tiers, streams, frames).await;
+        let place = format!("accounts-{}", case.replace([' ', ','], "-"));
+        let (spent, rows) = on_a_quick_clock(counted(&place, tiers, streams, frames)).await;
         let mut found: Vec<RowKind> = rows.iter().map(|row| row.kind).collect();
         found.sort_unstable();
         assert_eq!(found, kinds, "{case}: {rows:#?}");

@@ -18,6 +18,7 @@ use steadfast_stack::{Config, Format, Stack};
 use tokio::time::{Instant, sleep};
 use tower::ServiceExt as _;
 
+use super::on_a_quick_clock;
 use crate::testing::{Folder, Schema};
 
 /// The answer's price in billionths of a dollar: a thousand tokens at a dollar for a million. Its reservation is that,
@@ -142,27 +143,9 @@ async fn a_cap_is_reached_and_not_passed(durable: &str, budget: &str, keys: &[&'
     }
 }
 
-/// Runs on a clock that goes four times as fast as the real one. A paused clock would jump to the next timeout whenever
-/// all tasks wait for the store, which has a thread or a server of its own.
-async fn on_a_clock_of_its_own(work: impl Future<Output = ()>) {
-    #[allow(clippy::disallowed_methods, reason = "it gives the store's thread real time")]
-    let real = || std::thread::sleep(Duration::from_micros(250));
-    let clock = async {
-        loop {
-            // The paused clock jumps nowhere meanwhile.
-            tokio::task::spawn_blocking(real).await.unwrap();
-            tokio::time::advance(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::select! {
-        () = work => {}
-        () = clock => {}
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn sqlite() {
-    on_a_clock_of_its_own(async {
+    on_a_quick_clock(async {
         for (seed, (budget, keys)) in
             (0..).zip([("key: ci", &["ci"][..]), ("each_key: true", &["a", "b"]), ("at_cap: refuse", &["a", "b"])])
         {
@@ -176,7 +159,7 @@ async fn sqlite() {
 
 #[tokio::test(start_paused = true)]
 async fn postgres() {
-    on_a_clock_of_its_own(async {
+    on_a_quick_clock(async {
         let Some(schema) = Schema::new("caps").await else { return };
         a_cap_is_reached_and_not_passed(schema.url(), "each_key: true", &["a", "b"], 58).await;
         schema.ends().await;
@@ -195,7 +178,7 @@ async fn a_replica_that_is_away_spends_a_part_of_the_cap_or_nothing() {
         ("{}", 1, 40, 41),
         ("{ when_away: refuse }", 1, 0, 0),
     ] {
-        on_a_clock_of_its_own(async {
+        on_a_quick_clock(async {
             let folder = Folder::new(&format!("caps-away-{replicas}-{most}"));
             let durable = format!("sqlite:{}", folder.path().join("state.db").display());
             let provider = Provider::default();

@@ -86,3 +86,21 @@ mod tickets {
     tickets!(postgres);
     tickets!(redis);
 }
+
+/// Runs on a clock that goes four times as fast as the real one. A paused clock would jump to the next timeout whenever
+/// all tasks wait for the store, which has a thread or a server of its own.
+async fn on_a_quick_clock<T>(work: impl Future<Output = T>) -> T {
+    #[allow(clippy::disallowed_methods, reason = "it gives the store's thread real time")]
+    let real = || std::thread::sleep(Duration::from_micros(250));
+    let clock = async {
+        loop {
+            // The paused clock jumps nowhere meanwhile.
+            tokio::task::spawn_blocking(real).await.unwrap();
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        never = clock => never,
+    }
+}

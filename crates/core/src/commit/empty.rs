@@ -3,7 +3,7 @@
 use crate::{
     ErrorKind, LlmError, LlmRequest,
     body::FailedAnswer,
-    chat::{FinishReason, Message, Part, Role},
+    chat::{FinishReason, Message, Part, Role, Usage},
 };
 
 /// A turn without content, streamed or whole, by what it says of itself.
@@ -14,6 +14,8 @@ pub struct EmptyTurn<'a> {
     pub finish: Option<&'a FinishReason>,
     /// True if the model said something that is no content: it thought, or the provider counts its tokens.
     pub has_tokens: bool,
+    /// The tokens that the provider reported.
+    pub usage: Option<Usage>,
 }
 
 impl<'a> EmptyTurn<'a> {
@@ -24,7 +26,7 @@ impl<'a> EmptyTurn<'a> {
         }
         let thinks = message.content.iter().any(|part| matches!(part, Part::Reasoning(_)));
         let has_tokens = thinks || message.usage.is_some_and(|usage| usage.output > 0);
-        Some(Self { finish: message.finish.as_ref(), has_tokens })
+        Some(Self { finish: message.finish.as_ref(), has_tokens, usage: message.usage })
     }
 
     /// Returns the error that the turn stands for, which keeps the answer if the provider gave a reason for its end.
@@ -56,7 +58,7 @@ impl<'a> EmptyTurn<'a> {
             Some(FinishReason::ModelError(_)) => (ErrorKind::Malformed, "the model failed before any answer"),
             _ => (ErrorKind::EmptyAnswer, "the answer has no content"),
         };
-        let error = LlmError::new(kind, message);
+        let error = LlmError::new(kind, message).with_usage(self.usage);
         Some(match self.finish {
             Some(FinishReason::ModelError(reason) | FinishReason::Other(reason)) => error.with_code(reason.as_str()),
             _ => error,

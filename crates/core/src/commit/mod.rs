@@ -124,7 +124,12 @@ impl Commit {
 
     /// Returns the error for an answer without content.
     fn empty(&self) -> Option<LlmError> {
-        let turn = EmptyTurn { finish: self.finish.as_ref(), has_tokens: self.has_tokens };
+        let usage =
+            self.held.iter().rev().flat_map(|frame| frame.events().iter().rev()).find_map(|event| match event {
+                StreamEvent::Usage(usage) => Some(*usage),
+                _ => None,
+            });
+        let turn = EmptyTurn { finish: self.finish.as_ref(), has_tokens: self.has_tokens, usage };
         let answer = || FailedAnswer::Streamed(self.held.iter().cloned().collect());
         let error = turn.failure(self.request.as_ref(), answer)?;
         let raw: Vec<u8> = self.held.iter().filter_map(Frame::raw).flat_map(|(_, raw)| raw.iter().copied()).collect();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::{ErrorKind, LlmError};
-use crate::Dialect;
+use crate::{Dialect, usage::Usage};
 
 /// The facts about the exchange with a provider. A refusal on this side has none.
 #[derive(Clone, Default)]
@@ -31,6 +31,8 @@ pub(super) struct Exchange {
     raw: Option<Bytes>,
     /// The provider's answer, of a type of a room above.
     answer: Option<Arc<dyn Any + Send + Sync>>,
+    /// The tokens that the answer took.
+    pub(super) usage: Option<Usage>,
     pub(super) network: NetworkFacts,
 }
 
@@ -50,6 +52,7 @@ pub(super) static NONE: Exchange = Exchange {
     dialect: None,
     raw: None,
     answer: None,
+    usage: None,
     network: NetworkFacts { connection: None, is_local: false },
 };
 
@@ -223,6 +226,15 @@ impl LlmError {
     pub fn with_answer(mut self, answer: impl Any + Send + Sync) -> Self {
         if matches!(self.kind(), ErrorKind::EmptyAnswer | ErrorKind::ContentPolicy | ErrorKind::Refusal) {
             self.0.exchange_mut().answer = Some(Arc::new(answer));
+        }
+        self
+    }
+
+    /// Sets the tokens of an answer that counts as this failure: the provider charges for it all the same.
+    #[doc(hidden)]
+    pub fn with_usage(mut self, usage: Option<Usage>) -> Self {
+        if usage.is_some() {
+            self.0.exchange_mut().usage = usage;
         }
         self
     }

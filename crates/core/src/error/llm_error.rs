@@ -106,7 +106,7 @@ impl Inner {
             },
             retry_after: self.retry_at.map(|at| at.saturating_duration_since(now)),
             timeout: self.timed_out,
-            usage: None,
+            usage: self.exchange().usage,
             next: Next::GaveUp,
         }
     }

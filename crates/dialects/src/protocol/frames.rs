@@ -158,7 +158,7 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
     /// and no answer follows them.
     fn check_thoughts_alone(&self) -> Result<(), LlmError> {
         let failed = self.failed.as_ref().filter(|_| self.said && !self.content);
-        let turn = failed.map(|reason| EmptyTurn { finish: Some(reason), has_tokens: true });
+        let turn = failed.map(|reason| EmptyTurn { finish: Some(reason), has_tokens: true, usage: None });
         turn.and_then(|turn| turn.error(None)).map_or(Ok(()), Err)
     }
 
