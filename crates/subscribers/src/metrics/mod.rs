@@ -62,6 +62,7 @@ mod stack;
 mod states;
 mod success;
 mod table;
+mod teams;
 #[cfg(test)]
 mod tests;
 

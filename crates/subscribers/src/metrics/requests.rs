@@ -13,6 +13,7 @@ use super::{
     series::{Name, Names, Registry, SeriesOf},
     success::{self, RefusalSeries, Success, SuccessSeries, TierSwitch},
     table,
+    teams::Teams,
 };
 use steadfast::{
     CacheReason, ErrorKind,
@@ -28,6 +29,7 @@ pub(super) struct Requests {
     features: Names,
     routes: Names,
     leaves: Leaves,
+    teams: Teams,
     /// The series of requests that succeed, by their labels.
     successes: Vec<Success>,
     prices: PriceTable,
@@ -48,6 +50,7 @@ impl Requests {
     pub(super) fn new(registry: Registry, features: u16) -> Self {
         Self {
             leaves: Leaves::new(registry.clone()),
+            teams: Teams::new(registry.clone()),
             successes: Vec::new(),
             registry,
             features: Names::new(features),
@@ -81,6 +84,11 @@ impl Requests {
     pub(super) fn record(&mut self, request: &RequestEnded) {
         if request.possible_repeat {
             self.record_possible_repeat(request);
+        }
+        if let Some(cost) = request.cost
+            && let Some(team) = request.caller.as_ref().and_then(|caller| caller.team.as_ref())
+        {
+            self.teams.record(team, cost, request);
         }
         let Some(refusal) = success::prior_refusal(request) else { return self.count(request) };
         if let Some(success) = self.successes.iter_mut().find(|success| success.matches(request, refusal)) {

@@ -84,6 +84,7 @@ pub const METRICS: &[Metric] = &[
     TOKEN_USAGE,
     TOKENS,
     COST,
+    TEAM_COST,
     FALLBACK_EXTRA_COST,
     FALLBACK_SAVED_COST,
     ROUTE_SAVED_COST,
@@ -266,6 +267,11 @@ pub(super) const COST: Metric = Metric::counter(
     "steadfast_cost_nanodollars_total",
     &["tier", "provider", "model"],
     "Cost of answers, in billionths of a US dollar, where prices are known.",
+);
+pub(super) const TEAM_COST: Metric = Metric::counter(
+    "steadfast_team_cost_nanodollars_total",
+    &["team", "model"],
+    "Cost of answers to keys of a team, in billionths of a US dollar, by the model that answered.",
 );
 pub(super) const FALLBACK_EXTRA_COST: Metric = Metric::counter(
     "steadfast_fallback_extra_cost_nanodollars_total",

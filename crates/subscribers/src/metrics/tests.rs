@@ -11,7 +11,7 @@ use super::*;
 use crate::testing::{answered, failed, mirrored};
 use steadfast::{
     BulkheadLayer, ErrorKind,
-    events::{CircuitReason, ComparisonSkipReason, RequestOutcome},
+    events::{Caller, CircuitReason, ComparisonSkipReason, RequestOutcome},
     ledger::{Next, Stop},
     prices::{Price, Usd},
 };
@@ -322,6 +322,30 @@ async fn after_lost_events_the_state_is_read_from_the_circuit_itself() {
     breaker.force_open();
     metrics.lost(1);
     assert_eq!(open(), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_team_costs_is_said_by_the_model_that_answered() {
+    let (mut metrics, page) = recorded();
+    let mut end = |team: Option<&str>, served: Option<&str>| {
+        let caller = Caller { key: Some("k".into()), team: team.map(Into::into), session: None };
+        let request = answered("sonnet", "anthropic", "claude");
+        let served_model = served.map(Into::into);
+        metrics.event(&Event::RequestEnded(RequestEnded { caller: Some(Arc::new(caller)), served_model, ..request }));
+    };
+    end(Some("search"), None);
+    end(Some("search"), Some("claude-2"));
+    end(None, None);
+    for number in 0..100 {
+        end(Some(&format!("team {number}")), None);
+    }
+    let page = Page::of(&page);
+    let sum = |labels: &[&str]| page.sum("steadfast_team_cost_nanodollars_total", labels);
+    let each = page.sum("steadfast_cost_nanodollars_total", &[]) / 103.0;
+    assert_eq!(sum(&[r#"team="search""#, r#"model="claude""#]), each);
+    assert_eq!(sum(&[r#"team="search""#, r#"model="claude-2""#]), each);
+    assert_eq!(sum(&[r#"team="other""#]), each * 37.0, "the first 64 have their own");
+    assert_eq!(sum(&[]), each * 102.0, "a key without a team has none");
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,7 +30,10 @@ fn full_page() -> Page {
     let at = Instant::now();
     let (cap, limit) = ("all".into(), Usd::from_nanos(2));
     let events = [
-        Event::RequestEnded(answered("sonnet", "anthropic", "claude")),
+        Event::RequestEnded(RequestEnded {
+            caller: Some(Arc::new(Caller { team: Some("search".into()), ..Caller::default() })),
+            ..answered("sonnet", "anthropic", "claude")
+        }),
         Event::RequestEnded(rescued()),
         Event::RequestEnded(RequestEnded {
             failures: Some(refused.into()),
