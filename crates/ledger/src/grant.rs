@@ -20,13 +20,6 @@ pub struct Grant {
     pub held: Usd,
 }
 
-impl Grant {
-    /// Returns true if both are of the same cap, key and period.
-    pub fn is_of(&self, other: &Self) -> bool {
-        (&self.cap, &self.key, self.since) == (&other.cap, &other.key, other.since)
-    }
-}
-
 /// What a store shows to a replica that takes new grants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GrantView {

@@ -75,8 +75,8 @@ fn what_dashboard_and_rules_use_is_in_a_scrape_after_an_outage() {
     let mut all = used("grafana-dashboard.json");
     all.extend(used("prometheus-rules.yml"));
     assert!(all.len() > 30, "{all:?}");
-    // This gateway has no cloud, no cache, no store, no people, no hedge, no deployments and no keys, no side of its
-    // mirror fails or is spared, and its providers count right; the library's own tests have all that.
+    // This gateway has no cloud, no cache, no store, no people, no hedge, no deployments, no keys and no teams, no side
+    // of its mirror fails or is spared, and its providers count right; the library's own tests have all that.
     let of_others = [
         "steadfast_cache",
         "steadfast_callers_held_apart_",
@@ -89,6 +89,7 @@ fn what_dashboard_and_rules_use_is_in_a_scrape_after_an_outage() {
         "steadfast_mirror_not_compared_",
         "steadfast_possible_repeats_",
         "steadfast_share_refusals_",
+        "steadfast_team_cost_",
         "steadfast_usage_replaced_",
     ];
     let is_its_own = |name: &&String| !of_others.iter().any(|part| name.starts_with(part));

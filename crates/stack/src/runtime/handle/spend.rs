@@ -1,8 +1,9 @@
 //! Caps that go on from the ledger: over a restart, and over what other replicas spend.
 
+use std::sync::Arc;
+
 use crate::runtime::{StackHandle, parts::grants::Scope};
 use steadfast::store::StoreError;
-use steadfast_ledger::Ledger;
 
 impl StackHandle {
     /// Counts under each cap what the ledger has for its period, and agrees with other replicas on what each may spend.
@@ -34,7 +35,7 @@ impl StackHandle {
     ///
     /// The store failed. It ends the grants by itself.
     pub async fn return_grants(&self) -> Result<(), StoreError> {
-        let Some(ledger): Option<Ledger> = self.ledger() else { return Ok(()) };
-        ledger.take_grants(Vec::new(), std::sync::Arc::new(|_| Vec::new())).await
+        let Some(ledger) = self.ledger() else { return Ok(()) };
+        ledger.take_grants(Vec::new(), Arc::new(|_| Vec::new())).await
     }
 }

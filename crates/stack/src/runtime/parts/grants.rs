@@ -43,24 +43,14 @@ impl Scope {
         handle.scopes().into_iter().map(|of| Self { tier: tier.clone(), handle: handle.clone(), of }).collect()
     }
 
-    /// Returns the accounts of the cap.
-    fn accounts(&self) -> impl Iterator<Item = ReplicaCap> + use<'_> {
-        let all = self.handle.replica_caps().into_iter();
-        all.filter(|account| *account.cap() == self.of.cap && account.since() == self.of.since)
-    }
-
-    fn counts(&self, spend: &Spend) -> bool {
-        let is = |wanted: &Option<Arc<str>>, group: &Option<Arc<str>>| wanted.is_none() || wanted == group;
-        let group = &spend.group;
-        is(&self.tier, &group.tier) && is(&self.of.feature, &group.feature) && is(&self.of.key, &group.key)
-    }
-
     /// Returns the sums of the cap: one, or one for each key.
-    fn sums(&self, spends: &[Spend]) -> BTreeMap<Option<Arc<str>>, Usd> {
+    fn sums(&self, spends: &Spends<'_>) -> BTreeMap<Option<Arc<str>>, Usd> {
         let mut sums = BTreeMap::new();
-        for spend in spends.iter().filter(|spend| self.counts(spend)) {
+        for spend in spends.of(self.of.key.as_deref()) {
+            let is = |wanted: &Option<Arc<str>>, group: &Option<Arc<str>>| wanted.is_none() || wanted == group;
             let key = spend.group.key.clone().filter(|_| self.of.is_of_each_key);
-            if key.is_some() == self.of.is_of_each_key {
+            let counts = is(&self.tier, &spend.group.tier) && is(&self.of.feature, &spend.group.feature);
+            if counts && key.is_some() == self.of.is_of_each_key {
                 let sum: &mut Usd = sums.entry(key).or_default();
                 *sum = *sum + spend.cost;
             }
@@ -69,11 +59,59 @@ impl Scope {
     }
 }
 
+/// Returns the accounts of each cap, as they are now.
+fn sample(scopes: &[Scope]) -> Vec<Vec<ReplicaCap>> {
+    let mut samples: Vec<Vec<ReplicaCap>> = Vec::with_capacity(scopes.len());
+    let mut rest = scopes;
+    while let Some(first) = rest.first() {
+        // The caps of a handle follow each other.
+        let count = rest.iter().take_while(|scope| scope.tier == first.tier).count();
+        let mut by_cap: BTreeMap<Arc<str>, Vec<ReplicaCap>> = BTreeMap::new();
+        for account in first.handle.replica_caps() {
+            by_cap.entry(account.cap().clone()).or_default().push(account);
+        }
+        let (these, others) = rest.split_at(count);
+        samples.extend(these.iter().map(|scope| {
+            let accounts = by_cap.remove(&scope.of.cap).unwrap_or_default();
+            accounts.into_iter().filter(|account| account.since() == scope.of.since).collect()
+        }));
+        rest = others;
+    }
+    samples
+}
+
+/// The spend of a period, with that of each key at hand.
+#[derive(Default)]
+struct Spends<'a> {
+    all: &'a [Spend],
+    by_key: BTreeMap<&'a str, Vec<&'a Spend>>,
+}
+
+impl<'a> Spends<'a> {
+    fn new(all: &'a [Spend]) -> Self {
+        let mut by_key: BTreeMap<&str, Vec<&Spend>> = BTreeMap::new();
+        for spend in all {
+            if let Some(key) = spend.group.key.as_deref() {
+                by_key.entry(key).or_default().push(spend);
+            }
+        }
+        Self { all, by_key }
+    }
+
+    /// Returns the spend of one key, or of all.
+    fn of(&self, key: Option<&str>) -> Box<dyn Iterator<Item = &'a Spend> + '_> {
+        match key {
+            None => Box::new(self.all.iter()),
+            Some(key) => Box::new(self.by_key.get(key).into_iter().flatten().copied()),
+        }
+    }
+}
+
 /// This process's agreement with the other replicas.
 #[derive(Debug, Default)]
 pub(crate) struct Agreement {
     /// The grants of the latest turn.
-    grants: Vec<Grant>,
+    grants: BTreeMap<Account, Grant>,
     /// The time of the latest turn that renewed them.
     renewed: Option<Instant>,
     /// The number of replicas, this one included.
@@ -106,7 +144,7 @@ impl Agreement {
         let begun = Instant::now();
         let periods: BTreeSet<Duration> = scopes.iter().map(|scope| scope.of.since).collect();
         let queries = periods.iter().map(|since| query(*since, &scopes)).collect();
-        let sampled = scopes.iter().map(|scope| scope.accounts().collect()).collect();
+        let sampled = sample(&scopes);
         sleep(SETTLE_TIME).await;
         let is_flushed = timeout(FLUSH_TIMEOUT, ledger.flush()).await.is_ok();
         let turn = Arc::new(Turn {
@@ -149,26 +187,29 @@ impl Agreement {
 
     /// Lets each cap go by `when_away` once the grants are too old.
     fn fail(&mut self, scopes: &[Scope], when_away: WhenAway) {
-        if self.is_away || self.renewed.is_some_and(|renewed| renewed.elapsed() < TRUST) {
+        if self.renewed.is_some_and(|renewed| renewed.elapsed() < TRUST) {
             return;
         }
-        self.is_away = true;
+        let is_new = !std::mem::replace(&mut self.is_away, true);
         self.grants.clear();
         let share = match when_away {
             WhenAway::GoOn(_) if self.replicas == 1 => {
-                tracing::warn!("caps without the ledger's store: this replica, the only one, goes on by its own count");
+                if is_new {
+                    tracing::warn!("caps without the ledger's store: the only replica goes on by its own count");
+                }
                 return;
             }
             WhenAway::GoOn(Share(share)) => share,
             WhenAway::Refuse => 0.0,
         };
-        let percent = share * 100.0;
-        tracing::warn!(percent, "caps without the ledger's store: each lets so much of its limit be spent, by `caps`");
-        // The casts saturate.
+        // The cast saturates.
         let millionths = (share * 1e6) as u32;
-        for scope in scopes {
-            scope.handle.set_first_room(FirstShare::OfLimit(millionths));
-            for account in scope.accounts() {
+        // Caps that a reload has added are among them.
+        scopes.iter().for_each(|scope| scope.handle.set_first_room(FirstShare::OfLimit(millionths)));
+        if is_new {
+            let percent = share * 100.0;
+            tracing::warn!(percent, "caps without the ledger's store: each lets so much of its limit be spent");
+            for account in sample(scopes).into_iter().flatten() {
                 let part = u128::from(account.limit().nanos()) * u128::from(millionths) / 1_000_000;
                 let part = u64::try_from(part).unwrap_or(u64::MAX);
                 account.set_room(Usd::from_nanos(account.held().nanos().saturating_add(part)));
@@ -202,7 +243,7 @@ struct Turn {
     is_flushed: bool,
     /// True if the grants before last still.
     is_trusted: bool,
-    before: Vec<Grant>,
+    before: BTreeMap<Account, Grant>,
     known: BTreeMap<Account, (Duration, Usd)>,
     state: Mutex<TurnState>,
 }
@@ -215,7 +256,7 @@ struct TurnState {
     granted: Vec<(ReplicaCap, Usd)>,
     /// The accounts without.
     idle: Vec<ReplicaCap>,
-    grants: Vec<Grant>,
+    grants: BTreeMap<Account, Grant>,
     replicas: usize,
     spent: BTreeMap<Account, (Duration, Usd)>,
 }
@@ -226,13 +267,20 @@ impl Turn {
         let state = &mut *lock(&self.state);
         state.replicas = view.replicas;
         // It tells the others that this replica runs.
-        state.grants.push(Grant::default());
+        state.grants.insert(Account::default(), Grant::default());
+        let mut others: BTreeMap<Account, Vec<&Grant>> = BTreeMap::new();
+        for other in &view.others {
+            others.entry((other.cap.clone(), other.key.clone())).or_default().push(other);
+        }
+        let spends: Vec<Spends<'_>> = view.spends.iter().map(|spends| Spends::new(spends)).collect();
         for (scope, accounts) in self.scopes.iter().zip(std::mem::take(&mut state.sampled)) {
             let place = self.periods.iter().position(|since| *since == scope.of.since);
-            let mut sums = scope.sums(place.and_then(|place| view.spends.get(place)).map_or(&[], Vec::as_slice));
+            let mut sums =
+                place.and_then(|place| spends.get(place)).map(|spends| scope.sums(spends)).unwrap_or_default();
             for account in accounts {
                 let sum = sums.remove(&account.key().cloned()).unwrap_or_default();
-                self.choose_for(account, sum, view, state);
+                let others = others.get(&name_of(&account));
+                self.choose_for(account, sum, others.map_or(&[], Vec::as_slice), state);
             }
             // Keys that have not asked this process yet.
             for (key, sum) in sums {
@@ -244,17 +292,18 @@ impl Turn {
                 }
             }
         }
-        if self.is_flushed { state.grants.clone() } else { self.before.clone() }
+        let chosen = if self.is_flushed { &state.grants } else { &self.before };
+        chosen.values().cloned().collect()
     }
 
-    fn choose_for(&self, account: ReplicaCap, sum: Usd, view: &GrantView, state: &mut TurnState) {
+    fn choose_for(&self, account: ReplicaCap, sum: Usd, others: &[&Grant], state: &mut TurnState) {
         let name = name_of(&account);
         let is_as_before = match self.known.get(&name) {
             Some((since, spent)) => (*since, *spent) == (account.since(), account.spent()),
             None => account.spent() == Usd::default(),
         };
         let account = account.count(sum);
-        state.spent.insert(name, (account.since(), account.spent()));
+        state.spent.insert(name.clone(), (account.since(), account.spent()));
         if !self.is_flushed || account.only_warns() {
             return;
         }
@@ -268,8 +317,8 @@ impl Turn {
             since: account.since(),
             ..Grant::default()
         };
-        let others: Vec<&Grant> = view.others.iter().filter(|other| other.is_of(&grant)).collect();
-        let had_one = self.is_trusted && self.before.iter().any(|before| before.is_of(&grant));
+        let others: Vec<&Grant> = others.iter().copied().filter(|other| other.since == grant.since).collect();
+        let had_one = self.is_trusted && self.before.get(&name).is_some_and(|before| before.since == grant.since);
         loop {
             grant.held = account.held();
             let request = GrantRequest {
@@ -277,7 +326,7 @@ impl Turn {
                 spent: account.sum(),
                 held: grant.held,
                 others: &others,
-                first_among: (!had_one).then_some(view.replicas),
+                first_among: (!had_one).then_some(state.replicas),
             };
             grant.amount = request.amount();
             account.lower_room(grant.amount);
@@ -287,7 +336,7 @@ impl Turn {
             }
         }
         state.granted.push((account, grant.amount));
-        state.grants.push(grant);
+        state.grants.insert(name, grant);
     }
 }
 
