@@ -25,6 +25,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 const TURN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The age at which grants that could not be renewed end. The store ends them later.
 const TRUST: Duration = Duration::from_secs(4);
+/// The turns without use after which a replica gives a grant up.
+const IDLE_TURNS: u8 = 5;
 /// No period is longer.
 const LONGEST_PERIOD: Duration = Duration::from_secs(32 * 24 * 60 * 60);
 
@@ -116,9 +118,18 @@ pub(crate) struct Agreement {
     renewed: Option<Instant>,
     /// The number of replicas, this one included.
     replicas: usize,
-    /// The amount spent of each account after the latest turn: one that is as it was is idle.
-    spent: BTreeMap<Account, (Duration, Usd)>,
+    /// The use of each account after the latest turn.
+    used: BTreeMap<Account, AccountUse>,
     is_away: bool,
+}
+
+/// The use of an account, from which the next turn sees whether there was more.
+#[derive(Clone, Copy, Debug)]
+struct AccountUse {
+    since: Duration,
+    spent: Usd,
+    /// The number of turns since the last use by this replica.
+    idle: u8,
 }
 
 /// A cap's name, with the key of a cap for each key.
@@ -152,8 +163,9 @@ impl Agreement {
             periods: periods.into_iter().collect(),
             is_flushed,
             is_trusted: self.renewed.is_some_and(|renewed| begun.duration_since(renewed) < TRUST),
+            replicas: self.replicas,
             before: self.grants.clone(),
-            known: std::mem::take(&mut self.spent),
+            known: std::mem::take(&mut self.used),
             state: Mutex::new(TurnState { sampled, ..TurnState::default() }),
         });
         let choice = turn.clone();
@@ -163,7 +175,7 @@ impl Agreement {
             Err(StoreError::new(StoreErrorKind::Unavailable, what))
         });
         let mut state = lock(&turn.state);
-        self.spent = std::mem::take(&mut state.spent);
+        self.used = std::mem::take(&mut state.used);
         let outcome = taken.and_then(|()| match is_flushed {
             true => Ok(()),
             false => {
@@ -243,8 +255,10 @@ struct Turn {
     is_flushed: bool,
     /// True if the grants before last still.
     is_trusted: bool,
+    /// The number of replicas in the latest turn: after an outage of the store they come back one by one.
+    replicas: usize,
     before: BTreeMap<Account, Grant>,
-    known: BTreeMap<Account, (Duration, Usd)>,
+    known: BTreeMap<Account, AccountUse>,
     state: Mutex<TurnState>,
 }
 
@@ -258,7 +272,7 @@ struct TurnState {
     idle: Vec<ReplicaCap>,
     grants: BTreeMap<Account, Grant>,
     replicas: usize,
-    spent: BTreeMap<Account, (Duration, Usd)>,
+    used: BTreeMap<Account, AccountUse>,
 }
 
 impl Turn {
@@ -288,7 +302,8 @@ impl Turn {
                     && account.since() == scope.of.since
                 {
                     let account = account.count(sum);
-                    state.spent.insert(name_of(&account), (account.since(), account.spent()));
+                    let used = AccountUse { since: account.since(), spent: account.spent(), idle: IDLE_TURNS };
+                    state.used.insert(name_of(&account), used);
                 }
             }
         }
@@ -298,16 +313,20 @@ impl Turn {
 
     fn choose_for(&self, account: ReplicaCap, sum: Usd, others: &[&Grant], state: &mut TurnState) {
         let name = name_of(&account);
-        let is_as_before = match self.known.get(&name) {
-            Some((since, spent)) => (*since, *spent) == (account.since(), account.spent()),
-            None => account.spent() == Usd::default(),
+        let is_as_before =
+            |known: &&AccountUse| account.is_idle() && known.since == account.since() && known.spent == account.spent();
+        let idle = match self.known.get(&name) {
+            Some(known) if is_as_before(&known) => known.idle.saturating_add(1).min(IDLE_TURNS),
+            None if account.is_idle() && account.spent() == Usd::default() => IDLE_TURNS,
+            _ => 0,
         };
         let account = account.count(sum);
-        state.spent.insert(name.clone(), (account.since(), account.spent()));
+        let used = AccountUse { since: account.since(), spent: account.spent(), idle };
+        state.used.insert(name.clone(), used);
         if !self.is_flushed || account.only_warns() {
             return;
         }
-        if account.is_idle() && is_as_before {
+        if idle == IDLE_TURNS {
             state.idle.push(account);
             return;
         }
@@ -326,7 +345,7 @@ impl Turn {
                 spent: account.sum(),
                 held: grant.held,
                 others: &others,
-                first_among: (!had_one).then_some(state.replicas),
+                first_among: (!had_one).then_some(state.replicas.max(self.replicas)),
             };
             grant.amount = request.amount();
             account.lower_room(grant.amount);
