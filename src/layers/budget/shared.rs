@@ -177,9 +177,10 @@ impl Shared {
     /// Takes the failure: the cost of the attempts is spent, and the rest is released.
     #[cold]
     pub(super) fn failed(&self, reservation: Reservation, error: &LlmError) {
-        let wasted = match error.attempts() {
-            [] if error.kind().may_have_cost() => reservation.unseen(&self.common, Instant::now()),
-            attempts => self.wasted(&reservation, attempts),
+        let wasted = match (error.attempts(), error.usage()) {
+            ([], Some(usage)) => self.cost(&reservation, error.provider(), error.model(), &usage),
+            ([], None) if error.kind().may_have_cost() => reservation.unseen(&self.common, Instant::now()),
+            (attempts, _) => self.wasted(&reservation, attempts),
         };
         reservation.settle(wasted);
     }
@@ -207,14 +208,17 @@ impl Shared {
             }
             silent |= attempt.is_silent();
             let Some(usage) = &attempt.usage else { continue };
-            let place = match attempt.model.as_deref() {
-                None => reservation.price,
-                Some(model) => self.common.prices.place(attempt.provider.as_deref(), model),
-            };
-            let spent = usage.cost_at(place.map(|place| self.common.prices.at(place)));
-            cost = cost.saturating_add(spent.map_or(0, Usd::nanos));
+            let (provider, model) = (attempt.provider.as_deref(), attempt.model.as_deref());
+            cost = cost.saturating_add(self.cost(reservation, provider, model, usage));
         }
         if silent { cost.saturating_add(reservation.unseen(&self.common, Instant::now())) } else { cost }
+    }
+
+    /// Returns the cost of a failed attempt's tokens.
+    fn cost(&self, reservation: &Reservation, provider: Option<&str>, model: Option<&str>, usage: &Usage) -> u64 {
+        let prices = &self.common.prices;
+        let place = model.map_or(reservation.price, |model| prices.place(provider, model));
+        usage.cost_at(place.map(|place| prices.at(place))).map_or(0, Usd::nanos)
     }
 
     pub(super) fn accounts(&self, cap: &str) -> Option<&Accounts> {

@@ -95,6 +95,17 @@ async fn what_is_reserved_gives_way_to_what_was_spent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failure_that_has_used_tokens_counts_without_a_record_of_attempts() {
+    for kind in [ErrorKind::ContentPolicy, ErrorKind::EmptyAnswer] {
+        let error = LlmError::new(kind, "nothing is left").with_model("p", "m").with_usage(Some(Usage::new(0, 300)));
+        let llm = failing(error);
+        let handle = llm.handle();
+        assert!(llm.oneshot(ask()).await.unwrap_err().attempts().is_empty());
+        assert_eq!(books(&handle), (300, 0), "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_prompt_counts_in_the_reservation() {
     let mut llm = layer(cap(10.0)).default_output(7).layer(Strict::new().takes(Duration::from_secs(1)));
     let handle = llm.handle();

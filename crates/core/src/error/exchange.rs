@@ -239,6 +239,12 @@ impl LlmError {
         self
     }
 
+    /// Returns the tokens of an answer that counts as this failure.
+    #[doc(hidden)]
+    pub fn usage(&self) -> Option<Usage> {
+        self.0.exchange().usage
+    }
+
     pub(super) fn forget_raw(&mut self) {
         if let Some(exchange) = &mut self.0.exchange {
             exchange.raw = None;

@@ -119,12 +119,14 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     } else {
         decoder.chunk(body, &mut events)?;
     }
-    if !decoder.has_candidate {
-        return Err(LlmError::new(ErrorKind::EmptyAnswer, "the answer has no candidates").into());
-    }
     let mut whole = Accumulator::default();
     events.iter().for_each(|event| whole.push(event));
-    Ok(whole.finish())
+    let message = whole.finish();
+    if !decoder.has_candidate {
+        let error = LlmError::new(ErrorKind::EmptyAnswer, "the answer has no candidates");
+        return Err(error.with_usage(message.usage).into());
+    }
+    Ok(message)
 }
 
 /// Decodes the chunks of a stream. The only end mark is the `finishReason`: the end of the body after it is the end.
@@ -179,7 +181,7 @@ impl Decoder {
         }
         if let Some(reason) = chunk.prompt_feedback.and_then(|feedback| feedback.block_reason) {
             let error = LlmError::new(ErrorKind::ContentPolicy, "the prompt was blocked").with_code(reason);
-            return Err(error.into());
+            return Err(error.with_usage(chunk.usage.map(Tokens::usage)).into());
         }
         if !self.started {
             self.started = true;

@@ -209,7 +209,8 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     };
     // Of several choices the first one is the answer; the others are in the bytes.
     let Some(choice) = choices.into_iter().next() else {
-        return Err(LlmError::new(ErrorKind::EmptyAnswer, "the answer has no choices").into());
+        let usage = answer.usage.map(|tokens| tokens.usage(answer.cost));
+        return Err(LlmError::new(ErrorKind::EmptyAnswer, "the answer has no choices").with_usage(usage).into());
     };
     choice.fault()?;
     let matched_stop = choice.matched_stop();

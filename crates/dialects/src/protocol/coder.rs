@@ -454,11 +454,7 @@ impl<P: Protocol> Coder<P> {
             let filtered = fault.filtered_turn();
             let error = failure::of_fault(protocol, origin, fault, &raw);
             match filtered {
-                Some(turn) => {
-                    let usage = turn.usage;
-                    let answer = FailedAnswer::Whole(turn, Some((protocol.dialect(), raw.clone())));
-                    error.with_usage(usage).with_answer(answer)
-                }
+                Some(turn) => error.with_answer(FailedAnswer::Whole(turn, Some((protocol.dialect(), raw.clone())))),
                 None => error,
             }
         })?;

@@ -193,6 +193,21 @@ async fn failures_inside_a_200_are_errors() {
 }
 
 #[tokio::test]
+async fn what_a_failed_answer_has_cost_is_known_whole_and_streamed() {
+    let used = r#""usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":2,"totalTokenCount":7}"#;
+    for body in [
+        format!(r#"{{"promptFeedback":{{"blockReason":"SAFETY"}},{used}}}"#),
+        format!(r#"{{"candidates":[{{"finishReason":"SAFETY"}}],{used}}}"#),
+        format!(r#"{{"candidates":[{{"finishReason":"MALFORMED_FUNCTION_CALL"}}],{used}}}"#),
+        format!(r#"{{"candidates":[{{"finishReason":"OTHER"}}],{used}}}"#),
+        format!("{{{used}}}"),
+    ] {
+        assert_eq!(answered(&body).await.unwrap_err().usage(), Some(Usage::new(5, 2)), "{body}");
+        assert_eq!(streamed(&[&body]).await.unwrap_err().usage(), Some(Usage::new(5, 2)), "streamed: {body}");
+    }
+}
+
+#[tokio::test]
 async fn stream_ends_with_its_body_after_a_reason_for_stopping() {
     let text = r#"{"candidates":[{"content":{"parts":[{"text":"he"}]}}]}"#;
     let end = r#"{"candidates":[{"content":{"parts":[{"text":"llo"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":1}}"#;
