@@ -20,7 +20,7 @@ pub struct Grant {
     pub held: Usd,
 }
 
-/// What a store shows to a replica that takes new grants.
+/// The view that a replica has of a store as it takes new grants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GrantView {
     /// The grants of other replicas that last.

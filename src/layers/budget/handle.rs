@@ -135,6 +135,14 @@ impl BudgetHandle {
         self.shared().common.first_room.set(share);
     }
 
+    /// Ends the agreement with other replicas, if there is one: each cap is this process's alone from then on.
+    #[doc(hidden)]
+    pub fn end_agreement(&self) {
+        if self.shared().common.first_room.end() {
+            self.replica_caps().iter().for_each(ReplicaCap::forget_room);
+        }
+    }
+
     fn spends(&self, cap: &str) -> impl Iterator<Item = CapSpend> {
         let now = Instant::now();
         let accounts: Vec<Arc<Account>> =

@@ -15,7 +15,6 @@ use super::{AtCap, account::Account};
 use crate::prices::Usd;
 
 /// One cap's account in one period, as it was at one moment.
-#[derive(Clone)]
 #[doc(hidden)]
 pub struct ReplicaCap {
     account: Arc<Account>,
@@ -124,7 +123,7 @@ impl fmt::Debug for ReplicaCap {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(hidden)]
 pub enum FirstShare {
-    /// All of it.
+    /// All of it: there is no agreement.
     #[default]
     All,
     /// An even part of what is left, among so many replicas.
@@ -152,6 +151,11 @@ impl FirstRoom {
 
     pub(super) fn follow(&self, other: &Self) {
         self.0.store(other.0.load(Relaxed), Relaxed);
+    }
+
+    /// Ends an agreement; returns whether there was one.
+    pub(super) fn end(&self) -> bool {
+        self.0.swap(0, Relaxed) != 0
     }
 
     /// Returns the amount up to which a replica may spend that knows of this amount spent; `None`: all.

@@ -34,9 +34,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The provider's count of its answers' cost, by key: the only judge of what was spent.
 type Provider = Arc<Mutex<BTreeMap<Arc<str>, u64>>>;
 
-/// Starts a replica whose provider takes up to a second for an answer.
-fn replica(durable: &str, budget: &str, more: &str, provider: &Provider, seed: u64) -> Stack {
-    let text = format!(
+/// Returns a file with a ledger and one cap.
+fn file(durable: &str, budget: &str, more: &str) -> String {
+    format!(
         "
 stores: {{ durable: '{durable}' }}
 ledger: {{}}
@@ -46,7 +46,12 @@ budgets: [{{ name: all, period: month, {budget} }}]
 {more}
 prices: {{ m: {{ input: 1, output: 1 }} }}
 "
-    );
+    )
+}
+
+/// Starts a replica whose provider takes up to a second for an answer.
+fn replica(durable: &str, budget: &str, more: &str, provider: &Provider, seed: u64) -> Stack {
+    let text = file(durable, budget, more);
     let provider = provider.clone();
     let random = Arc::new(Mutex::new(Rng::with_seed(seed)));
     let leaf = provider_fn(move |request: LlmRequest| {
@@ -218,4 +223,40 @@ async fn a_replica_that_is_away_spends_a_part_of_the_cap_or_nothing() {
         })
         .await;
     }
+}
+
+/// An operator mends an outage by another file: a rule that goes on, or none of the ledger.
+#[tokio::test(start_paused = true)]
+async fn a_reload_changes_the_rule_of_an_outage_and_ends_what_was_agreed_on() {
+    on_a_quick_clock(async {
+        let folder = Folder::new("caps-reloaded");
+        let durable = format!("sqlite:{}", folder.path().join("state.db").display());
+        let provider = Provider::default();
+        let more = "caps: { when_away: refuse }";
+        let stacks = [(); 2].map(|()| replica(&durable, "usd: 0.04", more, &provider, 1));
+        agree(&stacks).await;
+        agree(&stacks).await;
+        let lock = rusqlite::Connection::open(folder.path().join("state.db")).unwrap();
+        lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let (stack, lost) = (&stacks[0], Instant::now());
+        while lost.elapsed() < 5 * SECOND {
+            let _ = stack.handle().recount_spend().await.unwrap_err();
+            sleep(SECOND / 2).await;
+        }
+        assert!(!is_for_good(&ask(stack, "ci").await.unwrap_err()));
+
+        let reload = |text: String| stack.handle().reload(Config::from_str(&text, Format::Yaml).unwrap()).unwrap();
+        reload(file(&durable, "usd: 0.04", "caps: { when_away: { go_on: 50% } }"));
+        let _ = stack.handle().recount_spend().await.unwrap_err();
+        ask(stack, "ci").await.unwrap();
+
+        reload(file(&durable, "usd: 0.04", more));
+        let _ = stack.handle().recount_spend().await.unwrap_err();
+        assert!(!is_for_good(&ask(stack, "ci").await.unwrap_err()));
+        reload(file(&durable, "usd: 0.04", "").replace("ledger: {}", ""));
+        stack.handle().recount_spend().await.unwrap();
+        ask(stack, "ci").await.unwrap();
+        lock.execute_batch("ROLLBACK").unwrap();
+    })
+    .await;
 }

@@ -65,7 +65,7 @@ pub enum AtCap {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Caps {
-    /// The reaction of a replica that has not reached the ledger's store for five seconds. Default: `go_on: 5%`.
+    /// The reaction of a replica that has not reached the ledger's store for four seconds. Default: `go_on: 5%`.
     pub when_away: WhenAway,
 }
 

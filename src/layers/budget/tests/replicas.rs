@@ -1,4 +1,4 @@
-//! What one of several replicas may spend.
+//! The spending of one of several replicas.
 
 use super::{super::FirstShare, *};
 

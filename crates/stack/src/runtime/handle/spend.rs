@@ -18,7 +18,11 @@ impl StackHandle {
     pub async fn recount_spend(&self) -> Result<(), StoreError> {
         let (state, scopes, when_away) = {
             let current = self.shared.current.load();
-            let Some(state) = current.ledger.clone() else { return Ok(()) };
+            let Some(state) = current.ledger.clone() else {
+                // A reload may have taken the ledger away.
+                current.spend().iter().for_each(|(_, handle)| handle.end_agreement());
+                return Ok(());
+            };
             let scopes = current.spend().iter().flat_map(|(tier, handle)| Scope::all(tier.as_deref(), handle));
             let scopes: Vec<Scope> = scopes.collect();
             (state, scopes, current.config.caps.clone().unwrap_or_default().when_away)

@@ -31,7 +31,6 @@ const IDLE_TURNS: u8 = 5;
 const LONGEST_PERIOD: Duration = Duration::from_secs(32 * 24 * 60 * 60);
 
 /// A cap, with its tier.
-#[derive(Clone)]
 pub(crate) struct Scope {
     tier: Option<Arc<str>>,
     handle: BudgetHandle,
@@ -83,7 +82,6 @@ fn sample(scopes: &[Scope]) -> Vec<Vec<ReplicaCap>> {
 }
 
 /// The spend of a period, with that of each key at hand.
-#[derive(Default)]
 struct Spends<'a> {
     all: &'a [Spend],
     by_key: BTreeMap<&'a str, Vec<&'a Spend>>,
@@ -120,7 +118,8 @@ pub(crate) struct Agreement {
     replicas: usize,
     /// The use of each account after the latest turn.
     used: BTreeMap<Account, AccountUse>,
-    is_away: bool,
+    /// The rule by which the caps go while the store is away.
+    away: Option<WhenAway>,
 }
 
 /// The use of an account, from which the next turn sees whether there was more.
@@ -165,7 +164,7 @@ impl Agreement {
             is_trusted: self.renewed.is_some_and(|renewed| begun.duration_since(renewed) < TRUST),
             replicas: self.replicas,
             before: self.grants.clone(),
-            known: std::mem::take(&mut self.used),
+            known: self.used.clone(),
             state: Mutex::new(TurnState { sampled, ..TurnState::default() }),
         });
         let choice = turn.clone();
@@ -175,7 +174,6 @@ impl Agreement {
             Err(StoreError::new(StoreErrorKind::Unavailable, what))
         });
         let mut state = lock(&turn.state);
-        self.used = std::mem::take(&mut state.used);
         let outcome = taken.and_then(|()| match is_flushed {
             true => Ok(()),
             false => {
@@ -185,10 +183,11 @@ impl Agreement {
         match outcome {
             Ok(()) => {
                 self.grants = std::mem::take(&mut state.grants);
+                self.used = std::mem::take(&mut state.used);
                 self.replicas = state.replicas;
                 self.renewed = Some(begun);
                 state.apply(self.replicas, &turn.scopes);
-                if std::mem::take(&mut self.is_away) {
+                if self.away.take().is_some() {
                     tracing::info!(replicas = self.replicas, "caps agreed on with other replicas again");
                 }
             }
@@ -202,30 +201,25 @@ impl Agreement {
         if self.renewed.is_some_and(|renewed| renewed.elapsed() < TRUST) {
             return;
         }
-        let is_new = !std::mem::replace(&mut self.is_away, true);
         self.grants.clear();
-        let share = match when_away {
-            WhenAway::GoOn(_) if self.replicas == 1 => {
-                if is_new {
-                    tracing::warn!("caps without the ledger's store: the only replica goes on by its own count");
-                }
-                return;
-            }
-            WhenAway::GoOn(Share(share)) => share,
-            WhenAway::Refuse => 0.0,
+        let first = match when_away {
+            WhenAway::GoOn(_) if self.replicas == 1 => FirstShare::Even(1),
+            // The cast saturates.
+            WhenAway::GoOn(Share(share)) => FirstShare::OfLimit((share * 1e6) as u32),
+            WhenAway::Refuse => FirstShare::OfLimit(0),
         };
-        // The cast saturates.
-        let millionths = (share * 1e6) as u32;
         // Caps that a reload has added are among them.
-        scopes.iter().for_each(|scope| scope.handle.set_first_room(FirstShare::OfLimit(millionths)));
-        if is_new {
-            let percent = share * 100.0;
-            tracing::warn!(percent, "caps without the ledger's store: each lets so much of its limit be spent");
-            for account in sample(scopes).into_iter().flatten() {
-                let part = u128::from(account.limit().nanos()) * u128::from(millionths) / 1_000_000;
-                let part = u64::try_from(part).unwrap_or(u64::MAX);
-                account.set_room(Usd::from_nanos(account.held().nanos().saturating_add(part)));
+        scopes.iter().for_each(|scope| scope.handle.set_first_room(first));
+        if self.away.replace(when_away) == Some(when_away) {
+            return;
+        }
+        sample(scopes).iter().flatten().for_each(ReplicaCap::forget_room);
+        match first {
+            FirstShare::OfLimit(millionths) => {
+                let percent = f64::from(millionths) / 1e4;
+                tracing::warn!(percent, "caps without the ledger's store: each lets so much of its limit be spent");
             }
+            _ => tracing::warn!("caps without the ledger's store: the only replica goes on by its own count"),
         }
     }
 }
@@ -289,8 +283,8 @@ impl Turn {
         let spends: Vec<Spends<'_>> = view.spends.iter().map(|spends| Spends::new(spends)).collect();
         for (scope, accounts) in self.scopes.iter().zip(std::mem::take(&mut state.sampled)) {
             let place = self.periods.iter().position(|since| *since == scope.of.since);
-            let mut sums =
-                place.and_then(|place| spends.get(place)).map(|spends| scope.sums(spends)).unwrap_or_default();
+            let found = place.and_then(|place| spends.get(place));
+            let mut sums = found.map(|spends| scope.sums(spends)).unwrap_or_default();
             for account in accounts {
                 let sum = sums.remove(&account.key().cloned()).unwrap_or_default();
                 let others = others.get(&name_of(&account));
@@ -314,9 +308,9 @@ impl Turn {
     fn choose_for(&self, account: ReplicaCap, sum: Usd, others: &[&Grant], state: &mut TurnState) {
         let name = name_of(&account);
         let is_as_before =
-            |known: &&AccountUse| account.is_idle() && known.since == account.since() && known.spent == account.spent();
+            |known: &AccountUse| account.is_idle() && known.since == account.since() && known.spent == account.spent();
         let idle = match self.known.get(&name) {
-            Some(known) if is_as_before(&known) => known.idle.saturating_add(1).min(IDLE_TURNS),
+            Some(known) if is_as_before(known) => known.idle.saturating_add(1).min(IDLE_TURNS),
             None if account.is_idle() && account.spent() == Usd::default() => IDLE_TURNS,
             _ => 0,
         };
@@ -362,15 +356,13 @@ impl Turn {
 impl TurnState {
     /// Raises the rooms, now that the store has the grants.
     fn apply(&self, replicas: usize, scopes: &[Scope]) {
-        let first = match replicas {
-            0 | 1 => FirstShare::All,
-            several => FirstShare::Even(u32::try_from(several).unwrap_or(u32::MAX)),
-        };
+        let first = FirstShare::Even(u32::try_from(replicas).unwrap_or(u32::MAX));
         scopes.iter().for_each(|scope| scope.handle.set_first_room(first));
         self.idle.iter().for_each(ReplicaCap::forget_room);
         for (account, grant) in &self.granted {
-            match first {
-                FirstShare::All => account.forget_room(),
+            match replicas {
+                // Its own count is the whole.
+                0 | 1 => account.forget_room(),
                 _ => account.set_room(*grant),
             }
         }
