@@ -12,6 +12,7 @@ mod ledger;
 mod objects;
 mod places;
 mod processes;
+mod registry;
 mod responses;
 mod stack;
 

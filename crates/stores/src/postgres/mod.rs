@@ -29,6 +29,7 @@ mod grants;
 mod keys;
 mod ledger;
 mod places;
+mod registry;
 mod responses;
 mod schema;
 mod tasks;

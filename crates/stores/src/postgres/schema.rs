@@ -13,6 +13,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("place_times", include_str!("migrations/0007_place_times.sql")),
     ("ledger", include_str!("migrations/0008_ledger.sql")),
     ("ledger_grants", include_str!("migrations/0009_ledger_grants.sql")),
+    ("registry", include_str!("migrations/0010_registry.sql")),
 ];
 
 /// The PostgreSQL advisory lock during a change of the tables: `stdf`.
