@@ -32,7 +32,7 @@ mod wall_clock;
 pub use self::{
     api::{
         Gateway, GatewayBuilder, HttpLlm, HttpLlmFuture, HttpLlmLayer, LogFormat, ResponseBody, ResponseFuture,
-        VirtualKey,
+        VirtualKey, make_key,
     },
     error::ServeError,
     server::{ServeOptions, check_keys, check_self_calls, listen_address},

@@ -1,6 +1,6 @@
 //! Environment variables, for `${NAME}` references and overrides.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 /// The variables of an environment.
 ///
@@ -30,6 +30,13 @@ impl Environment {
     /// Returns a variable's value.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+
+    /// Returns the folder for the service's state that systemd sets, `STATE_DIRECTORY`.
+    pub fn state_folder(&self) -> Option<PathBuf> {
+        // systemd lists several with colons between.
+        let folders = self.get("STATE_DIRECTORY").filter(|folders| !folders.is_empty())?;
+        folders.split(':').next().map(PathBuf::from)
     }
 
     /// Returns the secret in a variable; an empty variable counts as unset.

@@ -74,7 +74,7 @@ pub(crate) use self::{
 };
 pub use self::{
     http_llm::{HttpLlm, HttpLlmFuture, HttpLlmLayer},
-    keys::VirtualKey,
+    keys::{VirtualKey, make_key},
     observe::LogFormat,
     service::{Gateway, GatewayBuilder, ResponseBody, ResponseFuture},
 };

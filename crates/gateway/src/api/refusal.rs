@@ -200,7 +200,7 @@ pub(crate) fn deny(denied: &Denial, dialect: Dialect) -> Response<Body> {
     if let Some(wait) = wait {
         response.headers_mut().insert(header::RETRY_AFTER, seconds(wait.min(MAX_OWN_WAIT)));
     }
-    if status != StatusCode::TOO_MANY_REQUESTS || matches!(denied, Denial::Tokens(None, _)) {
+    if wait.is_none() && (status != StatusCode::TOO_MANY_REQUESTS || matches!(denied, Denial::Tokens(None, _))) {
         // Another key or another request may pass; Claude Code would repeat this one for more than a minute.
         response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
@@ -213,7 +213,9 @@ fn denial_codes(denied: &Denial) -> (StatusCode, &'static str, &'static str, &'s
         Denial::NoKey | Denial::UnknownKey(_) | Denial::Expired(_) => {
             (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_request_error", "invalid_api_key")
         }
-        Denial::Feature(_)
+        Denial::KeysAway => (StatusCode::SERVICE_UNAVAILABLE, "api_error", "server_error", "service_unavailable"),
+        Denial::Paused(_)
+        | Denial::Feature(_)
         | Denial::Model(_)
         | Denial::Origin
         | Denial::Host

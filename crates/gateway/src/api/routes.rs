@@ -237,7 +237,15 @@ async fn ready(State(gateway): State<Arc<GatewayState>>) -> (StatusCode, Cow<'st
         let why = "the first tier's key or model is refused, and no tier has ever answered; see /status\n";
         return (StatusCode::SERVICE_UNAVAILABLE, why.into());
     }
-    let troubles: Vec<String> = gateway.catalog.store_troubles().iter().map(ToString::to_string).collect();
+    if gateway.keys.as_ref().is_some_and(|keys| keys.is_unread()) {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store of the callers' keys cannot be read, nor a copy of it\n".into(),
+        );
+    }
+    let mut troubles = gateway.catalog.store_troubles();
+    troubles.extend(gateway.keys.as_ref().and_then(|keys| keys.trouble()));
+    let troubles: Vec<String> = troubles.iter().map(ToString::to_string).collect();
     match troubles.is_empty() {
         true => (StatusCode::OK, "ready\n".into()),
         false => (StatusCode::OK, format!("ready, but not all is well: {}\n", troubles.join("; ")).into()),
@@ -254,7 +262,7 @@ async fn requests(
         Err(problem) => return wrong(problem),
     };
     // An empty list would say that the other key has made no request.
-    let is_others = |key: &Key| !key.admin && filter.key.as_deref().is_some_and(|name| *name != *key.name);
+    let is_others = |key: &Key| !key.is_admin() && filter.key.as_deref().is_some_and(|name| *name != *key.name);
     if let Some(Extension(key)) = key.as_ref().filter(|key| is_others(key)) {
         return door::deny(&gateway, &Denial::NotAdmin("/requests".into()), Some(key), Dialect::OpenAi);
     }
@@ -284,7 +292,7 @@ async fn request(
 /// Returns whether the key may see a record: a caller its own, an administrator all. Without keys, all callers are the
 /// same.
 fn may_see(record: &Record, key: Option<&Arc<Key>>) -> bool {
-    key.is_none_or(|key| key.admin || record.is_by(&key.name))
+    key.is_none_or(|key| key.is_admin() || record.is_by(&key.name))
 }
 
 async fn unknown_path(State(gateway): State<Arc<GatewayState>>, request: Request<Body>) -> Response<Body> {

@@ -73,7 +73,7 @@ impl GatewayState {
         let entry = self.records.begin_refused(dialect);
         if let Some(key) = key {
             entry.set_key(&key.name);
-        } else if let Denial::Expired(name) = denied {
+        } else if let Denial::Expired(name) | Denial::Paused(name) = denied {
             entry.set_key(name);
         }
         entry.denied(denied);

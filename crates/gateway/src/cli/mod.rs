@@ -17,6 +17,7 @@ mod remote;
 mod schema;
 mod serve;
 mod spend;
+mod store;
 mod table;
 mod terminal;
 
@@ -110,7 +111,7 @@ async fn run() -> ExitCode {
         Action::Handoff(handoff) => handoff.run().await,
         Action::Drill(drill) => drill.run().await,
         Action::Serve(serve) => serve.run().await,
-        Action::Key(key) => key.run(),
+        Action::Key(key) => key.run().await,
         Action::Spend(spend) => spend.run().await,
         Action::Health(health) => health.run().await,
         Action::Config(Config::Schema) => schema::print(),

@@ -45,10 +45,16 @@ impl Remote {
 
     /// Sends an order with a body, or a query without one, and returns the answer.
     pub(crate) async fn ask(&self, path: &str, body: Option<Value>) -> Result<Value, Failure> {
-        let (status, body) = self.answer(path, body).await?;
+        let method = if body.is_some() { Method::POST } else { Method::GET };
+        self.order(method, path, body).await
+    }
+
+    /// Sends a request of this method, and returns the answer.
+    pub(crate) async fn order(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
+        let (status, body) = self.answer(method, path, body).await?;
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         // A status may come with one that tells a load balancer that nothing serves.
-        let is_answer = status == StatusCode::OK || answer.get("state").is_some();
+        let is_answer = status.is_success() || answer.get("state").is_some();
         if !is_answer || !answer.is_object() {
             return Err(self.refused(status, &answer));
         }
@@ -57,15 +63,15 @@ impl Remote {
 
     /// Sends a query whose answer is a text, and returns it.
     pub(crate) async fn text(&self, path: &str) -> Result<Bytes, Failure> {
-        let (status, body) = self.answer(path, None).await?;
+        let (status, body) = self.answer(Method::GET, path, None).await?;
         match status {
             StatusCode::OK => Ok(body),
             _ => Err(self.refused(status, &serde_json::from_slice(&body).unwrap_or_default())),
         }
     }
 
-    async fn answer(&self, path: &str, body: Option<Value>) -> Result<(StatusCode, Bytes), Failure> {
-        let asking = timeout(ANSWER_TIMEOUT, self.send(path, body));
+    async fn answer(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Bytes), Failure> {
+        let asking = timeout(ANSWER_TIMEOUT, self.send(method, path, body));
         asking.await.map_err(|_| self.failed("no answer in time"))?.map_err(|what| self.failed(&what))
     }
 
@@ -81,12 +87,9 @@ impl Remote {
         Failure::Refused(format!("error: {}: {what}", self.url))
     }
 
-    async fn send(&self, path: &str, body: Option<Value>) -> Result<(StatusCode, Bytes), String> {
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Bytes), String> {
         let url = format!("{}{path}", self.url.to_string().trim_end_matches('/'));
-        let (method, body) = match body {
-            None => (Method::GET, Bytes::new()),
-            Some(body) => (Method::POST, body.to_string().into()),
-        };
+        let body: Bytes = body.map(|body| body.to_string().into()).unwrap_or_default();
         let mut request = Request::builder()
             .method(method)
             .uri(url)

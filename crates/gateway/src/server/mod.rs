@@ -18,7 +18,8 @@ use std::{
 };
 
 use serde_json::json;
-use steadfast_stack::{self as config, Config, ConfigError, Environment, FileWatch, Stack, StackHandle};
+use steadfast_stack::{self as config, Config, ConfigError, Environment, FileWatch, KeySource, Stack, StackHandle};
+use steadfast_stores::registry::RegistryStore;
 use tokio::{net::TcpListener, runtime::Handle, task::JoinSet, time::timeout};
 
 pub use self::self_call::check_self_calls;
@@ -98,7 +99,7 @@ impl ServeOptions {
         if let Some(path) = self.keys_file(&begun.gateway) {
             Keys::settle(&path).await;
         }
-        let keys = self.load_keys(&begun.gateway, &handle)?;
+        let keys = self.load_keys(&begun, &handle).await?;
         self.check_open_access(address, keys.is_none())?;
         recount(&handle).await;
         let recounting = sweeping.spawn(recount_often(handle.clone()));
@@ -116,7 +117,10 @@ impl ServeOptions {
         let reloads = Reloads::of(gateway.lifecycle.clone(), handle.clone(), begun, overrides, gateway.keys.clone());
         let _subscription = handle.events().follow_only(Reloads::wanted, reloads);
         let configuration = self.config.as_ref().map(|_| handle.watch());
-        let watched = [("configuration", configuration), ("keys", gateway.keys.as_ref().map(Keys::watch))];
+        let watched = [("configuration", configuration), ("keys", gateway.keys.as_ref().and_then(Keys::watch))];
+        if let Some(keys) = &gateway.keys {
+            sweeping.spawn(keys.clone().follow());
+        }
         let _watching = watched.map(|(what, watching)| watching.and_then(|watching| watch(what, watching)));
         self.greet(address, &handle, gateway.keys.is_some());
         let read_again = {
@@ -164,14 +168,29 @@ impl ServeOptions {
         self.listen.or(configured).unwrap_or(DEFAULT_ADDRESS)
     }
 
-    /// Loads the callers' keys, if there is a file of them.
-    fn load_keys(&self, configured: &config::Gateway, stack: &StackHandle) -> Result<Option<Keys>, ServeError> {
-        let load = |path: PathBuf| {
-            let keys = Keys::load(&path)?.with_budgets_in(stack.clone())?;
-            keys.warn_of_names();
-            Ok(keys)
+    /// Loads the callers' keys, if there is a file or a store of them.
+    async fn load_keys(&self, config: &Config, stack: &StackHandle) -> Result<Option<Keys>, ServeError> {
+        let file = self.keys_file(&config.gateway);
+        let registry = registry(config, stack)?;
+        if file.is_none() && registry.is_none() {
+            return Ok(None);
+        }
+        let mut keys = match file {
+            Some(path) => Keys::load(&path)?,
+            None => Keys::none(),
         };
-        self.keys_file(configured).map(load).transpose()
+        if let Some((store, folder)) = registry {
+            keys = keys.with_store(store, folder, stack.events());
+        }
+        let keys = keys.with_budgets_in(stack.clone())?;
+        keys.warn_of_names();
+        keys.begin().await.map_err(|error| ServeError::Invalid(with_cause(&error)))?;
+        if keys.is_empty() && !keys.is_unread() {
+            tracing::warn!(
+                "no caller has a key yet: make the first with `steadfast key create NAME --admin --config FILE`"
+            );
+        }
+        Ok(Some(keys))
     }
 
     /// Tells where the server listens: people by a greeting, those who read JSON by a line of the log.
@@ -210,7 +229,19 @@ impl ServeOptions {
 
 /// Returns the file of keys that a configuration names, relative to its own folder.
 fn configured_keys(config: &Path, said: &config::Gateway) -> Option<PathBuf> {
-    Some(config.parent()?.join(said.keys.as_ref()?))
+    Some(config.parent()?.join(said.keys.as_ref()?.file()?))
+}
+
+/// Returns the store of keys that a configuration names, and the folder of their copy.
+fn registry(
+    config: &Config,
+    stack: &StackHandle,
+) -> Result<Option<(Arc<dyn RegistryStore>, Option<PathBuf>)>, ServeError> {
+    let Some(said) = config.gateway.keys.as_ref().and_then(KeySource::registry) else { return Ok(None) };
+    let store = stack.registry().ok_or_else(|| ServeError::invalid(format_args!("keys need a durable store")))?;
+    let folder = said.folder.as_ref().map(PathBuf::from);
+    let in_state = || Environment::process().state_folder().map(|folder| folder.join("keys"));
+    Ok(Some((store, folder.or_else(in_state))))
 }
 
 /// Checks the file of callers' keys against the configuration in this file: that it can be read, and that it names what

@@ -1,5 +1,5 @@
 use super::{Findings, origins};
-use crate::{Config, Gateway, GatewayLimits, Size};
+use crate::{Config, Gateway, GatewayLimits, KeySource, Size};
 use steadfast::WireLimits;
 
 const KIB: u64 = 1 << 10;
@@ -8,6 +8,14 @@ const GIB: u64 = 1 << 30;
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     findings.within("gateway", |findings| {
         gateway(&config.gateway, findings);
+        if config.gateway.keys.as_ref().and_then(KeySource::registry).is_some() && config.stores.durable.is_none() {
+            findings.wrong("keys", match config.stores.shared {
+                Some(_) => {
+                    "keys need a durable store, and Redis is none: add `stores: { durable: postgres://... }` beside it"
+                }
+                None => "keys need a durable store: add `stores: { durable: sqlite:steadfast.db }`",
+            });
+        }
         if let Some(Size(memory)) = config.gateway.memory {
             check_memory(config, memory, findings);
         }
@@ -46,8 +54,13 @@ fn check_memory(config: &Config, memory: u64, findings: &mut Findings<'_, '_>) {
 const LARGEST_BODY: u64 = 32 * KIB * KIB;
 
 fn gateway(gateway: &Gateway, findings: &mut Findings<'_, '_>) {
-    if gateway.keys.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+    let file = gateway.keys.as_ref().and_then(KeySource::file);
+    if file.is_some_and(|path| path.as_os_str().is_empty()) {
         findings.wrong("keys", "`keys` is empty; name the file of keys, or leave `keys` out if callers need none");
+    }
+    let folder = gateway.keys.as_ref().and_then(KeySource::registry).and_then(|keys| keys.folder.as_ref());
+    if folder.is_some_and(|folder| folder.trim().is_empty()) {
+        findings.wrong("keys", "the folder's name is empty: leave it out, or name one on a local disk");
     }
     let mut size = |key: &str, size: Option<Size>, least: u64, most: u64, range: &str| {
         if size.is_some_and(|size| !(least..=most).contains(&size.0)) {

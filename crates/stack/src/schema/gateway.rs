@@ -1,10 +1,73 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-use super::{Size, Span};
+use super::{
+    Size, Span,
+    either::{Either, short_or_block},
+};
 use steadfast::{Dialect, WireLimits};
+
+/// The source of the callers' keys: a file, or the durable store.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
+pub enum KeySource {
+    /// A file, which people write.
+    File(PathBuf),
+    /// The durable store, which `steadfast key` and `/admin/keys` write.
+    Store(KeyRegistry),
+}
+
+/// The callers' keys in the durable store, which all replicas share.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRegistry {
+    /// The store: `durable`, that of `stores`.
+    pub store: KeyStoreName,
+    /// A file of keys beside the store, relative to this file's folder. A stored key with a name or a hash of the
+    /// file's does not count. Default: none.
+    pub file: Option<PathBuf>,
+    /// The folder of a copy of the keys, on a local disk: a gateway that starts while the store is away serves by it.
+    /// Default: the folder `keys` in `$STATE_DIRECTORY`, which systemd sets; without that, none.
+    pub folder: Option<String>,
+}
+
+/// The name of a store that keeps callers' keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyStoreName {
+    /// The durable store.
+    Durable,
+}
+
+impl KeySource {
+    /// Returns the file of keys, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Store(KeyRegistry { file, .. }) => file.as_deref(),
+        }
+    }
+
+    /// Returns the settings of the keys in the durable store, if they are there.
+    pub fn registry(&self) -> Option<&KeyRegistry> {
+        match self {
+            Self::File(_) => None,
+            Self::Store(registry) => Some(registry),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for KeySource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let forms = "the file of keys, or a store such as { store: durable }";
+        Ok(match short_or_block(deserializer, forms)? {
+            Either::Short(path) => Self::File(path),
+            Either::Block(registry) => Self::Store(registry),
+        })
+    }
+}
 
 /// The gateway's limits for its callers, and its timeouts. A stack in an application does not use them.
 ///
@@ -17,9 +80,9 @@ use steadfast::{Dialect, WireLimits};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Gateway {
-    /// The file with the callers' keys, relative to this file's folder; the gateway follows its changes. `--keys` and
-    /// `STEADFAST_KEYS` take precedence. Default: callers need no key.
-    pub keys: Option<PathBuf>,
+    /// The callers' keys: a file, relative to this file's folder, or the durable store. The gateway follows their
+    /// changes. `--keys` and `STEADFAST_KEYS` take precedence over the file. Default: callers need no key.
+    pub keys: Option<KeySource>,
     /// The time for which open streams may continue at shutdown. `--grace` takes precedence. A reload changes it.
     /// Default: 30 s.
     #[schemars(extend("default" = "30s"))]

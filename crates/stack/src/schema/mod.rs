@@ -42,7 +42,7 @@ pub use self::{
     features::{
         AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak, TierOrder,
     },
-    gateway::{Gateway, GatewayLimits, Protocol},
+    gateway::{Gateway, GatewayLimits, KeyRegistry, KeySource, KeyStoreName, Protocol},
     handoff::{Handoff, HandoffCallbacks, HandoffLimits, HandoffNotify, HandoffRedrive},
     hedge::{Hedge, HedgeAfter, HedgeSettings},
     idempotency::Idempotency,

@@ -253,13 +253,24 @@ pub(super) async fn reload(Extension(stack): Operator) -> Response<Body> {
 }
 
 /// The body of an order, or what is wrong with it.
-async fn read<T: DeserializeOwned>(
+pub(super) async fn read<T: DeserializeOwned>(
     gateway: &GatewayState,
     request: Request<Body>,
     expected: &str,
 ) -> Result<T, Response<Body>> {
+    read_within(gateway, request, Some(MAX_BODY), expected).await
+}
+
+/// Reads a body of so many bytes, or of as many as a caller's may have.
+pub(super) async fn read_within<T: DeserializeOwned>(
+    gateway: &GatewayState,
+    request: Request<Body>,
+    bytes: Option<usize>,
+    expected: &str,
+) -> Result<T, Response<Body>> {
     let (head, body) = request.into_parts();
-    let settings = Settings { body: MAX_BODY, ..Settings::clone(&gateway.lifecycle.current.load()) };
+    let current = gateway.lifecycle.current.load();
+    let settings = Settings { body: bytes.unwrap_or(current.body), ..Settings::clone(&current) };
     let body = match gateway.reader(&settings, None).read(&head.headers, body).await {
         Ok(body) => body,
         Err(unread) => return Err(not_read(unread, &settings)),

@@ -4,6 +4,10 @@
 //! |---|---|
 //! | `GET /admin/tiers`, `GET /admin/targets` | each tier: its circuit, since when, why and until when, whether it is forced or drained, its failures and what is in flight; and the pinned levels |
 //! | `GET /admin/keys` | each of the callers' keys: its permissions and limits, what is in flight, and what it has spent |
+//! | `POST /admin/keys` `{"name": "ci", "team": "search", ..}` | makes a key in the store, and shows its secret once; `{"keys": [..]}` adds keys whose hashes exist |
+//! | `GET`, `PATCH`, `DELETE /admin/keys/{name}` | shows a key, changes it by a JSON merge patch (RFC 7396), removes it |
+//! | `POST /admin/keys/{name}/rotate` `{"overlap": "24h"}` | gives a key a new secret; the earlier ones go on for a while |
+//! | `GET /admin/audit?key=ci` (with `before`, `limit`) | who changed which key, and how, the newest first |
 //! | `GET /admin/spend?by=team,model&month=2026-11` (or `from`, `to`; `format=csv`) | what answers cost, out of the ledger: requests, tokens and dollars for each group of `key`, `team`, `feature`, `tier`, `provider`, `model`, `day` and `hour`, in UTC |
 //! | `POST /admin/tiers/{tier}/circuit` `{"action": "open" \| "close" \| "auto"}` | forces its circuit, or lets it judge by itself again |
 //! | `POST /admin/tiers/{tier}/drain` `{"drained": true \| false}` | takes it out of service, or back: what is under way there ends as it would |
@@ -22,6 +26,7 @@
 
 mod actions;
 mod answer;
+mod keys;
 mod spend;
 
 use std::sync::Arc;
@@ -59,6 +64,10 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
         .route("/admin/tiers", get(list))
         .route("/admin/targets", get(list))
         .route("/admin/spend", get(spend::spend))
+        .route("/admin/keys", post(keys::create))
+        .route("/admin/keys/{name}", get(keys::show).patch(keys::change).delete(keys::remove))
+        .route("/admin/keys/{name}/rotate", post(keys::rotate))
+        .route("/admin/audit", get(keys::audit))
         .route("/admin/tiers/{tier}/circuit", post(actions::circuit))
         .route("/admin/tiers/{tier}/drain", post(actions::drain))
         .route("/admin/level", post(actions::level))
@@ -82,7 +91,7 @@ async fn only_administrators(
         Ok(key) => key,
         Err(refused) => return *refused,
     };
-    if !key.admin {
+    if !key.is_admin() {
         let message = "this key is not an administrator's; use one with `admin: true` in the file of keys";
         return forbid(&gateway, &Denial::NotAdmin(request.uri().path().into()), &key, message);
     }
@@ -101,6 +110,9 @@ pub(crate) fn key_of(
         return Err(error(StatusCode::FORBIDDEN, "permission_error", &message).into());
     };
     let key = keys.authenticate(headers, None).map_err(|denied| {
+        if let Denial::KeysAway | Denial::Paused(_) = denied {
+            return door::deny(gateway, &denied, None, Dialect::OpenAi);
+        }
         let message = match denied {
             Denial::NoKey => &*format!("no key: send one with {needed} in `Authorization: Bearer` or `x-api-key`"),
             _ => "the gateway does not know this key, or it has expired",
@@ -130,7 +142,7 @@ fn final_denial(entry: &Entry, mut response: Response<Body>) -> Response<Body> {
 /// Lists the keys and their spending, for administrators only.
 pub(crate) async fn keys(State(gateway): State<Arc<GatewayState>>, key: Option<Extension<Arc<Key>>>) -> Response<Body> {
     let key = key.map(|Extension(key)| key);
-    match gateway.keys.as_ref().filter(|_| key.as_ref().is_some_and(|key| key.admin)) {
+    match gateway.keys.as_ref().filter(|_| key.as_ref().is_some_and(|key| key.is_admin())) {
         Some(keys) => ok(&keys.report()),
         None => door::deny(&gateway, &Denial::NotAdmin("/admin/keys".into()), key.as_ref(), Dialect::OpenAi),
     }

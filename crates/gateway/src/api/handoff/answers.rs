@@ -61,7 +61,7 @@ const PERSON: &str = "person";
 
 /// Returns whether the task belongs to the caller with this key. Without keys, all callers are the same.
 fn is_of(task: &Task, key: Option<&Arc<Key>>) -> bool {
-    key.is_some_and(|key| key.admin) || task.tenant.as_deref() == key.map(|key| &*key.name)
+    key.is_some_and(|key| key.is_admin()) || task.tenant.as_deref() == key.map(|key| &*key.name)
 }
 
 /// Returns the dialect in which the caller wants the answer; `None` for none.

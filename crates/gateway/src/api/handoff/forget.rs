@@ -74,7 +74,7 @@ pub(super) async fn scope(
 
 async fn forget(reviewer: &Reviewer, which: TaskScope) -> Response<Body> {
     let key = &reviewer.key;
-    if !key.admin {
+    if !key.is_admin() {
         let message = "this key may not delete tasks; use one with `admin: true` in the file of keys";
         return forbid(&reviewer.gateway, &Denial::NotAdmin("/handoff".into()), key, message);
     }

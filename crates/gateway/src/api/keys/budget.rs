@@ -40,7 +40,7 @@ impl Budget {
 }
 
 /// Returns the name of a key's cap in the stack.
-pub(super) fn cap_name(key: &str) -> String {
+fn cap_name(key: &str) -> String {
     format!("{CAP_PREFIX}{key}")
 }
 
@@ -48,5 +48,10 @@ const CAP_PREFIX: &str = "key ";
 
 /// Returns whether a cap is a key's own.
 pub(crate) fn is_of_a_key(cap: &str) -> bool {
-    cap.starts_with(CAP_PREFIX)
+    key_of_cap(cap).is_some()
+}
+
+/// Returns the key whose own a cap is.
+pub(super) fn key_of_cap(cap: &str) -> Option<&str> {
+    cap.strip_prefix(CAP_PREFIX)
 }

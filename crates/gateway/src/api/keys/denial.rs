@@ -14,6 +14,10 @@ pub(crate) enum Denial {
     UnknownKey(KeyHash),
     /// The key of this name has expired.
     Expired(Arc<str>),
+    /// The key of this name is paused.
+    Paused(Arc<str>),
+    /// The gateway could not read the keys of its store yet.
+    KeysAway,
     /// The key is for these features alone.
     Feature(Arc<[Box<str>]>),
     /// The key is for these models alone.
@@ -73,6 +77,7 @@ impl Denial {
         match self {
             Self::Rate(wait, _) => Some(*wait),
             Self::Tokens(wait, _) => *wait,
+            Self::KeysAway => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -89,7 +94,8 @@ impl Denial {
             Self::NotReviewer(path) => Some(format!("handoff: true, for {path}")),
             Self::Objects => Some("objects: false".to_owned()),
             Self::NotPassed(path) => Some(format!("pass_through: true, for {path}")),
-            Self::NoKey | Self::UnknownKey(_) | Self::Expired(_) | Self::Origin | Self::Host => None,
+            Self::Paused(_) => Some("paused: true".to_owned()),
+            Self::NoKey | Self::UnknownKey(_) | Self::Expired(_) | Self::KeysAway | Self::Origin | Self::Host => None,
         }
     }
 }
@@ -102,6 +108,8 @@ impl fmt::Display for Denial {
             }
             Self::UnknownKey(_) => "the gateway does not know this key",
             Self::Expired(_) => "this key has expired",
+            Self::Paused(_) => "this key is paused: ask who runs the gateway",
+            Self::KeysAway => "the gateway cannot read its keys at the moment: try again",
             Self::Feature(_) => "this key is not for this feature",
             Self::Model(_) => "this key is not for this model",
             Self::Origin => {

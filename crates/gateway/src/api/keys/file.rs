@@ -1,24 +1,10 @@
-use std::{
-    collections::{HashMap, HashSet},
-    fmt, fs,
-    io::Read as _,
-    num::NonZeroU32,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashSet, fmt, fs, io::Read as _, path::Path};
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use steadfast_stack::{Config, EndMark};
 
-use super::{
-    budget::Budget,
-    expiry::Expiry,
-    key::{Key, ObjectRight},
-    limits::KeyLimits,
-    rate::Rate,
-    set::KeySet,
-};
+use super::entry::{KeyEntry, KeyRecord};
 
 /// The file of keys.
 #[derive(Deserialize)]
@@ -27,28 +13,8 @@ struct File {
     keys: Vec<Spanned<Entry>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    name: Box<str>,
-    hash: String,
-    team: Option<Box<str>>,
-    features: Option<Vec<Spanned<Box<str>>>>,
-    models: Option<Vec<Spanned<Box<str>>>>,
-    requests_per_minute: Option<NonZeroU32>,
-    tokens_per_minute: Option<NonZeroU32>,
-    concurrency: Option<NonZeroU32>,
-    budget: Option<Budget>,
-    expires: Option<Expiry>,
-    #[serde(default)]
-    admin: bool,
-    #[serde(default)]
-    handoff: bool,
-    #[serde(default)]
-    objects: ObjectRight,
-    #[serde(default)]
-    pass_through: bool,
-}
+/// An entry whose names have their places.
+type Entry = KeyEntry<Spanned<Box<str>>>;
 
 /// The file's content, or the reason that it cannot be read.
 pub(super) type Contents = Result<String, String>;
@@ -69,21 +35,20 @@ const MAX_BYTES: u64 = 64 << 20;
 /// The keys of a text.
 #[derive(Debug)]
 pub(super) struct Reading {
-    pub(super) keys: Vec<Arc<Key>>,
+    pub(super) records: Vec<KeyRecord>,
     pub(super) mark: EndMark,
     /// True if the last entry may be the beginning of a longer one: neither a brace nor the file's mark ends it.
     pub(super) is_open: bool,
 }
 
-/// Reads the keys of a file. An unchanged limit keeps its state.
+/// Reads the keys of a file.
 ///
 /// # Errors
 ///
 /// The file is wrong; the error has the place.
-pub(super) fn read(path: &Path, text: &Contents, before: &KeySet) -> Result<Reading, KeyFileError> {
+pub(super) fn read(path: &Path, text: &Contents) -> Result<Reading, KeyFileError> {
     let wrong = |problem: String| KeyFileError::new(path, problem);
     let (file, mark) = parsed(path, text)?;
-    let of_name: HashMap<&str, &Arc<Key>> = before.list.iter().map(|key| (&*key.name, key)).collect();
     let begins_with_brace = |entry: &Spanned<Entry>| {
         let (line, column) = (entry.referenced.line(), entry.referenced.column());
         let line = text.as_deref().unwrap_or_default().lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
@@ -93,59 +58,18 @@ pub(super) fn read(path: &Path, text: &Contents, before: &KeySet) -> Result<Read
     if file.keys.is_empty() {
         return Err(wrong("the file has no key, so no one could call".to_owned()));
     }
-    let (mut names, mut hashes) = (HashSet::new(), HashSet::new());
-    let mut keys = Vec::with_capacity(file.keys.len());
-    for entry in file.keys.into_iter().map(|entry| entry.value) {
-        let name = &entry.name;
-        let hash = digest(&entry.hash)
-            .ok_or_else(|| wrong(format!("the hash of `{name}` must be `sha256:` and 64 hexadecimal digits")))?;
-        if name.trim().is_empty() {
-            return Err(wrong("a key needs a name".to_owned()));
+    let (mut names, mut digests) = (HashSet::new(), HashSet::new());
+    let record = |entry: Spanned<Entry>| {
+        let record = entry.value.map_names(|name| name.value).record().map_err(wrong)?;
+        let name = &record.entry.name;
+        let is_new = names.insert(name.clone()) && record.hashes.iter().all(|hash| digests.insert(hash.digest));
+        match is_new {
+            true => Ok(record),
+            false => Err(wrong(format!("`{name}` is a duplicate: its name or its hash occurs twice"))),
         }
-        if entry.team.as_ref().is_some_and(|team| team.trim().is_empty()) {
-            return Err(wrong(format!("`{name}` has an empty `team`: leave it out, or give the team's name")));
-        }
-        for (what, list) in [("features", &entry.features), ("models", &entry.models)] {
-            if list.as_ref().is_some_and(Vec::is_empty) {
-                return Err(wrong(format!("`{name}` has an empty list of {what}: leave it out to allow any")));
-            }
-        }
-        if let Some(problem) = entry.budget.as_ref().and_then(Budget::problem) {
-            return Err(wrong(format!("the budget of `{name}`: {problem}")));
-        }
-        if !names.insert(name.clone()) || !hashes.insert(hash) {
-            return Err(wrong(format!("`{name}` is a duplicate: its name or its hash occurs twice")));
-        }
-        let before = of_name.get(&**name).copied();
-        let rate = entry.requests_per_minute.map(|per_minute| {
-            let old = before.and_then(|key| key.rate.clone());
-            old.filter(|rate| rate.per_minute == per_minute).unwrap_or_else(|| Arc::new(Rate::new(per_minute)))
-        });
-        let old = before.and_then(|key| key.limits.as_ref());
-        let limits = KeyLimits::new(entry.concurrency, entry.tokens_per_minute, old);
-        let memory = before.map(|key| key.memory.clone()).unwrap_or_default();
-        let Entry { name, team, features, models, budget, expires, admin, handoff, objects, pass_through, .. } = entry;
-        let (name, team) = (name.into(), team.map(Into::into));
-        let [features, models] =
-            [features, models].map(|list| list.map(|list| list.into_iter().map(|name| name.value).collect()));
-        keys.push(Arc::new(Key {
-            name,
-            hash,
-            team,
-            features,
-            models,
-            rate,
-            limits,
-            budget,
-            expires,
-            admin,
-            handoff,
-            objects,
-            pass_through,
-            memory,
-        }));
-    }
-    Ok(Reading { keys, mark, is_open })
+    };
+    let records = file.keys.into_iter().map(record).collect::<Result<_, _>>()?;
+    Ok(Reading { records, mark, is_open })
 }
 
 fn parsed(path: &Path, text: &Contents) -> Result<(File, EndMark), KeyFileError> {
@@ -208,7 +132,7 @@ impl From<KeyFileError> for crate::error::ServeError {
 }
 
 /// Hides what may be a key in a message.
-fn concealed(message: &str) -> String {
+pub(super) fn concealed(message: &str) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let mut words = message.split("sk-");
     let mut concealed = words.next().unwrap_or_default().to_owned();
@@ -219,16 +143,4 @@ fn concealed(message: &str) -> String {
         concealed.push_str(if begins { word.trim_start_matches(is_part) } else { word });
     }
     concealed
-}
-
-fn digest(text: &str) -> Option<[u8; 32]> {
-    let digits = text.strip_prefix("sha256:")?;
-    if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut hash = [0; 32];
-    for (byte, at) in hash.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&digits[at..at + 2], 16).ok()?;
-    }
-    Some(hash)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{KeySet, file};
+use super::file;
 
 /// An error of the file shows no key, and no cut of it gives a key that it has more rights.
 ///
@@ -10,9 +10,9 @@ use super::{KeySet, file};
 ///
 /// One does.
 pub fn keys(text: &str) {
-    let read = |text: &str| file::read(Path::new("keys.yaml"), &Ok(text.to_owned()), &KeySet::default());
+    let read = |text: &str| file::read(Path::new("keys.yaml"), &Ok(text.to_owned()));
     let whole = match read(text) {
-        Ok(reading) => reading.keys,
+        Ok(reading) => reading.records,
         Err(problem) => {
             let problem = problem.to_string();
             let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -23,11 +23,11 @@ pub fn keys(text: &str) {
     for (cut, _) in text.char_indices().skip(1) {
         let Ok(mut cut) = read(&text[..cut]) else { continue };
         if cut.is_open {
-            cut.keys.pop();
+            cut.records.pop();
         }
-        for key in cut.keys {
-            let is_there = whole.iter().any(|whole| whole.hash == key.hash && key.is_within(whole));
-            assert!(is_there, "`{}` may more in a part of {text:?}", key.name);
+        for key in cut.records {
+            let is_there = whole.iter().any(|whole| key.is_within(whole));
+            assert!(is_there, "`{}` may more in a part of {text:?}", key.entry.name);
         }
     }
 }

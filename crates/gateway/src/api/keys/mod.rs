@@ -53,15 +53,19 @@
 
 mod budget;
 mod denial;
+mod entry;
 mod expiry;
 mod file;
+mod file_keys;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzz;
 mod key;
 mod limits;
+mod orders;
 mod rate;
 mod report;
 mod set;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod virtual_key;
@@ -70,92 +74,75 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     future::poll_fn,
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    path::Path,
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     task::{Poll, ready},
-    time::{Duration, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
-use steadfast::{BoxLlmService, LlmError, LlmRequest, LlmResponse, layers::budget::BudgetKey, request::Team};
-use steadfast_stack::{Budget, Config, ConfigError, EndMark, FileWatch, StackHandle};
-use tokio::time::{Instant, sleep};
+use steadfast::{
+    BoxLlmService, LlmError, LlmRequest, LlmResponse, layers::budget::BudgetKey, request::Team, store::StoreTrouble,
+};
+use steadfast_stack::{Budget, Config, ConfigError, FileWatch, StackHandle};
 use tower::Service;
 
-pub use self::virtual_key::VirtualKey;
 pub(crate) use self::{
     budget::is_of_a_key,
     denial::{Denial, KeyHash},
     key::Key,
+    orders::{Document, KeyOrderError, MadeKey},
 };
-use self::{
-    file::{Contents, Reading},
-    set::KeySet,
-};
+use self::{entry::KeyRecord, file::KeyFileError, file_keys::FileKeys, set::KeySet, stored::StoredKeys};
+pub use self::{orders::make_key, virtual_key::VirtualKey};
 use crate::{error::ServeError, lock::lock, wall_clock};
 
-/// The keys of a file, as of the last reload.
+/// The callers' keys, of a file, of the durable store, or of both.
 pub(crate) struct Keys {
-    path: PathBuf,
+    file: Option<FileKeys>,
+    stored: Option<StoredKeys>,
+    /// The keys of each source; locked while they are put together.
+    sources: Mutex<Sources>,
     current: ArcSwap<KeySet>,
     /// The stack that keeps their budgets.
     stack: Option<StackHandle>,
-    /// The last look at the file; locked during a reload.
-    seen: Mutex<Look>,
-    /// The number of looks that its watch should know of.
-    readings: AtomicU64,
 }
 
-/// A look at the file.
-#[derive(Debug)]
-struct Look {
-    text: Contents,
-    /// The mark of the last text that was right.
-    mark: EndMark,
-    /// The time since which this text has its last entry held back.
-    held: Option<Instant>,
-}
+const UNKNOWN_NAME: &str = "a key names what the configuration does not have";
 
-/// The time for which a file must rest until an entry counts that may be the beginning of a longer one.
-const REST: Duration = Duration::from_secs(5);
-/// The same at the start, which waits for it.
-const REST_AT_START: Duration = Duration::from_secs(2);
+/// The keys of each source.
+#[derive(Debug, Default)]
+struct Sources {
+    file: Vec<Arc<KeyRecord>>,
+    stored: Vec<Arc<KeyRecord>>,
+    /// The names of stored keys that do not count, as they were last said.
+    passed_over: Vec<Box<str>>,
+}
 
 impl Keys {
+    /// Loads the keys of a file.
+    ///
     /// # Errors
     ///
-    /// The file of keys is wrong.
+    /// The file is wrong.
     pub(crate) fn load(path: &Path) -> Result<Self, ServeError> {
-        let text = file::contents(path);
-        let Reading { keys, mark, .. } = file::read(path, &text, &KeySet::default())?;
-        Ok(Self {
-            path: path.to_owned(),
-            current: ArcSwap::from_pointee(KeySet::new(keys)),
-            stack: None,
-            seen: Mutex::new(Look { text, mark, held: None }),
-            readings: AtomicU64::new(0),
-        })
+        let file = FileKeys::load(path)?;
+        let sources = Sources { file: file.records(), ..Sources::default() };
+        let current = ArcSwap::from_pointee(KeySet::new(sources.file.clone(), &KeySet::default()));
+        Ok(Self { file: Some(file), stored: None, sources: Mutex::new(sources), current, stack: None })
+    }
+
+    /// Creates an empty set of keys, to which a store is added.
+    pub(crate) fn none() -> Self {
+        let current = ArcSwap::from_pointee(KeySet::default());
+        Self { file: None, stored: None, sources: Mutex::default(), current, stack: None }
     }
 
     /// Waits until a file has rested that was changed a moment ago, and whose last entry may be the beginning of a
-    /// longer one: a start has no earlier keys to go by.
+    /// longer one.
     pub(crate) async fn settle(path: &Path) {
-        for _ in 0..5 {
-            let text = file::contents(path);
-            let is_open = file::read(path, &text, &KeySet::default()).is_ok_and(|reading| reading.is_open);
-            let changed = std::fs::metadata(path).and_then(|facts| facts.modified());
-            let changed = changed.ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-            let age = wall_clock::since_1970().saturating_sub(changed);
-            if !is_open || age >= REST_AT_START {
-                return;
-            }
-            sleep(REST_AT_START - age).await;
-        }
+        FileKeys::settle(path).await;
     }
 
     /// Keeps the keys' budgets in this stack.
@@ -164,7 +151,10 @@ impl Keys {
     ///
     /// The stack cannot keep a budget.
     pub(crate) fn with_budgets_in(mut self, stack: StackHandle) -> Result<Self, ServeError> {
-        stack.set_budgets(caps(&self.current.load().list)).map_err(|error| self.file_error(&error))?;
+        stack.set_budgets(caps(&self.current.load().list)).map_err(|error| match &self.file {
+            Some(file) => ServeError::from(KeyFileError::new(&file.path, error)),
+            None => ServeError::invalid(format_args!("{error}")),
+        })?;
         self.stack = Some(stack);
         Ok(self)
     }
@@ -175,24 +165,36 @@ impl Keys {
     ///
     /// A name is unknown; the error has all of them, with their places.
     pub(crate) fn check_names(&self, config: &Config) -> Result<(), ServeError> {
-        let problems = file::unknown_names(&self.path, &lock(&self.seen).text, config);
-        if problems.is_empty() {
-            return Ok(());
-        }
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        Err(ServeError::Invalid(problems.join("\n")))
+        let problems: Vec<String> = self.unknown_names(config).iter().map(ToString::to_string).collect();
+        if problems.is_empty() { Ok(()) } else { Err(ServeError::Invalid(problems.join("\n"))) }
+    }
+
+    fn unknown_names(&self, config: &Config) -> Vec<KeyFileError> {
+        self.file.as_ref().map(|file| file.unknown_names(config)).unwrap_or_default()
     }
 
     /// Logs the names that the configuration does not have.
     pub(crate) fn warn_of_names(&self) {
-        if let Some(stack) = &self.stack {
-            self.warn_of(&lock(&self.seen).text, stack);
+        self.warn_of_file_names();
+        let names = lock(&self.sources).stored.iter().map(|record| record.entry.name.to_string()).collect::<Vec<_>>();
+        self.warn_of_stored_names(&names);
+    }
+
+    fn warn_of_file_names(&self) {
+        let Some(stack) = &self.stack else { return };
+        for problem in self.unknown_names(&stack.config()) {
+            tracing::warn!(%problem, "{UNKNOWN_NAME}");
         }
     }
 
-    fn warn_of(&self, text: &Contents, stack: &StackHandle) {
-        for problem in file::unknown_names(&self.path, text, &stack.config()) {
-            tracing::warn!(%problem, "a key names what the configuration does not have");
+    /// Does so for stored keys of these names.
+    fn warn_of_stored_names(&self, names: &[String]) {
+        let Some(stack) = &self.stack else { return };
+        let (config, current) = (stack.config(), self.current.load());
+        for key in names.iter().filter_map(|name| current.named(name)) {
+            for problem in key.record.unknown_names(&config) {
+                tracing::warn!(key = &*key.name, problem, "{UNKNOWN_NAME}");
+            }
         }
     }
 
@@ -201,121 +203,165 @@ impl Keys {
         caps(&self.current.load().list)
     }
 
-    fn file_error(&self, error: &ConfigError) -> file::KeyFileError {
-        file::KeyFileError::new(&self.path, error)
-    }
-
-    /// Reads the file again and logs the outcome. A file that is wrong changes nothing.
+    /// Reads the file again and logs the outcome. A file that is wrong changes nothing. Stored keys are read whole at
+    /// their next turn.
     pub(crate) fn reload(&self) {
-        self.readings.fetch_add(1, Relaxed);
+        if let Some(stored) = &self.stored {
+            stored.read_again();
+        }
+        if let Some(file) = &self.file {
+            file.readings.fetch_add(1, Relaxed);
+        }
         self.look(true);
     }
 
-    /// Reads the file again whenever it changes.
+    /// Reads the file again whenever it changes; `None` if there is no file.
     ///
     /// # Errors
     ///
     /// The system cannot watch its folder.
-    pub(crate) fn watch(self: &Arc<Self>) -> Result<FileWatch, ConfigError> {
+    pub(crate) fn watch(self: &Arc<Self>) -> Option<Result<FileWatch, ConfigError>> {
+        let path = self.file.as_ref()?.path.clone();
         let (keys, readers) = (Arc::downgrade(self), Arc::downgrade(self));
-        FileWatch::file_with_readings(
-            &*self.path,
-            move || readers.upgrade().map_or(0, |keys| keys.readings.load(Relaxed)),
-            move || {
-                if let Some(keys) = keys.upgrade() {
-                    keys.look(false);
-                }
-            },
-        )
+        let readings = move || readers.upgrade().map_or(0, |keys| keys.readings());
+        let look = move || {
+            if let Some(keys) = keys.upgrade() {
+                keys.look(false);
+            }
+        };
+        Some(FileWatch::file_with_readings(&*path, readings, look))
     }
 
-    /// Reads the file; an `order` reads the same text again too.
+    /// Returns the number of looks at the file that its watch should know of.
+    fn readings(&self) -> u64 {
+        self.file.as_ref().map_or(0, |file| file.readings.load(Relaxed))
+    }
+
+    /// Looks at the file; an `order` reads the same text again too.
     fn look(&self, order: bool) {
-        let mut seen = lock(&self.seen);
-        let text = file::contents(&self.path);
-        let held = seen.held.filter(|_| seen.text == text);
-        let has_rested = held.is_some_and(|since| since.elapsed() >= REST);
-        // A change that SIGHUP has read already is not logged twice.
-        if seen.text == text && !order && !has_rested {
-            if held.is_some() {
-                // The watch looks again.
-                self.readings.fetch_add(1, Relaxed);
-            }
-            return;
-        }
-        (seen.text, seen.held) = (text, None);
-        match self.replace(&seen, has_rested) {
-            Ok(Replacement { mark, count, changes, held_back }) => {
-                let [added, changed, removed] = changes.map(|names| (!names.is_empty()).then(|| names.join(", ")));
-                tracing::info!(count, added, changed, removed, "keys reloaded");
-                if let Some(key) = held_back {
-                    tracing::warn!(
-                        event = "key_held_back",
-                        key = &*key,
-                        seconds = REST.as_secs(),
-                        "the file's last entry may still be written: it counts once the file has rested; a last line \
-                         `...` marks the end"
-                    );
-                    seen.held = held.or_else(|| Some(Instant::now()));
-                    self.readings.fetch_add(1, Relaxed);
-                }
-                seen.mark = mark;
-                if let Some(stack) = &self.stack {
-                    self.warn_of(&seen.text, stack);
-                }
-            }
-            Err(problem) => tracing::warn!(%problem, "keys not reloaded; the previous ones stay"),
+        let Some(file) = &self.file else { return };
+        if file.look(order, |records| self.publish(|sources| sources.file = records).map(drop)) {
+            self.warn_of_file_names();
         }
     }
 
-    fn replace(&self, seen: &Look, has_rested: bool) -> Result<Replacement, file::KeyFileError> {
+    /// Puts the keys of all sources together after a change. The file's come first: a stored key with a name or a hash
+    /// of theirs does not count, and is named in the log. Returns the names of new and changed keys.
+    ///
+    /// # Errors
+    ///
+    /// The stack cannot keep a budget. Nothing changes then.
+    fn publish(&self, change: impl FnOnce(&mut Sources)) -> Result<Vec<String>, ConfigError> {
+        let mut sources = lock(&self.sources);
+        let (file, stored) = (sources.file.clone(), sources.stored.clone());
+        change(&mut sources);
         let before = self.current.load_full();
-        let Reading { mut keys, mark, is_open } = file::read(&self.path, &seen.text, &before)?;
-        let mark = mark.after(seen.mark).map_err(|problem| file::KeyFileError::new(&self.path, problem))?;
-        let held_back = if is_open && !has_rested { before.hold_back_last(&mut keys) } else { None };
+        let (mut records, passed_over) = sources.merged();
         // First, so that no key spends without a cap.
-        if let Some(stack) = &self.stack {
-            stack.set_budgets(caps(&keys)).map_err(|error| self.file_error(&error))?;
+        if let Some(stack) = &self.stack
+            && let Err(problem) = stack.set_budgets(budgets(&records))
+        {
+            if stack.set_budgets(budgets(&sources.file)).is_err() {
+                (sources.file, sources.stored) = (file, stored);
+                return Err(problem);
+            }
+            // A reload of the configuration may have taken away what a stored budget needs.
+            let can_keep = |record: &Arc<KeyRecord>| {
+                let problem = stack.check_budgets(&budgets(std::slice::from_ref(record))).err();
+                if let Some(problem) = &problem {
+                    tracing::warn!(key = &*record.entry.name, %problem, "a stored key does not count: change its budget");
+                }
+                problem.is_none()
+            };
+            records.retain(can_keep);
+            stack.set_budgets(budgets(&records))?;
         }
-        let (count, changes) = (keys.len(), changes(&before.list, &keys));
-        self.current.store(Arc::new(KeySet::new(keys)));
-        Ok(Replacement { mark, count, changes, held_back })
+        if passed_over != sources.passed_over {
+            for key in passed_over.iter().filter(|name| !sources.passed_over.contains(name)) {
+                tracing::warn!(key = &**key, "a stored key does not count: the file of keys has its name or its hash");
+            }
+            sources.passed_over = passed_over;
+        }
+        let now = KeySet::new(records, &before);
+        let lists = changes(&before.list, &now.list);
+        let [added, changed, removed] = lists.each_ref().map(|names| (!names.is_empty()).then(|| in_words(names)));
+        tracing::info!(count = now.list.len(), added, changed, removed, "keys reloaded");
+        self.current.store(Arc::new(now));
+        let [added, changed, _] = lists;
+        Ok([added, changed].concat())
     }
 
     /// Returns the caller's key, from `Authorization: Bearer` or a protocol's own header, or `in_query`, where the
     /// caller's protocol has a key there. Claude Code may send the first two.
     pub(crate) fn authenticate(&self, headers: &HeaderMap, in_query: Option<&str>) -> Result<Arc<Key>, Denial> {
+        let (current, now) = (self.current.load(), wall_clock::since_1970());
         let mut denied = Denial::NoKey;
         for shown in shown(headers).chain(in_query.filter(|shown| !shown.is_empty())) {
-            match self.find(shown) {
-                Some(key) if key.is_expired(wall_clock::since_1970()) => denied = Denial::Expired(key.name.clone()),
-                Some(key) => return Ok(key),
-                None if denied == Denial::NoKey => denied = Denial::UnknownKey(KeyHash::of(shown)),
-                None => {}
+            match current.find(&Sha256::digest(shown).into(), now) {
+                Ok(Some(key)) => return Ok(key.clone()),
+                Ok(None) if denied == Denial::NoKey && self.is_unread() => denied = Denial::KeysAway,
+                Ok(None) if denied == Denial::NoKey => denied = Denial::UnknownKey(KeyHash::of(shown)),
+                Ok(None) => {}
+                Err(problem) => denied = problem,
             }
         }
         Err(denied)
     }
 
-    fn find(&self, shown: &str) -> Option<Arc<Key>> {
-        self.current.load().find(&Sha256::digest(shown).into()).cloned()
+    /// Returns true if nobody has a key.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.current.load().list.is_empty()
     }
+
+    /// Returns true until the stored keys are known.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.stored.as_ref().is_some_and(StoredKeys::is_unread)
+    }
+
+    /// Returns the trouble of the keys' store, as long as it fails.
+    pub(crate) fn trouble(&self) -> Option<StoreTrouble> {
+        self.stored.as_ref()?.trouble()
+    }
+}
+
+impl Sources {
+    /// Returns the keys that count, and the names of the stored ones that do not.
+    fn merged(&self) -> (Vec<Arc<KeyRecord>>, Vec<Box<str>>) {
+        let mut names: HashSet<&str> = self.file.iter().map(|record| &*record.entry.name).collect();
+        let hashes = self.file.iter().flat_map(|record| &record.hashes);
+        let mut digests: HashSet<[u8; 32]> = hashes.map(|hash| hash.digest).collect();
+        let (mut records, mut passed_over) = (self.file.clone(), Vec::new());
+        for record in &self.stored {
+            let has_own = record.hashes.iter().all(|hash| !digests.contains(&hash.digest));
+            if has_own && names.insert(&record.entry.name) {
+                digests.extend(record.hashes.iter().map(|hash| hash.digest));
+                records.push(record.clone());
+            } else {
+                passed_over.push(record.entry.name.clone());
+            }
+        }
+        (records, passed_over)
+    }
+}
+
+/// Returns names for a line of the log, which is not to be as long as a database.
+fn in_words(names: &[String]) -> String {
+    match names.get(..20).filter(|_| names.len() > 20) {
+        None => names.join(", "),
+        Some(first) => format!("{} and {} more", first.join(", "), names.len() - first.len()),
+    }
+}
+
+/// Returns the caps of these records.
+fn budgets(records: &[Arc<KeyRecord>]) -> Vec<Budget> {
+    let entries = records.iter().map(|record| &record.entry);
+    entries.filter_map(|entry| entry.budget.as_ref().map(|budget| budget.cap(&entry.name))).collect()
 }
 
 /// Returns the caps of these keys, for the stack.
 fn caps(keys: &[Arc<Key>]) -> Vec<Budget> {
-    keys.iter().filter_map(|key| key.budget.as_ref().map(|budget| budget.cap(&key.name))).collect()
-}
-
-/// The result of a reload.
-struct Replacement {
-    mark: EndMark,
-    /// The number of keys.
-    count: usize,
-    /// The names of the keys that are new, changed and gone.
-    changes: [Vec<String>; 3],
-    /// The name of the key whose entry does not count yet.
-    held_back: Option<Arc<str>>,
+    let budget = |key: &Arc<Key>| Some(key.record.entry.budget.as_ref()?.cap(&key.name));
+    keys.iter().filter_map(budget).collect()
 }
 
 /// Returns the names of the keys that are new, changed and gone.
@@ -326,7 +372,7 @@ fn changes(before: &[Arc<Key>], now: &[Arc<Key>]) -> [Vec<String>; 3] {
     for key in now {
         match before.get(&*key.name) {
             None => added.push(key.name.to_string()),
-            Some(before) if !key.is_as(before) => changed.push(key.name.to_string()),
+            Some(before) if key.record != before.record => changed.push(key.name.to_string()),
             Some(_) => {}
         }
     }
@@ -381,6 +427,10 @@ const OWN_HEADERS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api-key"];
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("path", &self.path).field("keys", &self.current.load().list.len()).finish()
+        let path = self.file.as_ref().map(|file| &file.path);
+        f.debug_struct("Keys")
+            .field("path", &path)
+            .field("keys", &self.current.load().list.len())
+            .finish_non_exhaustive()
     }
 }

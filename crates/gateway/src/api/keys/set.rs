@@ -1,53 +1,78 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use subtle::ConstantTimeEq;
 
-use super::key::Key;
+use super::{
+    denial::Denial,
+    entry::{KeyRecord, SecretHash},
+    key::Key,
+};
 
-/// The keys of a reading, by their hashes.
+/// The keys that callers may show, by their hashes.
 #[derive(Debug, Default)]
 pub(super) struct KeySet {
-    /// The keys in the order of the file.
+    /// The keys in the order of their sources.
     pub(super) list: Vec<Arc<Key>>,
-    /// By the first eight bytes of their hashes, which tell nothing of the keys.
-    by_prefix: HashMap<u64, Vec<Arc<Key>>>,
+    by_name: HashMap<Arc<str>, usize>,
+    /// Hashes with the places of their keys, by their first eight bytes, which tell nothing of the secrets.
+    by_prefix: HashMap<u64, Vec<(SecretHash, usize)>>,
 }
 
 impl KeySet {
-    pub(super) fn new(list: Vec<Arc<Key>>) -> Self {
-        let mut by_prefix: HashMap<u64, Vec<Arc<Key>>> = HashMap::with_capacity(list.len());
-        for key in &list {
-            by_prefix.entry(prefix(&key.hash)).or_default().push(key.clone());
+    /// Creates the set of these records. An unchanged record keeps its key, and an unchanged limit its state.
+    pub(super) fn new(records: impl IntoIterator<Item = Arc<KeyRecord>>, before: &Self) -> Self {
+        let key = |record: Arc<KeyRecord>| match before.named(&record.entry.name) {
+            Some(known) if Arc::ptr_eq(&known.record, &record) => known.clone(),
+            known => Arc::new(Key::new(record, known.map(|known| &**known))),
+        };
+        let list: Vec<Arc<Key>> = records.into_iter().map(key).collect();
+        let mut by_prefix: HashMap<_, Vec<_>> = HashMap::with_capacity(list.len());
+        for (place, key) in list.iter().enumerate() {
+            for hash in &key.record.hashes {
+                by_prefix.entry(prefix(&hash.digest)).or_default().push((*hash, place));
+            }
         }
-        Self { list, by_prefix }
+        let by_name = list.iter().enumerate().map(|(place, key)| (key.name.clone(), place)).collect();
+        Self { list, by_name, by_prefix }
     }
 
-    /// Returns the key with this hash.
-    pub(super) fn find(&self, hash: &[u8; 32]) -> Option<&Arc<Key>> {
-        self.candidates(hash).iter().find(|key| bool::from(key.hash.ct_eq(hash)))
+    /// Returns the key of this name.
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<Key>> {
+        self.by_name.get(name).map(|place| &self.list[*place])
     }
 
-    /// Returns the keys with which a hash is compared.
-    pub(super) fn candidates(&self, hash: &[u8; 32]) -> &[Arc<Key>] {
-        self.by_prefix.get(&prefix(hash)).map_or(&[], Vec::as_slice)
+    /// Returns the key with this hash, if it may call at this time since 1970.
+    ///
+    /// # Errors
+    ///
+    /// The key or the hash is over, or the key is paused. `Ok(None)` for a hash that nobody has.
+    pub(super) fn find(&self, digest: &[u8; 32], since_1970: Duration) -> Result<Option<&Arc<Key>>, Denial> {
+        let Some((hash, place)) = self.place(digest) else { return Ok(None) };
+        let key = &self.list[*place];
+        let entry = &key.record.entry;
+        let is_over = entry.expires.is_some_and(|expiry| expiry.is_over(since_1970));
+        if is_over || hash.until.is_some_and(|until| since_1970 >= until) {
+            return Err(Denial::Expired(key.name.clone()));
+        }
+        if entry.paused { Err(Denial::Paused(key.name.clone())) } else { Ok(Some(key)) }
     }
 
-    /// Holds back the last of the keys that follow these, unless the same key allowed as much before. Returns its name.
-    pub(super) fn hold_back_last(&self, keys: &mut Vec<Arc<Key>>) -> Option<Arc<str>> {
-        let last = keys.pop()?;
-        let Some(before) = self.find(&last.hash) else { return Some(last.name.clone()) };
-        if last.is_within(before) {
-            keys.push(last);
-            return None;
-        }
-        if keys.iter().all(|key| key.name != before.name) {
-            keys.push(before.clone());
-        }
-        Some(last.name.clone())
+    /// Returns the key with this hash, whether or not it may call.
+    pub(super) fn owner(&self, digest: &[u8; 32]) -> Option<&Arc<Key>> {
+        self.place(digest).map(|(_, place)| &self.list[*place])
+    }
+
+    fn place(&self, digest: &[u8; 32]) -> Option<&(SecretHash, usize)> {
+        self.candidates(digest).iter().find(|(hash, _)| bool::from(hash.digest.ct_eq(digest)))
+    }
+
+    /// Returns the hashes with which one is compared.
+    pub(super) fn candidates(&self, digest: &[u8; 32]) -> &[(SecretHash, usize)] {
+        self.by_prefix.get(&prefix(digest)).map_or(&[], Vec::as_slice)
     }
 }
 
-fn prefix(hash: &[u8; 32]) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *hash;
+fn prefix(digest: &[u8; 32]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *digest;
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }

@@ -47,13 +47,15 @@ pub(crate) struct Refusals {
 const MOST_SHARES: usize = 1024;
 
 /// The counter's series, all of which exist from the start.
-const SERIES: [(RefusalReason, RefusalScope); 37] = {
+const SERIES: [(RefusalReason, RefusalScope); 39] = {
     use RefusalReason::*;
     use RefusalScope as Of;
     [
         (KeyMissing, Of::Key),
         (KeyUnknown, Of::Key),
         (KeyExpired, Of::Key),
+        (KeyPaused, Of::Key),
+        (KeysAway, Of::Gateway),
         (Origin, Of::Gateway),
         (Permission, Of::Key),
         (Feature, Of::Key),

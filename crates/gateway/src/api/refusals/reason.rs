@@ -11,6 +11,9 @@ pub(crate) enum RefusalReason {
     KeyMissing,
     KeyUnknown,
     KeyExpired,
+    KeyPaused,
+    /// The store of the keys could not be read yet.
+    KeysAway,
     /// A page of a foreign web site calls a gateway without keys, by its origin or by a name of its own.
     Origin,
     /// The path is for administrators or reviewers.
@@ -42,6 +45,8 @@ impl RefusalReason {
             Self::KeyMissing => "key_missing",
             Self::KeyUnknown => "key_unknown",
             Self::KeyExpired => "key_expired",
+            Self::KeyPaused => "key_paused",
+            Self::KeysAway => "keys_away",
             Self::Origin => "origin",
             Self::Permission => "permission",
             Self::Feature => "feature",
@@ -135,6 +140,8 @@ impl Refusal {
             Denial::NoKey => (RefusalReason::KeyMissing, RefusalScope::Key),
             Denial::UnknownKey(_) => (RefusalReason::KeyUnknown, RefusalScope::Key),
             Denial::Expired(_) => (RefusalReason::KeyExpired, RefusalScope::Key),
+            Denial::Paused(_) => (RefusalReason::KeyPaused, RefusalScope::Key),
+            Denial::KeysAway => (RefusalReason::KeysAway, RefusalScope::Gateway),
             Denial::Feature(_) => (RefusalReason::Feature, RefusalScope::Key),
             Denial::Model(_) => (RefusalReason::Model, RefusalScope::Key),
             Denial::Origin | Denial::Host => (RefusalReason::Origin, RefusalScope::Gateway),

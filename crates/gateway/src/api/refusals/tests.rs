@@ -50,6 +50,8 @@ fn every_refusal_has_its_series() {
         Denial::NoKey,
         Denial::UnknownKey(KeyHash::of("k")),
         Denial::Expired("one".into()),
+        Denial::Paused("one".into()),
+        Denial::KeysAway,
         Denial::Feature(["chat".into()].into()),
         Denial::Model(["gpt".into()].into()),
         Denial::Origin,

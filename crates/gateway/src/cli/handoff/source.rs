@@ -5,17 +5,13 @@ use std::path::Path;
 use http::Uri;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use steadfast::store::{StoreError, StoreErrorKind};
 use steadfast_gateway::tasks::MAX_NAME_BYTES;
 use steadfast_handoff::{Desk, DeskError, Task, TaskFilter, TaskId, TaskScope, TaskStats, TaskSummary};
-use steadfast_stack::Config;
-#[cfg(feature = "postgres")]
-use steadfast_stores::postgres::Postgres;
-use steadfast_stores::sqlite::Sqlite;
 
 use crate::cli::{
     Failure,
     remote::{Remote, escaped},
+    store::{self, OpenStore},
 };
 
 pub(super) enum TaskSource {
@@ -192,47 +188,20 @@ fn actor(who: Option<String>) -> Result<String, Failure> {
 
 fn desk_failure(problem: DeskError) -> Failure {
     match problem {
-        DeskError::Store(problem) => store_failure(&problem),
+        DeskError::Store(problem) => store::failure(&problem),
         problem => Failure::Refused(format!("error: {problem}")),
     }
 }
 
-/// Returns the failure of a store: a wrong name is a mistake of the command line, a broken store is not.
-fn store_failure(problem: &StoreError) -> Failure {
-    match problem.kind() {
-        StoreErrorKind::Misconfigured | StoreErrorKind::NewerSchema => Failure::usage(problem),
-        _ => Failure::Refused(format!("error: {problem}")),
-    }
-}
-
 async fn open_configured(path: &Path) -> Result<Desk, Failure> {
-    let config = Config::from_path(path)?;
-    let Some(store) = &config.stores.durable else {
-        let problem = format!("{}: it names no store: `stores: {{ durable: sqlite:FILE }}`", path.display());
-        return Err(Failure::usage(problem));
-    };
-    let desk = open_store(store).await?;
+    let (store, config) = OpenStore::open_configured(path, false).await?;
+    let desk = Desk::over(store.tasks());
     Ok(match config.handoff.and_then(|said| said.visibility) {
         Some(time) => desk.visibility(time.0),
         None => desk,
     })
 }
 
-/// Opens an existing store: a mistyped name must not create one.
 async fn open_store(store: &str) -> Result<Desk, Failure> {
-    if let Some(file) = store.strip_prefix("sqlite:") {
-        let file = file.strip_prefix("//").unwrap_or(file);
-        if !Path::new(file).is_file() {
-            return Err(Failure::usage(format_args!("no such file: {file}")));
-        }
-        return Sqlite::open(file).map(Desk::new).map_err(|problem| store_failure(&problem));
-    }
-    if ["postgres://", "postgresql://"].iter().any(|scheme| store.starts_with(scheme)) {
-        #[cfg(feature = "postgres")]
-        return Postgres::connect(store).await.map(Desk::new).map_err(|problem| store_failure(&problem));
-        #[cfg(not(feature = "postgres"))]
-        return Err(Failure::usage("this command was built without PostgreSQL (feature `postgres`)"));
-    }
-    // The error leaves the value out: it may have a password.
-    Err(Failure::usage("a store is named as sqlite:FILE or postgres://USER:PASSWORD@HOST/DATABASE"))
+    Ok(Desk::over(OpenStore::open(store, false).await?.tasks()))
 }

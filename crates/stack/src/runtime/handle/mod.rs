@@ -67,6 +67,16 @@ impl StackHandle {
         self.shared.set_budgets(budgets)
     }
 
+    /// Checks that the stack could keep these caps beside its configuration's. It changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As in [`set_budgets`](Self::set_budgets).
+    #[doc(hidden)]
+    pub fn check_budgets(&self, budgets: &[Budget]) -> Result<(), ConfigError> {
+        self.shared.current.load().plan_with(&self.shared.context, budgets).map(drop)
+    }
+
     /// Reads the stack's file again and replaces the active configuration, like [`reload`](Self::reload). The file is
     /// read on this thread.
     ///

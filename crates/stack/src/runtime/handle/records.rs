@@ -1,10 +1,12 @@
 //! What a stack keeps: answers, responses, tasks, places, and their stores.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use tower::BoxError;
 
 use super::StackHandle;
-use crate::runtime::parts::{object_places::ObjectPlaces, responses::ResponseArchive};
+use crate::runtime::parts::{durable_store::DurableStore, object_places::ObjectPlaces, responses::ResponseArchive};
 use steadfast::{
     CacheHandle, Event, IdempotencyHandle,
     events::Operation,
@@ -13,6 +15,7 @@ use steadfast::{
 };
 use steadfast_handoff::Desk;
 use steadfast_ledger::Ledger;
+use steadfast_stores::registry::RegistryStore;
 
 impl StackHandle {
     /// Checks that the configured stores can be used, for a start that must fail on a wrong address. Building the
@@ -54,6 +57,12 @@ impl StackHandle {
     /// Returns the ledger of what answers cost; `None` if the configuration has none.
     pub fn ledger(&self) -> Option<Ledger> {
         self.shared.current.load().ledger.as_ref().map(|state| state.ledger.clone())
+    }
+
+    /// Returns the registry of callers' keys; `None` if the configuration has no durable store. It is the store of this
+    /// moment: a reload may open another.
+    pub fn registry(&self) -> Option<Arc<dyn RegistryStore>> {
+        self.shared.current.load().stores.durable.as_ref().map(DurableStore::registry)
     }
 
     /// Returns the kept responses; `None` if the configuration keeps none.

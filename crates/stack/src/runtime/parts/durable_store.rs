@@ -15,7 +15,7 @@ use steadfast_stores::postgres::Postgres;
 use steadfast_stores::redis::Redis;
 #[cfg(feature = "sqlite")]
 use steadfast_stores::sqlite::Sqlite;
-use steadfast_stores::{places::PlaceStore, responses::ResponseStore};
+use steadfast_stores::{places::PlaceStore, registry::RegistryStore, responses::ResponseStore};
 
 /// A store that outlives the process.
 #[derive(Clone, Debug)]
@@ -91,6 +91,17 @@ impl DurableStore {
     /// Returns the store as a store of objects' places.
     #[allow(unreachable_code, reason = "with none of them there is no such place")]
     pub(crate) fn places(&self) -> Arc<dyn PlaceStore> {
+        match self.clone() {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => Arc::new(file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => Arc::new(database),
+        }
+    }
+
+    /// Returns the store as a registry of callers' keys.
+    #[allow(unreachable_code, reason = "with none of them there is no such place")]
+    pub(crate) fn registry(&self) -> Arc<dyn RegistryStore> {
         match self.clone() {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(file) => Arc::new(file),

@@ -77,10 +77,8 @@ fn folder(config: &Config, environment: &Environment) -> Option<PathBuf> {
     if let Some(folder) = config.ledger.as_ref().and_then(|ledger| ledger.folder.as_ref()) {
         return Some(folder.into());
     }
-    // systemd lists several with colons between.
-    let state = environment.get("STATE_DIRECTORY").filter(|folders| !folders.is_empty());
-    if let Some(folder) = state.and_then(|folders| folders.split(':').next()) {
-        return Some(Path::new(folder).join("ledger"));
+    if let Some(folder) = environment.state_folder() {
+        return Some(folder.join("ledger"));
     }
     match DurableUrl::parse(config.stores.durable.as_deref()?)? {
         DurableUrl::Sqlite(file) => Some(format!("{}.ledger", Path::new(file).display()).into()),

@@ -2,8 +2,13 @@ use std::num::NonZeroU32;
 
 use http::{HeaderMap, HeaderValue};
 
+use std::{path::PathBuf, sync::atomic::AtomicU64, time::Duration};
+
+use tokio::time::Instant;
+
 use super::*;
 
+mod stored;
 mod torn;
 
 struct Temporary(PathBuf);
@@ -22,6 +27,13 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Keys {
+    /// Returns the key of a secret that may call.
+    fn find(&self, shown: &str) -> Option<Arc<Key>> {
+        self.current.load().find(&Sha256::digest(shown).into(), wall_clock::since_1970()).ok().flatten().cloned()
     }
 }
 
@@ -118,10 +130,16 @@ fn an_expired_key_is_refused_and_another_beside_it_is_not() {
 #[test]
 fn the_example_is_a_file_of_keys() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/keys.yaml");
-    let keys = file::read(&path, &file::contents(&path), &KeySet::default()).unwrap().keys;
+    let records = file::read(&path, &file::contents(&path)).unwrap().records.into_iter().map(Arc::new);
+    let keys = KeySet::new(records, &KeySet::default()).list;
     let [search, operations, support] = &keys[..] else { panic!("{keys:?}") };
-    assert!(search.limits.is_some() && search.rate.is_some() && search.expires.is_some() && operations.admin);
-    assert!(support.is_reviewer() && !support.admin && operations.is_reviewer() && !search.is_reviewer());
+    assert!(
+        search.limits.is_some()
+            && search.rate.is_some()
+            && search.record.entry.expires.is_some()
+            && operations.is_admin()
+    );
+    assert!(support.is_reviewer() && !support.is_admin() && operations.is_reviewer() && !search.is_reviewer());
     let budgets = caps(&keys);
     assert_eq!(
         (&*budgets[0].name, budgets[0].key.as_deref(), budgets.len()),
@@ -148,10 +166,8 @@ fn a_file_that_is_wrong_says_where() {
         (&format!("keys:\n{}", entry("one", "k", ", budget: { usd: 1, period: day, warn_at: [0%] }")), "above 0"),
     ] {
         let file = Temporary::new("wrong", text);
-        let wrong = file::read(&file.0, &file::contents(&file.0), &KeySet::default())
-            .err()
-            .map(|wrong| wrong.to_string())
-            .unwrap_or_default();
+        let wrong =
+            file::read(&file.0, &file::contents(&file.0)).err().map(|wrong| wrong.to_string()).unwrap_or_default();
         assert!(wrong.contains(says) || says == "requests_per_minute" && !wrong.is_empty(), "{text}: {wrong}");
     }
     // A key in the place of its hash, or under a name of its own, is not repeated.
@@ -165,13 +181,12 @@ fn a_file_that_is_wrong_says_where() {
         "keys: [{ name: one, budget: { usd: sk-secret } }]",
         "keys: [{ name: one, budget: { usd: 1, period: sk-secret } }]",
     ] {
-        let wrong =
-            file::read(Path::new("k"), &Ok(text.to_owned()), &KeySet::default()).err().map(|wrong| wrong.to_string());
+        let wrong = file::read(Path::new("k"), &Ok(text.to_owned())).err().map(|wrong| wrong.to_string());
         assert!(wrong.as_ref().is_some_and(|wrong| !wrong.contains("secret")), "{wrong:?}");
     }
     let word = "keys: [{ name: one, task-force: 1 }]".to_owned();
-    let wrong = file::read(Path::new("k"), &Ok(word), &KeySet::default()).err().map(|wrong| wrong.to_string()).unwrap();
+    let wrong = file::read(Path::new("k"), &Ok(word)).err().map(|wrong| wrong.to_string()).unwrap();
     assert!(wrong.starts_with("k: unknown field `task-force`") && wrong.ends_with("line 1, column 21"), "{wrong}");
     let nowhere = Path::new("/nowhere/keys.yaml");
-    assert!(file::read(nowhere, &file::contents(nowhere), &KeySet::default()).is_err());
+    assert!(file::read(nowhere, &file::contents(nowhere)).is_err());
 }

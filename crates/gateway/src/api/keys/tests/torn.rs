@@ -2,9 +2,10 @@
 
 use std::num::NonZeroU32;
 
-use tokio::time::advance;
+use tokio::time::{advance, sleep};
 
 use super::*;
+use crate::api::keys::file_keys::REST;
 
 /// The rights of a key, as a caller meets them: each number is more where the key may more.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,19 +23,19 @@ impl Rights {
     }
 
     fn of(key: Option<Arc<Key>>) -> Self {
-        let Some(key) = key.filter(|key| !key.is_expired(wall_clock::since_1970())) else { return Self::none() };
+        let Some(key) = key else { return Self::none() };
         let limit = |limit: Option<NonZeroU32>| limit.map_or(NO_LIMIT, |limit| limit.get().into());
-        let own = key.limits.as_ref().map(|limits| (limits.concurrency, limits.tokens_per_minute)).unwrap_or_default();
+        let entry = &key.record.entry;
         let budgets = caps(std::slice::from_ref(&key));
         let models = NAMES.iter().map(|name| f64::from(key.model(Some(name)).is_ok()));
         let features = NAMES.iter().map(|name| f64::from(key.feature(Some((*name).into())).is_ok()));
         let numbers = [
-            limit(key.rate.as_ref().map(|rate| rate.per_minute)),
-            limit(own.0),
-            limit(own.1),
+            limit(key.requests_per_minute()),
+            limit(entry.concurrency),
+            limit(entry.tokens_per_minute),
             budgets.first().map_or(NO_LIMIT, |budget| budget.usd),
-            f64::from(key.admin),
-            f64::from(key.handoff),
+            f64::from(entry.admin),
+            f64::from(entry.handoff),
         ];
         Self(models.chain(features).chain(numbers).collect())
     }
@@ -232,25 +233,25 @@ async fn a_new_last_entry_counts_once_the_file_has_rested_and_one_that_allows_le
     std::fs::write(&path.0, file(hash_first, &[one, ("b", KEYS[1], &LIMITED)])).unwrap();
     keys.look(false);
     assert!(keys.find(KEYS[0]).is_some() && keys.find(KEYS[1]).is_none());
-    let readings = keys.readings.load(Relaxed);
+    let readings = keys.readings();
     advance(REST - Duration::from_millis(1)).await;
     keys.look(false);
     assert!(keys.find(KEYS[1]).is_none());
-    assert!(keys.readings.load(Relaxed) > readings, "the watch is asked to look again");
+    assert!(keys.readings() > readings, "the watch is asked to look again");
     advance(Duration::from_millis(1)).await;
     keys.look(false);
-    assert!(keys.find(KEYS[1]).is_some_and(|key| key.models.is_some()));
+    assert!(keys.find(KEYS[1]).is_some_and(|key| key.is_for_some_models()));
     // Taken out, and narrower: at once.
     std::fs::write(&path.0, file(hash_first, &[("a", KEYS[0], &NARROWER)])).unwrap();
     keys.look(false);
-    assert!(keys.find(KEYS[1]).is_none() && keys.find(KEYS[0]).is_some_and(|key| !key.admin));
+    assert!(keys.find(KEYS[1]).is_none() && keys.find(KEYS[0]).is_some_and(|key| !key.is_admin()));
     // A brace or a mark ends the last entry.
     for text in [file(Layout::Flow, &[one]), format!("{}...\n", file(hash_first, &[one]))] {
         std::fs::write(&path.0, file(hash_first, &[("a", KEYS[0], &NARROWER), ("d", "sk-d", &NARROWER)])).unwrap();
         keys.look(false);
         std::fs::write(&path.0, text).unwrap();
         keys.look(false);
-        assert!(keys.find(KEYS[0]).is_some_and(|key| key.admin));
+        assert!(keys.find(KEYS[0]).is_some_and(|key| key.is_admin()));
     }
 }
 
@@ -266,7 +267,7 @@ async fn a_checksum_that_is_wrong_and_a_mark_that_is_gone_change_nothing() {
         keys.look(false);
         advance(10 * REST).await;
         keys.look(false);
-        assert!(keys.find(KEYS[0]).is_some_and(|key| key.admin));
+        assert!(keys.find(KEYS[0]).is_some_and(|key| key.is_admin()));
     }
 }
 
@@ -345,9 +346,9 @@ fn hashes_with_a_common_beginning_are_told_apart() {
     let keys = Keys::load(&file.0).ok().unwrap();
     let current = keys.current.load();
     for key in &current.list {
-        assert_eq!(current.find(&key.hash).map(|found| &*found.name), Some(&*key.name));
-        let mut other = key.hash;
-        other[31] ^= 0x40;
-        assert!(current.find(&other).is_none());
+        let mut digest = key.record.hashes[0].digest;
+        assert_eq!(current.owner(&digest).map(|found| &*found.name), Some(&*key.name));
+        digest[31] ^= 0x40;
+        assert!(current.owner(&digest).is_none());
     }
 }

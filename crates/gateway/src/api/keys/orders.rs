@@ -1,0 +1,376 @@
+//! Orders for stored keys: make, change, rotate and remove them.
+//!
+//! An order reads the key, changes its document, and writes it for the revision that it read. Where another order was
+//! faster it does so again, so that two at once lose nothing.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde_json::{Map, Value, json};
+use steadfast::{Events, store::StoreError};
+use steadfast_internal::wall_clock::{parse_rfc3339, rfc3339};
+use steadfast_stores::registry::{EntryKind, RegistryChange, RegistryEdit, RegistryOutcome, RegistryStore};
+use tokio::time::timeout;
+
+use super::{
+    Keys, VirtualKey,
+    entry::KeyRecord,
+    stored::{self, StoredKey, StoredKeys},
+};
+use crate::wall_clock;
+
+/// A key's document.
+pub(crate) type Document = Map<String, Value>;
+
+/// The reason for which an order is not carried out.
+#[derive(Debug)]
+pub(crate) enum KeyOrderError {
+    /// The keys are in no store.
+    NotStored,
+    /// The document would be wrong.
+    Invalid(String),
+    /// A key of this name is there already.
+    Exists(Arc<str>),
+    /// There is no such key.
+    Unknown(Arc<str>),
+    /// The key is in the file.
+    InFile(Arc<str>),
+    /// Others changed it again and again.
+    Busy(Arc<str>),
+    /// The store failed.
+    Away(StoreError),
+    /// The system has no randomness.
+    NoRandomness(std::io::Error),
+}
+
+impl fmt::Display for KeyOrderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotStored => f.write_str(
+                "this gateway has its keys in a file alone: add `gateway: { keys: { store: durable } }` and a durable \
+                 store to its configuration",
+            ),
+            Self::Invalid(problem) => f.write_str(problem),
+            Self::Exists(name) => write!(f, "there is a key `{name}` already: change it, or choose another name"),
+            Self::Unknown(name) => write!(f, "there is no key `{name}`"),
+            Self::InFile(name) => write!(f, "the key `{name}` is in the file of keys: change it there"),
+            Self::Busy(name) => write!(f, "others are changing the key `{name}` at the moment: try again"),
+            Self::Away(error) => write!(f, "the store of keys failed: {error}"),
+            Self::NoRandomness(error) => write!(f, "no randomness: {error}"),
+        }
+    }
+}
+
+impl From<StoreError> for KeyOrderError {
+    fn from(error: StoreError) -> Self {
+        Self::Away(error)
+    }
+}
+
+/// A key with a new secret, which is shown once.
+#[derive(Debug)]
+pub(crate) struct MadeKey {
+    pub(crate) name: Arc<str>,
+    pub(crate) secret: VirtualKey,
+}
+
+/// The longest name of a key, in bytes.
+const NAME_BYTES: usize = 200;
+/// The largest document. A hash of a rotation takes some 130 bytes.
+const DOCUMENT_BYTES: usize = 64 << 10;
+/// The most tries of one order while others change the same key.
+const TRIES: usize = 10;
+/// The time for the store to carry an order out.
+const SILENCE: Duration = Duration::from_secs(10);
+/// The longest time for which an earlier secret goes on beside a new one.
+const LONGEST_OVERLAP: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+impl Keys {
+    /// Makes a key with a new secret.
+    ///
+    /// # Errors
+    ///
+    /// The document is wrong, the name is taken, or the store failed.
+    pub(crate) async fn create(&self, actor: &str, mut document: Document) -> Result<MadeKey, KeyOrderError> {
+        let stored = self.stored()?;
+        if document.contains_key("hash") || document.contains_key("hashes") {
+            let problem = "a new key has its secret from the gateway: leave `hash` and `hashes` out, or import it";
+            return Err(KeyOrderError::Invalid(problem.to_owned()));
+        }
+        let secret = VirtualKey::generate().map_err(KeyOrderError::NoRandomness)?;
+        document.insert("hashes".to_owned(), json!([{ "hash": secret.hash() }]));
+        self.turn().await?;
+        let edit = self.new_entry(stored, "create", document)?;
+        let name = edit.name.clone();
+        self.apply(stored, actor, vec![edit]).await?.map_err(KeyOrderError::Exists)?;
+        Ok(MadeKey { name, secret })
+    }
+
+    /// Adds keys whose secrets exist, all or none. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// A document is wrong, a name is taken, or the store failed.
+    pub(crate) async fn import(&self, actor: &str, documents: Vec<Document>) -> Result<usize, KeyOrderError> {
+        let stored = self.stored()?;
+        self.turn().await?;
+        let edits = documents.into_iter().map(|document| self.new_entry(stored, "import", document));
+        let edits = edits.collect::<Result<Vec<_>, _>>()?;
+        let mut digests = std::collections::HashSet::new();
+        for edit in &edits {
+            let record = edit.document.as_ref().map(|document| stored::record(document));
+            let hashes = record.and_then(Result::ok).map(|record| record.hashes).unwrap_or_default();
+            if !hashes.into_iter().all(|hash| digests.insert(hash.digest)) {
+                return Err(KeyOrderError::Invalid(format!("the hash of `{}` occurs twice", edit.name)));
+            }
+        }
+        let count = edits.len();
+        self.apply(stored, actor, edits).await?.map_err(KeyOrderError::Exists)?;
+        Ok(count)
+    }
+
+    /// Changes a key by a JSON merge patch (RFC 7396).
+    ///
+    /// # Errors
+    ///
+    /// The document would be wrong, the key is unknown or in the file, or the store failed.
+    pub(crate) async fn change(&self, actor: &str, name: &str, patch: &Document) -> Result<(), KeyOrderError> {
+        for fixed in ["name", "hash", "hashes"] {
+            if patch.contains_key(fixed) {
+                let problem = match fixed {
+                    "name" => "a key keeps its name: make another one",
+                    _ => "a key's hashes change by a rotation",
+                };
+                return Err(KeyOrderError::Invalid(problem.to_owned()));
+            }
+        }
+        let action = match (patch.len(), patch.get("paused")) {
+            (1, Some(Value::Bool(true))) => "pause",
+            (1, Some(Value::Bool(false) | Value::Null)) => "resume",
+            _ => "limit",
+        };
+        self.edit(actor, name, action, |document| {
+            merge(document, patch);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives a key a new secret. Its earlier ones go on for a while.
+    ///
+    /// # Errors
+    ///
+    /// The overlap is too long, the key is unknown or in the file, or the store failed.
+    pub(crate) async fn rotate(&self, actor: &str, name: &str, overlap: Duration) -> Result<MadeKey, KeyOrderError> {
+        if overlap > LONGEST_OVERLAP {
+            return Err(KeyOrderError::Invalid("`overlap` is at most 366 days".to_owned()));
+        }
+        let secret = VirtualKey::generate().map_err(KeyOrderError::NoRandomness)?;
+        let now = wall_clock::since_1970();
+        let end = now.saturating_add(overlap);
+        self.edit(actor, name, "rotate", |document| {
+            let mut hashes = vec![json!({ "hash": secret.hash() })];
+            for (hash, until) in hashes_of(document) {
+                let until = until.map_or(end, |until| until.min(end));
+                if until > now {
+                    hashes.push(json!({ "hash": hash, "until": rfc3339(until) }));
+                }
+            }
+            document.remove("hash");
+            document.insert("hashes".to_owned(), hashes.into());
+            Ok(())
+        })
+        .await?;
+        Ok(MadeKey { name: name.into(), secret })
+    }
+
+    /// Removes a key. Its requests under way end as they would.
+    ///
+    /// # Errors
+    ///
+    /// The key is unknown or in the file, or the store failed.
+    pub(crate) async fn remove(&self, actor: &str, name: &str) -> Result<(), KeyOrderError> {
+        self.replace(actor, name, "remove", |_| Ok(None)).await
+    }
+
+    /// Returns the log of changes, the newest first; of one key, if it is named.
+    ///
+    /// # Errors
+    ///
+    /// The keys are in no store, or it failed.
+    pub(crate) async fn history(
+        &self,
+        name: Option<&str>,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<RegistryChange>, KeyOrderError> {
+        let stored = self.stored()?;
+        let asked = stored.store.history(name.map(|name| (EntryKind::Key, name)), before, limit);
+        Ok(timeout(SILENCE, asked).await.unwrap_or_else(|_| Err(silent()))?)
+    }
+
+    fn stored(&self) -> Result<&StoredKeys, KeyOrderError> {
+        self.stored.as_ref().ok_or(KeyOrderError::NotStored)
+    }
+
+    /// Changes the document of a key.
+    async fn edit(
+        &self,
+        actor: &str,
+        name: &str,
+        action: &str,
+        change: impl Fn(&mut Document) -> Result<(), KeyOrderError>,
+    ) -> Result<(), KeyOrderError> {
+        let new = |known: &StoredKey| {
+            let mut document: Document = serde_json::from_str(&known.document)
+                .map_err(|error| KeyOrderError::Invalid(format!("the stored key `{name}` is broken: {error}")))?;
+            change(&mut document)?;
+            let (document, record) = written(document)?;
+            self.check(&record)?;
+            Ok(Some(document))
+        };
+        self.replace(actor, name, action, new).await
+    }
+
+    /// Replaces a key by what `new` makes of it, as often as others are faster.
+    async fn replace(
+        &self,
+        actor: &str,
+        name: &str,
+        action: &str,
+        new: impl Fn(&StoredKey) -> Result<Option<Arc<str>>, KeyOrderError>,
+    ) -> Result<(), KeyOrderError> {
+        let stored = self.stored()?;
+        for _ in 0..TRIES {
+            self.turn().await?;
+            self.check_not_in_file(name)?;
+            let known = stored.named(name).ok_or_else(|| KeyOrderError::Unknown(name.into()))?;
+            let (name, action, replaces) = (Arc::from(name), action.into(), Some(known.revision));
+            let edit = RegistryEdit { kind: EntryKind::Key, name, action, replaces, document: new(&known)? };
+            if self.apply(stored, actor, vec![edit]).await?.is_ok() {
+                return Ok(());
+            }
+        }
+        Err(KeyOrderError::Busy(name.into()))
+    }
+
+    /// Returns the edit that adds a key.
+    fn new_entry(&self, stored: &StoredKeys, action: &str, document: Document) -> Result<RegistryEdit, KeyOrderError> {
+        let (document, record) = written(document)?;
+        let name: Arc<str> = (*record.entry.name).into();
+        if name.len() > NAME_BYTES || name.chars().any(char::is_control) || name.trim() != &*name {
+            let problem = format!("a name has at most {NAME_BYTES} bytes, of characters that can be seen");
+            return Err(KeyOrderError::Invalid(problem));
+        }
+        self.check_not_in_file(&name)?;
+        if stored.named(&name).is_some() {
+            return Err(KeyOrderError::Exists(name));
+        }
+        self.check(&record)?;
+        Ok(RegistryEdit { kind: EntryKind::Key, name, action: action.into(), replaces: None, document: Some(document) })
+    }
+
+    fn check_not_in_file(&self, name: &str) -> Result<(), KeyOrderError> {
+        let sources = crate::lock::lock(&self.sources);
+        match sources.file.iter().any(|record| *record.entry.name == *name) {
+            true => Err(KeyOrderError::InFile(name.into())),
+            false => Ok(()),
+        }
+    }
+
+    /// Checks that the configuration has what a key names, can keep its budget, and that nobody else has its hashes.
+    fn check(&self, record: &KeyRecord) -> Result<(), KeyOrderError> {
+        let invalid = |problem: String| Err(KeyOrderError::Invalid(problem));
+        let current = self.current.load();
+        for hash in &record.hashes {
+            if current.owner(&hash.digest).is_some_and(|owner| *owner.name != *record.entry.name) {
+                return invalid(format!("another key has a hash of `{}`", record.entry.name));
+            }
+        }
+        let Some(stack) = &self.stack else { return Ok(()) };
+        let problems = record.unknown_names(&stack.config());
+        if !problems.is_empty() {
+            return invalid(problems.join("; "));
+        }
+        let budget = record.entry.budget.as_ref().map(|budget| budget.cap(&record.entry.name));
+        match budget.map(|budget| stack.check_budgets(&[budget])) {
+            Some(Err(problem)) => invalid(problem.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Carries an order out. `Err` names the key that was in its way.
+    async fn apply(
+        &self,
+        stored: &StoredKeys,
+        actor: &str,
+        edits: Vec<RegistryEdit>,
+    ) -> Result<Result<(), Arc<str>>, KeyOrderError> {
+        let orders: Vec<_> = edits.iter().take(20).map(|edit| (edit.action.clone(), edit.name.clone())).collect();
+        let applied = timeout(SILENCE, stored.store.apply(actor, edits)).await.unwrap_or_else(|_| Err(silent()))?;
+        match applied {
+            RegistryOutcome::Applied(revision) => {
+                for (action, key) in orders {
+                    tracing::info!(by = actor, action = &*action, key = &*key, revision, "keys changed");
+                }
+                // It holds here from now on, and at the next turn if the store is away again.
+                let _ = self.turn().await;
+                Ok(Ok(()))
+            }
+            RegistryOutcome::Conflict(_, name) => Ok(Err(name)),
+        }
+    }
+}
+
+fn silent() -> StoreError {
+    StoreError::new(steadfast::store::StoreErrorKind::Unavailable, "changing keys: no answer in time")
+}
+
+/// Returns a document as it is stored, and its record.
+fn written(document: Document) -> Result<(Arc<str>, KeyRecord), KeyOrderError> {
+    let text = Value::from(document).to_string();
+    if text.len() > DOCUMENT_BYTES {
+        return Err(KeyOrderError::Invalid(format!("a key has at most {} KiB", DOCUMENT_BYTES >> 10)));
+    }
+    let record = stored::record(&text).map_err(KeyOrderError::Invalid)?;
+    Ok((text.into(), record))
+}
+
+/// Returns the hashes of a document, with their ends.
+fn hashes_of(document: &Document) -> Vec<(String, Option<Duration>)> {
+    let one = document.get("hash").and_then(Value::as_str).map(|hash| (hash.to_owned(), None));
+    let several = document.get("hashes").and_then(Value::as_array).into_iter().flatten().filter_map(|entry| {
+        let until = entry["until"].as_str().and_then(parse_rfc3339);
+        Some((entry["hash"].as_str()?.to_owned(), until))
+    });
+    one.into_iter().chain(several).collect()
+}
+
+/// Merges a patch into a document.
+fn merge(document: &mut Document, patch: &Document) {
+    for (name, value) in patch {
+        match value {
+            Value::Null => drop(document.remove(name)),
+            Value::Object(inner) => {
+                let place = document.entry(name.as_str()).or_insert_with(|| json!({}));
+                if !place.is_object() {
+                    *place = json!({});
+                }
+                if let Some(place) = place.as_object_mut() {
+                    merge(place, inner);
+                }
+            }
+            other => drop(document.insert(name.clone(), other.clone())),
+        }
+    }
+}
+
+/// Makes a key in a store, without a gateway: for the first administrator.
+///
+/// # Errors
+///
+/// The document is wrong, the name is taken, or the store failed; the text says so.
+#[doc(hidden)]
+pub async fn make_key(store: Arc<dyn RegistryStore>, document: Document) -> Result<VirtualKey, String> {
+    let keys = Keys::none().with_store(store, None, &Events::default());
+    keys.create("command line", document).await.map(|made| made.secret).map_err(|problem| problem.to_string())
+}

@@ -1,0 +1,291 @@
+//! Keys in the durable store, which all replicas share.
+//!
+//! Each replica has all of them in memory, so that no request waits for the store, and a guess costs no more than an
+//! honest call. Every second it asks for the changes after the last one that it knows. While the store is away the
+//! keys stay as they are; a copy on the disk lets a process start then.
+
+mod copy;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use steadfast::{
+    Events,
+    store::{StoreError, StoreErrorKind, StoreTrouble, StoreWatch},
+};
+use steadfast_stores::registry::{EntryKind, RegistryEntry, RegistrySnapshot, RegistryStore};
+use tokio::time::{Instant, timeout};
+
+use self::copy::KeyCopy;
+use super::{
+    Keys,
+    entry::{KeyEntry, KeyRecord},
+    file::concealed,
+};
+use crate::lock::lock;
+
+/// The interval at which a replica asks for changes.
+pub(super) const TURN: Duration = Duration::from_secs(1);
+/// The time for the store's answer.
+const SILENCE: Duration = Duration::from_secs(5);
+/// The changes of one question.
+const PAGE: usize = 1000;
+
+/// The keys of the durable store, as this process knows them.
+#[derive(Debug)]
+pub(super) struct StoredKeys {
+    pub(super) store: Arc<dyn RegistryStore>,
+    watch: StoreWatch,
+    copy: Option<KeyCopy>,
+    known: Mutex<Known>,
+    /// Locked during a turn.
+    turn: tokio::sync::Mutex<()>,
+    read_again: AtomicBool,
+    is_unread: AtomicBool,
+}
+
+/// What the process knows of the store.
+#[derive(Debug, Default)]
+struct Known {
+    revision: u64,
+    keys: BTreeMap<Arc<str>, StoredKey>,
+    /// True if callers are not served by all of it yet: whoever asks the store may leave half-way.
+    is_new: bool,
+}
+
+/// An entry of the store.
+#[derive(Clone, Debug)]
+pub(super) struct StoredKey {
+    pub(super) revision: u64,
+    pub(super) document: Arc<str>,
+    /// `None` for a document that this version does not understand.
+    record: Option<Arc<KeyRecord>>,
+}
+
+impl StoredKey {
+    fn new(entry: &RegistryEntry) -> Self {
+        let record = record(&entry.document).and_then(|record| match *record.entry.name == *entry.name {
+            true => Ok(record),
+            false => Err(format!("it names itself `{}`", record.entry.name)),
+        });
+        if let Err(problem) = &record {
+            tracing::warn!(key = &*entry.name, problem, "a stored key does not count: this version cannot read it");
+        }
+        let record = record.ok().map(Arc::new);
+        Self { revision: entry.revision, document: entry.document.clone(), record }
+    }
+}
+
+/// Reads a document.
+pub(super) fn record(document: &str) -> Result<KeyRecord, String> {
+    let entry = serde_json::from_str::<KeyEntry>(document);
+    // A secret may stand there by mistake.
+    entry.map_err(|error| concealed(&error.to_string()))?.record()
+}
+
+impl StoredKeys {
+    /// Creates the keys of a store, none of which is read yet. `folder` is where a copy is kept.
+    pub(super) fn new(store: Arc<dyn RegistryStore>, folder: Option<PathBuf>, events: &Events) -> Self {
+        let watch = StoreWatch::new("keys");
+        watch.set_events(events);
+        Self {
+            store,
+            watch,
+            copy: folder.map(KeyCopy::new),
+            known: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            read_again: AtomicBool::new(true),
+            is_unread: AtomicBool::new(true),
+        }
+    }
+
+    /// Has the next turn read all entries.
+    pub(super) fn read_again(&self) {
+        self.read_again.store(true, Relaxed);
+    }
+
+    pub(super) fn is_unread(&self) -> bool {
+        self.is_unread.load(Relaxed)
+    }
+
+    pub(super) fn trouble(&self) -> Option<StoreTrouble> {
+        self.watch.trouble()
+    }
+
+    /// Returns what is known of a key.
+    pub(super) fn named(&self, name: &str) -> Option<StoredKey> {
+        lock(&self.known).keys.get(name).cloned()
+    }
+
+    /// Asks the store for what changed.
+    async fn read(&self) -> Result<(), StoreError> {
+        let after = lock(&self.known).revision;
+        if !self.read_again.swap(false, Relaxed) {
+            let mut after = after;
+            loop {
+                let later = self.store.changes(after, PAGE).await?;
+                if later.latest < after {
+                    tracing::warn!(
+                        known = after,
+                        latest = later.latest,
+                        "the store of keys is an older copy: read whole"
+                    );
+                    break;
+                }
+                let Some(last) = later.changes.last() else { return Ok(()) };
+                after = last.revision;
+                let mut known = lock(&self.known);
+                for change in later.changes {
+                    known.revision = change.revision;
+                    if change.kind != EntryKind::Key {
+                        continue;
+                    }
+                    match change.after {
+                        Some(document) => {
+                            let (kind, name, revision) = (change.kind, change.name, change.revision);
+                            let entry = RegistryEntry { kind, name: name.clone(), document, revision };
+                            known.keys.insert(name, StoredKey::new(&entry));
+                        }
+                        None => drop(known.keys.remove(&change.name)),
+                    }
+                    known.is_new = true;
+                }
+            }
+        }
+        self.replace(self.store.read().await.inspect_err(|_| self.read_again())?);
+        Ok(())
+    }
+
+    /// Takes all entries over. Those that are known already stay as they are.
+    fn replace(&self, snapshot: RegistrySnapshot) {
+        let mut known = lock(&self.known);
+        let mut before = std::mem::take(&mut known.keys);
+        let keys = snapshot.entries.into_iter().filter(|entry| entry.kind == EntryKind::Key).map(|entry| {
+            let kept = before.remove(&entry.name).filter(|known| known.document == entry.document);
+            let kept = kept.map(|known| StoredKey { revision: entry.revision, ..known });
+            (entry.name.clone(), kept.unwrap_or_else(|| StoredKey::new(&entry)))
+        });
+        known.keys = keys.collect();
+        known.revision = snapshot.revision;
+        known.is_new = true;
+    }
+
+    /// Writes the copy.
+    async fn write_copy(&self) {
+        let Some(copy) = &self.copy else { return };
+        let snapshot = {
+            let known = lock(&self.known);
+            let entries = known.keys.iter().map(|(name, key)| RegistryEntry {
+                kind: EntryKind::Key,
+                name: name.clone(),
+                document: key.document.clone(),
+                revision: key.revision,
+            });
+            RegistrySnapshot { revision: known.revision, entries: entries.collect() }
+        };
+        copy.write(snapshot).await;
+    }
+}
+
+impl Keys {
+    /// Adds the keys of a store, which the first [turn](Self::turn) reads. `folder` is where a copy is kept.
+    pub(crate) fn with_store(
+        mut self,
+        store: Arc<dyn RegistryStore>,
+        folder: Option<PathBuf>,
+        events: &Events,
+    ) -> Self {
+        self.stored = Some(StoredKeys::new(store, folder, events));
+        self
+    }
+
+    /// Asks the store once for what changed, if there is one. A store that is away has its own line in the log.
+    ///
+    /// # Errors
+    ///
+    /// The store failed, or gave no answer in time. The keys stay as they are.
+    pub(crate) async fn turn(&self) -> Result<(), StoreError> {
+        let Some(stored) = &self.stored else { return Ok(()) };
+        let _turn = stored.turn.lock().await;
+        let silent = || StoreError::new(StoreErrorKind::Unavailable, "reading the keys: no answer in time");
+        let read = timeout(SILENCE, stored.read()).await.unwrap_or_else(|_| {
+            // Nobody knows how far it came.
+            stored.read_again();
+            Err(silent())
+        });
+        match read {
+            Ok(()) => {
+                stored.watch.record_success(Instant::now());
+                if lock(&stored.known).is_new {
+                    self.take_over(stored);
+                    stored.write_copy().await;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                stored.watch.record_failure(error.kind(), &error, Instant::now());
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads the keys of the store at a start. Where the store is away the copy serves.
+    ///
+    /// # Errors
+    ///
+    /// The store refuses for a reason that does not heal.
+    pub(crate) async fn begin(&self) -> Result<(), StoreError> {
+        let Some(stored) = &self.stored else { return Ok(()) };
+        let Err(error) = self.turn().await else { return Ok(()) };
+        if !error.heals() {
+            return Err(error);
+        }
+        let copied = match &stored.copy {
+            Some(copy) => copy.read().await,
+            None => None,
+        };
+        match copied {
+            Some(snapshot) => {
+                let (keys, revision) = (snapshot.entries.len(), snapshot.revision);
+                tracing::warn!(keys, revision, "the store of keys is away: serving the keys of the copy");
+                stored.replace(snapshot);
+                stored.read_again();
+                self.take_over(stored);
+            }
+            None => tracing::error!(
+                "the store of keys is away, and there is no copy: stored keys are refused until it is back"
+            ),
+        }
+        Ok(())
+    }
+
+    /// Follows the store for ever.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(TURN).await;
+            // The log has a line for it.
+            let _ = self.turn().await;
+        }
+    }
+
+    fn take_over(&self, stored: &StoredKeys) {
+        let records = {
+            let mut known = lock(&stored.known);
+            known.is_new = false;
+            known.keys.values().filter_map(|key| key.record.clone()).collect()
+        };
+        let taken_over = self.publish(|sources| sources.stored = records);
+        stored.is_unread.store(false, Relaxed);
+        match taken_over {
+            Ok(names) => self.warn_of_stored_names(&names),
+            Err(problem) => tracing::warn!(%problem, "stored keys not taken over; the previous ones stay"),
+        }
+    }
+}

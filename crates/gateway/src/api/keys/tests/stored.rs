@@ -1,0 +1,362 @@
+//! Keys in a store: two replicas share one registry, which may be away.
+
+use std::sync::atomic::AtomicBool;
+
+use serde_json::{Value, json};
+use steadfast::{
+    Events,
+    store::{StoreError, StoreErrorKind},
+};
+use steadfast_stores::registry::{
+    EntryKind, MemoryRegistry, RegistryChange, RegistryChanges, RegistryEdit, RegistryOutcome, RegistrySnapshot,
+    RegistryStore, StoreFuture,
+};
+
+use super::*;
+
+/// A registry that may be away, and that counts what it is asked.
+#[derive(Clone, Debug, Default)]
+struct Registry {
+    inner: Arc<Mutex<MemoryRegistry>>,
+    is_away: Arc<AtomicBool>,
+    is_silent: Arc<AtomicBool>,
+    questions: Arc<AtomicU64>,
+}
+
+impl Registry {
+    async fn asked(&self) -> Result<MemoryRegistry, StoreError> {
+        self.questions.fetch_add(1, Relaxed);
+        if self.is_silent.load(Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        match self.is_away.load(Relaxed) {
+            true => Err(StoreError::new(StoreErrorKind::Unavailable, "away")),
+            false => Ok(lock(&self.inner).clone()),
+        }
+    }
+
+    fn keys(&self) -> Keys {
+        Keys::none().with_store(Arc::new(self.clone()), None, &Events::default())
+    }
+}
+
+impl RegistryStore for Registry {
+    fn read(&self) -> StoreFuture<'_, RegistrySnapshot> {
+        Box::pin(async move { self.asked().await?.read().await })
+    }
+
+    fn changes(&self, after: u64, limit: usize) -> StoreFuture<'_, RegistryChanges> {
+        Box::pin(async move { self.asked().await?.changes(after, limit).await })
+    }
+
+    fn history<'a>(
+        &'a self,
+        name: Option<(EntryKind, &'a str)>,
+        before: Option<u64>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<RegistryChange>> {
+        Box::pin(async move { self.asked().await?.history(name, before, limit).await })
+    }
+
+    fn apply<'a>(&'a self, actor: &'a str, edits: Vec<RegistryEdit>) -> StoreFuture<'a, RegistryOutcome> {
+        Box::pin(async move { self.asked().await?.apply(actor, edits).await })
+    }
+}
+
+fn document(value: Value) -> Document {
+    let Value::Object(document) = value else { panic!("{value}") };
+    document
+}
+
+fn caller(keys: &Keys, secret: &str) -> Result<String, Denial> {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-api-key", HeaderValue::from_str(secret).unwrap());
+    keys.authenticate(&headers, None).map(|key| key.name.to_string())
+}
+
+fn unknown(secret: &str) -> Result<String, Denial> {
+    Err(Denial::UnknownKey(KeyHash::of(secret)))
+}
+
+/// Each order holds at once where it is given, and after one turn at the other replica.
+#[tokio::test(start_paused = true)]
+async fn an_order_holds_at_every_replica_after_one_turn() {
+    let registry = Registry::default();
+    let (one, other) = (registry.keys(), registry.keys());
+    one.begin().await.unwrap();
+    other.begin().await.unwrap();
+    let made = one.create("ann", document(json!({ "name": "ci", "team": "search", "concurrency": 2 }))).await.unwrap();
+    let first = made.secret.secret().to_owned();
+    assert_eq!((caller(&one, &first), caller(&other, &first)), (Ok("ci".to_owned()), unknown(&first)));
+    other.turn().await.unwrap();
+    let key = other.find(&first).unwrap();
+    assert_eq!((key.team.as_deref(), key.record.entry.concurrency.map(NonZeroU32::get)), (Some("search"), Some(2)));
+
+    // A merge patch changes what it names, and takes away what is null.
+    let patch = json!({ "models": ["m-*"], "team": null, "budget": { "usd": 5, "period": "day" } });
+    other.change("bob", "ci", &document(patch)).await.unwrap();
+    one.turn().await.unwrap();
+    let key = one.find(&first).unwrap();
+    assert_eq!((key.team.as_deref(), key.record.entry.concurrency.map(NonZeroU32::get)), (None, Some(2)));
+    assert!(key.model(Some("m-1")).is_ok() && key.model(Some("n")).is_err() && one.budgets().len() == 1);
+
+    other.change("bob", "ci", &document(json!({ "paused": true }))).await.unwrap();
+    one.turn().await.unwrap();
+    assert_eq!(caller(&one, &first), Err(Denial::Paused("ci".into())));
+    one.change("ann", "ci", &document(json!({ "paused": false }))).await.unwrap();
+    let second = one.rotate("ann", "ci", Duration::from_secs(3600)).await.unwrap();
+    let second = second.secret.secret().to_owned();
+    other.turn().await.unwrap();
+    for keys in [&one, &other] {
+        assert_eq!((caller(keys, &first), caller(keys, &second)), (Ok("ci".to_owned()), Ok("ci".to_owned())));
+        // The earlier one ends with the overlap.
+        let (current, digest) = (keys.current.load(), |secret: &str| Sha256::digest(secret).into());
+        let later = wall_clock::since_1970() + Duration::from_secs(3601);
+        assert!(current.find(&digest(&first), later).is_err() && current.find(&digest(&second), later).is_ok());
+    }
+    let third = other.rotate("bob", "ci", Duration::ZERO).await.unwrap().secret.secret().to_owned();
+    one.turn().await.unwrap();
+    assert_eq!((caller(&one, &first), caller(&one, &second)), (unknown(&first), unknown(&second)));
+    assert_eq!(caller(&one, &third), Ok("ci".to_owned()));
+    one.remove("ann", "ci").await.unwrap();
+    other.turn().await.unwrap();
+    assert_eq!((caller(&one, &third), caller(&other, &third)), (unknown(&third), unknown(&third)));
+    assert!(other.budgets().is_empty());
+
+    let log = other.history(None, None, 100).await.unwrap();
+    let told: Vec<_> = log.iter().rev().map(|change| (&*change.actor, &*change.action, &*change.name)).collect();
+    let expected = [
+        ("ann", "create", "ci"),
+        ("bob", "limit", "ci"),
+        ("bob", "pause", "ci"),
+        ("ann", "resume", "ci"),
+        ("ann", "rotate", "ci"),
+        ("bob", "rotate", "ci"),
+        ("ann", "remove", "ci"),
+    ];
+    assert_eq!(told, expected);
+    let words = format!("{log:?}");
+    assert!([&first, &second, &third].into_iter().all(|secret| !words.contains(&**secret)), "{words}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_that_cannot_be_are_refused_by_name() {
+    let registry = Registry::default();
+    let in_file = format!("keys:\n{}", entry("filed", "sk-filed", ""));
+    let file = Temporary::new("orders", &in_file);
+    let keys = Keys::load(&file.0).ok().unwrap().with_store(Arc::new(registry.clone()), None, &Events::default());
+    keys.begin().await.unwrap();
+    keys.create("ann", document(json!({ "name": "ci" }))).await.unwrap();
+    for (order, says) in [
+        (json!({ "name": "ci" }), "there is a key `ci` already"),
+        (json!({ "name": "filed" }), "is in the file of keys"),
+        (json!({}), "missing field `name`"),
+        (json!({ "name": " " }), "a key needs a name"),
+        (json!({ "name": "a\nb" }), "characters that can be seen"),
+        (json!({ "name": "n".repeat(201) }), "at most 200 bytes"),
+        (json!({ "name": "x", "hash": hash("sk-x") }), "leave `hash` and `hashes` out"),
+        (json!({ "name": "x", "modles": [] }), "unknown field `modles`"),
+        (json!({ "name": "x", "models": [] }), "empty list of models"),
+        (json!({ "name": "x", "concurrency": 0 }), "nonzero u32"),
+        (json!({ "name": "x", "budget": { "usd": -1, "period": "day" } }), "0 or more, not -1"),
+        (
+            json!({ "name": "x", "budget": { "usd": 1, "period": "day", "currency": "EUR" } }),
+            "unknown field `currency`",
+        ),
+        (json!({ "name": "x", "expires": "sk-secret-1" }), "sk-***"),
+        (json!({ "name": "x", "team": "t".repeat(70_000) }), "at most 64 KiB"),
+    ] {
+        let refused = keys.create("ann", document(order.clone())).await.unwrap_err().to_string();
+        assert!(refused.contains(says) && !refused.contains("secret-1"), "{order}: {refused}");
+    }
+    for (name, patch, says) in [
+        ("gone", json!({ "paused": true }), "there is no key `gone`"),
+        ("filed", json!({ "paused": true }), "is in the file of keys"),
+        ("ci", json!({ "name": "other" }), "keeps its name"),
+        ("ci", json!({ "hashes": [] }), "change by a rotation"),
+        ("ci", json!({ "budget": { "usd": 1 } }), "missing field `period`"),
+    ] {
+        let refused = keys.change("ann", name, &document(patch.clone())).await.unwrap_err().to_string();
+        assert!(refused.contains(says), "{name} {patch}: {refused}");
+    }
+    let overlap = keys.rotate("ann", "ci", Duration::from_secs(400 * 86_400)).await.unwrap_err().to_string();
+    assert!(overlap.contains("at most 366 days"));
+    let imported = |name: &str, secret: &str| document(json!({ "name": name, "hash": hash(secret) }));
+    for (documents, says) in [
+        (vec![imported("a", "sk-a"), imported("b", "sk-a")], "the hash of `b` occurs twice"),
+        (vec![imported("a", "sk-a"), imported("a", "sk-b")], "there is a key `a` already"),
+        (vec![imported("a", "sk-filed")], "another key has a hash of `a`"),
+        (vec![document(json!({ "name": "a" }))], "missing field `hash`"),
+    ] {
+        let refused = keys.import("ann", documents).await.unwrap_err().to_string();
+        assert!(refused.contains(says), "{refused}");
+    }
+    assert_eq!(keys.import("ann", vec![imported("a", "sk-a"), imported("b", "sk-b")]).await.unwrap(), 2);
+    assert_eq!((caller(&keys, "sk-a"), caller(&keys, "sk-b")), (Ok("a".to_owned()), Ok("b".to_owned())));
+    // Nothing of what was refused is there.
+    assert_eq!(keys.current.load().list.len(), 4);
+    registry.is_away.store(true, Relaxed);
+    let refused = keys.create("ann", document(json!({ "name": "late" }))).await.unwrap_err().to_string();
+    assert!(refused.contains("the store of keys failed"), "{refused}");
+    let alone = Keys::load(&file.0).ok().unwrap();
+    let refused = alone.create("ann", document(json!({ "name": "ci" }))).await.unwrap_err().to_string();
+    assert!(refused.contains("keys: { store: durable }"), "{refused}");
+}
+
+/// Ten rotations at each of two replicas at once: each secret that was shown works.
+#[tokio::test(start_paused = true)]
+async fn rotations_at_once_lose_no_secret() {
+    let registry = Registry::default();
+    let replicas = [Arc::new(registry.keys()), Arc::new(registry.keys())];
+    let first = replicas[0].create("ann", document(json!({ "name": "ci" }))).await.unwrap();
+    let rotating = (0..20).map(|number| {
+        let keys = replicas[number % 2].clone();
+        tokio::spawn(async move {
+            loop {
+                match keys.rotate("ann", "ci", Duration::from_secs(3600)).await {
+                    Ok(made) => return made.secret.secret().to_owned(),
+                    Err(KeyOrderError::Busy(_)) => tokio::task::yield_now().await,
+                    Err(problem) => panic!("{problem}"),
+                }
+            }
+        })
+    });
+    let rotating: Vec<_> = rotating.collect();
+    let mut secrets = vec![first.secret.secret().to_owned()];
+    for rotation in rotating {
+        secrets.push(rotation.await.unwrap());
+    }
+    for keys in &replicas {
+        keys.turn().await.unwrap();
+        for secret in &secrets {
+            assert_eq!(caller(keys, secret), Ok("ci".to_owned()));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_or_silent_takes_no_key_away() {
+    let registry = Registry::default();
+    let keys = Arc::new(registry.keys());
+    let made = keys.create("ann", document(json!({ "name": "ci" }))).await.unwrap();
+    let secret = made.secret.secret();
+    let following = tokio::spawn(keys.clone().follow());
+    for fault in [&registry.is_away, &registry.is_silent] {
+        fault.store(true, Relaxed);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(caller(&keys, secret), Ok("ci".to_owned()));
+        assert!(keys.trouble().is_some());
+        fault.store(false, Relaxed);
+        // A paused key is refused within two seconds of the store's return.
+        let other = registry.keys();
+        other.change("ann", "ci", &document(json!({ "paused": true }))).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert_eq!(caller(&keys, secret), Err(Denial::Paused("ci".into())));
+        other.change("ann", "ci", &document(json!({ "paused": false }))).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!((caller(&keys, secret), keys.trouble().is_some()), (Ok("ci".to_owned()), false));
+    }
+    // One question a second, whatever callers and guesses ask.
+    let before = registry.questions.load(Relaxed);
+    for number in 0..1000 {
+        let _ = caller(&keys, &format!("guess-{number}"));
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let asked = registry.questions.load(Relaxed) - before;
+    assert!((9..=11).contains(&asked), "{asked}");
+    following.abort();
+}
+
+/// A start while the store is away: without a copy callers hear to try again, with one they are served.
+#[tokio::test(start_paused = true)]
+async fn a_start_without_the_store_goes_by_the_copy() {
+    let registry = Registry::default();
+    let folder = std::env::temp_dir().join(format!("steadfast-key-copy-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let with_copy = || Keys::none().with_store(Arc::new(registry.clone()), Some(folder.clone()), &Events::default());
+    let secret = with_copy().create("ann", document(json!({ "name": "ci" }))).await.unwrap().secret.secret().to_owned();
+    registry.is_away.store(true, Relaxed);
+    let without = registry.keys();
+    without.begin().await.unwrap();
+    assert_eq!((caller(&without, &secret), without.is_unread()), (Err(Denial::KeysAway), true));
+    let served = with_copy();
+    served.begin().await.unwrap();
+    assert_eq!((caller(&served, &secret), caller(&served, "guess")), (Ok("ci".to_owned()), unknown("guess")));
+    let text = std::fs::read_to_string(folder.join("keys.json")).unwrap();
+    assert!(!text.contains(&secret) && text.contains("sha256:"), "{text}");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::metadata(folder.join("keys.json")).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    registry.is_away.store(false, Relaxed);
+    for keys in [&without, &served] {
+        keys.turn().await.unwrap();
+        assert_eq!(caller(keys, &secret), Ok("ci".to_owned()));
+    }
+    // A copy that is broken is none.
+    registry.is_away.store(true, Relaxed);
+    std::fs::write(folder.join("keys.json"), &text[..text.len() / 2]).unwrap();
+    let broken = with_copy();
+    broken.begin().await.unwrap();
+    assert_eq!(caller(&broken, &secret), Err(Denial::KeysAway));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// An older copy of the store has fewer changes; a document of a later version, or of nobody, is passed over.
+#[tokio::test(start_paused = true)]
+async fn what_the_store_has_counts_whatever_was_known() {
+    let registry = Registry::default();
+    let keys = registry.keys();
+    let old = keys.create("ann", document(json!({ "name": "old" }))).await.unwrap().secret.secret().to_owned();
+    let backup = MemoryRegistry::new();
+    let edits = lock(&registry.inner).clone().read().await.unwrap().entries.into_iter().map(|entry| RegistryEdit {
+        kind: entry.kind,
+        name: entry.name,
+        action: "create".into(),
+        replaces: None,
+        document: Some(entry.document),
+    });
+    backup.apply("ann", edits.collect()).await.unwrap();
+    let new = keys.create("ann", document(json!({ "name": "new" }))).await.unwrap().secret.secret().to_owned();
+    *lock(&registry.inner) = backup.clone();
+    keys.turn().await.unwrap();
+    assert_eq!((caller(&keys, &old), caller(&keys, &new)), (Ok("old".to_owned()), unknown(&new)));
+
+    let odd = |name: &str, document: Value| RegistryEdit {
+        kind: EntryKind::Key,
+        name: name.into(),
+        action: "create".into(),
+        replaces: None,
+        document: Some(document.to_string().into()),
+    };
+    let team = RegistryEdit { kind: EntryKind::Team, ..odd("search", json!({})) };
+    let later = odd("later", json!({ "name": "later", "hash": hash("sk-later"), "of_a_later_version": 1 }));
+    let renamed = odd("renamed", json!({ "name": "another", "hash": hash("sk-renamed") }));
+    let twice = odd("twice", json!({ "name": "twice", "hash": hash(&old) }));
+    backup.apply("ann", vec![later, renamed, twice, team]).await.unwrap();
+    keys.turn().await.unwrap();
+    assert_eq!(caller(&keys, &old), Ok("old".to_owned()), "of two keys with a hash the first by name has it");
+    for secret in ["sk-later", "sk-renamed"] {
+        assert_eq!(caller(&keys, secret), unknown(secret));
+    }
+}
+
+/// A file beside the store comes first, and a stored key of its name or hash counts again once the file lets it go.
+#[tokio::test(start_paused = true)]
+async fn a_file_and_a_store_that_disagree_go_by_the_file() {
+    let registry = Registry::default();
+    let file = Temporary::new("disagree", &format!("keys:\n{}", entry("other", "sk-other", "")));
+    let keys = Keys::load(&file.0).ok().unwrap().with_store(Arc::new(registry.clone()), None, &Events::default());
+    let import = |name: &str, secret: &str| document(json!({ "name": name, "hash": hash(secret) }));
+    keys.import("ann", vec![import("ci", "sk-ci"), import("same", "sk-same")]).await.unwrap();
+    assert_eq!((caller(&keys, "sk-ci"), caller(&keys, "sk-other")), (Ok("ci".to_owned()), Ok("other".to_owned())));
+    let filed = [entry("ci", "sk-filed", ""), entry("another", "sk-same", "")].concat();
+    std::fs::write(&file.0, format!("keys:\n{filed}...\n")).unwrap();
+    keys.reload();
+    assert_eq!((caller(&keys, "sk-ci"), caller(&keys, "sk-filed")), (unknown("sk-ci"), Ok("ci".to_owned())));
+    assert_eq!(caller(&keys, "sk-same"), Ok("another".to_owned()));
+    std::fs::write(&file.0, format!("keys:\n{}...\n", entry("other", "sk-other", ""))).unwrap();
+    keys.reload();
+    assert_eq!((caller(&keys, "sk-ci"), caller(&keys, "sk-same")), (Ok("ci".to_owned()), Ok("same".to_owned())));
+}
