@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::Period;
 use crate::prices::Usd;
@@ -25,6 +25,26 @@ pub(super) enum Keys {
     All,
     One(Arc<str>),
     Each,
+}
+
+/// The caps of a layer, one of each name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CapSet {
+    pub(super) list: Vec<Cap>,
+    pub(super) of_name: HashMap<Arc<str>, usize>,
+}
+
+impl CapSet {
+    /// Adds a cap, or replaces the one of the same name.
+    pub(super) fn set(&mut self, cap: Cap) {
+        match self.of_name.get(&cap.name) {
+            Some(place) => self.list[*place] = cap,
+            None => {
+                self.of_name.insert(cap.name.clone(), self.list.len());
+                self.list.push(cap);
+            }
+        }
+    }
 }
 
 /// The action for a request that does not fit into a cap.

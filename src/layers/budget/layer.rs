@@ -6,7 +6,7 @@ use std::{
 
 use tower::Layer;
 
-use super::{Budget, BudgetHandle, Cap, plan::Plan};
+use super::{Budget, BudgetHandle, Cap, cap::CapSet, plan::Plan};
 use crate::{Events, InvalidConfig, layers::draft::Draft, prices::PriceTable};
 
 /// Applies [`Budget`]. See the [module docs](super).
@@ -30,7 +30,7 @@ impl BudgetLayer {
     pub fn new(prices: PriceTable) -> Self {
         let plan = Plan {
             prices,
-            caps: Vec::new(),
+            caps: CapSet::default(),
             model: None,
             default_output: DEFAULT_OUTPUT,
             keys: KEYS,
@@ -44,10 +44,7 @@ impl BudgetLayer {
     /// Adds a cap, or replaces the one of the same name.
     #[must_use]
     pub fn cap(mut self, cap: Cap) -> Self {
-        self.draft.change(|plan| match plan.caps.iter_mut().find(|known| known.name == cap.name) {
-            Some(known) => *known = cap,
-            None => plan.caps.push(cap),
-        });
+        self.draft.change(|plan| plan.caps.set(cap));
         self
     }
 
@@ -81,7 +78,7 @@ impl BudgetLayer {
     /// Fails if there is a cap and one of the models has no price.
     pub fn check<'a>(&self, models: impl IntoIterator<Item = (Option<&'a str>, &'a str)>) -> Result<(), InvalidConfig> {
         let plan = self.draft.plan();
-        if plan.caps.is_empty() {
+        if plan.caps.list.is_empty() {
             return Ok(());
         }
         models.into_iter().try_for_each(|(provider, model)| plan.place(provider, model).map(drop))
@@ -155,6 +152,6 @@ impl<S> Layer<S> for BudgetLayer {
 impl fmt::Debug for BudgetLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan { prices, caps, .. } = &*self.draft.plan();
-        f.debug_struct("BudgetLayer").field("prices", prices).field("caps", caps).finish_non_exhaustive()
+        f.debug_struct("BudgetLayer").field("prices", prices).field("caps", &caps.list).finish_non_exhaustive()
     }
 }

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Cap,
     account::Common,
     calendar::Anchor,
+    cap::CapSet,
     shared::{ReservedAt, Shared},
 };
 use crate::{Events, InvalidConfig, internal::wall_clock, layers::draft, prices::PriceTable, request::longest_answer};
@@ -15,7 +15,7 @@ use crate::{Events, InvalidConfig, internal::wall_clock, layers::draft, prices::
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) prices: PriceTable,
-    pub(super) caps: Vec<Cap>,
+    pub(super) caps: CapSet,
     /// The provider and the model at whose price requests are reserved.
     pub(super) model: Option<(Option<Arc<str>>, Arc<str>)>,
     pub(super) default_output: u64,

@@ -1,13 +1,13 @@
 //! All caps of one layer, and the way of a request under them.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::time::Instant;
 
 use super::{
     Cap,
     account::{Account, Common, HeldAccount, Rule, Slip},
-    cap::Keys,
+    cap::{CapSet, Keys},
     reservation::{Entry, Reservation, millionths},
 };
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
 pub(super) struct Shared {
     pub(super) common: Arc<Common>,
     pub(super) caps: Box<[Accounts]>,
+    places: Places,
     /// True if there is a cap: each counts by key, or is shared by the keys.
     keyed: bool,
     reserved_at: ReservedAt,
@@ -41,6 +42,28 @@ pub(super) enum ReservedAt {
     Fixed { price: u32, longest: u64 },
     /// None: the layer was told a model without a price.
     Unknown(LlmError),
+}
+
+/// The places of caps. A request reads its own, however many keys have one.
+#[derive(Debug)]
+struct Places {
+    of_name: HashMap<Arc<str>, usize>,
+    of_key: HashMap<Arc<str>, Vec<usize>>,
+    /// Those of caps that are not one key's.
+    others: Vec<usize>,
+}
+
+impl Places {
+    fn new(caps: &[Cap], of_name: HashMap<Arc<str>, usize>) -> Self {
+        let mut places = Self { of_name, of_key: HashMap::new(), others: Vec::new() };
+        for (place, cap) in caps.iter().enumerate() {
+            match &cap.key {
+                Keys::One(key) => places.of_key.entry(key.clone()).or_default().push(place),
+                Keys::All | Keys::Each => places.others.push(place),
+            }
+        }
+        places
+    }
 }
 
 /// A cap's account, or one for each key.
@@ -59,7 +82,7 @@ pub(super) enum AccountSet {
 impl Shared {
     pub(super) fn new(
         common: Common,
-        caps: Vec<Cap>,
+        caps: CapSet,
         reserved_at: ReservedAt,
         default_output: u64,
         keys: usize,
@@ -70,18 +93,21 @@ impl Shared {
         }
         let common = Arc::new(common);
         let now = Instant::now();
-        let keyed = !caps.is_empty();
+        let CapSet { list, of_name } = caps;
+        let keyed = !list.is_empty();
+        let places = Places::new(&list, of_name);
         let accounts = |cap: Cap| {
-            let known = state.and_then(|state| state.caps.iter().find(|known| known.is_of(&cap)));
+            let known = state.and_then(|state| state.accounts_of(&cap));
             Accounts::new(Rule::new(cap, common.clone()), keys, now, known)
         };
-        Self { caps: caps.into_iter().map(accounts).collect(), common, keyed, reserved_at, default_output }
+        let caps = list.into_iter().map(accounts).collect();
+        Self { caps, places, common, keyed, reserved_at, default_output }
     }
 
     /// Keeps the limits that were set by hand, where the caps' own are the same as before.
     pub(super) fn keep_limits(&self, before: &Self) {
         for accounts in &self.caps {
-            let known = before.caps.iter().find(|known| known.is_of(&accounts.rule.cap));
+            let known = before.accounts_of(&accounts.rule.cap);
             if let Some(known) = known.filter(|known| known.rule.cap.limit == accounts.rule.cap.limit) {
                 accounts.rule.set_limit(Usd::from_nanos(known.rule.limit()));
             }
@@ -100,7 +126,9 @@ impl Shared {
         let mut reservation = Reservation::default();
         let mut priced = false;
         let mut level = 0;
-        for accounts in &self.caps {
+        let of_key = key.as_ref().and_then(|key| self.places.of_key.get(key));
+        for place in self.places.others.iter().chain(of_key.into_iter().flatten()) {
+            let accounts = &self.caps[*place];
             let Some(account) = accounts.account(feature, key.as_ref(), now) else { continue };
             if !priced {
                 priced = true;
@@ -222,7 +250,12 @@ impl Shared {
     }
 
     pub(super) fn accounts(&self, cap: &str) -> Option<&Accounts> {
-        self.caps.iter().find(|accounts| &*accounts.rule.cap.name == cap)
+        self.places.of_name.get(cap).map(|place| &self.caps[*place])
+    }
+
+    /// Returns the accounts of a cap that counts the same requests.
+    fn accounts_of(&self, cap: &Cap) -> Option<&Accounts> {
+        self.accounts(&cap.name).filter(|known| known.is_of(cap))
     }
 }
 

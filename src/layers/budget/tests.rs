@@ -246,6 +246,31 @@ async fn each_key_has_a_limit_of_its_own() {
     assert_eq!((handle.of_key("cap", "eve"), handle.spent("vip"), handle.spent("none")), (None, usd(0.6), Usd::ZERO));
 }
 
+/// A thousand keys have a cap each, beside one for all: a request counts under its own and under that.
+#[tokio::test(start_paused = true)]
+async fn of_many_keys_with_a_cap_each_a_request_counts_under_its_own() {
+    let own = |number: usize| Cap::new(format!("key {number}"), usd(2.0), Period::Day).key(number.to_string());
+    let layer = (0..1000).map(own).fold(layer(cap(10.0)), BudgetLayer::cap);
+    let (budget, handle) = (layer.layer(leaf(1000)), layer.handle());
+    let asks = |key: &str| budget.clone().oneshot(ask().with_extension(BudgetKey(key.into())));
+    for key in ["7", "7", "999", "nobody"] {
+        asks(key).await.unwrap();
+    }
+    assert!(asks("7").await.is_err());
+    let spent = |cap: &str| handle.spent(cap).nanos() / 1_000_000_000;
+    assert_eq!(["cap", "key 7", "key 999", "key 8", "key 0"].map(spent), [4, 2, 1, 0, 0]);
+    // A layer that follows keeps what each has spent, and the limit of a name that is told again is the new one.
+    let next = (0..1000).rev().map(own).fold(self::layer(cap(10.0)), BudgetLayer::cap);
+    let next = next.cap(own(7)).cap(Cap::new("key 999", usd(1.0), Period::Day).key("999")).state(&handle);
+    let (budget, handle) = (next.layer(leaf(1000)), next.handle());
+    let asks = |key: &str| budget.clone().oneshot(ask().with_extension(BudgetKey(key.into())));
+    assert!(asks("7").await.is_err() && asks("999").await.is_err() && asks("8").await.is_ok());
+    assert_eq!(
+        (handle.spent("key 7"), handle.spent("key 8"), handle.limit("key 999")),
+        (usd(2.0), usd(1.0), Some(usd(1.0)))
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_a_cap_for_each_key_it_is_told_whose_it_is() {
     let events = Events::new();

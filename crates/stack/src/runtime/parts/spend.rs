@@ -1,5 +1,7 @@
 //! Prices and spending caps.
 
+use std::collections::HashSet;
+
 use crate::{self as config, AtCap, Config, ModelPrice, Tier};
 use steadfast::{
     BudgetHandle, BudgetLayer, Events, InvalidConfig,
@@ -96,13 +98,14 @@ fn budget(
     events: &Events,
 ) -> Result<Option<BudgetLayer>, InvalidConfig> {
     let mut caps = caps(config, None)?;
-    for (at, budget) in beside.iter().enumerate() {
-        let others = config.budgets.iter().chain(&beside[..at]);
-        if others.into_iter().any(|other| other.name == budget.name) {
+    let mut names: HashSet<&str> = config.budgets.iter().map(|budget| &*budget.name).collect();
+    let worst = config.tiers.iter().map(Tier::service_level).max();
+    for budget in beside {
+        if !names.insert(&budget.name) {
             return Err(InvalidConfig::new("budgets", format!("two budgets are named `{}`", budget.name)));
         }
         if let AtCap::StepDown(level) = budget.at_cap
-            && !config.tiers.iter().any(|tier| tier.service_level() >= level)
+            && worst.is_none_or(|worst| worst < level)
         {
             let problem = format!("no tier has level {level} or a lower service");
             return Err(InvalidConfig::new(format!("budgets.{}.at_cap.step_down", budget.name), problem));
