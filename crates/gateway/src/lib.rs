@@ -32,7 +32,7 @@ mod wall_clock;
 pub use self::{
     api::{
         Gateway, GatewayBuilder, HttpLlm, HttpLlmFuture, HttpLlmLayer, LogFormat, ResponseBody, ResponseFuture,
-        VirtualKey, make_key,
+        VirtualKey, key_documents, make_key,
     },
     error::ServeError,
     server::{ServeOptions, check_keys, check_self_calls, listen_address},

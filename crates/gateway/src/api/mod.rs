@@ -74,7 +74,7 @@ pub(crate) use self::{
 };
 pub use self::{
     http_llm::{HttpLlm, HttpLlmFuture, HttpLlmLayer},
-    keys::{VirtualKey, make_key},
+    keys::{VirtualKey, key_documents, make_key},
     observe::LogFormat,
     service::{Gateway, GatewayBuilder, ResponseBody, ResponseFuture},
 };

@@ -1,6 +1,7 @@
 //! A key's budget, and its cap in the stack.
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 use steadfast_stack::{self as config, AtCap, Period, Share};
 
 /// A key's budget, in the words of the configuration's `budgets`.
@@ -29,6 +30,27 @@ impl Budget {
         }
         let nothing = self.warn_at.iter().flatten().any(|share| share.0 <= 0.0);
         nothing.then(|| "a share of 0 in `warn_at` is always reached; use shares above 0".to_owned())
+    }
+
+    /// Returns the budget as a part of a key's document.
+    pub(super) fn document(&self) -> Value {
+        let Self { usd, period, at_cap, warn_at } = self;
+        let period = match period {
+            Period::Hour => "hour",
+            Period::Day => "day",
+            Period::Week => "week",
+            Period::Month => "month",
+        };
+        let at_cap = match at_cap {
+            AtCap::Warn => json!("warn"),
+            AtCap::StepDown(level) => json!({ "step_down": level }),
+            AtCap::Refuse => json!("refuse"),
+        };
+        let mut document = json!({ "usd": usd, "period": period, "at_cap": at_cap });
+        if let Some(shares) = warn_at {
+            document["warn_at"] = shares.iter().map(|share| share.0).collect();
+        }
+        document
     }
 
     /// Returns its cap in the stack, for the key of this name.

@@ -6,7 +6,11 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, Visitor},
 };
-use steadfast_internal::wall_clock::parse_rfc3339;
+use serde_json::{Map, Value, json};
+use steadfast_internal::{
+    hex,
+    wall_clock::{parse_rfc3339, rfc3339},
+};
 use steadfast_stack::Config;
 
 use super::{budget::Budget, expiry::Expiry};
@@ -103,6 +107,16 @@ pub(super) struct KeyRecord {
     pub(super) hashes: Vec<SecretHash>,
 }
 
+impl SecretHash {
+    fn document(&self) -> Value {
+        let hash = format!("sha256:{}", hex::encode(&self.digest));
+        match self.until {
+            Some(until) => json!({ "hash": hash, "until": rfc3339(until) }),
+            None => json!({ "hash": hash }),
+        }
+    }
+}
+
 impl<N> KeyEntry<N> {
     /// Returns the entry with its names in another form.
     pub(super) fn map_names<M>(self, form: impl Fn(N) -> M + Copy) -> KeyEntry<M> {
@@ -171,6 +185,53 @@ impl KeyEntry {
 }
 
 impl KeyRecord {
+    /// Returns the entry as a document of the registry.
+    pub(super) fn document(&self) -> Map<String, Value> {
+        // No rest: a new field belongs into the document.
+        let KeyEntry {
+            name,
+            hash: _,
+            hashes: _,
+            team,
+            features,
+            models,
+            requests_per_minute,
+            tokens_per_minute,
+            concurrency,
+            budget,
+            expires,
+            admin,
+            handoff,
+            objects,
+            pass_through,
+            paused,
+        } = &self.entry;
+        let objects = match objects {
+            ObjectRight::None => json!(false),
+            ObjectRight::Own => Value::Null,
+            ObjectRight::All => json!("all"),
+        };
+        let right = |right: &bool| json!(right.then_some(true));
+        let fields = [
+            ("name", json!(name)),
+            ("hashes", self.hashes.iter().map(SecretHash::document).collect()),
+            ("team", json!(team)),
+            ("features", json!(features)),
+            ("models", json!(models)),
+            ("requests_per_minute", json!(requests_per_minute)),
+            ("tokens_per_minute", json!(tokens_per_minute)),
+            ("concurrency", json!(concurrency)),
+            ("budget", json!(budget.as_ref().map(Budget::document))),
+            ("expires", json!(expires.map(Expiry::day))),
+            ("admin", right(admin)),
+            ("handoff", right(handoff)),
+            ("objects", objects),
+            ("pass_through", right(pass_through)),
+            ("paused", right(paused)),
+        ];
+        fields.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
     /// Returns a sentence for each name of a feature or a model that the configuration does not have.
     pub(super) fn unknown_names(&self, config: &Config) -> Vec<String> {
         let names = |list: &Option<Vec<Box<str>>>, problem: fn(&Config, &str) -> Option<String>| {

@@ -15,6 +15,12 @@ impl Expiry {
         since_1970 >= self.at
     }
 
+    /// Returns the day's text.
+    pub(super) fn day(self) -> String {
+        let (year, month, day) = calendar::date_of(self.at.as_secs() / (24 * 60 * 60));
+        format!("{year:04}-{month:02}-{day:02}")
+    }
+
     fn parse(text: &str) -> Option<Self> {
         // A month alone is no day.
         let day = calendar::parse_day(text).filter(|_| text.len() == "2027-01-01".len())?;
@@ -39,7 +45,7 @@ mod tests {
             [("1970-01-01", 0), ("2000-02-29", 951_782_400), ("2000-03-01", 951_868_800), ("2027-01-01", 1_798_761_600)]
         {
             let expiry = Expiry::parse(text).unwrap();
-            assert_eq!(expiry.at, Duration::from_secs(seconds), "{text}");
+            assert_eq!((expiry.at, expiry.day()), (Duration::from_secs(seconds), text.to_owned()));
             assert!(expiry.is_over(expiry.at) && (seconds == 0 || !expiry.is_over(Duration::from_secs(seconds - 1))));
         }
     }

@@ -1,10 +1,12 @@
 use std::{collections::HashSet, fmt, fs, io::Read as _, path::Path};
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 use steadfast_stack::{Config, EndMark};
 
 use super::entry::{KeyEntry, KeyRecord};
+use crate::error::ServeError;
 
 /// The file of keys.
 #[derive(Deserialize)]
@@ -72,6 +74,17 @@ pub(super) fn read(path: &Path, text: &Contents) -> Result<Reading, KeyFileError
     Ok(Reading { records, mark, is_open })
 }
 
+/// Returns the keys of a file as the documents of `POST /admin/keys`.
+///
+/// # Errors
+///
+/// The file is wrong; the error says where.
+#[doc(hidden)]
+pub fn key_documents(path: &Path) -> Result<Vec<Map<String, Value>>, ServeError> {
+    let reading = read(path, &contents(path))?;
+    Ok(reading.records.iter().map(KeyRecord::document).collect())
+}
+
 fn parsed(path: &Path, text: &Contents) -> Result<(File, EndMark), KeyFileError> {
     let wrong = |problem: String| KeyFileError::new(path, problem);
     let text = text.as_ref().map_err(|problem| wrong(format!("the file of keys cannot be read: {problem}")))?;
@@ -125,7 +138,7 @@ impl fmt::Display for KeyFileError {
     }
 }
 
-impl From<KeyFileError> for crate::error::ServeError {
+impl From<KeyFileError> for ServeError {
     fn from(error: KeyFileError) -> Self {
         Self::Invalid(error.0)
     }

@@ -95,7 +95,7 @@ pub(crate) use self::{
     orders::{Document, KeyOrderError, MadeKey},
 };
 use self::{entry::KeyRecord, file::KeyFileError, file_keys::FileKeys, set::KeySet, stored::StoredKeys};
-pub use self::{orders::make_key, virtual_key::VirtualKey};
+pub use self::{file::key_documents, orders::make_key, virtual_key::VirtualKey};
 use crate::{error::ServeError, lock::lock, wall_clock};
 
 /// The callers' keys, of a file, of the durable store, or of both.

@@ -2,12 +2,12 @@
 
 mod show;
 
-use std::{fs, io::Write as _, path::PathBuf};
+use std::{io::Write as _, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use http::{Method, Uri};
 use serde_json::{Map, Value, json};
-use steadfast_gateway::{VirtualKey, make_key};
+use steadfast_gateway::{VirtualKey, key_documents, make_key};
 
 use crate::cli::{
     Failure,
@@ -265,14 +265,7 @@ impl Order {
             Self::Resume { name, .. } => patch(name, json!({ "paused": null })),
             Self::Remove { name, .. } => (Method::DELETE, of(name), None),
             Self::Import { file, .. } => {
-                let wrong = |problem: String| Failure::usage(format_args!("{}: {problem}", file.display()));
-                let text = fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-                let keys: Value = serde_saphyr::from_str(&text)
-                    // Without the surrounding lines: a key may stand there by mistake.
-                    .map_err(|error: serde_saphyr::Error| wrong(error.without_snippet().to_string()))?;
-                if !keys["keys"].is_array() {
-                    return Err(wrong("it is no file of keys: it has no list `keys`".to_owned()));
-                }
+                let keys = json!({ "keys": key_documents(file)? });
                 (Method::POST, "/admin/keys".to_owned(), Some(keys))
             }
             Self::Log { name, limit, .. } => {

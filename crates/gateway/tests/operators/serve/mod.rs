@@ -4,6 +4,7 @@ mod keys;
 mod log;
 mod reload;
 mod settings;
+mod stored_keys;
 
 use std::{
     fs,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::*;
 
-mod stored;
+mod in_store;
 mod torn;
 
 struct Temporary(PathBuf);
@@ -145,6 +145,28 @@ fn the_example_is_a_file_of_keys() {
         (&*budgets[0].name, budgets[0].key.as_deref(), budgets.len()),
         ("key team-search", Some("team-search"), 1)
     );
+}
+
+/// A document is read as the entry of the file is: no name turns into a number or a `false` on the way.
+#[test]
+fn an_entry_and_its_document_are_one_key() {
+    let more = ", team: no, features: [n, 1], models: ['claude-*', 2027-01-01], requests_per_minute: 5, \
+        tokens_per_minute: 6, concurrency: 7, budget: { usd: 0.5, period: week, at_cap: { step_down: 3 }, warn_at: [80%] }, \
+        expires: 2027-02-03, admin: true, handoff: true, objects: all, pass_through: true, paused: true";
+    let several = format!(
+        "  - {{ name: two, hashes: [{{ hash: '{}', until: '2027-01-01T00:00:00Z' }}, {{ hash: '{}' }}], objects: false, \
+         budget: {{ usd: 1, period: month, at_cap: warn }} }}\n",
+        hash("sk-b"),
+        hash("sk-c")
+    );
+    let file = Temporary::new("document", &format!("keys:\n{}{several}", entry("on", "sk-a", more)));
+    let records = file::read(&file.0, &file::contents(&file.0)).unwrap().records;
+    let documents = key_documents(&file.0).unwrap();
+    for (record, document) in records.iter().zip(documents) {
+        let again = stored::record(&serde_json::Value::from(document).to_string()).unwrap();
+        assert!(again.is_within(record) && record.is_within(&again), "{record:?} {again:?}");
+        assert_eq!((&again.hashes, &again.entry.team), (&record.hashes, &record.entry.team));
+    }
 }
 
 #[test]
