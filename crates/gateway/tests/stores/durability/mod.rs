@@ -9,6 +9,8 @@
 
 mod broken;
 #[cfg(feature = "postgres")]
+mod callers;
+#[cfg(feature = "postgres")]
 #[path = "../../../../../tests/stores/durability/cluster.rs"]
 mod cluster;
 mod gateway;
