@@ -95,6 +95,13 @@ impl BudgetHandle {
         all.map(|account| account.spend(now)).collect()
     }
 
+    /// Returns the caps of one key: its own, and its part of those for each key. The work grows with their number, and
+    /// not with that of all keys.
+    pub fn snapshot_of_key(&self, key: &str) -> Vec<CapSpend> {
+        let now = Instant::now();
+        self.shared().all_of_key(key).into_iter().map(|account| account.spend(now)).collect()
+    }
+
     /// Returns what each cap counts, and since when.
     #[doc(hidden)]
     pub fn scopes(&self) -> Vec<CapScope> {

@@ -253,6 +253,17 @@ impl Shared {
         self.places.of_name.get(cap).map(|place| &self.caps[*place])
     }
 
+    /// Returns the accounts that are one key's, so far as it has sent a request.
+    pub(super) fn all_of_key(&self, key: &str) -> Vec<Arc<Account>> {
+        let own = self.places.of_key.get(key).into_iter().flatten();
+        let accounts = own.chain(&self.places.others).filter_map(|place| match &self.caps[*place] {
+            Accounts { rule, of: AccountSet::All(account) } if rule.cap.key != Keys::All => Some(account.clone()),
+            Accounts { of: AccountSet::All(_), .. } => None,
+            Accounts { of: AccountSet::Each(each), .. } => lock(each).get(key),
+        });
+        accounts.collect()
+    }
+
     /// Returns the accounts of a cap that counts the same requests.
     fn accounts_of(&self, cap: &Cap) -> Option<&Accounts> {
         self.accounts(&cap.name).filter(|known| known.is_of(cap))

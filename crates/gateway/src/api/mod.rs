@@ -46,6 +46,7 @@ mod models;
 mod named_models;
 mod objects;
 pub(crate) mod observe;
+mod own_key;
 mod ownership;
 mod panic;
 pub(crate) mod paths;

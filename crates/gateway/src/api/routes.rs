@@ -25,6 +25,7 @@ use super::{
     layers::{self, BodyTooLarge},
     models,
     observe::page,
+    own_key::own_key,
     panic::Panic,
     paths::{
         self,
@@ -153,8 +154,9 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
         .route("/admin/keys", get(admin::keys))
         .route("/handoff/answers/{id}", get(handoff::answer))
         .route_layer(from_fn_with_state(gateway.clone(), with_rate_limit))
-        // A lookup of one record does not count, so that a caller can see why it was refused.
+        // Neither a lookup of one record nor of the key counts, so that a caller can see why it was refused.
         .route("/requests/{id}", get(request))
+        .route("/v1/key", get(own_key))
         .route_layer(from_fn_with_state(gateway.clone(), with_key));
     // Behind those layers: a call checks its key itself.
     for_callers

@@ -187,6 +187,23 @@ async fn only_an_administrator_sees_what_keys_have_spent() {
 }
 
 #[tokio::test]
+async fn a_caller_sees_its_own_key_and_no_other() {
+    let limits = ", team: search, requests_per_minute: 60, budget: { usd: 100, period: day }";
+    let limited = Limited::start("own", limits, provider()).await;
+    assert_eq!(limited.ask(ONE, "/v1/chat/completions").await.status, 200);
+    let own = limited.server.get("/v1/key", &[ONE]).await.json()["key"].clone();
+    assert_eq!((&own["name"], &own["team"], &own["requestsPerMinute"]), (&"one".into(), &"search".into(), &60.into()));
+    let [budget, _of_each] = &own["budgets"].as_array().unwrap()[..] else { panic!("{own}") };
+    let dollars = |what: &str| budget[what].as_f64().unwrap();
+    assert!(dollars("spentDollars") > 0.0 && budget["resetsInSeconds"].as_u64().unwrap() <= 86_400, "{budget}");
+    assert!((dollars("leftDollars") + dollars("spentDollars") - 100.0).abs() < 1e-6, "{budget}");
+    assert_eq!(limited.seen("one").await["budgets"], own["budgets"], "an administrator sees the same");
+    assert_eq!(limited.server.get("/v1/key", &[]).await.status, 401);
+    let open = Server::start(BoxLlmService::new(provider()), Settings::default()).await;
+    assert_eq!(open.get("/v1/key", &[]).await.status, 404);
+}
+
+#[tokio::test]
 async fn a_key_has_so_many_requests_in_flight_and_no_more() {
     let slow = provider().pace(Duration::from_secs(600));
     let limited = Limited::start("flight", ", concurrency: 2", slow).await;

@@ -70,10 +70,5 @@ const CAP_PREFIX: &str = "key ";
 
 /// Returns whether a cap is a key's own.
 pub(crate) fn is_of_a_key(cap: &str) -> bool {
-    key_of_cap(cap).is_some()
-}
-
-/// Returns the key whose own a cap is.
-pub(super) fn key_of_cap(cap: &str) -> Option<&str> {
-    cap.strip_prefix(CAP_PREFIX)
+    cap.starts_with(CAP_PREFIX)
 }

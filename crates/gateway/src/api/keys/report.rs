@@ -1,45 +1,29 @@
 //! The report on all keys and their spending, for administrators.
 
-use std::collections::{HashMap, HashSet};
-
 use serde_json::{Value, json};
-use steadfast::layers::budget::CapSpend;
+use steadfast::{layers::budget::CapSpend, prices::Usd};
 use steadfast_internal::{hex, wall_clock::rfc3339};
-use steadfast_stack::StackHandle;
 use tokio::time::Instant;
 
-use super::{Key, Keys, budget::key_of_cap, entry::SecretHash};
-use crate::{lock::lock, wall_clock};
+use super::{Key, Keys, entry::SecretHash};
+use crate::wall_clock;
 
 impl Keys {
     /// Returns each key: its permissions and limits, what is in flight, and what it has spent.
     pub(crate) fn report(&self) -> Value {
-        let facts = self.facts();
-        let keys: Vec<Value> = self.current.load().list.iter().map(|key| facts.entry(key)).collect();
+        let keys: Vec<Value> = self.current.load().list.iter().map(|key| self.entry(key)).collect();
         json!({ "keys": keys })
     }
 
     /// Returns the same of one key.
     pub(crate) fn report_on(&self, name: &str) -> Option<Value> {
-        self.current.load().named(name).map(|key| self.facts().entry(key))
+        self.current.load().named(name).map(|key| self.entry(key))
     }
 
-    fn facts(&self) -> Facts {
-        let in_file = lock(&self.sources).file.iter().map(|record| record.entry.name.clone()).collect();
-        Facts { in_file, spent: self.stack.as_ref().map(Spending::of).unwrap_or_default() }
-    }
-}
-
-/// What a report says beside the keys themselves.
-struct Facts {
-    in_file: HashSet<Box<str>>,
-    spent: Spending,
-}
-
-impl Facts {
     fn entry(&self, key: &Key) -> Value {
         let (limits, entry, now) = (key.limits.as_ref(), &key.record.entry, Instant::now());
-        let budgets: Vec<Value> = self.spent.of_key(&key.name).map(|spend| budget(spend, now)).collect();
+        let spent = self.stack.as_ref().map(|stack| stack.spend_of_key(&key.name)).unwrap_or_default();
+        let budgets: Vec<Value> = spent.iter().map(|spend| budget(spend, now)).collect();
         json!({
             "name": &*key.name,
             "team": key.team.as_deref(),
@@ -48,7 +32,7 @@ impl Facts {
             "features": entry.features,
             "models": entry.models,
             "paused": entry.paused,
-            "stored": !self.in_file.contains(&*key.name),
+            "stored": self.stored.as_ref().is_some_and(|stored| stored.has(&key.record)),
             "secrets": key.record.hashes.iter().map(secret).collect::<Vec<_>>(),
             "expired": entry.expires.is_some_and(|expiry| expiry.is_over(wall_clock::since_1970())),
             "expiresAtMs": entry.expires.map(|expiry| expiry.at.as_secs() * 1000),
@@ -59,36 +43,6 @@ impl Facts {
             "inFlight": limits.map(super::limits::KeyLimits::in_flight),
             "budgets": budgets,
         })
-    }
-}
-
-/// The spending of all caps, by the keys that they count.
-#[derive(Default)]
-struct Spending {
-    caps: Vec<CapSpend>,
-    /// The places of the caps of each key.
-    of_key: HashMap<String, Vec<usize>>,
-}
-
-impl Spending {
-    fn of(stack: &StackHandle) -> Self {
-        let config = stack.config();
-        let of_one = config.budgets.iter().filter_map(|budget| Some((&*budget.name, &**budget.key.as_ref()?)));
-        let of_one: HashMap<&str, &str> = of_one.collect();
-        let caps = stack.spend();
-        let mut of_key: HashMap<String, Vec<usize>> = HashMap::new();
-        for (place, spend) in caps.iter().enumerate() {
-            let key =
-                spend.key.as_deref().or_else(|| key_of_cap(&spend.cap)).or_else(|| of_one.get(&*spend.cap).copied());
-            if let Some(key) = key {
-                of_key.entry(key.to_owned()).or_default().push(place);
-            }
-        }
-        Self { caps, of_key }
-    }
-
-    fn of_key(&self, key: &str) -> impl Iterator<Item = &CapSpend> {
-        self.of_key.get(key).into_iter().flatten().map(|place| &self.caps[*place])
     }
 }
 
@@ -103,6 +57,13 @@ fn budget(spend: &CapSpend, now: Instant) -> Value {
         "spentDollars": spend.spent.dollars(),
         "reservedDollars": spend.reserved.dollars(),
         "limitDollars": spend.limit.dollars(),
+        "leftDollars": left(spend).dollars(),
         "resetsInSeconds": spend.resets_at.saturating_duration_since(now).as_secs(),
     })
+}
+
+/// Returns what a request may still spend.
+fn left(spend: &CapSpend) -> Usd {
+    let taken = spend.spent.nanos().saturating_add(spend.reserved.nanos());
+    Usd::from_nanos(spend.limit.nanos().saturating_sub(taken))
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, uri::PathAndQuery};
 use steadfast::Dialect;
 
 /// The paths for callers, as an unknown path's error lists them. The guide documents those for operators and reviewers.
-pub(crate) const SERVED: [&str; 24] = [
+pub(crate) const SERVED: [&str; 25] = [
     "POST /v1/messages",
     "POST /v1/messages/count_tokens",
     "POST /v1/chat/completions",
@@ -28,6 +28,7 @@ pub(crate) const SERVED: [&str; 24] = [
     "GET /v1/models/{model}",
     "POST /openai/deployments/{model}/chat/completions",
     "POST /openai/v1/chat/completions",
+    "GET /v1/key",
     "GET /requests",
     "GET /requests/{id}",
     "GET /handoff/answers/{id}",

@@ -97,6 +97,11 @@ impl StackHandle {
         self.shared.current.load().budgets().flat_map(BudgetHandle::snapshot).collect()
     }
 
+    /// Returns the same of the caps of one key: its own, and its part of those for each key.
+    pub fn spend_of_key(&self, key: &str) -> Vec<CapSpend> {
+        self.shared.current.load().budgets().flat_map(|budget| budget.snapshot_of_key(key)).collect()
+    }
+
     /// Returns the handle of a cap, to watch it and set its limit; `None` if no cap has this name.
     pub fn budget(&self, cap: &str) -> Option<BudgetHandle> {
         self.shared.current.load().budgets().find(|budget| budget.limit(cap).is_some()).cloned()

@@ -124,6 +124,13 @@ impl StoredKeys {
         lock(&self.known).keys.get(name).cloned()
     }
 
+    /// Returns whether a record is of this store.
+    pub(super) fn has(&self, record: &Arc<KeyRecord>) -> bool {
+        let known = lock(&self.known);
+        let key = known.keys.get(&*record.entry.name);
+        key.and_then(|key| key.record.as_ref()).is_some_and(|own| Arc::ptr_eq(own, record))
+    }
+
     /// Asks the store for what changed.
     async fn read(&self) -> Result<(), StoreError> {
         let after = lock(&self.known).revision;
