@@ -57,7 +57,18 @@ impl Budget {
     pub(super) fn cap(&self, key: &str) -> config::Budget {
         let Self { usd, period, at_cap, warn_at } = self.clone();
         let (name, key) = (cap_name(key), Some(key.to_owned()));
-        config::Budget { name, usd, period, feature: None, key, each_key: false, tier: None, at_cap, warn_at }
+        config::Budget {
+            name,
+            usd,
+            period,
+            feature: None,
+            key,
+            team: None,
+            each_key: false,
+            tier: None,
+            at_cap,
+            warn_at,
+        }
     }
 }
 

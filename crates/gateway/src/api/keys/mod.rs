@@ -1,4 +1,4 @@
-//! Virtual keys: the callers and their permissions.
+//! Virtual keys: the callers and their permissions, in a file or in the durable store ([`stored`]).
 //!
 //! A key is 32 random bytes, and the file has only its SHA-256: a reader of the file cannot call with it. (A slow hash
 //! is for passwords; nobody can guess 256 random bits.) The gateway hashes the caller's key, finds entries by the first
@@ -35,6 +35,9 @@
 //! stay. So they do where the file had an [end mark](EndMark) and has none any more. In a file without either, the last
 //! entry may be open ([`Reading::is_open`]): it counts at once if it allows no more than the same key did before, else
 //! once the file has rested for [`REST`]. A writer that pauses for longer is beyond us.
+//!
+//! A **stored key** has the same entry, as JSON, with `hashes` in place of `hash`: several secrets, each with its end.
+//! [`orders`] change it. The keys of both sources are put together after each change ([`Keys::publish`]).
 //!
 //! A key that has spent its budget gets the response of a provider whose account is empty: status 429 with the time
 //! until the next period, the type `insufficient_quota` in OpenAI's dialect and `rate_limit_error` in Anthropic's

@@ -22,7 +22,8 @@ impl Keys {
 
     fn entry(&self, key: &Key) -> Value {
         let (limits, entry, now) = (key.limits.as_ref(), &key.record.entry, Instant::now());
-        let spent = self.stack.as_ref().map(|stack| stack.spend_of_key(&key.name)).unwrap_or_default();
+        let spent =
+            self.stack.as_ref().map(|stack| stack.spend_of_key(&key.name, key.team.as_deref())).unwrap_or_default();
         let budgets: Vec<Value> = spent.iter().map(|spend| budget(spend, now)).collect();
         json!({
             "name": &*key.name,

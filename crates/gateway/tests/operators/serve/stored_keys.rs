@@ -1,8 +1,8 @@
 //! Keys in a store that gateways share: made on the command line, and known to all of them.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{SOON, keys::status};
 use crate::common::{
@@ -124,6 +124,65 @@ fn the_keys_of_a_file_are_imported_whole_or_not_at_all() {
     let nothing = order(&served, &boss, &["limit", "two"]);
     assert!(nothing.code == Some(2) && nothing.err.contains("name what to change"), "{nothing:?}");
     within(SOON, "the copy is not written", || folder.path("copy").join("keys.json").is_file());
+}
+
+/// Every path of `openapi/keys.json`, with answers that are as it says, in all states of a key.
+#[test]
+fn the_openapi_file_is_what_the_gateway_answers() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/keys.json")).unwrap();
+    let api: Value = serde_json::from_str(&text).unwrap();
+    let folder = Folder::new("openapi-keys");
+    let file = folder.file("steadfast.yaml", &config(&folder));
+    let boss = secret(&steadfast(["key", "create", "boss", "--admin", "-c", file.to_str().unwrap()], &[]).out);
+    let served = Serve::with(&config(&folder)).start();
+    let mut left: BTreeSet<String> = BTreeSet::new();
+    for (path, operations) in api["paths"].as_object().unwrap() {
+        let methods = operations.as_object().unwrap().keys().filter(|name| *name != "parameters");
+        left.extend(methods.map(|method| format!("{} {path}", method.to_uppercase())));
+    }
+    let is = |value: &Value, schema: &Value, what: &str| {
+        let mut whole = schema.clone();
+        whole["components"] = api["components"].clone();
+        let validator = jsonschema::validator_for(&whole).unwrap();
+        let wrong: Vec<String> = validator.iter_errors(value).map(|error| format!("{error}")).collect();
+        assert!(wrong.is_empty(), "{what}: {wrong:?} in {value}");
+    };
+    let mut ask = |operation: &str, name: &str, body: Value, status: u16| {
+        left.remove(operation);
+        let (method, path) = operation.split_once(' ').unwrap();
+        let said = &api["paths"][path][method.to_lowercase()];
+        let request = operation.replace("{name}", name);
+        let sent = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = served.ask(&request, &format!("authorization: Bearer {boss}\r\n"), &sent);
+        assert_eq!(answer.status, status, "{operation}: {answer:?}");
+        if !body.is_null() && status < 300 {
+            is(&body, &said["requestBody"]["content"]["application/json"]["schema"], &request);
+        }
+        let schema = &said["responses"][status.to_string()]["content"]["application/json"]["schema"];
+        assert!(schema.is_object(), "{operation}: the file does not know the status {status}");
+        is(&answer.json(), schema, &request);
+    };
+    let (whole, hash) = (format!("sha256:{}", "1".repeat(64)), format!("sha256:{}", "2".repeat(64)));
+    let rights = json!({ "name": "ci", "team": "search", "models": ["m"], "requests_per_minute": 5,
+        "tokens_per_minute": 6, "concurrency": 7, "expires": "2027-01-01", "handoff": true, "objects": "all",
+        "budget": { "usd": 5, "period": "week", "at_cap": "warn", "warn_at": [0.5] }, "pass_through": true });
+    let file = json!({ "keys": [{ "name": "filed", "hash": whole },
+        { "name": "two", "hashes": [{ "hash": hash, "until": "2099-01-01T00:00:00Z" }] }] });
+    ask("POST /admin/keys", "", rights.clone(), 201);
+    ask("POST /admin/keys", "", rights, 409);
+    ask("POST /admin/keys", "", json!({ "name": "x", "modles": [] }), 400);
+    ask("POST /admin/keys", "", file, 200);
+    ask("GET /admin/keys", "", Value::Null, 200);
+    ask("GET /admin/keys/{name}", "two", Value::Null, 200);
+    ask("GET /admin/keys/{name}", "gone", Value::Null, 404);
+    ask("PATCH /admin/keys/{name}", "ci", json!({ "paused": true, "budget": null, "models": ["n"] }), 200);
+    ask("PATCH /admin/keys/{name}", "ci", json!({ "expires": "soon" }), 400);
+    ask("POST /admin/keys/{name}/rotate", "two", json!({ "overlap": "1h" }), 200);
+    ask("POST /admin/keys/{name}/rotate", "two", json!({}), 200);
+    ask("DELETE /admin/keys/{name}", "filed", Value::Null, 200);
+    ask("GET /admin/audit", "", Value::Null, 200);
+    ask("GET /v1/key", "", Value::Null, 200);
+    assert!(left.is_empty(), "not asked: {left:?}");
 }
 
 #[test]
