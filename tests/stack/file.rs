@@ -396,6 +396,7 @@ async fn caps_beside_the_configuration_count_and_stay_over_its_reloads() {
         period: Period::Day,
         feature: None,
         key: Some(key.to_owned()),
+        team: None,
         each_key: false,
         tier: None,
         at_cap: AtCap::Refuse,

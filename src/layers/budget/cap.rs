@@ -5,7 +5,7 @@ use crate::prices::Usd;
 
 /// A limit on spending in a period, and the action at the limit.
 ///
-/// A request counts if it matches each of feature and key that is set. With neither set, all requests count. To cap
+/// A request counts if it matches each of feature, key and team that is set. With none set, all requests count. To cap
 /// one tier, put a layer around that tier.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cap {
@@ -14,6 +14,7 @@ pub struct Cap {
     pub(super) period: Period,
     pub(super) feature: Option<Arc<str>>,
     pub(super) key: Keys,
+    pub(super) team: Option<Arc<str>>,
     pub(super) at_cap: AtCap,
     /// In percent, in rising order.
     pub(super) warn_at: Arc<[u8]>,
@@ -77,6 +78,7 @@ impl Cap {
             period,
             feature: None,
             key: Keys::All,
+            team: None,
             at_cap: AtCap::default(),
             warn_at: WARN_AT.into(),
         }
@@ -93,6 +95,13 @@ impl Cap {
     #[must_use]
     pub fn key(mut self, name: impl Into<Arc<str>>) -> Self {
         self.key = Keys::One(name.into());
+        self
+    }
+
+    /// Counts only the requests of this [team](crate::request::Team). Default: every team's, and those without one.
+    #[must_use]
+    pub fn team(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.team = Some(name.into());
         self
     }
 

@@ -28,6 +28,8 @@ pub struct CapScope {
     pub feature: Option<Arc<str>>,
     /// The one key whose requests count.
     pub key: Option<Arc<str>>,
+    /// The one team whose requests count.
+    pub team: Option<Arc<str>>,
     /// True if each key has an amount of its own.
     pub is_of_each_key: bool,
     /// The beginning of the period, since 1970.
@@ -95,11 +97,11 @@ impl BudgetHandle {
         all.map(|account| account.spend(now)).collect()
     }
 
-    /// Returns the caps of one key: its own, and its part of those for each key. The work grows with their number, and
-    /// not with that of all keys.
-    pub fn snapshot_of_key(&self, key: &str) -> Vec<CapSpend> {
+    /// Returns the caps of one key: its own, its team's, and its part of those for each key. The work grows with their
+    /// number, and not with that of all keys.
+    pub fn snapshot_of_key(&self, key: &str, team: Option<&str>) -> Vec<CapSpend> {
         let now = Instant::now();
-        self.shared().all_of_key(key).into_iter().map(|account| account.spend(now)).collect()
+        self.shared().all_of_key(key, team).into_iter().map(|account| account.spend(now)).collect()
     }
 
     /// Returns what each cap counts, and since when.
@@ -113,6 +115,7 @@ impl BudgetHandle {
                 cap: cap.name.clone(),
                 feature: cap.feature.clone(),
                 key: if let Keys::One(key) = &cap.key { Some(key.clone()) } else { None },
+                team: cap.team.clone(),
                 is_of_each_key: cap.key == Keys::Each,
                 since: Duration::from_secs(since),
             }

@@ -49,21 +49,39 @@ pub(super) enum ReservedAt {
 struct Places {
     of_name: HashMap<Arc<str>, usize>,
     of_key: HashMap<Arc<str>, Vec<usize>>,
-    /// Those of caps that are not one key's.
+    of_team: HashMap<Arc<str>, Vec<usize>>,
+    /// Those of caps that are neither one key's nor one team's.
     others: Vec<usize>,
 }
 
 impl Places {
     fn new(caps: &[Cap], of_name: HashMap<Arc<str>, usize>) -> Self {
-        let mut places = Self { of_name, of_key: HashMap::new(), others: Vec::new() };
+        let mut places = Self { of_name, of_key: HashMap::new(), of_team: HashMap::new(), others: Vec::new() };
         for (place, cap) in caps.iter().enumerate() {
-            match &cap.key {
-                Keys::One(key) => places.of_key.entry(key.clone()).or_default().push(place),
-                Keys::All | Keys::Each => places.others.push(place),
+            match (&cap.key, &cap.team) {
+                (Keys::One(key), _) => places.of_key.entry(key.clone()).or_default().push(place),
+                (_, Some(team)) => places.of_team.entry(team.clone()).or_default().push(place),
+                (_, None) => places.others.push(place),
             }
         }
         places
     }
+
+    /// Iterates over the caps that may count a request of this key and this team.
+    #[inline]
+    fn of(&self, key: Option<&str>, team: Option<&str>) -> impl Iterator<Item = usize> {
+        let own = key.and_then(|key| self.of_key.get(key)).into_iter().flatten();
+        let teams = team.and_then(|team| self.of_team.get(team)).into_iter().flatten();
+        self.others.iter().chain(own).chain(teams).copied()
+    }
+}
+
+/// Who pays for a request, and for which feature.
+#[derive(Clone, Copy)]
+struct Payer<'a> {
+    feature: Option<&'a str>,
+    key: Option<&'a Arc<str>>,
+    team: Option<&'a str>,
 }
 
 /// A cap's account, or one for each key.
@@ -126,10 +144,10 @@ impl Shared {
         let mut reservation = Reservation::default();
         let mut priced = false;
         let mut level = 0;
-        let of_key = key.as_ref().and_then(|key| self.places.of_key.get(key));
-        for place in self.places.others.iter().chain(of_key.into_iter().flatten()) {
-            let accounts = &self.caps[*place];
-            let Some(account) = accounts.account(feature, key.as_ref(), now) else { continue };
+        let team = if self.places.of_team.is_empty() { None } else { request.team().map(|team| &**team) };
+        for place in self.places.of(key.as_deref(), team) {
+            let of = Payer { feature, key: key.as_ref(), team };
+            let Some(account) = self.caps[place].account(of, now) else { continue };
             if !priced {
                 priced = true;
                 self.estimate(request, &mut reservation)?;
@@ -253,13 +271,14 @@ impl Shared {
         self.places.of_name.get(cap).map(|place| &self.caps[*place])
     }
 
-    /// Returns the accounts that are one key's, so far as it has sent a request.
-    pub(super) fn all_of_key(&self, key: &str) -> Vec<Arc<Account>> {
-        let own = self.places.of_key.get(key).into_iter().flatten();
-        let accounts = own.chain(&self.places.others).filter_map(|place| match &self.caps[*place] {
-            Accounts { rule, of: AccountSet::All(account) } if rule.cap.key != Keys::All => Some(account.clone()),
-            Accounts { of: AccountSet::All(_), .. } => None,
+    /// Returns the accounts that are one key's or its team's, so far as they have sent a request.
+    pub(super) fn all_of_key(&self, key: &str, team: Option<&str>) -> Vec<Arc<Account>> {
+        let accounts = self.places.of(Some(key), team).filter_map(|place| match &self.caps[place] {
             Accounts { of: AccountSet::Each(each), .. } => lock(each).get(key),
+            Accounts { rule, of: AccountSet::All(account) } => {
+                let is_of_all = rule.cap.key == Keys::All && rule.cap.team.is_none();
+                (!is_of_all).then(|| account.clone())
+            }
         });
         accounts.collect()
     }
@@ -295,14 +314,18 @@ impl Accounts {
     /// Returns whether it counts the same requests as this cap.
     fn is_of(&self, other: &Cap) -> bool {
         let cap = &self.rule.cap;
-        (&cap.name, cap.period, &cap.feature, &cap.key) == (&other.name, other.period, &other.feature, &other.key)
+        let counts = |cap: &Cap| (cap.period, cap.feature.clone(), cap.key.clone(), cap.team.clone());
+        cap.name == other.name && counts(cap) == counts(other)
     }
 
     /// Returns the account in which a request counts, if any.
     #[inline]
-    fn account(&self, feature: Option<&str>, key: Option<&Arc<str>>, now: Instant) -> Option<Arc<Account>> {
-        let cap = &self.rule.cap;
-        if cap.feature.is_some() && cap.feature.as_deref() != feature {
+    fn account(&self, of: Payer<'_>, now: Instant) -> Option<Arc<Account>> {
+        let (cap, key) = (&self.rule.cap, of.key);
+        if cap.feature.is_some() && cap.feature.as_deref() != of.feature {
+            return None;
+        }
+        if cap.team.is_some() && cap.team.as_deref() != of.team {
             return None;
         }
         match (&cap.key, &self.of) {

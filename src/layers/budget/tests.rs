@@ -20,6 +20,7 @@ use crate::{
     ledger::Ledger,
     prices::{Price, PriceTable, Usd},
     provider_fn,
+    request::Team,
 };
 
 fn usd(dollars: f64) -> Usd {
@@ -244,6 +245,46 @@ async fn each_key_has_a_limit_of_its_own() {
     assert_eq!(lines, [(Some("ada".into()), usd(0.6)), (Some("bob".into()), usd(1.2)), (None, usd(0.6))]);
     assert_eq!(handle.of_key("cap", "bob").map(|line| (line.spent, line.limit)), Some((usd(1.2), usd(1.0))));
     assert_eq!((handle.of_key("cap", "eve"), handle.spent("vip"), handle.spent("none")), (None, usd(0.6), Usd::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_teams_keys_share_its_cap_beside_their_own() {
+    let team = |name: &str, dollars: f64| Cap::new(format!("team {name}"), usd(dollars), Period::Day).team(name);
+    let layer = BudgetLayer::new(prices()).cap(team("search", 2.0)).cap(team("ads", 1.0));
+    let layer = layer.cap(Cap::new("a", usd(1.0), Period::Day).key("a"));
+    let layer = layer.cap(Cap::new("each", usd(5.0), Period::Day).team("search").each_key());
+    let (budget, handle) = (layer.layer(leaf(1000)), layer.handle());
+    let asks = |key: &str, team: Option<&str>| {
+        let request = ask().with_extension(BudgetKey::new(key));
+        let request = match team {
+            Some(team) => request.with_extension(Team::new(team)),
+            None => request,
+        };
+        budget.clone().oneshot(request)
+    };
+    let cap_of = |refused: LlmError| refused.message().split('"').nth(1).unwrap().to_owned();
+    asks("a", Some("search")).await.unwrap();
+    assert_eq!(cap_of(asks("a", Some("search")).await.unwrap_err()), "a");
+    asks("b", Some("search")).await.unwrap();
+    assert_eq!(cap_of(asks("b", Some("search")).await.unwrap_err()), "team search");
+    assert_eq!(cap_of(asks("c", Some("search")).await.unwrap_err()), "team search");
+    asks("c", Some("ads")).await.unwrap();
+    assert_eq!(cap_of(asks("d", Some("ads")).await.unwrap_err()), "team ads");
+    // Who is in no team counts for none.
+    for _ in 0..4 {
+        asks("e", None).await.unwrap();
+    }
+    let of = |key: &str, team: Option<&str>| {
+        let caps = handle.snapshot_of_key(key, team).into_iter();
+        let mut caps: Vec<_> = caps.map(|cap| (cap.cap.to_string(), cap.spent.nanos() / 1_000_000_000)).collect();
+        caps.sort();
+        caps
+    };
+    let expected =
+        |caps: &[(&str, u64)]| caps.iter().map(|(cap, spent)| ((*cap).to_owned(), *spent)).collect::<Vec<_>>();
+    assert_eq!(of("a", Some("search")), expected(&[("a", 1), ("each", 1), ("team search", 2)]));
+    assert_eq!(of("c", Some("ads")), expected(&[("team ads", 1)]));
+    assert_eq!(of("e", None), []);
 }
 
 /// A thousand keys have a cap each, beside one for all: a request counts under its own and under that.

@@ -15,7 +15,7 @@ use steadfast::{
     ErrorKind, LlmError, LlmRequest, LlmResponse,
     chat::{Chat, Message, Usage},
     provider_fn,
-    request::BudgetKey,
+    request::{BudgetKey, Team},
 };
 use steadfast_stack::{Config, Format, Stack};
 use tokio::time::{Instant, sleep};
@@ -71,7 +71,7 @@ fn replica(durable: &str, budget: &str, more: &str, provider: &Provider, seed: u
 
 async fn ask(stack: &Stack, key: &'static str) -> Result<(), LlmError> {
     let chat = Chat::new([Message::user("hello")]).model("m").max_tokens(1000);
-    let request = LlmRequest::from(chat).with_extension(BudgetKey::new(key));
+    let request = LlmRequest::from(chat).with_extension(BudgetKey::new(key)).with_extension(Team::new("search"));
     stack.service().oneshot(request).await.map(drop)
 }
 
@@ -157,9 +157,13 @@ async fn a_cap_is_reached_and_not_passed(durable: &str, budget: &str, keys: &[&'
 #[tokio::test(start_paused = true)]
 async fn sqlite() {
     on_a_quick_clock(async {
-        for (seed, (budget, keys)) in
-            (0..).zip([("key: ci", &["ci"][..]), ("each_key: true", &["a", "b"]), ("at_cap: refuse", &["a", "b"])])
-        {
+        let cases = [
+            ("key: ci", &["ci"][..]),
+            ("each_key: true", &["a", "b"]),
+            ("at_cap: refuse", &["a", "b"]),
+            ("team: search", &["a", "b"]),
+        ];
+        for (seed, (budget, keys)) in (0..).zip(cases) {
             let folder = Folder::new(&format!("caps-{seed}"));
             let durable = format!("sqlite:{}", folder.path().join("state.db").display());
             a_cap_is_reached_and_not_passed(&durable, budget, keys, seed).await;

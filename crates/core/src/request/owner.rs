@@ -44,9 +44,8 @@ impl Tenant {
 pub struct BudgetKey(pub Arc<str>);
 
 /// The name of the team that pays for a request. Put it into the request's
-/// [extensions](crate::LlmRequest::with_extension): events, the log and a ledger have it.
+/// [extensions](crate::LlmRequest::with_extension): events, the log and a ledger have it, and `Cap::team` counts by it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[doc(hidden)]
 pub struct Team(pub Arc<str>);
 
 impl Team {

@@ -14,11 +14,13 @@ pub struct Budget {
     pub usd: f64,
     /// The period. All begin in UTC.
     pub period: Period,
-    /// Counts only this feature. A request must match all of `feature`, `key` and `tier` that are set; without any,
-    /// all requests count.
+    /// Counts only this feature. A request must match all of `feature`, `key`, `team` and `tier` that are set; without
+    /// any, all requests count.
     pub feature: Option<String>,
     /// Counts only this caller's key, by its name.
     pub key: Option<String>,
+    /// Counts only the keys of this team.
+    pub team: Option<String>,
     /// Gives each caller's key its own cap of the full amount. Requests without a key do not count. Default: `false`.
     #[serde(default)]
     pub each_key: bool,

@@ -97,9 +97,9 @@ impl StackHandle {
         self.shared.current.load().budgets().flat_map(BudgetHandle::snapshot).collect()
     }
 
-    /// Returns the same of the caps of one key: its own, and its part of those for each key.
-    pub fn spend_of_key(&self, key: &str) -> Vec<CapSpend> {
-        self.shared.current.load().budgets().flat_map(|budget| budget.snapshot_of_key(key)).collect()
+    /// Returns the same of the caps of one key: its own, its team's, and its part of those for each key.
+    pub fn spend_of_key(&self, key: &str, team: Option<&str>) -> Vec<CapSpend> {
+        self.shared.current.load().budgets().flat_map(|budget| budget.snapshot_of_key(key, team)).collect()
     }
 
     /// Returns the handle of a cap, to watch it and set its limit; `None` if no cap has this name.

@@ -47,10 +47,12 @@ impl Scope {
     /// Returns the sums of the cap: one, or one for each key.
     fn sums(&self, spends: &Spends<'_>) -> BTreeMap<Option<Arc<str>>, Usd> {
         let mut sums = BTreeMap::new();
-        for spend in spends.of(self.of.key.as_deref()) {
+        for spend in spends.of(self.of.key.as_deref(), self.of.team.as_deref()) {
             let is = |wanted: &Option<Arc<str>>, group: &Option<Arc<str>>| wanted.is_none() || wanted == group;
             let key = spend.group.key.clone().filter(|_| self.of.is_of_each_key);
-            let counts = is(&self.tier, &spend.group.tier) && is(&self.of.feature, &spend.group.feature);
+            let counts = is(&self.tier, &spend.group.tier)
+                && is(&self.of.feature, &spend.group.feature)
+                && is(&self.of.team, &spend.group.team);
             if counts && key.is_some() == self.of.is_of_each_key {
                 let sum: &mut Usd = sums.entry(key).or_default();
                 *sum = *sum + spend.cost;
@@ -81,28 +83,33 @@ fn sample(scopes: &[Scope]) -> Vec<Vec<ReplicaCap>> {
     samples
 }
 
-/// The spend of a period, with that of each key at hand.
+/// The spend of a period, with that of each key and of each team at hand.
 struct Spends<'a> {
     all: &'a [Spend],
     by_key: BTreeMap<&'a str, Vec<&'a Spend>>,
+    by_team: BTreeMap<&'a str, Vec<&'a Spend>>,
 }
 
 impl<'a> Spends<'a> {
     fn new(all: &'a [Spend]) -> Self {
-        let mut by_key: BTreeMap<&str, Vec<&Spend>> = BTreeMap::new();
+        let (mut by_key, mut by_team): (BTreeMap<_, Vec<_>>, BTreeMap<_, Vec<_>>) = Default::default();
         for spend in all {
             if let Some(key) = spend.group.key.as_deref() {
                 by_key.entry(key).or_default().push(spend);
             }
+            if let Some(team) = spend.group.team.as_deref() {
+                by_team.entry(team).or_default().push(spend);
+            }
         }
-        Self { all, by_key }
+        Self { all, by_key, by_team }
     }
 
-    /// Returns the spend of one key, or of all.
-    fn of(&self, key: Option<&str>) -> Box<dyn Iterator<Item = &'a Spend> + '_> {
-        match key {
-            None => Box::new(self.all.iter()),
-            Some(key) => Box::new(self.by_key.get(key).into_iter().flatten().copied()),
+    /// Returns the spend of one key, of one team, or of all.
+    fn of(&self, key: Option<&str>, team: Option<&str>) -> Box<dyn Iterator<Item = &'a Spend> + '_> {
+        match (key, team) {
+            (None, None) => Box::new(self.all.iter()),
+            (Some(key), _) => Box::new(self.by_key.get(key).into_iter().flatten().copied()),
+            (None, Some(team)) => Box::new(self.by_team.get(team).into_iter().flatten().copied()),
         }
     }
 }
@@ -233,6 +240,9 @@ fn query(since: Duration, scopes: &[Scope]) -> SpendQuery {
     }
     if needs(|scope| scope.of.feature.is_some()) {
         query = query.by(SpendColumn::Feature);
+    }
+    if needs(|scope| scope.of.team.is_some()) {
+        query = query.by(SpendColumn::Team);
     }
     if needs(|scope| scope.of.is_of_each_key || scope.of.key.is_some()) {
         query = query.by(SpendColumn::Key);

@@ -199,6 +199,9 @@ fn cap(budget: &config::Budget) -> Result<Cap, InvalidConfig> {
     if let Some(key) = &budget.key {
         cap = cap.key(key.as_str());
     }
+    if let Some(team) = &budget.team {
+        cap = cap.team(team.as_str());
+    }
     if budget.each_key {
         cap = cap.each_key();
     }
