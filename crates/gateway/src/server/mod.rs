@@ -18,8 +18,9 @@ use std::{
 };
 
 use serde_json::json;
-use steadfast_stack::{self as config, Config, ConfigError, Environment, FileWatch, KeySource, Stack, StackHandle};
-use steadfast_stores::registry::RegistryStore;
+use steadfast_stack::{
+    self as config, Config, ConfigError, Environment, FileWatch, KeyRegistry, KeySource, Stack, StackHandle,
+};
 use tokio::{net::TcpListener, runtime::Handle, task::JoinSet, time::timeout};
 
 pub use self::self_call::check_self_calls;
@@ -171,16 +172,18 @@ impl ServeOptions {
     /// Loads the callers' keys, if there is a file or a store of them.
     async fn load_keys(&self, config: &Config, stack: &StackHandle) -> Result<Option<Keys>, ServeError> {
         let file = self.keys_file(&config.gateway);
-        let registry = registry(config, stack)?;
-        if file.is_none() && registry.is_none() {
+        let stored = config.gateway.keys.as_ref().and_then(KeySource::registry);
+        if file.is_none() && stored.is_none() {
             return Ok(None);
         }
         let mut keys = match file {
             Some(path) => Keys::load(&path)?,
             None => Keys::none(),
         };
-        if let Some((store, folder)) = registry {
-            keys = keys.with_store(store, folder, stack.events());
+        if let Some(said) = stored {
+            let store =
+                stack.registry().ok_or_else(|| ServeError::invalid(format_args!("keys need a durable store")))?;
+            keys = keys.with_store(store, copy_folder(said), stack.events());
         }
         let keys = keys.with_budgets_in(stack.clone())?;
         keys.warn_of_names();
@@ -232,16 +235,10 @@ fn configured_keys(config: &Path, said: &config::Gateway) -> Option<PathBuf> {
     Some(config.parent()?.join(said.keys.as_ref()?.file()?))
 }
 
-/// Returns the store of keys that a configuration names, and the folder of their copy.
-fn registry(
-    config: &Config,
-    stack: &StackHandle,
-) -> Result<Option<(Arc<dyn RegistryStore>, Option<PathBuf>)>, ServeError> {
-    let Some(said) = config.gateway.keys.as_ref().and_then(KeySource::registry) else { return Ok(None) };
-    let store = stack.registry().ok_or_else(|| ServeError::invalid(format_args!("keys need a durable store")))?;
-    let folder = said.folder.as_ref().map(PathBuf::from);
+/// Returns the folder for the copy of stored keys.
+fn copy_folder(said: &KeyRegistry) -> Option<PathBuf> {
     let in_state = || Environment::process().state_folder().map(|folder| folder.join("keys"));
-    Ok(Some((store, folder.or_else(in_state))))
+    said.folder.as_ref().map(PathBuf::from).or_else(in_state)
 }
 
 /// Checks the file of callers' keys against the configuration in this file: that it can be read, and that it names what

@@ -138,7 +138,7 @@ pub(super) async fn audit(State(gateway): State<Arc<GatewayState>>, uri: Uri) ->
             "key" => name = Some(value),
             "before" => match value.parse() {
                 Ok(revision) => before = Some(revision),
-                Err(_) => return wrong("`before` is the revision of a change".to_owned()),
+                Err(_) => return wrong("`before` is the revision of a change"),
             },
             _ => match query::limit(&value) {
                 Ok(number) => limit = number,

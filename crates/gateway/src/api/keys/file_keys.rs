@@ -1,6 +1,7 @@
 //! The keys of a file, which is read again whenever it changes.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -38,6 +39,14 @@ struct Look {
     records: Vec<Arc<KeyRecord>>,
     /// The time since which this text has its last entry held back.
     held: Option<Instant>,
+}
+
+/// The result of a look.
+struct Replacement {
+    mark: EndMark,
+    records: Vec<Arc<KeyRecord>>,
+    /// The name of the key whose entry does not count yet.
+    held_back: Option<Box<str>>,
 }
 
 /// The time for which a file must rest until an entry counts that may be the beginning of a longer one.
@@ -103,12 +112,12 @@ impl FileKeys {
             return false;
         }
         (seen.text, seen.held) = (text, None);
-        let replaced = self.replace(&seen, has_rested).and_then(|(mark, records, held_back)| {
-            used(records.clone()).map_err(|problem| KeyFileError::new(&self.path, problem))?;
-            Ok((mark, records, held_back))
+        let replaced = self.replace(&seen, has_rested).and_then(|replacement| {
+            used(replacement.records.clone()).map_err(|problem| KeyFileError::new(&self.path, problem))?;
+            Ok(replacement)
         });
         match replaced {
-            Ok((mark, records, held_back)) => {
+            Ok(Replacement { mark, records, held_back }) => {
                 (seen.mark, seen.records) = (mark, records);
                 if let Some(key) = held_back {
                     tracing::warn!(
@@ -130,23 +139,18 @@ impl FileKeys {
         }
     }
 
-    /// Returns the mark and the keys of the text that was seen, and the name of the key whose entry does not count yet.
-    #[allow(clippy::type_complexity, reason = "the three are used at once")]
-    fn replace(
-        &self,
-        seen: &Look,
-        has_rested: bool,
-    ) -> Result<(EndMark, Vec<Arc<KeyRecord>>, Option<Box<str>>), KeyFileError> {
+    /// Returns what the text that was seen puts in the place of the one before.
+    fn replace(&self, seen: &Look, has_rested: bool) -> Result<Replacement, KeyFileError> {
         let Reading { mut records, mark, is_open } = file::read(&self.path, &seen.text)?;
         let mark = mark.after(seen.mark).map_err(|problem| KeyFileError::new(&self.path, problem))?;
         let held_back = if is_open && !has_rested { hold_back_last(&seen.records, &mut records) } else { None };
-        let known: std::collections::HashMap<&str, &Arc<KeyRecord>> =
+        let known: HashMap<&str, &Arc<KeyRecord>> =
             seen.records.iter().map(|known| (&*known.entry.name, known)).collect();
         let kept = |record: KeyRecord| match known.get(&*record.entry.name) {
             Some(known) if ***known == record => (*known).clone(),
             _ => Arc::new(record),
         };
-        Ok((mark, records.into_iter().map(kept).collect(), held_back))
+        Ok(Replacement { mark, records: records.into_iter().map(kept).collect(), held_back })
     }
 }
 

@@ -112,8 +112,6 @@ pub(crate) struct Keys {
     stack: Option<StackHandle>,
 }
 
-const UNKNOWN_NAME: &str = "a key names what the configuration does not have";
-
 /// The keys of each source.
 #[derive(Debug, Default)]
 struct Sources {
@@ -186,7 +184,7 @@ impl Keys {
     fn warn_of_file_names(&self) {
         let Some(stack) = &self.stack else { return };
         for problem in self.unknown_names(&stack.config()) {
-            tracing::warn!(%problem, "{UNKNOWN_NAME}");
+            warn_of_name(None, &problem);
         }
     }
 
@@ -196,7 +194,7 @@ impl Keys {
         let (config, current) = (stack.config(), self.current.load());
         for key in names.iter().filter_map(|name| current.named(name)) {
             for problem in key.record.unknown_names(&config) {
-                tracing::warn!(key = &*key.name, problem, "{UNKNOWN_NAME}");
+                warn_of_name(Some(&key.name), &problem);
             }
         }
     }
@@ -345,6 +343,11 @@ impl Sources {
         }
         (records, passed_over)
     }
+}
+
+/// Logs a name that the configuration does not have. A file's problem names its key and its place.
+fn warn_of_name(key: Option<&str>, problem: &dyn fmt::Display) {
+    tracing::warn!(key, %problem, "a key names what the configuration does not have");
 }
 
 /// Returns names for a line of the log, which is not to be as long as a database.

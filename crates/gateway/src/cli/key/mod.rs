@@ -18,11 +18,11 @@ use crate::cli::{
 
 /// Make and manage the keys of the gateway's callers
 ///
-/// `steadfast key NAME` makes a key and its entry for a file of keys, and stores it nowhere. The orders work on the keys
-/// in the store of a running gateway, whose configuration has `gateway: { keys: { store: durable } }`. They need a key
-/// with `admin: true` in an environment variable, since other users can see a command line. The first administrator's
-/// key is made in the store itself: `steadfast key create NAME --admin --config FILE`. All that is kept of a key's
-/// requests belongs to its name, so that a new team takes a new name.
+/// `steadfast key NAME` makes a key and its entry for a file of keys, and stores it nowhere. The orders work on the
+/// keys in the store of a running gateway, whose configuration has `gateway: { keys: { store: durable } }`. They need a
+/// key with `admin: true` in an environment variable, since other users can see a command line. The first
+/// administrator's key is made in the store itself: `steadfast key create NAME --admin --config FILE`. All that is kept
+/// of a key's requests belongs to its name, so that a new team takes a new name.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Key {

@@ -310,7 +310,8 @@ async fn what_the_store_has_counts_whatever_was_known() {
     let keys = registry.keys();
     let old = keys.create("ann", document(json!({ "name": "old" }))).await.unwrap().secret.secret().to_owned();
     let backup = MemoryRegistry::new();
-    let edits = lock(&registry.inner).clone().read().await.unwrap().entries.into_iter().map(|entry| RegistryEdit {
+    let inner = lock(&registry.inner).clone();
+    let edits = inner.read().await.unwrap().entries.into_iter().map(|entry| RegistryEdit {
         kind: entry.kind,
         name: entry.name,
         action: "create".into(),

@@ -151,8 +151,8 @@ fn the_example_is_a_file_of_keys() {
 #[test]
 fn an_entry_and_its_document_are_one_key() {
     let more = ", team: no, features: [n, 1], models: ['claude-*', 2027-01-01], requests_per_minute: 5, \
-        tokens_per_minute: 6, concurrency: 7, budget: { usd: 0.5, period: week, at_cap: { step_down: 3 }, warn_at: [80%] }, \
-        expires: 2027-02-03, admin: true, handoff: true, objects: all, pass_through: true, paused: true";
+        tokens_per_minute: 6, concurrency: 7, budget: { usd: 0.5, period: week, \
+        at_cap: { step_down: 3 }, warn_at: [80%] }, expires: 2027-02-03, admin: true, handoff: true, objects: all, pass_through: true, paused: true";
     let several = format!(
         "  - {{ name: two, hashes: [{{ hash: '{}', until: '2027-01-01T00:00:00Z' }}, {{ hash: '{}' }}], objects: false, \
          budget: {{ usd: 1, period: month, at_cap: warn }} }}\n",
