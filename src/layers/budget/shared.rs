@@ -67,12 +67,12 @@ impl Places {
         places
     }
 
-    /// Iterates over the caps that may count a request of this key and this team.
+    /// Iterates over the caps that may count a request of this key and this team, the narrowest first.
     #[inline]
     fn of(&self, key: Option<&str>, team: Option<&str>) -> impl Iterator<Item = usize> {
         let own = key.and_then(|key| self.of_key.get(key)).into_iter().flatten();
         let teams = team.and_then(|team| self.of_team.get(team)).into_iter().flatten();
-        self.others.iter().chain(own).chain(teams).copied()
+        own.chain(teams).chain(&self.others).copied()
     }
 }
 
