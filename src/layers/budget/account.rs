@@ -36,7 +36,8 @@ pub(super) struct Common {
     pub(super) prices: PriceTable,
     pub(super) events: Option<Events>,
     pub(super) anchor: Anchor,
-    pub(super) first_room: FirstRoom,
+    /// One for all layers with the same meters: a request of an earlier layer may be the next to set a room.
+    pub(super) first_room: Arc<FirstRoom>,
     /// The models found to have no price, so that each is reported once.
     unpriced: Mutex<Recent<Box<str>, ()>>,
 }
@@ -46,7 +47,7 @@ const UNPRICED: usize = 256;
 
 impl Common {
     pub(super) fn new(prices: PriceTable, events: Option<Events>, anchor: Anchor) -> Self {
-        Self { prices, events, anchor, first_room: FirstRoom::default(), unpriced: Mutex::new(Recent::new(UNPRICED)) }
+        Self { prices, events, anchor, first_room: Arc::default(), unpriced: Mutex::new(Recent::new(UNPRICED)) }
     }
 
     /// Reports, once, that the cost of this model cannot be counted.
@@ -366,13 +367,13 @@ impl Account {
             "the cap {name:?}: of {limit_is} per {period}, {spent_is} is spent and {reserved} reserved{others}, and the \
              request may cost {asked}"
         );
-        let (of_key, of_feature) = self.whose();
+        let (of_key, of_feature, of_team) = self.whose();
         let cap = self.name.clone();
-        let spending = ReachedLimit::Spending { cap: cap.clone(), of_key, of_feature };
+        let spending = ReachedLimit::Spending { cap: cap.clone(), of_key, of_feature, of_team };
         // Alone, any request would go.
         let (message, retry_at, limit) = if self.part(key, whole.saturating_sub(spent)).is_some() {
             let message = format!("{of}; the reserved amount is free again as its requests end");
-            (message, now.checked_add(AGAIN_AFTER), ReachedLimit::Reserved { cap, of_key, of_feature })
+            (message, now.checked_add(AGAIN_AFTER), ReachedLimit::Reserved { cap, of_key, of_feature, of_team })
         } else {
             let resets = wall_clock::rfc3339(Duration::from_secs(self.meter.ends()));
             (format!("{of}; it resets at {resets}"), Some(self.resets_at()), spending)
@@ -391,14 +392,15 @@ impl Account {
              the request may cost {asked}; other keys want the rest",
             self.name, self.rule.cap.period
         );
-        let (of_key, of_feature) = self.whose();
-        let spending = ReachedLimit::Spending { cap: self.name.clone(), of_key, of_feature };
+        let (of_key, of_feature, of_team) = self.whose();
+        let spending = ReachedLimit::Spending { cap: self.name.clone(), of_key, of_feature, of_team };
         refused(message, now.checked_add(AGAIN_AFTER), ReachedLimit::Share(Box::new(spending)), now)
     }
 
-    /// Returns whether the cap is of a single key, and of a single feature.
-    fn whose(&self) -> (bool, bool) {
-        (self.rule.cap.key != Keys::All, self.rule.cap.feature.is_some())
+    /// Returns whether the cap is of a single key, a single feature, a single team.
+    fn whose(&self) -> (bool, bool, bool) {
+        let cap = &self.rule.cap;
+        (cap.key != Keys::All, cap.feature.is_some(), cap.team.is_some())
     }
 
     fn send(&self, event: impl FnOnce() -> Event) {

@@ -116,8 +116,8 @@ impl BudgetLayer {
         self
     }
 
-    /// Shares the state of this handle's layer: the amounts of each cap that has the same name, period, feature and key
-    /// in both, under this layer's limits and prices. Default: all amounts start at zero.
+    /// Shares the state of this handle's layer: the amounts of each cap that has the same name, period, feature, key
+    /// and team in both, under this layer's limits and prices. Default: all amounts start at zero.
     #[must_use]
     pub fn state(mut self, handle: &BudgetHandle) -> Self {
         let state = handle.shared();

@@ -1,4 +1,4 @@
-//! Caps on spending: by feature, by key, by tier, in an hour, a day, a week or a month.
+//! Caps on spending: by feature, by key, by team, by tier, in an hour, a day, a week or a month.
 //!
 //! # When to use it
 //!
@@ -11,8 +11,8 @@
 //!
 //! # Where in the stack
 //!
-//! Put caps of features and keys outside of `Fallback`, so that one request is one reservation however many tiers
-//! it tries, and so that `Fallback` sees a step-down. Put a tier's cap around that tier's stack: it refuses, and
+//! Put caps of features, keys and teams outside of `Fallback`, so that one request is one reservation however many
+//! tiers it tries, and so that `Fallback` sees a step-down. Put a tier's cap around that tier's stack: it refuses, and
 //! `Fallback` goes on to the next tier at once. Outside of a cache, cached answers would be reserved for.
 //!
 //! # What is counted

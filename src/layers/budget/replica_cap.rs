@@ -107,6 +107,13 @@ impl ReplicaCap {
         }
     }
 
+    /// Lets this replica spend so many millionths of the limit more than what is in use now.
+    pub fn add_part(&self, millionths: u32) {
+        let (_, used) = self.account.meter.amounts();
+        let part = part(self.account.rule.limit(), millionths.into());
+        self.account.meter.set_room(self.period, Some(used.saturating_add(part)));
+    }
+
     /// Lets the next request find the [first room](super::BudgetHandle::set_first_room) again.
     pub fn forget_room(&self) {
         self.account.meter.set_room(self.period, None);
@@ -139,6 +146,12 @@ pub(super) struct FirstRoom(AtomicU64);
 const ONE: u64 = 1_000_000;
 const OF_LIMIT: u64 = 1 << 63;
 
+/// Returns so many millionths of a limit.
+fn part(limit: u64, millionths: u64) -> u64 {
+    let part = u128::from(limit) * u128::from(millionths) / u128::from(ONE);
+    u64::try_from(part).unwrap_or(u64::MAX)
+}
+
 impl FirstRoom {
     pub(super) fn set(&self, share: FirstShare) {
         let word = match share {
@@ -147,10 +160,6 @@ impl FirstRoom {
             FirstShare::OfLimit(millionths) => OF_LIMIT | u64::from(millionths),
         };
         self.0.store(word, Relaxed);
-    }
-
-    pub(super) fn follow(&self, other: &Self) {
-        self.0.store(other.0.load(Relaxed), Relaxed);
     }
 
     /// Ends an agreement; returns whether there was one.
@@ -162,10 +171,7 @@ impl FirstRoom {
     pub(super) fn of(&self, spent: u64, limit: u64) -> Option<u64> {
         match self.0.load(Relaxed) {
             0 | 1 => None,
-            of_limit if of_limit & OF_LIMIT != 0 => {
-                let share = u128::from(limit) * u128::from(of_limit ^ OF_LIMIT) / u128::from(ONE);
-                Some(spent.saturating_add(u64::try_from(share).unwrap_or(u64::MAX)))
-            }
+            of_limit if of_limit & OF_LIMIT != 0 => Some(spent.saturating_add(part(limit, of_limit ^ OF_LIMIT))),
             replicas => Some(spent.saturating_add(limit.saturating_sub(spent) / replicas)),
         }
     }

@@ -52,11 +52,15 @@ struct Places {
     of_team: HashMap<Arc<str>, Vec<usize>>,
     /// Those of caps that are neither one key's nor one team's.
     others: Vec<usize>,
+    /// True if a cap counts one team, of which it may count one key.
+    has_teams: bool,
 }
 
 impl Places {
     fn new(caps: &[Cap], of_name: HashMap<Arc<str>, usize>) -> Self {
-        let mut places = Self { of_name, of_key: HashMap::new(), of_team: HashMap::new(), others: Vec::new() };
+        let has_teams = caps.iter().any(|cap| cap.team.is_some());
+        let mut places =
+            Self { of_name, of_key: HashMap::new(), of_team: HashMap::new(), others: Vec::new(), has_teams };
         for (place, cap) in caps.iter().enumerate() {
             match (&cap.key, &cap.team) {
                 (Keys::One(key), _) => places.of_key.entry(key.clone()).or_default().push(place),
@@ -67,7 +71,8 @@ impl Places {
         places
     }
 
-    /// Iterates over the caps that may count a request of this key and this team, the narrowest first.
+    /// Iterates over the caps that may count a request of this key and this team: the key's own, the team's, and
+    /// the others in their order.
     #[inline]
     fn of(&self, key: Option<&str>, team: Option<&str>) -> impl Iterator<Item = usize> {
         let own = key.and_then(|key| self.of_key.get(key)).into_iter().flatten();
@@ -99,7 +104,7 @@ pub(super) enum AccountSet {
 
 impl Shared {
     pub(super) fn new(
-        common: Common,
+        mut common: Common,
         caps: CapSet,
         reserved_at: ReservedAt,
         default_output: u64,
@@ -107,7 +112,7 @@ impl Shared {
         state: Option<&Self>,
     ) -> Self {
         if let Some(state) = state {
-            common.first_room.follow(&state.common.first_room);
+            common.first_room = state.common.first_room.clone();
         }
         let common = Arc::new(common);
         let now = Instant::now();
@@ -144,7 +149,7 @@ impl Shared {
         let mut reservation = Reservation::default();
         let mut priced = false;
         let mut level = 0;
-        let team = if self.places.of_team.is_empty() { None } else { request.team().map(|team| &**team) };
+        let team = if self.places.has_teams { request.team().map(|team| &**team) } else { None };
         for place in self.places.of(key.as_deref(), team) {
             let of = Payer { feature, key: key.as_ref(), team };
             let Some(account) = self.caps[place].account(of, now) else { continue };
@@ -271,13 +276,15 @@ impl Shared {
         self.places.of_name.get(cap).map(|place| &self.caps[*place])
     }
 
-    /// Returns the accounts that are one key's or its team's, so far as they have sent a request.
+    /// Returns the accounts that are one key's or its team's; under a cap for each key, once it has sent a request.
     pub(super) fn all_of_key(&self, key: &str, team: Option<&str>) -> Vec<Arc<Account>> {
         let accounts = self.places.of(Some(key), team).filter_map(|place| match &self.caps[place] {
             Accounts { of: AccountSet::Each(each), .. } => lock(each).get(key),
             Accounts { rule, of: AccountSet::All(account) } => {
-                let is_of_all = rule.cap.key == Keys::All && rule.cap.team.is_none();
-                (!is_of_all).then(|| account.clone())
+                let Cap { key, team: only, .. } = &rule.cap;
+                let is_of_all = *key == Keys::All && only.is_none();
+                let counts = !is_of_all && (only.is_none() || only.as_deref() == team);
+                counts.then(|| account.clone())
             }
         });
         accounts.collect()

@@ -16,6 +16,7 @@ use super::{AtCap, Budget, BudgetHandle, BudgetKey, BudgetLayer, Cap, Period};
 use crate::{
     Attempt, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
     chat::{Chat, Message, Usage},
+    error::ReachedLimit,
     layers::testing::Strict,
     ledger::Ledger,
     prices::{Price, PriceTable, Usd},
@@ -285,6 +286,25 @@ async fn a_teams_keys_share_its_cap_beside_their_own() {
     assert_eq!(of("a", Some("search")), expected(&[("a", 1), ("each", 1), ("team search", 2)]));
     assert_eq!(of("c", Some("ads")), expected(&[("team ads", 1)]));
     assert_eq!(of("e", None), []);
+}
+
+/// The only cap with a team counts one key of it.
+#[tokio::test(start_paused = true)]
+async fn a_cap_of_one_key_in_one_team_counts_it_there_alone() {
+    let layer = BudgetLayer::new(prices()).cap(Cap::new("both", usd(1.0), Period::Day).key("a").team("search"));
+    let (budget, handle) = (layer.layer(leaf(1000)), layer.handle());
+    let asks =
+        |team: &str| budget.clone().oneshot(ask().with_extension(BudgetKey::new("a")).with_extension(Team::new(team)));
+    asks("ads").await.unwrap();
+    asks("search").await.unwrap();
+    let refused = asks("search").await.unwrap_err();
+    let limit = refused.reached_limit().cloned();
+    assert!(matches!(limit, Some(ReachedLimit::Spending { of_key: true, of_team: true, .. })), "{limit:?}");
+    assert!(asks("ads").await.is_ok() && handle.spent("both") == usd(1.0));
+    assert_eq!(
+        (handle.snapshot_of_key("a", Some("ads")).len(), handle.snapshot_of_key("a", Some("search")).len()),
+        (0, 1)
+    );
 }
 
 /// A thousand keys have a cap each, beside one for all: a request counts under its own and under that.

@@ -20,6 +20,8 @@ pub enum ReachedLimit {
         of_key: bool,
         /// True if the cap counts a single feature's requests.
         of_feature: bool,
+        /// True if the cap counts a single team's requests.
+        of_team: bool,
     },
     /// The memory that the program around the stack has for [answers](crate::body::AnswerMemory).
     Memory,
@@ -32,6 +34,8 @@ pub enum ReachedLimit {
         of_key: bool,
         /// True if the cap counts a single feature's requests.
         of_feature: bool,
+        /// True if the cap counts a single team's requests.
+        of_team: bool,
     },
     /// The share of the request's key of this limit, while other keys want the rest.
     Share(Box<Self>),

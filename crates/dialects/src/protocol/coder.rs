@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Dialect, ErrorKind, Events, LlmBody, LlmError, LlmRequest, Wire,
     body::FailedAnswer,
-    chat::FinishReason,
+    chat::{FinishReason, Message},
     commit::EmptyTurn,
     models::{Family, FamilyTable, UNKNOWN},
     request::LONGEST_ANSWER,
@@ -452,7 +452,13 @@ impl<P: Protocol> Coder<P> {
         }
         let mut message = protocol.decode(&raw).map_err(|fault| {
             let filtered = fault.filtered_turn();
-            let error = failure::of_fault(protocol, origin, fault, &raw);
+            let mut error = failure::of_fault(protocol, origin, fault, &raw);
+            if let Some(usage) = error.usage() {
+                let mut failed = Message::assistant("");
+                failed.usage = Some(usage);
+                hold_whole(request, self.longest(origin), raw.len(), &mut failed, || self.usage_reporter(origin));
+                error = error.with_usage(failed.usage);
+            }
             match filtered {
                 Some(turn) => error.with_answer(FailedAnswer::Whole(turn, Some((protocol.dialect(), raw.clone())))),
                 None => error,

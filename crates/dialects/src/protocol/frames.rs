@@ -103,7 +103,10 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
                 return Err(cut_off());
             }
             let is_filtered = !self.said && fault.filtered_turn().is_some();
-            let error = self.fault(fault, &event.data_bytes());
+            let mut error = self.fault(fault, &event.data_bytes());
+            if let Some(usage) = error.usage() {
+                error = error.with_usage(Some(self.usage.hold_failed(event.raw.len(), usage)));
+            }
             return Err(match is_filtered {
                 true => error.with_answer(FailedAnswer::Streamed(vec![
                     Frame::event(StreamEvent::Finish(FinishReason::Filtered)).with_raw(self.origin.dialect, event.raw),

@@ -236,6 +236,16 @@ impl UsageWatch {
         Some(held)
     }
 
+    /// Returns the figures of an answer that failed with a piece of so many bytes, held to their bounds.
+    pub(crate) fn hold_failed(&mut self, bytes: usize, reported: Usage) -> Usage {
+        self.passed.bytes += bytes as u64;
+        let held = self.bounds.hold_last(reported, self.passed);
+        if held != reported {
+            self.report(reported, held);
+        }
+        held
+    }
+
     fn report(&mut self, reported: Usage, counted: Usage) {
         if !std::mem::replace(&mut self.is_reported, true) {
             self.reporter.report(reported, counted);

@@ -17,7 +17,7 @@ pub(super) async fn own_key(
     State(gateway): State<Arc<GatewayState>>,
     key: Option<Extension<Arc<Key>>>,
 ) -> Response<Body> {
-    let report = key.and_then(|Extension(key)| gateway.keys.as_ref()?.report_on(&key.name));
+    let report = key.and_then(|Extension(key)| Some(gateway.keys.as_ref()?.report_of(&key)));
     match report {
         Some(report) => ok(&json!({ "key": report })),
         None => error(StatusCode::NOT_FOUND, "not_found_error", "this gateway has no keys: anyone may call it"),

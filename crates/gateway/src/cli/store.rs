@@ -9,7 +9,7 @@ use steadfast_stack::Config;
 use steadfast_stores::postgres::Postgres;
 use steadfast_stores::{registry::RegistryStore, sqlite::Sqlite};
 
-use crate::cli::Failure;
+use crate::cli::{Failure, exit::say};
 
 /// An open store.
 pub(crate) enum OpenStore {
@@ -23,8 +23,12 @@ impl OpenStore {
     pub(crate) async fn open(store: &str, may_begin: bool) -> Result<Self, Failure> {
         if let Some(file) = store.strip_prefix("sqlite:") {
             let file = file.strip_prefix("//").unwrap_or(file);
-            if !may_begin && !Path::new(file).is_file() {
-                return Err(Failure::usage(format_args!("no such file: {file}")));
+            if !Path::new(file).is_file() {
+                if !may_begin {
+                    return Err(Failure::usage(format_args!("no such file: {file}")));
+                }
+                let whole = std::path::absolute(file).unwrap_or_else(|_| file.into());
+                say(format_args!("a new store begins: {}\n", whole.display()));
             }
             return Sqlite::open(file).map(Self::Sqlite).map_err(|problem| failure(&problem));
         }

@@ -177,6 +177,7 @@ impl ServeOptions {
             return Ok(None);
         }
         let mut keys = match file {
+            Some(path) if stored.is_some() => Keys::load_beside_store(&path)?,
             Some(path) => Keys::load(&path)?,
             None => Keys::none(),
         };
@@ -251,7 +252,10 @@ fn copy_folder(said: &KeyRegistry) -> Option<PathBuf> {
 pub fn check_keys(config_file: &Path, config: &Config, keys: Option<&Path>) -> Result<Vec<config::Budget>, ServeError> {
     let configured = configured_keys(config_file, &config.gateway);
     let Some(path) = keys.map(Path::to_owned).or(configured) else { return Ok(Vec::new()) };
-    let keys = Keys::load(&path)?;
+    let keys = match config.gateway.keys.as_ref().and_then(KeySource::registry) {
+        Some(_) => Keys::load_beside_store(&path)?,
+        None => Keys::load(&path)?,
+    };
     keys.check_names(config)?;
     Ok(keys.budgets())
 }

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use steadfast::{Event, events::Subscriber};
-use steadfast_stack::{Config, KeySource, StackHandle};
+use steadfast_stack::{Config, Gateway, KeySource, StackHandle};
 
 use crate::{api::Keys, lifecycle::Lifecycle, limits::Settings};
 
@@ -82,10 +82,11 @@ impl fmt::Debug for Reloads {
 /// Returns the settings that have changed and need a restart.
 fn pending_restart(started_with: &Config, now: &Config, overrides: Overrides) -> Vec<&'static str> {
     let (was, is) = (&started_with.gateway, &now.gateway);
-    let is_stored = was.keys.as_ref().and_then(KeySource::registry).is_some();
+    let stored = |gateway: &Gateway| gateway.keys.as_ref().and_then(KeySource::registry).cloned();
+    let (is_stored, is_moved) = (stored(was).is_some(), stored(was) != stored(is));
     let changed = [
         ("listen", started_with.listen != now.listen && !overrides.listen),
-        ("gateway.keys", was.keys != is.keys && !overrides.keys),
+        ("gateway.keys", is_moved || was.keys != is.keys && !overrides.keys),
         ("stores.durable, for keys", is_stored && started_with.stores.durable != now.stores.durable),
         ("gateway.connections", was.connections != is.connections),
         ("gateway.max_head", was.max_head != is.max_head),

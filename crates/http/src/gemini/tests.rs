@@ -207,6 +207,18 @@ async fn what_a_failed_answer_has_cost_is_known_whole_and_streamed() {
     }
 }
 
+/// A server that lies about a failed answer closes no cap with it.
+#[tokio::test]
+async fn what_a_failed_answer_says_that_it_used_has_bounds() {
+    let used = r#""usageMetadata":{"promptTokenCount":999999999999,"candidatesTokenCount":999999999999}"#;
+    for body in [format!(r#"{{"promptFeedback":{{"blockReason":"SAFETY"}},{used}}}"#), format!("{{{used}}}")] {
+        for error in [answered(&body).await.unwrap_err(), streamed(&[&body]).await.unwrap_err()] {
+            let usage = error.usage().unwrap();
+            assert!(usage.input < 100_000 && usage.output < 10_000, "{body}: {usage:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn stream_ends_with_its_body_after_a_reason_for_stopping() {
     let text = r#"{"candidates":[{"content":{"parts":[{"text":"he"}]}}]}"#;

@@ -15,7 +15,7 @@ use crate::{
 use steadfast::store::{StoreError, StoreErrorKind};
 
 /// Orders come one after the other, so that revisions appear in their order; whoever reads does not wait.
-const LOCK: &str = "LOCK TABLE steadfast_registry_changes IN EXCLUSIVE MODE";
+const LOCK: &str = "SET LOCAL lock_timeout = '5s'; LOCK TABLE steadfast_registry_changes IN EXCLUSIVE MODE";
 const LATEST: &str = "SELECT coalesce(max(revision), 0), steadfast_now() FROM steadfast_registry_changes";
 const ENTRIES: &str = "SELECT kind, name, document, revision FROM steadfast_registry ORDER BY kind, name";
 const SOME: &str = "SELECT kind, name, document, revision FROM steadfast_registry

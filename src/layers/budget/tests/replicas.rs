@@ -15,6 +15,26 @@ async fn answers(
     }
 }
 
+/// The part of an outage comes beside what is in flight at its beginning.
+#[tokio::test(start_paused = true)]
+async fn a_part_is_added_to_what_is_in_use() {
+    let layer = layer(cap(20.0));
+    let never = provider_fn(|_| std::future::pending::<Result<LlmResponse, LlmError>>());
+    let (budget, llm) = (layer.handle(), layer.layer(never));
+    let mut under_way = Vec::new();
+    let mut asks = || {
+        let mut asking = task::spawn(llm.clone().oneshot(ask()));
+        let is_refused = matches!(asking.poll(), Poll::Ready(Err(_)));
+        under_way.push(asking);
+        is_refused
+    };
+    assert!(!asks());
+    budget.set_first_room(FirstShare::OfLimit(100_000));
+    budget.replica_caps().iter().for_each(|account| account.add_part(100_000));
+    assert_eq!([asks(), asks(), asks()], [false, false, true], "two dollars beside the one");
+    assert_eq!(books(&budget), (0, 3000));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_replica_spends_its_part_and_is_told_when_it_has_more() {
     let events = Events::new();

@@ -151,7 +151,7 @@ async fn a_key_beyond_its_share_is_told_so_and_a_step_down_is_its_own() {
     let held = refused.iter().filter(|(_, call)| call.is_some()).count();
     assert_eq!(held, 15, "$15 of $20: a quarter stays for others");
     let (error, _) = refused.iter().find(|(_, call)| call.is_none()).unwrap();
-    assert!(matches!(error.reached_limit(), Some(crate::error::ReachedLimit::Share(_))), "{error:?}");
+    assert!(matches!(error.reached_limit(), Some(ReachedLimit::Share(_))), "{error:?}");
     assert_eq!((error.kind_for_caller(), error.retry_after()), (ErrorKind::RateLimited, Some(Duration::from_secs(1))));
     assert!(error.message().contains(r#"by the key "hostile""#), "{}", error.message());
 

@@ -7,7 +7,7 @@ use axum::{
     body::Body,
     extract::{Path, State},
 };
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{Request, Response, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use steadfast_internal::wall_clock::rfc3339;
@@ -181,11 +181,10 @@ fn view(keys: &Keys, name: &str) -> Response<Body> {
     }
 }
 
-/// Returns the answer with a key and its new secret, which nobody may keep on the way.
+/// Returns the answer with a key and its new secret.
 fn shown(keys: &Keys, made: &MadeKey, status: StatusCode) -> Response<Body> {
     let mut response = ok(&json!({ "key": keys.report_on(&made.name), "secret": made.secret.secret() }));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -196,7 +195,7 @@ fn refused(problem: &KeyOrderError) -> Response<Body> {
         KeyOrderError::Exists(_) | KeyOrderError::InFile(_) | KeyOrderError::Busy(_) => {
             (StatusCode::CONFLICT, "conflict_error")
         }
-        KeyOrderError::Away(_) => (StatusCode::SERVICE_UNAVAILABLE, "api_error"),
+        KeyOrderError::Away(_) | KeyOrderError::Unsure(_) => (StatusCode::SERVICE_UNAVAILABLE, "api_error"),
         KeyOrderError::NoRandomness(_) => (StatusCode::INTERNAL_SERVER_ERROR, "api_error"),
     };
     error(status, kind, &problem.to_string())

@@ -92,7 +92,7 @@ async fn only_administrators(
         Err(refused) => return *refused,
     };
     if !key.is_admin() {
-        let message = "this key is not an administrator's; use one with `admin: true` in the file of keys";
+        let message = "this key is not an administrator's; use one with `admin: true`";
         return forbid(&gateway, &Denial::NotAdmin(request.uri().path().into()), &key, message);
     }
     request.extensions_mut().insert(stack.acting_as(&*key.name));

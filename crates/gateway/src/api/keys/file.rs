@@ -43,12 +43,25 @@ pub(super) struct Reading {
     pub(super) is_open: bool,
 }
 
-/// Reads the keys of a file.
+/// Reads the keys of a file, of which there is one at least.
 ///
 /// # Errors
 ///
 /// The file is wrong; the error has the place.
 pub(super) fn read(path: &Path, text: &Contents) -> Result<Reading, KeyFileError> {
+    let reading = read_any(path, text)?;
+    if reading.records.is_empty() {
+        return Err(KeyFileError::new(path, "the file has no key, so no one could call"));
+    }
+    Ok(reading)
+}
+
+/// Reads the keys of a file, of which there may be none.
+///
+/// # Errors
+///
+/// The file is wrong; the error has the place.
+pub(super) fn read_any(path: &Path, text: &Contents) -> Result<Reading, KeyFileError> {
     let wrong = |problem: String| KeyFileError::new(path, problem);
     let (file, mark) = parsed(path, text)?;
     let begins_with_brace = |entry: &Spanned<Entry>| {
@@ -57,9 +70,6 @@ pub(super) fn read(path: &Path, text: &Contents) -> Result<Reading, KeyFileError
         line.chars().nth(usize::try_from(column).ok()?.checked_sub(1)?)
     };
     let is_open = mark == EndMark::Absent && file.keys.last().and_then(begins_with_brace) != Some('{');
-    if file.keys.is_empty() {
-        return Err(wrong("the file has no key, so no one could call".to_owned()));
-    }
     let (mut names, mut digests) = (HashSet::new(), HashSet::new());
     let record = |entry: Spanned<Entry>| {
         let record = entry.value.map_names(|name| name.value).record().map_err(wrong)?;

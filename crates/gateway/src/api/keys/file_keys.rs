@@ -23,6 +23,8 @@ use crate::{lock::lock, wall_clock};
 #[derive(Debug)]
 pub(super) struct FileKeys {
     pub(super) path: PathBuf,
+    /// True if nobody else has a key: an empty file is wrong then.
+    is_alone: bool,
     /// The last look at the file; locked during a reload.
     seen: Mutex<Look>,
     /// The number of looks that its watch should know of.
@@ -58,12 +60,12 @@ impl FileKeys {
     /// # Errors
     ///
     /// The file is wrong.
-    pub(super) fn load(path: &Path) -> Result<Self, KeyFileError> {
+    pub(super) fn load(path: &Path, is_alone: bool) -> Result<Self, KeyFileError> {
         let text = file::contents(path);
-        let Reading { records, mark, .. } = file::read(path, &text)?;
+        let Reading { records, mark, .. } = read(path, &text, is_alone)?;
         let records = records.into_iter().map(Arc::new).collect();
         let seen = Mutex::new(Look { text, mark, records, held: None });
-        Ok(Self { path: path.to_owned(), seen, readings: AtomicU64::new(0) })
+        Ok(Self { path: path.to_owned(), is_alone, seen, readings: AtomicU64::new(0) })
     }
 
     /// Waits until a file has rested that was changed a moment ago, and whose last entry may be the beginning of a
@@ -141,7 +143,7 @@ impl FileKeys {
 
     /// Returns what the text that was seen puts in the place of the one before.
     fn replace(&self, seen: &Look, has_rested: bool) -> Result<Replacement, KeyFileError> {
-        let Reading { mut records, mark, is_open } = file::read(&self.path, &seen.text)?;
+        let Reading { mut records, mark, is_open } = read(&self.path, &seen.text, self.is_alone)?;
         let mark = mark.after(seen.mark).map_err(|problem| KeyFileError::new(&self.path, problem))?;
         let held_back = if is_open && !has_rested { hold_back_last(&seen.records, &mut records) } else { None };
         let known: HashMap<&str, &Arc<KeyRecord>> =
@@ -152,6 +154,10 @@ impl FileKeys {
         };
         Ok(Replacement { mark, records: records.into_iter().map(kept).collect(), held_back })
     }
+}
+
+fn read(path: &Path, text: &Contents, is_alone: bool) -> Result<Reading, KeyFileError> {
+    if is_alone { file::read(path, text) } else { file::read_any(path, text) }
 }
 
 /// Holds back the last of the keys that follow these, unless the same key allowed as much before. Returns its name.

@@ -44,11 +44,11 @@
 //! (their 402 `billing_error` is about the account's payment), and `x-should-retry: false`, since official clients
 //! repeat a 429 otherwise.
 //!
-//! The gateway counts requests per minute before it reads a request's body, on every path of a key but the lookup of
-//! one record. A [`Bulkhead`](steadfast::Bulkhead) of the key's own counts concurrency and tokens; its requests carry
-//! it, so that a call which outlives its caller keeps its permit. A budget is a cap of the stack beside those of its
-//! file, with the same events, metrics and alerts. All of them survive a reload that leaves them unchanged. A restart
-//! resets them, but for a budget where the configuration has a `ledger`.
+//! The gateway counts requests per minute before it reads a request's body, on every path of a key but the lookups of
+//! one record and of the key itself. A [`Bulkhead`](steadfast::Bulkhead) of the key's own counts concurrency and
+//! tokens; its requests carry it, so that a call which outlives its caller keeps its permit. A budget is a cap of the
+//! stack beside those of its file, with the same events, metrics and alerts. All of them survive a reload that leaves
+//! them unchanged. A restart resets them, but for a budget where the configuration has a `ledger`.
 //!
 //! A key for a feature or model that the configuration does not have is an error of `steadfast check`. A server logs
 //! it, at its start and at each reload, and serves the others: one caller's wrong name keeps nobody else out, and no
@@ -128,10 +128,22 @@ impl Keys {
     ///
     /// The file is wrong.
     pub(crate) fn load(path: &Path) -> Result<Self, ServeError> {
-        let file = FileKeys::load(path)?;
+        Ok(Self::of_file(FileKeys::load(path, true)?))
+    }
+
+    /// Loads the keys of a file beside a store. The file may have none.
+    ///
+    /// # Errors
+    ///
+    /// The file is wrong.
+    pub(crate) fn load_beside_store(path: &Path) -> Result<Self, ServeError> {
+        Ok(Self::of_file(FileKeys::load(path, false)?))
+    }
+
+    fn of_file(file: FileKeys) -> Self {
         let sources = Sources { file: file.records(), ..Sources::default() };
         let current = ArcSwap::from_pointee(KeySet::new(sources.file.clone(), &KeySet::default()));
-        Ok(Self { file: Some(file), stored: None, sources: Mutex::new(sources), current, stack: None })
+        Self { file: Some(file), stored: None, sources: Mutex::new(sources), current, stack: None }
     }
 
     /// Creates an empty set of keys, to which a store is added.
@@ -262,24 +274,21 @@ impl Keys {
         if let Some(stack) = &self.stack
             && let Err(problem) = stack.set_budgets(budgets(&records))
         {
-            if stack.set_budgets(budgets(&sources.file)).is_err() {
+            // A file is taken over whole or not at all; of stored keys each counts by itself.
+            let of_file = sources.file.len();
+            let unkept = without_room(stack, &records[of_file..]);
+            records.retain(|record| !unkept.contains(&record.entry.name));
+            if unkept.is_empty() || stack.set_budgets(budgets(&records)).is_err() {
                 (sources.file, sources.stored) = (file, stored);
                 return Err(problem);
             }
-            // A reload of the configuration may have taken away what a stored budget needs.
-            let can_keep = |record: &Arc<KeyRecord>| {
-                let problem = stack.check_budgets(&budgets(std::slice::from_ref(record))).err();
-                if let Some(problem) = &problem {
-                    tracing::warn!(key = &*record.entry.name, %problem, "a stored key does not count: change its budget");
-                }
-                problem.is_none()
-            };
-            records.retain(can_keep);
-            stack.set_budgets(budgets(&records))?;
+            for key in unkept {
+                tracing::warn!(key = &*key, %problem, "a stored key does not count: change its budget");
+            }
         }
         if passed_over != sources.passed_over {
             for key in passed_over.iter().filter(|name| !sources.passed_over.contains(name)) {
-                tracing::warn!(key = &**key, "a stored key does not count: the file of keys has its name or its hash");
+                tracing::warn!(key = &**key, "a stored key does not count: another key has its name or its hash");
             }
             sources.passed_over = passed_over;
         }
@@ -295,12 +304,14 @@ impl Keys {
     /// Returns the caller's key, from `Authorization: Bearer` or a protocol's own header, or `in_query`, where the
     /// caller's protocol has a key there. Claude Code may send the first two.
     pub(crate) fn authenticate(&self, headers: &HeaderMap, in_query: Option<&str>) -> Result<Arc<Key>, Denial> {
+        // Before the keys: who is unknown among those that were read is unknown for good.
+        let is_unread = self.is_unread();
         let (current, now) = (self.current.load(), wall_clock::since_1970());
         let mut denied = Denial::NoKey;
         for shown in shown(headers).chain(in_query.filter(|shown| !shown.is_empty())) {
             match current.find(&Sha256::digest(shown).into(), now) {
                 Ok(Some(key)) => return Ok(key.clone()),
-                Ok(None) if denied == Denial::NoKey && self.is_unread() => denied = Denial::KeysAway,
+                Ok(None) if denied == Denial::NoKey && is_unread => denied = Denial::KeysAway,
                 Ok(None) if denied == Denial::NoKey => denied = Denial::UnknownKey(KeyHash::of(shown)),
                 Ok(None) => {}
                 Err(problem) => denied = problem,
@@ -355,6 +366,21 @@ fn in_words(names: &[String]) -> String {
     match names.get(..20).filter(|_| names.len() > 20) {
         None => names.join(", "),
         Some(first) => format!("{} and {} more", first.join(", "), names.len() - first.len()),
+    }
+}
+
+/// Returns the names of the keys whose budgets the stack cannot keep.
+fn without_room(stack: &StackHandle, records: &[Arc<KeyRecord>]) -> HashSet<Box<str>> {
+    match (stack.check_budgets(&budgets(records)), records) {
+        (Ok(()), _) | (_, []) => HashSet::new(),
+        (Err(_), [one]) => [one.entry.name.clone()].into(),
+        // Each half again: few of many have one.
+        (Err(_), many) => {
+            let (some, others) = many.split_at(many.len() / 2);
+            let mut names = without_room(stack, some);
+            names.extend(without_room(stack, others));
+            names
+        }
     }
 }
 

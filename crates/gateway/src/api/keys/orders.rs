@@ -3,7 +3,7 @@
 //! An order reads the key, changes its document, and writes it for the revision that it read. Where another order was
 //! faster it does so again, so that two at once lose nothing.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 use steadfast::{Events, store::StoreError};
@@ -16,7 +16,7 @@ use super::{
     entry::KeyRecord,
     stored::{self, StoredKey, StoredKeys},
 };
-use crate::wall_clock;
+use crate::{lock::lock, wall_clock};
 
 /// A key's document.
 pub(crate) type Document = Map<String, Value>;
@@ -36,8 +36,10 @@ pub(crate) enum KeyOrderError {
     InFile(Arc<str>),
     /// Others changed it again and again.
     Busy(Arc<str>),
-    /// The store failed.
+    /// The store failed before it was asked to change anything.
     Away(StoreError),
+    /// The store failed at the order itself.
+    Unsure(StoreError),
     /// The system has no randomness.
     NoRandomness(std::io::Error),
 }
@@ -55,6 +57,10 @@ impl fmt::Display for KeyOrderError {
             Self::InFile(name) => write!(f, "the key `{name}` is in the file of keys: change it there"),
             Self::Busy(name) => write!(f, "others are changing the key `{name}` at the moment: try again"),
             Self::Away(error) => write!(f, "the store of keys failed: {error}"),
+            Self::Unsure(error) => write!(
+                f,
+                "the store of keys failed, and may have carried the order out: look at `steadfast key log`: {error}"
+            ),
             Self::NoRandomness(error) => write!(f, "no randomness: {error}"),
         }
     }
@@ -99,13 +105,18 @@ impl Keys {
         let secret = VirtualKey::generate().map_err(KeyOrderError::NoRandomness)?;
         document.insert("hashes".to_owned(), json!([{ "hash": secret.hash() }]));
         self.turn().await?;
-        let edit = self.new_entry(stored, "create", document)?;
+        let (edit, record) = new_entry(stored, "create", document)?;
         let name = edit.name.clone();
+        if self.names_in_file().contains(&*name) {
+            return Err(KeyOrderError::InFile(name));
+        }
+        self.check(&[record], |_| true)?;
         self.apply(stored, actor, vec![edit]).await?.map_err(KeyOrderError::Exists)?;
         Ok(MadeKey { name, secret })
     }
 
-    /// Adds keys whose secrets exist, all or none. Returns their number.
+    /// Adds keys whose secrets exist, all or none. Returns their number. Keys of the file beside the store count once
+    /// the file lets them go.
     ///
     /// # Errors
     ///
@@ -113,16 +124,15 @@ impl Keys {
     pub(crate) async fn import(&self, actor: &str, documents: Vec<Document>) -> Result<usize, KeyOrderError> {
         let stored = self.stored()?;
         self.turn().await?;
-        let edits = documents.into_iter().map(|document| self.new_entry(stored, "import", document));
-        let edits = edits.collect::<Result<Vec<_>, _>>()?;
-        let mut digests = std::collections::HashSet::new();
-        for edit in &edits {
-            let record = edit.document.as_ref().map(|document| stored::record(document));
-            let hashes = record.and_then(Result::ok).map(|record| record.hashes).unwrap_or_default();
-            if !hashes.into_iter().all(|hash| digests.insert(hash.digest)) {
-                return Err(KeyOrderError::Invalid(format!("the hash of `{}` occurs twice", edit.name)));
+        let entries = documents.into_iter().map(|document| new_entry(stored, "import", document));
+        let (edits, records): (Vec<_>, Vec<_>) = entries.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let mut digests = HashSet::new();
+        for record in &records {
+            if !record.hashes.iter().all(|hash| digests.insert(hash.digest)) {
+                return Err(KeyOrderError::Invalid(format!("the hash of `{}` occurs twice", record.entry.name)));
             }
         }
+        self.check(&records, |_| true)?;
         let count = edits.len();
         self.apply(stored, actor, edits).await?.map_err(KeyOrderError::Exists)?;
         Ok(count)
@@ -148,7 +158,8 @@ impl Keys {
             (1, Some(Value::Bool(false) | Value::Null)) => "resume",
             _ => "limit",
         };
-        self.edit(actor, name, action, |document| {
+        let changes = |field: &str| patch.contains_key(field);
+        self.edit(actor, name, action, changes, |document| {
             merge(document, patch);
             Ok(())
         })
@@ -167,18 +178,24 @@ impl Keys {
         let secret = VirtualKey::generate().map_err(KeyOrderError::NoRandomness)?;
         let now = wall_clock::since_1970();
         let end = now.saturating_add(overlap);
-        self.edit(actor, name, "rotate", |document| {
-            let mut hashes = vec![json!({ "hash": secret.hash() })];
-            for (hash, until) in hashes_of(document) {
-                let until = until.map_or(end, |until| until.min(end));
-                if until > now {
-                    hashes.push(json!({ "hash": hash, "until": rfc3339(until) }));
+        self.edit(
+            actor,
+            name,
+            "rotate",
+            |_| false,
+            |document| {
+                let mut hashes = vec![json!({ "hash": secret.hash() })];
+                for (hash, until) in hashes_of(document) {
+                    let until = until.map_or(end, |until| until.min(end));
+                    if until > now {
+                        hashes.push(json!({ "hash": hash, "until": rfc3339(until) }));
+                    }
                 }
-            }
-            document.remove("hash");
-            document.insert("hashes".to_owned(), hashes.into());
-            Ok(())
-        })
+                document.remove("hash");
+                document.insert("hashes".to_owned(), hashes.into());
+                Ok(())
+            },
+        )
         .await?;
         Ok(MadeKey { name: name.into(), secret })
     }
@@ -212,12 +229,14 @@ impl Keys {
         self.stored.as_ref().ok_or(KeyOrderError::NotStored)
     }
 
-    /// Changes the document of a key.
+    /// Changes the document of a key. What the fields say that it `changes` is checked; the rest may name what the
+    /// configuration no longer has, and keeps nobody from a rotation or a pause.
     async fn edit(
         &self,
         actor: &str,
         name: &str,
         action: &str,
+        changes: impl Fn(&str) -> bool,
         change: impl Fn(&mut Document) -> Result<(), KeyOrderError>,
     ) -> Result<(), KeyOrderError> {
         let new = |known: &StoredKey| {
@@ -225,7 +244,7 @@ impl Keys {
                 .map_err(|error| KeyOrderError::Invalid(format!("the stored key `{name}` is broken: {error}")))?;
             change(&mut document)?;
             let (document, record) = written(document)?;
-            self.check(&record)?;
+            self.check(&[record], &changes)?;
             Ok(Some(document))
         };
         self.replace(actor, name, action, new).await
@@ -242,57 +261,51 @@ impl Keys {
         let stored = self.stored()?;
         for _ in 0..TRIES {
             self.turn().await?;
-            self.check_not_in_file(name)?;
-            let known = stored.named(name).ok_or_else(|| KeyOrderError::Unknown(name.into()))?;
+            let Some(known) = stored.named(name) else {
+                let in_file = self.names_in_file().contains(name);
+                return Err(if in_file {
+                    KeyOrderError::InFile(name.into())
+                } else {
+                    KeyOrderError::Unknown(name.into())
+                });
+            };
             let (name, action, replaces) = (Arc::from(name), action.into(), Some(known.revision));
             let edit = RegistryEdit { kind: EntryKind::Key, name, action, replaces, document: new(&known)? };
             if self.apply(stored, actor, vec![edit]).await?.is_ok() {
                 return Ok(());
             }
+            // A restored backup may have the revisions that are known, of other changes.
+            stored.read_again();
         }
         Err(KeyOrderError::Busy(name.into()))
     }
 
-    /// Returns the edit that adds a key.
-    fn new_entry(&self, stored: &StoredKeys, action: &str, document: Document) -> Result<RegistryEdit, KeyOrderError> {
-        let (document, record) = written(document)?;
-        let name: Arc<str> = (*record.entry.name).into();
-        if name.len() > NAME_BYTES || name.chars().any(char::is_control) || name.trim() != &*name {
-            let problem = format!("a name has at most {NAME_BYTES} bytes, of characters that can be seen");
-            return Err(KeyOrderError::Invalid(problem));
-        }
-        self.check_not_in_file(&name)?;
-        if stored.named(&name).is_some() {
-            return Err(KeyOrderError::Exists(name));
-        }
-        self.check(&record)?;
-        Ok(RegistryEdit { kind: EntryKind::Key, name, action: action.into(), replaces: None, document: Some(document) })
+    fn names_in_file(&self) -> HashSet<Box<str>> {
+        lock(&self.sources).file.iter().map(|record| record.entry.name.clone()).collect()
     }
 
-    fn check_not_in_file(&self, name: &str) -> Result<(), KeyOrderError> {
-        let sources = crate::lock::lock(&self.sources);
-        match sources.file.iter().any(|record| *record.entry.name == *name) {
-            true => Err(KeyOrderError::InFile(name.into())),
-            false => Ok(()),
-        }
-    }
-
-    /// Checks that the configuration has what a key names, can keep its budget, and that nobody else has its hashes.
-    fn check(&self, record: &KeyRecord) -> Result<(), KeyOrderError> {
+    /// Checks that nobody else has the keys' hashes; and of fields that are given, that the configuration has what they
+    /// name, and can keep their budgets.
+    fn check(&self, records: &[KeyRecord], is_given: impl Fn(&str) -> bool) -> Result<(), KeyOrderError> {
         let invalid = |problem: String| Err(KeyOrderError::Invalid(problem));
         let current = self.current.load();
-        for hash in &record.hashes {
-            if current.owner(&hash.digest).is_some_and(|owner| *owner.name != *record.entry.name) {
-                return invalid(format!("another key has a hash of `{}`", record.entry.name));
+        for record in records {
+            for hash in &record.hashes {
+                if current.owner(&hash.digest).is_some_and(|owner| *owner.name != *record.entry.name) {
+                    return invalid(format!("another key has a hash of `{}`", record.entry.name));
+                }
             }
         }
         let Some(stack) = &self.stack else { return Ok(()) };
-        let problems = record.unknown_names(&stack.config());
-        if !problems.is_empty() {
-            return invalid(problems.join("; "));
+        if is_given("features") || is_given("models") {
+            let config = stack.config();
+            let problems: Vec<String> = records.iter().flat_map(|record| record.unknown_names(&config)).collect();
+            if !problems.is_empty() {
+                return invalid(problems.join("; "));
+            }
         }
-        let budget = record.entry.budget.as_ref().map(|budget| budget.cap(&record.entry.name));
-        match budget.map(|budget| stack.check_budgets(&[budget])) {
+        let budget = |record: &KeyRecord| Some(record.entry.budget.as_ref()?.cap(&record.entry.name));
+        match is_given("budget").then(|| stack.check_budgets(&records.iter().filter_map(budget).collect::<Vec<_>>())) {
             Some(Err(problem)) => invalid(problem.to_string()),
             _ => Ok(()),
         }
@@ -306,13 +319,13 @@ impl Keys {
         edits: Vec<RegistryEdit>,
     ) -> Result<Result<(), Arc<str>>, KeyOrderError> {
         let orders: Vec<_> = edits.iter().take(20).map(|edit| (edit.action.clone(), edit.name.clone())).collect();
-        let applied = timeout(SILENCE, stored.store.apply(actor, edits)).await.unwrap_or_else(|_| Err(silent()))?;
-        match applied {
+        let applied = timeout(SILENCE, stored.store.apply(actor, edits.clone())).await;
+        match applied.unwrap_or_else(|_| Err(silent())).map_err(KeyOrderError::Unsure)? {
             RegistryOutcome::Applied(revision) => {
                 for (action, key) in orders {
                     tracing::info!(by = actor, action = &*action, key = &*key, revision, "keys changed");
                 }
-                // It holds here from now on, and at the next turn if the store is away again.
+                self.took(stored, revision, &edits).await;
                 let _ = self.turn().await;
                 Ok(Ok(()))
             }
@@ -325,13 +338,32 @@ fn silent() -> StoreError {
     StoreError::new(steadfast::store::StoreErrorKind::Unavailable, "changing keys: no answer in time")
 }
 
-/// Returns a document as it is stored, and its record.
+/// Returns the edit that adds a key, and its record.
+fn new_entry(
+    stored: &StoredKeys,
+    action: &str,
+    document: Document,
+) -> Result<(RegistryEdit, KeyRecord), KeyOrderError> {
+    let (document, record) = written(document)?;
+    let name: Arc<str> = (*record.entry.name).into();
+    if name.len() > NAME_BYTES || name.chars().any(char::is_control) || name.trim() != &*name {
+        let problem = format!("a name has at most {NAME_BYTES} bytes, of characters that can be seen");
+        return Err(KeyOrderError::Invalid(problem));
+    }
+    if stored.named(&name).is_some() {
+        return Err(KeyOrderError::Exists(name));
+    }
+    let (kind, action, document) = (EntryKind::Key, action.into(), Some(document));
+    Ok((RegistryEdit { kind, name, action, replaces: None, document }, record))
+}
+
+/// Returns a document as it is stored, in one form however it was written, and its record.
 fn written(document: Document) -> Result<(Arc<str>, KeyRecord), KeyOrderError> {
-    let text = Value::from(document).to_string();
+    let record = stored::record(&Value::from(document).to_string()).map_err(KeyOrderError::Invalid)?;
+    let text = Value::from(record.document()).to_string();
     if text.len() > DOCUMENT_BYTES {
         return Err(KeyOrderError::Invalid(format!("a key has at most {} KiB", DOCUMENT_BYTES >> 10)));
     }
-    let record = stored::record(&text).map_err(KeyOrderError::Invalid)?;
     Ok((text.into(), record))
 }
 

@@ -11,16 +11,17 @@ use crate::wall_clock;
 impl Keys {
     /// Returns each key: its permissions and limits, what is in flight, and what it has spent.
     pub(crate) fn report(&self) -> Value {
-        let keys: Vec<Value> = self.current.load().list.iter().map(|key| self.entry(key)).collect();
+        let keys: Vec<Value> = self.current.load().list.iter().map(|key| self.report_of(key)).collect();
         json!({ "keys": keys })
     }
 
-    /// Returns the same of one key.
+    /// Returns the same of the key of this name.
     pub(crate) fn report_on(&self, name: &str) -> Option<Value> {
-        self.current.load().named(name).map(|key| self.entry(key))
+        self.current.load().named(name).map(|key| self.report_of(key))
     }
 
-    fn entry(&self, key: &Key) -> Value {
+    /// Returns the same of one key.
+    pub(crate) fn report_of(&self, key: &Key) -> Value {
         let (limits, entry, now) = (key.limits.as_ref(), &key.record.entry, Instant::now());
         let spent =
             self.stack.as_ref().map(|stack| stack.spend_of_key(&key.name, key.team.as_deref())).unwrap_or_default();

@@ -47,7 +47,7 @@ pub(crate) struct Refusals {
 const MOST_SHARES: usize = 1024;
 
 /// The counter's series, all of which exist from the start.
-const SERIES: [(RefusalReason, RefusalScope); 39] = {
+const SERIES: [(RefusalReason, RefusalScope); 42] = {
     use RefusalReason::*;
     use RefusalScope as Of;
     [
@@ -71,6 +71,7 @@ const SERIES: [(RefusalReason, RefusalScope); 39] = {
         (Concurrency, Of::Tier),
         (Budget, Of::Key),
         (Budget, Of::Feature),
+        (Budget, Of::Team),
         (Budget, Of::Gateway),
         (Budget, Of::Tier),
         (RequestsShare, Of::Feature),
@@ -80,10 +81,12 @@ const SERIES: [(RefusalReason, RefusalScope); 39] = {
         (ConcurrencyShare, Of::Feature),
         (ConcurrencyShare, Of::Tier),
         (BudgetShare, Of::Feature),
+        (BudgetShare, Of::Team),
         (BudgetShare, Of::Gateway),
         (BudgetShare, Of::Tier),
         (BudgetReserved, Of::Key),
         (BudgetReserved, Of::Feature),
+        (BudgetReserved, Of::Team),
         (BudgetReserved, Of::Gateway),
         (BudgetReserved, Of::Tier),
         (Deadline, Of::Caller),

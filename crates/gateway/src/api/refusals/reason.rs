@@ -89,6 +89,8 @@ impl RefusalReason {
 pub(crate) enum RefusalScope {
     /// The caller's key.
     Key,
+    /// The team of the caller's key.
+    Team,
     /// The request's feature.
     Feature,
     /// A tier of the chain; no other could serve.
@@ -104,6 +106,7 @@ impl RefusalScope {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Key => "key",
+            Self::Team => "team",
             Self::Feature => "feature",
             Self::Tier => "tier",
             Self::Caller => "caller",
@@ -204,18 +207,21 @@ impl Refusal {
 impl Refusal {
     /// Returns the reason and the scope of a limit on this side.
     fn of_limit(limit: &ReachedLimit) -> Option<(RefusalReason, RefusalScope)> {
-        let whose = |of_key: bool, of_feature: bool| match (of_key, of_feature) {
-            (true, _) => RefusalScope::Key,
-            (_, true) => RefusalScope::Feature,
+        let whose = |of_key: bool, of_feature: bool, of_team: bool| match (of_key, of_team, of_feature) {
+            (true, ..) => RefusalScope::Key,
+            (_, true, _) => RefusalScope::Team,
+            (.., true) => RefusalScope::Feature,
             _ => RefusalScope::Gateway,
         };
         Some(match limit {
             ReachedLimit::Concurrency => (RefusalReason::Concurrency, RefusalScope::Feature),
             ReachedLimit::Requests => (RefusalReason::RequestsPerMinute, RefusalScope::Feature),
             ReachedLimit::Tokens => (RefusalReason::TokensPerMinute, RefusalScope::Feature),
-            ReachedLimit::Spending { of_key, of_feature, .. } => (RefusalReason::Budget, whose(*of_key, *of_feature)),
-            ReachedLimit::Reserved { of_key, of_feature, .. } => {
-                (RefusalReason::BudgetReserved, whose(*of_key, *of_feature))
+            ReachedLimit::Spending { of_key, of_feature, of_team, .. } => {
+                (RefusalReason::Budget, whose(*of_key, *of_feature, *of_team))
+            }
+            ReachedLimit::Reserved { of_key, of_feature, of_team, .. } => {
+                (RefusalReason::BudgetReserved, whose(*of_key, *of_feature, *of_team))
             }
             ReachedLimit::Share(of) => {
                 let (reason, scope) = Self::of_limit(of)?;

@@ -74,7 +74,7 @@ struct Rights {
     /// The most US dollars in each period
     #[arg(long, value_name = "DOLLARS")]
     usd: Option<f64>,
-    /// The period: hour, day, week, month [default: month]
+    /// The period: hour, day, week, month [default: the one that it has, or month for a new key]
     #[arg(long, value_name = "PERIOD", requires = "usd")]
     period: Option<String>,
     /// The first day on which it is refused, in UTC, such as 2027-01-01
@@ -103,7 +103,7 @@ enum Order {
         #[command(flatten)]
         rights: Rights,
         /// Make it in the store of this configuration, without a gateway: for the first administrator
-        #[arg(short, long, value_name = "FILE", conflicts_with = "url")]
+        #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
         #[command(flatten)]
         gateway: Gateway,
@@ -179,7 +179,10 @@ enum Order {
 impl Rights {
     /// Returns the fields that the command line names.
     fn document(&self) -> Map<String, Value> {
-        let budget = self.usd.map(|usd| json!({ "usd": usd, "period": self.period.as_deref().unwrap_or("month") }));
+        let budget = self.usd.map(|usd| match &self.period {
+            Some(period) => json!({ "usd": usd, "period": period }),
+            None => json!({ "usd": usd }),
+        });
         let objects = self.objects.as_deref().map(|word| if word == "none" { json!(false) } else { json!(word) });
         let fields = [
             ("team", json!(self.team)),
@@ -289,8 +292,12 @@ impl Order {
     }
 }
 
+/// Returns the document of a new key.
 fn named(name: &str, mut document: Map<String, Value>) -> Map<String, Value> {
     document.insert("name".to_owned(), name.into());
+    if let Some(budget) = document.get_mut("budget").and_then(Value::as_object_mut) {
+        budget.entry("period").or_insert_with(|| "month".into());
+    }
     document
 }
 

@@ -70,6 +70,13 @@ fn a_team_of_gateways_has_one_set_of_keys() {
     within(KNOWN, "not known to all", || [two, three].iter().all(|gateway| status(gateway, &ci) == 403));
     done(one, &boss, &["limit", "ci", "--clear", "models"]);
     within(KNOWN, "not known to all", || [two, three].iter().all(|gateway| status(gateway, &ci) == 200));
+    done(one, &boss, &["limit", "ci", "--usd", "4"]);
+    within(KNOWN, "not known to all", || done(two, &boss, &["show", "ci"]).contains("of $4.00"));
+    assert!(
+        done(one, &boss, &["log", "ci", "--limit", "1"]).contains("\"period\":\"day\",\"usd\":4"),
+        "it is a day's still"
+    );
+    done(two, &boss, &["limit", "ci", "--usd", "5"]);
     let shown = done(two, &boss, &["show", "ci"]);
     assert!(shown.starts_with("ci: caller\n") && shown.contains("key ci: $0.00 of $5.00"), "{shown}");
     assert_eq!(shown.matches("  secret ").count(), 2, "{shown}");
@@ -80,7 +87,7 @@ fn a_team_of_gateways_has_one_set_of_keys() {
 
     let log = done(three, &boss, &["log", "ci"]);
     let orders: Vec<&str> = log.lines().skip(1).filter_map(|line| line.split_whitespace().nth(2)).collect();
-    assert_eq!(orders, ["remove", "limit", "limit", "resume", "pause", "rotate", "create"], "{log}");
+    assert_eq!(orders, ["remove", "limit", "limit", "limit", "limit", "resume", "pause", "rotate", "create"], "{log}");
     assert!(log.contains("models: none -> [\"n\"]") && log.contains("team: \"search\" -> none"), "{log}");
     let log = done(three, &boss, &["log"]);
     assert!(log.contains("command line") && log.contains("boss"), "{log}");

@@ -8,7 +8,7 @@ use steadfast::store::StoreError;
 impl StackHandle {
     /// Counts under each cap what the ledger has for its period, and agrees with other replicas on what each may spend.
     /// Call it before the first request, and every second: a grant ends after five. Without a
-    /// [ledger](Self::ledger) it does nothing.
+    /// [ledger](Self::ledger) it ends an agreement that a reload has left behind.
     ///
     /// It asks one question for each length of period, over sums by the hour, in one transaction.
     ///

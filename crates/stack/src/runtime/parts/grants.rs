@@ -220,7 +220,13 @@ impl Agreement {
         if self.away.replace(when_away) == Some(when_away) {
             return;
         }
-        sample(scopes).iter().flatten().for_each(ReplicaCap::forget_room);
+        let known = sample(scopes);
+        let known = known.iter().flatten();
+        match first {
+            // Beside what is in flight.
+            FirstShare::OfLimit(millionths) if millionths > 0 => known.for_each(|cap| cap.add_part(millionths)),
+            _ => known.for_each(ReplicaCap::forget_room),
+        }
         match first {
             FirstShare::OfLimit(millionths) => {
                 let percent = f64::from(millionths) / 1e4;

@@ -4,17 +4,30 @@ use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use serde::{Deserialize, Serialize};
+use steadfast_internal::hex;
 use steadfast_stores::registry::{EntryKind, RegistryEntry, RegistrySnapshot};
 use tokio::task::spawn_blocking;
 
-/// A copy in a folder.
-#[derive(Clone, Debug)]
+use crate::lock::lock;
+
+/// A copy in a folder. One writer at a time is at work, and nobody waits for it.
+#[derive(Debug)]
 pub(super) struct KeyCopy {
     folder: Arc<Path>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The revision of the copy on the disk.
+    written: Option<u64>,
+    is_busy: bool,
+    /// True if the last write failed.
+    has_failed: bool,
 }
 
 /// The content of the file.
@@ -35,17 +48,33 @@ const NAME: &str = "keys.json";
 
 impl KeyCopy {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder: folder.into() }
+        Self { folder: folder.into(), state: Arc::default() }
     }
 
-    /// Replaces the copy. A disk that refuses is logged.
-    pub(super) async fn write(&self, snapshot: RegistrySnapshot) {
-        let folder = self.folder.clone();
-        let written = spawn_blocking(move || write(&folder, snapshot)).await;
-        if let Err(error) = written.unwrap_or_else(|ended| Err(io::Error::other(ended))) {
-            let folder = self.folder.display();
-            tracing::warn!(%error, %folder, "no copy of the keys: a start needs their store");
+    /// Replaces a copy of another revision. A disk that refuses is logged once, and tried again at the next turn.
+    pub(super) fn write_if_new(&self, revision: u64, snapshot: impl FnOnce() -> RegistrySnapshot) {
+        {
+            let mut state = lock(&self.state);
+            if state.is_busy || state.written == Some(revision) {
+                return;
+            }
+            state.is_busy = true;
         }
+        let (folder, state, snapshot) = (self.folder.clone(), self.state.clone(), snapshot());
+        spawn_blocking(move || {
+            let written = write(&folder, snapshot);
+            let mut state = lock(&state);
+            state.is_busy = false;
+            let had_failed = std::mem::replace(&mut state.has_failed, written.is_err());
+            match written {
+                Ok(()) => state.written = Some(revision),
+                Err(error) if !had_failed => {
+                    let folder = folder.display();
+                    tracing::warn!(%error, %folder, "the copy of the keys is not written: a start without their store is served by an older one, or by none");
+                }
+                Err(_) => {}
+            }
+        });
     }
 
     /// Reads the copy; `None` if there is none that can be read.
@@ -71,16 +100,24 @@ fn write(folder: &Path, snapshot: RegistrySnapshot) -> io::Result<()> {
     });
     let content = serde_json::to_vec(&Content { revision: snapshot.revision, keys: keys.collect() })?;
     fs::create_dir_all(folder)?;
-    // Processes of one machine may share the folder.
-    let new = folder.join(format!("{NAME}.{}", std::process::id()));
+    // Processes may share the folder, and have one number in their containers.
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let new = folder.join(format!("{NAME}.{}", hex::encode(&random)));
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&new)?;
-    file.write_all(&content)?;
-    file.sync_all()?;
-    fs::rename(new, folder.join(NAME))
+    let put = |mut file: fs::File| {
+        file.write_all(&content)?;
+        file.sync_all()?;
+        fs::rename(&new, folder.join(NAME))
+    };
+    let done = options.open(&new).and_then(put);
+    if done.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    done
 }
 
 fn read(folder: &Path) -> io::Result<RegistrySnapshot> {

@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -20,7 +20,9 @@ use steadfast::{
     Events,
     store::{StoreError, StoreErrorKind, StoreTrouble, StoreWatch},
 };
-use steadfast_stores::registry::{EntryKind, RegistryEntry, RegistrySnapshot, RegistryStore};
+use steadfast_stores::registry::{
+    EntryKind, RegistryChange, RegistryEdit, RegistryEntry, RegistrySnapshot, RegistryStore,
+};
 use tokio::time::{Instant, timeout};
 
 use self::copy::KeyCopy;
@@ -47,7 +49,9 @@ pub(super) struct StoredKeys {
     known: Mutex<Known>,
     /// Locked during a turn.
     turn: tokio::sync::Mutex<()>,
-    read_again: AtomicBool,
+    /// The number of orders to read all entries, and how many of them are carried out.
+    wanted: AtomicU64,
+    done: AtomicU64,
     is_unread: AtomicBool,
 }
 
@@ -58,6 +62,27 @@ struct Known {
     keys: BTreeMap<Arc<str>, StoredKey>,
     /// True if callers are not served by all of it yet: whoever asks the store may leave half-way.
     is_new: bool,
+}
+
+impl Known {
+    /// Takes changes over that follow each other.
+    fn take(&mut self, changes: Vec<RegistryChange>) {
+        for change in changes {
+            self.revision = change.revision;
+            if change.kind != EntryKind::Key {
+                continue;
+            }
+            match change.after {
+                Some(document) => {
+                    let (kind, name, revision) = (change.kind, change.name, change.revision);
+                    let entry = RegistryEntry { kind, name: name.clone(), document, revision };
+                    self.keys.insert(name, StoredKey::new(&entry));
+                }
+                None => drop(self.keys.remove(&change.name)),
+            }
+            self.is_new = true;
+        }
+    }
 }
 
 /// An entry of the store.
@@ -101,14 +126,15 @@ impl StoredKeys {
             copy: folder.map(KeyCopy::new),
             known: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
-            read_again: AtomicBool::new(true),
+            wanted: AtomicU64::new(1),
+            done: AtomicU64::new(0),
             is_unread: AtomicBool::new(true),
         }
     }
 
     /// Has the next turn read all entries.
     pub(super) fn read_again(&self) {
-        self.read_again.store(true, Relaxed);
+        self.wanted.fetch_add(1, Relaxed);
     }
 
     pub(super) fn is_unread(&self) -> bool {
@@ -131,12 +157,12 @@ impl StoredKeys {
         key.and_then(|key| key.record.as_ref()).is_some_and(|own| Arc::ptr_eq(own, record))
     }
 
-    /// Asks the store for what changed.
+    /// Asks the store for what changed. Whoever leaves half-way leaves the rest to the next.
     async fn read(&self) -> Result<(), StoreError> {
-        let after = lock(&self.known).revision;
-        if !self.read_again.swap(false, Relaxed) {
-            let mut after = after;
+        let wanted = self.wanted.load(Relaxed);
+        if self.done.load(Relaxed) == wanted {
             loop {
+                let after = lock(&self.known).revision;
                 let later = self.store.changes(after, PAGE).await?;
                 if later.latest < after {
                     tracing::warn!(
@@ -146,28 +172,36 @@ impl StoredKeys {
                     );
                     break;
                 }
-                let Some(last) = later.changes.last() else { return Ok(()) };
-                after = last.revision;
-                let mut known = lock(&self.known);
-                for change in later.changes {
-                    known.revision = change.revision;
-                    if change.kind != EntryKind::Key {
-                        continue;
-                    }
-                    match change.after {
-                        Some(document) => {
-                            let (kind, name, revision) = (change.kind, change.name, change.revision);
-                            let entry = RegistryEntry { kind, name: name.clone(), document, revision };
-                            known.keys.insert(name, StoredKey::new(&entry));
-                        }
-                        None => drop(known.keys.remove(&change.name)),
-                    }
-                    known.is_new = true;
+                if later.changes.is_empty() {
+                    return Ok(());
                 }
+                lock(&self.known).take(later.changes);
             }
         }
-        self.replace(self.store.read().await.inspect_err(|_| self.read_again())?);
+        let snapshot = self.store.read().await?;
+        self.replace(snapshot);
+        self.done.store(wanted, Relaxed);
         Ok(())
+    }
+
+    /// Takes over what an order has changed here, if nothing came between.
+    pub(super) fn took(&self, revision: u64, edits: &[RegistryEdit]) {
+        let mut known = lock(&self.known);
+        if known.revision.saturating_add(edits.len() as u64) != revision {
+            return;
+        }
+        let first = known.revision + 1;
+        let changes = edits.iter().zip(first..).map(|(edit, revision)| RegistryChange {
+            revision,
+            at: Duration::ZERO,
+            actor: "".into(),
+            action: edit.action.clone(),
+            kind: edit.kind,
+            name: edit.name.clone(),
+            before: None,
+            after: edit.document.clone(),
+        });
+        known.take(changes.collect());
     }
 
     /// Takes all entries over. Those that are known already stay as they are.
@@ -184,11 +218,11 @@ impl StoredKeys {
         known.is_new = true;
     }
 
-    /// Writes the copy.
-    async fn write_copy(&self) {
+    /// Has the copy written, if it is not what is known.
+    fn write_copy(&self) {
         let Some(copy) = &self.copy else { return };
-        let snapshot = {
-            let known = lock(&self.known);
+        let known = lock(&self.known);
+        copy.write_if_new(known.revision, || {
             let entries = known.keys.iter().map(|(name, key)| RegistryEntry {
                 kind: EntryKind::Key,
                 name: name.clone(),
@@ -196,8 +230,7 @@ impl StoredKeys {
                 revision: key.revision,
             });
             RegistrySnapshot { revision: known.revision, entries: entries.collect() }
-        };
-        copy.write(snapshot).await;
+        });
     }
 }
 
@@ -222,18 +255,14 @@ impl Keys {
         let Some(stored) = &self.stored else { return Ok(()) };
         let _turn = stored.turn.lock().await;
         let silent = || StoreError::new(StoreErrorKind::Unavailable, "reading the keys: no answer in time");
-        let read = timeout(SILENCE, stored.read()).await.unwrap_or_else(|_| {
-            // Nobody knows how far it came.
-            stored.read_again();
-            Err(silent())
-        });
+        let read = timeout(SILENCE, stored.read()).await.unwrap_or_else(|_| Err(silent()));
         match read {
             Ok(()) => {
                 stored.watch.record_success(Instant::now());
                 if lock(&stored.known).is_new {
                     self.take_over(stored);
-                    stored.write_copy().await;
                 }
+                stored.write_copy();
                 Ok(())
             }
             Err(error) => {
@@ -282,16 +311,24 @@ impl Keys {
         }
     }
 
+    /// Serves by what an order has changed, though the store may be away again.
+    pub(super) async fn took(&self, stored: &StoredKeys, revision: u64, edits: &[RegistryEdit]) {
+        let _turn = stored.turn.lock().await;
+        stored.took(revision, edits);
+        if lock(&stored.known).is_new {
+            self.take_over(stored);
+        }
+    }
+
+    /// Serves callers by what is known. The turn is locked meanwhile.
     fn take_over(&self, stored: &StoredKeys) {
-        let records = {
-            let mut known = lock(&stored.known);
-            known.is_new = false;
-            known.keys.values().filter_map(|key| key.record.clone()).collect()
-        };
-        let taken_over = self.publish(|sources| sources.stored = records);
-        stored.is_unread.store(false, Relaxed);
-        match taken_over {
-            Ok(names) => self.warn_of_stored_names(&names),
+        let records = lock(&stored.known).keys.values().filter_map(|key| key.record.clone()).collect();
+        match self.publish(|sources| sources.stored = records) {
+            Ok(names) => {
+                lock(&stored.known).is_new = false;
+                stored.is_unread.store(false, Relaxed);
+                self.warn_of_stored_names(&names);
+            }
             Err(problem) => tracing::warn!(%problem, "stored keys not taken over; the previous ones stay"),
         }
     }

@@ -7,6 +7,7 @@ use steadfast::{
     Events,
     store::{StoreError, StoreErrorKind},
 };
+use steadfast_stack::{Format, Stack};
 use steadfast_stores::registry::{
     EntryKind, MemoryRegistry, RegistryChange, RegistryChanges, RegistryEdit, RegistryOutcome, RegistrySnapshot,
     RegistryStore, StoreFuture,
@@ -21,6 +22,8 @@ struct Registry {
     is_away: Arc<AtomicBool>,
     is_silent: Arc<AtomicBool>,
     questions: Arc<AtomicU64>,
+    /// True to be away once an order is carried out.
+    leaves_after_orders: Arc<AtomicBool>,
 }
 
 impl Registry {
@@ -59,7 +62,11 @@ impl RegistryStore for Registry {
     }
 
     fn apply<'a>(&'a self, actor: &'a str, edits: Vec<RegistryEdit>) -> StoreFuture<'a, RegistryOutcome> {
-        Box::pin(async move { self.asked().await?.apply(actor, edits).await })
+        Box::pin(async move {
+            let outcome = self.asked().await?.apply(actor, edits).await;
+            self.is_away.fetch_or(self.leaves_after_orders.load(Relaxed), Relaxed);
+            outcome
+        })
     }
 }
 
@@ -267,6 +274,17 @@ async fn a_store_that_is_away_or_silent_takes_no_key_away() {
     following.abort();
 }
 
+/// Returns the copy, once its writer has put this key there. Each turn looks whether there is something to write.
+async fn copied(keys: &Keys, folder: &Path, key: &str) -> String {
+    loop {
+        keys.turn().await.unwrap();
+        match std::fs::read_to_string(folder.join("keys.json")) {
+            Ok(text) if text.contains(key) => return text,
+            _ => tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap(),
+        }
+    }
+}
+
 /// A start while the store is away: without a copy callers hear to try again, with one they are served.
 #[tokio::test(start_paused = true)]
 async fn a_start_without_the_store_goes_by_the_copy() {
@@ -274,7 +292,9 @@ async fn a_start_without_the_store_goes_by_the_copy() {
     let folder = std::env::temp_dir().join(format!("steadfast-key-copy-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     let with_copy = || Keys::none().with_store(Arc::new(registry.clone()), Some(folder.clone()), &Events::default());
-    let secret = with_copy().create("ann", document(json!({ "name": "ci" }))).await.unwrap().secret.secret().to_owned();
+    let first = with_copy();
+    let secret = first.create("ann", document(json!({ "name": "ci" }))).await.unwrap().secret.secret().to_owned();
+    let text = copied(&first, &folder, "ci").await;
     registry.is_away.store(true, Relaxed);
     let without = registry.keys();
     without.begin().await.unwrap();
@@ -282,7 +302,6 @@ async fn a_start_without_the_store_goes_by_the_copy() {
     let served = with_copy();
     served.begin().await.unwrap();
     assert_eq!((caller(&served, &secret), caller(&served, "guess")), (Ok("ci".to_owned()), unknown("guess")));
-    let text = std::fs::read_to_string(folder.join("keys.json")).unwrap();
     assert!(!text.contains(&secret) && text.contains("sha256:"), "{text}");
     #[cfg(unix)]
     {
@@ -296,11 +315,14 @@ async fn a_start_without_the_store_goes_by_the_copy() {
     }
     // A copy that is broken is none.
     registry.is_away.store(true, Relaxed);
-    std::fs::write(folder.join("keys.json"), &text[..text.len() / 2]).unwrap();
-    let broken = with_copy();
+    let torn = folder.join("torn");
+    std::fs::create_dir_all(&torn).unwrap();
+    std::fs::write(torn.join("keys.json"), &text[..text.len() / 2]).unwrap();
+    let broken = Keys::none().with_store(Arc::new(registry.clone()), Some(torn), &Events::default());
     broken.begin().await.unwrap();
     assert_eq!(caller(&broken, &secret), Err(Denial::KeysAway));
-    std::fs::remove_dir_all(folder).unwrap();
+    // A writer may still be at work.
+    let _ = std::fs::remove_dir_all(folder);
 }
 
 /// An older copy of the store has fewer changes; a document of a later version, or of nobody, is passed over.
@@ -360,4 +382,100 @@ async fn a_file_and_a_store_that_disagree_go_by_the_file() {
     std::fs::write(&file.0, format!("keys:\n{}...\n", entry("other", "sk-other", ""))).unwrap();
     keys.reload();
     assert_eq!((caller(&keys, "sk-ci"), caller(&keys, "sk-same")), (Ok("ci".to_owned()), Ok("same".to_owned())));
+}
+
+/// A stack with one level, whose answers cost a dollar.
+fn stack() -> Stack {
+    let text = "tiers: [{ name: main, provider: simulated, model: m }]\nprices: { m: { input: 0, output: 1000 } }\n";
+    let config = Config::from_str(text, Format::Yaml).unwrap();
+    let leaf = steadfast::provider_fn(|_| async {
+        let mut message = steadfast::chat::Message::assistant("hello");
+        message.usage = Some(steadfast::chat::Usage::new(0, 1000));
+        Ok::<_, LlmError>(LlmResponse::from_message(message).with_model("simulated", "m"))
+    });
+    Stack::builder().leaf("main", leaf).build(config).unwrap()
+}
+
+/// Puts a document into the store that no order would have written.
+async fn put(registry: &Registry, name: &str, more: Value) {
+    let mut document = json!({ "name": name, "hash": hash(&format!("sk-{name}")) });
+    document.as_object_mut().unwrap().extend(self::document(more));
+    let (kind, action, document) = (EntryKind::Key, "create".into(), Some(document.to_string().into()));
+    let edit = RegistryEdit { kind, name: name.into(), action, replaces: None, document };
+    let inner = lock(&registry.inner).clone();
+    assert!(matches!(inner.apply("ann", vec![edit]).await, Ok(RegistryOutcome::Applied(_))));
+}
+
+/// A key whose budget the stack cannot keep does not count, and no other key's amounts begin anew with each change.
+#[tokio::test(start_paused = true)]
+async fn one_budget_that_cannot_be_kept_is_nobody_elses() {
+    let (registry, stack) = (Registry::default(), stack());
+    put(&registry, "odd", json!({ "budget": { "usd": 1, "period": "day", "at_cap": { "step_down": 3 } } })).await;
+    put(&registry, "ci", json!({ "budget": { "usd": 5, "period": "day" } })).await;
+    let keys = registry.keys().with_budgets_in(stack.handle()).ok().unwrap();
+    keys.begin().await.unwrap();
+    assert_eq!((caller(&keys, "sk-ci"), caller(&keys, "sk-odd")), (Ok("ci".to_owned()), unknown("sk-odd")));
+    let service = Mutex::new(stack.service());
+    call(keys.find("sk-ci"), &service, LlmRequest::prompt("hello")).await.unwrap();
+    let spent = || stack.handle().spend_of_key("ci", None)[0].spent.dollars();
+    assert!((spent() - 1.0).abs() < 1e-9, "{}", spent());
+    keys.create("ann", document(json!({ "name": "third", "budget": { "usd": 1, "period": "day" } }))).await.unwrap();
+    keys.change("ann", "ci", &document(json!({ "concurrency": 2 }))).await.unwrap();
+    assert!((spent() - 1.0).abs() < 1e-9, "{}", spent());
+    assert_eq!(stack.handle().spend_of_key("third", None).len(), 1);
+    let refused = keys.change("ann", "ci", &document(json!({ "budget": { "at_cap": { "step_down": 3 } } }))).await;
+    assert!(refused.unwrap_err().to_string().contains("no tier has level 3"));
+}
+
+/// What the configuration no longer has keeps nobody from a pause, a rotation or a removal; nor does a file with a key
+/// of the same name, once the store has one.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_leaked_can_always_be_taken_back() {
+    let (registry, stack) = (Registry::default(), stack());
+    put(&registry, "ci", json!({ "models": ["gone"], "budget": { "usd": 5, "period": "day" } })).await;
+    let file = Temporary::new("leaked", &format!("keys:\n{}", entry("shadowed", "sk-filed", "")));
+    put(&registry, "shadowed", json!({})).await;
+    let keys = Keys::load_beside_store(&file.0).ok().unwrap();
+    let keys = keys.with_store(Arc::new(registry.clone()), None, &Events::default());
+    let keys = keys.with_budgets_in(stack.handle()).ok().unwrap();
+    keys.begin().await.unwrap();
+    keys.change("ann", "ci", &document(json!({ "paused": true }))).await.unwrap();
+    keys.change("ann", "ci", &document(json!({ "paused": false }))).await.unwrap();
+    keys.rotate("ann", "ci", Duration::ZERO).await.unwrap();
+    assert_eq!(caller(&keys, "sk-ci"), unknown("sk-ci"));
+    let refused = keys.change("ann", "ci", &document(json!({ "models": ["gone", "m"] }))).await.unwrap_err();
+    assert!(refused.to_string().contains("gone"), "{refused}");
+    keys.remove("ann", "shadowed").await.unwrap();
+    std::fs::write(&file.0, "keys: []\n...\n").unwrap();
+    keys.reload();
+    assert_eq!(
+        (caller(&keys, "sk-filed"), caller(&keys, "sk-shadowed")),
+        (unknown("sk-filed"), unknown("sk-shadowed"))
+    );
+    assert!(Keys::load(&file.0).is_err(), "alone such a file is wrong");
+}
+
+/// An order that was carried out holds where it was given, though the store is away at once.
+#[tokio::test(start_paused = true)]
+async fn an_order_holds_though_the_store_leaves_after_it() {
+    let registry = Registry::default();
+    let keys = registry.keys();
+    let secret = keys.create("ann", document(json!({ "name": "ci" }))).await.unwrap().secret.secret().to_owned();
+    registry.leaves_after_orders.store(true, Relaxed);
+    keys.change("ann", "ci", &document(json!({ "paused": true }))).await.unwrap();
+    assert_eq!(caller(&keys, &secret), Err(Denial::Paused("ci".into())));
+    assert_eq!(keys.report_on("ci").unwrap()["paused"], true);
+    assert!(keys.turn().await.is_err());
+    registry.leaves_after_orders.store(false, Relaxed);
+    registry.is_away.store(false, Relaxed);
+    // Who leaves in the middle of a question takes nothing of it along: the next one asks it again.
+    keys.reload();
+    registry.is_silent.store(true, Relaxed);
+    assert!(tokio::time::timeout(Duration::from_secs(1), keys.turn()).await.is_err());
+    registry.is_silent.store(false, Relaxed);
+    *lock(&registry.inner) = MemoryRegistry::new();
+    put(&registry, "one", json!({})).await;
+    put(&registry, "two", json!({})).await;
+    keys.turn().await.unwrap();
+    assert_eq!((caller(&keys, "sk-one"), caller(&keys, &secret)), (Ok("one".to_owned()), unknown(&secret)));
 }
