@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use crate::{
     Dialect, ErrorKind, LlmError,
     anthropic::Messages,
-    chat::{Chat, Message},
+    chat::{Chat, Message, Usage},
     gemini::GenerateContent,
     openai::ChatCompletions,
     protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, StreamDecoder},
@@ -110,6 +110,10 @@ impl Protocol for AnyProtocol {
 
     fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
         each!(self, protocol => protocol.refit(body, asked, report))
+    }
+
+    fn failed_usage(&self, answer: &[u8]) -> Option<Usage> {
+        each!(self, protocol => protocol.failed_usage(answer))
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

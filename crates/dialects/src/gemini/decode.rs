@@ -119,14 +119,22 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     } else {
         decoder.chunk(body, &mut events)?;
     }
+    if !decoder.has_candidate {
+        return Err(LlmError::new(ErrorKind::EmptyAnswer, "the answer has no candidates").into());
+    }
     let mut whole = Accumulator::default();
     events.iter().for_each(|event| whole.push(event));
-    let message = whole.finish();
-    if !decoder.has_candidate {
-        let error = LlmError::new(ErrorKind::EmptyAnswer, "the answer has no candidates");
-        return Err(error.with_usage(message.usage).into());
+    Ok(whole.finish())
+}
+
+/// Returns the tokens of a whole answer, or of a chunk. Of a list of chunks the last count is the whole one.
+pub(super) fn usage(answer: &[u8]) -> Option<Usage> {
+    let of_chunk = |chunk: &[u8]| parse::<Answer<'_>>(chunk).ok()?.usage.map(Tokens::usage);
+    if !answer.trim_ascii_start().starts_with(b"[") {
+        return of_chunk(answer);
     }
-    Ok(message)
+    let chunks: Vec<&RawValue> = parse(answer).ok()?;
+    chunks.into_iter().rev().find_map(|chunk| of_chunk(chunk.get().as_bytes()))
 }
 
 /// Decodes the chunks of a stream. The only end mark is the `finishReason`: the end of the body after it is the end.
@@ -181,7 +189,7 @@ impl Decoder {
         }
         if let Some(reason) = chunk.prompt_feedback.and_then(|feedback| feedback.block_reason) {
             let error = LlmError::new(ErrorKind::ContentPolicy, "the prompt was blocked").with_code(reason);
-            return Err(error.with_usage(chunk.usage.map(Tokens::usage)).into());
+            return Err(error.into());
         }
         if !self.started {
             self.started = true;

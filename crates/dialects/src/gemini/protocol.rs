@@ -6,7 +6,7 @@ use http::{HeaderName, StatusCode};
 use super::{decode, encode, error, refit};
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Chat, Message},
+    chat::{Chat, Message, Usage},
     fields::{count, is_list},
     models::gemini_generation,
     protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameters, without_parameter},
@@ -140,6 +140,10 @@ impl Protocol for GenerateContent {
 
     fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
         refit::refit(body, asked, report)
+    }
+
+    fn failed_usage(&self, answer: &[u8]) -> Option<Usage> {
+        decode::usage(answer)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Extra, ExtraOf, FinishReason, Json, Message, Part, Reasoning, Role, ToolCall},
+    chat::{Extra, ExtraOf, FinishReason, Json, Message, Part, Reasoning, Role, ToolCall, Usage},
     json::{index, object, parse, raw, read, read_text, text, word},
     prices::{Usd, own_cost},
     protocol::Fault,
@@ -199,6 +199,12 @@ pub(super) fn answer(json: &[u8]) -> Result<Answer<'_>, Fault> {
     Ok(answer)
 }
 
+/// Returns the tokens of a body or a chunk.
+pub(super) fn usage(json: &[u8]) -> Option<Usage> {
+    let answer: Answer<'_> = parse(json).ok()?;
+    answer.usage.map(|tokens| tokens.usage(answer.cost))
+}
+
 /// Decodes a whole answer.
 pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     let answer = answer(body)?;
@@ -209,8 +215,7 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     };
     // Of several choices the first one is the answer; the others are in the bytes.
     let Some(choice) = choices.into_iter().next() else {
-        let usage = answer.usage.map(|tokens| tokens.usage(answer.cost));
-        return Err(LlmError::new(ErrorKind::EmptyAnswer, "the answer has no choices").with_usage(usage).into());
+        return Err(LlmError::new(ErrorKind::EmptyAnswer, "the answer has no choices").into());
     };
     choice.fault()?;
     let matched_stop = choice.matched_stop();

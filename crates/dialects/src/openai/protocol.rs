@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Chat, Message},
+    chat::{Chat, Message, Usage},
     models::gemini_generation,
     protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameters, without_parameter},
     refit::Fields,
@@ -257,6 +257,10 @@ impl Protocol for ChatCompletions {
 
     fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
         refit::refit(self.flavour, body, asked.family, report)
+    }
+
+    fn failed_usage(&self, answer: &[u8]) -> Option<Usage> {
+        decode::usage(answer)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

@@ -453,7 +453,7 @@ impl<P: Protocol> Coder<P> {
         let mut message = protocol.decode(&raw).map_err(|fault| {
             let filtered = fault.filtered_turn();
             let mut error = failure::of_fault(protocol, origin, fault, &raw);
-            if let Some(usage) = error.usage() {
+            if let Some(usage) = protocol.failed_usage(&raw) {
                 let mut failed = Message::assistant("");
                 failed.usage = Some(usage);
                 hold_whole(request, self.longest(origin), raw.len(), &mut failed, || self.usage_reporter(origin));

@@ -104,7 +104,7 @@ impl<P: Protocol, S: EventSource> Frames<P, S> {
             }
             let is_filtered = !self.said && fault.filtered_turn().is_some();
             let mut error = self.fault(fault, &event.data_bytes());
-            if let Some(usage) = error.usage() {
+            if let Some(usage) = self.protocol.failed_usage(&event.data_bytes()) {
                 error = error.with_usage(Some(self.usage.hold_failed(event.raw.len(), usage)));
             }
             return Err(match is_filtered {

@@ -40,7 +40,7 @@ pub(crate) use self::{
 };
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
-    chat::{Chat, FinishReason, Message},
+    chat::{Chat, FinishReason, Message, Usage},
     models::Family,
     splice::MaxTokens,
     sse::SseEvent,
@@ -134,6 +134,12 @@ pub trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
 
     /// Fits a request of this dialect for another model to this one; returns `None` if the bytes fit unchanged.
     fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError>;
+
+    /// Returns the tokens that an answer reports which is a failure, or the event of one. Default: none.
+    fn failed_usage(&self, answer: &[u8]) -> Option<Usage> {
+        let _none = answer;
+        None
+    }
 
     /// Decodes a whole answer.
     fn decode(&self, body: &[u8]) -> Result<Message, Fault>;

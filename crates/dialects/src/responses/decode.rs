@@ -1,5 +1,16 @@
-use super::{answer::Answer, stream::Decoder};
-use crate::{body::Accumulator, chat::Message, protocol::Fault};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    answer::{Answer, Tokens},
+    stream::Decoder,
+};
+use crate::{
+    body::Accumulator,
+    chat::{Message, Usage},
+    json::{parse, raw},
+    protocol::Fault,
+};
 
 /// Decodes a whole answer. It means what a stream of the same items means.
 pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
@@ -12,4 +23,17 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     let mut message = Accumulator::default();
     events.iter().for_each(|event| message.push(event));
     Ok(message.finish())
+}
+
+/// Returns the tokens of a response, or of one in an event.
+pub(super) fn usage(json: &[u8]) -> Option<Usage> {
+    #[derive(Deserialize)]
+    struct Event<'a> {
+        #[serde(borrow, default, deserialize_with = "raw")]
+        response: Option<&'a RawValue>,
+    }
+
+    let event: Event<'_> = parse(json).ok()?;
+    let response = event.response.map_or(json, |response| response.get().as_bytes());
+    parse::<Answer<'_>>(response).ok()?.usage.map(Tokens::usage)
 }

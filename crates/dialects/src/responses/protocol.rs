@@ -6,7 +6,7 @@ use http::{HeaderName, StatusCode, header};
 use super::{decode, encode, error, refit, stream::Decoder};
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Chat, Message},
+    chat::{Chat, Message, Usage},
     protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameters, without_parameter},
     splice::MaxTokens,
     translate::Report,
@@ -117,6 +117,10 @@ impl Protocol for Responses {
 
     fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError> {
         refit::refit(body, asked.family, report)
+    }
+
+    fn failed_usage(&self, answer: &[u8]) -> Option<Usage> {
+        decode::usage(answer)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Message, Fault> {

@@ -271,6 +271,22 @@ async fn models_refusal_is_a_part_and_a_reason() {
 }
 
 #[tokio::test]
+async fn what_a_failed_answer_has_cost_is_known_whole_and_streamed() {
+    let used = r#""usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}"#;
+    for (body, is_streamed) in [
+        (format!(r#"{{"choices":[],{used}}}"#), false),
+        (format!(r#"{{"choices":[{{"finish_reason":"error"}}],{used}}}"#), true),
+        (format!(r#"{{"choices":[{{"error":{{"code":502,"message":"gone"}}}}],{used}}}"#), true),
+        (format!(r#"{{"error":{{"code":502,"message":"gone"}},{used}}}"#), true),
+    ] {
+        assert_eq!(answered(&body).await.unwrap_err().usage(), Some(Usage::new(5, 2)), "{body}");
+        if is_streamed {
+            assert_eq!(streamed(&[&body]).await.unwrap_err().usage(), Some(Usage::new(5, 2)), "streamed: {body}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn streamed_answer_is_put_together() {
     let chunks = [
         delta(r#"{"role":"assistant","content":""}"#),

@@ -321,6 +321,20 @@ async fn failures_inside_a_200_are_errors() {
 }
 
 #[tokio::test]
+async fn what_a_failed_answer_has_cost_is_known_whole_and_streamed() {
+    let mut failed = response("failed", &json!([]));
+    let mut caused = failed.clone();
+    caused["error"] = json!({"code": "server_error", "message": "Sorry."});
+    failed["error"] = Value::Null;
+    for body in [failed, caused] {
+        let whole = answered(&body.to_string()).await.unwrap_err().usage().unwrap();
+        let event = json!({"type": "response.failed", "response": body});
+        let streamed = streamed(&[created(), event]).await.unwrap_err().usage().unwrap();
+        assert_eq!((whole.output, streamed.output, whole), (9, 9, streamed), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn only_its_own_mark_ends_a_stream() {
     let item = json!({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "hi"}]});
     let before = [created(), delta("output_text", 0, "hi"), done(0, &item)];
