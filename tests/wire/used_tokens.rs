@@ -1,6 +1,6 @@
 //! The tokens that providers say they used, against what passed: every dialect, whole and streamed.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -330,7 +330,8 @@ async fn leaving_a_stream_costs_the_prompt_and_what_came_in_all_dialects() {
     for (dialect, model) in DIALECTS {
         for words in [1, 20, 1000] {
             let prices = PriceTable::empty().with(model, Price::dollars(1000.0, 1000.0).unwrap());
-            let layer = BudgetLayer::new(prices).cap(Cap::new("day", Usd::from_dollars(100.0).unwrap(), Period::Day));
+            let cap = Cap::new("day", Usd::from_dollars(100.0).unwrap(), Period::Day);
+            let layer = BudgetLayer::new(prices).cap(cap).starting_at(UNIX_EPOCH);
             let handle = layer.handle();
             let text: Vec<String> = (0..words + 1).map(|_| "word".to_owned()).collect();
             let leaf = leaf(dialect, model, text, figures(125, 20_000), Events::new());
