@@ -50,7 +50,7 @@ struct Places {
     of_name: HashMap<Arc<str>, usize>,
     of_key: HashMap<Arc<str>, Vec<usize>>,
     of_team: HashMap<Arc<str>, Vec<usize>>,
-    /// Those of caps that are neither one key's nor one team's.
+    /// The places of caps that are neither one key's nor one team's.
     others: Vec<usize>,
     /// True if a cap counts one team, of which it may count one key.
     has_teams: bool,
@@ -81,7 +81,7 @@ impl Places {
     }
 }
 
-/// Who pays for a request, and for which feature.
+/// The key and the team that pay for a request, and the feature that it is for.
 #[derive(Clone, Copy)]
 struct Payer<'a> {
     feature: Option<&'a str>,
@@ -321,8 +321,8 @@ impl Accounts {
     /// Returns whether it counts the same requests as this cap.
     fn is_of(&self, other: &Cap) -> bool {
         let cap = &self.rule.cap;
-        let counts = |cap: &Cap| (cap.period, cap.feature.clone(), cap.key.clone(), cap.team.clone());
-        cap.name == other.name && counts(cap) == counts(other)
+        (&cap.name, cap.period, &cap.feature, &cap.key, &cap.team)
+            == (&other.name, other.period, &other.feature, &other.key, &other.team)
     }
 
     /// Returns the account in which a request counts, if any.

@@ -271,7 +271,7 @@ async fn a_teams_keys_share_its_cap_beside_their_own() {
     assert_eq!(cap_of(asks("c", Some("search")).await.unwrap_err()), "team search");
     asks("c", Some("ads")).await.unwrap();
     assert_eq!(cap_of(asks("d", Some("ads")).await.unwrap_err()), "team ads");
-    // Who is in no team counts for none.
+    // A caller without a team counts for none.
     for _ in 0..4 {
         asks("e", None).await.unwrap();
     }

@@ -222,17 +222,17 @@ impl Agreement {
         }
         let known = sample(scopes);
         let known = known.iter().flatten();
-        match first {
-            // Beside what is in flight.
-            FirstShare::OfLimit(millionths) if millionths > 0 => known.for_each(|cap| cap.add_part(millionths)),
-            _ => known.for_each(ReplicaCap::forget_room),
-        }
-        match first {
-            FirstShare::OfLimit(millionths) => {
-                let percent = f64::from(millionths) / 1e4;
-                tracing::warn!(percent, "caps without the ledger's store: each lets so much of its limit be spent");
+        if let FirstShare::OfLimit(millionths) = first {
+            match millionths {
+                0 => known.for_each(ReplicaCap::forget_room),
+                // Beside what is in flight.
+                _ => known.for_each(|cap| cap.add_part(millionths)),
             }
-            _ => tracing::warn!("caps without the ledger's store: the only replica goes on by its own count"),
+            let percent = f64::from(millionths) / 1e4;
+            tracing::warn!(percent, "caps without the ledger's store: each lets so much of its limit be spent");
+        } else {
+            known.for_each(ReplicaCap::forget_room);
+            tracing::warn!("caps without the ledger's store: the only replica goes on by its own count");
         }
     }
 }
