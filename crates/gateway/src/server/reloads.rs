@@ -64,7 +64,7 @@ impl Subscriber for Reloads {
     fn event(&mut self, _: &Event) {
         self.follow();
         if let Some(keys) = &self.keys {
-            keys.warn_of_names();
+            keys.follow_configuration();
         }
     }
 

@@ -89,7 +89,7 @@ pub struct RegistryChange {
     pub revision: u64,
     /// Its time by the store's clock, since 1970, in whole milliseconds.
     pub at: Duration,
-    /// Who ordered it.
+    /// The name of the person or the program that ordered it.
     pub actor: Arc<str>,
     /// The order's name, such as `rotate`.
     pub action: Arc<str>,

@@ -69,7 +69,7 @@ pub(super) async fn create(
 }
 
 pub(super) async fn show(State(gateway): State<Arc<GatewayState>>, Path(name): Path<String>) -> Response<Body> {
-    view(keys_of(&gateway), &name)
+    view(keys_of(&gateway).report_on(&name), &name)
 }
 
 /// Changes a key by a JSON merge patch.
@@ -86,7 +86,7 @@ pub(super) async fn change(
     };
     let keys = keys_of(&gateway);
     match keys.change(stack.actor().unwrap_or_default(), &name, &patch).await {
-        Ok(()) => view(keys, &name),
+        Ok(()) => view(keys.report_on_stored(&name), &name),
         Err(problem) => refused(&problem),
     }
 }
@@ -174,8 +174,8 @@ fn keys_of(gateway: &GatewayState) -> &Keys {
 }
 
 /// Returns the answer with a key.
-fn view(keys: &Keys, name: &str) -> Response<Body> {
-    match keys.report_on(name) {
+fn view(report: Option<Value>, name: &str) -> Response<Body> {
+    match report {
         Some(key) => ok(&json!({ "key": key })),
         None => refused(&KeyOrderError::Unknown(name.into())),
     }
@@ -183,7 +183,7 @@ fn view(keys: &Keys, name: &str) -> Response<Body> {
 
 /// Returns the answer with a key and its new secret.
 fn shown(keys: &Keys, made: &MadeKey, status: StatusCode) -> Response<Body> {
-    let mut response = ok(&json!({ "key": keys.report_on(&made.name), "secret": made.secret.secret() }));
+    let mut response = ok(&json!({ "key": keys.report_on_stored(&made.name), "secret": made.secret.secret() }));
     *response.status_mut() = status;
     response
 }

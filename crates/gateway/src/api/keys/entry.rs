@@ -7,13 +7,14 @@ use serde::{
     de::{self, Visitor},
 };
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 use steadfast_internal::{
     hex,
     wall_clock::{parse_rfc3339, rfc3339},
 };
-use steadfast_stack::Config;
+use steadfast_stack::{self as config, Config};
 
-use super::{budget::Budget, expiry::Expiry};
+use super::{VirtualKey, budget::Budget, expiry::Expiry};
 
 /// The entry of a key. `N` is the form of the names in its lists, which may have their places.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -100,7 +101,7 @@ impl<'de> Deserialize<'de> for ObjectRight {
     }
 }
 
-/// The record of a key: an entry that is right, with its hashes read.
+/// The record of a key: an entry that is right, whose hashes are read and in one place.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct KeyRecord {
     pub(super) entry: KeyEntry,
@@ -180,11 +181,26 @@ impl KeyEntry {
         if let Some(problem) = self.budget.as_ref().and_then(Budget::problem) {
             return Err(format!("the budget of `{name}`: {problem}"));
         }
-        Ok(KeyRecord { entry: self, hashes })
+        Ok(KeyRecord { entry: Self { hash: None, hashes: Vec::new(), ..self }, hashes })
     }
 }
 
 impl KeyRecord {
+    /// Returns the cap of its budget in the stack, if it has one.
+    pub(super) fn cap(&self) -> Option<config::Budget> {
+        Some(self.entry.budget.as_ref()?.cap(&self.entry.name))
+    }
+
+    /// Puts another secret first. The earlier ones go on until the overlap ends, or they do.
+    pub(super) fn rotate(&mut self, secret: &VirtualKey, now: Duration, overlap: Duration) {
+        let end = now.saturating_add(overlap);
+        for hash in &mut self.hashes {
+            hash.until = Some(hash.until.map_or(end, |until| until.min(end)));
+        }
+        self.hashes.retain(|hash| hash.until.is_some_and(|until| until > now));
+        self.hashes.insert(0, SecretHash { digest: Sha256::digest(secret.secret()).into(), until: None });
+    }
+
     /// Returns the entry as a document of the registry.
     pub(super) fn document(&self) -> Map<String, Value> {
         // No rest: a new field belongs into the document.

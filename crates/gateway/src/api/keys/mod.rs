@@ -74,7 +74,7 @@ mod tests;
 mod virtual_key;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     fmt,
     future::poll_fn,
     path::Path,
@@ -117,9 +117,12 @@ pub(crate) struct Keys {
 struct Sources {
     file: Vec<Arc<KeyRecord>>,
     stored: Vec<Arc<KeyRecord>>,
-    /// The names of stored keys that do not count, as they were last said.
-    passed_over: Vec<Box<str>>,
+    /// The stored keys that do not count, with the reasons.
+    passed_over: PassedOver,
 }
+
+/// The names of keys that do not count, with the reasons.
+type PassedOver = BTreeMap<Box<str>, String>;
 
 impl Keys {
     /// Loads the keys of a file.
@@ -164,7 +167,7 @@ impl Keys {
     ///
     /// The stack cannot keep a budget.
     pub(crate) fn with_budgets_in(mut self, stack: StackHandle) -> Result<Self, ServeError> {
-        stack.set_budgets(caps(&self.current.load().list)).map_err(|error| match &self.file {
+        stack.set_budgets(caps(self.current.load().records())).map_err(|error| match &self.file {
             Some(file) => ServeError::from(KeyFileError::new(&file.path, error)),
             None => ServeError::invalid(format_args!("{error}")),
         })?;
@@ -184,6 +187,16 @@ impl Keys {
 
     fn unknown_names(&self, config: &Config) -> Vec<KeyFileError> {
         self.file.as_ref().map(|file| file.unknown_names(config)).unwrap_or_default()
+    }
+
+    /// Follows a reload of the configuration: a stored key may count again, and names may be gone.
+    pub(crate) fn follow_configuration(&self) {
+        if !lock(&self.sources).passed_over.is_empty()
+            && let Err(problem) = self.publish(|_| {})
+        {
+            tracing::warn!(%problem, "keys not reloaded; the previous ones stay");
+        }
+        self.warn_of_names();
     }
 
     /// Logs the names that the configuration does not have.
@@ -213,7 +226,7 @@ impl Keys {
 
     /// Returns the caps of the keys, for the stack.
     pub(crate) fn budgets(&self) -> Vec<Budget> {
-        caps(&self.current.load().list)
+        caps(self.current.load().records())
     }
 
     /// Reads the file again and logs the outcome. A file that is wrong changes nothing. Stored keys are read whole at
@@ -269,31 +282,28 @@ impl Keys {
         let (file, stored) = (sources.file.clone(), sources.stored.clone());
         change(&mut sources);
         let before = self.current.load_full();
-        let (mut records, passed_over) = sources.merged();
+        let (mut records, mut passed_over) = sources.merged();
         // First, so that no key spends without a cap.
         if let Some(stack) = &self.stack
-            && let Err(problem) = stack.set_budgets(budgets(&records))
+            && let Err(problem) = stack.set_budgets(caps(&records))
         {
             // A file is taken over whole or not at all; of stored keys each counts by itself.
             let of_file = sources.file.len();
             let unkept = without_room(stack, &records[of_file..]);
-            records.retain(|record| !unkept.contains(&record.entry.name));
-            if unkept.is_empty() || stack.set_budgets(budgets(&records)).is_err() {
+            records.retain(|record| !unkept.contains_key(&record.entry.name));
+            if unkept.is_empty() || stack.set_budgets(caps(&records)).is_err() {
                 (sources.file, sources.stored) = (file, stored);
                 return Err(problem);
             }
-            for key in unkept {
-                tracing::warn!(key = &*key, %problem, "a stored key does not count: change its budget");
-            }
+            passed_over.extend(unkept);
         }
-        if passed_over != sources.passed_over {
-            for key in passed_over.iter().filter(|name| !sources.passed_over.contains(name)) {
-                tracing::warn!(key = &**key, "a stored key does not count: another key has its name or its hash");
-            }
-            sources.passed_over = passed_over;
+        for (key, problem) in passed_over.iter().filter(|(key, problem)| sources.passed_over.get(*key) != Some(problem))
+        {
+            stored::warn_of_key(key, problem);
         }
+        sources.passed_over = passed_over;
         let now = KeySet::new(records, &before);
-        let lists = changes(&before.list, &now.list);
+        let lists = changes(&before, &now);
         let [added, changed, removed] = lists.each_ref().map(|names| (!names.is_empty()).then(|| in_words(names)));
         tracing::info!(count = now.list.len(), added, changed, removed, "keys reloaded");
         self.current.store(Arc::new(now));
@@ -337,19 +347,26 @@ impl Keys {
 }
 
 impl Sources {
-    /// Returns the keys that count, and the names of the stored ones that do not.
-    fn merged(&self) -> (Vec<Arc<KeyRecord>>, Vec<Box<str>>) {
+    /// Iterates over the stored keys that do not count, with the reasons.
+    fn passed_over(&self) -> impl Iterator<Item = (Arc<KeyRecord>, &str)> {
+        let reason = |record: &Arc<KeyRecord>| Some((record.clone(), &**self.passed_over.get(&record.entry.name)?));
+        self.stored.iter().filter_map(reason)
+    }
+
+    /// Returns the keys that count, and the stored ones that do not.
+    fn merged(&self) -> (Vec<Arc<KeyRecord>>, PassedOver) {
         let mut names: HashSet<&str> = self.file.iter().map(|record| &*record.entry.name).collect();
         let hashes = self.file.iter().flat_map(|record| &record.hashes);
         let mut digests: HashSet<[u8; 32]> = hashes.map(|hash| hash.digest).collect();
-        let (mut records, mut passed_over) = (self.file.clone(), Vec::new());
+        let (mut records, mut passed_over) = (self.file.clone(), PassedOver::new());
         for record in &self.stored {
             let has_own = record.hashes.iter().all(|hash| !digests.contains(&hash.digest));
             if has_own && names.insert(&record.entry.name) {
                 digests.extend(record.hashes.iter().map(|hash| hash.digest));
                 records.push(record.clone());
             } else {
-                passed_over.push(record.entry.name.clone());
+                let problem = "another key has its name or its hash";
+                passed_over.insert(record.entry.name.clone(), problem.to_owned());
             }
         }
         (records, passed_over)
@@ -369,47 +386,38 @@ fn in_words(names: &[String]) -> String {
     }
 }
 
-/// Returns the names of the keys whose budgets the stack cannot keep.
-fn without_room(stack: &StackHandle, records: &[Arc<KeyRecord>]) -> HashSet<Box<str>> {
-    match (stack.check_budgets(&budgets(records)), records) {
-        (Ok(()), _) | (_, []) => HashSet::new(),
-        (Err(_), [one]) => [one.entry.name.clone()].into(),
+/// Returns the keys whose budgets the stack cannot keep.
+fn without_room(stack: &StackHandle, records: &[Arc<KeyRecord>]) -> PassedOver {
+    match (stack.check_budgets(&caps(records)), records) {
+        (Ok(()), _) | (_, []) => PassedOver::new(),
+        (Err(problem), [one]) => [(one.entry.name.clone(), problem.to_string())].into(),
         // Each half again: few of many have one.
         (Err(_), many) => {
             let (some, others) = many.split_at(many.len() / 2);
-            let mut names = without_room(stack, some);
-            names.extend(without_room(stack, others));
-            names
+            let mut unkept = without_room(stack, some);
+            unkept.extend(without_room(stack, others));
+            unkept
         }
     }
-}
-
-/// Returns the caps of these records.
-fn budgets(records: &[Arc<KeyRecord>]) -> Vec<Budget> {
-    let entries = records.iter().map(|record| &record.entry);
-    entries.filter_map(|entry| entry.budget.as_ref().map(|budget| budget.cap(&entry.name))).collect()
 }
 
 /// Returns the caps of these keys, for the stack.
-fn caps(keys: &[Arc<Key>]) -> Vec<Budget> {
-    let budget = |key: &Arc<Key>| Some(key.record.entry.budget.as_ref()?.cap(&key.name));
-    keys.iter().filter_map(budget).collect()
+fn caps<'a>(records: impl IntoIterator<Item = &'a Arc<KeyRecord>>) -> Vec<Budget> {
+    records.into_iter().filter_map(|record| record.cap()).collect()
 }
 
 /// Returns the names of the keys that are new, changed and gone.
-fn changes(before: &[Arc<Key>], now: &[Arc<Key>]) -> [Vec<String>; 3] {
-    let before: HashMap<&str, &Key> = before.iter().map(|key| (&*key.name, &**key)).collect();
-    let names: HashSet<&str> = now.iter().map(|key| &*key.name).collect();
+fn changes(before: &KeySet, now: &KeySet) -> [Vec<String>; 3] {
     let [mut added, mut changed] = [Vec::new(), Vec::new()];
-    for key in now {
-        match before.get(&*key.name) {
+    for key in &now.list {
+        match before.named(&key.name) {
             None => added.push(key.name.to_string()),
-            Some(before) if key.record != before.record => changed.push(key.name.to_string()),
-            Some(_) => {}
+            Some(before) if Arc::ptr_eq(before, key) || before.record == key.record => {}
+            Some(_) => changed.push(key.name.to_string()),
         }
     }
-    let mut removed: Vec<String> =
-        before.keys().filter(|name| !names.contains(*name)).map(|&name| name.into()).collect();
+    let gone = before.list.iter().filter(|key| now.named(&key.name).is_none());
+    let mut removed: Vec<String> = gone.map(|key| key.name.to_string()).collect();
     removed.sort_unstable();
     [added, changed, removed]
 }

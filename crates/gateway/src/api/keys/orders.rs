@@ -3,11 +3,10 @@
 //! An order reads the key, changes its document, and writes it for the revision that it read. Where another order was
 //! faster it does so again, so that two at once lose nothing.
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, slice, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 use steadfast::{Events, store::StoreError};
-use steadfast_internal::wall_clock::{parse_rfc3339, rfc3339};
 use steadfast_stores::registry::{EntryKind, RegistryChange, RegistryEdit, RegistryOutcome, RegistryStore};
 use tokio::time::timeout;
 
@@ -158,12 +157,15 @@ impl Keys {
             (1, Some(Value::Bool(false) | Value::Null)) => "resume",
             _ => "limit",
         };
-        let changes = |field: &str| patch.contains_key(field);
-        self.edit(actor, name, action, changes, |document| {
-            merge(document, patch);
-            Ok(())
-        })
-        .await
+        let new = |known: &StoredKey| {
+            let mut document: Document = serde_json::from_str(&known.document).map_err(|_| broken(name))?;
+            merge(&mut document, patch);
+            let record = read(document)?;
+            // The rest may name what the configuration no longer has, and keeps nobody from a pause.
+            self.check(slice::from_ref(&record), |field| patch.contains_key(field))?;
+            Ok(Some(record))
+        };
+        self.replace(actor, name, action, new).await
     }
 
     /// Gives a key a new secret. Its earlier ones go on for a while.
@@ -177,26 +179,12 @@ impl Keys {
         }
         let secret = VirtualKey::generate().map_err(KeyOrderError::NoRandomness)?;
         let now = wall_clock::since_1970();
-        let end = now.saturating_add(overlap);
-        self.edit(
-            actor,
-            name,
-            "rotate",
-            |_| false,
-            |document| {
-                let mut hashes = vec![json!({ "hash": secret.hash() })];
-                for (hash, until) in hashes_of(document) {
-                    let until = until.map_or(end, |until| until.min(end));
-                    if until > now {
-                        hashes.push(json!({ "hash": hash, "until": rfc3339(until) }));
-                    }
-                }
-                document.remove("hash");
-                document.insert("hashes".to_owned(), hashes.into());
-                Ok(())
-            },
-        )
-        .await?;
+        let new = |known: &StoredKey| {
+            let mut record = known.record.as_deref().cloned().ok_or_else(|| broken(name))?;
+            record.rotate(&secret, now, overlap);
+            Ok(Some(record))
+        };
+        self.replace(actor, name, "rotate", new).await?;
         Ok(MadeKey { name: name.into(), secret })
     }
 
@@ -229,34 +217,13 @@ impl Keys {
         self.stored.as_ref().ok_or(KeyOrderError::NotStored)
     }
 
-    /// Changes the document of a key. What the fields say that it `changes` is checked; the rest may name what the
-    /// configuration no longer has, and keeps nobody from a rotation or a pause.
-    async fn edit(
-        &self,
-        actor: &str,
-        name: &str,
-        action: &str,
-        changes: impl Fn(&str) -> bool,
-        change: impl Fn(&mut Document) -> Result<(), KeyOrderError>,
-    ) -> Result<(), KeyOrderError> {
-        let new = |known: &StoredKey| {
-            let mut document: Document = serde_json::from_str(&known.document)
-                .map_err(|error| KeyOrderError::Invalid(format!("the stored key `{name}` is broken: {error}")))?;
-            change(&mut document)?;
-            let (document, record) = written(document)?;
-            self.check(&[record], &changes)?;
-            Ok(Some(document))
-        };
-        self.replace(actor, name, action, new).await
-    }
-
     /// Replaces a key by what `new` makes of it, as often as others are faster.
     async fn replace(
         &self,
         actor: &str,
         name: &str,
         action: &str,
-        new: impl Fn(&StoredKey) -> Result<Option<Arc<str>>, KeyOrderError>,
+        new: impl Fn(&StoredKey) -> Result<Option<KeyRecord>, KeyOrderError>,
     ) -> Result<(), KeyOrderError> {
         let stored = self.stored()?;
         for _ in 0..TRIES {
@@ -269,8 +236,9 @@ impl Keys {
                     KeyOrderError::Unknown(name.into())
                 });
             };
+            let document = new(&known)?.as_ref().map(written).transpose()?;
             let (name, action, replaces) = (Arc::from(name), action.into(), Some(known.revision));
-            let edit = RegistryEdit { kind: EntryKind::Key, name, action, replaces, document: new(&known)? };
+            let edit = RegistryEdit { kind: EntryKind::Key, name, action, replaces, document };
             if self.apply(stored, actor, vec![edit]).await?.is_ok() {
                 return Ok(());
             }
@@ -304,11 +272,11 @@ impl Keys {
                 return invalid(problems.join("; "));
             }
         }
-        let budget = |record: &KeyRecord| Some(record.entry.budget.as_ref()?.cap(&record.entry.name));
-        match is_given("budget").then(|| stack.check_budgets(&records.iter().filter_map(budget).collect::<Vec<_>>())) {
-            Some(Err(problem)) => invalid(problem.to_string()),
-            _ => Ok(()),
+        if is_given("budget") {
+            let caps: Vec<_> = records.iter().filter_map(KeyRecord::cap).collect();
+            stack.check_budgets(&caps).map_err(|problem| KeyOrderError::Invalid(problem.to_string()))?;
         }
+        Ok(())
     }
 
     /// Carries an order out. `Err` names the key that was in its way.
@@ -325,8 +293,10 @@ impl Keys {
                 for (action, key) in orders {
                     tracing::info!(by = actor, action = &*action, key = &*key, revision, "keys changed");
                 }
-                self.took(stored, revision, &edits).await;
-                let _ = self.turn().await;
+                if !self.took(stored, revision, &edits).await {
+                    // Others' changes came between; the store may be away again.
+                    let _ = self.turn().await;
+                }
                 Ok(Ok(()))
             }
             RegistryOutcome::Conflict(_, name) => Ok(Err(name)),
@@ -344,7 +314,7 @@ fn new_entry(
     action: &str,
     document: Document,
 ) -> Result<(RegistryEdit, KeyRecord), KeyOrderError> {
-    let (document, record) = written(document)?;
+    let record = read(document)?;
     let name: Arc<str> = (*record.entry.name).into();
     if name.len() > NAME_BYTES || name.chars().any(char::is_control) || name.trim() != &*name {
         let problem = format!("a name has at most {NAME_BYTES} bytes, of characters that can be seen");
@@ -353,28 +323,27 @@ fn new_entry(
     if stored.named(&name).is_some() {
         return Err(KeyOrderError::Exists(name));
     }
-    let (kind, action, document) = (EntryKind::Key, action.into(), Some(document));
+    let (kind, action, document) = (EntryKind::Key, action.into(), Some(written(&record)?));
     Ok((RegistryEdit { kind, name, action, replaces: None, document }, record))
 }
 
-/// Returns a document as it is stored, in one form however it was written, and its record.
-fn written(document: Document) -> Result<(Arc<str>, KeyRecord), KeyOrderError> {
-    let record = stored::record(&Value::from(document).to_string()).map_err(KeyOrderError::Invalid)?;
+fn read(document: Document) -> Result<KeyRecord, KeyOrderError> {
+    stored::record(&Value::from(document).to_string()).map_err(KeyOrderError::Invalid)
+}
+
+/// Returns the document of a key as it is stored, in one form however it was written.
+fn written(record: &KeyRecord) -> Result<Arc<str>, KeyOrderError> {
     let text = Value::from(record.document()).to_string();
     if text.len() > DOCUMENT_BYTES {
         return Err(KeyOrderError::Invalid(format!("a key has at most {} KiB", DOCUMENT_BYTES >> 10)));
     }
-    Ok((text.into(), record))
+    Ok(text.into())
 }
 
-/// Returns the hashes of a document, with their ends.
-fn hashes_of(document: &Document) -> Vec<(String, Option<Duration>)> {
-    let one = document.get("hash").and_then(Value::as_str).map(|hash| (hash.to_owned(), None));
-    let several = document.get("hashes").and_then(Value::as_array).into_iter().flatten().filter_map(|entry| {
-        let until = entry["until"].as_str().and_then(parse_rfc3339);
-        Some((entry["hash"].as_str()?.to_owned(), until))
-    });
-    one.into_iter().chain(several).collect()
+fn broken(name: &str) -> KeyOrderError {
+    KeyOrderError::Invalid(format!(
+        "this version cannot read the stored key `{name}`: use a later one, or remove the key"
+    ))
 }
 
 /// Merges a patch into a document.

@@ -3,28 +3,50 @@
 use serde_json::{Value, json};
 use steadfast::{layers::budget::CapSpend, prices::Usd};
 use steadfast_internal::{hex, wall_clock::rfc3339};
+use steadfast_stack::StackHandle;
 use tokio::time::Instant;
 
 use super::{Key, Keys, entry::SecretHash};
-use crate::wall_clock;
+use crate::{lock::lock, wall_clock};
 
 impl Keys {
-    /// Returns each key: its permissions and limits, what is in flight, and what it has spent.
+    /// Returns each key: its permissions and limits, what is in flight, and what it has spent. Stored keys that do not
+    /// count come last, with the reasons.
     pub(crate) fn report(&self) -> Value {
-        let keys: Vec<Value> = self.current.load().list.iter().map(|key| self.report_of(key)).collect();
+        let mut keys: Vec<Value> = self.current.load().list.iter().map(|key| self.report_of(key)).collect();
+        let sources = lock(&self.sources);
+        keys.extend(sources.passed_over().map(|(record, problem)| self.entry(&Key::new(record, None), Some(problem))));
         json!({ "keys": keys })
     }
 
     /// Returns the same of the key of this name.
     pub(crate) fn report_on(&self, name: &str) -> Option<Value> {
-        self.current.load().named(name).map(|key| self.report_of(key))
+        let current = self.current.load();
+        current.named(name).map(|key| self.report_of(key)).or_else(|| self.report_on_passed_over(name))
     }
 
-    /// Returns the same of one key.
+    /// Returns the same of the key of this name in the store, after an order for it.
+    pub(crate) fn report_on_stored(&self, name: &str) -> Option<Value> {
+        self.report_on_passed_over(name).or_else(|| self.report_on(name))
+    }
+
+    fn report_on_passed_over(&self, name: &str) -> Option<Value> {
+        let sources = lock(&self.sources);
+        let (record, problem) = sources.passed_over().find(|(record, _)| *record.entry.name == *name)?;
+        Some(self.entry(&Key::new(record, None), Some(problem)))
+    }
+
+    /// Returns the same of one key that counts.
     pub(crate) fn report_of(&self, key: &Key) -> Value {
+        self.entry(key, None)
+    }
+
+    /// Returns the entry of a key. A `problem` is the reason for which it does not count.
+    fn entry(&self, key: &Key, problem: Option<&str>) -> Value {
         let (limits, entry, now) = (key.limits.as_ref(), &key.record.entry, Instant::now());
-        let spent =
-            self.stack.as_ref().map(|stack| stack.spend_of_key(&key.name, key.team.as_deref())).unwrap_or_default();
+        let spent = |stack: &StackHandle| stack.spend_of_key(&key.name, key.team.as_deref());
+        // What the name has spent is another key's.
+        let spent = self.stack.as_ref().filter(|_| problem.is_none()).map(spent).unwrap_or_default();
         let budgets: Vec<Value> = spent.iter().map(|spend| budget(spend, now)).collect();
         json!({
             "name": &*key.name,
@@ -34,6 +56,7 @@ impl Keys {
             "features": entry.features,
             "models": entry.models,
             "paused": entry.paused,
+            "problem": problem,
             "stored": self.stored.as_ref().is_some_and(|stored| stored.has(&key.record)),
             "secrets": key.record.hashes.iter().map(secret).collect::<Vec<_>>(),
             "expired": entry.expires.is_some_and(|expiry| expiry.is_over(wall_clock::since_1970())),

@@ -36,6 +36,11 @@ impl KeySet {
         Self { list, by_name, by_prefix }
     }
 
+    /// Iterates over the keys' records.
+    pub(super) fn records(&self) -> impl Iterator<Item = &Arc<KeyRecord>> {
+        self.list.iter().map(|key| &key.record)
+    }
+
     /// Returns the key of this name.
     pub(super) fn named(&self, name: &str) -> Option<&Arc<Key>> {
         self.by_name.get(name).map(|place| &self.list[*place])

@@ -11,11 +11,12 @@ pub(super) fn secret(answer: &Value) -> String {
     let name = text(&answer["key"]["name"]);
     let secret = text(&answer["secret"]);
     let ends = answer["key"]["secrets"].as_array().into_iter().flatten().filter_map(|one| one["until"].as_str());
+    let problem = answer["key"]["problem"].as_str().map(|problem| format!("\nThe key does not count: {problem}.\n"));
     let mut said = format!("The secret of `{name}`, which is not shown again:\n\n  {secret}\n");
     if let Some(last) = ends.max() {
         _ = write!(said, "\nAn earlier one goes on until {last}.\n");
     }
-    said
+    said + &problem.unwrap_or_default()
 }
 
 /// Returns the keys in a table.
@@ -46,6 +47,9 @@ pub(super) fn key(answer: &Value) -> String {
         Some(list) => list.iter().map(text).collect::<Vec<_>>().join(", "),
     };
     let mut said = format!("{}: {}\n", text(&key["name"]), standing(key));
+    if let Some(problem) = key["problem"].as_str() {
+        _ = writeln!(said, "  it does not count: {problem}");
+    }
     for (name, value) in [
         ("team", text(&key["team"])),
         ("features", names(&key["features"])),
@@ -91,6 +95,9 @@ fn changed(before: &Value, after: &Value) -> String {
 }
 
 fn standing(key: &Value) -> &'static str {
+    if key["problem"].is_string() {
+        return "without effect";
+    }
     match (&key["paused"], &key["expired"], &key["admin"], &key["handoff"]) {
         (Value::Bool(true), ..) => "paused",
         (_, Value::Bool(true), ..) => "expired",

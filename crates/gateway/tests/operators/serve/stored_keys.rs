@@ -92,7 +92,7 @@ fn a_team_of_gateways_has_one_set_of_keys() {
     let log = done(three, &boss, &["log"]);
     assert!(log.contains("command line") && log.contains("boss"), "{log}");
 
-    // What a process knew it knows again.
+    // A process that starts again knows the keys that it knew.
     let gateway = &mut gateways[0];
     gateway.kill();
     gateway.start_again();

@@ -20,9 +20,7 @@ use steadfast::{
     Events,
     store::{StoreError, StoreErrorKind, StoreTrouble, StoreWatch},
 };
-use steadfast_stores::registry::{
-    EntryKind, RegistryChange, RegistryEdit, RegistryEntry, RegistrySnapshot, RegistryStore,
-};
+use steadfast_stores::registry::{EntryKind, RegistryEdit, RegistryEntry, RegistrySnapshot, RegistryStore};
 use tokio::time::{Instant, timeout};
 
 use self::copy::KeyCopy;
@@ -34,7 +32,7 @@ use super::{
 use crate::lock::lock;
 
 /// The interval at which a replica asks for changes.
-pub(super) const TURN: Duration = Duration::from_secs(1);
+const TURN: Duration = Duration::from_secs(1);
 /// The time for the store's answer.
 const SILENCE: Duration = Duration::from_secs(5);
 /// The changes of one question.
@@ -55,7 +53,7 @@ pub(super) struct StoredKeys {
     is_unread: AtomicBool,
 }
 
-/// What the process knows of the store.
+/// The store's content as the process knows it.
 #[derive(Debug, Default)]
 struct Known {
     revision: u64,
@@ -65,23 +63,20 @@ struct Known {
 }
 
 impl Known {
-    /// Takes changes over that follow each other.
-    fn take(&mut self, changes: Vec<RegistryChange>) {
-        for change in changes {
-            self.revision = change.revision;
-            if change.kind != EntryKind::Key {
-                continue;
-            }
-            match change.after {
-                Some(document) => {
-                    let (kind, name, revision) = (change.kind, change.name, change.revision);
-                    let entry = RegistryEntry { kind, name: name.clone(), document, revision };
-                    self.keys.insert(name, StoredKey::new(&entry));
-                }
-                None => drop(self.keys.remove(&change.name)),
-            }
-            self.is_new = true;
+    /// Takes a change over that follows the last one.
+    fn take(&mut self, revision: u64, kind: EntryKind, name: Arc<str>, document: Option<Arc<str>>) {
+        self.revision = revision;
+        if kind != EntryKind::Key {
+            return;
         }
+        match document {
+            Some(document) => {
+                let entry = RegistryEntry { kind, name: name.clone(), document, revision };
+                self.keys.insert(name, StoredKey::new(&entry));
+            }
+            None => drop(self.keys.remove(&name)),
+        }
+        self.is_new = true;
     }
 }
 
@@ -91,7 +86,7 @@ pub(super) struct StoredKey {
     pub(super) revision: u64,
     pub(super) document: Arc<str>,
     /// `None` for a document that this version does not understand.
-    record: Option<Arc<KeyRecord>>,
+    pub(super) record: Option<Arc<KeyRecord>>,
 }
 
 impl StoredKey {
@@ -101,11 +96,16 @@ impl StoredKey {
             false => Err(format!("it names itself `{}`", record.entry.name)),
         });
         if let Err(problem) = &record {
-            tracing::warn!(key = &*entry.name, problem, "a stored key does not count: this version cannot read it");
+            warn_of_key(&entry.name, &format!("this version cannot read it: {problem}"));
         }
         let record = record.ok().map(Arc::new);
         Self { revision: entry.revision, document: entry.document.clone(), record }
     }
+}
+
+/// Logs a key that does not count.
+pub(super) fn warn_of_key(key: &str, problem: &str) {
+    tracing::warn!(key, problem, "a stored key does not count");
 }
 
 /// Reads a document.
@@ -175,7 +175,10 @@ impl StoredKeys {
                 if later.changes.is_empty() {
                     return Ok(());
                 }
-                lock(&self.known).take(later.changes);
+                let mut known = lock(&self.known);
+                for change in later.changes {
+                    known.take(change.revision, change.kind, change.name, change.after);
+                }
             }
         }
         let snapshot = self.store.read().await?;
@@ -184,24 +187,15 @@ impl StoredKeys {
         Ok(())
     }
 
-    /// Takes over what an order has changed here, if nothing came between.
-    pub(super) fn took(&self, revision: u64, edits: &[RegistryEdit]) {
+    /// Takes over what an order has changed here. Returns false if others' changes came between.
+    fn took(&self, revision: u64, edits: &[RegistryEdit]) -> bool {
         let mut known = lock(&self.known);
-        if known.revision.saturating_add(edits.len() as u64) != revision {
-            return;
+        let follows = known.revision.saturating_add(edits.len() as u64) == revision;
+        for edit in edits.iter().filter(|_| follows) {
+            let revision = known.revision + 1;
+            known.take(revision, edit.kind, edit.name.clone(), edit.document.clone());
         }
-        let first = known.revision + 1;
-        let changes = edits.iter().zip(first..).map(|(edit, revision)| RegistryChange {
-            revision,
-            at: Duration::ZERO,
-            actor: "".into(),
-            action: edit.action.clone(),
-            kind: edit.kind,
-            name: edit.name.clone(),
-            before: None,
-            after: edit.document.clone(),
-        });
-        known.take(changes.collect());
+        follows
     }
 
     /// Takes all entries over. Those that are known already stay as they are.
@@ -259,10 +253,7 @@ impl Keys {
         match read {
             Ok(()) => {
                 stored.watch.record_success(Instant::now());
-                if lock(&stored.known).is_new {
-                    self.take_over(stored);
-                }
-                stored.write_copy();
+                self.serve(stored);
                 Ok(())
             }
             Err(error) => {
@@ -311,16 +302,23 @@ impl Keys {
         }
     }
 
-    /// Serves by what an order has changed, though the store may be away again.
-    pub(super) async fn took(&self, stored: &StoredKeys, revision: u64, edits: &[RegistryEdit]) {
+    /// Serves by what an order has changed, though the store may be away again. Returns false if only a turn can tell
+    /// what is there now.
+    pub(super) async fn took(&self, stored: &StoredKeys, revision: u64, edits: &[RegistryEdit]) -> bool {
         let _turn = stored.turn.lock().await;
-        stored.took(revision, edits);
+        let follows = stored.took(revision, edits);
+        self.serve(stored);
+        follows
+    }
+
+    /// Serves callers by what is new, and has the copy follow. The turn is locked meanwhile.
+    fn serve(&self, stored: &StoredKeys) {
         if lock(&stored.known).is_new {
             self.take_over(stored);
         }
+        stored.write_copy();
     }
 
-    /// Serves callers by what is known. The turn is locked meanwhile.
     fn take_over(&self, stored: &StoredKeys) {
         let records = lock(&stored.known).keys.values().filter_map(|key| key.record.clone()).collect();
         match self.publish(|sources| sources.stored = records) {

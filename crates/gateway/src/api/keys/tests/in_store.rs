@@ -415,6 +415,9 @@ async fn one_budget_that_cannot_be_kept_is_nobody_elses() {
     let keys = registry.keys().with_budgets_in(stack.handle()).ok().unwrap();
     keys.begin().await.unwrap();
     assert_eq!((caller(&keys, "sk-ci"), caller(&keys, "sk-odd")), (Ok("ci".to_owned()), unknown("sk-odd")));
+    let problem = |keys: &Keys, name: &str| keys.report_on(name).unwrap()["problem"].clone();
+    assert!(problem(&keys, "odd").as_str().unwrap().contains("no tier has level 3"), "{}", problem(&keys, "odd"));
+    assert!(problem(&keys, "ci").is_null() && keys.report()["keys"].as_array().unwrap().len() == 2);
     let service = Mutex::new(stack.service());
     call(keys.find("sk-ci"), &service, LlmRequest::prompt("hello")).await.unwrap();
     let spent = || stack.handle().spend_of_key("ci", None)[0].spent.dollars();
@@ -425,9 +428,21 @@ async fn one_budget_that_cannot_be_kept_is_nobody_elses() {
     assert_eq!(stack.handle().spend_of_key("third", None).len(), 1);
     let refused = keys.change("ann", "ci", &document(json!({ "budget": { "at_cap": { "step_down": 3 } } }))).await;
     assert!(refused.unwrap_err().to_string().contains("no tier has level 3"));
+    // An order that nobody's budget is in the way of is carried out, and told as what it is.
+    keys.change("ann", "odd", &document(json!({ "paused": true }))).await.unwrap();
+    let told = keys.report_on_stored("odd").unwrap();
+    assert!(told["paused"] == true && told["problem"].is_string(), "{told}");
+    keys.change("ann", "odd", &document(json!({ "paused": null }))).await.unwrap();
+    // It counts once the configuration has what it needs.
+    let more = "tiers: [{ name: main, provider: simulated, model: m }, { name: worse, provider: simulated, model: m, level: 3 }]\n\
+        prices: { m: { input: 0, output: 1000 } }\n";
+    stack.handle().reload(Config::from_str(more, Format::Yaml).unwrap()).unwrap();
+    keys.follow_configuration();
+    assert_eq!((caller(&keys, "sk-odd"), problem(&keys, "odd")), (Ok("odd".to_owned()), Value::Null));
+    assert!((spent() - 1.0).abs() < 1e-9, "{}", spent());
 }
 
-/// What the configuration no longer has keeps nobody from a pause, a rotation or a removal; nor does a file with a key
+/// Nothing that the configuration has lost is in the way of a pause, a rotation or a removal; nor is a file with a key
 /// of the same name, once the store has one.
 #[tokio::test(start_paused = true)]
 async fn a_key_that_leaked_can_always_be_taken_back() {
@@ -445,6 +460,11 @@ async fn a_key_that_leaked_can_always_be_taken_back() {
     assert_eq!(caller(&keys, "sk-ci"), unknown("sk-ci"));
     let refused = keys.change("ann", "ci", &document(json!({ "models": ["gone", "m"] }))).await.unwrap_err();
     assert!(refused.to_string().contains("gone"), "{refused}");
+    // An order for it tells of the store's, and a question of the one that counts.
+    keys.change("ann", "shadowed", &document(json!({ "paused": true }))).await.unwrap();
+    let (told, counts) = (keys.report_on_stored("shadowed").unwrap(), keys.report_on("shadowed").unwrap());
+    assert_eq!((&told["paused"], &told["stored"], &counts["paused"]), (&true.into(), &true.into(), &false.into()));
+    assert!(told["problem"].as_str().unwrap().contains("another key") && counts["problem"].is_null(), "{told}");
     keys.remove("ann", "shadowed").await.unwrap();
     std::fs::write(&file.0, "keys: []\n...\n").unwrap();
     keys.reload();
@@ -468,7 +488,7 @@ async fn an_order_holds_though_the_store_leaves_after_it() {
     assert!(keys.turn().await.is_err());
     registry.leaves_after_orders.store(false, Relaxed);
     registry.is_away.store(false, Relaxed);
-    // Who leaves in the middle of a question takes nothing of it along: the next one asks it again.
+    // A caller that leaves in the middle of a question takes nothing of it along: the next one asks it again.
     keys.reload();
     registry.is_silent.store(true, Relaxed);
     assert!(tokio::time::timeout(Duration::from_secs(1), keys.turn()).await.is_err());

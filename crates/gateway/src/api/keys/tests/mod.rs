@@ -140,7 +140,7 @@ fn the_example_is_a_file_of_keys() {
             && operations.is_admin()
     );
     assert!(support.is_reviewer() && !support.is_admin() && operations.is_reviewer() && !search.is_reviewer());
-    let budgets = caps(&keys);
+    let budgets = caps(keys.iter().map(|key| &key.record));
     assert_eq!(
         (&*budgets[0].name, budgets[0].key.as_deref(), budgets.len()),
         ("key team-search", Some("team-search"), 1)

@@ -26,7 +26,7 @@ impl Rights {
         let Some(key) = key else { return Self::none() };
         let limit = |limit: Option<NonZeroU32>| limit.map_or(NO_LIMIT, |limit| limit.get().into());
         let entry = &key.record.entry;
-        let budgets = caps(std::slice::from_ref(&key));
+        let budgets = caps([&key.record]);
         let models = NAMES.iter().map(|name| f64::from(key.model(Some(name)).is_ok()));
         let features = NAMES.iter().map(|name| f64::from(key.feature(Some((*name).into())).is_ok()));
         let numbers = [
