@@ -370,8 +370,11 @@ async fn spending_steps_down_and_a_new_period_steps_up() {
 /// Of a file: what one feature has spent steps that feature down a level, and no other.
 #[tokio::test(start_paused = true)]
 async fn a_features_spending_steps_that_feature_down() {
+    use steadfast_internal::wall_clock::DrillDate;
     use steadfast_stack::{Config, Format, Stack};
 
+    // A day that does not end meanwhile.
+    let _date = DrillDate::begin(Duration::ZERO);
     let file = "
 tiers:
   - { name: large, provider: simulated, model: large }

@@ -27,7 +27,6 @@ mod server;
 pub mod tasks;
 #[cfg(test)]
 mod tests;
-mod wall_clock;
 
 pub use self::{
     api::{

@@ -347,6 +347,8 @@ impl Account {
         CapSpend {
             cap: self.rule.cap.name.clone(),
             key: self.key.clone(),
+            feature: self.rule.cap.feature.clone(),
+            period: self.rule.cap.period,
             spent: Usd::from_nanos(spent),
             reserved: Usd::from_nanos(used - spent),
             limit: Usd::from_nanos(self.rule.limit()),

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::Period;
 use crate::prices::Usd;
 
 /// The spending under a cap in this period.
@@ -12,6 +13,10 @@ pub struct CapSpend {
     pub cap: Arc<str>,
     /// The key, of a cap for each key.
     pub key: Option<Arc<str>>,
+    /// The feature whose requests count; `None` for any.
+    pub feature: Option<Arc<str>>,
+    /// The period.
+    pub period: Period,
     /// The amount spent, by answers and attempts that have ended.
     pub spent: Usd,
     /// The amount reserved for requests in flight.

@@ -1,6 +1,8 @@
 use std::{fmt, sync::Arc};
 
-use super::{features::Features, gate::FeatureGate, plan::Plan};
+use tokio::time::Instant;
+
+use super::{RateLevel, features::Features, gate::FeatureGate, plan::Plan};
 use crate::{InvalidConfig, layers::draft::View};
 
 /// Reads the limits of a [`Bulkhead`](super::Bulkhead), and changes them while it runs.
@@ -72,7 +74,8 @@ impl BulkheadHandle {
         let load = |gate: &Arc<FeatureGate>| {
             let now = gate.semaphore().counts();
             let feature = gate.name().cloned();
-            FeatureLoad { feature, limit: now.limit(), in_flight: now.taken(), queued: now.waiting() }
+            let [requests, tokens] = gate.rates().map(|rates| rates.levels(Instant::now())).unwrap_or_default();
+            FeatureLoad { feature, limit: now.limit(), in_flight: now.taken(), queued: now.waiting(), requests, tokens }
         };
         gates.into_iter().map(load).collect()
     }
@@ -109,4 +112,8 @@ pub struct FeatureLoad {
     pub in_flight: usize,
     /// The number that wait.
     pub queued: usize,
+    /// The level of its requests in a minute, if they have a limit.
+    pub requests: Option<RateLevel>,
+    /// The level of its tokens in a minute, if they have a limit.
+    pub tokens: Option<RateLevel>,
 }

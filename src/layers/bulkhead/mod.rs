@@ -108,7 +108,7 @@ pub use self::{
     handle::{BulkheadHandle, FeatureLoad},
     layer::BulkheadLayer,
     limits::Limits,
-    rate::Rate,
+    rate::{Rate, RateLevel},
     service::Bulkhead,
 };
 #[doc(hidden)]

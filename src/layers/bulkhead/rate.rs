@@ -73,6 +73,18 @@ impl From<u32> for Rate {
 /// The refusal of a rate: the time until the units would pass, `None` for never.
 pub(super) type Closed = Option<Duration>;
 
+/// The amount that a rate would let pass now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateLevel {
+    /// The most that may pass at once, after a pause.
+    pub limit: u32,
+    /// The amount that may pass now.
+    pub left: u32,
+    /// The time until all of it may pass; `None` for a rate of 0.
+    pub full_in: Option<Duration>,
+}
+
 /// The reason for which a rate lets nothing pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Refused {
@@ -172,6 +184,17 @@ impl Gcra {
                 Err(changed) => tat = changed,
             }
         }
+    }
+
+    fn level(&self, now: u64) -> RateLevel {
+        if self.interval.is_infinite() {
+            return RateLevel { limit: 0, left: 0, full_in: None };
+        }
+        let full_in = self.tat.load(Relaxed).saturating_sub(now);
+        // The cast saturates.
+        let used = (full_in as f64 / self.interval).ceil() as u32;
+        let (limit, left) = (self.burst, self.burst.saturating_sub(used));
+        RateLevel { limit, left, full_in: Some(Duration::from_nanos(full_in)) }
     }
 
     /// Returns how many of `units` are charged.
@@ -293,6 +316,12 @@ impl Rates {
         if let Some(rate) = &self.tokens {
             rate.settle_for(key, self.nanos(now), charged, used);
         }
+    }
+
+    /// Returns the levels of the requests and of the tokens.
+    pub(super) fn levels(&self, now: Instant) -> [Option<RateLevel>; 2] {
+        let now = self.nanos(now);
+        [&self.requests, &self.tokens].map(|rate| rate.as_ref().map(|rate| rate.level(now)))
     }
 
     fn refund_request(&self, key: Option<&str>) {

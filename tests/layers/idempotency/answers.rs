@@ -1,8 +1,11 @@
 //! The answers that a repeat gets, and the requests that are refused.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::UNIX_EPOCH,
 };
 
 use steadfast::{
@@ -136,8 +139,8 @@ async fn what_an_answer_cost_is_counted_once() {
     let provider = Provider::new().pace(SECOND);
     let events = Events::new();
     let mut heard = events.subscribe();
-    let budget =
-        BudgetLayer::new(PriceTable::builtin()).cap(Cap::new("day", Usd::from_dollars(10.0).unwrap(), Period::Day));
+    let cap = Cap::new("day", Usd::from_dollars(10.0).unwrap(), Period::Day);
+    let budget = BudgetLayer::new(PriceTable::builtin()).cap(cap).starting_at(UNIX_EPOCH);
     let caps = budget.handle();
     let llm = ServiceBuilder::new()
         .layer(ObserveLayer::new(events))

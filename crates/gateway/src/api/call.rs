@@ -13,8 +13,8 @@ use super::{
     door,
     failure::Failure,
     heads::set_request_id,
-    keys::{Denial, Key},
-    named_models,
+    keys::{Allowance, Denial, Key},
+    limit_heads, named_models,
     ownership::Ownership,
     records::{Entry, Outcome},
     refusal,
@@ -119,6 +119,16 @@ impl Call {
     pub(crate) fn write_head(&self, headers: &mut HeaderMap) {
         self.entry.write_headers(self.options.explain, headers);
         set_request_id(self.dialect, headers);
+        limit_heads::write(&self.allowance(), self.dialect, headers);
+    }
+
+    /// Returns its key's allowance.
+    fn allowance(&self) -> Allowance {
+        let allowance = |key: &Arc<Key>| {
+            let feature = self.options.feature.clone().or_else(|| self.entry.feature());
+            Some(self.gateway.keys.as_ref()?.allowance(key, feature.as_deref()))
+        };
+        self.key.as_ref().and_then(allowance).unwrap_or_default()
     }
 
     /// Returns the response to its failure.
@@ -126,7 +136,9 @@ impl Call {
         match failure {
             Failure::Denied(denied) => {
                 self.entry.denied(&denied);
-                door::denial(&self.entry, &denied, self.dialect)
+                let mut response = door::denial(&self.entry, &denied, self.dialect);
+                limit_heads::write(&self.allowance(), self.dialect, response.headers_mut());
+                response
             }
             Failure::Body(error) => refusal::close_connection(error, self.fail(&error.error(&self.settings))),
             Failure::Error(error) => self.fail(&error),
@@ -145,6 +157,7 @@ impl Call {
             log_failure(&self.entry, error, response.status());
         }
         self.write_head(response.headers_mut());
+        limit_heads::write_refusal(error, &self.allowance().caps, self.dialect, response.headers_mut());
         response
     }
 }

@@ -10,6 +10,7 @@ use super::{
     GatewayState,
     heads::set_request_id,
     keys::{Denial, Key},
+    limit_heads,
     paths::gemini,
     records::Entry,
     refusal,
@@ -49,7 +50,11 @@ pub(super) fn deny(
     key: Option<&Arc<Key>>,
     dialect: Dialect,
 ) -> Response<Body> {
-    denial(&gateway.denied(denied, key, dialect), denied, dialect)
+    let mut response = denial(&gateway.denied(denied, key, dialect), denied, dialect);
+    if let (Some(keys), Some(key)) = (&gateway.keys, key) {
+        limit_heads::write(&keys.allowance(key, None), dialect, response.headers_mut());
+    }
+    response
 }
 
 /// Returns the response to a denial of a request that has its record.

@@ -39,6 +39,7 @@ mod keys;
 mod lane;
 mod large_body;
 mod layers;
+mod limit_heads;
 mod local_names;
 mod mark;
 mod model_names;

@@ -341,6 +341,11 @@ impl Entry {
         lock(&self.record.state).key.clone()
     }
 
+    /// Returns the feature of a request that goes to the models.
+    pub(crate) fn feature(&self) -> Option<Box<str>> {
+        lock(&self.record.state).feature.clone()
+    }
+
     /// Records that the request goes to the models.
     pub(crate) fn set_request(&mut self, model: Option<&Arc<str>>, feature: Option<Box<str>>, stream: bool) {
         self.called = Some(Instant::now());

@@ -13,10 +13,10 @@ use bytes::Bytes;
 use http::{HeaderName, Response, header, response};
 use http_body::{Body as _, Frame};
 use httpdate::HttpDate;
+use steadfast_internal::wall_clock;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::socket::Socket;
-use crate::wall_clock;
 
 /// The number of bytes at which the writer flushes although more are ready.
 const FLUSH_AT: usize = 16 << 10;

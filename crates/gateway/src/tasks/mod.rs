@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use steadfast_handoff::{Task, TaskSummary};
+use steadfast_internal::wall_clock;
 
 pub use self::conversation::{Conversation, Piece, Turn};
-use crate::wall_clock;
 
 /// The longest answer that a reviewer may give, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 1 << 20;

@@ -22,8 +22,8 @@ use tower::Service;
 use super::harness::*;
 use crate::{api::Keys, limits::Settings};
 
-const ONE: (&str, &str) = ("x-api-key", "sk-one");
-const TWO: (&str, &str) = ("x-api-key", "sk-two");
+pub(super) const ONE: (&str, &str) = ("x-api-key", "sk-one");
+pub(super) const TWO: (&str, &str) = ("x-api-key", "sk-two");
 const ADMIN: (&str, &str) = ("x-api-key", "sk-admin");
 
 /// A file of the keys `sk-one`, with these limits, `sk-two` and `sk-admin`.
@@ -59,14 +59,14 @@ budgets:
   - { name: of each, usd: 1000, period: month, each_key: true }
 ";
 
-struct Limited {
-    server: Server,
+pub(super) struct Limited {
+    pub(super) server: Server,
     file: File,
     stack: Stack,
 }
 
 impl Limited {
-    async fn start<S>(test: &str, limits: &str, provider: S) -> Self
+    pub(super) async fn start<S>(test: &str, limits: &str, provider: S) -> Self
     where
         S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static,
     {
@@ -79,7 +79,7 @@ impl Limited {
         Self { server, file, stack }
     }
 
-    async fn ask(&self, key: (&str, &str), path: &str) -> Answer {
+    pub(super) async fn ask(&self, key: (&str, &str), path: &str) -> Answer {
         self.server.post(path, &[key], &hello(false)).await
     }
 
@@ -121,7 +121,7 @@ async fn a_key_that_has_spent_its_budget_is_refused_until_it_begins_anew() {
     let limited = Limited::start("budget", ", budget: { usd: 0.5, per: day }", provider()).await;
     assert!(limited.served(ONE).await > 0);
     let (status, kind, message) = error(&limited.ask(ONE, MESSAGES).await);
-    assert_eq!((status, &*kind), (429, "rate_limit_error"));
+    assert_eq!((status, &*kind), (429, "billing_error"));
     assert!(message.contains("\"key one\"") && message.contains("resets at"), "{message}");
     let refused = limited.ask(ONE, CHAT).await;
     assert_eq!((error(&refused).0, &*error(&refused).1), (429, "insufficient_quota"));

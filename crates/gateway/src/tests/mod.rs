@@ -24,6 +24,7 @@ mod lane;
 mod lane_recorded;
 mod layers;
 mod lessons;
+mod limit_heads;
 mod limits;
 mod logs;
 mod memory;

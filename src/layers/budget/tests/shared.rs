@@ -13,8 +13,13 @@ const MODEL: &str = "claude-sonnet-4-5";
 /// Between two honest calls: fifteen in a second.
 const GAP: Duration = Duration::from_micros(66_667);
 
+/// Begins in a month that does not end meanwhile.
+fn layer_of(prices: PriceTable) -> BudgetLayer {
+    BudgetLayer::new(prices).starting_at(UNIX_EPOCH)
+}
+
 fn month(dollars: f64) -> BudgetLayer {
-    BudgetLayer::new(sonnet()).cap(Cap::new("month", usd(dollars), Period::Month))
+    layer_of(sonnet()).cap(Cap::new("month", usd(dollars), Period::Month))
 }
 
 fn of(key: &str, max_tokens: u32) -> LlmRequest {
@@ -155,7 +160,7 @@ async fn a_key_beyond_its_share_is_told_so_and_a_step_down_is_its_own() {
     assert_eq!((error.kind_for_caller(), error.retry_after()), (ErrorKind::RateLimited, Some(Duration::from_secs(1))));
     assert!(error.message().contains(r#"by the key "hostile""#), "{}", error.message());
 
-    let layer = BudgetLayer::new(sonnet()).cap(Cap::new("month", usd(20.0), Period::Month).at_cap(AtCap::StepDown(2)));
+    let layer = layer_of(sonnet()).cap(Cap::new("month", usd(20.0), Period::Month).at_cap(AtCap::StepDown(2)));
     let strict = Strict::new().takes(Duration::from_secs(600));
     let mut llm = layer.layer(strict.clone());
     let mut all = vec![task::spawn(llm.call(of("honest", 1)))];
@@ -278,7 +283,7 @@ async fn four_agents_use_their_cap_up_and_pass_it_by_their_last_turns() {
                 let provider = Turns { streams, tells };
                 let (turn, case) = (provider.cost(), format!("{caller}, {provider:?}, {most} turns"));
                 let cap = Cap::new("month", usd(turn * most), Period::Month);
-                let layer = BudgetLayer::new(sonnet()).cap(counts(cap));
+                let layer = layer_of(sonnet()).cap(counts(cap));
                 let (handle, llm) = (layer.handle(), layer.layer(provider.leaf()));
                 let agents = keys.map(|key| agent(llm.clone(), asks(key, streams), u32::MAX));
                 let ended = futures_util::future::join_all(agents).await;
@@ -307,7 +312,7 @@ async fn four_agents_stay_at_their_level_until_their_cap_is_spent() {
         for streams in [false, true] {
             let provider = Turns { streams, tells: true };
             let cap = Cap::new("month", usd(1.0), Period::Month).at_cap(AtCap::StepDown(2));
-            let layer = BudgetLayer::new(sonnet()).cap(cap);
+            let layer = layer_of(sonnet()).cap(cap);
             let levels = Arc::new(Mutex::new(Vec::new()));
             let (leaf, seen) = (provider.leaf(), levels.clone());
             let llm = layer.layer(provider_fn(move |request: LlmRequest| {
@@ -333,7 +338,7 @@ async fn a_remainder_too_small_to_reserve_is_none() {
             message.usage = Some(Usage::new(0, 1));
             Ok::<_, LlmError>(LlmResponse::from_message(message).with_model("anthropic", MODEL))
         });
-        let layer = BudgetLayer::new(sonnet()).cap(Cap::new("month", Usd::from_nanos(16_000), Period::Month));
+        let layer = layer_of(sonnet()).cap(Cap::new("month", Usd::from_nanos(16_000), Period::Month));
         let llm = layer.layer(leaf);
         llm.clone().oneshot(asks(key, false)()).await.unwrap();
         // $0.000001 is left, and nobody holds any.
@@ -356,6 +361,6 @@ async fn a_layer_that_follows_expects_what_its_predecessor_did() {
     assert!(expected < usd(0.1), "{expected}");
     assert_eq!(reserved(&month(10.0).state(&before.handle())).await, expected);
     let other = PriceTable::empty().with("other", Price::free()).with(MODEL, Price::dollars(3.0, 15.0).unwrap());
-    let other = BudgetLayer::new(other).cap(Cap::new("month", usd(20.0), Period::Month)).state(&before.handle());
+    let other = layer_of(other).cap(Cap::new("month", usd(20.0), Period::Month)).state(&before.handle());
     assert!(reserved(&other).await > usd(0.9), "its models have other places");
 }

@@ -305,6 +305,8 @@ fn anthropic(kind: ErrorKind, status: u16) -> (u16, &'static str) {
         (_, 401) => (401, "authentication_error"),
         (_, 404) => (404, "not_found_error"),
         (_, 413) => (413, "request_too_large"),
+        // A cap that is spent; Claude Code's own gateway says so, and the client shows the message as it is.
+        (ErrorKind::Budget, _) => (429, "billing_error"),
         (_, 429) => (429, "rate_limit_error"),
         (_, 504) => (504, "timeout_error"),
         (_, status) => (status, "api_error"),

@@ -6,7 +6,10 @@ use axum::{Extension, body::Body};
 use http::{HeaderValue, Response, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use steadfast::prices::Usd;
-use steadfast_internal::{calendar, wall_clock::parse_rfc3339, wall_clock::rfc3339};
+use steadfast_internal::{
+    calendar,
+    wall_clock::{self, parse_rfc3339, rfc3339},
+};
 use steadfast_ledger::{Ledger, Spend, SpendColumn, SpendGroup, SpendQuery, sum_by_group};
 use tokio::time::timeout;
 
@@ -14,7 +17,7 @@ use super::{
     Operator,
     answer::{error, ok, wrong},
 };
-use crate::{api::query, wall_clock};
+use crate::api::query;
 
 const PARAMETERS: [&str; 5] = ["by", "from", "to", "month", "format"];
 /// The time for which a report waits for rows that are on their way to the store.

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use steadfast_internal::wall_clock;
 use steadfast_stack::{Config, EndMark};
 use tokio::time::{Instant, sleep};
 
@@ -17,7 +18,7 @@ use super::{
     entry::KeyRecord,
     file::{self, Contents, KeyFileError, Reading},
 };
-use crate::{lock::lock, wall_clock};
+use crate::lock::lock;
 
 /// A file of keys, as of the last look that was right.
 #[derive(Debug)]

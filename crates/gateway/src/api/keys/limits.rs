@@ -13,7 +13,7 @@ use steadfast::{
     layers::bulkhead::{self, CallerLimits},
 };
 
-use super::denial::Denial;
+use super::{allowance::Level, denial::Denial};
 
 /// A key's own bulkhead. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -65,6 +65,11 @@ impl KeyLimits {
     /// Returns the number of requests in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.handle.snapshot().iter().map(|load| load.in_flight).sum()
+    }
+
+    /// Returns the level of the tokens per minute, if they have a limit.
+    pub(super) fn tokens(&self) -> Option<Level> {
+        self.handle.snapshot().pop()?.tokens.map(Level::from)
     }
 
     /// Returns the denial that an error of a call is, with the limit that was reached.

@@ -54,6 +54,7 @@
 //! it, at its start and at each reload, and serves the others: one caller's wrong name keeps nobody else out, and no
 //! other key from being revoked.
 
+mod allowance;
 mod budget;
 mod denial;
 mod entry;
@@ -88,10 +89,12 @@ use sha2::{Digest, Sha256};
 use steadfast::{
     BoxLlmService, LlmError, LlmRequest, LlmResponse, layers::budget::BudgetKey, request::Team, store::StoreTrouble,
 };
+use steadfast_internal::wall_clock;
 use steadfast_stack::{Budget, Config, ConfigError, FileWatch, StackHandle};
 use tower::Service;
 
 pub(crate) use self::{
+    allowance::Allowance,
     budget::is_of_a_key,
     denial::{Denial, KeyHash},
     key::Key,
@@ -99,7 +102,7 @@ pub(crate) use self::{
 };
 use self::{entry::KeyRecord, file::KeyFileError, file_keys::FileKeys, set::KeySet, stored::StoredKeys};
 pub use self::{file::key_documents, orders::make_key, virtual_key::VirtualKey};
-use crate::{error::ServeError, lock::lock, wall_clock};
+use crate::{error::ServeError, lock::lock};
 
 /// The callers' keys, of a file, of the durable store, or of both.
 pub(crate) struct Keys {

@@ -7,6 +7,7 @@ use std::{collections::HashSet, fmt, slice, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 use steadfast::{Events, store::StoreError};
+use steadfast_internal::wall_clock;
 use steadfast_stores::registry::{EntryKind, RegistryChange, RegistryEdit, RegistryOutcome, RegistryStore};
 use tokio::time::timeout;
 
@@ -15,7 +16,7 @@ use super::{
     entry::KeyRecord,
     stored::{self, StoredKey, StoredKeys},
 };
-use crate::{lock::lock, wall_clock};
+use crate::lock::lock;
 
 /// A key's document.
 pub(crate) type Document = Map<String, Value>;

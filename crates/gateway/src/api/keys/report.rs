@@ -2,12 +2,15 @@
 
 use serde_json::{Value, json};
 use steadfast::{layers::budget::CapSpend, prices::Usd};
-use steadfast_internal::{hex, wall_clock::rfc3339};
+use steadfast_internal::{
+    hex,
+    wall_clock::{self, rfc3339},
+};
 use steadfast_stack::StackHandle;
 use tokio::time::Instant;
 
 use super::{Key, Keys, entry::SecretHash};
-use crate::{lock::lock, wall_clock};
+use crate::lock::lock;
 
 impl Keys {
     /// Returns each key: its permissions and limits, what is in flight, and what it has spent. Stored keys that do not
@@ -63,7 +66,9 @@ impl Keys {
             "expiresAtMs": entry.expires.map(|expiry| expiry.at.as_secs() * 1000),
             "expires": entry.expires.map(|expiry| rfc3339(expiry.at)),
             "requestsPerMinute": key.requests_per_minute(),
+            "requestsLeft": key.requests().map(|level| level.left),
             "tokensPerMinute": entry.tokens_per_minute,
+            "tokensLeft": key.tokens().map(|level| level.left),
             "concurrency": entry.concurrency,
             "inFlight": limits.map(super::limits::KeyLimits::in_flight),
             "budgets": budgets,
@@ -79,6 +84,8 @@ fn secret(hash: &SecretHash) -> Value {
 fn budget(spend: &CapSpend, now: Instant) -> Value {
     json!({
         "cap": &*spend.cap,
+        "feature": spend.feature.as_deref(),
+        "period": spend.period.to_string(),
         "spentDollars": spend.spent.dollars(),
         "reservedDollars": spend.reserved.dollars(),
         "limitDollars": spend.limit.dollars(),

@@ -6,10 +6,11 @@ use std::sync::{
 };
 
 use steadfast::Dialect;
+use steadfast_internal::wall_clock;
 use tokio::time::Instant;
 
 use super::{Entry, Record};
-use crate::{api::refusals::Refusals, lock::lock, wall_clock};
+use crate::{api::refusals::Refusals, lock::lock};
 
 /// The records of the last requests. Those that were refused at the door have a ring of their own: whoever knocks
 /// without a key, or over its rate, must not push out the records of others.

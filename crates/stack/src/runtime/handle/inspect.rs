@@ -102,6 +102,15 @@ impl StackHandle {
         self.shared.current.load().budgets().flat_map(|budget| budget.snapshot_of_key(key, team)).collect()
     }
 
+    /// Returns those of one key's caps that a request of this feature counts under, and that end in a refusal: not
+    /// those of single tiers, at which the next tier serves.
+    pub fn spend_of_call(&self, key: &str, team: Option<&str>, feature: Option<&str>) -> Vec<CapSpend> {
+        let counts = |spend: &CapSpend| spend.feature.is_none() || spend.feature.as_deref() == feature;
+        let current = self.shared.current.load();
+        let of_all = current.spend().iter().filter(|(tier, _)| tier.is_none());
+        of_all.flat_map(|(_, budget)| budget.snapshot_of_key(key, team)).filter(counts).collect()
+    }
+
     /// Returns the handle of a cap, to watch it and set its limit; `None` if no cap has this name.
     pub fn budget(&self, cap: &str) -> Option<BudgetHandle> {
         self.shared.current.load().budgets().find(|budget| budget.limit(cap).is_some()).cloned()
