@@ -234,7 +234,7 @@ impl GatewayBuilder {
         self
     }
 
-    /// Requires one of the keys in a file, with each key's limits. `steadfast keys` makes such a file. Default: anyone
+    /// Requires one of the keys in a file, with each key's limits. `steadfast key NAME` makes an entry of it. Default: anyone
     /// who reaches the service may call; the program around it decides who does.
     ///
     /// # Errors

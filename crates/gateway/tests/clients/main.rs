@@ -4,6 +4,7 @@
 pub mod common;
 
 mod browser;
+mod claude_code;
 mod codex;
 mod faults;
 mod gemini_cli;
