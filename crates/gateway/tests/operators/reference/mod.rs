@@ -116,6 +116,7 @@ fn log() -> String {
         "crates/stores/src",
         "crates/subscribers/src",
         "crates/validate/src",
+        "crates/oidc/src",
         "crates/webhook/src",
     ];
     for source in folders.into_iter().flat_map(sources) {
