@@ -210,11 +210,12 @@ pub(crate) fn deny(denied: &Denial, dialect: Dialect) -> Response<Body> {
 /// Returns the status, Anthropic's type, and OpenAI's type and code.
 fn denial_codes(denied: &Denial) -> (StatusCode, &'static str, &'static str, &'static str) {
     match denied {
-        Denial::NoKey | Denial::UnknownKey(_) | Denial::Expired(_) => {
+        Denial::NoKey | Denial::UnknownKey(_) | Denial::Expired(_) | Denial::Token(_) => {
             (StatusCode::UNAUTHORIZED, "authentication_error", "invalid_request_error", "invalid_api_key")
         }
         Denial::KeysAway => (StatusCode::SERVICE_UNAVAILABLE, "api_error", "server_error", "service_unavailable"),
         Denial::Paused(_)
+        | Denial::NoLimits
         | Denial::Feature(_)
         | Denial::Model(_)
         | Denial::Origin

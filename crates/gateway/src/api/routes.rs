@@ -239,15 +239,11 @@ async fn ready(State(gateway): State<Arc<GatewayState>>) -> (StatusCode, Cow<'st
         let why = "the first tier's key or model is refused, and no tier has ever answered; see /status\n";
         return (StatusCode::SERVICE_UNAVAILABLE, why.into());
     }
-    if gateway.keys.as_ref().is_some_and(|keys| keys.is_unread()) {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the store of the callers' keys cannot be read, nor a copy of it\n".into(),
-        );
+    if let Some(missing) = gateway.keys.as_ref().and_then(|keys| keys.missing()) {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n").into());
     }
-    let mut troubles = gateway.catalog.store_troubles();
-    troubles.extend(gateway.keys.as_ref().and_then(|keys| keys.trouble()));
-    let troubles: Vec<String> = troubles.iter().map(ToString::to_string).collect();
+    let mut troubles: Vec<String> = gateway.catalog.store_troubles().iter().map(ToString::to_string).collect();
+    troubles.extend(gateway.keys.iter().flat_map(|keys| keys.troubles()));
     match troubles.is_empty() {
         true => (StatusCode::OK, "ready\n".into()),
         false => (StatusCode::OK, format!("ready, but not all is well: {}\n", troubles.join("; ")).into()),

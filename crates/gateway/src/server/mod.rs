@@ -173,11 +173,12 @@ impl ServeOptions {
     async fn load_keys(&self, config: &Config, stack: &StackHandle) -> Result<Option<Keys>, ServeError> {
         let file = self.keys_file(&config.gateway);
         let stored = config.gateway.keys.as_ref().and_then(KeySource::registry);
-        if file.is_none() && stored.is_none() {
+        let oidc = config.gateway.oidc.as_ref();
+        if file.is_none() && stored.is_none() && oidc.is_none() {
             return Ok(None);
         }
         let mut keys = match file {
-            Some(path) if stored.is_some() => Keys::load_beside_store(&path)?,
+            Some(path) if stored.is_some() || oidc.is_some() => Keys::load_beside_others(&path)?,
             Some(path) => Keys::load(&path)?,
             None => Keys::none(),
         };
@@ -186,10 +187,13 @@ impl ServeOptions {
                 stack.registry().ok_or_else(|| ServeError::invalid(format_args!("keys need a durable store")))?;
             keys = keys.with_store(store, copy_folder(said), stack.events());
         }
+        if let Some(oidc) = oidc {
+            keys = keys.with_tokens(oidc, config)?;
+        }
         let keys = keys.with_budgets_in(stack.clone())?;
         keys.warn_of_names();
         keys.begin().await.map_err(|error| ServeError::Invalid(with_cause(&error)))?;
-        if keys.is_empty() && !keys.is_unread() {
+        if keys.is_empty() && oidc.is_none() && !keys.is_unread() {
             tracing::warn!(
                 "no caller has a key yet: make the first with `steadfast key create NAME --admin --config FILE`"
             );
@@ -251,13 +255,13 @@ fn copy_folder(said: &KeyRegistry) -> Option<PathBuf> {
 /// The file is wrong; the error has each place.
 pub fn check_keys(config_file: &Path, config: &Config, keys: Option<&Path>) -> Result<Vec<config::Budget>, ServeError> {
     let configured = configured_keys(config_file, &config.gateway);
-    let Some(path) = keys.map(Path::to_owned).or(configured) else { return Ok(Vec::new()) };
-    let keys = match config.gateway.keys.as_ref().and_then(KeySource::registry) {
-        Some(_) => Keys::load_beside_store(&path)?,
-        None => Keys::load(&path)?,
-    };
+    let mut budgets = Keys::check_tokens(config)?;
+    let Some(path) = keys.map(Path::to_owned).or(configured) else { return Ok(budgets) };
+    let others = config.gateway.keys.as_ref().and_then(KeySource::registry).is_some() || config.gateway.oidc.is_some();
+    let keys = if others { Keys::load_beside_others(&path)? } else { Keys::load(&path)? };
     keys.check_names(config)?;
-    Ok(keys.budgets())
+    budgets.extend(keys.budgets());
+    Ok(budgets)
 }
 
 /// Checks that the stores answer. The gateway starts without a store that is only unreachable.

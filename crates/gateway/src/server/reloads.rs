@@ -87,6 +87,7 @@ fn pending_restart(started_with: &Config, now: &Config, overrides: Overrides) ->
     let changed = [
         ("listen", started_with.listen != now.listen && !overrides.listen),
         ("gateway.keys", is_moved || was.keys != is.keys && !overrides.keys),
+        ("gateway.oidc", was.oidc != is.oidc),
         ("stores.durable, for keys", is_stored && started_with.stores.durable != now.stores.durable),
         ("gateway.connections", was.connections != is.connections),
         ("gateway.max_head", was.max_head != is.max_head),

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    Size, Span,
+    Oidc, Size, Span,
     either::{Either, short_or_block},
 };
 use steadfast::{Dialect, WireLimits};
@@ -83,6 +83,8 @@ pub struct Gateway {
     /// The callers' keys: a file, relative to this file's folder, or the durable store. The gateway follows their
     /// changes. `--keys` and `STEADFAST_KEYS` take precedence over the file. Default: callers need no key.
     pub keys: Option<KeySource>,
+    /// Callers with a token of an identity provider, beside those with keys. Default: none.
+    pub oidc: Option<Oidc>,
     /// The time for which open streams may continue at shutdown. `--grace` takes precedence. A reload changes it.
     /// Default: 30 s.
     #[schemars(extend("default" = "30s"))]

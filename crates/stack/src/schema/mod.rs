@@ -18,6 +18,7 @@ mod lane;
 mod ledger;
 mod limits;
 mod mirror;
+mod oidc;
 mod recovery;
 mod responses;
 mod scalars;
@@ -53,6 +54,7 @@ pub use self::{
         Timeout,
     },
     mirror::{Candidate, Mirror},
+    oidc::{Oidc, OidcClaims},
     recovery::{RecoveryCheck, RecoverySettings},
     responses::Responses,
     scalars::{KeyRef, Secret, Share, Size, Span},

@@ -4,6 +4,7 @@ use std::{error, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
 use steadfast::{LlmError, error::ReachedLimit, layers::bulkhead::CallerLimitReached};
+use steadfast_oidc::TokenError;
 
 /// The reason for which a caller is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +17,12 @@ pub(crate) enum Denial {
     Expired(Arc<str>),
     /// The key of this name is paused.
     Paused(Arc<str>),
-    /// The gateway could not read the keys of its store yet.
+    /// The gateway could not read the keys of its store or of the identity provider yet.
     KeysAway,
+    /// The identity provider's token does not count.
+    Token(TokenError),
+    /// The token names none of the limits for callers by token.
+    NoLimits,
     /// The key is for these features alone.
     Feature(Arc<[Box<str>]>),
     /// The key is for these models alone.
@@ -95,6 +100,8 @@ impl Denial {
             Self::Objects => Some("objects: false".to_owned()),
             Self::NotPassed(path) => Some(format!("pass_through: true, for {path}")),
             Self::Paused(_) => Some("paused: true".to_owned()),
+            Self::Token(problem) => Some(format!("gateway.oidc: {problem}")),
+            Self::NoLimits => Some("gateway.oidc.limits".to_owned()),
             Self::NoKey | Self::UnknownKey(_) | Self::Expired(_) | Self::KeysAway | Self::Origin | Self::Host => None,
         }
     }
@@ -103,6 +110,8 @@ impl Denial {
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Token(problem) => return problem.fmt(f),
+            Self::NoLimits => "the gateway has no limits for the callers of this token: ask who runs it",
             Self::NoKey => {
                 "no key: send one of the gateway's in `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or `api-key`"
             }

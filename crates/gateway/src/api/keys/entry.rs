@@ -17,7 +17,7 @@ use steadfast_stack::{self as config, Config};
 use super::{VirtualKey, budget::Budget, expiry::Expiry};
 
 /// The entry of a key. `N` is the form of the names in its lists, which may have their places.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyEntry<N = Box<str>> {
     pub(super) name: Box<str>,
@@ -102,7 +102,7 @@ impl<'de> Deserialize<'de> for ObjectRight {
 }
 
 /// The record of a key: an entry that is right, whose hashes are read and in one place.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct KeyRecord {
     pub(super) entry: KeyEntry,
     pub(super) hashes: Vec<SecretHash>,
@@ -150,10 +150,8 @@ impl KeyEntry {
     ///
     /// The entry is wrong, in the way that the text says.
     pub(super) fn record(self) -> Result<KeyRecord, String> {
+        self.check()?;
         let name = &self.name;
-        if name.trim().is_empty() {
-            return Err("a key needs a name".to_owned());
-        }
         let written = self.hash.iter().map(|hash| (hash, None));
         let written = written.chain(self.hashes.iter().map(|one| (&one.hash, one.until.as_deref())));
         let hashes = written.map(|(hash, until)| {
@@ -170,6 +168,21 @@ impl KeyEntry {
         if hashes.is_empty() {
             return Err(format!("`{name}` has no hash: missing field `hash`"));
         }
+        Ok(KeyRecord { entry: Self { hash: None, hashes: Vec::new(), ..self }, hashes })
+    }
+}
+
+impl KeyEntry {
+    /// Checks all but the hashes.
+    ///
+    /// # Errors
+    ///
+    /// The entry is wrong, in the way that the text says.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let name = &self.name;
+        if name.trim().is_empty() {
+            return Err("a key needs a name".to_owned());
+        }
         if self.team.as_ref().is_some_and(|team| team.trim().is_empty()) {
             return Err(format!("`{name}` has an empty `team`: leave it out, or give the team's name"));
         }
@@ -181,7 +194,7 @@ impl KeyEntry {
         if let Some(problem) = self.budget.as_ref().and_then(Budget::problem) {
             return Err(format!("the budget of `{name}`: {problem}"));
         }
-        Ok(KeyRecord { entry: Self { hash: None, hashes: Vec::new(), ..self }, hashes })
+        Ok(())
     }
 }
 

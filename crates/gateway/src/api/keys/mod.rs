@@ -72,6 +72,7 @@ mod set;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod virtual_key;
 
 use std::{
@@ -86,9 +87,7 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
-use steadfast::{
-    BoxLlmService, LlmError, LlmRequest, LlmResponse, layers::budget::BudgetKey, request::Team, store::StoreTrouble,
-};
+use steadfast::{BoxLlmService, LlmError, LlmRequest, LlmResponse, layers::budget::BudgetKey, request::Team};
 use steadfast_internal::wall_clock;
 use steadfast_stack::{Budget, Config, ConfigError, FileWatch, StackHandle};
 use tower::Service;
@@ -100,7 +99,14 @@ pub(crate) use self::{
     key::Key,
     orders::{Document, KeyOrderError, MadeKey},
 };
-use self::{entry::KeyRecord, file::KeyFileError, file_keys::FileKeys, set::KeySet, stored::StoredKeys};
+use self::{
+    entry::KeyRecord,
+    file::KeyFileError,
+    file_keys::FileKeys,
+    set::KeySet,
+    stored::StoredKeys,
+    tokens::{TokenCaller, Tokens},
+};
 pub use self::{file::key_documents, orders::make_key, virtual_key::VirtualKey};
 use crate::{error::ServeError, lock::lock};
 
@@ -108,6 +114,7 @@ use crate::{error::ServeError, lock::lock};
 pub(crate) struct Keys {
     file: Option<FileKeys>,
     stored: Option<StoredKeys>,
+    tokens: Option<Tokens>,
     /// The keys of each source; locked while they are put together.
     sources: Mutex<Sources>,
     current: ArcSwap<KeySet>,
@@ -120,6 +127,8 @@ pub(crate) struct Keys {
 struct Sources {
     file: Vec<Arc<KeyRecord>>,
     stored: Vec<Arc<KeyRecord>>,
+    /// The callers by token, by name.
+    tokens: BTreeMap<Box<str>, TokenCaller>,
     /// The stored keys that do not count, with the reasons.
     passed_over: PassedOver,
 }
@@ -137,25 +146,25 @@ impl Keys {
         Ok(Self::of_file(FileKeys::load(path, true)?))
     }
 
-    /// Loads the keys of a file beside a store. The file may have none.
+    /// Loads the keys of a file beside a store or callers by token. The file may have none.
     ///
     /// # Errors
     ///
     /// The file is wrong.
-    pub(crate) fn load_beside_store(path: &Path) -> Result<Self, ServeError> {
+    pub(crate) fn load_beside_others(path: &Path) -> Result<Self, ServeError> {
         Ok(Self::of_file(FileKeys::load(path, false)?))
     }
 
     fn of_file(file: FileKeys) -> Self {
         let sources = Sources { file: file.records(), ..Sources::default() };
         let current = ArcSwap::from_pointee(KeySet::new(sources.file.clone(), &KeySet::default()));
-        Self { file: Some(file), stored: None, sources: Mutex::new(sources), current, stack: None }
+        Self { file: Some(file), stored: None, tokens: None, sources: Mutex::new(sources), current, stack: None }
     }
 
     /// Creates an empty set of keys, to which a store is added.
     pub(crate) fn none() -> Self {
         let current = ArcSwap::from_pointee(KeySet::default());
-        Self { file: None, stored: None, sources: Mutex::default(), current, stack: None }
+        Self { file: None, stored: None, tokens: None, sources: Mutex::default(), current, stack: None }
     }
 
     /// Waits until a file has rested that was changed a moment ago, and whose last entry may be the beginning of a
@@ -194,10 +203,11 @@ impl Keys {
 
     /// Follows a reload of the configuration: a stored key may count again, and names may be gone.
     pub(crate) fn follow_configuration(&self) {
-        if !lock(&self.sources).passed_over.is_empty()
-            && let Err(problem) = self.publish(|_| {})
-        {
-            tracing::warn!(%problem, "keys not reloaded; the previous ones stay");
+        if !lock(&self.sources).passed_over.is_empty() {
+            match self.publish(|_| {}) {
+                Ok(lists) => drop(self.log_changes(lists)),
+                Err(problem) => tracing::warn!(%problem, "keys not reloaded; the previous ones stay"),
+            }
         }
         self.warn_of_names();
     }
@@ -269,18 +279,23 @@ impl Keys {
     /// Looks at the file; an `order` reads the same text again too.
     fn look(&self, order: bool) {
         let Some(file) = &self.file else { return };
-        if file.look(order, |records| self.publish(|sources| sources.file = records).map(drop)) {
+        let take_over = |records| {
+            let lists = self.publish(|sources| sources.file = records)?;
+            self.log_changes(lists);
+            Ok::<_, ConfigError>(())
+        };
+        if file.look(order, take_over) {
             self.warn_of_file_names();
         }
     }
 
     /// Puts the keys of all sources together after a change. The file's come first: a stored key with a name or a hash
-    /// of theirs does not count, and is named in the log. Returns the names of new and changed keys.
+    /// of theirs does not count, and is named in the log. Returns the names of keys that are new, changed and gone.
     ///
     /// # Errors
     ///
     /// The stack cannot keep a budget. Nothing changes then.
-    fn publish(&self, change: impl FnOnce(&mut Sources)) -> Result<Vec<String>, ConfigError> {
+    fn publish(&self, change: impl FnOnce(&mut Sources)) -> Result<[Vec<String>; 3], ConfigError> {
         let mut sources = lock(&self.sources);
         let (file, stored) = (sources.file.clone(), sources.stored.clone());
         change(&mut sources);
@@ -307,11 +322,16 @@ impl Keys {
         sources.passed_over = passed_over;
         let now = KeySet::new(records, &before);
         let lists = changes(&before, &now);
-        let [added, changed, removed] = lists.each_ref().map(|names| (!names.is_empty()).then(|| in_words(names)));
-        tracing::info!(count = now.list.len(), added, changed, removed, "keys reloaded");
         self.current.store(Arc::new(now));
+        Ok(lists)
+    }
+
+    /// Logs the names of keys that are new, changed and gone. Returns the first two.
+    fn log_changes(&self, lists: [Vec<String>; 3]) -> Vec<String> {
+        let [added, changed, removed] = lists.each_ref().map(|names| (!names.is_empty()).then(|| in_words(names)));
+        tracing::info!(count = self.current.load().list.len(), added, changed, removed, "keys reloaded");
         let [added, changed, _] = lists;
-        Ok([added, changed].concat())
+        [added, changed].concat()
     }
 
     /// Returns the caller's key, from `Authorization: Bearer` or a protocol's own header, or `in_query`, where the
@@ -322,8 +342,13 @@ impl Keys {
         let (current, now) = (self.current.load(), wall_clock::since_1970());
         let mut denied = Denial::NoKey;
         for shown in shown(headers).chain(in_query.filter(|shown| !shown.is_empty())) {
-            match current.find(&Sha256::digest(shown).into(), now) {
-                Ok(Some(key)) => return Ok(key.clone()),
+            let digest = Sha256::digest(shown).into();
+            let found = match current.find(&digest, now) {
+                Ok(None) => self.of_token(shown, &digest, &current, now),
+                found => found.map(|key| key.cloned()),
+            };
+            match found {
+                Ok(Some(key)) => return Ok(key),
                 Ok(None) if denied == Denial::NoKey && is_unread => denied = Denial::KeysAway,
                 Ok(None) if denied == Denial::NoKey => denied = Denial::UnknownKey(KeyHash::of(shown)),
                 Ok(None) => {}
@@ -343,9 +368,19 @@ impl Keys {
         self.stored.as_ref().is_some_and(StoredKeys::is_unread)
     }
 
-    /// Returns the trouble of the keys' store, as long as it fails.
-    pub(crate) fn trouble(&self) -> Option<StoreTrouble> {
-        self.stored.as_ref()?.trouble()
+    /// Returns what is missing before callers can be known.
+    pub(crate) fn missing(&self) -> Option<&'static str> {
+        if self.is_unread() {
+            return Some("the store of the callers' keys cannot be read, nor a copy of it");
+        }
+        self.tokens.as_ref()?.missing().filter(|_| self.is_empty())
+    }
+
+    /// Returns what is in the way of some callers: a store that fails, an identity provider that could not be read.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let store = self.stored.as_ref().and_then(StoredKeys::trouble).map(|trouble| trouble.to_string());
+        let issuer = self.tokens.as_ref().and_then(Tokens::missing).map(str::to_owned);
+        store.into_iter().chain(issuer).collect()
     }
 }
 
@@ -372,6 +407,9 @@ impl Sources {
                 passed_over.insert(record.entry.name.clone(), problem.to_owned());
             }
         }
+        // A key decides in place of tokens for its name.
+        let callers = self.tokens.values().filter(|caller| !names.contains(&*caller.record.entry.name));
+        records.extend(callers.map(|caller| caller.record.clone()));
         (records, passed_over)
     }
 }

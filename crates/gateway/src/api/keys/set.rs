@@ -54,12 +54,23 @@ impl KeySet {
     pub(super) fn find(&self, digest: &[u8; 32], since_1970: Duration) -> Result<Option<&Arc<Key>>, Denial> {
         let Some((hash, place)) = self.place(digest) else { return Ok(None) };
         let key = &self.list[*place];
-        let entry = &key.record.entry;
-        let is_over = entry.expires.is_some_and(|expiry| expiry.is_over(since_1970));
-        if is_over || hash.until.is_some_and(|until| since_1970 >= until) {
+        if hash.until.is_some_and(|until| since_1970 >= until) {
             return Err(Denial::Expired(key.name.clone()));
         }
-        if entry.paused { Err(Denial::Paused(key.name.clone())) } else { Ok(Some(key)) }
+        Self::admit(key, since_1970).map(|_| Some(key))
+    }
+
+    /// Returns a key, if it may call at this time since 1970.
+    ///
+    /// # Errors
+    ///
+    /// The key is over or paused.
+    pub(super) fn admit(key: &Arc<Key>, since_1970: Duration) -> Result<Arc<Key>, Denial> {
+        let entry = &key.record.entry;
+        if entry.expires.is_some_and(|expiry| expiry.is_over(since_1970)) {
+            return Err(Denial::Expired(key.name.clone()));
+        }
+        if entry.paused { Err(Denial::Paused(key.name.clone())) } else { Ok(key.clone()) }
     }
 
     /// Returns the key with this hash, whether or not it may call.

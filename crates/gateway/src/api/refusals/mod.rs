@@ -47,7 +47,7 @@ pub(crate) struct Refusals {
 const MOST_SHARES: usize = 1024;
 
 /// The counter's series, all of which exist from the start.
-const SERIES: [(RefusalReason, RefusalScope); 42] = {
+const SERIES: [(RefusalReason, RefusalScope); 43] = {
     use RefusalReason::*;
     use RefusalScope as Of;
     [
@@ -55,6 +55,7 @@ const SERIES: [(RefusalReason, RefusalScope); 42] = {
         (KeyUnknown, Of::Key),
         (KeyExpired, Of::Key),
         (KeyPaused, Of::Key),
+        (Token, Of::Key),
         (KeysAway, Of::Gateway),
         (Origin, Of::Gateway),
         (Permission, Of::Key),

@@ -1,4 +1,5 @@
 use steadfast::{ErrorKind, LlmError, error::ReachedLimit};
+use steadfast_oidc::TokenError;
 
 use crate::api::{
     body_error::BodyError,
@@ -12,6 +13,8 @@ pub(crate) enum RefusalReason {
     KeyUnknown,
     KeyExpired,
     KeyPaused,
+    /// The identity provider's token does not count.
+    Token,
     /// The store of the keys could not be read yet.
     KeysAway,
     /// A page of a foreign web site calls a gateway without keys, by its origin or by a name of its own.
@@ -46,6 +49,7 @@ impl RefusalReason {
             Self::KeyUnknown => "key_unknown",
             Self::KeyExpired => "key_expired",
             Self::KeyPaused => "key_paused",
+            Self::Token => "token",
             Self::KeysAway => "keys_away",
             Self::Origin => "origin",
             Self::Permission => "permission",
@@ -142,15 +146,18 @@ impl Refusal {
         let (reason, scope) = match denied {
             Denial::NoKey => (RefusalReason::KeyMissing, RefusalScope::Key),
             Denial::UnknownKey(_) => (RefusalReason::KeyUnknown, RefusalScope::Key),
-            Denial::Expired(_) => (RefusalReason::KeyExpired, RefusalScope::Key),
+            Denial::Expired(_) | Denial::Token(TokenError::Expired) => (RefusalReason::KeyExpired, RefusalScope::Key),
+            Denial::Token(_) => (RefusalReason::Token, RefusalScope::Key),
             Denial::Paused(_) => (RefusalReason::KeyPaused, RefusalScope::Key),
             Denial::KeysAway => (RefusalReason::KeysAway, RefusalScope::Gateway),
             Denial::Feature(_) => (RefusalReason::Feature, RefusalScope::Key),
             Denial::Model(_) => (RefusalReason::Model, RefusalScope::Key),
             Denial::Origin | Denial::Host => (RefusalReason::Origin, RefusalScope::Gateway),
-            Denial::NotAdmin(_) | Denial::NotReviewer(_) | Denial::Objects | Denial::NotPassed(_) => {
-                (RefusalReason::Permission, RefusalScope::Key)
-            }
+            Denial::NotAdmin(_)
+            | Denial::NotReviewer(_)
+            | Denial::Objects
+            | Denial::NotPassed(_)
+            | Denial::NoLimits => (RefusalReason::Permission, RefusalScope::Key),
             Denial::Rate(..) => (RefusalReason::RequestsPerMinute, RefusalScope::Key),
             Denial::Tokens(..) => (RefusalReason::TokensPerMinute, RefusalScope::Key),
             Denial::InFlight(_) => (RefusalReason::Concurrency, RefusalScope::Key),

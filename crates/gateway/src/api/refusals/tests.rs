@@ -1,6 +1,7 @@
 use std::num::NonZeroU32;
 
 use steadfast::{ErrorKind, LlmError};
+use steadfast_oidc::TokenError;
 
 use super::*;
 use crate::api::keys::Denial;
@@ -52,6 +53,9 @@ fn every_refusal_has_its_series() {
         Denial::Expired("one".into()),
         Denial::Paused("one".into()),
         Denial::KeysAway,
+        Denial::Token(TokenError::Expired),
+        Denial::Token(TokenError::Signature),
+        Denial::NoLimits,
         Denial::Feature(["chat".into()].into()),
         Denial::Model(["gpt".into()].into()),
         Denial::Origin,

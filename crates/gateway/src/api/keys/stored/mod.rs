@@ -269,6 +269,7 @@ impl Keys {
     ///
     /// The store refuses for a reason that does not heal.
     pub(crate) async fn begin(&self) -> Result<(), StoreError> {
+        self.read_issuer().await;
         let Some(stored) = &self.stored else { return Ok(()) };
         let Err(error) = self.turn().await else { return Ok(()) };
         if !error.heals() {
@@ -293,13 +294,21 @@ impl Keys {
         Ok(())
     }
 
-    /// Follows the store for ever.
+    /// Follows the store and the identity provider for ever.
     pub(crate) async fn follow(self: Arc<Self>) {
-        loop {
-            tokio::time::sleep(TURN).await;
-            // The log has a line for it.
-            let _ = self.turn().await;
-        }
+        let issuer = async {
+            if let Some(tokens) = &self.tokens {
+                tokens.verifier.clone().follow().await;
+            }
+        };
+        let store = async {
+            while self.stored.is_some() {
+                tokio::time::sleep(TURN).await;
+                // The log has a line for it.
+                let _ = self.turn().await;
+            }
+        };
+        tokio::join!(issuer, store);
     }
 
     /// Serves by what an order has changed, though the store may be away again. Returns false if only a turn can tell
@@ -322,7 +331,8 @@ impl Keys {
     fn take_over(&self, stored: &StoredKeys) {
         let records = lock(&stored.known).keys.values().filter_map(|key| key.record.clone()).collect();
         match self.publish(|sources| sources.stored = records) {
-            Ok(names) => {
+            Ok(lists) => {
+                let names = self.log_changes(lists);
                 lock(&stored.known).is_new = false;
                 stored.is_unread.store(false, Relaxed);
                 self.warn_of_stored_names(&names);

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::*;
 
 mod in_store;
+mod tokens;
 mod torn;
 
 struct Temporary(PathBuf);

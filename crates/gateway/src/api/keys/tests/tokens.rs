@@ -1,0 +1,249 @@
+//! Callers with tokens of an identity provider: who they are, what they may, and beside which keys.
+
+use std::convert::Infallible;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+};
+use serde_json::{Value, json};
+use steadfast::providers::http::RequestBody;
+use steadfast_oidc::{Issuer, TokenError, TokenVerifier};
+use steadfast_stack::{Format, Stack};
+use tower::service_fn;
+
+use super::*;
+
+const ISSUER: &str = "https://login.example.com";
+
+/// An identity provider with one key.
+struct Provider(EcdsaKeyPair);
+
+impl Provider {
+    fn new() -> Self {
+        let (of, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
+        let key = EcdsaKeyPair::generate_pkcs8(of, &random).unwrap();
+        Self(EcdsaKeyPair::from_pkcs8(of, key.as_ref(), &random).unwrap())
+    }
+
+    fn verifier(&self) -> TokenVerifier {
+        let (x, y) = self.0.public_key().as_ref()[1..].split_at(32);
+        let key = json!({"kty": "EC", "crv": "P-256", "kid": "one", "x": BASE64.encode(x), "y": BASE64.encode(y)});
+        let keys = json!({ "keys": [key] }).to_string();
+        let client = service_fn(move |_: Request<RequestBody>| {
+            std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(keys.clone()))))
+        });
+        let issuer = Issuer::new(ISSUER, ["llm"]).unwrap().keys_at("https://login.example.com/keys").unwrap();
+        TokenVerifier::new(issuer.client(client))
+    }
+
+    /// A token of these claims, beside those that each must have.
+    fn token(&self, more: &Value) -> String {
+        let now = wall_clock::since_1970().as_secs();
+        let mut claims = json!({"iss": ISSUER, "aud": "llm", "iat": now, "exp": now + 3600});
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let header = json!({"alg": "ES256", "kid": "one"});
+        let message = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims.to_string()));
+        let signature = self.0.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
+        format!("{message}.{}", BASE64.encode(signature))
+    }
+}
+
+const STACK: &str = "
+tiers: [{ name: main, provider: simulated, model: m }]
+prices: { m: { input: 0, output: 1000 } }
+features: { chat: {}, search: {} }
+";
+
+/// Keys of a gateway whose `oidc` has these further fields.
+struct World {
+    keys: Keys,
+    provider: Provider,
+    /// It keeps the caps.
+    _stack: Stack,
+}
+
+impl World {
+    async fn new(more: &str, file: Option<&Temporary>) -> Self {
+        let text = format!("{STACK}gateway: {{ oidc: {{ issuer: '{ISSUER}', audience: llm{more} }} }}\n");
+        let config = Config::from_str(&text, Format::Yaml).unwrap();
+        let oidc = config.gateway.oidc.clone().unwrap();
+        let stack = Stack::from_config(config.clone()).unwrap();
+        let keys = file.map_or_else(Keys::none, |file| Keys::load_beside_others(&file.0).ok().unwrap());
+        let mut keys = keys.with_tokens(&oidc, &config).ok().unwrap();
+        let provider = Provider::new();
+        keys.tokens.as_mut().unwrap().verifier = Arc::new(provider.verifier());
+        let keys = keys.with_budgets_in(stack.handle()).ok().unwrap();
+        keys.begin().await.unwrap();
+        Self { keys, provider, _stack: stack }
+    }
+
+    fn show(&self, secret: &str) -> Result<Arc<Key>, Denial> {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_str(&format!("Bearer {secret}")).unwrap());
+        self.keys.authenticate(&headers, None)
+    }
+
+    fn call(&self, claims: &Value) -> Result<Arc<Key>, Denial> {
+        self.show(&self.provider.token(claims))
+    }
+}
+
+/// What a key may do, in one line.
+fn rights(key: &Key) -> String {
+    let entry = &key.record.entry;
+    let list = |names: &Option<Vec<Box<str>>>| names.as_ref().map_or("any".to_owned(), |names| names.join("+"));
+    let (features, models) = (list(&entry.features), list(&entry.models));
+    let (rate, budget) = (entry.requests_per_minute.map_or(0, NonZeroU32::get), entry.budget.is_some());
+    format!("{} of {}: {features}, {models}, {rate}, {budget}", key.name, key.team.as_deref().unwrap_or("no team"))
+}
+
+#[tokio::test]
+async fn the_claims_of_a_token_say_who_calls_and_what_it_may() {
+    let limits = "limits: { default: { requests_per_minute: 6, team: all }, \
+        dear: { budget: { usd: 5, period: day }, features: [chat], models: [m] } }";
+    let named = "claims: { name: email, team: org.team, features: uses, limits: groups }";
+    let cases = [
+        ("", json!({"sub": "ann"}), Ok("oidc:ann of no team: any, any, 0, false")),
+        ("", json!({"sub": " "}), Err(Denial::Token(TokenError::Claim))),
+        ("", json!({"sub": 7}), Err(Denial::Token(TokenError::Claim))),
+        ("", json!({"email": "ann@example.com"}), Err(Denial::Token(TokenError::Claim))),
+        ("", json!({"sub": "x".repeat(300)}), Err(Denial::Token(TokenError::Claim))),
+        (limits, json!({"sub": "ann", "groups": ["dear"]}), Ok("oidc:ann of all: any, any, 6, false")),
+        (
+            &format!("{limits}, {named}"),
+            json!({"sub": "1", "email": "ann@example.com", "org": {"team": ["ads", "all"]}, "uses": "chat search"}),
+            Ok("oidc:ann@example.com of ads: chat search, any, 6, false"),
+        ),
+        (
+            &format!("{limits}, {named}"),
+            json!({"email": "ann", "groups": ["unheard-of", "dear", "default"], "uses": ["search", "chat"]}),
+            Ok("oidc:ann of no team: chat, m, 0, true"),
+        ),
+        (
+            &format!("{limits}, {named}"),
+            json!({"email": "ann", "groups": "dear", "https://a.example/uses": "chat"}),
+            Ok("oidc:ann of no team: , m, 0, true"),
+        ),
+        ("limits: { dear: {} }, claims: { limits: groups }", json!({"sub": "ann"}), Err(Denial::NoLimits)),
+        (
+            "limits: { dear: { admin: true } }, claims: { limits: 'https://a.example/role' }",
+            json!({"sub": "ann", "https://a.example/role": "dear"}),
+            Ok("oidc:ann of no team: any, any, 0, false"),
+        ),
+    ];
+    for (more, claims, expected) in cases {
+        let more = if more.is_empty() { String::new() } else { format!(", {more}") };
+        let world = World::new(&more, None).await;
+        let told = world.call(&claims).map(|key| rights(&key));
+        assert_eq!(told.as_deref(), expected.as_ref().map(|text| *text), "{more}: {claims}");
+        // What a feature is not for is refused as for a key.
+        if expected.is_ok_and(|text| text.contains(": , ")) {
+            let key = world.call(&claims).unwrap();
+            assert!(key.feature(Some("chat".into())).is_err() && key.feature(None).is_ok());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_does_not_count_is_refused_for_its_reason() {
+    let world = World::new("", None).await;
+    let now = wall_clock::since_1970().as_secs();
+    for (claims, expected) in [
+        (json!({"sub": "ann", "aud": "other"}), TokenError::Audience),
+        (json!({"sub": "ann", "iss": "https://evil.example"}), TokenError::Issuer),
+        (json!({"sub": "ann", "exp": now - 3600}), TokenError::Expired),
+        (json!({"sub": "ann", "nbf": now + 3600}), TokenError::NotYetValid),
+    ] {
+        assert_eq!(world.call(&claims).map(drop), Err(Denial::Token(expected)), "{claims}");
+    }
+    let forged = Provider::new().token(&json!({"sub": "ann"}));
+    assert_eq!(world.show(&forged).map(drop), Err(Denial::Token(TokenError::Signature)));
+    // What is no token by its form is a key that nobody has.
+    for secret in ["sk-guess", "eyJ", "eyJhbGciOiJub25lIn0", "a.b.c"] {
+        assert_eq!(world.show(secret).map(drop), Err(Denial::UnknownKey(KeyHash::of(secret))), "{secret}");
+    }
+    assert!(world.keys.is_empty(), "nobody was made known");
+    // Until the provider's keys are read a token may be anybody's.
+    let mut world = world;
+    world.keys.tokens.as_mut().unwrap().verifier = Arc::new(world.provider.verifier());
+    assert_eq!(world.call(&json!({"sub": "ann"})).map(drop), Err(Denial::KeysAway));
+    assert_eq!(world.keys.missing(), Some("the identity provider's keys cannot be read"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_has_one_rate_and_one_cap_for_all_its_tokens() {
+    let more = ", limits: { default: { requests_per_minute: 2, budget: { usd: 1, period: day } } }";
+    let world = World::new(more, None).await;
+    let (ann, bob) = (|device: u64| json!({"sub": "ann", "device": device}), json!({"sub": "bob"}));
+    let take = |claims: &Value| world.call(claims).unwrap().admit(Instant::now()).is_ok();
+    assert_eq!([take(&ann(1)), take(&ann(2)), take(&ann(3)), take(&bob)], [true, true, false, true]);
+    let caps = world.keys.allowance(&world.call(&ann(4)).unwrap(), None).caps;
+    assert_eq!(caps.iter().map(|cap| &*cap.cap).collect::<Vec<_>>(), ["key oidc:ann"]);
+    let report = world.keys.report();
+    let names: Vec<_> = report["keys"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["oidc:ann", "oidc:bob"]);
+    assert!(report.to_string().contains("\"secrets\":[]"), "no token is in the report: {report}");
+}
+
+#[tokio::test]
+async fn the_token_that_was_issued_last_says_what_its_caller_may() {
+    let more = ", limits: { default: {}, few: { requests_per_minute: 1 } }, claims: { limits: groups }";
+    let world = World::new(more, None).await;
+    let now = wall_clock::since_1970().as_secs();
+    let of = |groups: &str, ago: u64| json!({"sub": "ann", "groups": groups, "iat": now - ago});
+    let rate = |claims: &Value| world.call(claims).unwrap().record.entry.requests_per_minute.map_or(0, NonZeroU32::get);
+    let (old, later) = (of("none", 600), of("few", 60));
+    assert_eq!([rate(&old), rate(&later), rate(&old), rate(&later)], [0, 1, 1, 1], "the old one brings nothing back");
+    assert_eq!(rate(&of("none", 0)), 0);
+}
+
+#[tokio::test]
+async fn keys_stand_beside_tokens_and_a_key_of_the_callers_name_decides() {
+    let text = format!(
+        "keys:\n{}{}{}",
+        entry("ci", "sk-ci", ""),
+        entry("'oidc:bob'", "sk-of-bob", ", requests_per_minute: 1"),
+        entry("'oidc:eve'", "sk-of-eve", ", paused: true"),
+    );
+    let file = Temporary::new("beside-tokens", &text);
+    let world = World::new(", limits: { default: { requests_per_minute: 9 } }", Some(&file)).await;
+    let rate = |key: &Key| key.requests_per_minute().map(NonZeroU32::get);
+    assert_eq!(world.show("sk-ci").map(|key| rate(&key)), Ok(None));
+    assert_eq!(world.call(&json!({"sub": "ann"})).map(|key| rate(&key)), Ok(Some(9)));
+    assert_eq!(world.call(&json!({"sub": "bob"})).map(|key| rate(&key)), Ok(Some(1)));
+    let eve = world.provider.token(&json!({"sub": "eve"}));
+    assert_eq!(world.show(&eve).map(drop), Err(Denial::Paused("oidc:eve".into())));
+    // A reload of the file may pause a caller, and let it in again.
+    let ann = world.provider.token(&json!({"sub": "ann"}));
+    std::fs::write(&file.0, format!("{text}{}...\n", entry("'oidc:ann'", "sk-of-ann", ", paused: true"))).unwrap();
+    world.keys.reload();
+    assert_eq!(world.show(&ann).map(drop), Err(Denial::Paused("oidc:ann".into())));
+    std::fs::write(&file.0, format!("{text}...\n")).unwrap();
+    world.keys.reload();
+    assert_eq!(world.show(&ann).map(|key| rate(&key)), Ok(Some(9)));
+}
+
+#[test]
+fn a_mistake_in_the_limits_is_told_at_the_start() {
+    for (more, problem) in [
+        ("limits: { default: { requests_per_minutes: 6 } }", "limits.default: unknown field `requests_per_minutes`"),
+        ("limits: { default: { name: ann } }", "`name` is for a key"),
+        ("limits: { default: { hash: 'sha256:00' } }", "`hash` is for a key"),
+        ("limits: { default: { features: [] } }", "an empty list of features"),
+        ("limits: { default: { features: [unheard-of] } }", "unheard-of"),
+        ("limits: { default: { budget: { usd: -1, period: day } } }", "0 or more, not -1"),
+        ("limits: { default: { requests_per_minute: 0 } }", "limits.default"),
+        ("algorithms: [HS256]", "not among the algorithms of public keys"),
+        ("jwks: keys.json", "is not a URL"),
+    ] {
+        let text = format!("{STACK}gateway: {{ oidc: {{ issuer: '{ISSUER}', audience: llm, {more} }} }}\n");
+        let config = Config::from_str(&text, Format::Yaml).unwrap();
+        let told = Keys::check_tokens(&config).err().unwrap().to_string();
+        assert!(told.contains("gateway.oidc") && told.contains(problem), "{more}: {told}");
+    }
+}
