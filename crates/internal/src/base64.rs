@@ -1,4 +1,4 @@
-//! Base64 (RFC 4648, section 4).
+//! Base64 (RFC 4648).
 
 /// Encodes bytes, with padding.
 pub fn encode(bytes: &[u8]) -> String {
@@ -11,6 +11,13 @@ pub fn encode(bytes: &[u8]) -> String {
             text.push(if place <= three.len() { digit.into() } else { '=' });
         }
     }
+    text
+}
+
+/// Encodes bytes in the alphabet of URLs, without padding (RFC 4648, section 5).
+pub fn encode_url(bytes: &[u8]) -> String {
+    let mut text = encode(bytes).replace('+', "-").replace('/', "_");
+    text.truncate(text.trim_end_matches('=').len());
     text
 }
 

@@ -20,6 +20,8 @@
 //! So are their token servers: STS, instance metadata (AWS, Google, Azure), container credentials, SSO, Google's token
 //! endpoint and exchange, and Entra. A stack with clouds runs against one server, without a cloud.
 //!
+//! A [`SimulatedIssuer`] signs the tokens of callers, as an identity provider does.
+//!
 //! [`InProcess`] speaks the same without a socket, in virtual time.
 //!
 //! Beneath HTTP, a [`Toxic`] damages the server's bytes, and [`down`](SimulatedServer::down) makes the system refuse
@@ -59,6 +61,7 @@ mod door;
 mod event_stream;
 mod gemini;
 mod in_process;
+mod issuer;
 mod openai;
 mod play;
 mod protocol;
@@ -92,6 +95,7 @@ pub use self::{
     check::check,
     door::{Accounts, Cloud, TokenFault},
     in_process::{InProcess, InProcessFuture},
+    issuer::SimulatedIssuer,
     toxic::Toxic,
 };
 use steadfast::providers::simulated::{Simulated, SimulatedHandle};

@@ -5,6 +5,7 @@ mod log;
 mod reload;
 mod settings;
 mod stored_keys;
+mod tokens;
 
 use std::{
     fs,

@@ -31,12 +31,12 @@ pub(super) struct Claims<'a> {
 
 /// Signs the claims. `None` if the key cannot sign.
 pub(super) fn sign(key: &KeyPair, key_id: Option<&str>, claims: &Claims<'_>) -> Option<String> {
-    let part = |json: serde_json::Result<Vec<u8>>| json.ok().map(|json| base64url(&json));
+    let part = |json: serde_json::Result<Vec<u8>>| json.ok().map(|json| base64::encode_url(&json));
     let head = Header { alg: "RS256", kid: key_id, typ: "JWT" };
     let signed = format!("{}.{}", part(serde_json::to_vec(&head))?, part(serde_json::to_vec(claims))?);
     let mut signature = vec![0; key.public().modulus_len()];
     key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).ok()?;
-    Some(format!("{signed}.{}", base64url(&signature)))
+    Some(format!("{signed}.{}", base64::encode_url(&signature)))
 }
 
 /// Reads an RSA key in PEM: PKCS#8 as Google writes it, or PKCS#1. An error is the problem and the remedy.
@@ -54,12 +54,6 @@ pub(super) fn key(pem: &str) -> Result<signature::RsaKeyPair, &'static str> {
         _ => return Err("it is no RSA key; Google's service accounts have RSA keys"),
     };
     key.map_err(|_| "it is no RSA key of 2048 to 4096 bits; download the key again")
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    let mut text = base64::encode(bytes).replace('+', "-").replace('/', "_");
-    text.truncate(text.trim_end_matches('=').len());
-    text
 }
 
 #[cfg(test)]

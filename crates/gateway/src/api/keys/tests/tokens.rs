@@ -2,56 +2,17 @@
 
 use std::convert::Infallible;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use ring::{
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
-};
 use serde_json::{Value, json};
 use steadfast::providers::http::RequestBody;
 use steadfast_oidc::{Issuer, TokenError, TokenVerifier};
+use steadfast_simulator::SimulatedIssuer;
 use steadfast_stack::{Format, Stack};
 use tower::service_fn;
 
 use super::*;
-
-const ISSUER: &str = "https://login.example.com";
-
-/// An identity provider with one key.
-struct Provider(EcdsaKeyPair);
-
-impl Provider {
-    fn new() -> Self {
-        let (of, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
-        let key = EcdsaKeyPair::generate_pkcs8(of, &random).unwrap();
-        Self(EcdsaKeyPair::from_pkcs8(of, key.as_ref(), &random).unwrap())
-    }
-
-    fn verifier(&self) -> TokenVerifier {
-        let (x, y) = self.0.public_key().as_ref()[1..].split_at(32);
-        let key = json!({"kty": "EC", "crv": "P-256", "kid": "one", "x": BASE64.encode(x), "y": BASE64.encode(y)});
-        let keys = json!({ "keys": [key] }).to_string();
-        let client = service_fn(move |_: Request<RequestBody>| {
-            std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(keys.clone()))))
-        });
-        let issuer = Issuer::new(ISSUER, ["llm"]).unwrap().keys_at("https://login.example.com/keys").unwrap();
-        TokenVerifier::new(issuer.client(client))
-    }
-
-    /// A token of these claims, beside those that each must have.
-    fn token(&self, more: &Value) -> String {
-        let now = wall_clock::since_1970().as_secs();
-        let mut claims = json!({"iss": ISSUER, "aud": "llm", "iat": now, "exp": now + 3600});
-        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let header = json!({"alg": "ES256", "kid": "one"});
-        let message = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims.to_string()));
-        let signature = self.0.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
-        format!("{message}.{}", BASE64.encode(signature))
-    }
-}
 
 const STACK: &str = "
 tiers: [{ name: main, provider: simulated, model: m }]
@@ -59,27 +20,38 @@ prices: { m: { input: 0, output: 1000 } }
 features: { chat: {}, search: {} }
 ";
 
+/// Reads the issuer's keys without its socket, in virtual time too.
+fn verifier(issuer: &SimulatedIssuer) -> TokenVerifier {
+    let keys = json!({ "keys": [issuer.public_key()] }).to_string();
+    let client = service_fn(move |_: Request<RequestBody>| {
+        std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(keys.clone()))))
+    });
+    let of = Issuer::new(issuer.url(), ["llm"]).unwrap().keys_at("https://login.example.com/keys").unwrap();
+    TokenVerifier::new(of.client(client))
+}
+
 /// Keys of a gateway whose `oidc` has these further fields.
 struct World {
     keys: Keys,
-    provider: Provider,
+    issuer: SimulatedIssuer,
     /// It keeps the caps.
     _stack: Stack,
 }
 
 impl World {
     async fn new(more: &str, file: Option<&Temporary>) -> Self {
-        let text = format!("{STACK}gateway: {{ oidc: {{ issuer: '{ISSUER}', audience: llm{more} }} }}\n");
+        let issuer = SimulatedIssuer::start().await.unwrap();
+        let url = issuer.url();
+        let text = format!("{STACK}gateway: {{ oidc: {{ issuer: '{url}', audience: llm{more} }} }}\n");
         let config = Config::from_str(&text, Format::Yaml).unwrap();
         let oidc = config.gateway.oidc.clone().unwrap();
         let stack = Stack::from_config(config.clone()).unwrap();
         let keys = file.map_or_else(Keys::none, |file| Keys::load_beside_others(&file.0).ok().unwrap());
         let mut keys = keys.with_tokens(&oidc, &config).ok().unwrap();
-        let provider = Provider::new();
-        keys.tokens.as_mut().unwrap().verifier = Arc::new(provider.verifier());
+        keys.tokens.as_mut().unwrap().verifier = Arc::new(verifier(&issuer));
         let keys = keys.with_budgets_in(stack.handle()).ok().unwrap();
         keys.begin().await.unwrap();
-        Self { keys, provider, _stack: stack }
+        Self { keys, issuer, _stack: stack }
     }
 
     fn show(&self, secret: &str) -> Result<Arc<Key>, Denial> {
@@ -88,8 +60,15 @@ impl World {
         self.keys.authenticate(&headers, None)
     }
 
+    /// A token of these claims, for this gateway.
+    fn token(&self, claims: &Value) -> String {
+        let mut claims = claims.clone();
+        claims.as_object_mut().unwrap().entry("aud").or_insert("llm".into());
+        self.issuer.token(&claims)
+    }
+
     fn call(&self, claims: &Value) -> Result<Arc<Key>, Denial> {
-        self.show(&self.provider.token(claims))
+        self.show(&self.token(claims))
     }
 }
 
@@ -161,7 +140,8 @@ async fn a_token_that_does_not_count_is_refused_for_its_reason() {
     ] {
         assert_eq!(world.call(&claims).map(drop), Err(Denial::Token(expected)), "{claims}");
     }
-    let forged = Provider::new().token(&json!({"sub": "ann"}));
+    let forger = SimulatedIssuer::start().await.unwrap();
+    let forged = forger.token(&json!({"sub": "ann", "iss": world.issuer.url(), "aud": "llm"}));
     assert_eq!(world.show(&forged).map(drop), Err(Denial::Token(TokenError::Signature)));
     // What is no token by its form is a key that nobody has.
     for secret in ["sk-guess", "eyJ", "eyJhbGciOiJub25lIn0", "a.b.c"] {
@@ -170,7 +150,7 @@ async fn a_token_that_does_not_count_is_refused_for_its_reason() {
     assert!(world.keys.is_empty(), "nobody was made known");
     // Until the provider's keys are read a token may be anybody's.
     let mut world = world;
-    world.keys.tokens.as_mut().unwrap().verifier = Arc::new(world.provider.verifier());
+    world.keys.tokens.as_mut().unwrap().verifier = Arc::new(verifier(&world.issuer));
     assert_eq!(world.call(&json!({"sub": "ann"})).map(drop), Err(Denial::KeysAway));
     assert_eq!(world.keys.missing(), Some("the identity provider's keys cannot be read"));
 }
@@ -216,10 +196,10 @@ async fn keys_stand_beside_tokens_and_a_key_of_the_callers_name_decides() {
     assert_eq!(world.show("sk-ci").map(|key| rate(&key)), Ok(None));
     assert_eq!(world.call(&json!({"sub": "ann"})).map(|key| rate(&key)), Ok(Some(9)));
     assert_eq!(world.call(&json!({"sub": "bob"})).map(|key| rate(&key)), Ok(Some(1)));
-    let eve = world.provider.token(&json!({"sub": "eve"}));
+    let eve = world.token(&json!({"sub": "eve"}));
     assert_eq!(world.show(&eve).map(drop), Err(Denial::Paused("oidc:eve".into())));
     // A reload of the file may pause a caller, and let it in again.
-    let ann = world.provider.token(&json!({"sub": "ann"}));
+    let ann = world.token(&json!({"sub": "ann"}));
     std::fs::write(&file.0, format!("{text}{}...\n", entry("'oidc:ann'", "sk-of-ann", ", paused: true"))).unwrap();
     world.keys.reload();
     assert_eq!(world.show(&ann).map(drop), Err(Denial::Paused("oidc:ann".into())));
@@ -241,7 +221,8 @@ fn a_mistake_in_the_limits_is_told_at_the_start() {
         ("algorithms: [HS256]", "not among the algorithms of public keys"),
         ("jwks: keys.json", "is not a URL"),
     ] {
-        let text = format!("{STACK}gateway: {{ oidc: {{ issuer: '{ISSUER}', audience: llm, {more} }} }}\n");
+        let issuer = "https://login.example.com";
+        let text = format!("{STACK}gateway: {{ oidc: {{ issuer: '{issuer}', audience: llm, {more} }} }}\n");
         let config = Config::from_str(&text, Format::Yaml).unwrap();
         let told = Keys::check_tokens(&config).err().unwrap().to_string();
         assert!(told.contains("gateway.oidc") && told.contains(problem), "{more}: {told}");
