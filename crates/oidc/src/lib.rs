@@ -1,8 +1,8 @@
 //! Verifies the tokens of an OpenID Connect identity provider: [`TokenVerifier`], for an [`Issuer`].
 //!
-//! A verification waits for nobody. A [task](TokenVerifier::follow) reads the provider's keys at the start and every ten
-//! minutes, and within seconds after a token with an unknown key: providers rotate theirs. Keys that were read stay
-//! while the provider is away.
+//! A verification waits for nobody. A [task](TokenVerifier::follow) reads the provider's keys at the start and every
+//! ten minutes, and within seconds after a token with an unknown key: providers rotate theirs. Keys that were read
+//! stay while the provider is away.
 //!
 //! # The rules
 //!

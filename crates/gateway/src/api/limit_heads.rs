@@ -145,7 +145,7 @@ fn word(period: Period) -> Option<&'static str> {
 /// Returns the spent part of a cap in whole percent, rounded down.
 fn percent(cap: &CapSpend) -> u64 {
     let (spent, limit) = (u128::from(cap.spent.nanos()), u128::from(cap.limit.nanos()));
-    let percent = if limit == 0 { 100 } else { spent * 100 / limit };
+    let percent = (spent * 100).checked_div(limit).unwrap_or(100);
     percent.try_into().unwrap_or(u64::MAX)
 }
 

@@ -234,8 +234,8 @@ impl GatewayBuilder {
         self
     }
 
-    /// Requires one of the keys in a file, with each key's limits. `steadfast key NAME` makes an entry of it. Default: anyone
-    /// who reaches the service may call; the program around it decides who does.
+    /// Requires one of the keys in a file, with each key's limits. `steadfast key NAME` makes an entry of it. Default:
+    /// anyone who reaches the service may call; the program around it decides who does.
     ///
     /// # Errors
     ///

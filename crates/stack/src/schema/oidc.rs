@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 pub struct Oidc {
     /// The provider's URL, as its tokens have it in `iss`.
     pub issuer: String,
-    /// The audience, or several, of which a token has one in `aud`. Claude Code takes a token for `claude-gateway` for a
-    /// login, and then shows how much of a cap is spent.
+    /// The audience, or several, of which a token has one in `aud`. Claude Code takes a token for `claude-gateway` for
+    /// a login, and then shows how much of a cap is spent.
     #[serde(deserialize_with = "one_or_several")]
     #[schemars(with = "OneOrSeveral")]
     pub audience: Vec<String>,

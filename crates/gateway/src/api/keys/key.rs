@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     denial::Denial,
     entry::{KeyRecord, ObjectRight, covers},
+    level::Level,
     limits::{ConcurrencyPermit, KeyLimits},
     rate::Rate,
 };
@@ -102,6 +103,16 @@ impl Key {
     /// Counts a request against the key's rate.
     pub(crate) fn admit(&self, now: Instant) -> Result<(), Denial> {
         self.rate.as_ref().map_or(Ok(()), |rate| rate.take(now).map_err(|wait| Denial::Rate(wait, rate.per_minute)))
+    }
+
+    /// Returns the level of its requests per minute, if they have a limit.
+    pub(super) fn requests(&self) -> Option<Level> {
+        self.rate.as_ref().map(|rate| rate.level(Instant::now()))
+    }
+
+    /// Returns the level of its tokens per minute, if they have a limit.
+    pub(super) fn tokens(&self) -> Option<Level> {
+        self.limits.as_ref().and_then(KeyLimits::tokens)
     }
 
     /// Returns the key's requests per minute.

@@ -13,7 +13,7 @@ use steadfast::{
     layers::bulkhead::{self, CallerLimits},
 };
 
-use super::{allowance::Level, denial::Denial};
+use super::{denial::Denial, level::Level};
 
 /// A key's own bulkhead. Clones are the same one.
 #[derive(Clone, Debug)]

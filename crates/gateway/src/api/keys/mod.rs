@@ -64,6 +64,7 @@ mod file_keys;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzz;
 mod key;
+mod level;
 mod limits;
 mod orders;
 mod rate;
@@ -356,6 +357,12 @@ impl Keys {
             }
         }
         Err(denied)
+    }
+
+    /// Returns the allowance of a key for calls of this feature.
+    pub(crate) fn allowance(&self, key: &Key, feature: Option<&str>) -> Allowance {
+        let caps = self.stack.as_ref().map(|stack| stack.spend_of_call(&key.name, key.team.as_deref(), feature));
+        Allowance { requests: key.requests(), tokens: key.tokens(), caps: caps.unwrap_or_default() }
     }
 
     /// Returns true if nobody has a key.

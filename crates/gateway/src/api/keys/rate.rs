@@ -2,7 +2,7 @@ use std::{num::NonZeroU32, sync::Mutex, time::Duration};
 
 use tokio::time::Instant;
 
-use super::allowance::Level;
+use super::level::Level;
 use crate::lock::lock;
 
 /// A limit of requests per minute, with as many at once: the generic cell rate algorithm (ITU-T I.371), which keeps a

@@ -37,8 +37,16 @@ pub(super) struct Tokens {
     pub(super) verifier: Arc<TokenVerifier>,
     claims: OidcClaims,
     limits: HashMap<Box<str>, KeyRecord>,
-    /// Tokens that were verified, by their hashes: the end of each, and its caller.
-    seen: Mutex<Recent<[u8; 32], (Duration, Arc<str>)>>,
+    /// Tokens that were verified, by their hashes.
+    seen: Mutex<Recent<[u8; 32], SeenToken>>,
+}
+
+/// A token that was verified.
+#[derive(Clone)]
+struct SeenToken {
+    /// Its end, since 1970.
+    ends: Duration,
+    caller: Arc<str>,
 }
 
 /// A caller by token.
@@ -87,8 +95,8 @@ impl Tokens {
 
     /// Returns the caller of a token that was seen before and goes on.
     fn seen(&self, digest: &[u8; 32], now: Duration) -> Option<Arc<str>> {
-        let (ends, name) = lock(&self.seen).get(digest)?;
-        (now < ends).then_some(name)
+        let token = lock(&self.seen).get(digest)?;
+        (now < token.ends).then_some(token.caller)
     }
 
     /// Returns the record of a caller by its claims.
@@ -196,7 +204,7 @@ impl Keys {
         let record = tokens.record(&claims)?;
         let name: Arc<str> = (*record.entry.name).into();
         self.admit_caller(record, claims.issued())?;
-        lock(&tokens.seen).insert(*digest, (claims.ends(), name.clone()));
+        lock(&tokens.seen).insert(*digest, SeenToken { ends: claims.ends(), caller: name.clone() });
         match self.current.load().named(&name) {
             Some(key) => KeySet::admit(key, now).map(Some),
             None => Err(Denial::NoLimits),

@@ -75,7 +75,7 @@ impl World {
 /// What a key may do, in one line.
 fn rights(key: &Key) -> String {
     let entry = &key.record.entry;
-    let list = |names: &Option<Vec<Box<str>>>| names.as_ref().map_or("any".to_owned(), |names| names.join("+"));
+    let list = |names: &Option<Vec<Box<str>>>| names.as_ref().map_or_else(|| "any".to_owned(), |names| names.join("+"));
     let (features, models) = (list(&entry.features), list(&entry.models));
     let (rate, budget) = (entry.requests_per_minute.map_or(0, NonZeroU32::get), entry.budget.is_some());
     format!("{} of {}: {features}, {models}, {rate}, {budget}", key.name, key.team.as_deref().unwrap_or("no team"))
