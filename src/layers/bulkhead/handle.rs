@@ -74,10 +74,16 @@ impl BulkheadHandle {
         let load = |gate: &Arc<FeatureGate>| {
             let now = gate.semaphore().counts();
             let feature = gate.name().cloned();
-            let [requests, tokens] = gate.rates().map(|rates| rates.levels(Instant::now())).unwrap_or_default();
-            FeatureLoad { feature, limit: now.limit(), in_flight: now.taken(), queued: now.waiting(), requests, tokens }
+            FeatureLoad { feature, limit: now.limit(), in_flight: now.taken(), queued: now.waiting() }
         };
         gates.into_iter().map(load).collect()
+    }
+
+    /// Returns the levels of the requests and of the tokens of all unnamed features together.
+    #[doc(hidden)]
+    pub fn default_levels(&self) -> [Option<RateLevel>; 2] {
+        let features = self.features();
+        features.default_gate().rates().map(|rates| rates.levels(Instant::now())).unwrap_or_default()
     }
 
     /// Returns the rates of all features, by names under which replicas with the same settings find each other's.
@@ -112,8 +118,4 @@ pub struct FeatureLoad {
     pub in_flight: usize,
     /// The number that wait.
     pub queued: usize,
-    /// The level of its requests in a minute, if they have a limit.
-    pub requests: Option<RateLevel>,
-    /// The level of its tokens in a minute, if they have a limit.
-    pub tokens: Option<RateLevel>,
 }

@@ -108,14 +108,14 @@ pub use self::{
     handle::{BulkheadHandle, FeatureLoad},
     layer::BulkheadLayer,
     limits::Limits,
-    rate::{Rate, RateLevel},
+    rate::Rate,
     service::Bulkhead,
 };
 #[doc(hidden)]
 pub use self::{
     caller::{CallerBulkhead, CallerBulkheadLayer, CallerFuture, CallerLimitReached, CallerLimits},
     future::ResponseFuture,
-    rate::SharedRate,
+    rate::{RateLevel, SharedRate},
 };
 
 #[cfg(test)]

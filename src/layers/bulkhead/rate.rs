@@ -75,14 +75,13 @@ pub(super) type Closed = Option<Duration>;
 
 /// The amount that a rate would let pass now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct RateLevel {
     /// The most that may pass at once, after a pause.
     pub limit: u32,
     /// The amount that may pass now.
     pub left: u32,
-    /// The time until all of it may pass; `None` for a rate of 0.
-    pub full_in: Option<Duration>,
+    /// The time until all of it may pass; of a rate of 0 the longest there is.
+    pub full_in: Duration,
 }
 
 /// The reason for which a rate lets nothing pass.
@@ -188,13 +187,13 @@ impl Gcra {
 
     fn level(&self, now: u64) -> RateLevel {
         if self.interval.is_infinite() {
-            return RateLevel { limit: 0, left: 0, full_in: None };
+            return RateLevel { limit: 0, left: 0, full_in: Duration::MAX };
         }
         let full_in = self.tat.load(Relaxed).saturating_sub(now);
         // The cast saturates.
         let used = (full_in as f64 / self.interval).ceil() as u32;
         let (limit, left) = (self.burst, self.burst.saturating_sub(used));
-        RateLevel { limit, left, full_in: Some(Duration::from_nanos(full_in)) }
+        RateLevel { limit, left, full_in: Duration::from_nanos(full_in) }
     }
 
     /// Returns how many of `units` are charged.

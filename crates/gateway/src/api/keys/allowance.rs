@@ -1,12 +1,10 @@
-use steadfast::layers::budget::CapSpend;
-
-use super::level::Level;
+use steadfast::layers::{budget::CapSpend, bulkhead::RateLevel};
 
 /// The part of a key's limits that is left.
 #[derive(Debug, Default)]
 pub(crate) struct Allowance {
-    pub(crate) requests: Option<Level>,
-    pub(crate) tokens: Option<Level>,
+    pub(crate) requests: Option<RateLevel>,
+    pub(crate) tokens: Option<RateLevel>,
     /// The caps under which a call counts.
     pub(crate) caps: Vec<CapSpend>,
 }

@@ -2,12 +2,12 @@
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
+use steadfast::layers::bulkhead::RateLevel;
 use tokio::time::Instant;
 
 use super::{
     denial::Denial,
     entry::{KeyRecord, ObjectRight, covers},
-    level::Level,
     limits::{ConcurrencyPermit, KeyLimits},
     rate::Rate,
 };
@@ -106,12 +106,12 @@ impl Key {
     }
 
     /// Returns the level of its requests per minute, if they have a limit.
-    pub(super) fn requests(&self) -> Option<Level> {
+    pub(super) fn requests(&self) -> Option<RateLevel> {
         self.rate.as_ref().map(|rate| rate.level(Instant::now()))
     }
 
     /// Returns the level of its tokens per minute, if they have a limit.
-    pub(super) fn tokens(&self) -> Option<Level> {
+    pub(super) fn tokens(&self) -> Option<RateLevel> {
         self.limits.as_ref().and_then(KeyLimits::tokens)
     }
 

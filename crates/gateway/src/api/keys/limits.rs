@@ -10,10 +10,10 @@ use std::{
 
 use steadfast::{
     BulkheadHandle, BulkheadLayer, LlmError,
-    layers::bulkhead::{self, CallerLimits},
+    layers::bulkhead::{self, CallerLimits, RateLevel},
 };
 
-use super::{denial::Denial, level::Level};
+use super::denial::Denial;
 
 /// A key's own bulkhead. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -68,8 +68,9 @@ impl KeyLimits {
     }
 
     /// Returns the level of the tokens per minute, if they have a limit.
-    pub(super) fn tokens(&self) -> Option<Level> {
-        self.handle.snapshot().pop()?.tokens.map(Level::from)
+    pub(super) fn tokens(&self) -> Option<RateLevel> {
+        let [_, tokens] = self.handle.default_levels();
+        tokens
     }
 
     /// Returns the denial that an error of a call is, with the limit that was reached.

@@ -64,7 +64,6 @@ mod file_keys;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzz;
 mod key;
-mod level;
 mod limits;
 mod orders;
 mod rate;

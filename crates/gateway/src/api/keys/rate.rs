@@ -1,8 +1,8 @@
 use std::{num::NonZeroU32, sync::Mutex, time::Duration};
 
+use steadfast::layers::bulkhead::RateLevel;
 use tokio::time::Instant;
 
-use super::level::Level;
 use crate::lock::lock;
 
 /// A limit of requests per minute, with as many at once: the generic cell rate algorithm (ITU-T I.371), which keeps a
@@ -22,12 +22,12 @@ impl Rate {
     }
 
     /// Returns the requests that are left.
-    pub(super) fn level(&self, now: Instant) -> Level {
+    pub(super) fn level(&self, now: Instant) -> RateLevel {
         let full_in = lock(&self.full_at).unwrap_or(now).saturating_duration_since(now);
         let limit = self.per_minute.get();
         let used = full_in.as_nanos().div_ceil((MINUTE / limit).as_nanos().max(1));
         let left = limit.saturating_sub(used.try_into().unwrap_or(u32::MAX));
-        Level { limit, left, full_in }
+        RateLevel { limit, left, full_in }
     }
 
     /// Takes one request, or returns the time until one is available.
