@@ -87,7 +87,7 @@ fn alone(tier: &str) -> String {
 
 impl Config {
     /// Returns all tiers: those of conversations, then those of the lane.
-    pub(crate) fn all_tiers(&self) -> impl Iterator<Item = &Tier> {
+    pub fn all_tiers(&self) -> impl Iterator<Item = &Tier> {
         self.tiers.iter().chain(self.lane.iter().flat_map(|lane| &lane.tiers))
     }
 

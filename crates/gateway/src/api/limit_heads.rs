@@ -81,7 +81,11 @@ pub(super) fn write(allowance: &Allowance, dialect: Dialect, headers: &mut Heade
     for (LevelNames { limit, left, reset }, level) in names.into_iter().zip([allowance.requests, allowance.tokens]) {
         let Some(level) = level else { continue };
         let is_date = dialect == Dialect::Anthropic;
-        let full = if is_date { rfc3339(wall_clock::since_1970().saturating_add(level.full_in)) } else { in_units(level.full_in) };
+        let full = if is_date {
+            rfc3339(wall_clock::since_1970().saturating_add(level.full_in))
+        } else {
+            in_units(level.full_in)
+        };
         headers.insert(limit, level.limit.into());
         headers.insert(left, level.left.into());
         insert_text(reset, &full, headers);

@@ -13,6 +13,7 @@ mod handoff;
 mod health;
 mod key;
 mod man;
+mod prices;
 mod remote;
 mod schema;
 mod serve;
@@ -54,6 +55,9 @@ enum Action {
     Serve(serve::Serve),
     Key(key::Key),
     Spend(spend::Spend),
+    /// Work with models' prices
+    #[command(subcommand)]
+    Prices(Prices),
     Health(health::Health),
     /// Work with configurations
     #[command(subcommand)]
@@ -70,6 +74,11 @@ enum Action {
 enum Config {
     /// Print the JSON Schema of the configuration, for an editor's completion
     Schema,
+}
+
+#[derive(Subcommand)]
+enum Prices {
+    Import(prices::Import),
 }
 
 /// Runs the command.
@@ -113,6 +122,7 @@ async fn run() -> ExitCode {
         Action::Serve(serve) => serve.run().await,
         Action::Key(key) => key.run().await,
         Action::Spend(spend) => spend.run().await,
+        Action::Prices(Prices::Import(import)) => import.run(),
         Action::Health(health) => health.run().await,
         Action::Config(Config::Schema) => schema::print(),
         Action::Man(manual) => manual.run(Command::command()),

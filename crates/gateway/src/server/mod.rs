@@ -18,6 +18,7 @@ use std::{
 };
 
 use serde_json::json;
+use steadfast_internal::wall_clock;
 use steadfast_stack::{
     self as config, Config, ConfigError, Environment, FileWatch, KeyRegistry, KeySource, Stack, StackHandle,
 };
@@ -95,6 +96,7 @@ impl ServeOptions {
         let begun = handle.config();
         warn_of_restarts(&begun);
         warn_of_names(&begun);
+        warn_of_old_prices(&begun, &handle);
         let address = self.address(&begun);
         check_self_calls(&begun, &Environment::process(), address)?;
         if let Some(path) = self.keys_file(&begun.gateway) {
@@ -323,6 +325,26 @@ fn warn_of_restarts(config: &Config) {
         );
     }
 }
+
+/// Warns about prices that are probably no longer those of the providers, where money is counted.
+fn warn_of_old_prices(config: &Config, stack: &StackHandle) {
+    let prices = stack.prices();
+    let Some(as_of) = prices.as_of() else { return };
+    let date = wall_clock::parse_rfc3339(&format!("{as_of}T00:00:00Z"));
+    let age = date.map(|date| wall_clock::since_1970().saturating_sub(date));
+    let counts = !config.budgets.is_empty() || config.ledger.is_some();
+    if let Some(age) = age.filter(|age| counts && *age > OLD_PRICES) {
+        let days = age.as_secs() / (24 * 60 * 60);
+        tracing::warn!(
+            as_of,
+            days,
+            "the built-in prices are old: `steadfast prices import FILE --config FILE` prints LiteLLM's for this file's `prices`"
+        );
+    }
+}
+
+/// The age from which prices are said to be old.
+const OLD_PRICES: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 
 /// Warns about models' names that are probably misspelled: the provider would refuse each call.
 fn warn_of_names(config: &Config) {

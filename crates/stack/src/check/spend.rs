@@ -27,6 +27,15 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
                 findings.not_negative("output", price.output);
                 findings.not_negative("cache_read", price.cache_read.unwrap_or(0.0));
                 findings.not_negative("cache_write", price.cache_write.unwrap_or(0.0));
+                if let Some(long) = price.long_context {
+                    findings.within("long_context", |findings| {
+                        findings.at_least_one("above", Some(long.above), "");
+                        findings.not_negative("input", long.input);
+                        findings.not_negative("output", long.output);
+                        findings.not_negative("cache_read", long.cache_read.unwrap_or(0.0));
+                        findings.not_negative("cache_write", long.cache_write.unwrap_or(0.0));
+                    });
+                }
             });
         }
     });

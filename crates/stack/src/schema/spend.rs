@@ -104,6 +104,28 @@ pub struct ModelPrice {
     /// Input tokens written to it. Default: as `input`.
     #[schemars(range(min = 0))]
     pub cache_write: Option<f64>,
+    /// The prices of whole requests whose input is longer than a number of tokens. Default: the same for all.
+    pub long_context: Option<LongContextPrice>,
+}
+
+/// The prices of requests with a long input.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LongContextPrice {
+    /// The number of input tokens above which they hold.
+    pub above: u64,
+    /// Input tokens.
+    #[schemars(range(min = 0))]
+    pub input: f64,
+    /// Output tokens, reasoning included.
+    #[schemars(range(min = 0))]
+    pub output: f64,
+    /// Input tokens read from the provider's cache. Default: as `input`.
+    #[schemars(range(min = 0))]
+    pub cache_read: Option<f64>,
+    /// Input tokens written to it. Default: as `input`.
+    #[schemars(range(min = 0))]
+    pub cache_write: Option<f64>,
 }
 
 /// Sends simple requests to cheaper tiers.

@@ -9,6 +9,7 @@ mod clouds;
 mod conversations;
 mod gemini;
 mod lane;
+mod prices;
 mod responses;
 
 use std::{collections::BTreeMap, process::Command, time::Duration};

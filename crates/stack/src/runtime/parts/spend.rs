@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::{self as config, AtCap, Config, ModelPrice, Tier};
+use crate::{self as config, AtCap, Config, LongContextPrice, ModelPrice, Tier};
 use steadfast::{
     BudgetHandle, BudgetLayer, Events, InvalidConfig,
     chat::Usage,
@@ -13,17 +13,12 @@ use steadfast::{
 /// Returns the crate's prices with the file's over them.
 pub(crate) fn prices(config: &Config) -> Result<PriceTable, InvalidConfig> {
     let table = config.prices.iter().try_fold(PriceTable::builtin(), |table, (model, price)| {
-        let ModelPrice { input, output, cache_read, cache_write } = *price;
-        let wrong = |error: &InvalidConfig| {
-            InvalidConfig::new(format!("prices.{model}.{}", error.field()), error.problem().to_owned())
-        };
-        let mut price = Price::dollars(input, output).map_err(|error| wrong(&error))?;
-        let amount = |field: &'static str, dollars: f64| dollars_of(&format!("prices.{model}.{field}"), dollars);
-        if let Some(dollars) = cache_read {
-            price = price.cache_read(amount("cache_read", dollars)?);
-        }
-        if let Some(dollars) = cache_write {
-            price = price.cache_write(amount("cache_write", dollars)?);
+        let ModelPrice { input, output, cache_read, cache_write, long_context } = *price;
+        let place = format!("prices.{model}");
+        let mut price = written_price(&place, [input, output], cache_read, cache_write)?;
+        if let Some(LongContextPrice { above, input, output, cache_read, cache_write }) = long_context {
+            let long = written_price(&format!("{place}.long_context"), [input, output], cache_read, cache_write)?;
+            price = price.long_context(above, long);
         }
         Ok(table.with(model.as_str(), price))
     })?;
@@ -33,6 +28,24 @@ pub(crate) fn prices(config: &Config) -> Result<PriceTable, InvalidConfig> {
         Some(price) if table.price(None, &id).is_none() => table.with(id, price),
         _ => table,
     }))
+}
+
+fn written_price(
+    place: &str,
+    [input, output]: [f64; 2],
+    cache_read: Option<f64>,
+    cache_write: Option<f64>,
+) -> Result<Price, InvalidConfig> {
+    let wrong =
+        |error: &InvalidConfig| InvalidConfig::new(format!("{place}.{}", error.field()), error.problem().to_owned());
+    let mut price = Price::dollars(input, output).map_err(|error| wrong(&error))?;
+    if let Some(dollars) = cache_read {
+        price = price.cache_read(dollars_of(&format!("{place}.cache_read"), dollars)?);
+    }
+    if let Some(dollars) = cache_write {
+        price = price.cache_write(dollars_of(&format!("{place}.cache_write"), dollars)?);
+    }
+    Ok(price)
 }
 
 fn dollars_of(field: &str, dollars: f64) -> Result<Usd, InvalidConfig> {
