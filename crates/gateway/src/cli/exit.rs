@@ -22,7 +22,7 @@ pub(crate) enum Failure {
     Unready(String),
     /// The gateway or the store of tasks refuses an order: 1.
     Refused(String),
-    /// A drill missed a target: 1.
+    /// A drill or a comparison missed a target: 1.
     Missed(String),
     /// The output cannot be written: 1; silently if its reader has gone.
     Output(io::Error),

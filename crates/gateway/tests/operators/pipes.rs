@@ -41,6 +41,7 @@ fn arguments(command: &[&str], config: &str) -> Option<Vec<String>> {
         ["key", "create" | "show" | "rotate" | "pause" | "resume" | "remove"] => &["ana"],
         ["key", "limit"] => &["ana", "--concurrency", "1"],
         ["key", "import"] => &["keys.yaml"],
+        ["spend", "reconcile"] => &["usage.json"],
         ["prices", "import"] => &["prices.json", "--model", "gpt-4o"],
         ["key", "list" | "log"] => &[],
         ["completions"] => &["bash"],

@@ -14,6 +14,7 @@ use std::{
 };
 
 use serde_json::json;
+use steadfast_internal::wall_clock::rfc3339;
 use steadfast_ledger::{LedgerRow, LedgerStore as _};
 use steadfast_stores::sqlite::Sqlite;
 
@@ -190,10 +191,34 @@ async fn an_operator_reads_the_bill_of_each_team_over_restarts() {
         assert!(told.contains(said), "{arguments:?}: {told}");
     }
     assert!(spend(&gateway.url(), &search, &[]).contains("`admin: true`"));
+    reconciled(&gateway, &operator, &folder, provider.calls()).await;
     // The answer says how to have a ledger, where there is none.
     let without = Serve::simulated().keys(&of_operator.replacen("\n", "\n    admin: true\n", 1)).start();
     let told = spend(&without.url(), &operator, &[]);
     assert!(told.contains("add `ledger: {}` and a durable store"), "{told}");
+}
+
+/// Holds a report in Anthropic's form, of what the provider has answered, against the ledger.
+async fn reconciled(gateway: &Served, operator: &str, folder: &Folder, calls: usize) {
+    let days: Vec<u64> = rows(folder).await.iter().map(|row| row.at.as_secs() / 86_400 * 86_400).collect();
+    assert_eq!(days.len(), calls);
+    let report = |output: u64| {
+        let bucket = |at: &u64| {
+            let result = json!({"uncached_input_tokens": 9, "output_tokens": output, "model": "claude-sonnet-4-5"});
+            json!({"starting_at": rfc3339(Duration::from_secs(*at)), "results": [result]})
+        };
+        json!({"data": days.iter().map(bucket).collect::<Vec<_>>(), "has_more": false}).to_string()
+    };
+    let run = |output| {
+        let file = folder.file("usage.json", &report(output));
+        let arguments = ["spend", "reconcile", file.to_str().unwrap(), "--url", &gateway.url()];
+        steadfast(arguments, &[("STEADFAST_ADMIN_KEY", operator)])
+    };
+    let ran = run(3);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    assert!(ran.out.contains("claude-sonnet-4-5") && ran.out.contains("none"), "{}", ran.out);
+    let ran = run(4);
+    assert!(ran.code == Some(1) && ran.out.contains("-25.00 %") && ran.err.contains("more than 1 %"), "{ran:?}");
 }
 
 /// Returns what a key has spent under its own cap, in answers of [`COST`], as a gateway tells it.

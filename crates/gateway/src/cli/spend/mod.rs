@@ -1,8 +1,11 @@
 //! `steadfast spend`: what answers cost, out of a running gateway's ledger.
 
+mod export;
+mod reconcile;
+
 use std::io::Write as _;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use http::Uri;
 use serde_json::Value;
 
@@ -17,7 +20,11 @@ use crate::cli::{
 /// Needs a key with `admin: true` in an environment variable, since other users can see a command line, and a gateway
 /// whose configuration has a `ledger`. Times are in UTC, and hours count whole.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Spend {
+    #[command(subcommand)]
+    action: Option<Action>,
+
     /// The gateway
     #[arg(long, value_name = "URL", env = "STEADFAST_URL", default_value = "http://127.0.0.1:8080")]
     url: Uri,
@@ -51,8 +58,16 @@ pub(crate) struct Spend {
     json: bool,
 }
 
+#[derive(Subcommand)]
+enum Action {
+    Reconcile(reconcile::Reconcile),
+}
+
 impl Spend {
     pub(crate) async fn run(self) -> Result<(), Failure> {
+        if let Some(Action::Reconcile(reconcile)) = self.action {
+            return reconcile.run().await;
+        }
         let remote = Remote::of(self.url.clone(), &self.key_env, "`admin: true`")?;
         let mut out = std::io::stdout();
         if self.csv {
