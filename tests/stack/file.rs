@@ -398,6 +398,7 @@ async fn caps_beside_the_configuration_count_and_stay_over_its_reloads() {
         key: Some(key.to_owned()),
         team: None,
         each_key: false,
+        among: None,
         tier: None,
         at_cap: AtCap::Refuse,
         warn_at: None,

@@ -1,4 +1,4 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::Period;
 use crate::prices::Usd;
@@ -15,9 +15,37 @@ pub struct Cap {
     pub(super) feature: Option<Arc<str>>,
     pub(super) key: Keys,
     pub(super) team: Option<Arc<str>>,
+    pub(super) among: Option<KeyGroup>,
     pub(super) at_cap: AtCap,
     /// In percent, in rising order.
     pub(super) warn_at: Arc<[u8]>,
+}
+
+/// The keys for which a function is true. Clones are the same group.
+#[derive(Clone)]
+pub struct KeyGroup(Arc<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl KeyGroup {
+    /// Creates a group. The function is asked with each request, so that keys may come and go.
+    pub fn new(has: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(has))
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        (self.0)(key)
+    }
+}
+
+impl PartialEq for KeyGroup {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for KeyGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyGroup").finish_non_exhaustive()
+    }
 }
 
 /// The keys whose requests a cap counts.
@@ -79,6 +107,7 @@ impl Cap {
             feature: None,
             key: Keys::All,
             team: None,
+            among: None,
             at_cap: AtCap::default(),
             warn_at: WARN_AT.into(),
         }
@@ -110,6 +139,14 @@ impl Cap {
     #[must_use]
     pub fn each_key(mut self) -> Self {
         self.key = Keys::Each;
+        self
+    }
+
+    /// Counts only the requests of these keys. Default: every key's.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn among(mut self, group: KeyGroup) -> Self {
+        self.among = Some(group);
         self
     }
 

@@ -93,8 +93,14 @@ impl BudgetHandle {
     pub fn snapshot(&self) -> Vec<CapSpend> {
         let now = Instant::now();
         let shared = self.shared();
-        let all = shared.caps.iter().flat_map(|accounts| accounts.all());
-        all.map(|account| account.spend(now)).collect()
+        let of_group = |accounts: &Accounts| {
+            let group = accounts.rule.cap.among.clone();
+            let counts = move |account: &Arc<Account>| {
+                group.as_ref().zip(account.key.as_ref()).is_none_or(|(all, key)| all.has(key))
+            };
+            accounts.all().into_iter().filter(counts)
+        };
+        shared.caps.iter().flat_map(of_group).map(|account| account.spend(now)).collect()
     }
 
     /// Returns the caps of one key: its own, its team's, and its part of those for each key. The work grows with their

@@ -112,6 +112,7 @@ pub use self::{
 };
 #[doc(hidden)]
 pub use self::{
+    cap::KeyGroup,
     future::ResponseFuture,
     handle::CapScope,
     replica_cap::{FirstShare, ReplicaCap},

@@ -279,6 +279,7 @@ impl Shared {
     /// Returns the accounts that are one key's or its team's; under a cap for each key, once it has sent a request.
     pub(super) fn all_of_key(&self, key: &str, team: Option<&str>) -> Vec<Arc<Account>> {
         let accounts = self.places.of(Some(key), team).filter_map(|place| match &self.caps[place] {
+            Accounts { rule, .. } if rule.cap.among.as_ref().is_some_and(|group| !group.has(key)) => None,
             Accounts { of: AccountSet::Each(each), .. } => lock(each).get(key),
             Accounts { rule, of: AccountSet::All(account) } => {
                 let Cap { key, team: only, .. } = &rule.cap;
@@ -321,8 +322,8 @@ impl Accounts {
     /// Returns whether it counts the same requests as this cap.
     fn is_of(&self, other: &Cap) -> bool {
         let cap = &self.rule.cap;
-        (&cap.name, cap.period, &cap.feature, &cap.key, &cap.team)
-            == (&other.name, other.period, &other.feature, &other.key, &other.team)
+        (&cap.name, cap.period, &cap.feature, &cap.key, &cap.team, &cap.among)
+            == (&other.name, other.period, &other.feature, &other.key, &other.team, &other.among)
     }
 
     /// Returns the account in which a request counts, if any.
@@ -333,6 +334,11 @@ impl Accounts {
             return None;
         }
         if cap.team.is_some() && cap.team.as_deref() != of.team {
+            return None;
+        }
+        if let Some(group) = &cap.among
+            && !key.is_some_and(|key| group.has(key))
+        {
             return None;
         }
         match (&cap.key, &self.of) {

@@ -1,5 +1,6 @@
 use std::{
     pin::pin,
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
     time::{Duration, UNIX_EPOCH},
 };
@@ -12,7 +13,7 @@ use tower::{Layer, Service, ServiceExt};
 mod replicas;
 mod shared;
 
-use super::{AtCap, Budget, BudgetHandle, BudgetKey, BudgetLayer, Cap, Period};
+use super::{AtCap, Budget, BudgetHandle, BudgetKey, BudgetLayer, Cap, KeyGroup, Period};
 use crate::{
     Attempt, ErrorKind, Event, Events, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
     chat::{Chat, Message, Usage},
@@ -183,7 +184,7 @@ async fn what_is_spent_and_what_is_reserved_are_told_apart() {
     let mut heard = events.subscribe();
     // Answers with 400 tokens, then hangs.
     let answers = std::sync::atomic::AtomicU32::new(0);
-    let answers = std::sync::Arc::new(answers);
+    let answers = Arc::new(answers);
     let leaf = provider_fn(move |_| {
         let first = answers.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
         async move { if first { Ok::<_, LlmError>(tokens(400)) } else { std::future::pending().await } }
@@ -330,6 +331,39 @@ async fn of_many_keys_with_a_cap_each_a_request_counts_under_its_own() {
         (handle.spent("key 7"), handle.spent("key 8"), handle.limit("key 999")),
         (usd(2.0), usd(1.0), Some(usd(1.0)))
     );
+}
+
+/// Who is in a group may change between two requests; what was spent stays.
+#[tokio::test(start_paused = true)]
+async fn a_cap_of_a_group_counts_its_keys_and_each_for_itself() {
+    let members = Arc::new(Mutex::new(vec!["ann", "bob"]));
+    let known = members.clone();
+    let group = KeyGroup::new(move |key| known.lock().unwrap().contains(&key));
+    let own = || Cap::new("own", usd(2.0), Period::Day).each_key().among(group.clone());
+    let layer = layer(own());
+    let handle = layer.handle();
+    let llm = layer.layer(leaf(1000));
+    let asks = async |key: &str| llm.clone().oneshot(ask().with_extension(BudgetKey::new(key))).await.map(drop);
+    for _ in 0..4 {
+        asks("eve").await.unwrap();
+    }
+    assert!(llm.clone().oneshot(ask()).await.is_ok(), "a request without a key is of no group");
+    for key in ["ann", "bob"] {
+        for _ in 0..2 {
+            asks(key).await.unwrap();
+        }
+        assert_eq!(asks(key).await.unwrap_err().kind(), ErrorKind::Budget, "{key}");
+    }
+    let keys = |handle: &BudgetHandle| handle.snapshot().into_iter().filter_map(|cap| cap.key).collect::<Vec<_>>();
+    assert_eq!(keys(&handle), ["ann".into(), "bob".into()]);
+    *members.lock().unwrap() = vec!["bob"];
+    asks("ann").await.unwrap();
+    assert_eq!((keys(&handle), handle.snapshot_of_key("ann", None).len()), (vec!["bob".into()], 0));
+    *members.lock().unwrap() = vec!["ann"];
+    assert!(asks("ann").await.is_err() && asks("bob").await.is_ok());
+    // A layer after it goes on with the same group's amounts.
+    let next = BudgetLayer::new(prices()).cap(own()).state(&handle);
+    assert_eq!(next.handle().snapshot()[0].spent, usd(2.0));
 }
 
 #[tokio::test(start_paused = true)]

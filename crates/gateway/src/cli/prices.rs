@@ -18,8 +18,8 @@ use crate::cli::Failure;
 ///
 /// The table is `model_prices_and_context_window.json` in LiteLLM's repository. What is printed goes into the
 /// configuration, where it comes before the prices that this program has. Prices for batches and for other service
-/// tiers are left out. Where two tiers pay differently for a model the dearer price stands, since a cap errs on the safe
-/// side.
+/// tiers are left out. Where two tiers pay differently for a model the dearer price stands, since a cap errs on the
+/// safe side.
 #[derive(Args)]
 pub(crate) struct Import {
     /// LiteLLM's table

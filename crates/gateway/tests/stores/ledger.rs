@@ -16,6 +16,7 @@ use std::{
 use serde_json::json;
 use steadfast_internal::wall_clock::rfc3339;
 use steadfast_ledger::{LedgerRow, LedgerStore as _};
+use steadfast_simulator::SimulatedIssuer;
 use steadfast_stores::sqlite::Sqlite;
 
 use crate::{
@@ -270,6 +271,26 @@ async fn a_cap_is_one_number_for_all_replicas_and_over_restarts() {
         assert_eq!(spent(gateway, &operator), 8 + rest as u64);
     }
     assert_eq!(provider.calls(), 8 + rest);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_by_token_goes_on_with_its_budget_after_a_restart() {
+    let (folder, provider) = (Folder::new("ledger-token"), Provider::start().await);
+    let issuer = SimulatedIssuer::start().await.unwrap();
+    // Five answers.
+    let limits = "{ default: { budget: { usd: 0.00036, period: month } } }";
+    let oidc = format!("gateway: {{ oidc: {{ issuer: '{}', audience: llm, limits: {limits} }} }}\n", issuer.url());
+    let serve = Serve::with(&(config(&folder, &provider.address) + &oidc)).env("PROVIDER_KEY", "sk-x");
+    let mut gateway = serve.start();
+    let token = |device: u64| issuer.token(&json!({"aud": "llm", "sub": "ann", "device": device}));
+    let first = token(1);
+    let served = (0..20).take_while(|_| ask(gateway.address(), &first, "s").is_some()).count();
+    assert_eq!(served, 5);
+    gateway.start_again();
+    assert!(ask(gateway.address(), &token(2), "s").is_none(), "a restart begins where it was");
+    let other = issuer.token(&json!({"aud": "llm", "sub": "bob"}));
+    assert!(ask(gateway.address(), &other, "s").is_some(), "another caller has its own");
+    assert_eq!(provider.calls(), 6);
 }
 
 #[test]

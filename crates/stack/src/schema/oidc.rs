@@ -27,8 +27,8 @@ pub struct Oidc {
     #[serde(default)]
     pub claims: OidcClaims,
     /// Rights and limits by name, each with the fields of a key's entry: `requests_per_minute`, `budget`, `models` and
-    /// the others. `default` is for tokens that name none of them; without it these are refused. Default: none, for
-    /// everyone.
+    /// the others. A budget is each caller's own. `default` is for tokens that name none of them; without it these are
+    /// refused. Default: none, for everyone.
     #[serde(default)]
     pub limits: BTreeMap<String, Map<String, Value>>,
 }

@@ -2,6 +2,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Share;
+use steadfast::layers::budget::KeyGroup;
 
 /// A spending cap for a period.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -24,6 +25,10 @@ pub struct Budget {
     /// Gives each caller's key its own cap of the full amount. Requests without a key do not count. Default: `false`.
     #[serde(default)]
     pub each_key: bool,
+    /// Counts only the keys of a group, which the program around the stack has. No file can say it.
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub among: Option<KeyGroup>,
     /// Counts only this tier's cost.
     pub tier: Option<String>,
     /// The reaction at the cap. Default: `refuse`.

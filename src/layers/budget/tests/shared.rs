@@ -1,7 +1,5 @@
 //! Tests of caps that several keys share: reservations are bounded, and each key keeps its part.
 
-use std::sync::{Arc, Mutex};
-
 use super::*;
 
 /// The prices of the README's model.

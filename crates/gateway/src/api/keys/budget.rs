@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use steadfast::layers::budget::KeyGroup;
 use steadfast_stack::{self as config, AtCap, Period, Share};
 
 /// A key's budget, in the words of the configuration's `budgets`.
@@ -55,16 +56,25 @@ impl Budget {
 
     /// Returns its cap in the stack, for the key of this name.
     pub(super) fn cap(&self, key: &str) -> config::Budget {
+        config::Budget { key: Some(key.to_owned()), ..self.cap_named(cap_name(key)) }
+    }
+
+    /// Returns its cap for each key of a group.
+    pub(super) fn cap_of_each(&self, name: &str, group: &KeyGroup) -> config::Budget {
+        config::Budget { each_key: true, among: Some(group.clone()), ..self.cap_named(format!("limits {name}")) }
+    }
+
+    fn cap_named(&self, name: String) -> config::Budget {
         let Self { usd, period, at_cap, warn_at } = self.clone();
-        let (name, key) = (cap_name(key), Some(key.to_owned()));
         config::Budget {
             name,
             usd,
             period,
             feature: None,
-            key,
+            key: None,
             team: None,
             each_key: false,
+            among: None,
             tier: None,
             at_cap,
             warn_at,

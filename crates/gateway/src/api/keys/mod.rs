@@ -100,12 +100,7 @@ pub(crate) use self::{
     orders::{Document, KeyOrderError, MadeKey},
 };
 use self::{
-    entry::KeyRecord,
-    file::KeyFileError,
-    file_keys::FileKeys,
-    set::KeySet,
-    stored::StoredKeys,
-    tokens::{TokenCaller, Tokens},
+    entry::KeyRecord, file::KeyFileError, file_keys::FileKeys, set::KeySet, stored::StoredKeys, tokens::Tokens,
 };
 pub use self::{file::key_documents, orders::make_key, virtual_key::VirtualKey};
 use crate::{error::ServeError, lock::lock};
@@ -127,8 +122,6 @@ pub(crate) struct Keys {
 struct Sources {
     file: Vec<Arc<KeyRecord>>,
     stored: Vec<Arc<KeyRecord>>,
-    /// The callers by token, by name.
-    tokens: BTreeMap<Box<str>, TokenCaller>,
     /// The stored keys that do not count, with the reasons.
     passed_over: PassedOver,
 }
@@ -179,7 +172,7 @@ impl Keys {
     ///
     /// The stack cannot keep a budget.
     pub(crate) fn with_budgets_in(mut self, stack: StackHandle) -> Result<Self, ServeError> {
-        stack.set_budgets(caps(self.current.load().records())).map_err(|error| match &self.file {
+        stack.set_budgets(self.budgets()).map_err(|error| match &self.file {
             Some(file) => ServeError::from(KeyFileError::new(&file.path, error)),
             None => ServeError::invalid(format_args!("{error}")),
         })?;
@@ -237,9 +230,15 @@ impl Keys {
         }
     }
 
-    /// Returns the caps of the keys, for the stack.
+    /// Returns the caps of the keys, and of the limits for callers by token, for the stack.
     pub(crate) fn budgets(&self) -> Vec<Budget> {
-        caps(self.current.load().records())
+        self.caps(self.current.load().records())
+    }
+
+    /// Returns the caps if these are the keys.
+    fn caps<'a>(&self, records: impl IntoIterator<Item = &'a Arc<KeyRecord>>) -> Vec<Budget> {
+        let of_tokens = self.tokens.iter().flat_map(Tokens::caps);
+        caps(records).into_iter().chain(of_tokens).collect()
     }
 
     /// Reads the file again and logs the outcome. A file that is wrong changes nothing. Stored keys are read whole at
@@ -303,13 +302,13 @@ impl Keys {
         let (mut records, mut passed_over) = sources.merged();
         // First, so that no key spends without a cap.
         if let Some(stack) = &self.stack
-            && let Err(problem) = stack.set_budgets(caps(&records))
+            && let Err(problem) = stack.set_budgets(self.caps(&records))
         {
             // A file is taken over whole or not at all; of stored keys each counts by itself.
             let of_file = sources.file.len();
             let unkept = without_room(stack, &records[of_file..]);
             records.retain(|record| !unkept.contains_key(&record.entry.name));
-            if unkept.is_empty() || stack.set_budgets(caps(&records)).is_err() {
+            if unkept.is_empty() || stack.set_budgets(self.caps(&records)).is_err() {
                 (sources.file, sources.stored) = (file, stored);
                 return Err(problem);
             }
@@ -322,6 +321,9 @@ impl Keys {
         sources.passed_over = passed_over;
         let now = KeySet::new(records, &before);
         let lists = changes(&before, &now);
+        if let Some(tokens) = &self.tokens {
+            tokens.forget(&now);
+        }
         self.current.store(Arc::new(now));
         Ok(lists)
     }
@@ -413,9 +415,6 @@ impl Sources {
                 passed_over.insert(record.entry.name.clone(), problem.to_owned());
             }
         }
-        // A key decides in place of tokens for its name.
-        let callers = self.tokens.values().filter(|caller| !names.contains(&*caller.record.entry.name));
-        records.extend(callers.map(|caller| caller.record.clone()));
         (records, passed_over)
     }
 }

@@ -13,10 +13,11 @@ use super::{Key, Keys, entry::SecretHash};
 use crate::lock::lock;
 
 impl Keys {
-    /// Returns each key: its permissions and limits, what is in flight, and what it has spent. Stored keys that do not
-    /// count come last, with the reasons.
+    /// Returns each key: its permissions and limits, what is in flight, and what it has spent. Callers by token follow,
+    /// and then stored keys that do not count, with the reasons.
     pub(crate) fn report(&self) -> Value {
         let mut keys: Vec<Value> = self.current.load().list.iter().map(|key| self.report_of(key)).collect();
+        keys.extend(self.callers().iter().map(|key| self.report_of(key)));
         let sources = lock(&self.sources);
         keys.extend(sources.passed_over().map(|(record, problem)| self.entry(&Key::new(record, None), Some(problem))));
         json!({ "keys": keys })
@@ -25,7 +26,8 @@ impl Keys {
     /// Returns the same of the key of this name.
     pub(crate) fn report_on(&self, name: &str) -> Option<Value> {
         let current = self.current.load();
-        current.named(name).map(|key| self.report_of(key)).or_else(|| self.report_on_passed_over(name))
+        let key = current.named(name).cloned().or_else(|| self.tokens.as_ref()?.caller(name));
+        key.map(|key| self.report_of(&key)).or_else(|| self.report_on_passed_over(name))
     }
 
     /// Returns the same of the key of this name in the store, after an order for it.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde_json::{Map, Value};
+use steadfast::layers::budget::KeyGroup;
 use steadfast_internal::recent::Recent;
 use steadfast_oidc::{Claims, Issuer, TokenError, TokenVerifier};
 use steadfast_stack::{Budget, Config, Oidc, OidcClaims};
@@ -36,9 +37,29 @@ const DEFAULT: &str = "default";
 pub(super) struct Tokens {
     pub(super) verifier: Arc<TokenVerifier>,
     claims: OidcClaims,
-    limits: HashMap<Box<str>, KeyRecord>,
+    limits: HashMap<Box<str>, Limits>,
+    callers: Arc<Callers>,
     /// Tokens that were verified, by their hashes.
     seen: Mutex<Recent<[u8; 32], SeenToken>>,
+}
+
+/// Limits by name.
+struct Limits {
+    record: KeyRecord,
+    /// The callers that have them, each with the whole budget.
+    group: KeyGroup,
+}
+
+/// The callers that have shown a token, by name.
+type Callers = Mutex<HashMap<Arc<str>, Caller>>;
+
+/// A caller by token.
+struct Caller {
+    key: Arc<Key>,
+    /// The name of its limits, if it has any.
+    limits: Option<Box<str>>,
+    /// The time at which the token was issued that says so, since 1970.
+    issued: Duration,
 }
 
 /// A token that was verified.
@@ -47,14 +68,6 @@ struct SeenToken {
     /// Its end, since 1970.
     ends: Duration,
     caller: Arc<str>,
-}
-
-/// A caller by token.
-#[derive(Debug)]
-pub(super) struct TokenCaller {
-    pub(super) record: Arc<KeyRecord>,
-    /// The time at which the token was issued that says so, since 1970.
-    issued: Duration,
 }
 
 impl Tokens {
@@ -71,16 +84,21 @@ impl Tokens {
         if !oidc.algorithms.is_empty() {
             issuer = issuer.algorithms(oidc.algorithms.iter().map(String::as_str)).map_err(wrong)?;
         }
+        let callers = Arc::<Callers>::default();
         let limits = oidc.limits.iter().map(|(name, fields)| {
             let record = limits(name, fields).map_err(|problem| wrong(format!("limits.{name}: {problem}")))?;
-            match record.unknown_names(config).first() {
-                Some(problem) => Err(wrong(format!("limits.{name}: {problem}"))),
-                None => Ok((name.as_str().into(), record)),
+            if let Some(problem) = record.unknown_names(config).first() {
+                return Err(wrong(format!("limits.{name}: {problem}")));
             }
+            let (all, own) = (callers.clone(), Box::<str>::from(name.as_str()));
+            let group = KeyGroup::new(move |key| {
+                lock(&all).get(key).is_some_and(|caller| caller.limits.as_deref() == Some(&*own))
+            });
+            Ok((name.as_str().into(), Limits { record, group }))
         });
         let limits = limits.collect::<Result<_, ServeError>>()?;
-        let verifier = Arc::new(TokenVerifier::new(issuer));
-        Ok(Self { verifier, claims: oidc.claims.clone(), limits, seen: Mutex::new(Recent::new(MOST_SEEN)) })
+        let (verifier, claims) = (Arc::new(TokenVerifier::new(issuer)), oidc.claims.clone());
+        Ok(Self { verifier, claims, limits, callers, seen: Mutex::new(Recent::new(MOST_SEEN)) })
     }
 
     /// Returns the reason for which no token can be verified yet.
@@ -88,9 +106,22 @@ impl Tokens {
         self.verifier.is_unread().then_some("the identity provider's keys cannot be read")
     }
 
-    /// Returns the caps of the limits, each for a caller of their name.
-    fn caps(&self) -> Vec<Budget> {
-        self.limits.values().filter_map(KeyRecord::cap).collect()
+    /// Returns the caps of the limits.
+    pub(super) fn caps(&self) -> Vec<Budget> {
+        let cap = |(name, limits): (&Box<str>, &Limits)| {
+            Some(limits.record.entry.budget.as_ref()?.cap_of_each(name, &limits.group))
+        };
+        self.limits.iter().filter_map(cap).collect()
+    }
+
+    /// Returns the key of a caller that has shown a token.
+    pub(super) fn caller(&self, name: &str) -> Option<Arc<Key>> {
+        lock(&self.callers).get(name).map(|caller| caller.key.clone())
+    }
+
+    /// Forgets the callers for whom keys decide.
+    pub(super) fn forget(&self, keys: &KeySet) {
+        lock(&self.callers).retain(|name, _| keys.named(name).is_none());
     }
 
     /// Returns the caller of a token that was seen before and goes on.
@@ -99,15 +130,15 @@ impl Tokens {
         (now < token.ends).then_some(token.caller)
     }
 
-    /// Returns the record of a caller by its claims.
-    fn record(&self, claims: &Claims) -> Result<KeyRecord, Denial> {
+    /// Returns the record of a caller by its claims, and the name of its limits.
+    fn record(&self, claims: &Claims) -> Result<(KeyRecord, Option<Box<str>>), Denial> {
         let name = claims.text(&self.claims.name).filter(|name| name.len() <= LONGEST_NAME);
         let name = name.ok_or(Denial::Token(TokenError::Claim))?;
         let named = self.claims.limits.iter().flat_map(|claim| claims.texts(claim));
-        let limits = named.chain([DEFAULT]).find_map(|name| self.limits.get(name));
-        let mut record = match limits {
-            Some(limits) => limits.clone(),
-            None if self.limits.is_empty() => KeyRecord::default(),
+        let limits = named.chain([DEFAULT]).find_map(|name| self.limits.get_key_value(name));
+        let (mut record, limits) = match limits {
+            Some((name, limits)) => (limits.record.clone(), Some(name.clone())),
+            None if self.limits.is_empty() => (KeyRecord::default(), None),
             None => return Err(Denial::NoLimits),
         };
         record.entry.name = format!("oidc:{name}").into();
@@ -120,7 +151,25 @@ impl Tokens {
             let named = claims.texts(claim).into_iter().filter(|feature| allowed.is_none() || is_allowed(feature));
             record.entry.features = Some(named.map(Into::into).collect());
         }
-        Ok(record)
+        Ok((record, limits))
+    }
+
+    /// Makes a caller known, and returns its key: what the latest of its tokens says.
+    fn admit(&self, record: KeyRecord, limits: Option<Box<str>>, issued: Duration) -> Result<Arc<Key>, Denial> {
+        let mut callers = lock(&self.callers);
+        if let Some(caller) = callers.get_mut(&*record.entry.name)
+            && (caller.issued > issued || *caller.key.record == record)
+        {
+            caller.issued = caller.issued.max(issued);
+            return Ok(caller.key.clone());
+        }
+        let known = callers.get(&*record.entry.name);
+        if known.is_none() && callers.len() >= MOST_CALLERS {
+            return Err(Denial::KeysAway);
+        }
+        let key = Arc::new(Key::new(Arc::new(record), known.map(|caller| &*caller.key)));
+        callers.insert(key.name.clone(), Caller { key: key.clone(), limits, issued });
+        Ok(key)
     }
 }
 
@@ -192,51 +241,33 @@ impl Keys {
         now: Duration,
     ) -> Result<Option<Arc<Key>>, Denial> {
         let Some(tokens) = self.tokens.as_ref().filter(|_| is_token(shown)) else { return Ok(None) };
-        if let Some(name) = tokens.seen(digest, now)
-            && let Some(key) = current.named(&name)
-        {
-            return KeySet::admit(key, now).map(Some);
+        // A key of the caller's name decides in place of its tokens.
+        let known = |name: &str| match current.named(name) {
+            Some(key) => Some(KeySet::admit(key, now)),
+            None => tokens.caller(name).map(Ok),
+        };
+        if let Some(key) = tokens.seen(digest, now).and_then(|name| known(&name)) {
+            return key.map(Some);
         }
         let claims = tokens.verifier.verify(shown).map_err(|error| match error {
             TokenError::KeysAway => Denial::KeysAway,
             error => Denial::Token(error),
         })?;
-        let record = tokens.record(&claims)?;
-        let name: Arc<str> = (*record.entry.name).into();
-        self.admit_caller(record, claims.issued())?;
-        lock(&tokens.seen).insert(*digest, SeenToken { ends: claims.ends(), caller: name.clone() });
-        match self.current.load().named(&name) {
-            Some(key) => KeySet::admit(key, now).map(Some),
-            None => Err(Denial::NoLimits),
-        }
+        let (record, limits) = tokens.record(&claims)?;
+        let caller: Arc<str> = (*record.entry.name).into();
+        let key = match current.named(&caller) {
+            Some(key) => KeySet::admit(key, now),
+            None => tokens.admit(record, limits, claims.issued()),
+        };
+        lock(&tokens.seen).insert(*digest, SeenToken { ends: claims.ends(), caller });
+        key.map(Some)
     }
 
-    /// Makes a caller known, unless a later token has said what it may.
-    fn admit_caller(&self, record: KeyRecord, issued: Duration) -> Result<(), Denial> {
-        {
-            let mut sources = lock(&self.sources);
-            if let Some(known) = sources.tokens.get_mut(&record.entry.name) {
-                if *known.record == record {
-                    known.issued = known.issued.max(issued);
-                    return Ok(());
-                }
-                if known.issued > issued {
-                    return Ok(());
-                }
-            } else if sources.tokens.len() >= MOST_CALLERS {
-                return Err(Denial::KeysAway);
-            }
-        }
-        let caller = TokenCaller { record: Arc::new(record), issued };
-        let published = self.publish(|sources| {
-            let name = caller.record.entry.name.clone();
-            if sources.tokens.get(&name).is_none_or(|known| known.issued <= caller.issued) {
-                sources.tokens.insert(name, caller);
-            }
-        });
-        published.map(drop).map_err(|problem| {
-            tracing::warn!(%problem, "a caller by token cannot be admitted");
-            Denial::NoLimits
-        })
+    /// Returns the keys of callers by token, by name.
+    pub(super) fn callers(&self) -> Vec<Arc<Key>> {
+        let of = |tokens: &Tokens| lock(&tokens.callers).values().map(|caller| caller.key.clone()).collect();
+        let mut keys: Vec<Arc<Key>> = self.tokens.as_ref().map(of).unwrap_or_default();
+        keys.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        keys
     }
 }

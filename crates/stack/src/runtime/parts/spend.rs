@@ -215,6 +215,9 @@ fn cap(budget: &config::Budget) -> Result<Cap, InvalidConfig> {
     if let Some(team) = &budget.team {
         cap = cap.team(team.as_str());
     }
+    if let Some(group) = &budget.among {
+        cap = cap.among(group.clone());
+    }
     if budget.each_key {
         cap = cap.each_key();
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use serde_json::{Value, json};
-use steadfast::providers::http::RequestBody;
+use steadfast::{prices::Usd, providers::http::RequestBody};
 use steadfast_oidc::{Issuer, TokenError, TokenVerifier};
 use steadfast_simulator::SimulatedIssuer;
 use steadfast_stack::{Format, Stack};
@@ -35,7 +35,7 @@ struct World {
     keys: Keys,
     issuer: SimulatedIssuer,
     /// It keeps the caps.
-    _stack: Stack,
+    stack: Stack,
 }
 
 impl World {
@@ -51,7 +51,7 @@ impl World {
         keys.tokens.as_mut().unwrap().verifier = Arc::new(verifier(&issuer));
         let keys = keys.with_budgets_in(stack.handle()).ok().unwrap();
         keys.begin().await.unwrap();
-        Self { keys, issuer, _stack: stack }
+        Self { keys, issuer, stack }
     }
 
     fn show(&self, secret: &str) -> Result<Arc<Key>, Denial> {
@@ -147,7 +147,7 @@ async fn a_token_that_does_not_count_is_refused_for_its_reason() {
     for secret in ["sk-guess", "eyJ", "eyJhbGciOiJub25lIn0", "a.b.c"] {
         assert_eq!(world.show(secret).map(drop), Err(Denial::UnknownKey(KeyHash::of(secret))), "{secret}");
     }
-    assert!(world.keys.is_empty(), "nobody was made known");
+    assert!(world.keys.callers().is_empty(), "nobody was made known");
     // Until the provider's keys are read a token may be anybody's.
     let mut world = world;
     world.keys.tokens.as_mut().unwrap().verifier = Arc::new(verifier(&world.issuer));
@@ -156,18 +156,56 @@ async fn a_token_that_does_not_count_is_refused_for_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_has_one_rate_and_one_cap_for_all_its_tokens() {
-    let more = ", limits: { default: { requests_per_minute: 2, budget: { usd: 1, period: day } } }";
+async fn a_caller_has_one_rate_for_all_its_tokens() {
+    let more = ", limits: { default: { requests_per_minute: 2 } }";
     let world = World::new(more, None).await;
     let (ann, bob) = (|device: u64| json!({"sub": "ann", "device": device}), json!({"sub": "bob"}));
     let take = |claims: &Value| world.call(claims).unwrap().admit(Instant::now()).is_ok();
     assert_eq!([take(&ann(1)), take(&ann(2)), take(&ann(3)), take(&bob)], [true, true, false, true]);
-    let caps = world.keys.allowance(&world.call(&ann(4)).unwrap(), None).caps;
-    assert_eq!(caps.iter().map(|cap| &*cap.cap).collect::<Vec<_>>(), ["key oidc:ann"]);
     let report = world.keys.report();
     let names: Vec<_> = report["keys"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["oidc:ann", "oidc:bob"]);
     assert!(report.to_string().contains("\"secrets\":[]"), "no token is in the report: {report}");
+}
+
+/// A budget of limits is each of their callers' own, and over a reload of the keys too.
+#[tokio::test]
+async fn each_caller_of_limits_has_their_budget_and_no_other_counts() {
+    let file = Temporary::new("callers-caps", &format!("keys:\n{}...\n", entry("ci", "sk-ci", "")));
+    let more = ", claims: { limits: groups }, limits: { default: { budget: { usd: 1, period: day } }, \
+        few: { budget: { usd: 2, period: day } } }";
+    let world = World::new(more, Some(&file)).await;
+    let service = Mutex::new(world.stack.service());
+    let spend = || {
+        let spend = world.stack.handle().spend();
+        let mut spent: Vec<_> = spend
+            .iter()
+            .map(|cap| (cap.cap.to_string(), cap.key.clone().unwrap_or_default(), cap.spent > Usd::ZERO))
+            .collect();
+        spent.sort();
+        spent
+    };
+    let of = |cap: &str, key: &str, spent: bool| (cap.to_owned(), Arc::from(key), spent);
+    for claims in [json!({"sub": "ann", "n": 1}), json!({"sub": "ann", "n": 2}), json!({"sub": "bob", "groups": "few"})]
+    {
+        call(Some(world.call(&claims).unwrap()), &service, LlmRequest::prompt("hello")).await.unwrap();
+    }
+    call(Some(world.show("sk-ci").unwrap()), &service, LlmRequest::prompt("hello")).await.unwrap();
+    let expected = [of("limits default", "oidc:ann", true), of("limits few", "oidc:bob", true)];
+    assert_eq!(spend(), expected);
+    let before = world.stack.handle().spend();
+    std::fs::write(&file.0, format!("keys:\n{}...\n", entry("cd", "sk-cd", ", budget: { usd: 3, period: day }")))
+        .unwrap();
+    world.keys.reload();
+    let after = world.stack.handle().spend();
+    assert!(before.iter().all(|cap| after.contains(cap)), "{before:?}; {after:?}");
+    // A caller that has other limits goes on under theirs.
+    let later = json!({"sub": "ann", "groups": "few", "iat": wall_clock::since_1970().as_secs() + 5});
+    let caps = world.keys.allowance(&world.call(&later).unwrap(), None).caps;
+    assert!(caps.is_empty(), "it has sent no request under them: {caps:?}");
+    call(Some(world.call(&later).unwrap()), &service, LlmRequest::prompt("hello")).await.unwrap();
+    let caps = world.keys.allowance(&world.call(&later).unwrap(), None).caps;
+    assert_eq!(caps.iter().map(|cap| &*cap.cap).collect::<Vec<_>>(), ["limits few"]);
 }
 
 #[tokio::test]
