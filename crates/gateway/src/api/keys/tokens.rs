@@ -108,10 +108,11 @@ impl Tokens {
 
     /// Returns the caps of the limits.
     pub(super) fn caps(&self) -> Vec<Budget> {
-        let cap = |(name, limits): (&Box<str>, &Limits)| {
-            Some(limits.record.entry.budget.as_ref()?.cap_of_each(name, &limits.group))
-        };
-        self.limits.iter().filter_map(cap).collect()
+        let budgets = self.limits.iter().filter_map(|(name, limits)| {
+            let budget = limits.record.entry.budget.as_ref()?;
+            Some(budget.cap_of_each(name, &limits.group))
+        });
+        budgets.collect()
     }
 
     /// Returns the key of a caller that has shown a token.

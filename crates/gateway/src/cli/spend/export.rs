@@ -230,7 +230,7 @@ mod tests {
             ("date,model,input_tokens,output_tokens\n2026-11-01,m,x,1\n".to_owned(), "line 2: \"x\" is no number"),
             ("date,model,input_tokens,output_tokens\nnever,m,1,1\n".to_owned(), "line 2: \"never\" is no date"),
         ] {
-            let told = read(&[text.clone()]).unwrap_err();
+            let told = read(std::slice::from_ref(&text)).unwrap_err();
             assert!(told.contains(problem), "{text}: {told}");
         }
     }
