@@ -21,14 +21,13 @@ pub struct Oidc {
     /// The address of the provider's keys (JWKS). Default: the one in its discovery document.
     pub jwks: Option<String>,
     /// The algorithms of signatures, such as `RS256`. Default: all of public keys; those of shared secrets never count.
-    #[serde(default)]
-    pub algorithms: Vec<String>,
+    pub algorithms: Option<Vec<String>>,
     /// The claims that say who a caller is and what it may.
     #[serde(default)]
     pub claims: OidcClaims,
     /// Rights and limits by name, each with the fields of a key's entry: `requests_per_minute`, `budget`, `models` and
     /// the others. A budget is each caller's own. `default` is for tokens that name none of them; without it these are
-    /// refused. Default: none, for everyone.
+    /// refused. Without any limits all callers go without.
     #[serde(default)]
     pub limits: BTreeMap<String, Map<String, Value>>,
 }

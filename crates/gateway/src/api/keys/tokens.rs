@@ -81,8 +81,8 @@ impl Tokens {
         if let Some(jwks) = &oidc.jwks {
             issuer = issuer.keys_at(jwks).map_err(wrong)?;
         }
-        if !oidc.algorithms.is_empty() {
-            issuer = issuer.algorithms(oidc.algorithms.iter().map(String::as_str)).map_err(wrong)?;
+        if let Some(names) = &oidc.algorithms {
+            issuer = issuer.algorithms(names.iter().map(String::as_str)).map_err(wrong)?;
         }
         let callers = Arc::<Callers>::default();
         let limits = oidc.limits.iter().map(|(name, fields)| {
