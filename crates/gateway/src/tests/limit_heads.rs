@@ -22,7 +22,7 @@ use super::{
     harness::*,
     key_limits::{Limited, ONE, TWO},
 };
-use crate::limits::Settings;
+use crate::{Gateway, limits::Settings};
 
 /// The headers of limits in an answer, without their beginning, in order.
 fn told(answer: &Answer, family: &str) -> Vec<(String, String)> {
@@ -85,6 +85,23 @@ async fn the_requests_and_tokens_of_a_key_are_told_as_its_protocol_spells_them()
             assert!(answer.header("anthropic-ratelimit-unified-5h-utilization").is_none(), "{:?}", answer.headers);
         }
     }
+}
+
+/// A stream whose head goes out before anything came tells them too, with the request's id.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_begins_late_tells_them_in_its_early_head() {
+    let late = Simulated::new("main").latency(Duration::from_secs(30));
+    let limits = ", requests_per_minute: 60, budget: { usd: 10, period: day }";
+    let limited = Limited::start("heads-late", limits, late).await;
+    let gateway = Gateway::over(limited.server.gateway.clone());
+    let answer = through(gateway, "POST", MESSAGES, &typed(MESSAGES, &[ONE]), hello(true).to_string()).await;
+    assert_eq!(answer.status, 200);
+    for (name, value) in
+        [("anthropic-ratelimit-requests-remaining", "60"), ("anthropic-ratelimit-unified-status", "allowed")]
+    {
+        assert_eq!(answer.header(name), Some(value), "{:?}", answer.headers);
+    }
+    assert_eq!(answer.header("request-id"), answer.header("x-steadfast-request-id"));
 }
 
 /// One that asks too soon is told by the same headers; a key without limits, and a protocol without headers, by none.

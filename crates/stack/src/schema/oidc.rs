@@ -36,7 +36,8 @@ pub struct Oidc {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OidcClaims {
-    /// The claim with the caller's name, to which its spending, objects and tasks belong. Default: `sub`.
+    /// The claim with the caller's name, to which its spending, objects and tasks belong: one that callers cannot
+    /// choose. Default: `sub`.
     pub name: String,
     /// The claim with the caller's team; of a list the first. Default: the team of the limits.
     pub team: Option<String>,

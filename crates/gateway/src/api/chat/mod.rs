@@ -244,7 +244,7 @@ async fn begin(
         Some(Err(error)) => exchange.call.fail(&error),
         None => {
             let (mut head, is_array) = (HeaderMap::new(), exchange.is_array);
-            exchange.call.entry.write_headers(exchange.call.options.explain, &mut head);
+            exchange.call.write_head(&mut head);
             let encoder = exchange.encoder(None, false);
             let events = EventStream::pending(asking, encoder, exchange.call.entry, &limits).keeping(keeping);
             exchange::events_response(head, events, is_array)

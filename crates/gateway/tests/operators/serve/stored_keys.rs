@@ -92,6 +92,12 @@ fn a_team_of_gateways_has_one_set_of_keys() {
     let log = done(three, &boss, &["log"]);
     assert!(log.contains("command line") && log.contains("boss"), "{log}");
 
+    // A caller by token is paused by a key of its name.
+    for arguments in [["create", "oidc:ann@example.com/a b"], ["pause", "oidc:ann@example.com/a b"]] {
+        done(two, &boss, &arguments);
+    }
+    assert!(done(two, &boss, &["show", "oidc:ann@example.com/a b"]).contains("paused"));
+
     // A process that starts again knows the keys that it knew.
     let gateway = &mut gateways[0];
     gateway.kill();
