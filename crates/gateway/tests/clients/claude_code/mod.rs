@@ -74,6 +74,6 @@ async fn claude_code_warns_of_its_keys_cap_and_says_when_it_is_spent() {
     let events = turn(&program, &gateway, &token, &work).await;
     let result = events.iter().find(|event| event["type"] == "result").unwrap_or_else(|| panic!("{events:?}"));
     let said = result["result"].as_str().unwrap();
-    assert!(result["is_error"] == true && said.contains("\"key oidc:ann\"") && said.contains("it resets at"), "{said}");
+    assert!(result["is_error"] == true && said.contains("(oidc:ann)") && said.contains("it resets at"), "{said}");
     assert_eq!(gateway.log().matches("request refused").count(), 1, "it does not ask again");
 }
