@@ -1,17 +1,20 @@
 use std::{fmt, str::FromStr as _, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body::Body;
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde::Deserialize;
 use steadfast::{
     InvalidConfig,
-    providers::{http::RequestBody, transport::HttpClient},
+    providers::{
+        http::{RequestBody, Transport, boxed},
+        transport::HttpClient,
+    },
 };
 use tokio::time::timeout;
-use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
+use tower::{BoxError, Service, ServiceExt as _};
 
 use crate::issuer_keys::IssuerKeys;
 
@@ -20,8 +23,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of one.
 const MOST_BYTES: usize = 1 << 20;
 
-type Client = BoxCloneSyncService<Request<RequestBody>, Response<Bytes>, BoxError>;
-
 /// An identity provider, and the tokens of it that count.
 #[derive(Clone)]
 pub struct Issuer {
@@ -29,7 +30,7 @@ pub struct Issuer {
     pub(crate) audiences: Vec<String>,
     pub(crate) algorithms: Vec<Algorithm>,
     keys: Option<Uri>,
-    client: Client,
+    client: Transport,
 }
 
 /// The part of the discovery document that names the keys.
@@ -99,8 +100,7 @@ impl Issuer {
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
         R: From<RequestBody> + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
+        B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         self.client = boxed(client);
@@ -133,7 +133,18 @@ impl Issuer {
         let answer = async {
             let response = self.client.clone().oneshot(request).await.map_err(|error| format!("{place}: {error}"))?;
             let status = response.status();
-            if status.is_success() { Ok(response.into_body()) } else { Err(format!("{place} answers {status}")) }
+            if !status.is_success() {
+                return Err(format!("{place} answers {status}"));
+            }
+            let (mut body, mut read) = (response.into_body(), BytesMut::new());
+            while let Some(frame) = body.frame().await {
+                let Ok(data) = frame.map_err(|error| format!("{place}: {error}"))?.into_data() else { continue };
+                if read.len() + data.len() > MOST_BYTES {
+                    return Err(format!("{place} answers with more than a megabyte"));
+                }
+                read.extend_from_slice(&data);
+            }
+            Ok(read.freeze())
         };
         timeout(TIMEOUT, answer).await.unwrap_or_else(|_| Err(format!("{place}: no answer in time")))
     }
@@ -143,25 +154,6 @@ impl fmt::Debug for Issuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Issuer").field("url", &self.url).field("audiences", &self.audiences).finish_non_exhaustive()
     }
-}
-
-fn boxed<S, R, B>(client: S) -> Client
-where
-    S: Service<Request<R>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    R: From<RequestBody> + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    let whole = async |response: Response<B>| {
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, MOST_BYTES).collect().await?;
-        Ok(Response::from_parts(head, body.to_bytes()))
-    };
-    let client = client.map_request(|request: Request<RequestBody>| request.map(R::from)).map_err(Into::into);
-    BoxCloneSyncService::new(client.and_then(whole))
 }
 
 /// The algorithms of public keys.

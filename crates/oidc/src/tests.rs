@@ -287,7 +287,29 @@ async fn a_key_that_is_new_is_read_within_seconds_and_an_invented_one_is_refused
     assert_eq!(verifier.verify(&first.token("second", &right)), Err(TokenError::Signature));
 }
 
-/// What forged tokens cost the provider: a reading in ten seconds, however many there are.
+/// Nobody can say that a provider which cannot be read does not have a key.
+#[tokio::test(start_paused = true)]
+async fn a_new_key_is_about_to_be_read_for_as_long_as_the_provider_is_away() {
+    let (first, second) = (Signer::es256(), Signer::es256());
+    let provider = Provider::new(set(&[first.jwk("first")]));
+    let verifier = Arc::new(provider.verifier());
+    tokio::spawn(verifier.clone().follow());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    provider.set(None);
+    let right = provider.claims(&json!({}));
+    let (token, invented) = (second.token("second", &right), second.token("invented", &right));
+    for _ in 0..120 {
+        assert_eq!([&token, &invented].map(|token| verifier.verify(token)), [const { Err(TokenError::KeysAway) }; 2]);
+        assert!(verifier.verify(&first.token("first", &right)).is_ok());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    provider.set(Some(set(&[first.jwk("first"), second.jwk("second")])));
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert!(verifier.verify(&token).is_ok());
+    assert_eq!(verifier.verify(&invented), Err(TokenError::UnknownKey));
+}
+
+/// Forged tokens cost the provider a reading in ten seconds, however many there are.
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_forged_tokens_cost_the_provider_a_reading_in_ten_seconds() {
     let (own, forger) = (Signer::es256(), Signer::es256());
@@ -334,10 +356,11 @@ async fn an_answer_that_has_no_keys_says_so() {
         (json!({"keys": [{"kty": "oct", "k": "AAAA", "kid": "a"}]}), "none of its keys"),
         (json!([]), "no JWKS"),
         (json!("keys"), "no JWKS"),
+        (json!("k".repeat(1 << 20)), "more than a megabyte"),
     ] {
         let provider = Provider::new(keys.clone());
         let told = provider.verifier().read_keys().await.unwrap_err();
-        assert!(told.contains(problem), "{keys}: {told}");
+        assert!(told.contains(problem), "{problem}: {told}");
     }
     let provider = Provider::new(set(&[Signer::es256().jwk("one")]));
     let another = provider.issuer(&format!("{}/", provider.url));

@@ -45,9 +45,8 @@ const LEEWAY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct TokenVerifier {
     issuer: Issuer,
-    keys: ArcSwapOption<IssuerKeys>,
-    /// The beginning of the last reading, whether or not it succeeded.
-    read: Mutex<Option<Instant>>,
+    /// The keys, and the beginning of their reading.
+    keys: ArcSwapOption<(IssuerKeys, Instant)>,
     /// The names of keys that the issuer did not have, with the times at which they were first seen.
     missing: Mutex<VecDeque<(Box<str>, Instant)>>,
     /// Told of tokens with unknown keys.
@@ -104,13 +103,18 @@ impl TokenVerifier {
     /// read them.
     pub fn new(issuer: Issuer) -> Self {
         signature::install();
-        let (read, missing, unknown) = (Mutex::default(), Mutex::default(), Notify::new());
-        Self { issuer, keys: ArcSwapOption::empty(), read, missing, unknown }
+        Self { issuer, keys: ArcSwapOption::empty(), missing: Mutex::default(), unknown: Notify::new() }
     }
 
     /// Returns true until the issuer's keys are known.
     pub fn is_unread(&self) -> bool {
         self.keys.load().is_none()
+    }
+
+    /// Returns the time at which the current keys were read; `None` until they are. A token that was verified before
+    /// may have lost its key.
+    pub fn read_at(&self) -> Option<Instant> {
+        self.keys.load().as_deref().map(|(_, read)| *read)
     }
 
     /// Verifies a token at once, and returns its claims.
@@ -125,9 +129,9 @@ impl TokenVerifier {
             _ => TokenError::Malformed,
         })?;
         let keys = self.keys.load();
-        let Some(keys) = keys.as_ref() else { return Err(TokenError::KeysAway) };
+        let Some((keys, read)) = keys.as_deref() else { return Err(TokenError::KeysAway) };
         let id = header.kid.as_deref();
-        let Some((key, algorithms)) = keys.find(id) else { return Err(self.missing(id.unwrap_or_default())) };
+        let Some((key, algorithms)) = keys.find(id) else { return Err(self.missing(id.unwrap_or_default(), *read)) };
         let mut validation = Validation::new(header.alg);
         validation.algorithms = algorithms.to_vec();
         validation.leeway = LEEWAY.as_secs();
@@ -146,9 +150,8 @@ impl TokenVerifier {
     /// The text says what failed.
     pub async fn read_keys(&self) -> Result<(), String> {
         let begun = Instant::now();
-        let read = self.issuer.fetch().await;
-        *lock(&self.read) = Some(begun);
-        self.keys.store(Some(Arc::new(read?)));
+        let keys = self.issuer.fetch().await?;
+        self.keys.store(Some(Arc::new((keys, begun))));
         Ok(())
     }
 
@@ -156,11 +159,11 @@ impl TokenVerifier {
     pub async fn follow(self: Arc<Self>) {
         let mut said = String::new();
         loop {
-            let is_read = lock(&self.read).is_some();
-            if is_read {
+            let is_read = !self.is_unread();
+            if is_read || !said.is_empty() {
                 sleep(LEAST_INTERVAL).await;
             }
-            if is_read && said.is_empty() && !self.is_unread() {
+            if is_read && said.is_empty() {
                 // A token with an unknown key ends the wait.
                 let _ = timeout(INTERVAL - LEAST_INTERVAL, self.unknown.notified()).await;
             }
@@ -179,11 +182,12 @@ impl TokenVerifier {
         }
     }
 
-    /// Returns the error of a token whose key is missing. The keys are read again for a name that is new.
-    fn missing(&self, id: &str) -> TokenError {
-        let (read, mut missing) = (*lock(&self.read), lock(&self.missing));
+    /// Returns the error of a token whose key is missing among those that were `read`. They are read again for a name
+    /// that is new.
+    fn missing(&self, id: &str, read: Instant) -> TokenError {
+        let mut missing = lock(&self.missing);
         match missing.iter().find(|(known, _)| **known == *id) {
-            Some((_, seen)) if read.is_some_and(|begun| begun > *seen) => return TokenError::UnknownKey,
+            Some((_, seen)) if read > *seen => return TokenError::UnknownKey,
             Some(_) => {}
             None => {
                 missing.truncate(MOST_MISSING - 1);

@@ -57,7 +57,7 @@ impl KeySet {
         if hash.until.is_some_and(|until| since_1970 >= until) {
             return Err(Denial::Expired(key.name.clone()));
         }
-        Self::admit(key, since_1970).map(|_| Some(key))
+        Self::admit(key, since_1970).map(Some)
     }
 
     /// Returns a key, if it may call at this time since 1970.
@@ -65,12 +65,12 @@ impl KeySet {
     /// # Errors
     ///
     /// The key is over or paused.
-    pub(super) fn admit(key: &Arc<Key>, since_1970: Duration) -> Result<Arc<Key>, Denial> {
+    pub(super) fn admit(key: &Arc<Key>, since_1970: Duration) -> Result<&Arc<Key>, Denial> {
         let entry = &key.record.entry;
         if entry.expires.is_some_and(|expiry| expiry.is_over(since_1970)) {
             return Err(Denial::Expired(key.name.clone()));
         }
-        if entry.paused { Err(Denial::Paused(key.name.clone())) } else { Ok(key.clone()) }
+        if entry.paused { Err(Denial::Paused(key.name.clone())) } else { Ok(key) }
     }
 
     /// Returns the key with this hash, whether or not it may call.

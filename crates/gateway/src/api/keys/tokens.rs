@@ -15,6 +15,7 @@ use steadfast::layers::budget::KeyGroup;
 use steadfast_internal::recent::Recent;
 use steadfast_oidc::{Claims, Issuer, TokenError, TokenVerifier};
 use steadfast_stack::{Budget, Config, Oidc, OidcClaims};
+use tokio::time::{Instant, timeout};
 
 use super::{
     Key, Keys,
@@ -30,6 +31,8 @@ const MOST_SEEN: usize = 100_000;
 const MOST_CALLERS: usize = 100_000;
 /// The longest name of a caller, in bytes.
 const LONGEST_NAME: usize = 256;
+/// The time for which a start waits for the identity provider: callers with keys need it not.
+const START_WAIT: Duration = Duration::from_secs(2);
 /// The limits of tokens that name no others.
 const DEFAULT: &str = "default";
 
@@ -67,6 +70,8 @@ struct Caller {
 struct SeenToken {
     /// Its end, since 1970.
     ends: Duration,
+    /// The reading of the keys that verified it: it ends with its key.
+    read: Option<Instant>,
     caller: Arc<str>,
 }
 
@@ -128,7 +133,7 @@ impl Tokens {
     /// Returns the caller of a token that was seen before and goes on.
     fn seen(&self, digest: &[u8; 32], now: Duration) -> Option<Arc<str>> {
         let token = lock(&self.seen).get(digest)?;
-        (now < token.ends).then_some(token.caller)
+        (now < token.ends && token.read == self.verifier.read_at()).then_some(token.caller)
     }
 
     /// Returns the record of a caller by its claims, and the name of its limits.
@@ -159,7 +164,7 @@ impl Tokens {
     fn admit(&self, record: KeyRecord, limits: Option<Box<str>>, issued: Duration) -> Result<Arc<Key>, Denial> {
         let mut callers = lock(&self.callers);
         if let Some(caller) = callers.get_mut(&*record.entry.name)
-            && (caller.issued > issued || *caller.key.record == record)
+            && (caller.issued > issued || (&*caller.key.record, &caller.limits) == (&record, &limits))
         {
             caller.issued = caller.issued.max(issued);
             return Ok(caller.key.clone());
@@ -219,9 +224,10 @@ impl Keys {
 
     /// Reads the identity provider's keys at a start. Without them its callers are told to come again.
     pub(super) async fn read_issuer(&self) {
-        if let Some(tokens) = &self.tokens
-            && let Err(problem) = tokens.verifier.read_keys().await
-        {
+        let Some(tokens) = &self.tokens else { return };
+        let read =
+            timeout(START_WAIT, tokens.verifier.read_keys()).await.unwrap_or_else(|_| Err("no answer yet".to_owned()));
+        if let Err(problem) = read {
             tracing::error!(
                 problem,
                 "the identity provider's keys cannot be read: callers by token are refused until then"
@@ -244,12 +250,13 @@ impl Keys {
         let Some(tokens) = self.tokens.as_ref().filter(|_| is_token(shown)) else { return Ok(None) };
         // A key of the caller's name decides in place of its tokens.
         let known = |name: &str| match current.named(name) {
-            Some(key) => Some(KeySet::admit(key, now)),
+            Some(key) => Some(KeySet::admit(key, now).cloned()),
             None => tokens.caller(name).map(Ok),
         };
         if let Some(key) = tokens.seen(digest, now).and_then(|name| known(&name)) {
             return key.map(Some);
         }
+        let read = tokens.verifier.read_at();
         let claims = tokens.verifier.verify(shown).map_err(|error| match error {
             TokenError::KeysAway => Denial::KeysAway,
             error => Denial::Token(error),
@@ -257,10 +264,10 @@ impl Keys {
         let (record, limits) = tokens.record(&claims)?;
         let caller: Arc<str> = (*record.entry.name).into();
         let key = match current.named(&caller) {
-            Some(key) => KeySet::admit(key, now),
+            Some(key) => KeySet::admit(key, now).cloned(),
             None => tokens.admit(record, limits, claims.issued()),
         };
-        lock(&tokens.seen).insert(*digest, SeenToken { ends: claims.ends(), caller });
+        lock(&tokens.seen).insert(*digest, SeenToken { ends: claims.ends(), read, caller });
         key.map(Some)
     }
 

@@ -22,9 +22,15 @@ features: { chat: {}, search: {} }
 
 /// Reads the issuer's keys without its socket, in virtual time too.
 fn verifier(issuer: &SimulatedIssuer) -> TokenVerifier {
-    let keys = json!({ "keys": [issuer.public_key()] }).to_string();
+    verifier_of(issuer, &Arc::new(Mutex::new(issuer.public_key())))
+}
+
+/// Reads this key for the issuer's.
+fn verifier_of(issuer: &SimulatedIssuer, key: &Arc<Mutex<Value>>) -> TokenVerifier {
+    let key = key.clone();
     let client = service_fn(move |_: Request<RequestBody>| {
-        std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(keys.clone()))))
+        let keys = json!({ "keys": [*lock(&key)] }).to_string();
+        std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(keys))))
     });
     let of = Issuer::new(issuer.url(), ["llm"]).unwrap().keys_at("https://login.example.com/keys").unwrap();
     TokenVerifier::new(of.client(client))
@@ -72,7 +78,7 @@ impl World {
     }
 }
 
-/// What a key may do, in one line.
+/// Returns the rights and limits of a key, in one line.
 fn rights(key: &Key) -> String {
     let entry = &key.record.entry;
     let list = |names: &Option<Vec<Box<str>>>| names.as_ref().map_or_else(|| "any".to_owned(), |names| names.join("+"));
@@ -120,7 +126,7 @@ async fn the_claims_of_a_token_say_who_calls_and_what_it_may() {
         let world = World::new(&more, None).await;
         let told = world.call(&claims).map(|key| rights(&key));
         assert_eq!(told.as_deref(), expected.as_ref().map(|text| *text), "{more}: {claims}");
-        // What a feature is not for is refused as for a key.
+        // A feature or a model that is not allowed is refused as for a key.
         if expected.is_ok_and(|text| text.contains(": , ")) {
             let key = world.call(&claims).unwrap();
             assert!(key.feature(Some("chat".into())).is_err() && key.feature(None).is_ok());
@@ -143,7 +149,7 @@ async fn a_token_that_does_not_count_is_refused_for_its_reason() {
     let forger = SimulatedIssuer::start().await.unwrap();
     let forged = forger.token(&json!({"sub": "ann", "iss": world.issuer.url(), "aud": "llm"}));
     assert_eq!(world.show(&forged).map(drop), Err(Denial::Token(TokenError::Signature)));
-    // What is no token by its form is a key that nobody has.
+    // A secret without a token's form is a key that nobody has.
     for secret in ["sk-guess", "eyJ", "eyJhbGciOiJub25lIn0", "a.b.c"] {
         assert_eq!(world.show(secret).map(drop), Err(Denial::UnknownKey(KeyHash::of(secret))), "{secret}");
     }
@@ -218,6 +224,59 @@ async fn the_token_that_was_issued_last_says_what_its_caller_may() {
     let (old, later) = (of("none", 600), of("few", 60));
     assert_eq!([rate(&old), rate(&later), rate(&old), rate(&later)], [0, 1, 1, 1], "the old one brings nothing back");
     assert_eq!(rate(&of("none", 0)), 0);
+}
+
+/// Limits of two names may be the same today; a caller's spending counts under those that its token names.
+#[tokio::test]
+async fn a_caller_goes_on_to_limits_that_differ_by_name_alone() {
+    let budget = "{ budget: { usd: 5, period: day } }";
+    let more = format!(", limits: {{ default: {budget}, few: {budget} }}, claims: {{ limits: groups }}");
+    let world = World::new(&more, None).await;
+    let service = Mutex::new(world.stack.service());
+    let now = wall_clock::since_1970().as_secs();
+    for (groups, ago, cap) in [("none", 60, "limits default"), ("few", 0, "limits few"), ("none", 30, "limits few")] {
+        let claims = json!({"sub": "ann", "groups": groups, "iat": now - ago});
+        call(Some(world.call(&claims).unwrap()), &service, LlmRequest::prompt("hello")).await.unwrap();
+        let caps = world.keys.allowance(&world.call(&claims).unwrap(), None).caps;
+        assert_eq!(caps.iter().map(|cap| &*cap.cap).collect::<Vec<_>>(), [cap], "{claims}");
+    }
+}
+
+/// A stolen key signs tokens for ever: they end with the key, though they were seen before.
+#[tokio::test(start_paused = true)]
+async fn a_token_ends_with_the_key_that_signed_it() {
+    let mut world = World::new("", None).await;
+    let key = Arc::new(Mutex::new(world.issuer.public_key()));
+    let verifier = Arc::new(verifier_of(&world.issuer, &key));
+    verifier.read_keys().await.unwrap();
+    world.keys.tokens.as_mut().unwrap().verifier = verifier.clone();
+    let year = wall_clock::since_1970().as_secs() + 365 * 24 * 60 * 60;
+    let token = world.token(&json!({"sub": "eve", "exp": year}));
+    for _ in 0..2 {
+        assert!(world.show(&token).is_ok());
+        tokio::time::advance(Duration::from_secs(600)).await;
+        verifier.read_keys().await.unwrap();
+    }
+    lock(&key)["kid"] = "another".into();
+    verifier.read_keys().await.unwrap();
+    assert_eq!(world.show(&token).map(drop), Err(Denial::KeysAway));
+    tokio::time::advance(Duration::from_secs(10)).await;
+    verifier.read_keys().await.unwrap();
+    assert_eq!(world.show(&token).map(drop), Err(Denial::Token(TokenError::UnknownKey)));
+}
+
+/// Callers with keys wait for their own store alone.
+#[tokio::test(start_paused = true)]
+async fn a_start_does_not_wait_for_a_provider_that_is_silent() {
+    let mut world = World::new("", None).await;
+    let silent =
+        service_fn(|_: Request<RequestBody>| std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>());
+    let issuer = Issuer::new(world.issuer.url(), ["llm"]).unwrap().client(silent);
+    world.keys.tokens.as_mut().unwrap().verifier = Arc::new(TokenVerifier::new(issuer));
+    let begun = Instant::now();
+    world.keys.begin().await.unwrap();
+    assert!(begun.elapsed() <= Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(world.call(&json!({"sub": "ann"})).map(drop), Err(Denial::KeysAway));
 }
 
 #[tokio::test]
