@@ -349,6 +349,7 @@ impl Account {
             key: self.key.clone(),
             feature: self.rule.cap.feature.clone(),
             period: self.rule.cap.period,
+            at_cap: self.rule.cap.at_cap,
             spent: Usd::from_nanos(spent),
             reserved: Usd::from_nanos(used - spent),
             limit: Usd::from_nanos(self.rule.limit()),

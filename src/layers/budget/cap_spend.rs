@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Period;
+use super::{AtCap, Period};
 use crate::prices::Usd;
 
 /// The spending under a cap in this period.
@@ -17,6 +17,8 @@ pub struct CapSpend {
     pub feature: Option<Arc<str>>,
     /// The period.
     pub period: Period,
+    /// The reaction at the cap.
+    pub at_cap: AtCap,
     /// The amount spent, by answers and attempts that have ended.
     pub spent: Usd,
     /// The amount reserved for requests in flight.

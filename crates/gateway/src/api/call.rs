@@ -117,18 +117,20 @@ impl Call {
 
     /// Writes what its record knows so far into the head of an answer.
     pub(crate) fn write_head(&self, headers: &mut HeaderMap) {
+        self.write_head_of(None, headers);
+    }
+
+    /// Does so for an answer, or for the response to an error.
+    fn write_head_of(&self, error: Option<&LlmError>, headers: &mut HeaderMap) {
         self.entry.write_headers(self.options.explain, headers);
         set_request_id(self.dialect, headers);
-        limit_heads::write(&self.allowance(), self.dialect, headers);
+        limit_heads::write(&self.allowance(), error, self.dialect, headers);
     }
 
     /// Returns its key's allowance.
     fn allowance(&self) -> Allowance {
-        let allowance = |key: &Arc<Key>| {
-            let feature = self.options.feature.clone().or_else(|| self.entry.feature());
-            Some(self.gateway.keys.as_ref()?.allowance(key, feature.as_deref()))
-        };
-        self.key.as_ref().and_then(allowance).unwrap_or_default()
+        let feature = self.options.feature.clone().or_else(|| self.entry.feature());
+        door::allowance(&self.gateway, self.key.as_ref(), feature.as_deref())
     }
 
     /// Returns the response to its failure.
@@ -136,9 +138,7 @@ impl Call {
         match failure {
             Failure::Denied(denied) => {
                 self.entry.denied(&denied);
-                let mut response = door::denial(&self.entry, &denied, self.dialect);
-                limit_heads::write(&self.allowance(), self.dialect, response.headers_mut());
-                response
+                door::denial(&self.entry, &denied, &self.allowance(), self.dialect)
             }
             Failure::Body(error) => refusal::close_connection(error, self.fail(&error.error(&self.settings))),
             Failure::Error(error) => self.fail(&error),
@@ -156,8 +156,7 @@ impl Call {
         if !is_refused {
             log_failure(&self.entry, error, response.status());
         }
-        self.write_head(response.headers_mut());
-        limit_heads::write_refusal(error, &self.allowance().caps, self.dialect, response.headers_mut());
+        self.write_head_of(Some(error), response.headers_mut());
         response
     }
 }

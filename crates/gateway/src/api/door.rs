@@ -9,7 +9,7 @@ use steadfast::Dialect;
 use super::{
     GatewayState,
     heads::set_request_id,
-    keys::{Denial, Key},
+    keys::{Allowance, Denial, Key},
     limit_heads,
     paths::gemini,
     records::Entry,
@@ -50,18 +50,22 @@ pub(super) fn deny(
     key: Option<&Arc<Key>>,
     dialect: Dialect,
 ) -> Response<Body> {
-    let mut response = denial(&gateway.denied(denied, key, dialect), denied, dialect);
-    if let (Some(keys), Some(key)) = (&gateway.keys, key) {
-        limit_heads::write(&keys.allowance(key, None), dialect, response.headers_mut());
-    }
-    response
+    denial(&gateway.denied(denied, key, dialect), denied, &allowance(gateway, key, None), dialect)
 }
 
-/// Returns the response to a denial of a request that has its record.
-pub(super) fn denial(entry: &Entry, denied: &Denial, dialect: Dialect) -> Response<Body> {
+/// Returns the allowance of a caller's key for calls of this feature.
+pub(super) fn allowance(gateway: &GatewayState, key: Option<&Arc<Key>>, feature: Option<&str>) -> Allowance {
+    let of_key = gateway.keys.as_ref().zip(key).map(|(keys, key)| keys.allowance(key, feature));
+    of_key.unwrap_or_default()
+}
+
+/// Returns the response to a denial of a request that has its record, with the allowance of its key.
+pub(super) fn denial(entry: &Entry, denied: &Denial, allowance: &Allowance, dialect: Dialect) -> Response<Body> {
     let mut response = refusal::deny(denied, dialect);
-    entry.write_headers(false, response.headers_mut());
-    set_request_id(dialect, response.headers_mut());
+    let headers = response.headers_mut();
+    entry.write_headers(false, headers);
+    set_request_id(dialect, headers);
+    limit_heads::write(allowance, None, dialect, headers);
     response
 }
 

@@ -27,7 +27,7 @@ struct LevelNames {
     reset: HeaderName,
 }
 
-/// Those of requests, and of tokens.
+/// Anthropic's headers of requests, and of tokens.
 const ANTHROPICS: [LevelNames; 2] = [
     LevelNames {
         limit: HeaderName::from_static("anthropic-ratelimit-requests-limit"),
@@ -40,6 +40,7 @@ const ANTHROPICS: [LevelNames; 2] = [
         reset: HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
     },
 ];
+/// OpenAI's.
 const OPENAIS: [LevelNames; 2] = [
     LevelNames {
         limit: HeaderName::from_static("x-ratelimit-limit-requests"),
@@ -67,8 +68,16 @@ const CAP_REASON: HeaderName = HeaderName::from_static("anthropic-ratelimit-unif
 const THRESHOLDS: [(u64, HeaderValue); 2] =
     [(95, HeaderValue::from_static("0.95")), (75, HeaderValue::from_static("0.75"))];
 
-/// Writes a key's allowance into the head of an answer. A provider's own limits give way: all keys share those.
-pub(super) fn write(allowance: &Allowance, dialect: Dialect, headers: &mut HeaderMap) {
+/// Writes a key's allowance into the head of an answer; into that of an error which is a spent cap, the refusal alone.
+/// A provider's own limits give way: all keys share those.
+pub(super) fn write(allowance: &Allowance, error: Option<&LlmError>, dialect: Dialect, headers: &mut HeaderMap) {
+    if let Some(error) = error.filter(|_| dialect == Dialect::Anthropic)
+        && let Some(ReachedLimit::Spending { cap, .. }) = error.reached_limit()
+    {
+        remove_limits(headers);
+        let period = allowance.caps.iter().find(|known| known.cap == *cap).map(|cap| cap.period);
+        return write_refusal(error.retry_after(), period, headers);
+    }
     if allowance.is_empty() {
         return;
     }
@@ -96,23 +105,17 @@ pub(super) fn write(allowance: &Allowance, dialect: Dialect, headers: &mut Heade
     }
 }
 
-/// Writes the refusal at a spent cap into a head, in place of the allowance. Other errors tell nothing of a cap.
-pub(super) fn write_refusal(error: &LlmError, caps: &[CapSpend], dialect: Dialect, headers: &mut HeaderMap) {
-    let Some(ReachedLimit::Spending { cap, .. }) = error.reached_limit().filter(|_| dialect == Dialect::Anthropic)
-    else {
-        return;
-    };
-    // With a claim or the cap's status the client would put words of its own in place of the message.
-    remove_limits(headers);
+/// Writes the refusal at a spent cap. With a claim or the cap's status the client would put words of its own in place
+/// of the message.
+fn write_refusal(wait: Option<Duration>, period: Option<Period>, headers: &mut HeaderMap) {
     headers.insert(STATUS, HeaderValue::from_static("rejected"));
     headers.insert(CAP_USE, HeaderValue::from_static("1"));
     headers.insert(CAP_THRESHOLD, HeaderValue::from_static("1"));
     headers.insert(CAP_REASON, HeaderValue::from_static("org_spend_cap_reached"));
-    if let Some(wait) = error.retry_after() {
+    if let Some(wait) = wait {
         headers.insert(RESET, second_in(wait));
         headers.insert(CAP_RESET, second_in(wait));
     }
-    let period = caps.iter().find(|known| known.cap == *cap).map(|cap| cap.period);
     if let Some(period) = period.and_then(word) {
         headers.insert(CAP_PERIOD, HeaderValue::from_static(period));
     }

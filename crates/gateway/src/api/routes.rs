@@ -23,7 +23,7 @@ use super::{
     conversation, cors, door, handoff,
     keys::{Denial, Key},
     layers::{self, BodyTooLarge},
-    models,
+    limit_heads, models,
     observe::page,
     own_key::own_key,
     panic::Panic,
@@ -190,17 +190,20 @@ async fn with_key(State(gateway): State<Arc<GatewayState>>, mut request: Request
     }
 }
 
-/// Counts a request against its key's rate, like a call of a model.
+/// Counts a request against its key's rate, like a call of a model, and tells what is left.
 async fn with_rate_limit(
     State(gateway): State<Arc<GatewayState>>,
     request: Request<Body>,
     next: Next,
 ) -> Response<Body> {
-    let key = request.extensions().get::<Arc<Key>>();
-    match key.map_or(Ok(()), |key| key.admit(Instant::now())) {
-        Ok(()) => next.run(request).await,
-        Err(denied) => door::deny(&gateway, &denied, key, dialect_of(request.uri().path(), request.headers())),
+    let dialect = dialect_of(request.uri().path(), request.headers());
+    let key = request.extensions().get::<Arc<Key>>().cloned();
+    if let Err(denied) = key.as_ref().map_or(Ok(()), |key| key.admit(Instant::now())) {
+        return door::deny(&gateway, &denied, key.as_ref(), dialect);
     }
+    let mut response = next.run(request).await;
+    limit_heads::write(&door::allowance(&gateway, key.as_ref(), None), None, dialect, response.headers_mut());
+    response
 }
 
 /// Answers a call that came through the router.

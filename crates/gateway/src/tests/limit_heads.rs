@@ -141,7 +141,7 @@ async fn the_use_of_a_cap_is_told_to_claude_code_until_it_is_refused() {
             (9_500, "0.95", Some("0.95")),
             (9_999, "0.99", Some("0.95")),
         ] {
-            // What an answer cost is told with the next one.
+            // The cost of an answer is told with the next one.
             tokens.store(by_now - spent, Relaxed);
             spent = by_now;
             let first = limited.ask(ONE, MESSAGES).await;
@@ -181,9 +181,48 @@ async fn the_use_of_a_cap_is_told_to_claude_code_until_it_is_refused() {
         expected.sort_unstable();
         let expected: Vec<_> = expected.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         assert_eq!(told(&refused, family), expected, "{period}");
-        // Those of other protocols know no money, and another key has its own.
+        // Other protocols' headers know no money, and another key has its own cap.
         assert!(told(&limited.ask(ONE, CHAT).await, family).is_empty());
         let other = told(&limited.ask(TWO, MESSAGES).await, family);
         assert_eq!((value(&other, "status"), value(&other, "overage-utilization")), (Some("allowed"), Some("0.00")));
     }
+}
+
+/// A cap that only warns is not told, nor does it hide one that refuses: here that of all keys, of $1,000.
+#[tokio::test]
+async fn a_cap_that_refuses_nobody_warns_nobody() {
+    let tokens = Arc::new(AtomicU64::new(9_600));
+    let limits = ", budget: { usd: 10, period: day, at_cap: warn }";
+    let limited = Limited::start("heads-warn", limits, provider(&tokens)).await;
+    for spent in ["96 %", "192 %", "288 %"] {
+        let answer = limited.ask(ONE, MESSAGES).await;
+        let case = format!("{spent}: {}, {:?}", answer.body, answer.headers);
+        let told = told(&answer, "anthropic-ratelimit-unified-");
+        assert_eq!((answer.status, value(&told, "status")), (200, Some("allowed")), "{case}");
+        assert!(value(&told, "overage-utilization").is_some_and(|used| used.starts_with("0.0")), "{case}");
+    }
+}
+
+/// A path that counts against a key's rate tells it, whatever the path is for and whether or not it succeeds.
+#[tokio::test]
+async fn every_path_that_counts_tells_the_rate() {
+    let tokens = Arc::new(AtomicU64::new(1));
+    let limited = Limited::start("heads-paths", ", requests_per_minute: 60", provider(&tokens)).await;
+    let (anthropics, openais) = ("anthropic-ratelimit-requests-limit", "x-ratelimit-limit-requests");
+    for (method, path, name, status) in [
+        ("POST", "/v1/messages/count_tokens", anthropics, 200),
+        ("POST", "/v1/responses/input_tokens", openais, 400),
+        ("POST", "/v1/responses/compact", openais, 404),
+        ("GET", "/v1/models", anthropics, 200),
+        ("GET", "/v1/responses/resp_none", openais, 404),
+        ("GET", "/requests", anthropics, 200),
+    ] {
+        let answer = match method {
+            "GET" => limited.server.get(path, &[ONE]).await,
+            _ => limited.ask(ONE, path).await,
+        };
+        assert_eq!((answer.status, answer.header(name)), (status, Some("60")), "{path}: {:?}", answer.headers);
+    }
+    let other = limited.server.get("/v1/key", &[ONE]).await;
+    assert!(other.headers.keys().all(|name| !name.as_str().contains("ratelimit")), "it does not count");
 }

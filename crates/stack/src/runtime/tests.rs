@@ -4,7 +4,9 @@ use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 
 use super::*;
-use crate::{Candidate, CircuitBreaker, Config, Environment, KeyRef, Mirror, Provider, RateOver, Retry, Share, Tier};
+use crate::{
+    Candidate, CircuitBreaker, Config, Environment, Format, KeyRef, Mirror, Provider, RateOver, Retry, Share, Tier,
+};
 use steadfast::{LlmRequest, events::CircuitState};
 
 fn simulated(name: &str) -> Tier {
@@ -36,6 +38,38 @@ fn all_types_are_what_users_need() {
     check(&stack.handle().tiers());
     let shown = format!("{stack:?} {:?}", Stack::builder().environment([("KEY", "sk-secret")].into_iter().collect()));
     assert!(shown.contains("KEY") && !shown.contains("sk-secret"), "{shown}");
+}
+
+/// Callers are told the caps at which they are refused, and no others.
+#[test]
+fn of_a_keys_caps_a_call_counts_under_those_that_refuse_it() {
+    let text = "
+tiers: [{ name: a, provider: simulated }, { name: b, provider: simulated, level: 2 }]
+features: { chat: {}, mail: {} }
+prices: { a: { input: 1, output: 1 }, b: { input: 1, output: 1 } }
+budgets:
+  - { name: refuses, usd: 1, period: day, key: ann }
+  - { name: warns, usd: 1, period: day, key: ann, at_cap: warn }
+  - { name: steps down, usd: 1, period: day, key: ann, at_cap: { step_down: 2 } }
+  - { name: of a tier, usd: 1, period: day, key: ann, tier: a }
+  - { name: of chat, usd: 1, period: day, key: ann, feature: chat }
+  - { name: of the team, usd: 1, period: day, team: ads }
+  - { name: of another, usd: 1, period: day, key: bob }
+  - { name: of all, usd: 1, period: day }
+";
+    let stack = Stack::from_config(Config::from_str(text, Format::Yaml).unwrap()).unwrap();
+    let caps = |team, feature| {
+        let caps = stack.handle().spend_of_call("ann", team, feature);
+        caps.iter().map(|spend| spend.cap.to_string()).collect::<Vec<_>>()
+    };
+    for (team, feature, expected) in [
+        (None, None, &["refuses"][..]),
+        (None, Some("mail"), &["refuses"]),
+        (None, Some("chat"), &["refuses", "of chat"]),
+        (Some("ads"), Some("chat"), &["refuses", "of chat", "of the team"]),
+    ] {
+        assert_eq!(caps(team, feature), expected, "{team:?}, {feature:?}");
+    }
 }
 
 #[test]

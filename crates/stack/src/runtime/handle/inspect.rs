@@ -11,7 +11,7 @@ use steadfast::{
     BulkheadHandle, CircuitBreakerHandle, HedgeHandle, MirrorHandle,
     layers::{
         balance::{Availability, DeploymentStatus},
-        budget::{BudgetHandle, CapSpend},
+        budget::{AtCap, BudgetHandle, CapSpend},
     },
     prices::PriceTable,
 };
@@ -102,10 +102,12 @@ impl StackHandle {
         self.shared.current.load().budgets().flat_map(|budget| budget.snapshot_of_key(key, team)).collect()
     }
 
-    /// Returns those of one key's caps that a request of this feature counts under, and that end in a refusal: not
-    /// those of single tiers, at which the next tier serves.
+    /// Returns those of one key's caps that a request of this feature counts under, and that end in a refusal: neither
+    /// those of single tiers, at which the next tier serves, nor those that warn or step down.
     pub fn spend_of_call(&self, key: &str, team: Option<&str>, feature: Option<&str>) -> Vec<CapSpend> {
-        let counts = |spend: &CapSpend| spend.feature.is_none() || spend.feature.as_deref() == feature;
+        let counts = |spend: &CapSpend| {
+            spend.at_cap == AtCap::Refuse && (spend.feature.is_none() || spend.feature.as_deref() == feature)
+        };
         let current = self.shared.current.load();
         let of_all = current.spend().iter().filter(|(tier, _)| tier.is_none());
         of_all.flat_map(|(_, budget)| budget.snapshot_of_key(key, team)).filter(counts).collect()
