@@ -333,7 +333,7 @@ async fn of_many_keys_with_a_cap_each_a_request_counts_under_its_own() {
     );
 }
 
-/// Who is in a group may change between two requests; what was spent stays.
+/// A group's keys may change between two requests; their spending stays.
 #[tokio::test(start_paused = true)]
 async fn a_cap_of_a_group_counts_its_keys_and_each_for_itself() {
     let members = Arc::new(Mutex::new(vec!["ann", "bob"]));

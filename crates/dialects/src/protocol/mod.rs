@@ -136,8 +136,7 @@ pub trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
     fn refit(&self, body: &Bytes, asked: ModelChoice<'_>, report: &mut Report) -> Result<Option<Bytes>, LlmError>;
 
     /// Returns the tokens that an answer reports which is a failure, or the event of one. Default: none.
-    fn failed_usage(&self, answer: &[u8]) -> Option<Usage> {
-        let _none = answer;
+    fn failed_usage(&self, _answer: &[u8]) -> Option<Usage> {
         None
     }
 

@@ -18,7 +18,7 @@ use std::{
 };
 
 use serde_json::json;
-use steadfast_internal::wall_clock;
+use steadfast_internal::{calendar, wall_clock};
 use steadfast_stack::{
     self as config, Config, ConfigError, Environment, FileWatch, KeyRegistry, KeySource, Stack, StackHandle,
 };
@@ -330,11 +330,10 @@ fn warn_of_restarts(config: &Config) {
 fn warn_of_old_prices(config: &Config, stack: &StackHandle) {
     let prices = stack.prices();
     let Some(as_of) = prices.as_of() else { return };
-    let date = wall_clock::parse_rfc3339(&format!("{as_of}T00:00:00Z"));
-    let age = date.map(|date| wall_clock::since_1970().saturating_sub(date));
+    let today = wall_clock::since_1970().as_secs() / (24 * 60 * 60);
+    let days = calendar::parse_day(as_of).map(|day| today.saturating_sub(day));
     let counts = !config.budgets.is_empty() || config.ledger.is_some();
-    if let Some(age) = age.filter(|age| counts && *age > OLD_PRICES) {
-        let days = age.as_secs() / (24 * 60 * 60);
+    if let Some(days) = days.filter(|days| counts && *days > OLD_PRICES) {
         tracing::warn!(
             as_of,
             days,
@@ -343,8 +342,8 @@ fn warn_of_old_prices(config: &Config, stack: &StackHandle) {
     }
 }
 
-/// The age from which prices are said to be old.
-const OLD_PRICES: Duration = Duration::from_secs(60 * 24 * 60 * 60);
+/// The age from which prices are said to be old, in days.
+const OLD_PRICES: u64 = 60;
 
 /// Warns about models' names that are probably misspelled: the provider would refuse each call.
 fn warn_of_names(config: &Config) {

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use super::Findings;
-use crate::{AtCap, Budget, Config, Tier, suggest::nearest};
+use crate::{AtCap, Budget, Config, LongContextPrice, ModelPrice, Tier, suggest::nearest};
 
 pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {
     findings.within("routes", |findings| {
@@ -23,17 +23,12 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     findings.within("prices", |findings| {
         for (model, price) in &config.prices {
             findings.within(model, |findings| {
-                findings.not_negative("input", price.input);
-                findings.not_negative("output", price.output);
-                findings.not_negative("cache_read", price.cache_read.unwrap_or(0.0));
-                findings.not_negative("cache_write", price.cache_write.unwrap_or(0.0));
-                if let Some(long) = price.long_context {
+                let ModelPrice { input, output, cache_read, cache_write, long_context } = *price;
+                rates([input, output], cache_read, cache_write, findings);
+                if let Some(LongContextPrice { above, input, output, cache_read, cache_write }) = long_context {
                     findings.within("long_context", |findings| {
-                        findings.at_least_one("above", Some(long.above), "");
-                        findings.not_negative("input", long.input);
-                        findings.not_negative("output", long.output);
-                        findings.not_negative("cache_read", long.cache_read.unwrap_or(0.0));
-                        findings.not_negative("cache_write", long.cache_write.unwrap_or(0.0));
+                        findings.at_least_one("above", Some(above), "");
+                        rates([input, output], cache_read, cache_write, findings);
                     });
                 }
             });
@@ -45,6 +40,18 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
             findings.within(at, |findings| budget(own, config, priced, findings));
         }
     });
+}
+
+fn rates(
+    [input, output]: [f64; 2],
+    cache_read: Option<f64>,
+    cache_write: Option<f64>,
+    findings: &mut Findings<'_, '_>,
+) {
+    findings.not_negative("input", input);
+    findings.not_negative("output", output);
+    findings.not_negative("cache_read", cache_read.unwrap_or(0.0));
+    findings.not_negative("cache_write", cache_write.unwrap_or(0.0));
 }
 
 fn budget(budget: &Budget, config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {

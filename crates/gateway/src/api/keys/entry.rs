@@ -170,9 +170,7 @@ impl KeyEntry {
         }
         Ok(KeyRecord { entry: Self { hash: None, hashes: Vec::new(), ..self }, hashes })
     }
-}
 
-impl KeyEntry {
     /// Checks all but the hashes.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ impl Keys {
     fn entry(&self, key: &Key, problem: Option<&str>) -> Value {
         let (limits, entry, now) = (key.limits.as_ref(), &key.record.entry, Instant::now());
         let spent = |stack: &StackHandle| stack.spend_of_key(&key.name, key.team.as_deref());
-        // What the name has spent is another key's.
+        // The name's spending is another key's.
         let spent = self.stack.as_ref().filter(|_| problem.is_none()).map(spent).unwrap_or_default();
         let budgets: Vec<Value> = spent.iter().map(|spend| budget(spend, now)).collect();
         json!({

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use steadfast_internal::wall_clock::{parse_rfc3339, rfc3339};
 
-/// What a provider has reported.
+/// A provider's report, of one file or more.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Export {
     /// The name of the provider, if the form tells it.

@@ -104,7 +104,7 @@ impl Ledger {
     }
 }
 
-/// What the two have in common and what not.
+/// The report's and the ledger's numbers side by side.
 struct Comparison {
     text: String,
     /// The rows that differ by more than is let pass.
