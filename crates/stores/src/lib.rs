@@ -46,7 +46,6 @@ mod record;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod registry;
-#[cfg(feature = "redis")]
 pub mod replicas;
 pub mod responses;
 #[cfg(feature = "sqlite")]

@@ -5,6 +5,7 @@
 //! bucket that needs no timer to fill it and fits into one atomic word.
 
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
@@ -204,18 +205,24 @@ impl Gcra {
     /// Corrects a charge to the units used.
     pub(super) fn settle(&self, now: u64, charged: u32, used: u64) {
         self.used.fetch_add(signed(used).wrapping_sub(charged.into()), Relaxed);
-        self.correct(now, charged.into(), used);
+        self.correct(now, self.cost(charged.into()), self.cost(used as f64));
     }
 
     /// Charges the units used elsewhere; a negative number is a refund.
-    fn charge(&self, now: u64, units: i64) {
+    fn charge(&self, now: u64, units: f64) {
         // A count above the amount that a hundred replicas with full buckets could use at once is not valid.
-        let amount = units.unsigned_abs().min(u64::from(self.burst).saturating_mul(100));
-        if units > 0 { self.correct(now, 0, amount) } else { self.correct(now, amount, 0) }
+        let amount = self.cost(units.abs().min(f64::from(self.burst) * 100.0));
+        if units > 0.0 { self.correct(now, 0, amount) } else { self.correct(now, amount, 0) }
     }
 
+    /// Returns the exact amount that is left, below zero for a debt.
+    fn left(&self, now: u64) -> f64 {
+        let used = self.tat.load(Relaxed).saturating_sub(now) as f64 / self.interval;
+        f64::from(self.burst) - used
+    }
+
+    /// Replaces a charge by another, both in nanoseconds.
     fn correct(&self, now: u64, charged: u64, used: u64) {
-        let (charged, used) = (self.cost(charged), self.cost(used));
         // The closures never decline, so the updates never fail.
         let _ = if used > charged {
             self.tat.fetch_update(Relaxed, Relaxed, |tat| Some(tat.max(now).saturating_add(used - charged)))
@@ -225,9 +232,9 @@ impl Gcra {
         };
     }
 
-    fn cost(&self, units: u64) -> u64 {
+    fn cost(&self, units: f64) -> u64 {
         // Rounded up, so that the rate is never exceeded; a float that does not fit becomes the largest that does.
-        (units as f64 * self.interval).ceil() as u64
+        (units * self.interval).ceil() as u64
     }
 }
 
@@ -335,7 +342,7 @@ impl Rates {
     }
 }
 
-/// One of a feature's rates, as other replicas count it too.
+/// One of a feature's or caller's rates, as other replicas count it too.
 #[derive(Clone, Debug)]
 pub struct SharedRate {
     rates: Arc<Rates>,
@@ -343,6 +350,12 @@ pub struct SharedRate {
 }
 
 impl SharedRate {
+    /// Creates a rate of requests that belongs to no bulkhead.
+    pub fn of_requests(per_minute: NonZeroU32) -> Self {
+        let rates = Rates::new(Some(per_minute.get().into()), None).expect("a rate of requests");
+        Self { rates: Arc::new(rates), of_tokens: false }
+    }
+
     /// Returns a feature's rates, each with a name that states its limits: a changed rate is another rate.
     pub(super) fn of(rates: &Arc<Rates>) -> impl Iterator<Item = (String, Self)> {
         let both = [(false, &rates.requests, "requests"), (true, &rates.tokens, "tokens")];
@@ -356,6 +369,22 @@ impl SharedRate {
         if self.of_tokens { self.rates.tokens.as_ref() } else { self.rates.requests.as_ref() }
     }
 
+    /// Takes a unit, or returns the time until there is one; `None` for never.
+    pub fn take(&self, now: Instant) -> Result<(), Option<Duration>> {
+        let Some(rate) = self.rate() else { return Ok(()) };
+        rate.take(self.rates.nanos(now), 1, 0).map(drop)
+    }
+
+    /// Returns its level.
+    pub fn level(&self, now: Instant) -> Option<RateLevel> {
+        Some(self.rate()?.level(self.rates.nanos(now)))
+    }
+
+    /// Returns the exact amount that is left, below zero for a debt.
+    pub fn left(&self, now: Instant) -> f64 {
+        self.rate().map_or(f64::INFINITY, |rate| rate.left(self.rates.nanos(now)))
+    }
+
     /// Returns whether both have the same state, which survives a reload that leaves the rate unchanged.
     pub fn is_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.rates, &other.rates) && self.of_tokens == other.of_tokens
@@ -367,7 +396,7 @@ impl SharedRate {
     }
 
     /// Charges the units that other replicas have used, or refunds those that they gave back.
-    pub fn charge(&self, now: Instant, units: i64) {
+    pub fn charge(&self, now: Instant, units: f64) {
         if let Some(rate) = self.rate() {
             rate.charge(self.rates.nanos(now), units);
         }
@@ -469,14 +498,14 @@ mod tests {
     fn what_others_use_is_charged_below_empty_and_given_back_up_to_full() {
         let gcra = Gcra::new(Rate::from(60).burst(10));
         assert_eq!(gcra.take(0, 4, 0), Ok(0));
-        gcra.charge(0, 16);
+        gcra.charge(0, 16.0);
         let seconds = |seconds| Err(Some(Duration::from_secs(seconds)));
         assert_eq!(gcra.take(0, 1, 0), seconds(11), "ten are owed");
-        gcra.charge(0, -15);
+        gcra.charge(0, -15.0);
         assert_eq!((gcra.take(0, 5, 0), gcra.take(0, 1, 0)), (Ok(0), seconds(1)));
-        gcra.charge(0, i64::MIN);
+        gcra.charge(0, f64::MIN);
         assert_eq!((gcra.take(0, 10, 0), gcra.take(0, 1, 0)), (Ok(0), seconds(1)), "full, and no fuller");
-        gcra.charge(0, i64::MAX);
+        gcra.charge(0, f64::MAX);
         assert!(gcra.take(MINUTE, 1, 0).is_err());
         // Of the total, the part used here.
         gcra.settle(0, 10, 7);

@@ -6,6 +6,7 @@
 mod answers;
 mod exchange;
 mod headroom;
+mod limits;
 mod outage;
 mod server;
 mod stacks;

@@ -9,24 +9,29 @@ use super::{
     parts::{replica_hub::ReplicaHub, tier_runtime::TierRuntime},
 };
 use steadfast_internal::sync::{Mutex, lock};
-use steadfast_stores::replicas::SharedState;
+use steadfast_stores::replicas::{LimitSync, SharedLimits, SharedState};
 
-/// The task that synchronizes a stack with its replicas, while its configuration names a store for that.
+/// The tasks that synchronize a stack with its replicas, while its configuration names a store for that.
 #[derive(Default)]
-pub(super) struct ReplicaSync(Mutex<Option<Sharing>>);
+pub(super) struct ReplicaSync {
+    sharing: Mutex<Option<Sharing>>,
+    /// The limits of callers, which a gateway knows.
+    limits: Mutex<SharedLimits>,
+}
 
-/// The task, with the generation whose state it shares.
+/// The tasks, with the generation whose state they share.
 struct Sharing {
     hub: ReplicaHub,
     generation: Arc<Generation>,
     task: steadfast_stores::replicas::ReplicaSync,
+    limits: LimitSync,
 }
 
 impl ReplicaSync {
     /// Shares a generation's state from now on, if it has a store for that. Outside a runtime no task can start; the
     /// next call inside one starts it.
     pub(super) fn share(&self, generation: Arc<Generation>) {
-        let mut sharing = lock(&self.0);
+        let mut sharing = lock(&self.sharing);
         let Some(hub) = &generation.stores.hub else {
             *sharing = None;
             return;
@@ -42,9 +47,21 @@ impl ReplicaSync {
             }
             _ => {
                 let task = steadfast_stores::replicas::ReplicaSync::start(hub.redis.clone(), generation.shares());
-                *sharing = Some(Sharing { hub: hub.clone(), generation, task });
+                let limits = LimitSync::start(hub.redis.clone(), &lock(&self.limits));
+                *sharing = Some(Sharing { hub: hub.clone(), generation, task, limits });
             }
         }
+    }
+
+    /// Shares these limits from now on, as [`share`](Self::share) does.
+    pub(super) fn set_limits(&self, limits: SharedLimits) {
+        let mut sharing = lock(&self.sharing);
+        if Handle::try_current().is_err() {
+            *sharing = None;
+        } else if let Some(sharing) = &mut *sharing {
+            sharing.limits = LimitSync::start(sharing.hub.redis.clone(), &limits);
+        }
+        *lock(&self.limits) = limits;
     }
 }
 

@@ -17,6 +17,7 @@ use steadfast::{
     events::{self, CircuitReason, CircuitState, Subscriber as _},
 };
 use steadfast_internal::sync::{Mutex, MutexGuard, lock};
+use steadfast_stores::replicas::SharedLimits;
 use steadfast_subscribers::StatusBoard;
 
 /// The state that all clones, services and handles of a stack share.
@@ -130,6 +131,13 @@ impl StackState {
     pub(super) fn sync_replicas(&self) {
         #[cfg(feature = "redis")]
         self.replica_sync.share(self.current.load_full());
+    }
+
+    /// Shares these limits of callers from now on.
+    #[cfg_attr(not(feature = "redis"), allow(unused_variables, clippy::unused_self, reason = "there is no store"))]
+    pub(super) fn share_limits(&self, limits: SharedLimits) {
+        #[cfg(feature = "redis")]
+        self.replica_sync.set_limits(limits);
     }
 
     pub(super) fn lock_reload(&self) -> MutexGuard<'_, Vec<Budget>> {

@@ -6,6 +6,7 @@ mod flights;
 mod forget;
 mod headroom;
 mod idempotency;
+mod in_flight;
 mod ledger;
 mod link;
 mod listener;

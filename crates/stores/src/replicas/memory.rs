@@ -5,8 +5,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Notice, ReplicaStore, Report, Snapshot, Stamp};
-use steadfast::store::StoreError;
+use super::{InFlightFuture, InFlightStore, LEASE, Notice, ReplicaStore, Report, Snapshot, Stamp};
+use steadfast::{
+    layers::balance::{HeadroomFuture, HeadroomOrder, HeadroomStore, MemoryHeadroom},
+    store::StoreError,
+};
 use steadfast_internal::sync::{Mutex, lock};
 
 /// A store for replicas in one process: several stacks in a program, and tests. Clones are the same store.
@@ -19,7 +22,12 @@ pub struct MemoryReplicas {
 struct Shared {
     contents: Mutex<Contents>,
     changed: Notify,
+    buckets: Mutex<MemoryHeadroom>,
+    in_flight: Mutex<InFlight>,
 }
+
+/// The numbers of each replica by name, with the times until which they count.
+type InFlight = HashMap<Arc<str>, HashMap<u64, (usize, Instant)>>;
 
 #[derive(Default)]
 struct Contents {
@@ -45,6 +53,8 @@ impl MemoryReplicas {
         contents.notices.clear();
         contents.totals.clear();
         contents.epoch += 1;
+        *lock(&self.shared.buckets) = MemoryHeadroom::new();
+        lock(&self.shared.in_flight).clear();
     }
 
     fn take(&self, report: &Report) -> Snapshot {
@@ -98,6 +108,29 @@ impl ReplicaStore for MemoryReplicas {
         Box::pin(async move {
             let _ = timeout(at_most, self.shared.changed.notified()).await;
         })
+    }
+}
+
+impl HeadroomStore for MemoryReplicas {
+    fn exchange<'a>(&'a self, orders: &'a [HeadroomOrder]) -> HeadroomFuture<'a> {
+        Box::pin(async move {
+            let buckets = lock(&self.shared.buckets).clone();
+            buckets.exchange(orders).await
+        })
+    }
+}
+
+impl InFlightStore for MemoryReplicas {
+    fn count_in_flight<'a>(&'a self, replica: u64, counts: &'a [(Arc<str>, usize)]) -> InFlightFuture<'a> {
+        let now = Instant::now();
+        let mut in_flight = lock(&self.shared.in_flight);
+        let others = counts.iter().map(|(name, count)| {
+            let replicas = in_flight.entry(name.clone()).or_default();
+            replicas.insert(replica, (*count, now + LEASE));
+            replicas.retain(|_, (count, until)| *count > 0 && *until > now);
+            replicas.iter().filter(|(other, _)| **other != replica).map(|(_, (count, _))| count).sum()
+        });
+        Box::pin(ready(Ok(others.collect())))
     }
 }
 

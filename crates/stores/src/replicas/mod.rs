@@ -13,6 +13,10 @@
 //! - **Retry budgets**, in the same way: the share of first tries, the floor and the cap are those of all replicas
 //!   together.
 //!
+//! - **Limits of callers** ([`LimitSync`]): requests and tokens a minute, and requests in flight. A rate is one bucket
+//!   in the store; a replica takes from it what it has let through, and sets its own bucket to what is left. Of the
+//!   places each replica has what the others leave.
+//!
 //! If the store does not reply, each replica uses its own knowledge: its own circuits, and the whole of each rate and
 //! budget. Once the store is back, replicas report what has changed since. The newest change of a circuit counts, and
 //! requests let through meanwhile are not charged.
@@ -33,13 +37,15 @@
 //! | a circuit that opened, was closed off by a `Retry-After`, is being probed, has closed | a notice; of two the later event stays, by Redis's clock and the event's age | in all replicas within a second; no notice makes an open circuit look sooner than it knows itself |
 //! | probes, those without a caller's request too | the replica that opened a circuit has the right of way (the others wait 1 to 2 s longer), and "is being probed" holds the others off | one at a time as a rule; two that begin within the same 100 ms do not know of each other |
 //! | rates of features | each replica adds its own use to a total, and charges its bucket with what others have added, below empty if need be | exact over time; at once at most (*n* − 1) times what one replica lets through in half a second, which is then owed |
+//! | rates of callers | a bucket in the store, from the first use until it is full again: 20 ms after the first, then each 250 ms | exact over time; at once at most (*n* − 1) times what one replica lets through between two exchanges, which is then owed |
+//! | requests in flight of callers | a number for each replica, which counts for 2 s; each has the limit less what the others have | at once the same; what a replica held that died comes back after 2 s |
 //! | retry budgets | the same, for what first tries put in and retries take out | the same: share, floor and cap are those of all replicas together |
 //! | idempotency keys | one script for each step, leases by Redis's clock, the end called out | one call; the durable store, where there is one, knows a record that Redis loses; else a new key that says so |
 //! | answers (`cache.shared`) | a look each; stored behind the answer | an order to forget holds in all, once Redis knows |
 //! | calls for whole answers (`cache.shared`) | the claim of an idempotency key made of the answer's, renewed while the call runs and given back behind the answer | one call for all who ask at once; one each where it failed, is a stream, or Redis is away |
 //!
-//! Redis keeps a ledger (since when, how many), by which all replicas learn of a loss. Requests in flight, adaptive
-//! limits, spend, gateway keys' limits and orders by hand are each replica's own. Replicas share a circuit by the
+//! Redis keeps a ledger (since when, how many), by which all replicas learn of a loss. Requests in flight of features,
+//! adaptive limits and orders by hand are each replica's own; caps are shared by the ledger. Replicas share a circuit by the
 //! tier's name, provider, model and address, and rates and budgets by their names and settings. So replicas in the
 //! middle of a roll-out share what is the same.
 //!
@@ -52,6 +58,8 @@
 //! notice a network that is gone, and takes TLS from the process's crypto provider.
 
 mod exchange;
+mod limit_sync;
+mod limits;
 mod memory;
 mod shared_state;
 mod sync;
@@ -64,7 +72,13 @@ use tokio::time::sleep;
 
 use steadfast::store::StoreError;
 
-pub use self::{memory::MemoryReplicas, shared_state::SharedState, sync::ReplicaSync};
+pub use self::{
+    limit_sync::{InFlightFuture, InFlightStore, LEASE, LimitSync},
+    limits::{LimitUse, SharedLimit, SharedLimits},
+    memory::MemoryReplicas,
+    shared_state::SharedState,
+    sync::ReplicaSync,
+};
 
 /// A store through which replicas report their changes to each other.
 ///

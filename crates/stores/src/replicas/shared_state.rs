@@ -74,7 +74,7 @@ impl Counter {
     pub(super) fn charge(&self, now: Instant, others: i64) {
         match self {
             _ if others == 0 => {}
-            Self::Rate(rate) => rate.charge(now, others),
+            Self::Rate(rate) => rate.charge(now, others as f64),
             Self::Deposits(budget) => budget.reckon(others, 0),
             Self::Withdrawals(budget) => budget.reckon(0, others),
         }

@@ -1,5 +1,7 @@
 //! Replicas in one process, on paused time.
 
+mod limits;
+
 use std::{
     future::Future,
     pin::Pin,

@@ -3,13 +3,13 @@
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use steadfast::layers::bulkhead::RateLevel;
+use steadfast_stores::replicas::SharedLimits;
 use tokio::time::Instant;
 
 use super::{
     denial::Denial,
     entry::{KeyRecord, ObjectRight, covers},
-    limits::{ConcurrencyPermit, KeyLimits},
-    rate::Rate,
+    limits::{ConcurrencyPermit, KeyLimits, RequestRate, shared_name},
 };
 use crate::limits::memory::CallerShare;
 
@@ -19,25 +19,27 @@ pub(crate) struct Key {
     /// The team that pays for its requests.
     pub(crate) team: Option<Arc<str>>,
     pub(super) record: Arc<KeyRecord>,
-    pub(super) rate: Option<Arc<Rate>>,
+    pub(super) rate: Option<RequestRate>,
     pub(super) limits: Option<KeyLimits>,
     /// The memory that the bodies of its requests take.
     pub(crate) memory: Arc<CallerShare>,
 }
 
 impl Key {
-    /// Creates the key of a record. An unchanged limit keeps the state that it has `before`.
-    pub(super) fn new(record: Arc<KeyRecord>, before: Option<&Self>) -> Self {
+    /// Creates the key of a record, whose limits are of this set. An unchanged limit keeps the state that it has `before`.
+    pub(super) fn new(record: Arc<KeyRecord>, before: Option<&Self>, shared: &SharedLimits) -> Self {
         let entry = &record.entry;
         let rate = entry.requests_per_minute.map(|per_minute| {
             let known = before.and_then(|key| key.rate.as_ref());
             known
                 .filter(|rate| rate.per_minute == per_minute)
                 .cloned()
-                .unwrap_or_else(|| Arc::new(Rate::new(per_minute)))
+                .unwrap_or_else(|| RequestRate::new(per_minute, &entry.name, shared))
         });
         let known = before.and_then(|key| key.limits.as_ref());
-        let limits = KeyLimits::new(entry.concurrency, entry.tokens_per_minute, known);
+        let limits = KeyLimits::new(entry.concurrency, entry.tokens_per_minute, known, || {
+            shared.limit(shared_name(&entry.name))
+        });
         let memory = before.map(|key| key.memory.clone()).unwrap_or_default();
         let team = entry.team.as_deref().map(Into::into);
         Self { name: (*entry.name).into(), team, rate, limits, memory, record }
@@ -107,7 +109,7 @@ impl Key {
 
     /// Returns the level of its requests per minute, if they have a limit.
     pub(super) fn requests(&self) -> Option<RateLevel> {
-        self.rate.as_ref().map(|rate| rate.level(Instant::now()))
+        self.rate.as_ref().and_then(|rate| rate.level(Instant::now()))
     }
 
     /// Returns the level of its tokens per minute, if they have a limit.

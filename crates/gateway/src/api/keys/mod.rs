@@ -48,7 +48,8 @@
 //! one record and of the key itself. A [`Bulkhead`](steadfast::Bulkhead) of the key's own counts concurrency and
 //! tokens; its requests carry it, so that a call which outlives its caller keeps its permit. A budget is a cap of the
 //! stack beside those of its file, with the same events, metrics and alerts. All of them survive a reload that leaves
-//! them unchanged. A restart resets them, but for a budget where the configuration has a `ledger`.
+//! them unchanged. A restart resets them, but for a budget where the configuration has a `ledger`, and for rates where
+//! it has a shared store: there all replicas count the limits of a key together.
 //!
 //! A key for a feature or model that the configuration does not have is an error of `steadfast check`. A server logs
 //! it, at its start and at each reload, and serves the others: one caller's wrong name keeps nobody else out, and no
@@ -66,7 +67,6 @@ pub(super) mod fuzz;
 mod key;
 mod limits;
 mod orders;
-mod rate;
 mod report;
 mod set;
 mod stored;
@@ -176,6 +176,7 @@ impl Keys {
             Some(file) => ServeError::from(KeyFileError::new(&file.path, error)),
             None => ServeError::invalid(format_args!("{error}")),
         })?;
+        stack.share_limits(self.current.load().limits.clone());
         self.stack = Some(stack);
         Ok(self)
     }
@@ -484,6 +485,7 @@ pub(crate) async fn call(
             request = request.with_extension(limits.own.clone());
         }
     }
+    let _use = key.as_ref().and_then(|key| Some(key.limits.as_ref()?.enter()));
     let mut request = Some(request);
     let calling = poll_fn(|cx| {
         let mut service = lock(service);

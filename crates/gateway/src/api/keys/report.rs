@@ -7,6 +7,7 @@ use steadfast_internal::{
     wall_clock::{self, rfc3339},
 };
 use steadfast_stack::StackHandle;
+use steadfast_stores::replicas::SharedLimits;
 use tokio::time::Instant;
 
 use super::{Key, Keys, entry::SecretHash};
@@ -19,7 +20,7 @@ impl Keys {
         let mut keys: Vec<Value> = self.current.load().list.iter().map(|key| self.report_of(key)).collect();
         keys.extend(self.callers().iter().map(|key| self.report_of(key)));
         let sources = lock(&self.sources);
-        keys.extend(sources.passed_over().map(|(record, problem)| self.entry(&Key::new(record, None), Some(problem))));
+        keys.extend(sources.passed_over().map(|(record, problem)| self.entry(&Key::new(record, None, &SharedLimits::new()), Some(problem))));
         json!({ "keys": keys })
     }
 
@@ -38,7 +39,7 @@ impl Keys {
     fn report_on_passed_over(&self, name: &str) -> Option<Value> {
         let sources = lock(&self.sources);
         let (record, problem) = sources.passed_over().find(|(record, _)| *record.entry.name == *name)?;
-        Some(self.entry(&Key::new(record, None), Some(problem)))
+        Some(self.entry(&Key::new(record, None, &SharedLimits::new()), Some(problem)))
     }
 
     /// Returns the same of one key that counts.

@@ -15,6 +15,7 @@ use steadfast::layers::budget::KeyGroup;
 use steadfast_internal::recent::Recent;
 use steadfast_oidc::{Claims, Issuer, TokenError, TokenVerifier};
 use steadfast_stack::{Budget, Config, Oidc, OidcClaims};
+use steadfast_stores::replicas::SharedLimits;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -161,7 +162,13 @@ impl Tokens {
     }
 
     /// Makes a caller known, and returns its key: what the latest of its tokens says.
-    fn admit(&self, record: KeyRecord, limits: Option<Box<str>>, issued: Duration) -> Result<Arc<Key>, Denial> {
+    fn admit(
+        &self,
+        record: KeyRecord,
+        limits: Option<Box<str>>,
+        issued: Duration,
+        shared: &SharedLimits,
+    ) -> Result<Arc<Key>, Denial> {
         let mut callers = lock(&self.callers);
         if let Some(caller) = callers.get_mut(&*record.entry.name)
             && (caller.issued > issued || (&*caller.key.record, &caller.limits) == (&record, &limits))
@@ -173,7 +180,7 @@ impl Tokens {
         if known.is_none() && callers.len() >= MOST_CALLERS {
             return Err(Denial::KeysAway);
         }
-        let key = Arc::new(Key::new(Arc::new(record), known.map(|caller| &*caller.key)));
+        let key = Arc::new(Key::new(Arc::new(record), known.map(|caller| &*caller.key), shared));
         callers.insert(key.name.clone(), Caller { key: key.clone(), limits, issued });
         Ok(key)
     }
@@ -265,7 +272,7 @@ impl Keys {
         let caller: Arc<str> = (*record.entry.name).into();
         let key = match current.named(&caller) {
             Some(key) => KeySet::admit(key, now).cloned(),
-            None => tokens.admit(record, limits, claims.issued()),
+            None => tokens.admit(record, limits, claims.issued(), &current.limits),
         };
         lock(&tokens.seen).insert(*digest, SeenToken { ends: claims.ends(), read, caller });
         key.map(Some)

@@ -10,6 +10,8 @@
 #[path = "../../../../../tests/stores/replicas/server.rs"]
 mod server;
 
+mod limits;
+
 use std::{
     sync::{
         Arc,

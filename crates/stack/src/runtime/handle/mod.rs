@@ -16,6 +16,7 @@ pub use self::{inspect::TierDeployment, objects::ObjectTier};
 use super::{Reload, state::StackState};
 use crate::{Budget, Config, ConfigError};
 use steadfast::Events;
+use steadfast_stores::replicas::SharedLimits;
 
 /// A handle that watches and controls a [`Stack`](super::Stack) while it runs. Clones are the same handle.
 ///
@@ -75,6 +76,12 @@ impl StackHandle {
     #[doc(hidden)]
     pub fn check_budgets(&self, budgets: &[Budget]) -> Result<(), ConfigError> {
         self.shared.current.load().plan_with(&self.shared.context, budgets).map(drop)
+    }
+
+    /// Counts these limits of callers together with the other replicas, while the configuration has a shared store.
+    #[doc(hidden)]
+    pub fn share_limits(&self, limits: SharedLimits) {
+        self.shared.share_limits(limits);
     }
 
     /// Reads the stack's file again and replaces the active configuration, like [`reload`](Self::reload). The file is
