@@ -1,11 +1,11 @@
-//! The registry of callers' keys and teams: in memory, in a file, in a database.
+//! The registry of callers' keys and orders by hand: in memory, in a file, in a database.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use steadfast_stores::{
     postgres::Postgres,
     registry::{
-        EntryKind::{self, Key, Team},
+        EntryKind::{self, Key, Order},
         MemoryRegistry, RegistryEdit, RegistryOutcome, RegistryStore,
     },
     sqlite::Sqlite,
@@ -23,14 +23,16 @@ fn edit(kind: EntryKind, name: &str, replaces: impl Into<Option<u64>>, document:
 async fn keeps([one, other]: &[Arc<dyn RegistryStore>; 2]) {
     use RegistryOutcome::{Applied, Conflict};
 
-    let empty = one.read().await.unwrap();
-    assert_eq!((empty.revision, empty.entries.len()), (0, 0));
+    for kind in [Key, Order] {
+        let empty = one.read(kind).await.unwrap();
+        assert_eq!((empty.revision, empty.entries.len()), (0, 0));
+    }
     assert_eq!(one.changes(0, 10).await.unwrap().changes, []);
     assert_eq!(one.apply("ann", Vec::new()).await.unwrap(), Applied(0));
 
     let made = vec![
         edit(Key, "ci", None, Some("{\"a\":1}")),
-        edit(Team, "ci", None, Some("{}")),
+        edit(Order, "ci", None, Some("{}")),
         edit(Key, "Ü'ber \"x\"", None, Some("\u{1f980}")),
     ];
     assert_eq!(one.apply("ann", made).await.unwrap(), Applied(3));
@@ -39,7 +41,7 @@ async fn keeps([one, other]: &[Arc<dyn RegistryStore>; 2]) {
         (vec![edit(Key, "new", None, Some("1")), edit(Key, "ci", None, Some("2"))], (Key, "ci")),
         (vec![edit(Key, "new", None, Some("1")), edit(Key, "ci", 2, Some("2"))], (Key, "ci")),
         (vec![edit(Key, "new", None, Some("1")), edit(Key, "new", None, Some("2"))], (Key, "new")),
-        (vec![edit(Team, "ci", 2, None), edit(Team, "gone", 7, None)], (Team, "gone")),
+        (vec![edit(Order, "ci", 2, None), edit(Order, "gone", 7, None)], (Order, "gone")),
     ] {
         let (kind, name) = in_the_way;
         assert_eq!(other.apply("bob", edits).await.unwrap(), Conflict(kind, name.into()));
@@ -47,14 +49,15 @@ async fn keeps([one, other]: &[Arc<dyn RegistryStore>; 2]) {
     assert_eq!(other.apply("bob", vec![edit(Key, "ci", 1, Some("{\"a\":2}"))]).await.unwrap(), Applied(4));
     assert_eq!(one.apply("ann", vec![edit(Key, "ci", 1, None)]).await.unwrap(), Conflict(Key, "ci".into()));
     // Within one order a later change sees an earlier one.
-    let twice = vec![edit(Team, "t", None, Some("1")), edit(Team, "t", 5, Some("2")), edit(Team, "ci", 2, None)];
+    let twice = vec![edit(Order, "t", None, Some("1")), edit(Order, "t", 5, Some("2")), edit(Order, "ci", 2, None)];
     assert_eq!(one.apply("ann", twice).await.unwrap(), Applied(7));
 
-    let now = other.read().await.unwrap();
-    let entries = now.entries.iter().map(|entry| (entry.kind, &*entry.name, &*entry.document, entry.revision));
-    let expected = [(Key, "ci", "{\"a\":2}", 4), (Key, "Ü'ber \"x\"", "\u{1f980}", 3), (Team, "t", "2", 6)];
-    assert_eq!(entries.collect::<Vec<_>>(), expected);
-    assert_eq!(now.revision, 7);
+    let keys = vec![(Key, "ci", "{\"a\":2}", 4), (Key, "Ü'ber \"x\"", "\u{1f980}", 3)];
+    for (kind, expected) in [(Key, keys), (Order, vec![(Order, "t", "2", 6)])] {
+        let now = other.read(kind).await.unwrap();
+        let entries = now.entries.iter().map(|entry| (entry.kind, &*entry.name, &*entry.document, entry.revision));
+        assert_eq!((entries.collect::<Vec<_>>(), now.revision), (expected, 7));
+    }
 
     let log = other.changes(0, 100).await.unwrap();
     let seen = log.changes.iter().map(|change| {
@@ -97,14 +100,14 @@ async fn keeps([one, other]: &[Arc<dyn RegistryStore>; 2]) {
 async fn loses_nothing(stores: &[Arc<dyn RegistryStore>; 2]) {
     const TASKS: usize = 8;
     const ADDITIONS: usize = 6;
-    let begin = stores[0].read().await.unwrap().revision;
+    let begin = stores[0].read(Key).await.unwrap().revision;
     stores[0].apply("ann", vec![edit(Key, "sum", None, Some(""))]).await.unwrap();
     let adding = (0..TASKS).map(|task| {
         let store = stores[task % 2].clone();
         tokio::spawn(async move {
             for addition in 0..ADDITIONS {
                 loop {
-                    let entries = store.read().await.unwrap().entries;
+                    let entries = store.read(Key).await.unwrap().entries;
                     let sum = entries.iter().find(|entry| &*entry.name == "sum").unwrap();
                     let more = format!("{}{task}.{addition} ", sum.document);
                     let edits = vec![edit(Key, "sum", sum.revision, Some(&more))];

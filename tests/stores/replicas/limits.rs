@@ -99,7 +99,8 @@ async fn a_record_that_is_no_count_is_none() {
     let client = redis::Client::open(std::env::var("STEADFAST_TEST_REDIS").unwrap()).unwrap();
     let mut raw = client.get_multiplexed_async_connection().await.unwrap();
     let key = format!("steadfast-test-{}-limits-damaged:flight:n", std::process::id());
-    let damages = [vec!["SET", &key, "text"], vec!["HSET", &key, "7", "text", "8", "3|9999999999999"], vec!["DEL", &key]];
+    let damages =
+        [vec!["SET", &key, "text"], vec!["HSET", &key, "7", "text", "8", "3|9999999999999"], vec!["DEL", &key]];
     for fill in damages {
         let _: redis::Value = redis::cmd("DEL").arg(&key).query_async(&mut raw).await.unwrap();
         let _: redis::Value = redis::cmd(fill[0]).arg(&fill[1..]).query_async(&mut raw).await.unwrap();

@@ -61,6 +61,7 @@ mod repeats;
 mod request_options;
 mod routes;
 mod service;
+pub(crate) mod standing_orders;
 mod state;
 mod stored_responses;
 mod stream;

@@ -11,6 +11,7 @@ use super::{
     records::{Entry, Records},
     refusals::Refusals,
     repeats::Repeats,
+    standing_orders::StandingOrders,
     unknown_paths::UnknownPaths,
 };
 use crate::{
@@ -26,6 +27,8 @@ pub(crate) struct GatewayState {
     pub(crate) keys: Option<Arc<Keys>>,
     /// The memory for the bodies of requests.
     pub(crate) memory: Arc<Memory>,
+    /// The orders by hand that hold at all gateways; `None` without a durable store.
+    pub(crate) standing_orders: Option<Arc<StandingOrders>>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) records: Records,
     pub(crate) refusals: Arc<Refusals>,
@@ -61,6 +64,7 @@ impl GatewayState {
             any_origin: false,
             has_local_names_alone: false,
             in_process: false,
+            standing_orders: None,
             memory: Arc::new(Memory::new(settings.memory)),
             lifecycle: Arc::new(Lifecycle::new(settings)),
             #[cfg(test)]

@@ -34,6 +34,7 @@ use crate::{
         Catalog, GatewayState, Keys, LogFormat, Routes,
         observe::{self, LogOptions, Observer},
         router,
+        standing_orders::StandingOrders,
     },
     error::ServeError,
     http::{self, LAST_BYTES},
@@ -111,6 +112,12 @@ impl ServeOptions {
         let is_local = address.ip().is_loopback() && keys.is_none() && !self.insecure_no_auth;
         let mut gateway = GatewayState::new(stack.service(), Catalog::Stack(handle.clone()), keys, settings);
         gateway.has_local_names_alone = is_local;
+        if let Some(store) = handle.registry() {
+            let orders = Arc::new(StandingOrders::new(store, handle.clone()));
+            orders.turn().await;
+            sweeping.spawn(orders.clone().follow());
+            gateway.standing_orders = Some(orders);
+        }
         let gateway = Arc::new(gateway);
         let control = Control::new()?;
         let listener = control.make(|| listen(address))?;

@@ -34,6 +34,7 @@ mod panics;
 mod protocols;
 mod readers;
 mod refusals;
+pub(crate) mod registry;
 mod repeats;
 mod responses;
 mod responses_input;

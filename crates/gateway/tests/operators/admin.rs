@@ -1,9 +1,11 @@
 //! `steadfast admin` and the gateway that it operates, both of the real binary.
 
+use std::time::Duration;
+
 use crate::common::{
-    Ran, key,
+    Folder, Ran, key,
     serve::{Serve, Served},
-    steadfast,
+    steadfast, within,
 };
 
 struct Operated {
@@ -61,9 +63,8 @@ fn an_operator_orders_from_the_command_line() {
 
 /// A question of a caller; an administrator's key asks for all.
 fn asked(served: &Operated, key: &str, headers: &str) -> String {
-    let body = r#"{"model":"m","messages":[{"role":"user","content":"a secret"}]}"#;
     let headers = format!("authorization: Bearer {key}\r\n{headers}");
-    let answer = served.gateway.ask("POST /v1/chat/completions", &headers, body);
+    let answer = served.gateway.ask("POST /v1/chat/completions", &headers, BODY);
     answer.header("x-steadfast-request-id").expect("an id").to_owned()
 }
 
@@ -147,6 +148,46 @@ fn an_order_says_in_how_many_processes_it_holds() {
     assert_eq!(json["scope"], "process");
     assert!(json["scopeNote"].as_str().unwrap().contains("replicas need their own"), "{json}");
 }
+
+/// A gateway of the store in this folder.
+fn of_store(folder: &Folder, tiers: &str, (secret, entry): &(String, String)) -> Operated {
+    let text = format!("tiers:\n{tiers}stores: {{ durable: 'sqlite:{}' }}\n", folder.path("state.db").display());
+    let gateway = Serve::with(&text).keys(&format!("{entry}    admin: true\n")).start();
+    Operated { gateway, key: secret.clone() }
+}
+
+#[test]
+fn an_order_holds_at_all_gateways_of_a_durable_store_and_over_restarts() {
+    let (folder, ana) = (Folder::new("standing-orders"), key("ana"));
+    let (big, small) =
+        ("  - { name: big, provider: simulated }\n", "  - { name: small, provider: simulated, level: 3 }\n");
+    let (one, mut other) = (of_store(&folder, &(big.to_owned() + small), &ana), of_store(&folder, small, &ana));
+    let all = "Orders hold at all gateways of the durable store, within two seconds and over restarts, until they are taken back.";
+    for order in [&["drain", "small"][..], &["open", "big"], &["level", "3", "--feature", "chat"]] {
+        assert!(one.done(order).ends_with(&format!("{all}\n")), "{order:?}");
+    }
+    let sees = |served: &Operated, words: &str| {
+        within(Duration::from_secs(20), words, || served.done(&["tiers"]).contains(words));
+    };
+    let held = format!("pinned: no level for all, 3 for chat\norders that hold nothing here: circuit big\n{all}\n");
+    sees(&other, "small 3 closed drained");
+    sees(&other, &held);
+    other.gateway.start_again();
+    assert!(other.done(&["tiers"]).contains("small 3 closed drained"), "from the first request on");
+    let answer =
+        other.gateway.ask("POST /v1/chat/completions", &format!("authorization: Bearer {}\r\n", other.key), BODY);
+    assert_eq!(answer.status, 503, "{answer:?}");
+    // Of a tier that is not there an order can be taken back all the same.
+    assert_eq!(other.done(&["auto", "big"]), format!("{all}\n"));
+    assert!(other.admin(&["auto", "big"]).err.contains("unknown tier `big`"));
+    other.done(&["undrain", "small"]);
+    sees(&one, "small 3 closed - -");
+    within(Duration::from_secs(20), "big is free", || !one.done(&["tiers"]).contains("forced"));
+    let log = one.gateway.ask("GET /admin/audit", &format!("authorization: Bearer {}\r\n", one.key), "").body;
+    assert!(log.contains(r#""action":"take back","after":null,"#) && log.contains(r#""by":"ana""#), "{log}");
+}
+
+const BODY: &str = r#"{"model":"m","messages":[{"role":"user","content":"a secret"}]}"#;
 
 #[test]
 fn an_order_that_is_refused_says_why() {

@@ -1,4 +1,4 @@
-//! The registry of keys and teams in the database.
+//! The registry of keys and orders in the database.
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use steadfast::store::{StoreError, StoreErrorKind};
 /// Orders come one after the other, so that revisions appear in their order; whoever reads does not wait.
 const LOCK: &str = "SET LOCAL lock_timeout = '5s'; LOCK TABLE steadfast_registry_changes IN EXCLUSIVE MODE";
 const LATEST: &str = "SELECT coalesce(max(revision), 0), steadfast_now() FROM steadfast_registry_changes";
-const ENTRIES: &str = "SELECT kind, name, document, revision FROM steadfast_registry ORDER BY kind, name";
+const ENTRIES: &str = "SELECT kind, name, document, revision FROM steadfast_registry WHERE kind = $1 ORDER BY name";
 const SOME: &str = "SELECT kind, name, document, revision FROM steadfast_registry
     JOIN unnest($1::text[], $2::text[]) AS wanted (kind, name) USING (kind, name)";
 const LATER: &str = "SELECT revision, at, actor, action, kind, name, before, after FROM steadfast_registry_changes
@@ -82,11 +82,11 @@ fn changes(rows: &[Row]) -> Result<Vec<RegistryChange>, RegistryError> {
     rows.iter().map(change).collect()
 }
 
-async fn read(client: &mut Client) -> Result<RegistrySnapshot, RegistryError> {
+async fn read(client: &mut Client, kind: EntryKind) -> Result<RegistrySnapshot, RegistryError> {
     let reading = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
     let reading = reading.start().await?;
     let revision = count(&reading.query_one(LATEST, &[]).await?, 0)?;
-    let entries = reading.query(ENTRIES, &[]).await?.iter().map(entry).collect::<Result<_, _>>()?;
+    let entries = reading.query(ENTRIES, &[&kind.name()]).await?.iter().map(entry).collect::<Result<_, _>>()?;
     Ok(RegistrySnapshot { revision, entries })
 }
 
@@ -143,17 +143,17 @@ impl Postgres {
 }
 
 impl RegistryStore for Postgres {
-    fn read(&self) -> StoreFuture<'_, RegistrySnapshot> {
+    fn read(&self, kind: EntryKind) -> StoreFuture<'_, RegistrySnapshot> {
         Box::pin(async move {
-            const WHAT: &str = "reading the registry of keys";
+            const WHAT: &str = "reading the registry";
             let mut client = self.client(WHAT).await?;
-            read(&mut client).await.map_err(|cause| self.registry_failed(WHAT, cause))
+            read(&mut client, kind).await.map_err(|cause| self.registry_failed(WHAT, cause))
         })
     }
 
     fn changes(&self, after: u64, limit: usize) -> StoreFuture<'_, RegistryChanges> {
         Box::pin(async move {
-            const WHAT: &str = "reading the changes of keys";
+            const WHAT: &str = "reading the registry's changes";
             let client = self.client(WHAT).await?;
             let read = async {
                 // Before the changes: a later one has the next turn.
@@ -175,7 +175,7 @@ impl RegistryStore for Postgres {
         limit: usize,
     ) -> StoreFuture<'a, Vec<RegistryChange>> {
         Box::pin(async move {
-            const WHAT: &str = "reading the changes of keys";
+            const WHAT: &str = "reading the registry's changes";
             let client = self.client(WHAT).await?;
             let (before, limit) = (before.map_or(i64::MAX, signed), signed(limit as u64));
             let (kind, name) = (name.map(|(kind, _)| kind.name()), name.map(|(_, name)| name));

@@ -35,10 +35,11 @@ impl State {
 }
 
 impl RegistryStore for MemoryRegistry {
-    fn read(&self) -> StoreFuture<'_, RegistrySnapshot> {
+    fn read(&self, kind: EntryKind) -> StoreFuture<'_, RegistrySnapshot> {
         Box::pin(async move {
             let state = lock(&self.state);
-            Ok(RegistrySnapshot { revision: state.latest(), entries: state.entries.values().cloned().collect() })
+            let entries = state.entries.values().filter(|entry| entry.kind == kind);
+            Ok(RegistrySnapshot { revision: state.latest(), entries: entries.cloned().collect() })
         })
     }
 

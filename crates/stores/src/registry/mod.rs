@@ -1,4 +1,4 @@
-//! The registry of a gateway's callers: keys and teams, with a log of who changed what.
+//! The registry of what operators set at all gateways: callers' keys and orders by hand, with a log of who changed what.
 //!
 //! An entry is a document, which the store does not read. Each change has the next revision, and the log has its
 //! entry before and after. So a replica that knows a revision asks for later changes alone, and two people who change
@@ -16,16 +16,16 @@ pub use crate::responses::StoreFuture;
 pub enum EntryKind {
     /// A caller's key.
     Key,
-    /// A team, to which keys belong.
-    Team,
+    /// An order by hand, such as that a tier is drained.
+    Order,
 }
 
 impl EntryKind {
-    /// Returns the kind's name: `key` or `team`.
+    /// Returns the kind's name: `key` or `order`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Key => "key",
-            Self::Team => "team",
+            Self::Order => "order",
         }
     }
 }
@@ -42,7 +42,7 @@ impl FromStr for EntryKind {
     fn from_str(name: &str) -> Result<Self, UnknownEntryKind> {
         match name {
             "key" => Ok(Self::Key),
-            "team" => Ok(Self::Team),
+            "order" => Ok(Self::Order),
             _ => Err(UnknownEntryKind(name.into())),
         }
     }
@@ -60,7 +60,7 @@ impl fmt::Display for UnknownEntryKind {
 
 impl std::error::Error for UnknownEntryKind {}
 
-/// A key or a team.
+/// A key or an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryEntry {
     /// Its kind.
@@ -73,12 +73,12 @@ pub struct RegistryEntry {
     pub revision: u64,
 }
 
-/// All entries, as of one moment.
+/// The entries of a kind, as of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistrySnapshot {
-    /// The revision of the last change; 0 before the first.
+    /// The revision of the last change of all kinds; 0 before the first.
     pub revision: u64,
-    /// The entries, in the order of kinds and names.
+    /// The entries, in the order of their names.
     pub entries: Vec<RegistryEntry>,
 }
 
@@ -136,15 +136,15 @@ pub enum RegistryOutcome {
     Conflict(EntryKind, Arc<str>),
 }
 
-/// A store of keys and teams.
+/// A store of keys and orders.
 ///
 /// Every read may be repeated after a failure. An order whose reply was lost may have been carried out: repeated, it is
 /// a [conflict](RegistryOutcome::Conflict).
 pub trait RegistryStore: fmt::Debug + Send + Sync + 'static {
-    /// Returns all entries.
-    fn read(&self) -> StoreFuture<'_, RegistrySnapshot>;
+    /// Returns the entries of a kind.
+    fn read(&self, kind: EntryKind) -> StoreFuture<'_, RegistrySnapshot>;
 
-    /// Returns at most `limit` changes after a revision, the oldest first.
+    /// Returns at most `limit` changes of all kinds after a revision, the oldest first.
     fn changes(&self, after: u64, limit: usize) -> StoreFuture<'_, RegistryChanges>;
 
     /// Returns at most `limit` changes before a revision (or the last ones), the newest first; of one name, if it is

@@ -5,7 +5,7 @@
 //!
 //! - **Circuits.** A circuit that opens in one replica, or that a `Retry-After` closes off, does so in all others
 //!   within a second, and so does its closing. After the cooldown the replica that opened the circuit probes first, and
-//!   the others wait meanwhile: usually one probe at a time. Operators' orders apply to the replica that receives them.
+//!   the others wait meanwhile: usually one probe at a time. Operators' orders are the durable store's.
 //! - **Rates** of features. Each replica charges its own bucket with the requests that the others let through, so that
 //!   all buckets are views of one. The requests of others since the last exchange are not known yet: with a full
 //!   bucket, each of *n* replicas may let through what comes within that time (0.5 s), at most (*n* − 1) buckets too
@@ -44,8 +44,8 @@
 //! | answers (`cache.shared`) | a look each; stored behind the answer | an order to forget holds in all, once Redis knows |
 //! | calls for whole answers (`cache.shared`) | the claim of an idempotency key made of the answer's, renewed while the call runs and given back behind the answer | one call for all who ask at once; one each where it failed, is a stream, or Redis is away |
 //!
-//! Redis keeps a ledger (since when, how many), by which all replicas learn of a loss. Requests in flight of features,
-//! adaptive limits and orders by hand are each replica's own; caps are shared by the ledger. Replicas share a circuit by the
+//! Redis keeps a ledger (since when, how many), by which all replicas learn of a loss. Requests in flight of features
+//! and adaptive limits are each replica's own; caps are shared by the ledger, orders by hand by the registry. Replicas share a circuit by the
 //! tier's name, provider, model and address, and rates and budgets by their names and settings. So replicas in the
 //! middle of a roll-out share what is the same.
 //!

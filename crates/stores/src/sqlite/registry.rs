@@ -1,4 +1,4 @@
-//! The registry of keys and teams in the file.
+//! The registry of keys and orders in the file.
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 const LATEST: &str = "SELECT coalesce(max(revision), 0) FROM registry_changes";
-const ENTRIES: &str = "SELECT kind, name, document, revision FROM registry ORDER BY kind, name";
+const ENTRIES: &str = "SELECT kind, name, document, revision FROM registry WHERE kind = ?1 ORDER BY name";
 const ENTRY: &str = "SELECT revision, document FROM registry WHERE kind = ?1 AND name = ?2";
 const LATER: &str = "SELECT revision, at, actor, action, kind, name, before, after FROM registry_changes
     WHERE revision > ?1 ORDER BY revision LIMIT ?2";
@@ -97,17 +97,17 @@ fn apply(file: &mut Connection, actor: &str, edits: Vec<RegistryEdit>) -> Result
 }
 
 impl RegistryStore for Sqlite {
-    fn read(&self) -> StoreFuture<'_, RegistrySnapshot> {
-        Box::pin(self.call("reading the registry of keys", |file| {
+    fn read(&self, kind: EntryKind) -> StoreFuture<'_, RegistrySnapshot> {
+        Box::pin(self.call("reading the registry", move |file| {
             let reading = file.transaction()?;
             let revision = latest(&reading)?;
-            let entries = reading.prepare(ENTRIES)?.query_map((), entry)?.collect::<Result<_, _>>()?;
+            let entries = reading.prepare(ENTRIES)?.query_map([kind.name()], entry)?.collect::<Result<_, _>>()?;
             Ok(RegistrySnapshot { revision, entries })
         }))
     }
 
     fn changes(&self, after: u64, limit: usize) -> StoreFuture<'_, RegistryChanges> {
-        Box::pin(self.call("reading the changes of keys", move |file| {
+        Box::pin(self.call("reading the registry's changes", move |file| {
             let reading = file.transaction()?;
             let latest = latest(&reading)?;
             let mut sql = reading.prepare(LATER)?;
@@ -123,7 +123,7 @@ impl RegistryStore for Sqlite {
         limit: usize,
     ) -> StoreFuture<'a, Vec<RegistryChange>> {
         let name = name.map(|(kind, name)| (kind, name.to_owned()));
-        Box::pin(self.call("reading the changes of keys", move |file| {
+        Box::pin(self.call("reading the registry's changes", move |file| {
             let (before, limit) = (before.map_or(i64::MAX, signed), signed(limit as u64));
             match name {
                 None => file.prepare(EARLIER)?.query_map((before, limit), change)?.collect(),
@@ -137,6 +137,6 @@ impl RegistryStore for Sqlite {
 
     fn apply<'a>(&'a self, actor: &'a str, edits: Vec<RegistryEdit>) -> StoreFuture<'a, RegistryOutcome> {
         let actor = actor.to_owned();
-        Box::pin(self.call("changing keys", move |file| apply(file, &actor, edits)))
+        Box::pin(self.call("changing the registry", move |file| apply(file, &actor, edits)))
     }
 }

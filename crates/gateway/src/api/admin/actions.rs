@@ -19,7 +19,13 @@ use super::{
     Operator,
     answer::{Done, OfTier, Reach, error, not_read, ok, pins, tier, wrong},
 };
-use crate::{api::GatewayState, limits::Settings};
+use crate::{
+    api::{
+        GatewayState,
+        standing_orders::{Force, StandingOrder},
+    },
+    limits::Settings,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,16 +43,17 @@ pub(super) async fn circuit(
         Ok(asked) => asked,
         Err(refused) => return refused,
     };
-    let changed = match action.as_str() {
-        "open" => stack.force_open(&name),
-        "close" => stack.force_close(&name),
-        "auto" => stack.release(&name),
+    let (force, holds) = match action.as_str() {
+        "open" => (Force::Open, true),
+        "close" => (Force::Close, true),
+        "auto" => (Force::Open, false),
         other => {
             let other: String = other.chars().take(MAX_NAME).collect();
             return wrong(format!("unknown action `{other}`; the actions are open, close and auto"));
         }
     };
-    tier_response(&stack, &name, &action, changed).await
+    let order = StandingOrder::Circuit { tier: name.as_str().into(), force };
+    tier_response(&gateway, &stack, &name, &action, order, holds).await
 }
 
 #[derive(Deserialize)]
@@ -65,21 +72,43 @@ pub(super) async fn drain(
         Ok(asked) => asked,
         Err(refused) => return refused,
     };
-    let (action, changed) = match drained {
-        true => ("drain", stack.drain(&name)),
-        false => ("undrain", stack.undrain(&name)),
+    let order = StandingOrder::Drain { tier: name.as_str().into() };
+    let action = if drained { "drain" } else { "undrain" };
+    tier_response(&gateway, &stack, &name, action, order, drained).await
+}
+
+/// Carries an order out, here and at the other gateways. Returns whether that changed anything here.
+///
+/// # Errors
+///
+/// No tier has its name, and the store has no such order that could be taken back.
+async fn carry_out(
+    gateway: &GatewayState,
+    stack: &StackHandle,
+    order: StandingOrder,
+    holds: bool,
+) -> Result<bool, InvalidConfig> {
+    let set = order.set(stack, holds);
+    let Some(orders) = &gateway.standing_orders else { return set };
+    let stands = orders.has(&order);
+    let changed = match set {
+        Err(_) if stands && !holds => false,
+        set => set?,
     };
-    tier_response(&stack, &name, action, changed).await
+    orders.give(stack.actor().unwrap_or_default(), order, holds).await;
+    Ok(changed || stands != holds)
 }
 
 /// Returns the response to an action: whether it changed the tier, and the tier's state.
 async fn tier_response(
+    gateway: &GatewayState,
     stack: &StackHandle,
     name: &str,
     action: &str,
-    changed: Result<bool, InvalidConfig>,
+    order: StandingOrder,
+    holds: bool,
 ) -> Response<Body> {
-    let Ok(changed) = changed else {
+    let Ok(changed) = carry_out(gateway, stack, order, holds).await else {
         if let Some((of, _)) = name.rsplit_once('/').filter(|(of, _)| !stack.deployments(of).is_empty()) {
             let names: Vec<String> = stack.deployments(of).iter().map(|it| it.status.name.to_string()).collect();
             let name: String = name.chars().take(MAX_NAME).collect();
@@ -97,7 +126,7 @@ async fn tier_response(
         true => wait_for_status(stack, name).await,
         false => tracing::info!(by = stack.actor(), tier = name, action, "order without effect"),
     }
-    ok(&Done { changed, now: OfTier { tier: tier(stack, name) }, reach: Reach::of(stack) })
+    ok(&Done { changed, now: OfTier { tier: tier(stack, name) }, reach: Reach::of(gateway, stack) })
 }
 
 /// Waits a moment until the status has the change of a circuit, so that the answer can say since when it holds.
@@ -150,17 +179,16 @@ pub(super) async fn level(
         let message = format!("no tier has level {level} or worse; the tiers are {}", levels.join(", "));
         return wrong(message);
     }
-    let changed = match &feature {
-        None => stack.pin_level(level),
-        Some(feature) if feature.is_empty() || feature.len() > MAX_NAME => {
-            return wrong(format!("`feature` is a name of at most {MAX_NAME} bytes; leave it out for all"));
-        }
-        Some(feature) => stack.pin_feature_level(feature.as_str(), level),
-    };
+    if feature.as_ref().is_some_and(|feature| feature.is_empty() || feature.len() > MAX_NAME) {
+        return wrong(format!("`feature` is a name of at most {MAX_NAME} bytes; leave it out for all"));
+    }
+    let order = StandingOrder::Level { feature: feature.as_deref().map(Into::into), level: level.unwrap_or(1) };
+    // A level is there for every name.
+    let changed = carry_out(&gateway, &stack, order, level.is_some()).await.unwrap_or_default();
     if !changed {
         tracing::info!(by = stack.actor(), feature, level, action = "level", "order without effect");
     }
-    ok(&Done { changed, now: pins(&stack), reach: Reach::of(&stack) })
+    ok(&Done { changed, now: pins(&stack), reach: Reach::of(&gateway, &stack) })
 }
 
 #[derive(Deserialize)]

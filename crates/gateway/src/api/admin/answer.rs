@@ -11,7 +11,7 @@ use steadfast_stack::{StackHandle, TierInfo};
 use steadfast_subscribers::{DeploymentStatus, Status};
 
 use crate::{
-    api::{body_error::BodyError, refusal},
+    api::{GatewayState, body_error::BodyError, refusal},
     limits::Settings,
 };
 
@@ -22,31 +22,49 @@ pub(super) struct Tiers {
     tiers: Vec<Tier>,
     #[serde(flatten)]
     pins: Pins,
+    /// The orders of the store that hold nothing here.
+    idle_orders: Vec<String>,
     #[serde(flatten)]
     reach: Reach,
 }
 
-/// The processes in which an order by hand holds.
+/// The gateways at which an order by hand holds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Reach {
-    /// `process`: the one that answers, and no replica beside it.
+    /// `process`: the one that answers, and no replica beside it; `all`: every gateway of the durable store.
     scope: &'static str,
     /// The same in words for the operator.
     scope_note: String,
 }
 
 impl Reach {
-    /// Returns the reach of an order to this stack.
-    pub(super) fn of(stack: &StackHandle) -> Self {
+    /// Returns the reach of an order to this gateway.
+    pub(super) fn of(gateway: &GatewayState, stack: &StackHandle) -> Self {
+        let process = std::process::id();
+        if let Some(orders) = &gateway.standing_orders {
+            return match orders.is_stored() {
+                true => {
+                    let note = "Orders hold at all gateways of the durable store, within two seconds and over restarts, \
+                        until they are taken back.";
+                    Self { scope: "all", scope_note: note.to_owned() }
+                }
+                false => {
+                    let scope_note = format!(
+                        "The durable store is away: orders hold in this process only (id {process}), and at all gateways \
+                         once it is back."
+                    );
+                    Self { scope: "process", scope_note }
+                }
+            };
+        }
         let shared = match stack.config().stores.shared {
             Some(_) => "; the shared store carries circuits and no orders",
             None => "",
         };
         let scope_note = format!(
-            "Orders hold in this process only (id {}), until they are taken back or it restarts; replicas need their \
-             own{shared}.",
-            std::process::id()
+            "Orders hold in this process only (id {process}), until they are taken back or it restarts; replicas need \
+             their own{shared}. With `stores: {{ durable: .. }}` they hold at all."
         );
         Self { scope: "process", scope_note }
     }
@@ -100,10 +118,11 @@ pub(super) struct Pins {
     pinned_features: BTreeMap<String, u8>,
 }
 
-pub(super) fn tiers(stack: &StackHandle) -> Tiers {
+pub(super) fn tiers(gateway: &GatewayState, stack: &StackHandle) -> Tiers {
     let status = stack.status();
     let tiers = stack.tiers().into_iter().filter_map(|info| tier_of(stack, info, &status)).collect();
-    Tiers { tiers, pins: pins(stack), reach: Reach::of(stack) }
+    let idle_orders = gateway.standing_orders.as_ref().map(|orders| orders.idle()).unwrap_or_default();
+    Tiers { tiers, pins: pins(stack), idle_orders, reach: Reach::of(gateway, stack) }
 }
 
 pub(super) fn tier(stack: &StackHandle, name: &str) -> Option<Tier> {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::api::{
     GatewayState,
-    keys::{Document, KeyOrderError, Keys, MadeKey},
+    keys::{Document, KeyOrderError, Keys, MadeKey, history},
     query,
 };
 
@@ -127,7 +127,7 @@ pub(super) async fn rotate(
 }
 
 /// Lists changes of keys, the newest first.
-pub(super) async fn audit(State(gateway): State<Arc<GatewayState>>, uri: Uri) -> Response<Body> {
+pub(super) async fn audit(Extension(stack): Operator, uri: Uri) -> Response<Body> {
     let (mut name, mut before, mut limit) = (None, None, CHANGES);
     let parameters = match query::parameters(&uri, &["key", "before", "limit"]) {
         Ok(parameters) => parameters,
@@ -146,7 +146,7 @@ pub(super) async fn audit(State(gateway): State<Arc<GatewayState>>, uri: Uri) ->
             },
         }
     }
-    match keys_of(&gateway).history(name.as_deref(), before, limit).await {
+    match history(stack.registry(), name.as_deref(), before, limit).await {
         Ok(changes) => ok(&json!({ "changes": changes.iter().map(change_in_words).collect::<Vec<_>>() })),
         Err(problem) => refused(&problem),
     }

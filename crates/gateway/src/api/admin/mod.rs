@@ -7,7 +7,7 @@
 //! | `POST /admin/keys` `{"name": "ci", "team": "search", ..}` | makes a key in the store, and shows its secret once; `{"keys": [..]}` adds keys whose hashes exist |
 //! | `GET`, `PATCH`, `DELETE /admin/keys/{name}` | shows a key, changes it by a JSON merge patch (RFC 7396), removes it |
 //! | `POST /admin/keys/{name}/rotate` `{"overlap": "24h"}` | gives a key a new secret; the earlier ones go on for a while |
-//! | `GET /admin/audit?key=ci` (with `before`, `limit`) | who changed which key, and how, the newest first |
+//! | `GET /admin/audit?key=ci` (with `before`, `limit`) | who changed which key, or gave which order by hand, and how, the newest first |
 //! | `GET /admin/spend?by=team,model&month=2026-11` (or `from`, `to`; `format=csv`) | what answers cost, out of the ledger: requests, tokens and dollars for each group of `key`, `team`, `feature`, `tier`, `provider`, `model`, `day` and `hour`, in UTC |
 //! | `POST /admin/tiers/{tier}/circuit` `{"action": "open" \| "close" \| "auto"}` | forces its circuit, or lets it judge by itself again |
 //! | `POST /admin/tiers/{tier}/drain` `{"drained": true \| false}` | takes it out of service, or back: what is under way there ends as it would |
@@ -17,8 +17,9 @@
 //! | `POST /admin/reload` | loads the configuration's file again, and says which tiers go on and which settings changed |
 //!
 //! Answers are JSON with the state afterwards; errors are `{"error": {"message", "type"}}` and say how to fix the
-//! request. An order holds until it is taken back, in the process that got it: its answer says so in `scope` and
-//! `scopeNote`. It survives reloads (see [`StackHandle`](steadfast_stack::StackHandle#by-hand)) but not a restart.
+//! request. An order holds until it is taken back: at all gateways of the durable store, over restarts, and without
+//! such a store in the process that got it, over reloads (see [`StackHandle`](steadfast_stack::StackHandle#by-hand)).
+//! Its answer says which in `scope` and `scopeNote`.
 //!
 //! **Authorization.** A server without keys refuses all of these paths, on loopback too: any web page can make a
 //! browser there send a request, but the browser has no key to add. The log has each order under the name of the key,
@@ -148,6 +149,6 @@ pub(crate) async fn keys(State(gateway): State<Arc<GatewayState>>, key: Option<E
     }
 }
 
-async fn list(Extension(stack): Operator) -> Response<Body> {
-    ok(&tiers(&stack))
+async fn list(State(gateway): State<Arc<GatewayState>>, Extension(stack): Operator) -> Response<Body> {
+    ok(&tiers(&gateway, &stack))
 }

@@ -97,7 +97,7 @@ pub(crate) use self::{
     budget::is_of_a_key,
     denial::{Denial, KeyHash},
     key::Key,
-    orders::{Document, KeyOrderError, MadeKey},
+    orders::{Document, KeyOrderError, MadeKey, history},
 };
 use self::{
     entry::KeyRecord, file::KeyFileError, file_keys::FileKeys, set::KeySet, stored::StoredKeys, tokens::Tokens,

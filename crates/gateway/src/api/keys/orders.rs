@@ -198,22 +198,6 @@ impl Keys {
         self.replace(actor, name, "remove", |_| Ok(None)).await
     }
 
-    /// Returns the log of changes, the newest first; of one key, if it is named.
-    ///
-    /// # Errors
-    ///
-    /// The keys are in no store, or it failed.
-    pub(crate) async fn history(
-        &self,
-        name: Option<&str>,
-        before: Option<u64>,
-        limit: usize,
-    ) -> Result<Vec<RegistryChange>, KeyOrderError> {
-        let stored = self.stored()?;
-        let asked = stored.store.history(name.map(|name| (EntryKind::Key, name)), before, limit);
-        Ok(timeout(SILENCE, asked).await.unwrap_or_else(|_| Err(silent()))?)
-    }
-
     fn stored(&self) -> Result<&StoredKeys, KeyOrderError> {
         self.stored.as_ref().ok_or(KeyOrderError::NotStored)
     }
@@ -303,6 +287,22 @@ impl Keys {
             RegistryOutcome::Conflict(_, name) => Ok(Err(name)),
         }
     }
+}
+
+/// Returns the log of a store's changes, the newest first; of one key, if it is named.
+///
+/// # Errors
+///
+/// There is no store, or it failed.
+pub(crate) async fn history(
+    store: Option<Arc<dyn RegistryStore>>,
+    key: Option<&str>,
+    before: Option<u64>,
+    limit: usize,
+) -> Result<Vec<RegistryChange>, KeyOrderError> {
+    let store = store.ok_or(KeyOrderError::NotStored)?;
+    let asked = store.history(key.map(|name| (EntryKind::Key, name)), before, limit);
+    Ok(timeout(SILENCE, asked).await.unwrap_or_else(|_| Err(silent()))?)
 }
 
 fn silent() -> StoreError {

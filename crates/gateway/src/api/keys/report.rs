@@ -20,7 +20,11 @@ impl Keys {
         let mut keys: Vec<Value> = self.current.load().list.iter().map(|key| self.report_of(key)).collect();
         keys.extend(self.callers().iter().map(|key| self.report_of(key)));
         let sources = lock(&self.sources);
-        keys.extend(sources.passed_over().map(|(record, problem)| self.entry(&Key::new(record, None, &SharedLimits::new()), Some(problem))));
+        keys.extend(
+            sources
+                .passed_over()
+                .map(|(record, problem)| self.entry(&Key::new(record, None, &SharedLimits::new()), Some(problem))),
+        );
         json!({ "keys": keys })
     }
 

@@ -18,8 +18,8 @@ use crate::cli::{
 /// Operate a running gateway: its status and requests, forced circuits, drained tiers, a pinned level of service
 ///
 /// Needs a key with `admin: true` in an environment variable, since other users can see a command line. The status
-/// needs no key; another key sees the requests that it made. An order holds in one process, the one that answers, until
-/// it is taken back or the process restarts: replicas need their own.
+/// needs no key; another key sees the requests that it made. An order holds until it is taken back: at all gateways of
+/// one durable store, and without such a store in the one process that answers, until it restarts.
 #[derive(Args)]
 pub(crate) struct Admin {
     /// The gateway
@@ -215,8 +215,13 @@ impl Order {
                 let by_hand = |tier: &Value| tier["drained"] == true || tier["forced"].is_string();
                 let pinned = answer["pinnedLevel"].is_u64()
                     || answer["pinnedFeatures"].as_object().is_some_and(|pins| !pins.is_empty());
-                let note = if pinned || tiers.iter().any(by_hand) { reach(answer) } else { String::new() };
-                table(tiers) + &pins(answer) + &note
+                let idle = match &*list("idleOrders") {
+                    "none" => String::new(),
+                    orders => format!("orders that hold nothing here: {orders}\n"),
+                };
+                let has_orders = pinned || !idle.is_empty() || tiers.iter().any(by_hand);
+                let note = if has_orders { reach(answer) } else { String::new() };
+                table(tiers) + &pins(answer) + &idle + &note
             }
             Self::Level { .. } => unchanged(answer).to_owned() + &pins(answer) + &reach(answer),
             Self::Forget { tenant, session, .. } if tenant.is_some() || session.is_some() => {
@@ -234,6 +239,8 @@ impl Order {
                     list("settings")
                 )
             }
+            // An order about a tier that is gone was taken back.
+            _ if answer["tier"].is_null() => unchanged(answer).to_owned() + &reach(answer),
             _ => unchanged(answer).to_owned() + &table(std::slice::from_ref(&answer["tier"])) + &reach(answer),
         }
     }

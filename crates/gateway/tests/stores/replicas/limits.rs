@@ -10,7 +10,8 @@ async fn ask_as(gateway: &Served, key: &str) -> Answer {
     let mut client = Client::connect(gateway.address()).await.unwrap();
     let body = r#"{"model":"claude-sonnet-4-5","max_tokens":50,"messages":[{"role":"user","content":"hello"}]}"#;
     let length = body.len();
-    let head = format!("POST /v1/messages HTTP/1.1\r\nhost: gateway\r\nx-api-key: {key}\r\ncontent-length: {length}\r\n\r\n");
+    let head =
+        format!("POST /v1/messages HTTP/1.1\r\nhost: gateway\r\nx-api-key: {key}\r\ncontent-length: {length}\r\n\r\n");
     client.send(head + body).await.unwrap();
     client.answer().await.unwrap()
 }

@@ -18,9 +18,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt};
 
-use crate::replicas::{
-    InFlightFuture, InFlightStore, LimitSync, LimitUse, MemoryReplicas, SharedLimit, SharedLimits,
-};
+use crate::replicas::{InFlightFuture, InFlightStore, LimitSync, LimitUse, MemoryReplicas, SharedLimit, SharedLimits};
 use steadfast::{
     BulkheadLayer, Chat, LlmError, LlmRequest, LlmResponse,
     chat::{Message, Usage},
@@ -54,7 +52,11 @@ impl HeadroomStore for Store {
 impl InFlightStore for Store {
     fn count_in_flight<'a>(&'a self, replica: u64, counts: &'a [(Arc<str>, usize)]) -> InFlightFuture<'a> {
         self.exchanges.fetch_add(1, Relaxed);
-        if self.is_away.load(Relaxed) { Box::pin(async { away() }) } else { self.memory.count_in_flight(replica, counts) }
+        if self.is_away.load(Relaxed) {
+            Box::pin(async { away() })
+        } else {
+            self.memory.count_in_flight(replica, counts)
+        }
     }
 }
 

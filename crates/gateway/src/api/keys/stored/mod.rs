@@ -181,7 +181,7 @@ impl StoredKeys {
                 }
             }
         }
-        let snapshot = self.store.read().await?;
+        let snapshot = self.store.read(EntryKind::Key).await?;
         self.replace(snapshot);
         self.done.store(wanted, Relaxed);
         Ok(())
@@ -202,7 +202,7 @@ impl StoredKeys {
     fn replace(&self, snapshot: RegistrySnapshot) {
         let mut known = lock(&self.known);
         let mut before = std::mem::take(&mut known.keys);
-        let keys = snapshot.entries.into_iter().filter(|entry| entry.kind == EntryKind::Key).map(|entry| {
+        let keys = snapshot.entries.into_iter().map(|entry| {
             let kept = before.remove(&entry.name).filter(|known| known.document == entry.document);
             let kept = kept.map(|known| StoredKey { revision: entry.revision, ..known });
             (entry.name.clone(), kept.unwrap_or_else(|| StoredKey::new(&entry)))

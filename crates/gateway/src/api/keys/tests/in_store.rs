@@ -1,73 +1,16 @@
 //! Keys in a store: two replicas share one registry, which may be away.
 
-use std::sync::atomic::AtomicBool;
-
 use serde_json::{Value, json};
-use steadfast::{
-    Events,
-    store::{StoreError, StoreErrorKind},
-};
+use steadfast::Events;
 use steadfast_stack::{Format, Stack};
-use steadfast_stores::registry::{
-    EntryKind, MemoryRegistry, RegistryChange, RegistryChanges, RegistryEdit, RegistryOutcome, RegistrySnapshot,
-    RegistryStore, StoreFuture,
-};
+use steadfast_stores::registry::{EntryKind, MemoryRegistry, RegistryEdit, RegistryOutcome, RegistryStore as _};
 
 use super::*;
+use crate::tests::registry::Registry;
 
-/// A registry that may be away, and that counts what it is asked.
-#[derive(Clone, Debug, Default)]
-struct Registry {
-    inner: Arc<Mutex<MemoryRegistry>>,
-    is_away: Arc<AtomicBool>,
-    is_silent: Arc<AtomicBool>,
-    questions: Arc<AtomicU64>,
-    /// True to be away once an order is carried out.
-    leaves_after_orders: Arc<AtomicBool>,
-}
-
-impl Registry {
-    async fn asked(&self) -> Result<MemoryRegistry, StoreError> {
-        self.questions.fetch_add(1, Relaxed);
-        if self.is_silent.load(Relaxed) {
-            std::future::pending::<()>().await;
-        }
-        match self.is_away.load(Relaxed) {
-            true => Err(StoreError::new(StoreErrorKind::Unavailable, "away")),
-            false => Ok(lock(&self.inner).clone()),
-        }
-    }
-
-    fn keys(&self) -> Keys {
-        Keys::none().with_store(Arc::new(self.clone()), None, &Events::default())
-    }
-}
-
-impl RegistryStore for Registry {
-    fn read(&self) -> StoreFuture<'_, RegistrySnapshot> {
-        Box::pin(async move { self.asked().await?.read().await })
-    }
-
-    fn changes(&self, after: u64, limit: usize) -> StoreFuture<'_, RegistryChanges> {
-        Box::pin(async move { self.asked().await?.changes(after, limit).await })
-    }
-
-    fn history<'a>(
-        &'a self,
-        name: Option<(EntryKind, &'a str)>,
-        before: Option<u64>,
-        limit: usize,
-    ) -> StoreFuture<'a, Vec<RegistryChange>> {
-        Box::pin(async move { self.asked().await?.history(name, before, limit).await })
-    }
-
-    fn apply<'a>(&'a self, actor: &'a str, edits: Vec<RegistryEdit>) -> StoreFuture<'a, RegistryOutcome> {
-        Box::pin(async move {
-            let outcome = self.asked().await?.apply(actor, edits).await;
-            self.is_away.fetch_or(self.leaves_after_orders.load(Relaxed), Relaxed);
-            outcome
-        })
-    }
+/// The keys of a replica over a registry.
+fn keys_of(registry: &Registry) -> Keys {
+    Keys::none().with_store(Arc::new(registry.clone()), None, &Events::default())
 }
 
 fn document(value: Value) -> Document {
@@ -89,7 +32,7 @@ fn unknown(secret: &str) -> Result<String, Denial> {
 #[tokio::test(start_paused = true)]
 async fn an_order_holds_at_every_replica_after_one_turn() {
     let registry = Registry::default();
-    let (one, other) = (registry.keys(), registry.keys());
+    let (one, other) = (keys_of(&registry), keys_of(&registry));
     one.begin().await.unwrap();
     other.begin().await.unwrap();
     let made = one.create("ann", document(json!({ "name": "ci", "team": "search", "concurrency": 2 }))).await.unwrap();
@@ -130,7 +73,7 @@ async fn an_order_holds_at_every_replica_after_one_turn() {
     assert_eq!((caller(&one, &third), caller(&other, &third)), (unknown(&third), unknown(&third)));
     assert!(other.budgets().is_empty());
 
-    let log = other.history(None, None, 100).await.unwrap();
+    let log = history(Some(Arc::new(registry.clone())), None, None, 100).await.unwrap();
     let told: Vec<_> = log.iter().rev().map(|change| (&*change.actor, &*change.action, &*change.name)).collect();
     let expected = [
         ("ann", "create", "ci"),
@@ -214,7 +157,7 @@ async fn orders_that_cannot_be_are_refused_by_name() {
 #[tokio::test(start_paused = true)]
 async fn rotations_at_once_lose_no_secret() {
     let registry = Registry::default();
-    let replicas = [Arc::new(registry.keys()), Arc::new(registry.keys())];
+    let replicas = [Arc::new(keys_of(&registry)), Arc::new(keys_of(&registry))];
     let first = replicas[0].create("ann", document(json!({ "name": "ci" }))).await.unwrap();
     let rotating = (0..20).map(|number| {
         let keys = replicas[number % 2].clone();
@@ -244,7 +187,7 @@ async fn rotations_at_once_lose_no_secret() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_or_silent_takes_no_key_away() {
     let registry = Registry::default();
-    let keys = Arc::new(registry.keys());
+    let keys = Arc::new(keys_of(&registry));
     let made = keys.create("ann", document(json!({ "name": "ci" }))).await.unwrap();
     let secret = made.secret.secret();
     let following = tokio::spawn(keys.clone().follow());
@@ -255,7 +198,7 @@ async fn a_store_that_is_away_or_silent_takes_no_key_away() {
         assert!(!keys.troubles().is_empty());
         fault.store(false, Relaxed);
         // A paused key is refused within two seconds of the store's return.
-        let other = registry.keys();
+        let other = keys_of(&registry);
         other.change("ann", "ci", &document(json!({ "paused": true }))).await.unwrap();
         tokio::time::sleep(Duration::from_secs(7)).await;
         assert_eq!(caller(&keys, secret), Err(Denial::Paused("ci".into())));
@@ -296,7 +239,7 @@ async fn a_start_without_the_store_goes_by_the_copy() {
     let secret = first.create("ann", document(json!({ "name": "ci" }))).await.unwrap().secret.secret().to_owned();
     let text = copied(&first, &folder, "ci").await;
     registry.is_away.store(true, Relaxed);
-    let without = registry.keys();
+    let without = keys_of(&registry);
     without.begin().await.unwrap();
     assert_eq!((caller(&without, &secret), without.is_unread()), (Err(Denial::KeysAway), true));
     let served = with_copy();
@@ -329,11 +272,11 @@ async fn a_start_without_the_store_goes_by_the_copy() {
 #[tokio::test(start_paused = true)]
 async fn what_the_store_has_counts_whatever_was_known() {
     let registry = Registry::default();
-    let keys = registry.keys();
+    let keys = keys_of(&registry);
     let old = keys.create("ann", document(json!({ "name": "old" }))).await.unwrap().secret.secret().to_owned();
     let backup = MemoryRegistry::new();
     let inner = lock(&registry.inner).clone();
-    let edits = inner.read().await.unwrap().entries.into_iter().map(|entry| RegistryEdit {
+    let edits = inner.read(EntryKind::Key).await.unwrap().entries.into_iter().map(|entry| RegistryEdit {
         kind: entry.kind,
         name: entry.name,
         action: "create".into(),
@@ -353,7 +296,7 @@ async fn what_the_store_has_counts_whatever_was_known() {
         replaces: None,
         document: Some(document.to_string().into()),
     };
-    let team = RegistryEdit { kind: EntryKind::Team, ..odd("search", json!({})) };
+    let team = RegistryEdit { kind: EntryKind::Order, ..odd("search", json!({})) };
     let later = odd("later", json!({ "name": "later", "hash": hash("sk-later"), "of_a_later_version": 1 }));
     let renamed = odd("renamed", json!({ "name": "another", "hash": hash("sk-renamed") }));
     let twice = odd("twice", json!({ "name": "twice", "hash": hash(&old) }));
@@ -412,7 +355,7 @@ async fn one_budget_that_cannot_be_kept_is_nobody_elses() {
     let (registry, stack) = (Registry::default(), stack());
     put(&registry, "odd", json!({ "budget": { "usd": 1, "period": "day", "at_cap": { "step_down": 3 } } })).await;
     put(&registry, "ci", json!({ "budget": { "usd": 5, "period": "day" } })).await;
-    let keys = registry.keys().with_budgets_in(stack.handle()).ok().unwrap();
+    let keys = keys_of(&registry).with_budgets_in(stack.handle()).ok().unwrap();
     keys.begin().await.unwrap();
     assert_eq!((caller(&keys, "sk-ci"), caller(&keys, "sk-odd")), (Ok("ci".to_owned()), unknown("sk-odd")));
     let problem = |keys: &Keys, name: &str| keys.report_on(name).unwrap()["problem"].clone();
@@ -479,7 +422,7 @@ async fn a_key_that_leaked_can_always_be_taken_back() {
 #[tokio::test(start_paused = true)]
 async fn an_order_holds_though_the_store_leaves_after_it() {
     let registry = Registry::default();
-    let keys = registry.keys();
+    let keys = keys_of(&registry);
     let secret = keys.create("ann", document(json!({ "name": "ci" }))).await.unwrap().secret.secret().to_owned();
     registry.leaves_after_orders.store(true, Relaxed);
     keys.change("ann", "ci", &document(json!({ "paused": true }))).await.unwrap();
