@@ -354,6 +354,7 @@ impl Account {
             reserved: Usd::from_nanos(used - spent),
             limit: Usd::from_nanos(self.rule.limit()),
             resets_at: self.resets_at(),
+            shared: self.rule.common.first_room.is_agreed(),
         }
     }
 

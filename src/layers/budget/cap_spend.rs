@@ -27,4 +27,6 @@ pub struct CapSpend {
     pub limit: Usd,
     /// The end of the period.
     pub resets_at: Instant,
+    /// True if `spent` is that of all replicas, as of a second ago. What is reserved is this one's in any case.
+    pub shared: bool,
 }

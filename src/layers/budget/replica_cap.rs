@@ -162,6 +162,11 @@ impl FirstRoom {
         self.0.store(word, Relaxed);
     }
 
+    /// Returns whether there is an agreement.
+    pub(super) fn is_agreed(&self) -> bool {
+        self.0.load(Relaxed) != 0
+    }
+
     /// Ends an agreement; returns whether there was one.
     pub(super) fn end(&self) -> bool {
         self.0.swap(0, Relaxed) != 0

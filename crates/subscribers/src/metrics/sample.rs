@@ -76,9 +76,10 @@ impl MetricsHandle {
                 _ => _ = caps.insert(spend.cap.clone(), spend),
             }
         }
-        for (cap, CapSpend { spent, reserved, limit, .. }) in caps {
+        for (cap, CapSpend { spent, reserved, limit, shared, .. }) in caps {
             self.registry.gauge(&table::BUDGET_SPENT, [cap.clone().into()]).set(spent.dollars());
             self.registry.gauge(&table::BUDGET_RESERVED, [cap.clone().into()]).set(reserved.dollars());
+            self.registry.gauge(&table::BUDGET_SHARED, [cap.clone().into()]).set(f64::from(u8::from(shared)));
             self.registry.gauge(&table::BUDGET_LIMIT, [cap.into()]).set(limit.dollars());
         }
     }

@@ -95,6 +95,7 @@ pub const METRICS: &[Metric] = &[
     CACHE_ANSWERS,
     CACHE_BYTES,
     BUDGET_SPENT,
+    BUDGET_SHARED,
     BUDGET_RESERVED,
     BUDGET_LIMIT,
     DEPLOYMENT_CALLS,
@@ -318,6 +319,11 @@ pub(super) const BUDGET_RESERVED: Metric = Metric::gauge(
     "steadfast_budget_reserved_dollars",
     &["cap"],
     "Amount reserved for requests in flight; for a cap per key, by the key that has spent and reserved the most.",
+);
+pub(super) const BUDGET_SHARED: Metric = Metric::gauge(
+    "steadfast_budget_shared",
+    &["cap"],
+    "1 where the amount spent is that of all replicas, which share a ledger, and 0 where it is this one's.",
 );
 pub(super) const BUDGET_LIMIT: Metric = Metric::gauge("steadfast_budget_limit_dollars", &["cap"], "The spending cap.");
 pub(super) const DEPLOYMENT_CALLS: Metric = Metric::counter(

@@ -41,7 +41,9 @@ async fn a_replica_spends_its_part_and_is_told_when_it_has_more() {
     let mut heard = events.subscribe();
     let layer = layer(cap(12.0)).events(events);
     let (budget, llm) = (layer.handle(), layer.layer(leaf(1000)));
+    assert!(!budget.snapshot()[0].shared);
     budget.set_first_room(FirstShare::Even(3));
+    assert!(budget.snapshot()[0].shared);
     let (first, refused) = answers(&llm).await;
     assert_eq!(first, 4, "a third");
     assert_eq!(refused.retry_at(), Some(Instant::now() + Duration::from_secs(1)), "{refused}");
@@ -65,6 +67,7 @@ async fn a_replica_spends_its_part_and_is_told_when_it_has_more() {
     assert_eq!((budget.spent("cap"), account.held()), (usd(10.0), usd(0.0)));
     account.forget_room();
     budget.set_first_room(FirstShare::All);
+    assert!(!budget.snapshot()[0].shared);
     let (rest, refused) = answers(&llm).await;
     assert_eq!(rest, 2, "the rest");
     assert_eq!(refused.retry_at(), budget.resets_at("cap"));
