@@ -80,14 +80,26 @@ impl Price {
             Some((above, rates)) if usage.input > *above => rates,
             _ => &self.rates,
         };
+        rates.cost(usage)
+    }
+
+    /// Returns the cost of the summed usage of several answers, as if none of them were long.
+    #[doc(hidden)]
+    pub fn cost_of_sum(&self, usage: &Usage) -> Usd {
+        self.rates.cost(usage)
+    }
+}
+
+impl Rates {
+    fn cost(&self, usage: &Usage) -> Usd {
         // A provider may report nonsense: a part that is more than the whole.
         let cached = usage.cache_read.saturating_add(usage.cache_write);
         let plain = usage.input.saturating_sub(cached);
         let nanos = [
-            (plain, rates.input),
-            (usage.cache_read, rates.cache_read),
-            (usage.cache_write, rates.cache_write),
-            (usage.output, rates.output),
+            (plain, self.input),
+            (usage.cache_read, self.cache_read),
+            (usage.cache_write, self.cache_write),
+            (usage.output, self.output),
         ]
         .into_iter()
         .fold(0u128, |sum, (tokens, rate)| sum.saturating_add(u128::from(tokens) * u128::from(rate)));

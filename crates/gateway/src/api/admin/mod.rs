@@ -9,6 +9,8 @@
 //! | `POST /admin/keys/{name}/rotate` `{"overlap": "24h"}` | gives a key a new secret; the earlier ones go on for a while |
 //! | `GET /admin/audit?key=ci` (with `before`, `limit`) | who changed which key, or gave which order by hand, and how, the newest first |
 //! | `GET /admin/spend?by=team,model&month=2026-11` (or `from`, `to`; `format=csv`) | what answers cost, out of the ledger: requests, tokens and dollars for each group of `key`, `team`, `feature`, `tier`, `provider`, `model`, `day` and `hour`, in UTC |
+//! | `GET /spend` | a page of the summary, for who pays |
+//! | `GET /admin/spend/summary` | the month so far: today and the month of each team by days, what failover cost and saved, and the caps that are the nearest to their ends |
 //! | `POST /admin/tiers/{tier}/circuit` `{"action": "open" \| "close" \| "auto"}` | forces its circuit, or lets it judge by itself again |
 //! | `POST /admin/tiers/{tier}/drain` `{"drained": true \| false}` | takes it out of service, or back: what is under way there ends as it would |
 //! | `POST /admin/level` `{"level": 1..5 \| null, "feature": "chat"}` | serves that level or a worse one, for a feature or (without one) for all |
@@ -28,7 +30,9 @@
 mod actions;
 mod answer;
 mod keys;
+mod page;
 mod spend;
+mod summary;
 
 use std::sync::Arc;
 
@@ -65,6 +69,7 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
         .route("/admin/tiers", get(list))
         .route("/admin/targets", get(list))
         .route("/admin/spend", get(spend::spend))
+        .route("/admin/spend/summary", get(summary::summary))
         .route("/admin/keys", post(keys::create))
         .route("/admin/keys/{name}", get(keys::show).patch(keys::change).delete(keys::remove))
         .route("/admin/keys/{name}/rotate", post(keys::rotate))
@@ -77,6 +82,7 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> Router {
         .route("/admin/reload", post(actions::reload))
         .route_layer(from_fn_with_state((gateway.clone(), stack), only_administrators))
         .with_state(gateway)
+        .merge(page::router())
 }
 
 /// The stack, acting under the name of the operator's key.

@@ -24,7 +24,7 @@ const PARAMETERS: [&str; 5] = ["by", "from", "to", "month", "format"];
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time for the store's answer. `steadfast spend` waits a little longer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(20);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) async fn spend(Extension(stack): Operator, uri: Uri) -> Response<Body> {
     let report = match Report::of(&uri) {
@@ -89,13 +89,9 @@ impl Report {
     }
 
     async fn answer(&self, ledger: &Ledger) -> Response<Body> {
-        // The answer tells of rows that are still on their way then.
-        let _ = timeout(FLUSH_TIMEOUT, ledger.flush()).await;
-        let away = |what: &str| error(StatusCode::SERVICE_UNAVAILABLE, "api_error", what);
-        let groups = match timeout(STORE_TIMEOUT, ledger.store().spend(&self.query)).await {
-            Ok(Ok(groups)) => groups,
-            Ok(Err(failed)) => return away(&failed.to_string()),
-            Err(_) => return away("the ledger's store gives no answer in time"),
+        let groups = match groups(ledger, &self.query).await {
+            Ok(groups) => groups,
+            Err(problem) => return error(StatusCode::SERVICE_UNAVAILABLE, "api_error", &problem),
         };
         if self.is_csv {
             return csv(&self.query.by, &groups);
@@ -118,7 +114,21 @@ impl Report {
     }
 }
 
-fn day(since_1970: u64) -> Duration {
+/// Asks the ledger's store.
+///
+/// # Errors
+///
+/// The store failed or was silent; the error is a sentence.
+pub(super) async fn groups(ledger: &Ledger, query: &SpendQuery) -> Result<Vec<Spend>, String> {
+    // Rows may still be on their way after that, as the ledger's standing tells.
+    let _ = timeout(FLUSH_TIMEOUT, ledger.flush()).await;
+    match timeout(STORE_TIMEOUT, ledger.store().spend(query)).await {
+        Ok(groups) => groups.map_err(|failed| failed.to_string()),
+        Err(_) => Err("the ledger's store gives no answer in time".to_owned()),
+    }
+}
+
+pub(super) fn day(since_1970: u64) -> Duration {
     DAY * u32::try_from(since_1970).unwrap_or(u32::MAX)
 }
 

@@ -169,7 +169,7 @@ function unreadable() {
 }
 
 // Goes through the page with Tab: every control is reached, in the order in which they stand, and where one is can be seen.
-export async function keyboard(page, tries = 3) {
+export async function keyboard(page, least = 5, tries = 3) {
   const controls = await page.evaluate(() => {
     // From the top, wherever the focus was.
     getSelection().removeAllRanges();
@@ -192,9 +192,9 @@ export async function keyboard(page, tries = 3) {
     reached.push(control);
   }
   // What was drawn anew meanwhile, as news come, has lost its number.
-  if (tries > 1 && reached.includes(undefined)) return keyboard(page, tries - 1);
+  if (tries > 1 && reached.includes(undefined)) return keyboard(page, least, tries - 1);
   check(controls.join() === reached.join(), `Tab reaches ${reached} in place of ${controls}`);
-  check(controls.length >= 5, `only ${controls.length} controls`);
+  check(controls.length >= least, `only ${controls.length} controls`);
   await page.evaluate(() => document.querySelectorAll("[data-control]").forEach((one) => delete one.dataset.control));
 }
 

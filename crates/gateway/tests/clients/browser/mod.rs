@@ -95,6 +95,13 @@ fn people_answer_what_was_handed_to_them() {
 }
 
 #[test]
+fn an_owner_reads_who_spends_what() {
+    if let Some(mut script) = script("spend.mjs") {
+        run(&mut script, &mut Stage::with_ledger());
+    }
+}
+
+#[test]
 fn the_badge_works_on_a_page_of_another_origin() {
     if let Some(mut script) = script("badge.mjs") {
         run(&mut script, &mut Stage::start());

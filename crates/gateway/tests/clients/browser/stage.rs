@@ -14,8 +14,11 @@ use crate::common::{
 
 /// Callers show a key, as wherever others can reach the gateway, and so do those who operate it and who answer. The
 /// status page and the badge have none.
-const KEYS: [(&str, &str); 3] =
-    [("sk-of-a-caller", ""), ("sk-of-an-administrator", ", admin: true"), ("sk-of-a-reviewer", ", handoff: true")];
+const KEYS: [(&str, &str); 3] = [
+    ("sk-of-a-caller", ", team: '<b>search</b>'"),
+    ("sk-of-an-administrator", ", admin: true"),
+    ("sk-of-a-reviewer", ", handoff: true"),
+];
 
 pub(crate) struct Stage {
     gateway: Served,
@@ -27,19 +30,32 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn start() -> Self {
-        Self::with(|_| String::new())
+        Self::with(|_| String::new(), "")
+    }
+
+    /// With a ledger, and a cap of the callers' team.
+    pub(crate) fn with_ledger() -> Self {
+        let store = |folder: &Folder| {
+            let [store, journal] = ["state.db", "journal"].map(|name| folder.path(name).display().to_string());
+            format!("stores: {{ durable: 'sqlite:{store}' }}\nledger: {{ folder: '{journal}' }}\n")
+        };
+        Self::with(
+            store,
+            "  - { name: 'search, monthly', usd: 0.05, period: month, team: '<b>search</b>', at_cap: warn }\n",
+        )
     }
 
     /// With people behind the models.
     pub(crate) fn with_people() -> Self {
-        Self::with(|folder| {
+        let people = |folder: &Folder| {
             let store = folder.path("tasks.db");
             format!("  - {{ name: people, provider: handoff }}\nstores: {{ durable: 'sqlite:{}' }}\n", store.display())
-        })
+        };
+        Self::with(people, "")
     }
 
-    /// With more of a configuration, which begins with tiers.
-    fn with(more: impl FnOnce(&Folder) -> String) -> Self {
+    /// With more of a configuration, which begins with tiers, and more caps.
+    fn with(more: impl FnOnce(&Folder) -> String, caps: &str) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let provider = |name: &'static str, p50, p99| {
             let latency = Latency::percentiles(Duration::from_millis(p50), Duration::from_millis(p99));
@@ -48,7 +64,7 @@ impl Stage {
         };
         let providers = [provider("primary", 20, 60), provider("backup", 40, 120)];
         let folder = Folder::new("stage");
-        let config = config(&providers[0].1.base_url(), &providers[1].1.base_url(), &more(&folder));
+        let config = config(&providers[0].1.base_url(), &providers[1].1.base_url(), &more(&folder)) + caps;
         let gateway = Serve::with(&config).keys(&keys()).env("PROVIDER_KEY", "sk-of-the-provider").start();
         Self { gateway, providers, _runtime: runtime, _folder: folder }
     }

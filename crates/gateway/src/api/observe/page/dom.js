@@ -46,3 +46,15 @@ function milliseconds(value) {
   return `${(value / 1000).toFixed(value < 10000 ? 1 : 0)} s`;
 }
 const counted = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
+function dollars(value) {
+  const digits = value < 9999.5 ? 2 : 0;
+  if (value === 0 || value >= 0.995) return `$${value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
+  return value < 0.0001 ? "< $0.0001" : `$${value.toFixed(value < 0.01 ? 4 : 3)}`;
+}
+function percent(share) {
+  if (share > 0 && share < 0.001) return "< 0.1 %";
+  return `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+}
+function cell(label, kind, ...content) {
+  return make("td", { role: "cell", "data-label": label, class: kind }, ...content);
+}

@@ -3,16 +3,6 @@ const EVERY = 2000;
 const OLD = 10000;
 // So many switches are shown at once.
 const LATEST = 6;
-function dollars(value) {
-  const digits = value < 9999.5 ? 2 : 0;
-  if (value === 0 || value >= 0.995) return `$${value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
-  return value < 0.0001 ? "< $0.0001" : `$${value.toFixed(value < 0.01 ? 4 : 3)}`;
-}
-function percent(share) {
-  if (share > 0 && share < 0.001) return "< 0.1 %";
-  return `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
-}
-
 // The requests that a state is about, if they are not those of all chains.
 function whose({ chains = [], chain: id }) {
   const chain = chains.find((other) => other.id === id);
@@ -173,9 +163,6 @@ function chains(status) {
   fill($("chains"), rows);
   $("all-chains").hidden = !rows.length;
 }
-function cell(label, kind, ...content) {
-  return make("td", { role: "cell", "data-label": label, class: kind }, ...content);
-}
 function tiers(status, histories) {
   fill($("tiers"), status.tiers.map((tier, place) => {
     const history = histories.find((one) => one.tier === tier.name);
@@ -211,17 +198,6 @@ function latencySpark(history) {
   return spark(`Mean latency by the minute: at most ${milliseconds(most)}`, `max ${milliseconds(most)}`, shapes);
 }
 
-function list(id, items, none) {
-  fill($(id), items.length ? items : [make("li", { class: "small" }, none)]);
-}
-// A bar, and what it says in words.
-function bar(name, text, value, most, limited) {
-  const share = most > 0 ? Math.min(1, value / most) : 0;
-  const full = !limited || share < 0.8 ? "no" : share < 1 ? "nearly" : "yes";
-  return make("li", {}, make("div", { class: "what" }, make("span", {}, name), make("span", { class: "small" }, text)),
-    shape("svg", { viewBox: "0 0 100 1", preserveAspectRatio: "none", "aria-hidden": "true" },
-      shape("rect", { width: share * 100, height: 1, "data-full": full })));
-}
 function switched(one) {
   return make("li", {}, make("div", {}, make("strong", {}, one.from), " → ", make("strong", {}, one.to)),
     make("div", { class: "small" }, make("span", {}, reason(one.reason), one.failure?.status ? `, HTTP ${one.failure.status}` : ""),

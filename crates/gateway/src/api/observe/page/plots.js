@@ -118,3 +118,15 @@ function spark(label, beside, shapes) {
   const svg = shape("svg", { viewBox: `0 0 ${MINUTES} 20`, preserveAspectRatio: "none", role: "img", "aria-label": label }, ...shapes);
   return make("div", { class: "spark" }, svg, make("span", { class: "small" }, beside));
 }
+
+function list(id, items, none) {
+  fill($(id), items.length ? items : [make("li", { class: "small" }, none)]);
+}
+// A bar, and what it says in words.
+function bar(name, text, value, most, limited) {
+  const share = most > 0 ? Math.min(1, value / most) : 0;
+  const full = !limited || share < 0.8 ? "no" : share < 1 ? "nearly" : "yes";
+  return make("li", {}, make("div", { class: "what" }, make("span", {}, name), make("span", { class: "small" }, text)),
+    shape("svg", { viewBox: "0 0 100 1", preserveAspectRatio: "none", "aria-hidden": "true" },
+      shape("rect", { width: share * 100, height: 1, "data-full": full })));
+}
