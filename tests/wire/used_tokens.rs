@@ -352,29 +352,64 @@ async fn leaving_a_stream_costs_the_prompt_and_what_came_in_all_dialects() {
 }
 
 /// The judge of the bounds: no figure that a provider has told in any recording is beyond them.
-#[tokio::test]
-async fn no_recorded_figure_is_out_of_bounds() {
+/// The recorded exchanges; none where there is no folder of them.
+fn recorded() -> Vec<Exchange> {
     let read =
         |folder: std::path::PathBuf| Recordings::read(&folder).unwrap_or_else(|error| panic!("{error}")).exchanges;
-    let exchanges: Vec<Exchange> = folders().into_iter().flat_map(read).collect();
+    folders().into_iter().flat_map(read).collect()
+}
+
+/// Reads a recorded answer as the answer to its request.
+async fn decoded(exchange: &Exchange, events: &Events) -> Option<LlmResponse> {
+    let codec = match exchange.provider.as_str() {
+        "anthropic" | "gemini" | "openai" => Codec::new(exchange.dialect),
+        "openai-responses" => Codec::new(exchange.dialect).named(exchange.server.as_str()),
+        _ => Codec::compatible(exchange.server.as_str()),
+    };
+    let codec = codec.key("key").model(exchange.model.as_str()).events(events);
+    let to = codec.encode(&exchange.request()).await.ok()?;
+    let body = exchange.body.clone();
+    match exchange.is_sse {
+        false => to.answer(body).ok(),
+        true => to.stream_sse(stream::iter([Ok::<_, std::convert::Infallible>(body)])).await.ok(),
+    }
+}
+
+/// What providers counted is the judge. Many recorded prompts are short, and search and files are in the count alone.
+#[tokio::test]
+async fn a_prompt_is_estimated_near_what_its_provider_counted() {
+    let (mut all, mut with_tools) = (Vec::new(), Vec::new());
+    for exchange in recorded().iter().filter(|exchange| exchange.status.is_success() && exchange.request.body.is_some())
+    {
+        let Some(response) = decoded(exchange, &Events::new()).await else { continue };
+        let usage = response.into_body().collect().await.ok().and_then(|message| message.usage);
+        let Some(counted) = usage.map(|usage| usage.input).filter(|counted| *counted > 0) else { continue };
+        let request = exchange.request();
+        let Ok(chat) = request.chat() else { continue };
+        let ratio = f64::from(request.estimated_tokens().0) / counted as f64;
+        all.push(ratio);
+        if chat.tools.iter().any(|tool| !tool.runs_at_provider()) {
+            with_tools.push(ratio);
+        }
+    }
+    for (what, mut ratios, least) in [("all", all, 0.45), ("with tools", with_tools, 0.5)] {
+        ratios.sort_by(f64::total_cmp);
+        let Some(median) = ratios.get(ratios.len() / 2) else { continue };
+        println!("estimates: {what}: {} judged, in the middle {median:.2} of the count", ratios.len());
+        assert!((least..=1.1).contains(median), "{what}: {median}");
+    }
+}
+
+#[tokio::test]
+async fn no_recorded_figure_is_out_of_bounds() {
+    let exchanges = recorded();
     let (mut judged, mut beyond) = (0, Vec::new());
     for exchange in exchanges.iter().filter(|exchange| exchange.status.is_success() && exchange.request.body.is_some())
     {
         let events = Events::new();
         let mut heard = events.subscribe();
-        let codec = match exchange.provider.as_str() {
-            "anthropic" | "gemini" | "openai" => Codec::new(exchange.dialect),
-            "openai-responses" => Codec::new(exchange.dialect).named(exchange.server.as_str()),
-            _ => Codec::compatible(exchange.server.as_str()),
-        };
-        let codec = codec.key("key").model(exchange.model.as_str()).events(&events);
-        let Ok(to) = codec.encode(&exchange.request()).await else { continue };
-        let body = exchange.body.clone();
-        let answered = match exchange.is_sse {
-            false => to.answer(body),
-            true => to.stream_sse(stream::iter([Ok::<_, std::convert::Infallible>(body)])).await,
-        };
-        let Ok(response) = answered else { continue };
+        let answered = decoded(exchange, &events).await;
+        let Some(response) = answered else { continue };
         judged += usize::from(response.into_body().collect().await.is_ok_and(|message| message.usage.is_some()));
         while let Ok(event) = heard.try_recv() {
             if let Event::UsageReplaced { reported, counted, .. } = event {

@@ -2,19 +2,27 @@
 
 use crate::{
     Dialect,
-    chat::{Chat, Part},
+    chat::{Chat, Part, Tool},
 };
 
 /// The characters of prompt for each token: the rule of thumb of OpenAI's help pages for English.
 pub(crate) const CHARS_PER_TOKEN: usize = 4;
 /// The characters for a picture or a page. Anthropic's largest picture takes about 1,600 tokens.
 pub(crate) const PICTURE: usize = 1600;
-/// Returns the tokens of the prompt alone. It is about right for English, too low for most other text and for
-/// tools; text that repeats itself takes fewer.
+/// Returns the tokens of the prompt alone: a token for four bytes of the system prompt, the turns and the tools. Letters
+/// beyond ASCII take more bytes, and more tokens. A provider's own words around turns and tools are not in it.
 pub fn prompt(chat: &Chat) -> u64 {
-    let parts = chat.messages.iter().flat_map(|message| &message.content);
-    let chars = parts.map(part).fold(chat.system.as_ref().map_or(0, String::len), usize::saturating_add);
+    let parts = chat.messages.iter().flat_map(|message| &message.content).map(part);
+    let chars = parts
+        .chain(chat.tools.iter().map(tool))
+        .fold(chat.system.as_ref().map_or(0, String::len), usize::saturating_add);
     (chars / CHARS_PER_TOKEN) as u64
+}
+
+/// Returns how many characters a tool counts as.
+fn tool(tool: &Tool) -> usize {
+    let words = tool.name.len() + tool.description.as_ref().map_or(0, String::len);
+    words + tool.parameters.as_str().len()
 }
 
 /// Returns how many characters a part counts as.

@@ -20,8 +20,9 @@
 //! Kept responses (`responses`) are a chain of rows, which one recursive query reads from the last one back. A row is
 //! written whole in one transaction, which also extends the time of its predecessors: a conversation expires as one.
 //!
-//! The registry of keys and of orders by hand (`registry`) is a table of entries and a log of changes. A change names the revision
-//! that it replaces, and orders come one after the other, so that a replica asks for the changes after the last one.
+//! The registry of keys and of orders by hand (`registry`) is a table of entries and a log of changes. A change names
+//! the revision that it replaces, and orders come one after the other, so that a replica asks for the changes after the
+//! last one.
 //!
 //! The ledger is two tables: its rows, and their sums by hours. One transaction writes a batch to both. A row whose id
 //! is there already goes to neither.

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use crate::{
         Dialect, Wire,
-        chat::{Chat, Message},
+        chat::{Chat, Message, Tool},
     };
 
     #[test]
@@ -118,6 +118,15 @@ mod tests {
         let chat = Chat::new([Message::user("x".repeat(400))]).system("y".repeat(40));
         assert_eq!(LlmRequest::from(chat.clone().max_tokens(50)).estimated_tokens(), (110, 160));
         assert_eq!(LlmRequest::from(chat).estimated_tokens(), (110, 110 + ANSWER as u32));
+    }
+
+    #[test]
+    fn tools_are_of_the_prompt() {
+        let parameters = serde_json::json!({"type": "object", "description": "z".repeat(400)});
+        let tool = Tool::new("name", parameters.clone()).description("w".repeat(40));
+        let chat = Chat::new([Message::user("x".repeat(400))]).tool(tool);
+        let bytes = 400 + "name".len() + 40 + parameters.to_string().len();
+        assert_eq!(LlmRequest::from(chat).estimated_tokens().0, (bytes / 4) as u32);
     }
 
     #[test]

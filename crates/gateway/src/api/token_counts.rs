@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
-use steadfast::{Chat, Dialect, chat::Part};
+use steadfast::Dialect;
 
 use super::{
     GatewayState, body_kind, conversation, door::deny, inbound, keys::Key, paths::gemini::PathCall, records::NOTES,
@@ -96,50 +96,20 @@ async fn counted(
         },
         None => request,
     };
-    let counted = request.decode_ahead().await.and_then(|()| request.chat().map(estimate));
+    // As budgets and rates count it.
+    let of_prompt = || request.chat().map(|_| u64::from(request.estimated_tokens().0).max(1));
+    let counted = request.decode_ahead().await.and_then(|()| of_prompt());
     match counted {
         Ok(tokens) => {
             let mut response = refusal::json(StatusCode::OK, answer(tokens).to_string());
-            response
-                .headers_mut()
-                .insert(NOTES, HeaderValue::from_static("count_tokens: an estimate, within a third or so"));
+            response.headers_mut().insert(
+                NOTES,
+                HeaderValue::from_static("count_tokens: an estimate by length; a provider often counts more"),
+            );
             response
         }
         Err(error) => refusal::refuse(&error, dialect),
     }
-}
-
-/// Estimates tokens: four characters of English each, one of most other scripts; a picture as the largest that
-/// Anthropic counts.
-fn estimate(chat: &Chat) -> u64 {
-    const PICTURE: u64 = 1600;
-    /// The overhead of each turn.
-    const TURN: u64 = 4;
-    let mut tokens = chat.system.as_deref().map_or(0, of_text);
-    for tool in &chat.tools {
-        let words = [Some(tool.name.as_str()), tool.description.as_deref()];
-        tokens += words.into_iter().flatten().map(of_text).sum::<u64>() + of_text(tool.parameters.as_str());
-    }
-    for message in &chat.messages {
-        tokens += TURN;
-        for part in &message.content {
-            tokens += match part {
-                Part::Text(text) | Part::Refusal(text) => of_text(text),
-                Part::Reasoning(reasoning) => of_text(&reasoning.text),
-                Part::ToolCall(call) => of_text(&call.name) + of_text(&call.arguments),
-                Part::ToolResult(result) => result.content.iter().filter_map(Part::as_text).map(of_text).sum(),
-                Part::Image(_) | Part::Document(_) => PICTURE,
-                _ => 0,
-            };
-        }
-    }
-    tokens.max(1)
-}
-
-fn of_text(text: &str) -> u64 {
-    let ascii = text.bytes().filter(u8::is_ascii).count() as u64;
-    let other = text.chars().filter(|char| !char.is_ascii()).count() as u64;
-    ascii.div_ceil(4) + other
 }
 
 /// Returns the request whose tokens are to be counted. The API takes it alone, or with its contents only.
@@ -158,11 +128,6 @@ fn counted_request(body: &Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_is_counted_by_its_script() {
-        assert_eq!((of_text(""), of_text("word word"), of_text("東京")), (0, 3, 2));
-    }
 
     #[test]
     fn tokens_are_counted_of_the_request_within_or_of_the_body() {

@@ -222,7 +222,14 @@ async fn tokens_are_estimated_and_the_estimate_says_so() {
     let body = json!({"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "word ".repeat(400)}]});
     let answer = server.post("/v1/messages/count_tokens?beta=true", &[], &body).await;
     assert_eq!((answer.status, answer.json()["estimated"].as_bool()), (200, Some(true)));
-    assert_eq!(answer.json()["input_tokens"], 504);
+    assert_eq!(answer.json()["input_tokens"], 500);
+    // Tools are of the prompt: four bytes of name, purpose and schema are a token.
+    let mut with_tool = body.clone();
+    let schema = json!({"type": "object", "properties": {"city": {"type": "string", "description": "d".repeat(4000)}}});
+    with_tool["tools"] = json!([{"name": "weather", "description": "Tells it.", "input_schema": schema}]);
+    let answer = server.post("/v1/messages/count_tokens", &[], &with_tool).await;
+    let bytes = "weather".len() + "Tells it.".len() + schema.to_string().len();
+    assert_eq!(answer.json()["input_tokens"], (2000 + bytes) / 4);
     assert_eq!(providers.anthropic.handle().stats().calls, 0);
 }
 

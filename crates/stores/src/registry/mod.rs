@@ -1,4 +1,4 @@
-//! The registry of what operators set at all gateways: callers' keys and orders by hand, with a log of who changed what.
+//! The registry of what holds at all gateways: callers' keys and orders by hand, with a log of who changed what.
 //!
 //! An entry is a document, which the store does not read. Each change has the next revision, and the log has its
 //! entry before and after. So a replica that knows a revision asks for later changes alone, and two people who change

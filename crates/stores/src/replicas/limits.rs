@@ -221,8 +221,8 @@ impl RateShare {
         HeadroomOrder::new(self.name.clone(), self.per_minute.into()).settle(since)
     }
 
-    /// Sets the level to the one of all replicas. After a failure the store may lack what was used here: the lower level
-    /// counts, and the difference is reported.
+    /// Sets the level to the one of all replicas. After a failure the store may lack what was used here: the lower
+    /// level counts, and the difference is reported.
     fn apply(&mut self, left: f64, now: Instant) {
         let since = self.rate.used().wrapping_sub(self.reported) as f64;
         let excess = self.rate.left(now) - (left - since);

@@ -45,9 +45,9 @@
 //! | calls for whole answers (`cache.shared`) | the claim of an idempotency key made of the answer's, renewed while the call runs and given back behind the answer | one call for all who ask at once; one each where it failed, is a stream, or Redis is away |
 //!
 //! Redis keeps a ledger (since when, how many), by which all replicas learn of a loss. Requests in flight of features
-//! and adaptive limits are each replica's own; caps are shared by the ledger, orders by hand by the registry. Replicas share a circuit by the
-//! tier's name, provider, model and address, and rates and budgets by their names and settings. So replicas in the
-//! middle of a roll-out share what is the same.
+//! and adaptive limits are each replica's own; caps are shared by the ledger, orders by hand by the registry. Replicas
+//! share a circuit by the tier's name, provider, model and address, and rates and budgets by their names and settings.
+//! So replicas in the middle of a roll-out share what is the same.
 //!
 //! An outage of Redis costs no answer. One connection for all (`redis/link.rs`) bounds each question at 250 ms. After a
 //! failure only one in every 500 ms tries, and the others fail at once. A warning reports the beginning, a message the

@@ -26,7 +26,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Creates the key of a record, whose limits are of this set. An unchanged limit keeps the state that it has `before`.
+    /// Creates the key of a record, with limits of this set. An unchanged limit keeps the state that it has `before`.
     pub(super) fn new(record: Arc<KeyRecord>, before: Option<&Self>, shared: &SharedLimits) -> Self {
         let entry = &record.entry;
         let rate = entry.requests_per_minute.map(|per_minute| {

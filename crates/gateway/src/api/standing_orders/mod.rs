@@ -146,8 +146,8 @@ impl StandingOrders {
         lock(&self.known).standing.contains_key(&order.name())
     }
 
-    /// Returns the names of the orders that stand and hold nothing here: of tiers that this configuration does not have,
-    /// or of a later version.
+    /// Returns the names of the orders that stand and hold nothing here: of tiers that this configuration lacks, or of
+    /// a later version.
     pub(crate) fn idle(&self) -> Vec<String> {
         let known = lock(&self.known);
         let is_idle = |standing: &Standing| match standing.document.as_ref().map(|document| &document.order) {
