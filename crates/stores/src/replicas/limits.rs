@@ -2,7 +2,10 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release},
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
     },
 };
 
@@ -195,7 +198,7 @@ impl Limit {
         }
         self.is_listed.swap(false, AcqRel);
         // A call that began before, and found it listed.
-        !(self.is_used(now) && !self.is_listed.swap(true, AcqRel))
+        !self.is_used(now) || self.is_listed.swap(true, AcqRel)
     }
 
     /// Leaves the list in any case.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use steadfast_stack::{Config, Format, Stack};
-use steadfast_stores::registry::MemoryRegistry;
+use steadfast_stores::registry::{MemoryRegistry, RegistryChange};
 
 use super::*;
 use crate::tests::registry::Registry;
@@ -57,6 +57,11 @@ fn config_of(text: &str) -> Config {
     Config::from_str(text, Format::Yaml).unwrap()
 }
 
+/// The registry's changes, the last one first.
+async fn logged(registry: &Registry) -> Vec<RegistryChange> {
+    registry.history(None, None, 9).await.unwrap()
+}
+
 async fn seconds(seconds: u64) {
     sleep(Duration::from_secs(seconds)).await;
 }
@@ -88,13 +93,13 @@ async fn an_order_holds_at_all_gateways_over_restarts_until_it_is_taken_back() {
         let [one, other] = [Replica::start(&registry, CONFIG).await, Replica::start(&registry, CONFIG).await];
         assert_eq!((one.by_hand(), other.by_hand()), (vec![said.to_owned()], vec![said.to_owned()]));
         // The log has it once, with its operator.
-        let log = lock(&registry.inner).history(None, None, 9).await.unwrap();
+        let log = logged(&registry).await;
         assert_eq!((log.len(), &*log[0].actor, &*log[0].action), (1, "ana", "order"));
         other.order(&order, false).await;
         seconds(2).await;
         assert_eq!((one.by_hand(), other.by_hand()), (vec![], vec![]), "{order:?}");
         assert_eq!(Replica::start(&registry, CONFIG).await.by_hand(), [""; 0]);
-        let log = lock(&registry.inner).history(None, None, 9).await.unwrap();
+        let log = logged(&registry).await;
         assert_eq!((log.len(), &*log[0].action), (2, "take back"));
     }
 }
@@ -163,7 +168,7 @@ async fn an_order_whose_reply_is_lost_is_given_once() {
     registry.is_away.store(false, Relaxed);
     seconds(2).await;
     assert_eq!((one.by_hand(), one.orders.is_stored()), (vec!["sonnet drained".to_owned()], true));
-    assert_eq!(lock(&registry.inner).history(None, None, 9).await.unwrap().len(), 1);
+    assert_eq!(logged(&registry).await.len(), 1);
 }
 
 /// Eight operators at three gateways, who contradict each other: all gateways agree on one of the orders.
@@ -186,7 +191,7 @@ async fn of_contradictions_one_stands_everywhere() {
         registry.is_away.store(false, Relaxed);
         seconds(10).await;
         let said: Vec<_> = replicas.iter().map(Replica::by_hand).collect();
-        let stored = lock(&registry.inner).read(EntryKind::Order).await.unwrap().entries.len();
+        let stored = registry.read(EntryKind::Order).await.unwrap().entries.len();
         assert!(said.iter().all(|one| *one == said[0] && one.len() == stored), "{seed}: {said:?}, {stored} stored");
     }
 }
@@ -208,7 +213,7 @@ async fn what_this_version_cannot_read_holds_nowhere_and_can_be_replaced() {
         edit("drain nowhere", r#"{"order":{"drain":{"tier":"nowhere"}},"by":"ana"}"#),
         edit("level chat", r#"{"order":{"level":{"feature":"chat","level":2}},"by":"ana"}"#),
     ];
-    lock(&registry.inner).clone().apply("ana", odd.into()).await.unwrap();
+    registry.apply("ana", odd.into()).await.unwrap();
     let one = Replica::start(&registry, CONFIG).await;
     assert_eq!(one.by_hand(), ["chat level 2"]);
     let drain = StandingOrder::Drain { tier: "sonnet".into() };
