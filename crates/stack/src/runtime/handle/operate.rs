@@ -27,6 +27,7 @@ use steadfast::{Event, FallbackHandle, InvalidConfig, events::Operation};
 /// circuit lasts as long as the circuit: as long as reloads leave the tier's leaf and its circuit breaker's settings
 /// unchanged. A changed tier has
 /// a new circuit, which is not forced. **A restarted process** has lost all orders: put permanent ones into the file.
+/// The gateway keeps its operators' orders in the durable store, if the file has one.
 ///
 /// ```
 /// use steadfast::LlmRequest;
