@@ -125,8 +125,10 @@ impl SharedLimit {
     pub fn set_places(&self, places: Option<(BulkheadHandle, usize, Arc<AtomicUsize>)>) {
         let places = places.map(|(bulkhead, limit, other_work)| Places { bulkhead, limit, other_work });
         let mut parts = lock(&self.limit.parts);
-        if let Some(places) = &places {
-            places.leave_to_others(self.elsewhere());
+        match &places {
+            Some(places) => places.leave_to_others(self.elsewhere()),
+            // Nobody asks for them any more.
+            None => self.limit.elsewhere.store(0, Relaxed),
         }
         parts.places = places;
     }
@@ -191,7 +193,8 @@ impl Limit {
         }
     }
 
-    /// Leaves the list, unless something of the limit is used up. A call that begins meanwhile lists it again.
+    /// Leaves the list, unless something of the limit is used up, here or elsewhere: a limit that left has all of its
+    /// places. A call that begins meanwhile lists it again.
     pub(super) fn leave_if_idle(&self, now: Instant) -> bool {
         if self.is_used(now) {
             return false;
@@ -210,6 +213,7 @@ impl Limit {
     fn is_used(&self, now: Instant) -> bool {
         let parts = lock(&self.parts);
         self.users.load(Acquire) > 0
+            || self.elsewhere.load(Relaxed) > 0
             || parts.places.as_ref().is_some_and(|places| places.in_flight() > 0)
             || parts.rate.as_ref().is_some_and(|rate| rate.is_used(now))
     }
@@ -244,8 +248,8 @@ impl RateShare {
 
 impl Places {
     fn in_flight(&self) -> usize {
-        let calls: usize = self.bulkhead.snapshot().iter().map(|load| load.in_flight).sum();
-        calls.saturating_add(self.other_work.load(Relaxed))
+        // Of a bulkhead without named features any name does.
+        self.bulkhead.in_flight("").saturating_add(self.other_work.load(Relaxed))
     }
 
     fn leave_to_others(&self, elsewhere: usize) {

@@ -116,7 +116,7 @@ async fn millis(millis: u64) {
     sleep(Duration::from_millis(millis)).await;
 }
 
-/// How requests are spread over replicas.
+/// The spread of requests over replicas.
 #[derive(Clone, Copy, Debug)]
 enum Spread {
     ToOne,
@@ -148,7 +148,7 @@ async fn together_they_let_through_what_one_bucket_would() {
                 would += u64::from(one.ask());
                 millis(every_millis).await;
             }
-            // What passes before the others know of it, with an exchange's time of what comes back.
+            // So many pass before the others know of them.
             let unknown = (replicas as u64 - 1) * (KNOWN.as_millis() as u64 / every_millis + 1);
             let returned = u64::from(per_minute) / 60;
             assert!(passed <= would + unknown + 1, "{case}: {passed} passed, {would} of one bucket");
@@ -168,11 +168,11 @@ async fn a_replica_where_the_caller_was_idle_learns_within_an_exchange() {
     millis(300).await;
     assert_eq!(other.ask_often(1), 1, "it knows of nothing yet");
     millis(50).await;
-    // What came back in 350 ms is four requests, less the one.
+    // Four requests came back in 350 ms, and one has passed.
     assert!(other.ask_often(1000) <= 3);
     millis(300).await;
     let left: Vec<_> = [&one, &other].map(|replica| replica.rate.level(Instant::now()).unwrap().left).into();
-    // What came back in 650 ms, less what passed.
+    // Six came back in 650 ms, and some passed.
     assert!(left[0] <= 6 && left[0].abs_diff(left[1]) <= 3, "callers hear the same at both: {left:?}");
 }
 
@@ -317,6 +317,50 @@ async fn places_are_those_of_all_replicas() {
     drop(all[0].sync.take());
     millis(10).await;
     assert_eq!((all[0].begin_slowly(9).await, all[0].in_flight()), (3, 5));
+}
+
+/// A refusal is forgotten with its reason: who finds all places free elsewhere is served, however long it was idle.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_refused_serves_once_the_others_are_free() {
+    for idle_millis in [100, 400, 1_000, 3_000, 60_000] {
+        for changes in [false, true] {
+            let store = Store::default();
+            let [one, other] = [(); 2].map(|()| Gate::places(&store, 5));
+            assert_eq!(one.begin_slowly(5).await, 5);
+            millis(300).await;
+            assert_eq!(other.begin_slowly(3).await, 1, "it learns after its first");
+            other.end.add_permits(1);
+            millis(idle_millis).await;
+            assert_eq!(other.in_flight(), 0);
+            one.end.add_permits(5);
+            millis(600).await;
+            if changes {
+                // A reload that takes the limit away, and one that brings it back.
+                other.shared.set_places(None);
+                other.shared.set_places(Some((other.layer.handle(), 5, other.other_work.clone())));
+            }
+            other.refused();
+            (0..5).for_each(|_| other.begin(Usage::default()));
+            millis(10).await;
+            assert_eq!((other.in_flight(), other.refused()), (5, 0), "idle for {idle_millis} ms, {changes}");
+        }
+    }
+}
+
+/// Knowledge of others' places stays while they are held: of short calls beside five long ones few pass, not each.
+#[tokio::test(start_paused = true)]
+async fn short_calls_do_not_forget_the_long_ones_elsewhere() {
+    let store = Store::default();
+    let [one, other] = [(); 2].map(|()| Gate::places(&store, 5));
+    assert_eq!(one.begin_slowly(5).await, 5);
+    millis(300).await;
+    let mut passed = 0;
+    for _ in 0..50 {
+        passed += other.begin_slowly(1).await;
+        other.end.add_permits(other.in_flight());
+        millis(700).await;
+    }
+    assert!(passed <= 1, "{passed} of 50 passed");
 }
 
 #[tokio::test(start_paused = true)]
