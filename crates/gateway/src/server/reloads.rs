@@ -84,11 +84,13 @@ fn pending_restart(started_with: &Config, now: &Config, overrides: Overrides) ->
     let (was, is) = (&started_with.gateway, &now.gateway);
     let stored = |gateway: &Gateway| gateway.keys.as_ref().and_then(KeySource::registry).cloned();
     let (is_stored, is_moved) = (stored(was).is_some(), stored(was) != stored(is));
+    let is_another_store = started_with.stores.durable != now.stores.durable;
     let changed = [
         ("listen", started_with.listen != now.listen && !overrides.listen),
         ("gateway.keys", is_moved || was.keys != is.keys && !overrides.keys),
         ("gateway.oidc", was.oidc != is.oidc),
-        ("stores.durable, for keys", is_stored && started_with.stores.durable != now.stores.durable),
+        ("stores.durable, for keys", is_stored && is_another_store),
+        ("stores.durable, for orders by hand", is_another_store),
         ("gateway.connections", was.connections != is.connections),
         ("gateway.max_head", was.max_head != is.max_head),
         ("gateway.head_timeout", was.head_timeout != is.head_timeout),
@@ -101,7 +103,7 @@ fn pending_restart(started_with: &Config, now: &Config, overrides: Overrides) ->
 
 #[cfg(test)]
 mod tests {
-    use steadfast_stack::{Size, Span};
+    use steadfast_stack::{Secret, Size, Span};
 
     use super::*;
 
@@ -121,5 +123,18 @@ mod tests {
             pending_restart(&started_with, &now, Overrides { listen: true, ..NOTHING }),
             ["gateway.connections"]
         );
+    }
+
+    #[test]
+    fn orders_by_hand_stay_in_the_store_of_the_start() {
+        let mut started_with = Config::default();
+        let mut now = started_with.clone();
+        now.stores.durable = Some(Secret::new("sqlite:other.db"));
+        let said = ["stores.durable, for orders by hand"];
+        assert_eq!(pending_restart(&started_with, &now, NOTHING), said, "new");
+        started_with.stores.durable = Some(Secret::new("sqlite:state.db"));
+        assert_eq!(pending_restart(&started_with, &now, NOTHING), said, "moved");
+        now.stores.durable = None;
+        assert_eq!(pending_restart(&started_with, &now, NOTHING), said, "gone");
     }
 }

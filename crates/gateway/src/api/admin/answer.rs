@@ -62,9 +62,13 @@ impl Reach {
             Some(_) => "; the shared store carries circuits and no orders",
             None => "",
         };
+        let hint = match stack.config().stores.durable {
+            Some(_) => "",
+            None => " With `stores: { durable: .. }` they hold at all.",
+        };
         let scope_note = format!(
             "Orders hold in this process only (id {process}), until they are taken back or it restarts; replicas need \
-             their own{shared}. With `stores: {{ durable: .. }}` they hold at all."
+             their own{shared}.{hint}"
         );
         Self { scope: "process", scope_note }
     }

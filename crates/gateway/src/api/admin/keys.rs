@@ -126,8 +126,8 @@ pub(super) async fn rotate(
     }
 }
 
-/// Lists changes of keys, the newest first.
-pub(super) async fn audit(Extension(stack): Operator, uri: Uri) -> Response<Body> {
+/// Lists changes of keys and orders by hand, the newest first.
+pub(super) async fn audit(State(gateway): State<Arc<GatewayState>>, uri: Uri) -> Response<Body> {
     let (mut name, mut before, mut limit) = (None, None, CHANGES);
     let parameters = match query::parameters(&uri, &["key", "before", "limit"]) {
         Ok(parameters) => parameters,
@@ -146,7 +146,9 @@ pub(super) async fn audit(Extension(stack): Operator, uri: Uri) -> Response<Body
             },
         }
     }
-    match history(stack.registry(), name.as_deref(), before, limit).await {
+    // The store of the start: that of this moment may be another, after a reload.
+    let store = gateway.standing_orders.as_ref().map(|orders| orders.store());
+    match history(store, name.as_deref(), before, limit).await {
         Ok(changes) => ok(&json!({ "changes": changes.iter().map(change_in_words).collect::<Vec<_>>() })),
         Err(problem) => refused(&problem),
     }

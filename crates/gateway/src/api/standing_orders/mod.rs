@@ -136,9 +136,15 @@ impl StandingOrders {
         Self { store, stack, watch, known: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
-    /// Returns whether the store has answered lately, so that an order reaches the other gateways.
+    /// Returns whether the store answers and has all orders that were given here, so that they reach the other gateways.
     pub(crate) fn is_stored(&self) -> bool {
-        self.watch.trouble().is_none() && lock(&self.known).revision.is_some()
+        let known = lock(&self.known);
+        self.watch.trouble().is_none() && known.revision.is_some() && known.unsent.is_empty()
+    }
+
+    /// Returns the store.
+    pub(crate) fn store(&self) -> Arc<dyn RegistryStore> {
+        self.store.clone()
     }
 
     /// Returns whether an order about this stands in the store.

@@ -157,6 +157,24 @@ async fn an_order_given_while_the_store_is_away_holds_here_and_is_written_later(
     }
 }
 
+/// As long as one order is not in the store, no answer says that all gateways have them.
+#[tokio::test(start_paused = true)]
+async fn many_orders_of_an_outage_are_stored_before_it_is_said() {
+    let registry = Registry::default();
+    let [one, other] = [Replica::start(&registry, CONFIG).await, Replica::start(&registry, CONFIG).await];
+    registry.is_away.store(true, Relaxed);
+    for n in 0..30 {
+        one.order(&StandingOrder::Level { feature: Some(format!("feature-{n:02}").into()), level: 2 }, true).await;
+    }
+    registry.is_away.store(false, Relaxed);
+    for _ in 0..10 {
+        sleep(TURN).await;
+        let stored = registry.read(EntryKind::Order).await.unwrap().entries.len();
+        assert!(!one.orders.is_stored() || stored == 30, "{stored} of 30 are stored");
+    }
+    assert_eq!((one.orders.is_stored(), other.by_hand().len()), (true, 30));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_order_whose_reply_is_lost_is_given_once() {
     let registry = Registry::default();
