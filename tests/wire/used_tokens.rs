@@ -375,7 +375,8 @@ async fn decoded(exchange: &Exchange, events: &Events) -> Option<LlmResponse> {
     }
 }
 
-/// What providers counted is the judge. Many recorded prompts are short, and search and files are in the count alone.
+/// The providers' own counts are the judge. Many recorded prompts are short, and search and files are in the count
+/// alone.
 #[tokio::test]
 async fn a_prompt_is_estimated_near_what_its_provider_counted() {
     let (mut all, mut with_tools) = (Vec::new(), Vec::new());

@@ -10,8 +10,8 @@ pub(crate) const CHARS_PER_TOKEN: usize = 4;
 /// The characters for a picture or a page. Anthropic's largest picture takes about 1,600 tokens.
 pub(crate) const PICTURE: usize = 1600;
 /// Returns the tokens of the prompt alone: a token for four bytes of the system prompt, the turns, the tools and the
-/// answer's schema. Letters beyond ASCII take more bytes, and more tokens. A provider's own words around turns and tools
-/// are not in it.
+/// answer's schema. Letters beyond ASCII take more bytes, and more tokens. A provider's own words around turns and
+/// tools are not in it.
 pub fn prompt(chat: &Chat) -> u64 {
     let parts = chat.messages.iter().flat_map(|message| &message.content).map(part);
     let schema = chat.output.iter().filter_map(|output| output.schema.as_ref()).map(|schema| schema.as_str().len());

@@ -6,26 +6,8 @@ use steadfast_stores::replicas::{MemoryReplicas, Notice, ReplicaStore, Report, S
 
 use crate::replicas::server;
 
-/// Runs a promise over both.
-macro_rules! over_each_store {
-    ($($promise:ident),* $(,)?) => {$(
-        mod $promise {
-            #[tokio::test]
-            async fn in_memory() {
-                super::$promise(&super::MemoryReplicas::new()).await;
-            }
-
-            #[tokio::test]
-            async fn in_redis() {
-                if let Some(redis) = crate::replicas::server::shared(stringify!($promise)) {
-                    super::$promise(&redis).await;
-                }
-            }
-        }
-    )*};
-}
-
 over_each_store! {
+    MemoryReplicas, "exchange":
     nobody_has_said_anything_yet,
     a_notice_stands_for_all_with_its_age,
     what_happened_later_stays_though_it_is_told_first,

@@ -7,26 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::replicas::server;
 
-/// Runs a promise over both.
-macro_rules! over_each_store {
-    ($($promise:ident),* $(,)?) => {$(
-        mod $promise {
-            #[tokio::test]
-            async fn in_memory() {
-                super::$promise(&super::MemoryHeadroom::new()).await;
-            }
-
-            #[tokio::test]
-            async fn in_redis() {
-                if let Some(redis) = crate::replicas::server::shared(concat!("headroom-", stringify!($promise))) {
-                    super::$promise(&redis).await;
-                }
-            }
-        }
-    )*};
-}
-
 over_each_store! {
+    MemoryHeadroom, "headroom":
     what_is_taken_is_gone_for_the_other_replica,
     debts_and_gifts_are_settled,
     two_replicas_together_get_no_more_than_the_limit,

@@ -13,26 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::replicas::server;
 
-/// Runs a promise over both.
-macro_rules! over_each_store {
-    ($($promise:ident),* $(,)?) => {$(
-        mod $promise {
-            #[tokio::test]
-            async fn in_memory() {
-                super::$promise(&super::MemoryReplicas::new()).await;
-            }
-
-            #[tokio::test]
-            async fn in_redis() {
-                if let Some(redis) = crate::replicas::server::shared(concat!("limits-", stringify!($promise))) {
-                    super::$promise(&redis).await;
-                }
-            }
-        }
-    )*};
-}
-
 over_each_store! {
+    MemoryReplicas, "limits":
     each_hears_the_sum_of_the_others,
     a_number_counts_for_the_lease,
     any_name_will_do,

@@ -1,6 +1,9 @@
 //! A page for a browser: markup, style and script in one response, so that a page never runs another version's script,
 //! and a policy that allows those and nothing else.
 
+use std::sync::LazyLock;
+
+use axum::{Router, routing::get};
 use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest as _, Sha256};
 
@@ -26,6 +29,11 @@ impl Html {
         );
         let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
         Self { text, policy }
+    }
+
+    /// Returns the route of a page.
+    pub(crate) fn router(path: &str, page: &'static LazyLock<Self>) -> Router {
+        Router::new().route(path, get(async || page.answer()))
     }
 
     /// Returns the page as a response.

@@ -10,14 +10,14 @@ use super::{Secret, Span};
 pub struct Stores {
     /// The durable store: a file, as `sqlite:steadfast.db` (relative to the working directory), or a database, as
     /// `postgres://user:password@host:5432/database?sslmode=require`. It keeps idempotency keys with their answers,
-    /// handed-off tasks, and the responses of `responses`. `${NAME}` stands for an environment variable, which keeps a
-    /// password out of the file.
+    /// handed-off tasks, the responses of `responses`, callers' keys, the ledger, and orders by hand. `${NAME}` stands
+    /// for an environment variable, which keeps a password out of the file.
     #[schemars(extend("pattern" = "^(sqlite:|postgres(ql)?://|.*\\$\\{)"))]
     pub durable: Option<Secret>,
     /// The store that replicas share: a Redis, as `redis://user:password@host:6379/0`, or `rediss://` for TLS.
-    /// Circuits, the features' rates and retry budgets then cover all replicas together, and so do cached answers if
-    /// the cache is `shared`. Idempotency keys are kept there, and also in `durable` if it is set. During an outage of
-    /// the store, each replica relies on its own state. `${NAME}` stands for an environment variable.
+    /// Circuits, the features' rates, keys' limits and retry budgets then cover all replicas together, and so do cached
+    /// answers if the cache is `shared`. Idempotency keys are kept there, and also in `durable` if it is set. During an
+    /// outage of the store, each replica relies on its own state. `${NAME}` stands for an environment variable.
     #[schemars(extend("pattern" = "^(rediss?://|unix://|.*\\$\\{)"))]
     pub shared: Option<Secret>,
     /// The prefix of all names in `shared`. Deployments with different prefixes share nothing; replicas of one

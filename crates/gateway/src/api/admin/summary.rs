@@ -25,7 +25,7 @@ use super::{
     spend::{DAY, day, groups},
 };
 
-/// The caps of an answer: those that are the nearest to their ends.
+/// The caps of an answer: those that are the nearest to their ends. Those of teams are there in any case.
 const MOST_CAPS: usize = 50;
 
 #[derive(Debug, Serialize)]
@@ -67,8 +67,6 @@ struct Team {
     requests: u64,
     /// The dollars of each day.
     days: Vec<f64>,
-    /// The names of the caps that count this team's keys.
-    caps: Vec<Box<str>>,
 }
 
 /// The answers that a later tier gave.
@@ -77,7 +75,7 @@ struct Team {
 struct Failover {
     requests: u64,
     cost_dollars: f64,
-    /// What they cost beyond the first tier, and what they saved, where both prices are known.
+    /// The cost beyond that of the first tier, and the cost below it, where both prices are known.
     extra_dollars: f64,
     saved_dollars: f64,
     /// The requests for which the first tier's price is not known.
@@ -135,14 +133,8 @@ async fn spent(stack: &StackHandle, config: &Config, first: u64, today: u64) -> 
     let by_tier = [SpendColumn::Feature, SpendColumn::Tier, SpendColumn::Provider, SpendColumn::Model];
     let by_tier = by_tier.into_iter().fold(month, SpendQuery::by);
     let (by_team, by_tier) = tokio::try_join!(groups(&ledger, &by_team), groups(&ledger, &by_tier))?;
-    let mut spend = of_teams(&by_team, day(first), usize::try_from(today + 1 - first).unwrap_or_default());
-    for team in &mut spend.teams {
-        let caps =
-            config.budgets.iter().filter(|cap| cap.team.is_some() && cap.team.as_deref() == team.team.as_deref());
-        team.caps = caps.map(|cap| cap.name.as_str().into()).collect();
-    }
-    spend.failover = failover(&by_tier, config, &stack.prices());
-    Ok(spend)
+    let days = usize::try_from(today + 1 - first).unwrap_or_default();
+    Ok(MonthSpend { failover: failover(&by_tier, config, &stack.prices()), ..of_teams(&by_team, day(first), days) })
 }
 
 /// Adds up the spend of days and teams.
@@ -234,12 +226,16 @@ fn there(tier: &Tier, usage: &Usage, prices: &PriceTable) -> Option<Usd> {
     Some(price.cost_of_sum(usage))
 }
 
-/// Returns the caps that are the nearest to their ends, and the number of all.
+/// Returns the caps that are the nearest to their ends and those of teams, and the number of all.
 fn caps(spends: Vec<CapSpend>, config: &Config, now: Instant) -> (Vec<Cap>, usize) {
     let in_all = spends.len();
     let mut caps: Vec<Cap> = spends.into_iter().map(|spend| cap(spend, config, now)).collect();
     caps.sort_by(|one, other| other.used.total_cmp(&one.used).then_with(|| one.cap.cmp(&other.cap)));
-    caps.truncate(MOST_CAPS);
+    let mut place = 0;
+    caps.retain(|cap| {
+        place += 1;
+        place <= MOST_CAPS || cap.team.is_some()
+    });
     (caps, in_all)
 }
 
@@ -399,6 +395,9 @@ routes: [{ name: small, when: { max_input_tokens: 100 }, tiers: [mini] }]
         };
         let mut all: Vec<_> = (0..100).map(|n| of(&format!("key {n}"), 0.0, 1.0)).collect();
         all.extend([of("half", 2.0, 4.0), of("over", 5.0, 4.0), of("nothing", 0.0, 0.0)]);
+        let far = [of("half", 0.0, 4.0)].into_iter().chain((0..100).map(|n| of(&format!("key {n}"), 0.5, 1.0)));
+        let (of_team, _) = caps(far.collect(), &config, Instant::now());
+        assert_eq!((of_team.len(), of_team.last().unwrap().team.as_deref()), (MOST_CAPS + 1, Some("search")));
         let (caps, in_all) = caps(all, &config, Instant::now());
         assert_eq!((caps.len(), in_all), (MOST_CAPS, 103));
         let named = caps[..3].iter().map(|cap| (&*cap.cap, cap.used, cap.team.as_deref())).collect::<Vec<_>>();

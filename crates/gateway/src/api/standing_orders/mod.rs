@@ -136,7 +136,7 @@ impl StandingOrders {
         Self { store, stack, watch, known: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
-    /// Returns whether the store answers and has all orders that were given here, so that they reach the other gateways.
+    /// Returns whether the store answers and has all orders that were given here, so that they reach the others.
     pub(crate) fn is_stored(&self) -> bool {
         let known = lock(&self.known);
         self.watch.trouble().is_none() && known.revision.is_some() && known.unsent.is_empty()

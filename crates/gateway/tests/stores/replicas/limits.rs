@@ -37,7 +37,7 @@ async fn a_rate_of_a_key_is_spent_at_all_gateways_and_outlives_a_restart() {
         assert_eq!(ask_as(&gateways[0], &secret).await.status, 200);
     }
     assert_eq!(ask_as(&gateways[0], &secret).await.status, 429);
-    // What the first exchange does not know of yet, and what comes back: one in ten seconds.
+    // One passes before the first exchange, and one comes back in ten seconds.
     let begun = Instant::now();
     assert_eq!(ask_as(&gateways[1], &secret).await.status, 200);
     becomes("the other knows", async || requests_left(&gateways[1], &secret).await == 0).await;

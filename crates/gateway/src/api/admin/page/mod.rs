@@ -2,8 +2,7 @@
 
 use std::sync::LazyLock;
 
-use axum::{Router, routing::get};
-use http::HeaderMap;
+use axum::Router;
 
 use crate::api::html::Html;
 
@@ -19,11 +18,7 @@ const SCRIPT: &str = concat!(
 static PAGE: LazyLock<Html> = LazyLock::new(|| Html::of(MARKUP, STYLE, SCRIPT));
 
 pub(super) fn router() -> Router {
-    Router::new().route("/spend", get(page))
-}
-
-async fn page() -> (HeaderMap, &'static str) {
-    PAGE.answer()
+    Html::router("/spend", &PAGE)
 }
 
 #[cfg(test)]

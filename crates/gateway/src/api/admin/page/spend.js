@@ -3,23 +3,23 @@ const EVERY = 30000;
 let timer = 0;
 
 const NO_TEAM = "keys without a team";
-const DAY_WIDTH = 60;
 
 // A month's bars: one for each day that has begun.
 function byDay(days) {
   const most = Math.max(...days);
   if (!most) return "";
-  const each = DAY_WIDTH / days.length;
+  // As wide as a plot of minutes.
+  const width = MINUTES / days.length;
   const shapes = days.map((value, at) => {
     const height = value ? Math.max((value / most) * 20, 0.75) : 0;
-    return shape("rect", { class: "primary", x: at * each + each * 0.1, width: each * 0.8, y: 20 - height, height });
+    return shape("rect", { class: "primary", x: at * width + width * 0.1, width: width * 0.8, y: 20 - height, height });
   });
   return spark(`By day: ${days.map((value, at) => `${at + 1}: ${dollars(value)}`).join(", ")}`, `max ${dollars(most)}`, shapes);
 }
 
-function teamRow({ team, todayDollars, monthDollars, requests, days, caps }, all) {
+function teamRow({ team, todayDollars, monthDollars, requests, days }, caps) {
   const name = team ?? NO_TEAM;
-  const own = all.filter((cap) => caps.includes(cap.cap));
+  const own = caps.filter((cap) => team !== null && cap.team === team);
   const limits = own.map((cap) => make("div", { class: "small" }, `${percent(cap.used)} of ${dollars(cap.limitDollars)} ${each(cap)}`));
   return make("tr", { role: "row" },
     make("th", { role: "rowheader", scope: "row" }, name, ...limits),
@@ -27,7 +27,7 @@ function teamRow({ team, todayDollars, monthDollars, requests, days, caps }, all
     cell("Requests", "number", number(requests)), cell("By day", "wide", byDay(days)));
 }
 
-const each = ({ period }) => `a ${period}`;
+const each = ({ period }) => `${period === "hour" ? "an" : "a"} ${period}`;
 
 function capBar(cap) {
   const whose = [cap.key && `of ${cap.key}`, cap.feature && `for ${cap.feature}`].filter(Boolean).map((one) => ` ${one}`).join("");
