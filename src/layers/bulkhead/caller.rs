@@ -15,43 +15,84 @@ use tower::{Layer, Service, ServiceExt as _, service_fn};
 use super::BulkheadLayer;
 use crate::{LlmError, LlmRequest, LlmResponse, LlmService, layers::call::Call};
 
-/// A caller's own limits, as an [extension](LlmRequest::with_extension) of each of its requests: a [`CallerBulkhead`]
+/// A caller's limits, as an [extension](LlmRequest::with_extension) of each of its requests: a [`CallerBulkhead`]
 /// enforces them. Clones are the same limits.
 #[derive(Clone, Debug)]
-pub struct CallerLimits(BulkheadLayer);
+pub struct CallerLimits {
+    own: Option<BulkheadLayer>,
+    shared: Option<BulkheadLayer>,
+}
 
 impl CallerLimits {
     /// Creates limits from this layer, which all requests that bring them share.
     pub fn new(limits: BulkheadLayer) -> Self {
-        Self(limits)
+        Self { own: Some(limits), shared: None }
+    }
+
+    /// Creates limits from this layer, which several callers share: those of a team whose members have none of their
+    /// own.
+    pub fn shared(limits: BulkheadLayer) -> Self {
+        Self { own: None, shared: Some(limits) }
+    }
+
+    /// Adds limits that the caller shares with others. A request takes its own first, so that one caller holds no more
+    /// of the others' places than it may.
+    #[must_use]
+    pub fn within(self, shared: BulkheadLayer) -> Self {
+        Self { shared: Some(shared), ..self }
     }
 
     async fn call<S>(self, service: S, request: LlmRequest) -> Result<LlmResponse, LlmError>
     where
         S: LlmService + Clone,
     {
-        let passed = AtomicBool::new(false);
-        let told = &passed;
-        let inner = service_fn(move |request| {
-            told.store(true, Relaxed);
-            service.clone().oneshot(request)
-        });
-        let answered = self.0.layer(inner).oneshot(request).await;
-        answered.map_err(|error| {
-            let passed = passed.load(Relaxed);
-            if passed { error } else { error.of_callers_limit().with_source(CallerLimitReached) }
-        })
+        let Self { own, shared } = self;
+        let reached = |is_shared| CallerLimitReached { is_shared };
+        let inner = service_fn(move |request| within(shared.clone(), service.clone(), request, reached(true)));
+        within(own, inner, request, reached(false)).await
     }
 }
 
-/// The source of an error by which a caller's own limits refuse a request. If a rate refused, the error knows
+/// Calls a service within limits. Their refusals have `reached` as their source.
+async fn within<S>(
+    limits: Option<BulkheadLayer>,
+    service: S,
+    request: LlmRequest,
+    reached: CallerLimitReached,
+) -> Result<LlmResponse, LlmError>
+where
+    S: LlmService + Clone,
+{
+    let Some(limits) = limits else { return service.oneshot(request).await.map_err(Into::into) };
+    let passed = AtomicBool::new(false);
+    let told = &passed;
+    let inner = service_fn(move |request| {
+        told.store(true, Relaxed);
+        service.clone().oneshot(request)
+    });
+    let answered = limits.layer(inner).oneshot(request).await;
+    answered.map_err(|error| {
+        if passed.load(Relaxed) { error } else { error.of_callers_limit().with_source(reached) }
+    })
+}
+
+/// The source of an error by which a caller's limits refuse a request. If a rate refused, the error knows
 /// [when](LlmError::retry_after) it would not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallerLimitReached;
+pub struct CallerLimitReached {
+    is_shared: bool,
+}
+
+impl CallerLimitReached {
+    /// Returns true if the limit is one that the caller [shares](CallerLimits::within) with others.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+}
 
 impl fmt::Display for CallerLimitReached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the caller's own limit")
+        f.write_str(if self.is_shared { "a limit that the caller shares with others" } else { "the caller's own limit" })
     }
 }
 

@@ -115,7 +115,7 @@ pub use self::{
 pub use self::{
     caller::{CallerBulkhead, CallerBulkheadLayer, CallerFuture, CallerLimitReached, CallerLimits},
     future::ResponseFuture,
-    rate::{RateLevel, SharedRate},
+    rate::{RateLevel, ReachedRate, SharedRate},
 };
 
 #[cfg(test)]

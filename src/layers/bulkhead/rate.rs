@@ -342,6 +342,16 @@ impl Rates {
     }
 }
 
+/// The reason for which a [`SharedRate`] has no unit for a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReachedRate {
+    /// The time after which there may be one; `None` for never.
+    pub retry_after: Option<Duration>,
+    /// True if the caller's key has its share, and other keys want the rest.
+    pub is_share: bool,
+}
+
 /// One of a feature's or caller's rates, as other replicas count it too.
 #[derive(Clone, Debug)]
 pub struct SharedRate {
@@ -369,10 +379,17 @@ impl SharedRate {
         if self.of_tokens { self.rates.tokens.as_ref() } else { self.rates.requests.as_ref() }
     }
 
-    /// Takes a unit, or returns the time until there is one; `None` for never.
-    pub fn take(&self, now: Instant) -> Result<(), Option<Duration>> {
+    /// Takes a unit. With a key, it takes no more than the key's [share](super#shares).
+    ///
+    /// # Errors
+    ///
+    /// There is none for this caller now.
+    pub fn take(&self, now: Instant, key: Option<&Arc<str>>) -> Result<(), ReachedRate> {
         let Some(rate) = self.rate() else { return Ok(()) };
-        rate.take(self.rates.nanos(now), 1, 0).map(drop)
+        rate.take_for(key, now, self.rates.nanos(now), 1, 0).map(drop).map_err(|refused| ReachedRate {
+            retry_after: refused.retry_after(),
+            is_share: refused == Refused::Share,
+        })
     }
 
     /// Returns its level.

@@ -42,6 +42,11 @@ pub enum ReachedLimit {
 }
 
 impl ReachedLimit {
+    /// Returns the limit of which a share was reached; of no share the limit itself.
+    pub fn whole(&self) -> &Self {
+        if let Self::Share(of) = self { of } else { self }
+    }
+
     /// Returns true if the limit has room again as soon as others' requests end, though it is about money.
     pub fn is_momentary_cap(&self) -> bool {
         match self {

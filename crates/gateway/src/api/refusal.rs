@@ -200,7 +200,7 @@ pub(crate) fn deny(denied: &Denial, dialect: Dialect) -> Response<Body> {
     if let Some(wait) = wait {
         response.headers_mut().insert(header::RETRY_AFTER, seconds(wait.min(MAX_OWN_WAIT)));
     }
-    if wait.is_none() && (status != StatusCode::TOO_MANY_REQUESTS || matches!(denied, Denial::Tokens(None, _))) {
+    if wait.is_none() && (status != StatusCode::TOO_MANY_REQUESTS || denied.is_for_good()) {
         // Another key or another request may pass; Claude Code would repeat this one for more than a minute.
         response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
@@ -230,6 +230,7 @@ fn denial_codes(denied: &Denial) -> (StatusCode, &'static str, &'static str, &'s
             (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "requests", "rate_limit_exceeded")
         }
         Denial::Tokens(..) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "tokens", "rate_limit_exceeded"),
+        Denial::Share(denied) | Denial::Team(_, denied) => denial_codes(denied),
     }
 }
 

@@ -64,12 +64,12 @@ async fn counted(
         Ok((_, body)) => body,
         Err(error) => return refusal::refuse(&error, dialect),
     };
-    let permit = key.as_ref().map_or(Ok(None), |key| {
+    let permits = key.as_ref().map(|key| {
         key.feature(options.feature)?;
-        key.permit()
+        key.permits()
     });
-    let _permit = match permit {
-        Ok(permit) => permit,
+    let _permits = match permits.transpose() {
+        Ok(permits) => permits,
         Err(denied) => return deny(&gateway, &denied, key.as_ref(), dialect),
     };
     let body = match gateway.reader(&settings, key.as_ref()).read(&head.headers, body).await {

@@ -39,5 +39,6 @@ mod repeats;
 mod responses;
 mod responses_input;
 mod stopping;
+mod team_limits;
 mod watchers;
 mod words;

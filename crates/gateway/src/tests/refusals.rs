@@ -38,12 +38,13 @@ struct Cause {
     body: usize,
     /// True if the head alone decides, on each path.
     at_door: bool,
-    /// True if a stream is under way already, with the same key and feature.
-    busy: bool,
+    /// The headers of a stream that is under way already; none for no stream.
+    busy: &'static [(&'static str, &'static str)],
     may_repeat: bool,
 }
 
 const ONE: (&str, &str) = ("x-api-key", "sk-one");
+const TWO: (&str, &str) = ("x-api-key", "sk-two");
 const ADMIN: (&str, &str) = ("x-api-key", "sk-admin");
 
 const BASE: Cause = Cause {
@@ -56,16 +57,19 @@ const BASE: Cause = Cause {
     headers: &[ONE],
     body: 1 << 20,
     at_door: true,
-    busy: false,
+    busy: &[],
     may_repeat: true,
 };
+
+/// A limit of the team, which another of its keys has used up.
+const OF_TEAM: Cause = Cause { scope: "team", key: ", team: search", busy: &[TWO], ..BASE };
 
 /// A refusal that names a permission, or a key that is none.
 const fn denied(reason: &'static str, status: u16, headers: &'static [(&'static str, &'static str)]) -> Cause {
     Cause { reason, status, headers, may_repeat: false, ..BASE }
 }
 
-const CAUSES: [Cause; 14] = [
+const CAUSES: [Cause; 17] = [
     denied("key_missing", 401, &[]),
     denied("key_unknown", 401, &[("x-api-key", "sk-nobody")]),
     Cause { key: ", expires: 2020-01-01", ..denied("key_expired", 401, &[ONE]) },
@@ -79,7 +83,7 @@ const CAUSES: [Cause; 14] = [
         reason: "requests_per_minute",
         limit: "requests_per_minute: 1",
         key: ", requests_per_minute: 1",
-        busy: true,
+        busy: &[ONE],
         ..BASE
     },
     Cause {
@@ -87,7 +91,7 @@ const CAUSES: [Cause; 14] = [
         limit: "tokens_per_minute: 1",
         key: ", tokens_per_minute: 1",
         at_door: false,
-        busy: true,
+        busy: &[ONE],
         ..BASE
     },
     Cause {
@@ -95,8 +99,28 @@ const CAUSES: [Cause; 14] = [
         limit: "concurrency: 1",
         key: ", concurrency: 1",
         at_door: false,
-        busy: true,
+        busy: &[ONE],
         ..BASE
+    },
+    Cause {
+        reason: "requests_per_minute",
+        limit: "gateway.teams.search.requests_per_minute: 1",
+        file: "gateway: { teams: { search: { requests_per_minute: 1 } } }",
+        ..OF_TEAM
+    },
+    Cause {
+        reason: "tokens_per_minute",
+        limit: "gateway.teams.search.tokens_per_minute: 1",
+        file: "gateway: { teams: { search: { tokens_per_minute: 1 } } }",
+        at_door: false,
+        ..OF_TEAM
+    },
+    Cause {
+        reason: "concurrency",
+        limit: "gateway.teams.search.concurrency: 1",
+        file: "gateway: { teams: { search: { concurrency: 1 } } }",
+        at_door: false,
+        ..OF_TEAM
     },
     Cause {
         reason: "concurrency",
@@ -106,7 +130,7 @@ const CAUSES: [Cause; 14] = [
         file: "features: { chat: { concurrency: 1 } }",
         headers: &[ONE, ("x-steadfast-feature", "chat")],
         at_door: false,
-        busy: true,
+        busy: &[ONE, ("x-steadfast-feature", "chat")],
         ..BASE
     },
     Cause {
@@ -167,7 +191,8 @@ async fn served(cause: &Cause) -> (Server, Stack) {
     let environment: Environment = [("OPENAI_API_KEY", "a-key")].into_iter().collect();
     let config = Config::from_str(&format!("{FILE}{}\n", cause.file), Format::Yaml).unwrap();
     let stack = Stack::builder().environment(environment).transport(slow).leaf("main", leaf).build(config).unwrap();
-    let keys = keys_of(&[entry("one", "sk-one", cause.key), entry("admin", "sk-admin", ", admin: true")]);
+    let two = entry("two", "sk-two", ", team: search");
+    let keys = keys_of(&[entry("one", "sk-one", cause.key), two, entry("admin", "sk-admin", ", admin: true")]);
     let keys = keys.with_budgets_in(stack.handle()).unwrap();
     let settings = Settings { body: cause.body, ..Settings::default() };
     (Server::with_stack(&stack, Some(keys), settings).await, stack)
@@ -220,8 +245,8 @@ async fn each_refusal_is_told_as_what_it_is_on_every_surface() {
     for cause in &CAUSES {
         let (server, _stack) = served(cause).await;
         let mut client = server.connect().await;
-        if cause.busy {
-            client.post(MESSAGES, cause.headers, &hello(true)).await;
+        if !cause.busy.is_empty() {
+            client.post(MESSAGES, cause.busy, &hello(true)).await;
             client.until("content_block_delta").await;
         }
         let mut refused = 0;

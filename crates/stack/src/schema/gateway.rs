@@ -1,4 +1,8 @@
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
@@ -85,6 +89,9 @@ pub struct Gateway {
     pub keys: Option<KeySource>,
     /// Callers with a token of an identity provider, beside those with keys. Default: none.
     pub oidc: Option<Oidc>,
+    /// The limits of teams by name, above those of each of their keys and of their callers by token. A reload changes
+    /// them. A cap on a team's spending stands under `budgets`. Default: none.
+    pub teams: BTreeMap<String, TeamLimits>,
     /// The time for which open streams may continue at shutdown. `--grace` takes precedence. A reload changes it.
     /// Default: 30 s.
     #[schemars(extend("default" = "30s"))]
@@ -151,6 +158,18 @@ pub struct Gateway {
     /// the limit. A request forwarded to a provider of its own dialect is not decoded, so these limits do not apply. A
     /// reload changes them.
     pub limits: GatewayLimits,
+}
+
+/// The limits of a team. Replicas with one `stores.shared` count them together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TeamLimits {
+    /// Requests per minute. Default: no limit.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// Tokens per minute, of prompts and answers together. Default: no limit.
+    pub tokens_per_minute: Option<NonZeroU32>,
+    /// Requests at once. Default: no limit.
+    pub concurrency: Option<NonZeroU32>,
 }
 
 /// A protocol of the gateway's callers.

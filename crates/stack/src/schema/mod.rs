@@ -43,7 +43,7 @@ pub use self::{
     features::{
         AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak, TierOrder,
     },
-    gateway::{Gateway, GatewayLimits, KeyRegistry, KeySource, KeyStoreName, Protocol},
+    gateway::{Gateway, GatewayLimits, KeyRegistry, KeySource, KeyStoreName, Protocol, TeamLimits},
     handoff::{Handoff, HandoffCallbacks, HandoffLimits, HandoffNotify, HandoffRedrive},
     hedge::{Hedge, HedgeAfter, HedgeSettings},
     idempotency::Idempotency,

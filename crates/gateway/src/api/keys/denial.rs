@@ -45,6 +45,10 @@ pub(crate) enum Denial {
     Tokens(Option<Duration>, Option<NonZeroU32>),
     /// The key has as many requests in flight as it may: this number, if it is known.
     InFlight(Option<NonZeroU32>),
+    /// The key has its share of such a limit, and other keys want the rest.
+    Share(Box<Denial>),
+    /// The same of a limit of the key's team.
+    Team(Arc<str>, Box<Denial>),
 }
 
 /// The beginning of a key's hash. It finds the key's entry in a file, and does not give the key away.
@@ -70,7 +74,7 @@ impl Denial {
         let source = error::Error::source(error)?;
         match source.downcast_ref::<CallerLimitReached>() {
             None => source.downcast_ref().cloned(),
-            Some(_) => Some(match error.reached_limit() {
+            Some(_) => Some(match error.reached_limit().map(ReachedLimit::whole) {
                 Some(ReachedLimit::Tokens) => Self::Tokens(error.retry_after(), None),
                 _ => Self::InFlight(None),
             }),
@@ -83,7 +87,21 @@ impl Denial {
             Self::Rate(wait, _) => Some(*wait),
             Self::Tokens(wait, _) => *wait,
             Self::KeysAway => Some(Duration::from_secs(1)),
+            Self::Share(denied) | Self::Team(_, denied) => denied.wait(),
             _ => None,
+        }
+    }
+
+    /// Makes it one of a share, if it is.
+    pub(super) fn of_share(self, is_share: bool) -> Self {
+        if is_share { Self::Share(self.into()) } else { self }
+    }
+
+    /// Returns true if no time lets the same request pass.
+    pub(crate) fn is_for_good(&self) -> bool {
+        match self {
+            Self::Share(denied) | Self::Team(_, denied) => denied.is_for_good(),
+            denied => matches!(denied, Self::Tokens(None, _)),
         }
     }
 
@@ -95,6 +113,8 @@ impl Denial {
             Self::Rate(_, limit) => Some(format!("requests_per_minute: {limit}")),
             Self::Tokens(_, limit) => Some(format!("tokens_per_minute: {}", (*limit)?)),
             Self::InFlight(limit) => Some(format!("concurrency: {}", (*limit)?)),
+            Self::Share(denied) => denied.limit(),
+            Self::Team(team, denied) => Some(format!("gateway.teams.{team}.{}", denied.limit()?)),
             Self::NotAdmin(path) => Some(format!("admin: true, for {path}")),
             Self::NotReviewer(path) => Some(format!("handoff: true, for {path}")),
             Self::Objects => Some("objects: false".to_owned()),
@@ -111,6 +131,14 @@ impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Token(problem) => return problem.fmt(f),
+            Self::Share(denied) => return write!(f, "other keys want the rest: {denied}"),
+            Self::Team(_, denied) => match &**denied {
+                Self::Share(_) => "other keys of this key's team want the rest of its limit",
+                Self::Rate(..) => "the requests per minute of this key's team are used up",
+                Self::Tokens(None, _) => "the request alone is over the tokens per minute of this key's team",
+                Self::Tokens(..) => "the tokens per minute of this key's team are used up",
+                _ => "this key's team has reached its limit of requests in flight",
+            },
             Self::NoLimits => "the gateway has no limits for the callers of this token: ask who runs it",
             Self::NoKey => {
                 "no key: send one of the gateway's in `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or `api-key`"

@@ -1,15 +1,19 @@
 //! A key: its permissions and limits.
 
-use std::{fmt, num::NonZeroU32, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use steadfast::layers::bulkhead::RateLevel;
-use steadfast_stores::replicas::SharedLimits;
+use steadfast::{
+    LlmError,
+    layers::bulkhead::{CallerLimitReached, CallerLimits, RateLevel},
+};
+use steadfast_stores::replicas::LimitUse;
 use tokio::time::Instant;
 
 use super::{
     denial::Denial,
     entry::{KeyRecord, ObjectRight, covers},
-    limits::{ConcurrencyPermit, KeyLimits, RequestRate, shared_name},
+    limits::{CallLimits, ConcurrencyPermit, OwnLimits, Owner},
+    teams::Teams,
 };
 use crate::limits::memory::CallerShare;
 
@@ -19,35 +23,31 @@ pub(crate) struct Key {
     /// The team that pays for its requests.
     pub(crate) team: Option<Arc<str>>,
     pub(super) record: Arc<KeyRecord>,
-    pub(super) rate: Option<RequestRate>,
-    pub(super) limits: Option<KeyLimits>,
+    pub(super) own: OwnLimits,
+    teams: Teams,
     /// The memory that the bodies of its requests take.
     pub(crate) memory: Arc<CallerShare>,
 }
 
 impl Key {
-    /// Creates the key of a record, with limits of this set. An unchanged limit keeps the state that it has `before`.
-    pub(super) fn new(record: Arc<KeyRecord>, before: Option<&Self>, shared: &SharedLimits) -> Self {
+    /// Creates the key of a record. An unchanged limit keeps the state that it has `before`.
+    pub(super) fn new(record: Arc<KeyRecord>, before: Option<&Self>, teams: &Teams) -> Self {
         let entry = &record.entry;
-        let rate = entry.requests_per_minute.map(|per_minute| {
-            let known = before.and_then(|key| key.rate.as_ref());
-            known
-                .filter(|rate| rate.per_minute == per_minute)
-                .cloned()
-                .unwrap_or_else(|| RequestRate::new(per_minute, &entry.name, shared))
-        });
-        let known = before.and_then(|key| key.limits.as_ref());
-        let limits = KeyLimits::new(entry.concurrency, entry.tokens_per_minute, known, || {
-            shared.limit(shared_name(&entry.name))
-        });
+        let own = OwnLimits::new(entry.into(), Owner::Key(&entry.name), before.map(|key| &key.own), &teams.shared);
         let memory = before.map(|key| key.memory.clone()).unwrap_or_default();
         let team = entry.team.as_deref().map(Into::into);
-        Self { name: (*entry.name).into(), team, rate, limits, memory, record }
+        Self { name: (*entry.name).into(), team, own, teams: teams.clone(), memory, record }
+    }
+
+    /// Returns the limits of its team, if there are any.
+    pub(super) fn of_team(&self) -> Option<OwnLimits> {
+        self.teams.limits(self.team.as_deref()?)
     }
 
     /// Returns whether its limits need the content of a request.
     pub(crate) fn reads_requests(&self) -> bool {
-        self.limits.is_some() || self.record.entry.budget.is_some()
+        let calls = |limits: &OwnLimits| limits.calls.is_some();
+        calls(&self.own) || self.record.entry.budget.is_some() || self.of_team().as_ref().is_some_and(calls)
     }
 
     /// Returns whether it is an administrator's.
@@ -97,34 +97,72 @@ impl Key {
         if self.is_admin() || self.record.entry.pass_through { Ok(()) } else { Err(Denial::NotPassed(path.into())) }
     }
 
-    /// Takes a permit for work that calls no model, within the key's concurrency.
-    pub(crate) fn permit(&self) -> Result<Option<ConcurrencyPermit>, Denial> {
-        self.limits.as_ref().map_or(Ok(None), KeyLimits::permit)
+    /// Takes the permits for work that calls no model, within the concurrency of the key and of its team.
+    pub(crate) fn permits(&self) -> Result<[Option<ConcurrencyPermit>; 2], Denial> {
+        Ok([self.own.permit()?, self.of_team().map_or(Ok(None), |limits| self.in_team(limits.permit()))?])
     }
 
-    /// Counts a request against the key's rate.
+    /// Counts a request against the key's rate, and then against its team's.
     pub(crate) fn admit(&self, now: Instant) -> Result<(), Denial> {
-        self.rate.as_ref().map_or(Ok(()), |rate| rate.take(now).map_err(|wait| Denial::Rate(wait, rate.per_minute)))
+        self.own.admit(now, None)?;
+        self.of_team().map_or(Ok(()), |limits| self.in_team(limits.admit(now, Some(&self.name))))
     }
 
-    /// Returns the level of its requests per minute, if they have a limit.
-    pub(super) fn requests(&self) -> Option<RateLevel> {
-        self.rate.as_ref().and_then(|rate| rate.level(Instant::now()))
+    /// Returns the levels of requests and of tokens per minute: of its own limit or its team's, that which has less
+    /// left.
+    pub(super) fn levels(&self) -> [Option<RateLevel>; 2] {
+        let [own, of_team] = [self.own.levels(), self.of_team().map(|limits| limits.levels()).unwrap_or_default()];
+        let less = |[own, of_team]: [Option<RateLevel>; 2]| [own, of_team].into_iter().flatten().min_by_key(|it| it.left);
+        let ([requests, tokens], [of_team_requests, of_team_tokens]) = (own, of_team);
+        [less([requests, of_team_requests]), less([tokens, of_team_tokens])]
     }
 
-    /// Returns the level of its tokens per minute, if they have a limit.
-    pub(super) fn tokens(&self) -> Option<RateLevel> {
-        self.limits.as_ref().and_then(KeyLimits::tokens)
+    /// Begins a call within the limits of the key and of its team.
+    pub(super) fn enter(&self) -> CallUse {
+        let (own, team) = (self.own.calls.clone(), self.of_team().and_then(|limits| limits.calls));
+        let uses = [&own, &team].map(|limits| limits.as_ref().map(CallLimits::enter));
+        CallUse { own, team, _uses: uses }
     }
 
-    /// Returns the key's requests per minute.
-    pub(super) fn requests_per_minute(&self) -> Option<NonZeroU32> {
-        self.rate.as_ref().map(|rate| rate.per_minute)
+    /// Makes a denial by the team's limits one of the team.
+    fn in_team<T>(&self, result: Result<T, Denial>) -> Result<T, Denial> {
+        result.map_err(|denied| match &self.team {
+            Some(team) => Denial::Team(team.clone(), denied.into()),
+            None => denied,
+        })
     }
 
     /// Returns whether the key may see and answer tasks.
     pub(crate) fn is_reviewer(&self) -> bool {
         self.is_admin() || self.record.entry.handoff
+    }
+}
+
+/// The limits that a call of a key takes from, until it is dropped.
+pub(super) struct CallUse {
+    own: Option<CallLimits>,
+    team: Option<CallLimits>,
+    _uses: [Option<LimitUse>; 2],
+}
+
+impl CallUse {
+    /// Returns the limits in the form that a request carries; `None` without any.
+    pub(super) fn limits(&self) -> Option<CallerLimits> {
+        let layer = |limits: &Option<CallLimits>| limits.as_ref().map(|limits| limits.layer.clone());
+        match (layer(&self.own), layer(&self.team)) {
+            (Some(own), Some(team)) => Some(CallerLimits::new(own).within(team)),
+            (Some(own), None) => Some(CallerLimits::new(own)),
+            (None, team) => team.map(CallerLimits::shared),
+        }
+    }
+
+    /// Returns the denial that an error of the call of this key is, with the limit that was reached.
+    pub(super) fn denial(&self, key: &Key, error: &LlmError) -> Option<Denial> {
+        let reached: &CallerLimitReached = std::error::Error::source(error)?.downcast_ref()?;
+        match reached.is_shared() {
+            false => self.own.as_ref()?.denial(error),
+            true => key.in_team(Err::<(), _>(self.team.as_ref()?.denial(error)?)).err(),
+        }
     }
 }
 

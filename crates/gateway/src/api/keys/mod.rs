@@ -70,6 +70,7 @@ mod orders;
 mod report;
 mod set;
 mod stored;
+mod teams;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -100,7 +101,7 @@ pub(crate) use self::{
     orders::{Document, KeyOrderError, MadeKey, history},
 };
 use self::{
-    entry::KeyRecord, file::KeyFileError, file_keys::FileKeys, set::KeySet, stored::StoredKeys, tokens::Tokens,
+    entry::KeyRecord, file::KeyFileError, file_keys::FileKeys, key::CallUse, set::KeySet, stored::StoredKeys, tokens::Tokens,
 };
 pub use self::{file::key_documents, orders::make_key, virtual_key::VirtualKey};
 use crate::{error::ServeError, lock::lock};
@@ -176,7 +177,9 @@ impl Keys {
             Some(file) => ServeError::from(KeyFileError::new(&file.path, error)),
             None => ServeError::invalid(format_args!("{error}")),
         })?;
-        stack.share_limits(self.current.load().limits.clone());
+        let teams = &self.current.load().teams;
+        teams.set(&stack.config().gateway);
+        stack.share_limits(teams.shared.clone());
         self.stack = Some(stack);
         Ok(self)
     }
@@ -195,8 +198,12 @@ impl Keys {
         self.file.as_ref().map(|file| file.unknown_names(config)).unwrap_or_default()
     }
 
-    /// Follows a reload of the configuration: a stored key may count again, and names may be gone.
+    /// Follows a reload of the configuration: teams may have other limits, a stored key may count again, and names may
+    /// be gone.
     pub(crate) fn follow_configuration(&self) {
+        if let Some(stack) = &self.stack {
+            self.current.load().teams.set(&stack.config().gateway);
+        }
         if !lock(&self.sources).passed_over.is_empty() {
             match self.publish(|_| {}) {
                 Ok(lists) => drop(self.log_changes(lists)),
@@ -364,7 +371,8 @@ impl Keys {
     /// Returns the allowance of a key for calls of this feature.
     pub(crate) fn allowance(&self, key: &Key, feature: Option<&str>) -> Allowance {
         let caps = self.stack.as_ref().map(|stack| stack.spend_of_call(&key.name, key.team.as_deref(), feature));
-        Allowance { requests: key.requests(), tokens: key.tokens(), caps: caps.unwrap_or_default() }
+        let [requests, tokens] = key.levels();
+        Allowance { requests, tokens, caps: caps.unwrap_or_default() }
     }
 
     /// Returns true if nobody has a key.
@@ -476,16 +484,16 @@ pub(crate) async fn call(
     service: &Mutex<BoxLlmService>,
     mut request: LlmRequest,
 ) -> Result<LlmResponse, LlmError> {
+    let call_use = key.as_ref().map(|key| key.enter());
     if let Some(key) = &key {
         request = request.with_extension(BudgetKey(key.name.clone()));
         if let Some(team) = &key.team {
             request = request.with_extension(Team(team.clone()));
         }
-        if let Some(limits) = &key.limits {
-            request = request.with_extension(limits.own.clone());
+        if let Some(limits) = call_use.as_ref().and_then(CallUse::limits) {
+            request = request.with_extension(limits);
         }
     }
-    let _use = key.as_ref().and_then(|key| Some(key.limits.as_ref()?.enter()));
     let mut request = Some(request);
     let calling = poll_fn(|cx| {
         let mut service = lock(service);
@@ -494,7 +502,7 @@ pub(crate) async fn call(
         Poll::Ready(Ok::<_, LlmError>(service.call(request)))
     });
     let answered = calling.await?.await.or_else(LlmResponse::from_failed_answer);
-    answered.map_err(|error| match key.and_then(|key| key.limits.as_ref()?.denial(&error)) {
+    answered.map_err(|error| match key.and_then(|key| call_use?.denial(&key, &error)) {
         Some(denied) => error.with_source(denied),
         None => error,
     })

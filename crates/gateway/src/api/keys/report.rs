@@ -7,10 +7,9 @@ use steadfast_internal::{
     wall_clock::{self, rfc3339},
 };
 use steadfast_stack::StackHandle;
-use steadfast_stores::replicas::SharedLimits;
 use tokio::time::Instant;
 
-use super::{Key, Keys, entry::SecretHash};
+use super::{Key, Keys, entry::SecretHash, teams::Teams};
 use crate::lock::lock;
 
 impl Keys {
@@ -23,7 +22,7 @@ impl Keys {
         keys.extend(
             sources
                 .passed_over()
-                .map(|(record, problem)| self.entry(&Key::new(record, None, &SharedLimits::new()), Some(problem))),
+                .map(|(record, problem)| self.entry(&Key::new(record, None, &Teams::default()), Some(problem))),
         );
         json!({ "keys": keys })
     }
@@ -43,7 +42,7 @@ impl Keys {
     fn report_on_passed_over(&self, name: &str) -> Option<Value> {
         let sources = lock(&self.sources);
         let (record, problem) = sources.passed_over().find(|(record, _)| *record.entry.name == *name)?;
-        Some(self.entry(&Key::new(record, None, &SharedLimits::new()), Some(problem)))
+        Some(self.entry(&Key::new(record, None, &Teams::default()), Some(problem)))
     }
 
     /// Returns the same of one key that counts.
@@ -53,12 +52,13 @@ impl Keys {
 
     /// Returns the entry of a key. A `problem` is the reason for which it does not count.
     fn entry(&self, key: &Key, problem: Option<&str>) -> Value {
-        let (limits, entry, now) = (key.limits.as_ref(), &key.record.entry, Instant::now());
+        let (entry, now) = (&key.record.entry, Instant::now());
         let spent = |stack: &StackHandle| stack.spend_of_key(&key.name, key.team.as_deref());
         // The name's spending is another key's.
         let spent = self.stack.as_ref().filter(|_| problem.is_none()).map(spent).unwrap_or_default();
         let budgets: Vec<Value> = spent.iter().map(|spend| budget(spend, now)).collect();
-        json!({
+        let mut report = key.own.report();
+        let more = json!({
             "name": &*key.name,
             "team": key.team.as_deref(),
             "admin": entry.admin,
@@ -72,14 +72,11 @@ impl Keys {
             "expired": entry.expires.is_some_and(|expiry| expiry.is_over(wall_clock::since_1970())),
             "expiresAtMs": entry.expires.map(|expiry| expiry.at.as_secs() * 1000),
             "expires": entry.expires.map(|expiry| rfc3339(expiry.at)),
-            "requestsPerMinute": key.requests_per_minute(),
-            "requestsLeft": key.requests().map(|level| level.left),
-            "tokensPerMinute": entry.tokens_per_minute,
-            "tokensLeft": key.tokens().map(|level| level.left),
-            "concurrency": entry.concurrency,
-            "inFlight": limits.map(super::limits::KeyLimits::in_flight),
+            "teamLimits": key.of_team().map(|limits| Value::Object(limits.report())),
             "budgets": budgets,
-        })
+        });
+        report.extend(more.as_object().cloned().unwrap_or_default());
+        report.into()
     }
 }
 

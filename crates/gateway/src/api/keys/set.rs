@@ -1,12 +1,12 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use steadfast_stores::replicas::SharedLimits;
 use subtle::ConstantTimeEq;
 
 use super::{
     denial::Denial,
     entry::{KeyRecord, SecretHash},
     key::Key,
+    teams::Teams,
 };
 
 /// The keys that callers may show, by their hashes.
@@ -17,17 +17,17 @@ pub(super) struct KeySet {
     by_name: HashMap<Arc<str>, usize>,
     /// Hashes with the places of their keys, by their first eight bytes, which tell nothing of the secrets.
     by_prefix: HashMap<u64, Vec<(SecretHash, usize)>>,
-    /// The limits that replicas count together.
-    pub(super) limits: SharedLimits,
+    /// The limits of the keys' teams.
+    pub(super) teams: Teams,
 }
 
 impl KeySet {
     /// Creates the set of these records. An unchanged record keeps its key, and an unchanged limit its state.
     pub(super) fn new(records: impl IntoIterator<Item = Arc<KeyRecord>>, before: &Self) -> Self {
-        let limits = before.limits.clone();
+        let teams = before.teams.clone();
         let key = |record: Arc<KeyRecord>| match before.named(&record.entry.name) {
             Some(known) if Arc::ptr_eq(&known.record, &record) => known.clone(),
-            known => Arc::new(Key::new(record, known.map(|known| &**known), &limits)),
+            known => Arc::new(Key::new(record, known.map(|known| &**known), &teams)),
         };
         let list: Vec<Arc<Key>> = records.into_iter().map(key).collect();
         let mut by_prefix: HashMap<_, Vec<_>> = HashMap::with_capacity(list.len());
@@ -37,7 +37,7 @@ impl KeySet {
             }
         }
         let by_name = list.iter().enumerate().map(|(place, key)| (key.name.clone(), place)).collect();
-        Self { list, by_name, by_prefix, limits }
+        Self { list, by_name, by_prefix, teams }
     }
 
     /// Iterates over the keys' records.

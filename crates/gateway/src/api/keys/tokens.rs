@@ -15,7 +15,6 @@ use steadfast::layers::budget::KeyGroup;
 use steadfast_internal::recent::Recent;
 use steadfast_oidc::{Claims, Issuer, TokenError, TokenVerifier};
 use steadfast_stack::{Budget, Config, Oidc, OidcClaims};
-use steadfast_stores::replicas::SharedLimits;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -23,6 +22,7 @@ use super::{
     denial::Denial,
     entry::{KeyEntry, KeyRecord},
     set::KeySet,
+    teams::Teams,
 };
 use crate::{error::ServeError, lock::lock};
 
@@ -167,7 +167,7 @@ impl Tokens {
         record: KeyRecord,
         limits: Option<Box<str>>,
         issued: Duration,
-        shared: &SharedLimits,
+        teams: &Teams,
     ) -> Result<Arc<Key>, Denial> {
         let mut callers = lock(&self.callers);
         if let Some(caller) = callers.get_mut(&*record.entry.name)
@@ -180,7 +180,7 @@ impl Tokens {
         if known.is_none() && callers.len() >= MOST_CALLERS {
             return Err(Denial::KeysAway);
         }
-        let key = Arc::new(Key::new(Arc::new(record), known.map(|caller| &*caller.key), shared));
+        let key = Arc::new(Key::new(Arc::new(record), known.map(|caller| &*caller.key), teams));
         callers.insert(key.name.clone(), Caller { key: key.clone(), limits, issued });
         Ok(key)
     }
@@ -272,7 +272,7 @@ impl Keys {
         let caller: Arc<str> = (*record.entry.name).into();
         let key = match current.named(&caller) {
             Some(key) => KeySet::admit(key, now).cloned(),
-            None => tokens.admit(record, limits, claims.issued(), &current.limits),
+            None => tokens.admit(record, limits, claims.issued(), &current.teams),
         };
         lock(&tokens.seen).insert(*digest, SeenToken { ends: claims.ends(), read, caller });
         key.map(Some)

@@ -109,7 +109,7 @@ async fn exchange(
     connection: &ConnectionContext,
 ) -> Result<Response<Body>, Failure> {
     let ObjectAddress { call: object, method, query } = address;
-    let _permit = call.key.as_ref().map_or(Ok(None), |key| key.permit())?;
+    let _permits = call.key.as_ref().map(|key| key.permits()).transpose()?;
     let Catalog::Stack(stack) = &call.gateway.catalog else {
         return Err(LlmError::new(ErrorKind::NotFound, "this gateway has no providers that keep objects").into());
     };

@@ -47,7 +47,7 @@ pub(crate) struct Refusals {
 const MOST_SHARES: usize = 1024;
 
 /// The counter's series, all of which exist from the start.
-const SERIES: [(RefusalReason, RefusalScope); 43] = {
+const SERIES: [(RefusalReason, RefusalScope); 49] = {
     use RefusalReason::*;
     use RefusalScope as Of;
     [
@@ -62,12 +62,15 @@ const SERIES: [(RefusalReason, RefusalScope); 43] = {
         (Feature, Of::Key),
         (Model, Of::Key),
         (RequestsPerMinute, Of::Key),
+        (RequestsPerMinute, Of::Team),
         (RequestsPerMinute, Of::Feature),
         (RequestsPerMinute, Of::Tier),
         (TokensPerMinute, Of::Key),
+        (TokensPerMinute, Of::Team),
         (TokensPerMinute, Of::Feature),
         (TokensPerMinute, Of::Tier),
         (Concurrency, Of::Key),
+        (Concurrency, Of::Team),
         (Concurrency, Of::Feature),
         (Concurrency, Of::Tier),
         (Budget, Of::Key),
@@ -75,10 +78,13 @@ const SERIES: [(RefusalReason, RefusalScope); 43] = {
         (Budget, Of::Team),
         (Budget, Of::Gateway),
         (Budget, Of::Tier),
+        (RequestsShare, Of::Team),
         (RequestsShare, Of::Feature),
         (RequestsShare, Of::Tier),
+        (TokensShare, Of::Team),
         (TokensShare, Of::Feature),
         (TokensShare, Of::Tier),
+        (ConcurrencyShare, Of::Team),
         (ConcurrencyShare, Of::Feature),
         (ConcurrencyShare, Of::Tier),
         (BudgetShare, Of::Feature),

@@ -161,6 +161,11 @@ impl Refusal {
             Denial::Rate(..) => (RefusalReason::RequestsPerMinute, RefusalScope::Key),
             Denial::Tokens(..) => (RefusalReason::TokensPerMinute, RefusalScope::Key),
             Denial::InFlight(_) => (RefusalReason::Concurrency, RefusalScope::Key),
+            Denial::Share(denied) => {
+                let Self { reason, scope, .. } = Self::of_denial(denied);
+                (reason.of_share(), scope)
+            }
+            Denial::Team(_, denied) => (Self::of_denial(denied).reason, RefusalScope::Team),
         };
         let refusal = Self::new(reason, scope);
         let refusal = match denied.limit() {

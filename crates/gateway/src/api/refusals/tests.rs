@@ -67,6 +67,9 @@ fn every_refusal_has_its_series() {
         Denial::Rate(wait, number),
         Denial::Tokens(Some(wait), Some(number)),
         Denial::InFlight(Some(number)),
+        Denial::Team("search".into(), Denial::Rate(wait, number).into()),
+        Denial::Team("search".into(), Denial::Tokens(Some(wait), Some(number)).into()),
+        Denial::Team("search".into(), Denial::InFlight(Some(number)).into()),
     ];
     let refusals = Refusals::default();
     for denied in &denials {

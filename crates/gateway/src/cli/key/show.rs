@@ -57,6 +57,9 @@ pub(super) fn key(answer: &Value) -> String {
         ("requests a minute", text(&key["requestsPerMinute"])),
         ("tokens a minute", text(&key["tokensPerMinute"])),
         ("at once", text(&key["concurrency"])),
+        ("team's requests a minute", text(&key["teamLimits"]["requestsPerMinute"])),
+        ("team's tokens a minute", text(&key["teamLimits"]["tokensPerMinute"])),
+        ("team's at once", text(&key["teamLimits"]["concurrency"])),
         ("expires", text(&key["expires"])),
     ] {
         _ = writeln!(said, "  {name}: {value}");

@@ -1,4 +1,4 @@
-//! A key's limits are those of all gateways that share a Redis.
+//! The limits of a key and of a team are those of all gateways that share a Redis.
 
 use serde_json::Value;
 
@@ -16,21 +16,32 @@ async fn ask_as(gateway: &Served, key: &str) -> Answer {
     client.answer().await.unwrap()
 }
 
-/// The requests that are left of a key's minute, as a gateway tells it.
-async fn requests_left(gateway: &Served, key: &str) -> u64 {
+/// The requests that are left of a minute, as a gateway tells a key: its own or its team's.
+async fn requests_left(gateway: &Served, key: &str, whose: &str) -> u64 {
     let mut client = Client::connect(gateway.address()).await.unwrap();
     client.send(format!("GET /v1/key HTTP/1.1\r\nhost: gateway\r\nx-api-key: {key}\r\n\r\n")).await.unwrap();
     let told: Value = serde_json::from_str(&client.answer().await.unwrap().body).unwrap();
-    told["key"]["requestsLeft"].as_u64().unwrap_or_else(|| panic!("{told}"))
+    told.pointer(whose).and_then(Value::as_u64).unwrap_or_else(|| panic!("{told}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rate_of_a_key_is_spent_at_all_gateways_and_outlives_a_restart() {
+    is_spent_everywhere("requests_per_minute: 6", "", "/key/requestsLeft").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_of_a_team_is_spent_at_all_gateways_and_outlives_a_restart() {
+    let file = "gateway: { teams: { search: { requests_per_minute: 6 } } }\n";
+    is_spent_everywhere("team: search", file, "/key/teamLimits/requestsLeft").await;
+}
+
+/// Spends a rate of 6, of a key with this field under a configuration that ends so, at one of two gateways.
+async fn is_spent_everywhere(field: &str, file: &str, left: &str) {
     let Some(redis) = Server::start().await else { return };
     let provider = Provider::start().await;
     let (secret, entry) = key("team");
-    let entry = entry.replacen("\n", "\n    requests_per_minute: 6\n", 1);
-    let config = config(&provider, &redis.url());
+    let entry = entry.replacen("\n", &format!("\n    {field}\n"), 1);
+    let config = config(&provider, &redis.url()) + file;
     let start = || Serve::with(&config).env("PROVIDER_KEY", "sk-of-the-provider").keys(&entry).start();
     let mut gateways = [start(), start()];
     for _ in 0..6 {
@@ -40,7 +51,7 @@ async fn a_rate_of_a_key_is_spent_at_all_gateways_and_outlives_a_restart() {
     // One passes before the first exchange, and one comes back in ten seconds.
     let begun = Instant::now();
     assert_eq!(ask_as(&gateways[1], &secret).await.status, 200);
-    becomes("the other knows", async || requests_left(&gateways[1], &secret).await == 0).await;
+    becomes("the other knows", async || requests_left(&gateways[1], &secret, left).await == 0).await;
     let passed = usize::from(ask_as(&gateways[1], &secret).await.status == 200);
     assert!(passed <= begun.elapsed().as_secs() as usize / 10, "the minute is spent");
     // A restart is no second minute.

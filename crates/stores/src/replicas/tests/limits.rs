@@ -77,7 +77,7 @@ impl Rate {
     }
 
     fn ask(&self) -> bool {
-        let passed = self.rate.take(Instant::now()).is_ok();
+        let passed = self.rate.take(Instant::now(), None).is_ok();
         self.shared.touch();
         passed
     }
@@ -421,7 +421,7 @@ async fn many_callers_are_shared_in_parts_and_forgotten() {
         .map(|caller| {
             let (shared, rate) = (set.limit(format!("key {caller}")), SharedRate::of_requests(NonZeroU32::MIN));
             shared.set_rate("requests", Some((rate.clone(), 1)));
-            rate.take(Instant::now()).unwrap();
+            rate.take(Instant::now(), None).unwrap();
             shared.touch();
             (shared, rate)
         })

@@ -135,8 +135,8 @@ fn the_example_is_a_file_of_keys() {
     let keys = KeySet::new(records, &KeySet::default()).list;
     let [search, operations, support] = &keys[..] else { panic!("{keys:?}") };
     assert!(
-        search.limits.is_some()
-            && search.rate.is_some()
+        search.own.calls.is_some()
+            && search.own.levels()[0].is_some()
             && search.record.entry.expires.is_some()
             && operations.is_admin()
     );

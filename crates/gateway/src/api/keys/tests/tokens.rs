@@ -289,7 +289,7 @@ async fn keys_stand_beside_tokens_and_a_key_of_the_callers_name_decides() {
     );
     let file = Temporary::new("beside-tokens", &text);
     let world = World::new(", limits: { default: { requests_per_minute: 9 } }", Some(&file)).await;
-    let rate = |key: &Key| key.requests_per_minute().map(NonZeroU32::get);
+    let rate = |key: &Key| key.record.entry.requests_per_minute.map(NonZeroU32::get);
     assert_eq!(world.show("sk-ci").map(|key| rate(&key)), Ok(None));
     assert_eq!(world.call(&json!({"sub": "ann"})).map(|key| rate(&key)), Ok(Some(9)));
     assert_eq!(world.call(&json!({"sub": "bob"})).map(|key| rate(&key)), Ok(Some(1)));

@@ -30,7 +30,7 @@ impl Rights {
         let models = NAMES.iter().map(|name| f64::from(key.model(Some(name)).is_ok()));
         let features = NAMES.iter().map(|name| f64::from(key.feature(Some((*name).into())).is_ok()));
         let numbers = [
-            limit(key.requests_per_minute()),
+            limit(key.record.entry.requests_per_minute),
             limit(entry.concurrency),
             limit(entry.tokens_per_minute),
             budgets.first().map_or(NO_LIMIT, |budget| budget.usd),
