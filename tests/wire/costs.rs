@@ -10,7 +10,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use steadfast::{
     BudgetLayer, Dialect, Event, Events, LlmRequest, LlmResponse, ObserveLayer,
-    chat::{Chat, Message, Usage},
+    chat::{Chat, Message, ServiceTier, Usage},
     layers::budget::{Cap, Period},
     prices::{Price, PriceTable, Usd},
     provider_fn,
@@ -79,15 +79,17 @@ fn answer(dialect: Dialect, stream: bool, said: &Said) -> Vec<Value> {
             with(json!({"id": "c", "model": model, "choices": [], "usage": usage}), &said.beside),
         ],
         (Dialect::Responses, false) => {
-            vec![json!({"id": "r", "object": "response", "status": "completed", "model": model, "usage": usage,
-            "output": [{"type": "message", "id": "i", "role": "assistant", "status": "completed",
-                "content": [{"type": "output_text", "text": "hello", "annotations": []}]}]})]
+            let whole = json!({"id": "r", "object": "response", "status": "completed", "model": model, "usage": usage,
+                "output": [{"type": "message", "id": "i", "role": "assistant", "status": "completed",
+                    "content": [{"type": "output_text", "text": "hello", "annotations": []}]}]});
+            vec![with(whole, &said.beside)]
         }
         (Dialect::Responses, true) => {
             let begun = json!({"id": "r", "model": model, "status": "in_progress", "output": []});
             let item =
                 json!({"id": "i", "type": "message", "role": "assistant", "status": "in_progress", "content": []});
             let whole = json!({"id": "r", "model": model, "status": "completed", "output": [], "usage": usage});
+            let whole = with(whole, &said.beside);
             vec![
                 json!({"type": "response.created", "sequence_number": 0, "response": begun}),
                 json!({"type": "response.output_item.added", "output_index": 0, "item": item}),
@@ -226,6 +228,90 @@ async fn a_providers_own_figure_comes_before_every_price() {
         judged += 1;
     }
     assert_eq!(judged, 2 * 2 * (3 * 6 + 2 + 1) + 4);
+}
+
+/// The words of the providers' documents for the service tier that an answer had, and the price on the same pages: half
+/// for batches and spare capacity, and more for speed.
+#[tokio::test(start_paused = true)]
+async fn an_answer_costs_what_its_service_tier_does() {
+    let price = price(1000).in_service_tier(ServiceTier::Batch, 0.5).unwrap();
+    let price = price.in_service_tier(ServiceTier::Flex, 0.5).unwrap().in_service_tier(ServiceTier::Fast, 2.0).unwrap();
+    let priced = PriceTable::empty().with("m", price);
+    let (usual, half, twice) = (at(1000), at(500), at(2000));
+    let beside = |word: Value| Said { beside: json!({ "service_tier": word }), ..Said::default() };
+    let within = |name: &str, word: Value| Said { in_usage: json!({ name: word }), ..Said::default() };
+    let header = |word: &str| {
+        let mut said = Said::default();
+        said.headers.insert("x-gemini-service-tier", word.parse().unwrap());
+        said
+    };
+    let mut cases = Vec::new();
+    for (word, nanos) in [("flex", half), ("priority", twice), ("fast", twice), ("default", usual), ("new", usual)] {
+        cases.extend([Dialect::OpenAi, Dialect::Responses].map(|dialect| (dialect, beside(json!(word)), nanos)));
+    }
+    for (name, word, nanos) in [
+        ("service_tier", "batch", half),
+        ("service_tier", "standard", usual),
+        // Capacity that was bought beforehand.
+        ("service_tier", "priority", usual),
+        ("speed", "fast", twice),
+        ("speed", "standard", usual),
+    ] {
+        cases.push((Dialect::Anthropic, within(name, json!(word)), nanos));
+    }
+    for (word, nanos) in [("ON_DEMAND", usual), ("ON_DEMAND_FLEX", half), ("ON_DEMAND_PRIORITY", twice)] {
+        cases.push((Dialect::Gemini, within("trafficType", json!(word)), nanos));
+    }
+    for (word, nanos) in [("standard", usual), ("flex", half), ("priority", twice)] {
+        cases.push((Dialect::Gemini, header(word), nanos));
+    }
+    // A value of another type spoils nothing.
+    for odd in [json!(null), json!(7), json!({"name": "flex"})] {
+        cases.extend([Dialect::OpenAi, Dialect::Responses].map(|dialect| (dialect, beside(odd.clone()), usual)));
+        cases.push((Dialect::Anthropic, within("service_tier", odd.clone()), usual));
+        cases.push((Dialect::Gemini, within("trafficType", odd), usual));
+    }
+    for (dialect, said, nanos) in cases {
+        let said = Said { model: "m", ..said };
+        for stream in [false, true] {
+            let case = format!("{dialect}, stream {stream}, {} {} {:?}", said.in_usage, said.beside, said.headers);
+            assert_eq!(told(dialect, stream, "m", &priced, &said).await, costs(stream, nanos, None), "{case}");
+        }
+    }
+}
+
+/// The providers' pages, row by row: OpenAI's of its fast mode, Google's and Anthropic's of batches, DeepSeek's.
+#[test]
+fn the_built_in_prices_of_service_tiers_are_those_of_the_pages() {
+    let table = PriceTable::builtin();
+    let cost = |model: &str, tier: ServiceTier, input: u64, output: u64| {
+        let mut usage = Usage::new(input, output);
+        usage.service_tier = tier;
+        table.cost(Some("deepseek"), model, &usage).unwrap().nanos() as f64 / 1e9
+    };
+    const M: u64 = 1_000_000;
+    for (model, tier, input, output) in [
+        ("gpt-5.5", ServiceTier::Batch, 2.5, 15.0),
+        ("gpt-5.5", ServiceTier::Flex, 2.5, 15.0),
+        ("gpt-5-mini", ServiceTier::Fast, 0.45, 3.6),
+        ("gpt-4.1", ServiceTier::Fast, 3.5, 14.0),
+        ("gpt-4.1-nano", ServiceTier::Fast, 0.2, 0.8),
+        ("gpt-4o", ServiceTier::Fast, 4.25, 17.0),
+        ("gpt-4o-2024-05-13", ServiceTier::Fast, 8.75, 26.25),
+        ("gpt-4o-mini", ServiceTier::Fast, 0.25, 1.0),
+        ("o3", ServiceTier::Fast, 3.5, 14.0),
+        ("o4-mini", ServiceTier::Fast, 2.0, 8.0),
+        ("gpt-4o", ServiceTier::Flex, 2.5, 10.0),
+        ("claude-sonnet-4-5", ServiceTier::Batch, 1.5, 7.5),
+        ("claude-opus-4-6", ServiceTier::Fast, 30.0, 150.0),
+        ("gemini-2.5-flash", ServiceTier::Flex, 0.15, 1.25),
+        ("deepseek-v4-pro", ServiceTier::Standard, 1.32, 3.96),
+    ] {
+        // Each request is short: long contexts have prices of their own.
+        let (of_input, of_output) = (cost(model, tier, M / 10, 0) * 10.0, cost(model, tier, 0, M));
+        let is_near = |found: f64, page: f64| (found - page).abs() <= page * 0.001;
+        assert!(is_near(of_input, input) && is_near(of_output, output), "{model}, {tier:?}: {of_input}, {of_output}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -71,6 +71,41 @@ impl FinishReason {
     }
 }
 
+/// The service tier in which a provider served an answer: later or faster than usual, for other money.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ServiceTier {
+    /// The usual one.
+    #[default]
+    Standard,
+    /// A batch, which may take a day.
+    Batch,
+    /// Spare capacity (OpenAI's and Google's `flex`).
+    Flex,
+    /// A faster answer (OpenAI's `priority` and `fast`, Google's `priority`, Anthropic's `fast` speed).
+    Fast,
+}
+
+impl ServiceTier {
+    /// Returns the tier of a provider's word. An unknown one is the usual tier's.
+    #[doc(hidden)]
+    pub fn of_word(word: &str) -> Self {
+        match word {
+            "batch" => Self::Batch,
+            "flex" | "ON_DEMAND_FLEX" => Self::Flex,
+            "priority" | "fast" | "ON_DEMAND_PRIORITY" => Self::Fast,
+            _ => Self::Standard,
+        }
+    }
+
+    /// Returns true for the usual one.
+    #[doc(hidden)]
+    pub fn is_standard(&self) -> bool {
+        *self == Self::Standard
+    }
+}
+
 /// Tokens, counted the same way for every provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -90,12 +125,23 @@ pub struct Usage {
     /// the model's price tell it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Usd>,
+    /// The service tier, by the provider's word, which has its own [price](crate::prices::Price::in_service_tier).
+    #[serde(skip_serializing_if = "ServiceTier::is_standard")]
+    pub service_tier: ServiceTier,
 }
 
 impl Usage {
     /// Creates a usage of these input and output tokens.
     pub const fn new(input: u64, output: u64) -> Self {
-        Self { input, cache_read: 0, cache_write: 0, output, reasoning: 0, cost: None }
+        Self {
+            input,
+            cache_read: 0,
+            cache_write: 0,
+            output,
+            reasoning: 0,
+            cost: None,
+            service_tier: ServiceTier::Standard,
+        }
     }
 
     /// Returns the sum of input and output.
@@ -107,8 +153,14 @@ impl Usage {
 impl Add for Usage {
     type Output = Self;
 
-    /// Adds the tokens. The sum has an own cost if all of the tokens have one.
+    /// Adds the tokens. The sum has an own cost if all of the tokens have one, and a service tier if all are of it.
     fn add(self, other: Self) -> Self {
+        let service_tier = match (self.service_tier, other.service_tier) {
+            (tier, _) if other.total() == 0 => tier,
+            (_, tier) if self.total() == 0 => tier,
+            (one, other) if one == other => one,
+            _ => ServiceTier::Standard,
+        };
         let cost = match (self.cost, other.cost) {
             (Some(one), Some(more)) => Some(one + more),
             (cost, None) if other.total() == 0 => cost,
@@ -117,6 +169,7 @@ impl Add for Usage {
         };
         Self {
             cost,
+            service_tier,
             input: self.input.saturating_add(other.input),
             cache_read: self.cache_read.saturating_add(other.cache_read),
             cache_write: self.cache_write.saturating_add(other.cache_write),

@@ -8,6 +8,8 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use crate::chat::ServiceTier;
+
 /// Parses a body, or the data of an event.
 pub fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
     // Parse a text, whose UTF-8 one pass checks. For bytes, serde would check each string and each raw value.
@@ -52,6 +54,11 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 /// Reads a word of the format's own, which is compared and not stored: it is copied only if it has escapes.
 pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
     deserializer.deserialize_any(LenientVisitor::<Word<'de>>(PhantomData)).map(|Word(word)| word)
+}
+
+/// Reads the word of a service tier.
+pub(super) fn service_tier<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ServiceTier, D::Error> {
+    word(deserializer).map(|word| word.as_deref().map(ServiceTier::of_word).unwrap_or_default())
 }
 
 /// Returns the text, if the value is one.

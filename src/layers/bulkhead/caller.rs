@@ -71,9 +71,7 @@ where
         service.clone().oneshot(request)
     });
     let answered = limits.layer(inner).oneshot(request).await;
-    answered.map_err(|error| {
-        if passed.load(Relaxed) { error } else { error.of_callers_limit().with_source(reached) }
-    })
+    answered.map_err(|error| if passed.load(Relaxed) { error } else { error.of_callers_limit().with_source(reached) })
 }
 
 /// The source of an error by which a caller's limits refuse a request. If a rate refused, the error knows
@@ -92,7 +90,11 @@ impl CallerLimitReached {
 
 impl fmt::Display for CallerLimitReached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_shared { "a limit that the caller shares with others" } else { "the caller's own limit" })
+        f.write_str(if self.is_shared {
+            "a limit that the caller shares with others"
+        } else {
+            "the caller's own limit"
+        })
     }
 }
 

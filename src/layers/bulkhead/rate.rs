@@ -386,10 +386,9 @@ impl SharedRate {
     /// There is none for this caller now.
     pub fn take(&self, now: Instant, key: Option<&Arc<str>>) -> Result<(), ReachedRate> {
         let Some(rate) = self.rate() else { return Ok(()) };
-        rate.take_for(key, now, self.rates.nanos(now), 1, 0).map(drop).map_err(|refused| ReachedRate {
-            retry_after: refused.retry_after(),
-            is_share: refused == Refused::Share,
-        })
+        rate.take_for(key, now, self.rates.nanos(now), 1, 0)
+            .map(drop)
+            .map_err(|refused| ReachedRate { retry_after: refused.retry_after(), is_share: refused == Refused::Share })
     }
 
     /// Returns its level.

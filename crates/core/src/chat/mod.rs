@@ -20,7 +20,7 @@ pub use self::{
     message::{Document, Image, Media, Message, Opaque, Part, Reasoning, Role},
     tools::{OutputSchema, Tool, ToolCall, ToolChoice, ToolResult},
 };
-pub use crate::usage::{FinishReason, Usage};
+pub use crate::usage::{FinishReason, ServiceTier, Usage};
 
 /// A request to a language model, in the form that every provider leaf can encode.
 ///

@@ -254,7 +254,8 @@ fn deltas_of_parts_side_by_side_find_the_newest_of_their_index_and_kind() {
 #[test]
 fn other_packages_list_all_fields() {
     let Message { role: _, content: _, finish: _, usage: _, id: _, model: _ } = Message::user("hello");
-    let Usage { input: _, cache_read: _, cache_write: _, output: _, reasoning: _, cost: _ } = Usage::default();
+    let Usage { input: _, cache_read: _, cache_write: _, output: _, reasoning: _, cost: _, service_tier: _ } =
+        Usage::default();
     let Tool { name: _, description: _, parameters: _, strict: _, extra: _ } =
         Tool::new("weather", serde_json::json!({}));
     let ToolCall { id: _, name: _, arguments: _, opaque: _ } = ToolCall::new("1", "weather", "{}");

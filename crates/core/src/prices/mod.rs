@@ -9,6 +9,7 @@
 //! assert_eq!(prices.cost(None, "somebody-elses-model", &Usage::new(1, 1)), None);
 //! ```
 
+mod off_peak;
 #[doc(hidden)]
 pub mod own_cost;
 mod price;
@@ -17,6 +18,7 @@ mod table;
 pub use crate::usd::Usd;
 
 pub use self::{
+    off_peak::OffPeak,
     price::Price,
     table::{PriceTable, PricedNames},
 };

@@ -16,10 +16,14 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::Usd;
+use crate::chat::{ServiceTier, Usage};
 
 /// The headers of an answer's cost in dollars.
 #[doc(hidden)]
 pub const HEADERS: [&str; 2] = ["x-steadfast-cost-usd", "x-litellm-response-cost"];
+
+/// The header in which Google's API for developers tells the service tier.
+const SERVICE_TIER: &str = "x-gemini-service-tier";
 
 /// The fields of a `usage` that tell its cost. Each tolerates a value of any type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,10 +91,34 @@ pub fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error
     Value::deserialize(deserializer).map(|value| value == Value::Bool(true))
 }
 
-/// Returns the cost that an answer's headers tell.
+/// What an answer's headers tell of its cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(hidden)]
-pub fn of_headers(headers: &HeaderMap) -> Option<Usd> {
-    HEADERS.iter().find_map(|name| known(headers.get(*name)?.to_str().ok()?.trim().parse().ok()?))
+pub struct HeaderCost {
+    cost: Option<Usd>,
+    service_tier: ServiceTier,
+}
+
+impl HeaderCost {
+    /// Reads the headers.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+        let cost = HEADERS.iter().find_map(|name| known(text(name)?.parse().ok()?));
+        Self { cost, service_tier: text(SERVICE_TIER).map(ServiceTier::of_word).unwrap_or_default() }
+    }
+
+    /// Adds what the body of a whole answer does not tell.
+    pub fn complete(&self, usage: &mut Usage) {
+        usage.cost = usage.cost.or(self.cost);
+        self.complete_streamed(usage);
+    }
+
+    /// Adds what the events of a stream do not tell. Its cost is not known when its headers are written.
+    pub fn complete_streamed(&self, usage: &mut Usage) {
+        if usage.service_tier.is_standard() {
+            usage.service_tier = self.service_tier;
+        }
+    }
 }
 
 /// Returns an amount that is more than nothing.
@@ -151,7 +179,7 @@ mod tests {
         let cost = |name: &'static str, value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, value.parse().unwrap());
-            of_headers(&headers).map(Usd::nanos)
+            HeaderCost::of(&headers).cost.map(Usd::nanos)
         };
         // As LiteLLM's proxy was recorded.
         assert_eq!(cost("x-litellm-response-cost", "7.099999999999999e-05"), Some(71_000));

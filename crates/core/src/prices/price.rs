@@ -1,7 +1,11 @@
 use serde::Deserialize;
 
-use super::Usd;
-use crate::{InvalidConfig, chat::Usage};
+use super::{OffPeak, Usd, off_peak::thousandths};
+use crate::{
+    InvalidConfig,
+    chat::{ServiceTier, Usage},
+    internal::wall_clock,
+};
 
 /// The price of a model's tokens, in US dollars for a million of them.
 ///
@@ -16,6 +20,18 @@ pub struct Price {
     rates: Rates,
     /// The rates of the whole request if its input is longer than this number of tokens.
     long: Option<(u64, Rates)>,
+    shares: Shares,
+    off_peak: Option<OffPeak>,
+}
+
+/// The shares of the price in each service tier, in thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shares {
+    batch: u64,
+    flex: u64,
+    fast: u64,
+    /// True if a share below the whole holds for all but cached input that is read.
+    is_cache_whole: bool,
 }
 
 /// Billionths of a dollar for a million tokens.
@@ -28,13 +44,20 @@ struct Rates {
 }
 
 const MILLION: u128 = 1_000_000;
+/// A whole price, in thousandths.
+const WHOLE: u64 = 1000;
 
 impl Price {
     /// Creates a price from the rates for a million input tokens and for a million output tokens, reasoning included.
     /// Cached input, read or written, costs the same as other input until it is set.
     pub const fn new(input: Usd, output: Usd) -> Self {
         let (input, output) = (input.nanos(), output.nanos());
-        Self { rates: Rates { input, output, cache_read: input, cache_write: input }, long: None }
+        Self {
+            rates: Rates { input, output, cache_read: input, cache_write: input },
+            long: None,
+            shares: Shares::WHOLE,
+            off_peak: None,
+        }
     }
 
     /// Creates a price from numbers, such as those on a provider's page.
@@ -73,45 +96,113 @@ impl Price {
         self
     }
 
-    /// Returns the cost of a usage, to the nearest billionth of a dollar. Exact integers; saturates at the largest
-    /// amount.
+    /// Sets the price in a service tier, as a share of the usual one, up to 1,000: 0.5 for half. Default: the same in
+    /// all. That of [`ServiceTier::Standard`] is the price itself, and stays.
+    ///
+    /// # Errors
+    ///
+    /// The share is less than 0 or more than 1,000.
+    pub fn in_service_tier(mut self, tier: ServiceTier, share: f64) -> Result<Self, InvalidConfig> {
+        let share = thousandths(share).ok_or_else(|| {
+            InvalidConfig::new(
+                "share",
+                format!("{share} is no share of a price: give 0.5 for half, or 2 for twice as much"),
+            )
+        })?;
+        match tier {
+            ServiceTier::Standard => {}
+            ServiceTier::Batch => self.shares.batch = share,
+            ServiceTier::Flex => self.shares.flex = share,
+            ServiceTier::Fast => self.shares.fast = share,
+        }
+        Ok(self)
+    }
+
+    /// Leaves cached input at its usual price where a service tier is cheaper, as Google's are. Default: a tier's share
+    /// holds for all tokens.
+    #[must_use]
+    pub const fn whole_cache_price(mut self) -> Self {
+        self.shares.is_cache_whole = true;
+        self
+    }
+
+    /// Sets the hours of a lower price. Default: the same at all hours.
+    #[must_use]
+    pub const fn off_peak(mut self, hours: OffPeak) -> Self {
+        self.off_peak = Some(hours);
+        self
+    }
+
+    /// Returns the cost of a usage in its service tier, to the nearest billionth of a dollar, at the dearest hour.
+    /// Exact integers; saturates at the largest amount.
     pub fn cost(&self, usage: &Usage) -> Usd {
+        self.cost_in(usage, WHOLE)
+    }
+
+    /// Returns the cost of a usage at this hour.
+    fn cost_now(&self, usage: &Usage) -> Usd {
+        self.cost_in(usage, self.off_peak.map_or(WHOLE, |hours| hours.share_at(wall_clock::since_1970())))
+    }
+
+    /// Returns the cost of a usage at this share of the price.
+    fn cost_in(&self, usage: &Usage, share: u64) -> Usd {
         let rates = match &self.long {
             Some((above, rates)) if usage.input > *above => rates,
             _ => &self.rates,
         };
-        rates.cost(usage)
+        let of_tier = self.shares.of(usage.service_tier);
+        let of_cache = if self.shares.is_cache_whole { of_tier.max(WHOLE) } else { of_tier };
+        rates.cost(usage, [of_tier, of_cache], share)
     }
 
     /// Returns the cost of the summed usage of several answers, as if none of them were long.
     #[doc(hidden)]
     pub fn cost_of_sum(&self, usage: &Usage) -> Usd {
-        self.rates.cost(usage)
+        self.rates.cost(usage, [WHOLE; 2], WHOLE)
+    }
+}
+
+impl Shares {
+    const WHOLE: Self = Self { batch: WHOLE, flex: WHOLE, fast: WHOLE, is_cache_whole: false };
+
+    fn of(self, tier: ServiceTier) -> u64 {
+        match tier {
+            ServiceTier::Standard => WHOLE,
+            ServiceTier::Batch => self.batch,
+            ServiceTier::Flex => self.flex,
+            ServiceTier::Fast => self.fast,
+        }
     }
 }
 
 impl Rates {
-    fn cost(&self, usage: &Usage) -> Usd {
+    /// Returns the cost at the product of two shares in thousandths: that of the service tier, and for reads of the
+    /// cache, and that of the hour.
+    fn cost(&self, usage: &Usage, [of_tier, of_cache]: [u64; 2], of_hour: u64) -> Usd {
         // A provider may report nonsense: a part that is more than the whole.
         let cached = usage.cache_read.saturating_add(usage.cache_write);
         let plain = usage.input.saturating_sub(cached);
         let nanos = [
-            (plain, self.input),
-            (usage.cache_read, self.cache_read),
-            (usage.cache_write, self.cache_write),
-            (usage.output, self.output),
+            (plain, self.input, of_tier),
+            (usage.cache_read, self.cache_read, of_cache),
+            (usage.cache_write, self.cache_write, of_tier),
+            (usage.output, self.output, of_tier),
         ]
         .into_iter()
-        .fold(0u128, |sum, (tokens, rate)| sum.saturating_add(u128::from(tokens) * u128::from(rate)));
-        let nanos = nanos.saturating_add(MILLION / 2) / MILLION;
+        .map(|(tokens, rate, share)| (u128::from(tokens) * u128::from(rate)).saturating_mul(share.into()))
+        .fold(0u128, u128::saturating_add);
+        let whole = MILLION * u128::from(WHOLE) * u128::from(WHOLE);
+        let nanos = nanos.saturating_mul(of_hour.into());
+        let nanos = nanos.saturating_add(whole / 2) / whole;
         Usd::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 
 impl Usage {
-    /// Returns the cost of the answer: the provider's [own figure](Self::cost), or else by this price of its model.
+    /// Returns the cost of an answer that ends now: the provider's [own figure](Self::cost), or else by this price of
+    /// its model at this [hour](Price::off_peak).
     pub fn cost_at(&self, price: Option<&Price>) -> Option<Usd> {
-        self.cost.or_else(|| Some(price?.cost(self)))
+        self.cost.or_else(|| Some(price?.cost_now(self)))
     }
 }
 
@@ -132,6 +223,21 @@ pub(super) struct FilePrice {
     cache_read: Option<f64>,
     cache_write: Option<f64>,
     long_context: Option<FileLongContext>,
+    batch: Option<f64>,
+    flex: Option<f64>,
+    fast: Option<f64>,
+    #[serde(default)]
+    whole_cache_price: bool,
+    off_peak: Option<FileOffPeak>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileOffPeak {
+    share: f64,
+    peak: Vec<Box<str>>,
+    #[serde(default)]
+    weekend: bool,
 }
 
 #[derive(Deserialize)]
@@ -147,12 +253,22 @@ struct FileLongContext {
 impl FilePrice {
     pub(super) fn price(&self) -> Result<Price, InvalidConfig> {
         let price = read(self.input, self.output, self.cache_read, self.cache_write)?;
-        Ok(match &self.long_context {
+        let mut price = match &self.long_context {
             None => price,
             Some(long) => {
                 price.long_context(long.above, read(long.input, long.output, long.cache_read, long.cache_write)?)
             }
-        })
+        };
+        let shares = [(ServiceTier::Batch, self.batch), (ServiceTier::Flex, self.flex), (ServiceTier::Fast, self.fast)];
+        for (tier, share) in shares.into_iter().filter_map(|(tier, share)| Some((tier, share?))) {
+            price = price.in_service_tier(tier, share)?;
+        }
+        if self.whole_cache_price {
+            price = price.whole_cache_price();
+        }
+        let Some(FileOffPeak { share, peak, weekend }) = &self.off_peak else { return Ok(price) };
+        let hours = peak.iter().try_fold(OffPeak::new(*share)?, |hours, span| hours.peak(span))?;
+        Ok(price.off_peak(hours.weekend(*weekend)))
     }
 }
 
@@ -199,6 +315,33 @@ mod tests {
         let price = Price::dollars(1.25, 10.0).unwrap().long_context(200_000, Price::dollars(2.5, 15.0).unwrap());
         assert_eq!(price.cost(&Usage::new(200_000, 1000)), usd(0.25 + 0.01));
         assert_eq!(price.cost(&Usage::new(200_001, 1000)), usd(0.500_002_5 + 0.015));
+    }
+
+    #[test]
+    fn a_service_tier_and_an_hour_have_their_shares_of_the_price() {
+        let price = Price::dollars(2.0, 8.0).unwrap().long_context(100, Price::dollars(4.0, 8.0).unwrap());
+        let price = price.in_service_tier(ServiceTier::Batch, 0.5).unwrap();
+        let price = price.in_service_tier(ServiceTier::Fast, 2.5).unwrap();
+        let cost = |price: &Price, tier| {
+            let mut usage = Usage::new(1_000_000, 1_000_000);
+            usage.service_tier = tier;
+            (price.cost(&usage), usage.cost_at(Some(price)).unwrap())
+        };
+        let both = |dollars: f64| (usd(dollars), usd(dollars));
+        assert_eq!(cost(&price, ServiceTier::Standard), both(12.0));
+        assert_eq!(cost(&price, ServiceTier::Batch), both(6.0));
+        assert_eq!(cost(&price, ServiceTier::Flex), both(12.0), "no price of its own");
+        assert_eq!(cost(&price, ServiceTier::Fast), both(30.0));
+        let mut cached = Usage::new(1_000_000, 0);
+        (cached.cache_read, cached.service_tier) = (500_000, ServiceTier::Batch);
+        assert_eq!(price.cost(&cached), usd(2.0));
+        assert_eq!(price.whole_cache_price().cost(&cached), usd(3.0));
+        cached.service_tier = ServiceTier::Fast;
+        assert_eq!(price.whole_cache_price().cost(&cached), usd(10.0), "a dearer tier is dearer for all");
+        // Never a peak: what an answer costs is less than what is reserved for it.
+        let price = price.off_peak(OffPeak::new(0.5).unwrap());
+        assert_eq!(cost(&price, ServiceTier::Batch), (usd(6.0), usd(3.0)));
+        assert!(price.in_service_tier(ServiceTier::Flex, -1.0).is_err());
     }
 
     #[test]

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     Dialect,
-    chat::{Extra, ExtraOf, FinishReason, Json, Message, Opaque, Part, Reasoning, Role, ToolCall, Usage},
-    json::{Count, lenient, object, parse, raw, read, text, word},
+    chat::{Extra, ExtraOf, FinishReason, Json, Message, Opaque, Part, Reasoning, Role, ServiceTier, ToolCall, Usage},
+    json::{Count, lenient, object, parse, raw, read, service_tier, text, word},
     prices::{
         PriceTable, Usd,
         own_cost::{self, OwnCost, Upstream},
@@ -156,6 +156,11 @@ pub(super) struct Tokens {
     cost_details: Option<Upstream>,
     #[serde(default, deserialize_with = "own_cost::flag")]
     is_byok: bool,
+    /// `priority` is capacity that was bought beforehand, at the usual price.
+    #[serde(default, deserialize_with = "service_tier")]
+    service_tier: ServiceTier,
+    #[serde(default, deserialize_with = "service_tier")]
+    speed: ServiceTier,
 }
 
 /// One of the calls that made an answer.
@@ -190,6 +195,11 @@ impl Tokens {
         newer(&mut self.output_tokens, later.output_tokens);
         self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
         self.iterations = later.iterations.or_else(|| self.iterations.take());
+        for (tier, later) in [(&mut self.service_tier, later.service_tier), (&mut self.speed, later.speed)] {
+            if !later.is_standard() {
+                *tier = later;
+            }
+        }
         (self.cost, self.cost_details, self.is_byok) = (later.cost, later.cost_details, later.is_byok);
     }
 
@@ -213,6 +223,10 @@ impl Tokens {
         let mut usage = Usage::new(input, self.output_tokens.get());
         usage.cache_read = read;
         usage.cache_write = write;
+        usage.service_tier = match (self.service_tier, self.speed) {
+            (ServiceTier::Batch, _) => ServiceTier::Batch,
+            (_, speed) => speed,
+        };
         usage.reasoning = details.thinking_tokens.0.or(details.reasoning_tokens.0).unwrap_or(0);
         usage
     }

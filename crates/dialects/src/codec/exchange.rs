@@ -12,7 +12,7 @@ use super::Codec;
 use crate::{
     Dialect, ErrorKind, LlmBody, LlmError, LlmRequest, LlmResponse,
     commit::Commit,
-    prices::own_cost,
+    prices::own_cost::HeaderCost,
     protocol::{
         DataSource, Encoded, EventSource, Frames, Origin, Remedy, RequestBody, SseSource, no_answer, request_id,
         to_json,
@@ -216,7 +216,7 @@ impl Exchange {
         if !self.request.omitted_parameters().is_empty() {
             self.codec.0.remember(&self.request, self.origin.model.as_ref());
         }
-        let cost = self.response_headers.as_ref().and_then(own_cost::of_headers);
+        let cost = self.response_headers.as_ref().map(HeaderCost::of).unwrap_or_default();
         Origin { status: Some(StatusCode::OK), cost, ..self.origin.clone() }
     }
 

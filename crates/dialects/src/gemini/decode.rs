@@ -5,8 +5,8 @@ use super::partial_args::{Arguments, PartialArg};
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
     body::Accumulator,
-    chat::{Extra, ExtraOf, FinishReason, Image, Json, Media, Message, Opaque, Part, Usage},
-    json::{Count, lenient, object, parse, raw, read, text},
+    chat::{Extra, ExtraOf, FinishReason, Image, Json, Media, Message, Opaque, Part, ServiceTier, Usage},
+    json::{Count, lenient, object, parse, raw, read, service_tier, text},
     protocol::{Fault, StreamDecoder},
     sse::SseEvent,
     tool_calls::call_id,
@@ -350,6 +350,9 @@ struct Tokens {
     tool_use_prompt_token_count: Count,
     #[serde(default)]
     total_token_count: Count,
+    /// Vertex AI's word for the service tier.
+    #[serde(default, deserialize_with = "service_tier")]
+    traffic_type: ServiceTier,
 }
 
 impl Tokens {
@@ -360,7 +363,7 @@ impl Tokens {
         let apart = input.saturating_add(said) != self.total_token_count.get();
         let mut usage = Usage::new(input, if apart { said.saturating_add(thought) } else { said });
         usage.cache_read = self.cached_content_token_count.get();
-        usage.reasoning = thought;
+        (usage.reasoning, usage.service_tier) = (thought, self.traffic_type);
         usage
     }
 }

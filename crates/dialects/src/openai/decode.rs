@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Extra, ExtraOf, FinishReason, Json, Message, Part, Reasoning, Role, ToolCall, Usage},
-    json::{index, object, parse, raw, read, read_text, text, word},
+    chat::{Extra, ExtraOf, FinishReason, Json, Message, Part, Reasoning, Role, ServiceTier, ToolCall, Usage},
+    json::{index, object, parse, raw, read, read_text, service_tier, text, word},
     prices::{Usd, own_cost},
     protocol::Fault,
     tool_calls::call_id,
@@ -33,6 +33,8 @@ pub(super) struct Answer<'a> {
     /// Venice's place for its own figure of the cost.
     #[serde(default, deserialize_with = "own_cost::dollars")]
     pub(super) cost: Option<Usd>,
+    #[serde(default, deserialize_with = "service_tier")]
+    pub(super) service_tier: ServiceTier,
     /// Groq's place for the usage of a stream.
     #[serde(default, deserialize_with = "object")]
     pub(super) x_groq: Option<Groq>,
@@ -202,7 +204,7 @@ pub(super) fn answer(json: &[u8]) -> Result<Answer<'_>, Fault> {
 /// Returns the tokens of a body or a chunk.
 pub(super) fn usage(json: &[u8]) -> Option<Usage> {
     let answer: Answer<'_> = parse(json).ok()?;
-    answer.usage.map(|tokens| tokens.usage(answer.cost))
+    answer.usage.map(|tokens| tokens.usage(answer.cost, answer.service_tier))
 }
 
 /// Decodes a whole answer.
@@ -266,7 +268,7 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Fault> {
     if message.finish == Some(FinishReason::Stop) {
         message.content.extend(matched_stop);
     }
-    message.usage = answer.usage.map(|tokens| tokens.usage(answer.cost));
+    message.usage = answer.usage.map(|tokens| tokens.usage(answer.cost, answer.service_tier));
     Ok(message)
 }
 

@@ -93,7 +93,7 @@ impl StreamDecoder for Decoder {
         }
         let usage = chunk.usage.or_else(|| chunk.x_groq.and_then(|groq| groq.usage)).or(in_choice);
         self.counted |= usage.is_some();
-        out.extend(usage.map(|tokens| StreamEvent::Usage(tokens.usage(chunk.cost))));
+        out.extend(usage.map(|tokens| StreamEvent::Usage(tokens.usage(chunk.cost, chunk.service_tier))));
         Ok(())
     }
 

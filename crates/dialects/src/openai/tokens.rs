@@ -1,7 +1,7 @@
 use serde::Deserialize;
 
 use crate::{
-    chat::Usage,
+    chat::{ServiceTier, Usage},
     json::{Count, object},
     prices::{
         Usd,
@@ -74,8 +74,8 @@ struct CompletionDetails {
 }
 
 impl Tokens {
-    /// Converts to the neutral form. `cost` is the figure beside the tokens.
-    pub(super) fn usage(self, cost: Option<Usd>) -> Usage {
+    /// Converts to the neutral form. `cost` and `service_tier` are what stands beside the tokens.
+    pub(super) fn usage(self, cost: Option<Usd>, service_tier: ServiceTier) -> Usage {
         let prompt = self.prompt_tokens_details.or(self.prompt_token_details).unwrap_or_default();
         let completion = self.completion_tokens_details.unwrap_or_default();
         let mut usage = Usage::new(self.prompt_tokens.get(), self.completion_tokens.get());
@@ -89,7 +89,7 @@ impl Tokens {
         usage.cache_write = first_of([prompt.cache_write_tokens, self.cache_creation_input_tokens]);
         usage.reasoning = first_of([completion.reasoning_tokens, self.reasoning_tokens]);
         let own = OwnCost { cost: self.cost.or(cost), upstream: self.cost_details, ticks: self.cost_in_usd_ticks };
-        usage.cost = own.total(self.is_byok);
+        (usage.cost, usage.service_tier) = (own.total(self.is_byok), service_tier);
         let beside = self.total_tokens.get().saturating_sub(usage.total());
         if beside > 0 && beside == prompt.audio_tokens.get() {
             // Mistral counts sound beside the text that came with it.
@@ -116,7 +116,7 @@ mod tests {
 
     /// Input, output, read from the cache, written to it, reasoning.
     fn counted(json: &str) -> [u64; 5] {
-        let usage = serde_json::from_str::<Tokens>(json).unwrap().usage(None);
+        let usage = serde_json::from_str::<Tokens>(json).unwrap().usage(None, ServiceTier::Standard);
         [usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning]
     }
 

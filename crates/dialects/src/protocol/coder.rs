@@ -18,6 +18,7 @@ use crate::{
     chat::{FinishReason, Message},
     commit::EmptyTurn,
     models::{Family, FamilyTable, UNKNOWN},
+    prices::own_cost::HeaderCost,
     request::LONGEST_ANSWER,
     splice,
     translate::{
@@ -236,7 +237,7 @@ impl<P: Protocol> Coder<P> {
             dialect: self.protocol.dialect(),
             status: None,
             request_id: None,
-            cost: None,
+            cost: HeaderCost::default(),
             secret: Secret(self.key.clone()),
             account: TargetAccount { maker, seals: None },
         }
@@ -464,8 +465,8 @@ impl<P: Protocol> Coder<P> {
                 None => error,
             }
         })?;
-        if let (Some(usage), Some(cost)) = (&mut message.usage, origin.cost) {
-            usage.cost.get_or_insert(cost);
+        if let Some(usage) = &mut message.usage {
+            origin.cost.complete(usage);
         }
         hold_whole(request, self.longest(origin), raw.len(), &mut message, || self.usage_reporter(origin));
         let kept = || FailedAnswer::Whole(message.clone(), Some((protocol.dialect(), raw.clone())));
@@ -496,7 +497,7 @@ impl<P: Protocol> Coder<P> {
 
     /// Returns the watch over the figures of a streamed answer.
     pub fn usage_watch(&self, request: &LlmRequest, origin: &Origin) -> UsageWatch {
-        UsageWatch::new(request, self.longest(origin), self.usage_reporter(origin))
+        UsageWatch::new(request, self.longest(origin), origin.cost, self.usage_reporter(origin))
     }
 
     /// Returns the tokens of the model's longest answer.

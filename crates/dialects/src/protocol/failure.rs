@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{ErrorBody, Fault, Protocol, named_fault::names_fault};
 use crate::{
-    Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, prices::Usd, retry_after, translate::TargetAccount,
+    Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse, prices::own_cost::HeaderCost, retry_after,
+    translate::TargetAccount,
 };
 
 type BoxError = Box<dyn error::Error + Send + Sync>;
@@ -22,8 +23,8 @@ pub struct Origin {
     pub dialect: Dialect,
     pub status: Option<StatusCode>,
     pub request_id: Option<Box<str>>,
-    /// The cost that the answer's headers tell.
-    pub cost: Option<Usd>,
+    /// What the answer's headers tell of its cost.
+    pub cost: HeaderCost,
     pub secret: Secret,
     pub account: TargetAccount,
 }

@@ -20,6 +20,7 @@ use crate::{
     Dialect, Event, Events, LlmRequest, StreamEvent, Wire,
     chat::{Chat, Message, Part, Usage},
     estimate,
+    prices::own_cost::HeaderCost,
 };
 
 /// The most tokens for a byte of a body. Every token stands for a byte at least; chat templates add a few to each
@@ -108,7 +109,7 @@ impl Bounds {
         let mut held = reported;
         if reported.input.max(of_cache) > self.input {
             held = Usage::new(self.prompt, reported.output);
-            held.reasoning = reported.reasoning;
+            (held.reasoning, held.service_tier) = (reported.reasoning, reported.service_tier);
         }
         let thoughts = if passed.thought { self.longest } else { reported.reasoning.min(self.longest) };
         let most = passed.bytes.saturating_add(HIDDEN_OUTPUT).saturating_add(thoughts);
@@ -182,6 +183,8 @@ pub(crate) fn hold_whole(
 #[derive(Clone, Debug)]
 pub struct UsageWatch {
     bounds: Bounds,
+    /// What the headers told.
+    cost: HeaderCost,
     passed: Passed,
     /// The last figures, as they count.
     last: Option<Usage>,
@@ -190,12 +193,12 @@ pub struct UsageWatch {
 }
 
 impl UsageWatch {
-    pub(crate) fn new(request: &LlmRequest, longest: u64, reporter: UsageReporter) -> Self {
+    pub(crate) fn new(request: &LlmRequest, longest: u64, cost: HeaderCost, reporter: UsageReporter) -> Self {
         let mut bounds = Bounds::of(request, longest);
         if bounds.input < ELSEWHERE && refers_elsewhere(request) {
             bounds.input = ELSEWHERE;
         }
-        Self { bounds, passed: Passed::default(), last: None, reporter, is_reported: false }
+        Self { bounds, cost, passed: Passed::default(), last: None, reporter, is_reported: false }
     }
 
     /// Counts a piece of so many bytes, and holds its figures to their bounds. With the end mark goes the correction of
@@ -207,6 +210,7 @@ impl UsageWatch {
             self.passed.add(event);
             match event {
                 StreamEvent::Usage(usage) => {
+                    self.cost.complete_streamed(usage);
                     let held = self.bounds.hold(*usage, self.passed);
                     if held != *usage {
                         self.report(*usage, held);

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     Dialect, ErrorKind, LlmError,
-    chat::{Extra, ExtraOf, FinishReason, Part, Usage},
-    json::{Count, object, parse, raw, read, read_text, word},
+    chat::{Extra, ExtraOf, FinishReason, Part, ServiceTier, Usage},
+    json::{Count, object, parse, raw, read, read_text, service_tier, word},
     prices::{
         Usd,
         own_cost::{self, OwnCost, Upstream},
@@ -33,7 +33,9 @@ pub(super) struct Answer<'a> {
     #[serde(borrow, default)]
     pub(super) output: Option<Vec<&'a RawValue>>,
     #[serde(default, deserialize_with = "object")]
-    pub(super) usage: Option<Tokens>,
+    usage: Option<Tokens>,
+    #[serde(default, deserialize_with = "service_tier")]
+    service_tier: ServiceTier,
 }
 
 #[derive(Deserialize)]
@@ -82,6 +84,15 @@ impl<'a> Answer<'a> {
     }
 }
 
+impl Answer<'_> {
+    /// Returns the tokens used.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        let mut usage = self.usage?.usage();
+        usage.service_tier = self.service_tier;
+        Some(usage)
+    }
+}
+
 /// Returns true for the value of an `error` field that reports one.
 pub(super) fn is_error(error: &RawValue) -> bool {
     !matches!(error.get(), "null" | "false" | "\"\"" | "{}")
@@ -124,7 +135,7 @@ struct OutputDetails {
 }
 
 impl Tokens {
-    pub(super) fn usage(self) -> Usage {
+    fn usage(self) -> Usage {
         let mut usage = Usage::new(self.input_tokens.get(), self.output_tokens.get());
         let input = self.input_tokens_details.unwrap_or_default();
         usage.cache_read = input.cached_tokens.get();

@@ -1,10 +1,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{
-    answer::{Answer, Tokens},
-    stream::Decoder,
-};
+use super::{answer::Answer, stream::Decoder};
 use crate::{
     body::Accumulator,
     chat::{Message, Usage},
@@ -35,5 +32,5 @@ pub(super) fn usage(json: &[u8]) -> Option<Usage> {
 
     let event: Event<'_> = parse(json).ok()?;
     let response = event.response.map_or(json, |response| response.get().as_bytes());
-    parse::<Answer<'_>>(response).ok()?.usage.map(Tokens::usage)
+    parse::<Answer<'_>>(response).ok()?.usage()
 }

@@ -250,7 +250,7 @@ impl Decoder {
         let mut open: Vec<u32> = self.items.iter().filter(|(_, item)| !item.done).map(|(output, _)| *output).collect();
         open.sort_unstable();
         open.into_iter().for_each(|output| self.close_call(output, out));
-        out.extend(answer.usage.map(|tokens| StreamEvent::Usage(tokens.usage())));
+        out.extend(answer.usage().map(StreamEvent::Usage));
         out.push(StreamEvent::Finish(answer.finish(self.calls > 0, self.declined)));
         Ok(())
     }

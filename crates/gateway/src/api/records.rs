@@ -88,6 +88,7 @@ struct RecordState {
     first_token: Option<Duration>,
     took: Option<Duration>,
     usage: Option<Usage>,
+    cost: Option<Usd>,
 }
 
 /// The state of a request, or its end.
@@ -160,8 +161,9 @@ impl Record {
             "usage": state.usage.map(|usage| json!({
                 "input": usage.input, "output": usage.output,
                 "cache_read": usage.cache_read, "cache_write": usage.cache_write, "reasoning": usage.reasoning,
+                "service_tier": usage.service_tier,
             })),
-            "cost_usd": state.cost().map(Usd::dollars),
+            "cost_usd": state.cost.map(Usd::dollars),
             "steps": steps,
         });
         if let Some(deployment) = &state.deployment {
@@ -222,9 +224,10 @@ impl RecordState {
         refused.or_else(|| self.failure.map(ErrorKind::name))
     }
 
-    /// Returns the cost of the answer, once its tokens are known.
-    fn cost(&self) -> Option<Usd> {
-        if self.is_kept { Some(Usd::ZERO) } else { self.usage?.cost_at(self.price.as_ref()) }
+    /// Takes the answer's tokens, as far as they are known, with what they cost at this hour.
+    fn set_usage(&mut self, usage: Option<Usage>) {
+        let cost = || usage?.cost_at(self.price.as_ref());
+        (self.cost, self.usage) = (if self.is_kept { Some(Usd::ZERO) } else { cost() }, usage);
     }
 
     /// Returns the reason for which the first tier did not serve.
@@ -421,7 +424,8 @@ impl Entry {
         (state.tier, state.provider, state.model) = (tier, provider, model);
         state.deployment = deployment;
         (state.served_model, state.price) = (response.served_model(), response.price().copied());
-        (state.is_kept, state.usage) = (response.cached().is_some(), response.usage());
+        state.is_kept = response.cached().is_some();
+        state.set_usage(response.usage());
         (state.degraded, state.sent) = (response.degraded(), sent);
         state.cache = cache;
         state.repeated = response.is_possible_repeat();
@@ -507,7 +511,7 @@ impl Entry {
     /// Records that the answer is complete.
     pub(crate) fn answered(&self, usage: Option<Usage>) {
         let mut state = lock(&self.record.state);
-        state.usage = usage;
+        state.set_usage(usage);
         if let Some(repeat) = &self.repeat {
             repeat.answered(state.tier.as_ref());
         }
@@ -534,7 +538,7 @@ impl Entry {
             if state.outcome != Outcome::Running || state.first_token.is_some() {
                 headers.insert(ATTEMPTS, number(state.sent));
             }
-            if let Some(cost) = state.cost() {
+            if let Some(cost) = state.cost {
                 put(headers, COST, cost.to_string().trim_start_matches('$').as_bytes());
             }
             if let Some(reason) = state.reason() {

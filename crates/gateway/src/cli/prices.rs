@@ -18,8 +18,8 @@ use crate::cli::Failure;
 ///
 /// The table is `model_prices_and_context_window.json` in LiteLLM's repository. What is printed goes into the
 /// configuration, where it comes before the prices that this program has. Prices for batches and for other service
-/// tiers are left out. Where two tiers pay differently for a model the dearer price stands, since a cap errs on the
-/// safe side.
+/// tiers are printed as shares of the usual one. Where two tiers pay differently for a model the dearer price stands,
+/// since a cap errs on the safe side.
 #[derive(Args)]
 pub(crate) struct Import {
     /// LiteLLM's table
@@ -107,7 +107,14 @@ struct Price {
     rates: Rates,
     /// The prices of longer inputs than so many tokens.
     long: Option<(u64, Rates)>,
+    /// The shares of the price in service tiers.
+    shares: [Option<f64>; SERVICE_TIERS.len()],
+    /// True if a cheaper tier is none for cached input.
+    has_whole_cache: bool,
 }
+
+/// The names of service tiers, and the ends of their prices' names in the table.
+const SERVICE_TIERS: [(&str, &str); 3] = [("batch", "_batches"), ("flex", "_flex"), ("fast", "_priority")];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Rates {
@@ -132,7 +139,18 @@ impl Price {
         let long = above
             .min()
             .and_then(|thousands| Some((thousands * 1000, Rates::of(row, &format!("_above_{thousands}k_tokens"))?)));
-        Some(Self { rates, long })
+        let shares = SERVICE_TIERS.map(|(_, end)| {
+            let of_tier = Rates::of(row, end)?;
+            // Of two shares the larger errs on the safe side.
+            let shares = [(of_tier.input, rates.input), (of_tier.output, rates.output)];
+            let shares = shares.into_iter().filter(|(_, usual)| *usual > 0.0).map(|(cost, usual)| cost / usual);
+            shares.reduce(f64::max).map(|share| (share * 1000.0).ceil() / 1000.0)
+        });
+        let has_whole_cache = SERVICE_TIERS.iter().filter_map(|(_, end)| Rates::of(row, end)).any(|of_tier| {
+            let cached = of_tier.cache_read.zip(rates.cache_read);
+            of_tier.input < rates.input && cached.is_some_and(|(of_tier, usual)| of_tier >= usual)
+        });
+        Some(Self { rates, long, shares, has_whole_cache })
     }
 
     /// Returns the dearer of two, by input and output together.
@@ -143,7 +161,10 @@ impl Price {
 
     fn in_yaml(&self) -> String {
         let long = self.long.map(|(above, rates)| format!(", long_context: {{ above: {above}, {} }}", rates.in_yaml()));
-        format!("{{ {}{} }}", self.rates.in_yaml(), long.unwrap_or_default())
+        let shares = SERVICE_TIERS.iter().zip(self.shares);
+        let shares: String = shares.filter_map(|((name, _), share)| Some(format!(", {name}: {}", share?))).collect();
+        let cache = if self.has_whole_cache { ", whole_cache_price: true" } else { "" };
+        format!("{{ {}{}{shares}{cache} }}", self.rates.in_yaml(), long.unwrap_or_default())
     }
 }
 

@@ -21,7 +21,8 @@ const OTHER: (&str, &str) = ("x-api-key", "sk-other");
 
 /// The configuration whose teams have these limits.
 fn config(teams: &str) -> Config {
-    let text = format!("tiers: [{{ name: main, provider: simulated, model: main }}]\ngateway: {{ teams: {{ {teams} }} }}\n");
+    let text =
+        format!("tiers: [{{ name: main, provider: simulated, model: main }}]\ngateway: {{ teams: {{ {teams} }} }}\n");
     Config::from_str(&text, Format::Yaml).unwrap()
 }
 
@@ -142,7 +143,8 @@ async fn no_key_takes_more_of_its_teams_places_than_its_own_limit() {
     let keys = keys_of(&[one, entry("two", "sk-two", ", team: search")]).with_budgets_in(stack.handle()).unwrap();
     let server = Server::with_stack(&stack, Some(keys), Settings::default()).await;
     let mut open = Vec::new();
-    for (caller, expected) in [(ONE, None), (ONE, Some("this key has")), (TWO, None), (TWO, None), (TWO, Some("team"))] {
+    for (caller, expected) in [(ONE, None), (ONE, Some("this key has")), (TWO, None), (TWO, None), (TWO, Some("team"))]
+    {
         let before = running.load(SeqCst);
         match expected {
             Some(words) => {

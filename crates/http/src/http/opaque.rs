@@ -24,7 +24,7 @@ use crate::{
     commit::{self, Commit},
     error::OmittedParameter,
     failure::of_transport,
-    prices::own_cost,
+    prices::own_cost::HeaderCost,
     protocol::{Origin, Protocol, beginning, excerpt, no_model, of_body, request_id},
     response::ResponseFuture,
     splice,
@@ -204,7 +204,7 @@ async fn answer<P: Protocol>(
     let (head, body) = response.into_parts();
     origin.status = Some(head.status);
     origin.request_id = request_id(&head.headers);
-    origin.cost = own_cost::of_headers(&head.headers);
+    origin.cost = HeaderCost::of(&head.headers);
     let limits = settings.coder.limits;
     if !head.status.is_success() {
         let body = read_error(body, limits.error).await;
@@ -243,8 +243,8 @@ async fn answer<P: Protocol>(
                 let usage = request.opaque().map_or(Ok(None), |call| call.read(&raw));
                 settings.coder.remember(&request, origin.model.as_ref());
                 usage.map(|mut usage| {
-                    if let (Some(usage), Some(cost)) = (&mut usage, origin.cost) {
-                        usage.cost.get_or_insert(cost);
+                    if let Some(usage) = &mut usage {
+                        origin.cost.complete(usage);
                     }
                     let raw = match request.opaque() {
                         Some(call) => call.in_callers_form(raw),

@@ -24,7 +24,7 @@ use crate::{
     boxed::{Body, Sending, Transport},
     commit::{self, Commit},
     failure::of_transport,
-    prices::own_cost,
+    prices::own_cost::HeaderCost,
     protocol::{
         Encoded, Frames, IN_ADDRESS, Origin, Protocol, Remedy, Secret, SseSource, TranslationNotes, excerpt, request_id,
     },
@@ -249,7 +249,7 @@ fn answer<P: Protocol>(
         let (head, body) = response.into_parts();
         origin.status = Some(head.status);
         origin.request_id = request_id(&head.headers);
-        origin.cost = own_cost::of_headers(&head.headers);
+        origin.cost = HeaderCost::of(&head.headers);
         let (coder, limits) = (&settings.coder, settings.coder.limits);
         let caller = || CallerTransport::of(&request, coder.protocol.dialect());
         if !head.status.is_success() {

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use super::Findings;
-use crate::{AtCap, Budget, Config, LongContextPrice, ModelPrice, Tier, suggest::nearest};
+use crate::{AtCap, Budget, Config, LongContextPrice, ModelPrice, OffPeakPrice, Tier, suggest::nearest};
 
 pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {
     findings.within("routes", |findings| {
@@ -23,13 +23,33 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     findings.within("prices", |findings| {
         for (model, price) in &config.prices {
             findings.within(model, |findings| {
-                let ModelPrice { input, output, cache_read, cache_write, long_context } = *price;
+                let ModelPrice {
+                    input,
+                    output,
+                    cache_read,
+                    cache_write,
+                    long_context,
+                    batch,
+                    flex,
+                    fast,
+                    whole_cache_price: _,
+                    off_peak,
+                } = price;
+                let (input, output, cache_read, cache_write) = (*input, *output, *cache_read, *cache_write);
                 rates([input, output], cache_read, cache_write, findings);
-                if let Some(LongContextPrice { above, input, output, cache_read, cache_write }) = long_context {
+                if let Some(LongContextPrice { above, input, output, cache_read, cache_write }) = *long_context {
                     findings.within("long_context", |findings| {
                         findings.at_least_one("above", Some(above), "");
                         rates([input, output], cache_read, cache_write, findings);
                     });
+                }
+                for (field, share) in [("batch", batch), ("flex", flex), ("fast", fast)] {
+                    if share.is_some_and(|share| !(0.0..=1000.0).contains(&share)) {
+                        findings.wrong(field, "give a share of the price, such as 0.5 for half");
+                    }
+                }
+                if let Some(Err(error)) = off_peak.as_ref().map(OffPeakPrice::hours) {
+                    findings.within("off_peak", |findings| findings.wrong(error.field(), error.problem().to_owned()));
                 }
             });
         }

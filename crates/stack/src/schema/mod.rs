@@ -58,7 +58,7 @@ pub use self::{
     recovery::{RecoveryCheck, RecoverySettings},
     responses::Responses,
     scalars::{KeyRef, Secret, Share, Size, Span},
-    spend::{AtCap, Budget, Caps, LongContextPrice, ModelPrice, Period, Route, RouteWhen, WhenAway},
+    spend::{AtCap, Budget, Caps, LongContextPrice, ModelPrice, OffPeakPrice, Period, Route, RouteWhen, WhenAway},
     stores::Stores,
     tier::{CallTools, Provider, Simulated, Tier, TierApi},
     validate::{Validate, ValidateSettings},

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Share;
-use steadfast::layers::budget::KeyGroup;
+use steadfast::{InvalidConfig, layers::budget::KeyGroup, prices::OffPeak};
 
 /// A spending cap for a period.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -94,7 +94,7 @@ impl Default for WhenAway {
 }
 
 /// A model's prices, in US dollars per million tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelPrice {
     /// Input tokens.
@@ -111,6 +111,49 @@ pub struct ModelPrice {
     pub cache_write: Option<f64>,
     /// The prices of whole requests whose input is longer than a number of tokens. Default: the same for all.
     pub long_context: Option<LongContextPrice>,
+    /// The share of the price in a batch, as the answer tells it: 0.5 for half. Default: 1.
+    #[schemars(range(min = 0, max = 1000))]
+    pub batch: Option<f64>,
+    /// The share of the price in the service tier `flex`. Default: 1.
+    #[schemars(range(min = 0, max = 1000))]
+    pub flex: Option<f64>,
+    /// The share of the price in OpenAI's and Google's service tier `priority`, and at Anthropic's speed `fast`.
+    /// Default: 1.
+    #[schemars(range(min = 0, max = 1000))]
+    pub fast: Option<f64>,
+    /// Whether cached input keeps its price where a service tier is cheaper, as Google's does. Default: no.
+    #[serde(default)]
+    pub whole_cache_price: bool,
+    /// The hours of a lower price. Default: none.
+    pub off_peak: Option<OffPeakPrice>,
+}
+
+/// The hours of a lower price. What an answer costs is told by the hour in which it ends; a cap reserves the whole
+/// price.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OffPeakPrice {
+    /// The share of the price, from 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
+    pub share: f64,
+    /// The spans of a day, in UTC, in which the whole price holds, such as `01:00-04:00`; at most four.
+    #[schemars(length(min = 1, max = 4))]
+    pub peak: Vec<String>,
+    /// Whether the lower price holds on Saturday and Sunday all day. Default: no.
+    #[serde(default)]
+    pub weekend: bool,
+}
+
+impl OffPeakPrice {
+    /// Returns the hours.
+    ///
+    /// # Errors
+    ///
+    /// The share or a span is wrong.
+    pub(crate) fn hours(&self) -> Result<OffPeak, InvalidConfig> {
+        let hours = OffPeak::new(self.share)?.weekend(self.weekend);
+        self.peak.iter().try_fold(hours, |hours, span| hours.peak(span))
+    }
 }
 
 /// The prices of requests with a long input.

@@ -129,6 +129,7 @@ impl fmt::Display for ExpectedValue<'_> {
             "u8" => "a whole number from 0 to 255",
             "u16" => "a whole number from 0 to 65535",
             "u32" | "u64" | "usize" => "a whole number, 0 or more",
+            "a nonzero u32" => "a whole number, 1 or more",
             "i64" => "a whole number",
             "f64" => "a number",
             "a boolean" => "true or false",

@@ -112,7 +112,8 @@ impl Key {
     /// left.
     pub(super) fn levels(&self) -> [Option<RateLevel>; 2] {
         let [own, of_team] = [self.own.levels(), self.of_team().map(|limits| limits.levels()).unwrap_or_default()];
-        let less = |[own, of_team]: [Option<RateLevel>; 2]| [own, of_team].into_iter().flatten().min_by_key(|it| it.left);
+        let less =
+            |[own, of_team]: [Option<RateLevel>; 2]| [own, of_team].into_iter().flatten().min_by_key(|it| it.left);
         let ([requests, tokens], [of_team_requests, of_team_tokens]) = (own, of_team);
         [less([requests, of_team_requests]), less([tokens, of_team_tokens])]
     }

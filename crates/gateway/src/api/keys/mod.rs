@@ -101,7 +101,8 @@ pub(crate) use self::{
     orders::{Document, KeyOrderError, MadeKey, history},
 };
 use self::{
-    entry::KeyRecord, file::KeyFileError, file_keys::FileKeys, key::CallUse, set::KeySet, stored::StoredKeys, tokens::Tokens,
+    entry::KeyRecord, file::KeyFileError, file_keys::FileKeys, key::CallUse, set::KeySet, stored::StoredKeys,
+    tokens::Tokens,
 };
 pub use self::{file::key_documents, orders::make_key, virtual_key::VirtualKey};
 use crate::{error::ServeError, lock::lock};

@@ -21,6 +21,7 @@ else:
             completion_tokens=asked["output"],
             cache_read_input_tokens=asked["cache_read"],
             cache_creation_input_tokens=asked["cache_write"],
+            service_tier=asked["service_tier"],
         )
         costs.append(prompt + completion)
     json.dump(costs, sys.stdout)

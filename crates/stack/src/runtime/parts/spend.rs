@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::{self as config, AtCap, Config, LongContextPrice, ModelPrice, Tier};
 use steadfast::{
     BudgetHandle, BudgetLayer, Events, InvalidConfig,
-    chat::Usage,
+    chat::{ServiceTier, Usage},
     layers::budget::{self, Cap, Period},
     prices::{Price, PriceTable, Usd},
 };
@@ -13,12 +13,34 @@ use steadfast::{
 /// Returns the crate's prices with the file's over them.
 pub(crate) fn prices(config: &Config) -> Result<PriceTable, InvalidConfig> {
     let table = config.prices.iter().try_fold(PriceTable::builtin(), |table, (model, price)| {
-        let ModelPrice { input, output, cache_read, cache_write, long_context } = *price;
+        let ModelPrice {
+            input,
+            output,
+            cache_read,
+            cache_write,
+            long_context,
+            batch,
+            flex,
+            fast,
+            whole_cache_price,
+            off_peak,
+        } = price;
         let place = format!("prices.{model}");
-        let mut price = written_price(&place, [input, output], cache_read, cache_write)?;
-        if let Some(LongContextPrice { above, input, output, cache_read, cache_write }) = long_context {
+        let mut price = written_price(&place, [*input, *output], *cache_read, *cache_write)?;
+        if let Some(LongContextPrice { above, input, output, cache_read, cache_write }) = *long_context {
             let long = written_price(&format!("{place}.long_context"), [input, output], cache_read, cache_write)?;
             price = price.long_context(above, long);
+        }
+        for (tier, share) in [(ServiceTier::Batch, batch), (ServiceTier::Flex, flex), (ServiceTier::Fast, fast)] {
+            if let Some(share) = *share {
+                price = price.in_service_tier(tier, share)?;
+            }
+        }
+        if *whole_cache_price {
+            price = price.whole_cache_price();
+        }
+        if let Some(off_peak) = off_peak {
+            price = price.off_peak(off_peak.hours()?);
         }
         Ok(table.with(model.as_str(), price))
     })?;
