@@ -1,6 +1,7 @@
-//! The ledger of real gateways that share a store, and are killed: its sum is what the provider answered.
+//! The ledger of real gateways that share a store, and are killed, as the store's server is: its sum is what the provider
+//! answered.
 //!
-//! `cargo test` runs a tenth of it; with `STEADFAST_SCALE=full` it is 50 kills.
+//! `cargo test` runs a tenth of it; with `STEADFAST_SCALE=full` it is 500 kills, and the server is away for 30 s once.
 #![cfg(unix)]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a real process keeps real time")]
 
@@ -15,7 +16,7 @@ use std::{
 
 use serde_json::json;
 use steadfast_internal::wall_clock::rfc3339;
-use steadfast_ledger::{LedgerRow, LedgerStore as _};
+use steadfast_ledger::{LedgerRow, LedgerStore};
 use steadfast_simulator::SimulatedIssuer;
 use steadfast_stores::sqlite::Sqlite;
 
@@ -35,16 +36,20 @@ const COST: u64 = 9 * 3_000 + 3 * 15_000;
 const GATEWAYS: usize = 3;
 const CALLERS: usize = 4;
 
-/// The configuration of a gateway whose ledger is in this folder.
+/// The configuration of a gateway whose ledger is in this folder, and in a file there.
 fn config(folder: &Folder, provider: &str) -> String {
+    config_of(&format!("sqlite:{}", folder.path("state.db").display()), folder, provider)
+}
+
+/// The same with this store.
+fn config_of(store: &str, folder: &Folder, provider: &str) -> String {
     format!(
         "
-stores: {{ durable: 'sqlite:{}' }}
+stores: {{ durable: '{store}' }}
 ledger: {{ folder: '{}' }}
 tiers:
   - {{ name: sonnet, provider: anthropic, model: claude-sonnet-4-5, base_url: 'http://{provider}', api_key: '${{PROVIDER_KEY}}' }}
 ",
-        folder.path("state.db").display(),
         folder.path("journal").display(),
     )
 }
@@ -71,74 +76,122 @@ fn ask(address: &str, key: &str, session: &str) -> Option<Answer> {
     is_whole.then(|| Answer { status: 200, head: String::new(), body: said })
 }
 
-async fn rows(folder: &Folder) -> Vec<LedgerRow> {
-    let store = Sqlite::open(folder.path("state.db")).unwrap();
+async fn rows(store: impl LedgerStore) -> Vec<LedgerRow> {
     store.rows(Duration::ZERO, Duration::MAX, None, usize::MAX >> 1).await.unwrap()
+}
+
+fn is_full() -> bool {
+    std::env::var("STEADFAST_SCALE").as_deref() == Ok("full")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sum_is_what_the_provider_answered_whatever_is_killed() {
-    let kills = if std::env::var("STEADFAST_SCALE").as_deref() == Ok("full") { 50 } else { 5 };
-    let (folder, provider) = (Arc::new(Folder::new("ledger-killed")), Provider::start().await);
-    let (secret, entry) = key("ci");
-    let entry = entry.replacen("\n", "\n    team: search\n", 1);
-    let serving = || Serve::with(&config(&folder, &provider.address)).env("PROVIDER_KEY", "sk-x").keys(&entry).start();
-    let mut gateways: Vec<_> = (0..GATEWAYS).map(|_| serving()).collect();
-    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let addresses: Vec<String> = gateways.iter().map(|gateway| gateway.address().to_owned()).collect();
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|caller| {
-            let (addresses, secret) = (addresses.clone(), secret.clone());
-            let (over, answered) = (over.clone(), answered.clone());
-            thread::spawn(move || {
-                for round in 0.. {
-                    if over.load(Relaxed) {
-                        return;
-                    }
-                    let whole = ask(&addresses[(round + caller) % GATEWAYS], &secret, &format!("s-{caller}"));
-                    answered.fetch_add(usize::from(whole.is_some()), Relaxed);
-                }
-            })
-        })
-        .collect();
-    let mut random = fastrand::Rng::with_seed(58);
-    for _ in 0..kills {
-        let before = answered.load(Relaxed);
-        crate::common::within(Duration::from_secs(60), "answers come", || answered.load(Relaxed) >= before + 40);
-        thread::sleep(Duration::from_micros(random.u64(..20_000)));
-        gateways[random.usize(..GATEWAYS)].start_again();
-    }
-    over.store(true, Relaxed);
-    callers.into_iter().for_each(|caller| caller.join().unwrap());
-    gateways.into_iter().for_each(|gateway| drop(gateway.stop()));
-    // The last one finds what the others left.
-    let last = serving();
-    last.stop();
+    let folder = Folder::new("ledger-killed");
+    let file = folder.path("state.db");
+    let after = Killed::run(&folder, &format!("sqlite:{}", file.display()), |_| {}).await;
+    after.is_borne_out(&rows(Sqlite::open(file).unwrap()).await);
+}
 
-    let rows = rows(&folder).await;
-    let (calls, answered) = (provider.calls(), answered.load(Relaxed));
-    let (estimates, settled): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.is_estimate);
-    println!(
-        "{kills} kills, {calls} calls, {answered} whole answers, {} rows settled, {} by estimate",
-        settled.len(),
-        estimates.len()
-    );
-    let mut ids: Vec<_> = rows.iter().map(|row| row.request_id.clone().unwrap()).collect();
-    ids.sort();
-    ids.dedup();
-    assert_eq!(ids.len(), rows.len(), "a request is counted twice");
-    assert!(settled.len() <= calls && calls <= rows.len(), "{calls} calls, {} rows", rows.len());
-    assert!(estimates.len() <= kills * CALLERS, "only what was in flight at a kill is estimated");
-    // A row is in the journal before its answer goes out.
-    assert!(answered <= settled.len(), "{answered} whole answers, {} rows settled", settled.len());
-    for row in &rows {
-        let cost = row.cost().unwrap().nanos();
-        assert!(cost == COST || (row.is_estimate && cost > 0), "{row:?}");
-        let names = [&row.key, &row.team, &row.asked_model].map(|name| name.as_deref());
-        assert_eq!(names, [Some("ci"), Some("search"), Some("claude-sonnet-4-5")]);
-        assert!(row.session.as_deref().is_some_and(|session| session.starts_with("s-")), "{row:?}");
+/// Each seventh time the database's server crashes too, and once it stays away.
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sum_is_what_the_provider_answered_while_the_database_comes_and_goes() {
+    let Some(cluster) = crate::durability::cluster::Cluster::start("ledger-killed") else { return };
+    let folder = Folder::new("ledger-database");
+    let trouble = |kill| match kill {
+        3 => {
+            cluster.crashes();
+            thread::sleep(Duration::from_secs(if is_full() { 30 } else { 3 }));
+            cluster.starts_again();
+        }
+        kill if kill % 7 == 0 => cluster.crashes_and_restarts(),
+        _ => {}
+    };
+    let after = Killed::run(&folder, &cluster.url(), trouble).await;
+    after.is_borne_out(&rows(steadfast_stores::postgres::Postgres::connect(&cluster.url()).await.unwrap()).await);
+}
+
+/// What was seen of gateways that were killed while they served.
+struct Killed {
+    kills: usize,
+    calls: usize,
+    /// The whole answers that callers got.
+    answered: usize,
+    /// The journals that are left.
+    journals: usize,
+}
+
+impl Killed {
+    /// Kills gateways of this store, and makes trouble before each kill.
+    async fn run(folder: &Folder, store: &str, trouble: impl Fn(usize)) -> Self {
+        let kills = if is_full() { 500 } else { 50 };
+        let provider = Provider::start().await;
+        let (secret, entry) = key("ci");
+        let entry = entry.replacen("\n", "\n    team: search\n", 1);
+        let config = config_of(store, folder, &provider.address);
+        let serving = || Serve::with(&config).env("PROVIDER_KEY", "sk-x").keys(&entry).start();
+        let mut gateways: Vec<_> = (0..GATEWAYS).map(|_| serving()).collect();
+        let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let addresses: Vec<String> = gateways.iter().map(|gateway| gateway.address().to_owned()).collect();
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|caller| {
+                let (addresses, secret) = (addresses.clone(), secret.clone());
+                let (over, answered) = (over.clone(), answered.clone());
+                thread::spawn(move || {
+                    for round in 0.. {
+                        if over.load(Relaxed) {
+                            return;
+                        }
+                        let whole = ask(&addresses[(round + caller) % GATEWAYS], &secret, &format!("s-{caller}"));
+                        answered.fetch_add(usize::from(whole.is_some()), Relaxed);
+                    }
+                })
+            })
+            .collect();
+        let mut random = fastrand::Rng::with_seed(58);
+        for kill in 0..kills {
+            tokio::task::block_in_place(|| trouble(kill));
+            let before = answered.load(Relaxed);
+            crate::common::within(Duration::from_secs(60), "answers come", || answered.load(Relaxed) >= before + 40);
+            thread::sleep(Duration::from_micros(random.u64(..20_000)));
+            gateways[random.usize(..GATEWAYS)].start_again();
+        }
+        over.store(true, Relaxed);
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        gateways.into_iter().for_each(|gateway| drop(gateway.stop()));
+        // The last one finds what the others left.
+        let last = serving();
+        last.stop();
+        let journals = std::fs::read_dir(folder.path("journal")).unwrap().count();
+        Self { kills, calls: provider.calls(), answered: answered.load(Relaxed), journals }
     }
-    assert!(std::fs::read_dir(folder.path("journal")).unwrap().count() <= 1, "journals are left");
+
+    /// Checks that the ledger is right.
+    fn is_borne_out(&self, rows: &[LedgerRow]) {
+        let &Self { kills, calls, answered, journals } = self;
+        let (estimates, settled): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.is_estimate);
+        println!(
+            "{kills} kills, {calls} calls, {answered} whole answers, {} rows settled, {} by estimate",
+            settled.len(),
+            estimates.len()
+        );
+        let mut ids: Vec<_> = rows.iter().map(|row| row.request_id.clone().unwrap()).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), rows.len(), "a request is counted twice");
+        assert!(settled.len() <= calls && calls <= rows.len(), "{calls} calls, {} rows", rows.len());
+        assert!(estimates.len() <= kills * CALLERS, "only what was in flight at a kill is estimated");
+        // A row is in the journal before its answer goes out.
+        assert!(answered <= settled.len(), "{answered} whole answers, {} rows settled", settled.len());
+        for row in rows {
+            let cost = row.cost().unwrap().nanos();
+            assert!(cost == COST || (row.is_estimate && cost > 0), "{row:?}");
+            let names = [&row.key, &row.team, &row.asked_model].map(|name| name.as_deref());
+            assert_eq!(names, [Some("ci"), Some("search"), Some("claude-sonnet-4-5")]);
+            assert!(row.session.as_deref().is_some_and(|session| session.starts_with("s-")), "{row:?}");
+        }
+        assert!(journals <= 1, "journals are left");
+    }
 }
 
 /// Runs `steadfast spend` with this key; returns what it says.
@@ -201,7 +254,11 @@ async fn an_operator_reads_the_bill_of_each_team_over_restarts() {
 
 /// Holds a report in Anthropic's form, of what the provider has answered, against the ledger.
 async fn reconciled(gateway: &Served, operator: &str, folder: &Folder, calls: usize) {
-    let days: Vec<u64> = rows(folder).await.iter().map(|row| row.at.as_secs() / 86_400 * 86_400).collect();
+    let days: Vec<u64> = rows(Sqlite::open(folder.path("state.db")).unwrap())
+        .await
+        .iter()
+        .map(|row| row.at.as_secs() / 86_400 * 86_400)
+        .collect();
     assert_eq!(days.len(), calls);
     let report = |output: u64| {
         let bucket = |at: &u64| {

@@ -12,7 +12,7 @@ mod broken;
 mod callers;
 #[cfg(feature = "postgres")]
 #[path = "../../../../../tests/stores/durability/cluster.rs"]
-mod cluster;
+pub(crate) mod cluster;
 mod gateway;
 mod keys;
 mod killed;
