@@ -130,7 +130,7 @@ pub mod chat {
     #[doc(inline)]
     pub use steadfast_core::chat::{
         Chat, Document, Effort, FinishReason, Image, Json, Media, Message, OutputSchema, Part, Reasoning, Role,
-        Thinking, Tool, ToolCall, ToolChoice, ToolResult, Usage,
+        ServiceTier, Thinking, Tool, ToolCall, ToolChoice, ToolResult, Usage,
     };
 }
 pub mod error {
@@ -157,7 +157,7 @@ pub use steadfast_core::{classify, events, prices, response};
 pub use steadfast_core::{commit, embed, models, retry_after};
 use steadfast_core::{estimate, timer, wire};
 #[doc(hidden)]
-pub use steadfast_core::{ledger, store};
+pub use steadfast_core::{ledger, sse, store};
 #[cfg(feature = "codec")]
 #[doc(no_inline)]
 pub use steadfast_dialects::translate;

@@ -341,6 +341,7 @@ fn response(answer: &Answer, status: &str, output: Vec<Value>) -> Value {
         "id": format!("resp_{}", own_id(answer)),
         "object": "response",
         "created_at": answer.created,
+        "completed_at": (status == "completed").then_some(answer.created),
         "status": status,
         "error": null,
         "incomplete_details": null,

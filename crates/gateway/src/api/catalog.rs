@@ -137,6 +137,15 @@ impl Catalog {
         }
     }
 
+    /// Returns true if a tier's provider keeps conversations of its own: this tier's, or any.
+    pub(crate) fn keeps_conversations(&self, tier: Option<&str>) -> bool {
+        let Self::Stack(stack) = self else { return false };
+        match tier {
+            Some(tier) => stack.account(tier).is_some(),
+            None => stack.tiers().iter().any(|tier| stack.account(&tier.name).is_some()),
+        }
+    }
+
     /// Returns true if the file says which models callers may ask for.
     fn names_models(&self) -> bool {
         match self {

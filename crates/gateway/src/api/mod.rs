@@ -61,6 +61,7 @@ mod repeats;
 mod request_options;
 mod routes;
 mod service;
+mod socket;
 pub(crate) mod standing_orders;
 mod state;
 mod stored_responses;
@@ -75,6 +76,8 @@ pub(crate) use self::{
     routes::{Routes, router},
     state::GatewayState,
 };
+#[cfg(test)]
+pub(crate) use self::socket::Session;
 pub use self::{
     http_llm::{HttpLlm, HttpLlmFuture, HttpLlmLayer},
     keys::{VirtualKey, key_documents, make_key},

@@ -644,7 +644,7 @@ const MAX_HEADER: usize = 4096;
 /// The id of the request's record, for `GET /requests/{id}`, on each response.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-steadfast-request-id");
 /// The tier that answered.
-const TIER: HeaderName = HeaderName::from_static("x-steadfast-tier");
+pub(crate) const TIER: HeaderName = HeaderName::from_static("x-steadfast-tier");
 /// The model that answered.
 const MODEL: HeaderName = HeaderName::from_static("x-steadfast-model");
 /// The number of calls that were sent for the request.

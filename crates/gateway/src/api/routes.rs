@@ -37,7 +37,7 @@ use super::{
     protection,
     reception::{self, Kind},
     records::{Record, RecordFilter},
-    refusal, stored_responses, token_counts,
+    refusal, socket, token_counts,
 };
 use crate::http::{Answering, Handler, immediate};
 
@@ -69,8 +69,11 @@ impl Routes {
 
     fn routed(&self, request: Request<Body>) -> Answering<'static> {
         let dialect = dialect_of(request.uri().path(), request.headers());
+        let is_responses = request.uri().path() == paths::RESPONSES && request.method() == Method::GET;
+        if is_responses && socket::is_wanted(request.headers()) {
+            return immediate(socket::open(&self.gateway, &request));
+        }
         let method = request.method().clone();
-        let is_socket = dialect == Dialect::Responses && stored_responses::is_websocket(request.headers());
         let gateway = self.gateway.clone();
         let routing = self.router.clone().oneshot(request);
         Box::pin(async move {
@@ -82,8 +85,6 @@ impl Routes {
                 refusal::refuse(&Panic::error(), dialect)
             } else if response.extensions().get::<BodyTooLarge>().is_some() {
                 refusal::body_error(BodyError::TooLarge, &gateway.lifecycle.current.load(), dialect)
-            } else if is_socket && allowed.is_some() {
-                stored_responses::refuse_websocket()
             } else if let Some(allowed) = allowed.filter(|_| response.status() == StatusCode::METHOD_NOT_ALLOWED) {
                 refusal::wrong_method(shortened(&method), allowed, dialect)
             } else {

@@ -15,6 +15,8 @@ use bytes::{Buf, Bytes};
 use http::{Method, Request, Response, Version, header, uri::PathAndQuery};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use steadfast::{BoxLlmService, LlmService};
 use steadfast_stack::Stack;
 use tower::{BoxError, Service, ServiceExt};
@@ -29,7 +31,7 @@ use super::{
 };
 use crate::{
     error::ServeError,
-    http::{DirectStream, Handler},
+    http::{DirectStream, Handler, Upgrade},
     limits::Settings,
 };
 
@@ -344,6 +346,17 @@ where
     })
 }
 
+/// Leaves HTTP in the connection of a request, if the response says so.
+fn leave_http(connection: Option<OnUpgrade>, response: &mut Response<Body>) {
+    let Some((connection, after)) = connection.zip(Upgrade::take(response)) else { return };
+    tokio::spawn(async move {
+        // A connection that is lost before needs nothing.
+        if let Ok(upgraded) = connection.await {
+            after(Box::new(TokioIo::new(upgraded)), Bytes::new()).await;
+        }
+    });
+}
+
 /// Returns a response without the parts that are for the gateway's own connections.
 fn in_process(mut response: Response<Body>) -> Response<ResponseBody> {
     response.extensions_mut().remove::<DirectStream>();
@@ -380,11 +393,14 @@ where
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         let (routes, version) = (self.routes.clone(), request.version());
         let request = with_any_body(request);
+        // The router tells by it whether a connection can leave HTTP.
+        let upgrade = request.extensions().get::<OnUpgrade>().cloned();
         ResponseFuture(Box::pin(async move {
             // Readiness is a call's own: a service that reserves its place must not give it to another call.
             let connection = routes.connection();
             let mut response = routes.answer(&connection, request).await;
             routes.finish(&mut response);
+            leave_http(upgrade, &mut response);
             if version > Version::HTTP_11 {
                 response.headers_mut().remove(header::CONNECTION);
             }

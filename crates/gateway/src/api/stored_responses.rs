@@ -3,7 +3,7 @@
 //! The gateway keeps no responses, so it knows none by an id. A client gets OpenAI's own error for an unknown one.
 
 use axum::{body::Body, extract::Path};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use steadfast::{ErrorKind, LlmError};
 
 use super::refusal;
@@ -29,19 +29,4 @@ pub(crate) fn no_background() -> LlmError {
     let message = "`background`: this gateway answers in the request itself; leave `background` out, and set `stream` \
                    for a long answer";
     LlmError::new(ErrorKind::InvalidRequest, message)
-}
-
-/// Returns whether a request asks for a WebSocket.
-pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
-    let upgrade = headers.get(header::UPGRADE).map_or(&[][..], HeaderValue::as_bytes);
-    upgrade.trim_ascii().eq_ignore_ascii_case(b"websocket")
-}
-
-/// Refuses a WebSocket. Clients that have a choice turn to HTTP at this status.
-pub(crate) fn refuse_websocket() -> Response<Body> {
-    const UPGRADE: HeaderName = header::UPGRADE;
-    let message = "this gateway has no WebSocket at /v1/responses: use POST, with `stream: true` for events";
-    let mut response = refusal::of_responses(StatusCode::UPGRADE_REQUIRED, Some("websocket_not_supported"), message);
-    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
-    response
 }

@@ -37,6 +37,7 @@ use super::{
     in_task_body::{ConnectionTask, InTaskBody},
     socket::{PlainRefusal, Socket},
     stream_writer::{self, DirectStream},
+    upgrade::{AfterHttp, Upgrade},
 };
 use crate::{limits::Memory, lock::lock};
 
@@ -50,7 +51,7 @@ pub(super) async fn serve<S, H>(
     stop: &CancellationToken,
 ) -> Result<(), hyper::Error>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Handler,
 {
     let mut socket = Socket::new(stream).with_head_memory(memory);
@@ -61,6 +62,11 @@ where
             Exit::Done(result, rest) => {
                 close_gracefully(rest).await;
                 return result;
+            }
+            Exit::Upgrade(after, rest) => {
+                let (stream, ahead) = rest.into_parts();
+                after(Box::new(stream), ahead.freeze()).await;
+                return Ok(());
             }
             Exit::Stream(pending, rest) => {
                 socket = rest;
@@ -141,6 +147,8 @@ struct PendingStream {
 /// The reason that hyper has left a connection.
 enum Exit<S> {
     Done(Result<(), hyper::Error>, Socket<S>),
+    /// The connection has left HTTP.
+    Upgrade(AfterHttp, Socket<S>),
     Stream(PendingStream, Socket<S>),
 }
 
@@ -151,6 +159,7 @@ where
     H: Handler,
 {
     let (is_first, is_streaming, pending) = (AtomicBool::new(true), AtomicBool::new(false), Mutex::new(None));
+    let upgrade = Mutex::new(None);
     let common = handler.connection();
     let task = ConnectionTask::current().await;
     let service = service_fn(|request: Request<Incoming>| {
@@ -161,10 +170,11 @@ where
         let closes = wants_close(request.headers());
         let request = request.map(|body| Body::new(InTaskBody::new(body, task.clone())));
         let answering = handler.answer(&common, request);
-        let (is_streaming, pending, task) = (&is_streaming, &pending, &task);
+        let (is_streaming, pending, upgrade, task) = (&is_streaming, &pending, &upgrade, &task);
         async move {
             let mut response = answering.await;
             handler.finish(&mut response);
+            *lock(upgrade) = Upgrade::take(&mut response);
             let has_unread_body = task.has_unread_body();
             if has_unread_body {
                 // The connection ends over it (RFC 9112, 9.6): the caller must not send its next request here.
@@ -220,6 +230,11 @@ where
             Exit::Stream(pending, socket)
         }
         Err(served) => {
+            let after = lock(&upgrade).take().filter(|_| served.is_ok());
+            if let Some(after) = after {
+                socket.put_back(&read_buf);
+                return Exit::Upgrade(after, socket);
+            }
             let is_late = served.as_ref().is_err_and(hyper::Error::is_timeout);
             refuse_rest(&mut socket, is_late && !read_buf.is_empty()).await;
             Exit::Done(served, socket)

@@ -12,6 +12,7 @@ mod in_task_body;
 mod listener;
 mod socket;
 mod stream_writer;
+mod upgrade;
 mod write_timeout;
 
 use std::{future::ready, pin::Pin};
@@ -23,6 +24,7 @@ pub(crate) use self::{
     connection::STOP_BODY_TIMEOUT,
     listener::{LAST_BYTES, listen, serve},
     stream_writer::DirectStream,
+    upgrade::{ByteStream, Upgrade},
 };
 
 /// A future of a response.

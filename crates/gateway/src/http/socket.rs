@@ -63,6 +63,11 @@ impl<S> Socket<S> {
         Ok(())
     }
 
+    /// Returns the stream, and the bytes that were read ahead of it.
+    pub(crate) fn into_parts(self) -> (S, BytesMut) {
+        (self.stream, self.ahead)
+    }
+
     /// Takes back the bytes that were read after a whole request.
     pub(crate) fn put_back(&mut self, bytes: &[u8]) {
         self.framing = Framing::default();

@@ -38,6 +38,7 @@ pub(crate) mod registry;
 mod repeats;
 mod responses;
 mod responses_input;
+mod sockets;
 mod stopping;
 mod team_limits;
 mod watchers;

@@ -14,6 +14,7 @@ mod large_forms;
 mod nested;
 mod objects;
 mod open_responses;
+mod open_responses_suite;
 mod recorded_calls;
 mod recorded_ingress;
 mod sdk;

@@ -54,10 +54,12 @@ fn echo(body: &Value) -> Map<String, Value> {
     }
     let fields = json!({
         "background": false,
+        "frequency_penalty": 0.0,
         "instructions": body["instructions"],
         "max_output_tokens": body["max_output_tokens"],
         "max_tool_calls": body["max_tool_calls"],
         "parallel_tool_calls": given("parallel_tool_calls", true.into()),
+        "presence_penalty": 0.0,
         "previous_response_id": body["previous_response_id"],
         "prompt_cache_key": body["prompt_cache_key"],
         "reasoning": reasoning,
@@ -67,7 +69,7 @@ fn echo(body: &Value) -> Map<String, Value> {
         "temperature": given("temperature", json!(1.0)),
         "text": format,
         "tool_choice": given("tool_choice", "auto".into()),
-        "tools": given("tools", json!([])),
+        "tools": items(&body["tools"]).iter().map(completed).collect::<Value>(),
         "top_logprobs": given("top_logprobs", 0.into()),
         "top_p": given("top_p", json!(1.0)),
         "truncation": given("truncation", "disabled".into()),
@@ -78,6 +80,15 @@ fn echo(body: &Value) -> Map<String, Value> {
         Value::Object(fields) => fields,
         _ => Map::new(),
     }
+}
+
+/// Returns a tool as an answer repeats it: a function says whether it is strict.
+fn completed(tool: &Value) -> Value {
+    let mut tool = tool.clone();
+    if tool["type"] == "function" && tool["strict"].is_null() {
+        tool["strict"] = true.into();
+    }
+    tool
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {

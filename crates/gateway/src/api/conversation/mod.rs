@@ -22,6 +22,7 @@
 //! Items go without the ids by which a provider would look for them. Thoughts without their sealed content stay behind:
 //! no provider accepts one.
 
+mod chain;
 mod items;
 mod json;
 mod lookup;
@@ -33,6 +34,7 @@ mod rewrite;
 mod tests;
 
 pub(crate) use self::{
+    chain::{Chain, ChainRefusal, EndedResponse, Link, warm_up_id},
     lookup::{cancel, delete, input_items, retrieve},
     own_items::{ItemIds, item_ids, without_ids},
     recorder::Recorder,
