@@ -100,7 +100,7 @@ pub use self::{
     load::{Loader, document, document_of},
     runtime::{
         AskedTier, Continuation, HandoffTask, ObjectPlaces, ObjectTier, RecoveryCheckTask, Reload, ResponseArchive,
-        Stack, StackBuilder, StackHandle, TierDeployment, TierInfo,
+        Stack, StackBuilder, StackHandle, TierDeployment, TierInfo, WorkedKeyTask,
     },
     schema::*,
     suggest::nearest,

@@ -24,6 +24,9 @@
 //! the revision that it replaces, and orders come one after the other, so that a replica asks for the changes after the
 //! last one.
 //!
+//! The providers' keys that have worked (`worked_keys`) are a table of names and times. No log has its changes: they
+//! are facts, and nobody's orders.
+//!
 //! The ledger is two tables: its rows, and their sums by hours. One transaction writes a batch to both. A row whose id
 //! is there already goes to neither.
 //!
@@ -55,6 +58,7 @@ pub mod sqlite;
 pub(crate) mod testing;
 #[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
 mod testing_keys;
+pub mod worked_keys;
 
 /// The README's code runs too.
 #[cfg(all(doctest, feature = "sqlite"))]

@@ -137,6 +137,25 @@ impl CircuitBreakerHandle {
         self.operate(|circuit| circuit.machine.reset(now), |circuit| Operation::CircuitReleased { circuit })
     }
 
+    /// Returns whether the provider has taken this circuit's key: then a refusal of it is an outage.
+    #[doc(hidden)]
+    pub fn has_worked(&self) -> bool {
+        self.with(|circuit| circuit.machine.load().worked())
+    }
+
+    /// Notes that the key has worked, by the word of another process. It changes nothing else.
+    #[doc(hidden)]
+    pub fn note_worked(&self) {
+        self.with(|circuit| circuit.machine.note_worked());
+    }
+
+    /// Returns whether a call has succeeded here since this last returned true, or at all. The next success after that
+    /// costs one write.
+    #[doc(hidden)]
+    pub fn take_success(&self) -> bool {
+        self.with(|circuit| circuit.machine.take_success())
+    }
+
     /// Subscribes to all further events of the channel that the layer was given, or of its own.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.view.look(|shared| shared.events.subscribe())

@@ -61,7 +61,8 @@
 //! A probe whose caller's own [time](crate::LlmRequest::with_timeout) is over within ten seconds decides nothing, and
 //! the next request is one; only the third such probe opens the circuit again.
 //!
-//! The circuit checks all of these conditions again by itself.
+//! The circuit checks all of these conditions again by itself. That a key has worked it may learn from another process
+//! too: a stack with a durable store tells its circuits.
 //!
 //! # The clock
 //!

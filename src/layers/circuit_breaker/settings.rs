@@ -173,7 +173,7 @@ pub(super) fn pause_of_only_way(failed: u32, last: Cause) -> Duration {
 
 const USUAL_FAILURES: u32 = 5;
 /// The largest count that a circuit's word has room for.
-pub(super) const MOST_FAILURES: u32 = (1 << 26) - 1;
+pub(super) const MOST_FAILURES: u32 = (1 << 25) - 1;
 /// The pauses of the SDKs of OpenAI and Anthropic begin with half a second, and end with eight.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);

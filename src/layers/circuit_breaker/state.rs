@@ -685,8 +685,18 @@ impl Circuit {
         self.lock().telling = false;
     }
 
+    /// Notes that the key has worked, by the word of another process. It changes nothing else.
+    pub(super) fn note_worked(&self) {
+        self.update(Word::with_word_of_others);
+    }
+
+    /// Returns whether a call has succeeded since this last returned true, or at all.
+    pub(super) fn take_success(&self) -> bool {
+        self.load().has_succeeded() && self.update(Word::asking).0.has_succeeded()
+    }
+
     /// Changes the word atomically, and returns its old and new values. Callers hold the lock, so that only counts
-    /// can change beside them.
+    /// and the flags of the key can change beside them.
     pub(super) fn update(&self, change: impl Fn(Word) -> Word) -> (Word, Word) {
         let mut before = self.load();
         loop {

@@ -1,8 +1,9 @@
 //! The whole state of a closed circuit in one word, so that a healthy call costs one load before and one after.
 
-/// `generation (32) | low (26) | watched | throttled | suspect | worked | tag (2)`
+/// `generation (32) | low (25) | asked | watched | throttled | suspect | worked | tag (2)`
 ///
-/// `low` is the number of consecutive failures while closed, and the [`Reason`] while open.
+/// `low` is the number of consecutive failures while closed, and the [`Reason`] while open. `asked` is set while
+/// somebody waits for the next success: that one costs a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word(pub(super) u64);
 
@@ -119,8 +120,24 @@ impl Word {
         Self(self.0 & !(LOW_MASK << LOW_SHIFT) | low << LOW_SHIFT)
     }
 
+    /// Notes a success, which those who have asked for one learn.
     pub(super) fn with_worked(self) -> Self {
-        Self(self.0 | WORKED)
+        Self(self.0 & !ASKED | WORKED)
+    }
+
+    /// Returns whether a call has succeeded since somebody asked for the next success, or at all.
+    pub(super) fn has_succeeded(self) -> bool {
+        self.0 & (WORKED | ASKED) == WORKED
+    }
+
+    /// Notes that the key has worked, by the word of another process: no call of this one has succeeded by that.
+    pub(super) fn with_word_of_others(self) -> Self {
+        if self.worked() { self } else { Self(self.0 | WORKED | ASKED) }
+    }
+
+    /// Asks for the next success. Before the first one there is nothing to ask.
+    pub(super) fn asking(self) -> Self {
+        if self.worked() { Self(self.0 | ASKED) } else { self }
     }
 
     pub(super) fn with_suspect(self, suspect: bool) -> Self {
@@ -131,8 +148,8 @@ impl Word {
         Self(if throttled { self.0 | THROTTLED } else { self.0 & !THROTTLED })
     }
 
-    /// Returns the first word of the next generation. Only the flags that the key has worked and that callers
-    /// are watched carry over.
+    /// Returns the first word of the next generation. Only the flags that the key has worked, that the next success is
+    /// asked for, and that callers are watched carry over.
     pub(super) fn next(self, tag: Tag, reason: Reason) -> Self {
         let generation = u64::from(self.generation().wrapping_add(1)) << GENERATION_SHIFT;
         let (tag, low) = match tag {
@@ -144,7 +161,7 @@ impl Word {
             Tag::HalfOpen => (HALF_OPEN, 0),
             Tag::Bypassed => (BYPASSED, 0),
         };
-        Self(generation | low << LOW_SHIFT | self.0 & (WORKED | WATCHED) | tag)
+        Self(generation | low << LOW_SHIFT | self.0 & (WORKED | ASKED | WATCHED) | tag)
     }
 }
 
@@ -169,8 +186,9 @@ const WORKED: u64 = 1 << 2;
 const SUSPECT: u64 = 1 << 3;
 const THROTTLED: u64 = 1 << 4;
 const WATCHED: u64 = 1 << 5;
-const LOW_SHIFT: u32 = 6;
-const LOW_MASK: u64 = (1 << 26) - 1;
+const ASKED: u64 = 1 << 6;
+const LOW_SHIFT: u32 = 7;
+const LOW_MASK: u64 = (1 << 25) - 1;
 const GENERATION_SHIFT: u32 = 32;
 
 #[cfg(test)]
@@ -199,6 +217,23 @@ mod tests {
         let healthy = Word(Word::healthy(7));
         assert_eq!(healthy.generation(), 7);
         assert!(healthy.admits_all() && healthy.worked() && healthy.failures() == 0);
+    }
+
+    #[test]
+    fn who_asks_learns_of_the_next_success_and_others_word_is_none() {
+        let new = Word(0);
+        assert!(!new.has_succeeded() && new.asking() == new);
+        let told = new.with_failures(3).with_word_of_others();
+        assert!(told.worked() && !told.has_succeeded());
+        assert_eq!((told.failures(), told.tag(), told.generation()), (3, Tag::Closed, 0));
+        let open = told.next(Tag::Open, Reason::Auth);
+        assert!(open.worked() && !open.has_succeeded() && open.reason() == Reason::Auth);
+        let worked = told.with_worked();
+        assert!(worked.has_succeeded() && worked.with_word_of_others() == worked);
+        assert_eq!(worked.with_failures(0).0, Word::healthy(0));
+        let asked = worked.asking();
+        assert!(asked.worked() && !asked.has_succeeded() && asked.admits_all());
+        assert!(asked.with_failures(0).admits_freely() && asked.with_worked() == worked);
     }
 
     #[test]

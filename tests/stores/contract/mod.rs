@@ -15,6 +15,7 @@ mod processes;
 mod registry;
 mod responses;
 mod stack;
+mod worked_keys;
 
 use std::time::Duration;
 

@@ -89,6 +89,8 @@ impl ServeOptions {
         let _handing_over = handle.hand_over();
         // Failed tiers are probed even while no caller sends a request.
         let _checking_recovery = handle.check_recovery();
+        // A restart and the other replicas know the providers' keys that have worked.
+        let _remembering_keys = handle.remember_keys();
         // Expired entries leave the stores even while no caller sends a request.
         let mut sweeping = JoinSet::new();
         sweeping.spawn(sweep(handle.clone()));

@@ -46,6 +46,6 @@ pub use self::{
     parts::{asked::AskedTier, object_places::ObjectPlaces, responses::ResponseArchive, resume::Continuation},
     reload::Reload,
     stack::{Stack, StackBuilder},
-    tasks::{handoff::HandoffTask, recovery::RecoveryCheckTask},
+    tasks::{handoff::HandoffTask, recovery::RecoveryCheckTask, worked_keys::WorkedKeyTask},
     tier_info::TierInfo,
 };

@@ -22,7 +22,7 @@ use steadfast::{
     providers::http::{RequestBody, boxed},
 };
 use steadfast_handoff::TaskStore;
-use steadfast_stores::responses::ResponseStore;
+use steadfast_stores::{responses::ResponseStore, worked_keys::WorkedKeyStore};
 
 /// The stack that a configuration describes: its tiers with their leaves, and the layers around them.
 ///
@@ -234,6 +234,14 @@ impl StackBuilder {
     /// configuration made in the program, such as a test's; a file must name a store. Default: none.
     pub fn responses(mut self, store: impl ResponseStore) -> Self {
         self.context.responses = Some(Arc::new(store));
+        self
+    }
+
+    /// Sets the store of the providers' keys that have worked, in place of the configuration's `stores: { durable }`.
+    /// It is for tests. Default: none.
+    #[doc(hidden)]
+    pub fn worked_keys(mut self, store: impl WorkedKeyStore) -> Self {
+        self.context.worked_keys = Some(Arc::new(store));
         self
     }
 

@@ -10,8 +10,9 @@ use super::{Secret, Span};
 pub struct Stores {
     /// The durable store: a file, as `sqlite:steadfast.db` (relative to the working directory), or a database, as
     /// `postgres://user:password@host:5432/database?sslmode=require`. It keeps idempotency keys with their answers,
-    /// handed-off tasks, the responses of `responses`, callers' keys, the ledger, and orders by hand. `${NAME}` stands
-    /// for an environment variable, which keeps a password out of the file.
+    /// handed-off tasks, the responses of `responses`, callers' keys, the ledger, orders by hand, and by a hash which
+    /// providers' keys have worked, so that a refused one is an outage after a restart too. `${NAME}` stands for an
+    /// environment variable, which keeps a password out of the file.
     #[schemars(extend("pattern" = "^(sqlite:|postgres(ql)?://|.*\\$\\{)"))]
     pub durable: Option<Secret>,
     /// The store that replicas share: a Redis, as `redis://user:password@host:6379/0`, or `rediss://` for TLS.

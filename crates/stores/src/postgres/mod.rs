@@ -10,7 +10,7 @@
 //! The database contains full texts. Idempotency keys are there with their answers; callers' keys and prompts only as
 //! hashes. A task for people is there with its whole request and its answer, and a kept response with all of its
 //! conversation. The ledger has names of keys, teams, features, sessions and models, with tokens and amounts, and no
-//! word of a prompt.
+//! word of a prompt. Of providers' keys it has a hash, with the tier's name, of those that have worked.
 //!
 //! Its tables begin with `steadfast_`, and are in the first schema of the role's `search_path`, where the role must be
 //! allowed to create them once. It needs PostgreSQL 12 or later.
@@ -35,6 +35,7 @@ mod schema;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod worked_keys;
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 

@@ -14,6 +14,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("ledger", include_str!("migrations/0008_ledger.sql")),
     ("ledger_grants", include_str!("migrations/0009_ledger_grants.sql")),
     ("registry", include_str!("migrations/0010_registry.sql")),
+    ("worked_keys", include_str!("migrations/0011_worked_keys.sql")),
 ];
 
 /// The PostgreSQL advisory lock during a change of the tables: `stdf`.

@@ -11,7 +11,8 @@
 //! The file contains full texts. Idempotency keys are there with their answers, and a cache with its answers; callers'
 //! keys and prompts only as hashes. A task for people is there with its whole request and its answer,
 //! and a kept response with all of its conversation. The ledger has names of keys, teams, features, sessions and
-//! models, with tokens and amounts, and no word of a prompt.
+//! models, with tokens and amounts, and no word of a prompt. Of providers' keys it has a hash, with the tier's name, of
+//! those that have worked.
 //!
 //! A new file is readable for its owner alone (mode 0600), and so are its two companions (`-wal`, `-shm`); an existing
 //! file keeps its mode. Deleted data is overwritten if that costs no further writing (`secure_delete=FAST`).
@@ -40,6 +41,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod worked_keys;
 
 use std::{fmt, fs::OpenOptions, io, path::Path, sync::Arc, thread::park_timeout, time::Duration};
 

@@ -22,7 +22,7 @@ use steadfast::{
 };
 use steadfast_handoff::TaskStore;
 use steadfast_internal::fnv::fnv1a;
-use steadfast_stores::responses::ResponseStore;
+use steadfast_stores::{responses::ResponseStore, worked_keys::WorkedKeyStore};
 
 /// The dependencies of a stack beside its configuration; reloads keep them.
 pub(crate) struct StackContext {
@@ -49,6 +49,8 @@ pub(crate) struct StackContext {
     pub(crate) tasks: Option<Arc<dyn TaskStore>>,
     /// The store of kept responses, in place of the configured one.
     pub(crate) responses: Option<Arc<dyn ResponseStore>>,
+    /// The store of the providers' keys that have worked, in place of the configured one.
+    pub(crate) worked_keys: Option<Arc<dyn WorkedKeyStore>>,
     /// The credentials for clouds that some tier uses.
     pub(crate) credentials: CredentialPool,
     /// One HTTP client for all tiers, created only if a tier needs it.
@@ -77,6 +79,7 @@ impl Default for StackContext {
             hub: None,
             tasks: None,
             responses: None,
+            worked_keys: None,
             credentials: CredentialPool::default(),
             transport: OnceLock::new(),
             is_own_transport: false,

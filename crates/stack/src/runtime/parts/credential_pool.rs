@@ -22,6 +22,10 @@ impl SharedCredentials {
     pub(crate) fn account(&self) -> String {
         format!("{:?}", self.0.0)
     }
+
+    pub(crate) fn secrets(&self) -> &[String] {
+        &self.0.0.secrets
+    }
 }
 
 impl PartialEq for SharedCredentials {

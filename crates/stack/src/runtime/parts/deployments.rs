@@ -305,6 +305,15 @@ impl BalancedTier {
         self.deployments.iter().map(|it| it.breaker.handle())
     }
 
+    /// Returns the circuit of each deployment whose key a provider has given, with the name of the fact that it has
+    /// worked.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (Arc<str>, CircuitBreakerHandle)> {
+        self.deployments.iter().filter_map(|it| {
+            let circuit = it.breaker.handle();
+            Some((it.plan.key_name(&circuit.name())?, circuit))
+        })
+    }
+
     /// Returns the server of each deployment that replaces the provider's own, in order.
     #[cfg(feature = "redis")]
     pub(crate) fn servers(&self) -> impl Iterator<Item = Option<&str>> {

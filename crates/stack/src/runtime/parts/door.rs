@@ -69,6 +69,11 @@ impl DoorPlan {
         format!("{:?} {source}", self.place)
     }
 
+    /// Returns the secrets of its credentials that the environment holds.
+    pub(crate) fn secrets(&self) -> &[String] {
+        self.credentials.as_ref().map_or(&[], SharedCredentials::secrets)
+    }
+
     /// Returns Claude at this door.
     pub(crate) fn anthropic(&self, key: Option<Arc<str>>) -> Result<Anthropic, InvalidConfig> {
         let leaf = match &self.place {

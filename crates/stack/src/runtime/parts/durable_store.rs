@@ -15,7 +15,9 @@ use steadfast_stores::postgres::Postgres;
 use steadfast_stores::redis::Redis;
 #[cfg(feature = "sqlite")]
 use steadfast_stores::sqlite::Sqlite;
-use steadfast_stores::{places::PlaceStore, registry::RegistryStore, responses::ResponseStore};
+use steadfast_stores::{
+    places::PlaceStore, registry::RegistryStore, responses::ResponseStore, worked_keys::WorkedKeyStore,
+};
 
 /// A store that outlives the process.
 #[derive(Clone, Debug)]
@@ -102,6 +104,17 @@ impl DurableStore {
     /// Returns the store as a registry of callers' keys.
     #[allow(unreachable_code, reason = "with none of them there is no such place")]
     pub(crate) fn registry(&self) -> Arc<dyn RegistryStore> {
+        match self.clone() {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file) => Arc::new(file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => Arc::new(database),
+        }
+    }
+
+    /// Returns the store as a store of the providers' keys that have worked.
+    #[allow(unreachable_code, reason = "with none of them there is no such place")]
+    pub(crate) fn worked_keys(&self) -> Arc<dyn WorkedKeyStore> {
         match self.clone() {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(file) => Arc::new(file),

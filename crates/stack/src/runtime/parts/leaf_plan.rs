@@ -304,6 +304,20 @@ impl LeafPlan {
         keys.fold(text.clone(), |text, key| without_key(&text, key))
     }
 
+    /// Returns the name of the fact that the tier's key has worked in a circuit, if a provider has given it: the
+    /// circuit's name, and a hash of the account with its key, its address and the model. Another key, address or model
+    /// is another fact.
+    pub(crate) fn key_name(&self, circuit: &str) -> Option<Arc<str>> {
+        let LeafSettings { provider, model, door, .. } = &self.settings;
+        if !matches!(self.source, LeafSource::Anthropic(_) | LeafSource::OpenAi(..) | LeafSource::Gemini(_)) {
+            return None;
+        }
+        let (account, model) = (self.fingerprint(), model.as_deref().unwrap_or_default());
+        let secrets = door.as_ref().map_or(&[][..], DoorPlan::secrets).iter().map(String::as_str);
+        let hash = hash([provider.name(), model, &account].into_iter().chain(secrets).map(str::as_bytes));
+        Some(format!("{circuit} {hash}").into())
+    }
+
     fn fingerprint(&self) -> Arc<str> {
         let LeafSettings { tier, base_url, door, key, headers, .. } = &self.settings;
         // A service in the provider's place has an account of its own.
@@ -315,14 +329,7 @@ impl LeafPlan {
         let door = door.as_ref().map(DoorPlan::account).unwrap_or_default();
         let key = key.as_deref().unwrap_or_default().as_bytes();
         let parts = [own.unwrap_or_default(), server, door.as_bytes(), key];
-        let mut hash = Sha256::new();
-        for part in parts.into_iter().chain(headers.into_iter().flatten()) {
-            // With its length, so that no two lists of parts have the same bytes.
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        let hash: [u8; 32] = hash.finalize().into();
-        hash[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+        hash(parts.into_iter().chain(headers.into_iter().flatten())).into()
     }
 
     /// Builds the leaf.
@@ -450,6 +457,18 @@ impl LeafSettings {
         let problem: String = problem.into();
         InvalidConfig::new(format!("{}.{field}", self.place), problem)
     }
+}
+
+/// Returns the first half of a SHA-256 of these parts, in hexadecimal digits.
+fn hash<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        // With its length, so that no two lists of parts have the same bytes.
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let hash: [u8; 32] = hash.finalize().into();
+    hash[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns the key that a tier sends. Only the environment contains it.

@@ -23,8 +23,9 @@ use crate::{
     classifier,
 };
 use steadfast::{
-    BoxLlmService, BudgetLayer, CircuitBreaker, CircuitBreakerLayer, CommitOnFirstToken, CommitOnFirstTokenLayer,
-    ErrorKind, Events, InvalidConfig, LlmError, RetryBudget, RetryWithJitter, Timeout, TimeoutLayer,
+    BoxLlmService, BudgetLayer, CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer, CommitOnFirstToken,
+    CommitOnFirstTokenLayer, ErrorKind, Events, InvalidConfig, LlmError, RetryBudget, RetryWithJitter, Timeout,
+    TimeoutLayer,
     layers::{budget::Budget, timeout::Silence},
 };
 
@@ -200,6 +201,16 @@ impl TierRuntime {
         match &self.source {
             Source::Leaf(plan, _) => plan.account(),
             Source::Balance(_) => None,
+        }
+    }
+
+    /// Returns each circuit whose key a provider has given, with the name of the fact that it has worked.
+    pub(crate) fn keys(&self) -> Vec<(Arc<str>, CircuitBreakerHandle)> {
+        match &self.source {
+            Source::Leaf(plan, _) => {
+                plan.key_name(&self.name).map(|name| (name, self.breaker.handle())).into_iter().collect()
+            }
+            Source::Balance(balance) => balance.keys().collect(),
         }
     }
 

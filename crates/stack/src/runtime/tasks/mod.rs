@@ -6,3 +6,4 @@ mod follower;
 pub(super) mod handoff;
 pub(super) mod recovery;
 mod reloads;
+pub(super) mod worked_keys;

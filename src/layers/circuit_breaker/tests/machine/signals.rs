@@ -259,6 +259,63 @@ fn refused_key_opens_only_if_it_has_worked() {
 }
 
 #[test]
+fn a_refused_key_that_has_worked_elsewhere_opens_too_and_is_no_success() {
+    let bench = Bench::new(minute());
+    assert!(!bench.circuit.take_success());
+    bench.circuit.note_worked();
+    assert!(!bench.circuit.take_success(), "another process's word");
+    let transition = bench.call(Outcome::Auth).expect("a transition");
+    assert_eq!((transition.reason, bench.until()), (Reason::Auth, Some(seconds(60))));
+    assert!(!bench.circuit.take_success());
+    bench.wait(seconds(60));
+    bench.call(OK);
+    assert_eq!(bench.phase(), Phase::Closed);
+    assert!(bench.circuit.take_success() && !bench.circuit.take_success());
+    bench.circuit.note_worked();
+    assert!(!bench.circuit.take_success());
+    bench.call(OK);
+    assert!(bench.circuit.take_success());
+    bench.call(Outcome::Auth).expect("a transition");
+}
+
+/// The judge is a second circuit, to which nobody gives word and whom nobody asks.
+#[test]
+fn word_of_others_and_questions_change_nothing_but_the_keys_flags() {
+    let until = |bench: &Bench| Outcome::RateLimited { until: Some(bench.now.get() + seconds(3)) };
+    let mut rng = fastrand::Rng::with_seed(11);
+    for _ in 0..200 {
+        let [told, plain] = [Bench::new(minute()), Bench::new(minute())];
+        // The first success comes first: what a refused key does is all that may differ.
+        assert_eq!((told.call(OK), plain.call(OK)), (None, None));
+        for _ in 0..100 {
+            match rng.u8(..4) {
+                0 => told.circuit.note_worked(),
+                1 => drop(told.circuit.take_success()),
+                _ => {}
+            }
+            let pause = seconds(rng.u64(..20));
+            told.wait(pause);
+            plain.wait(pause);
+            let outcome = match rng.u8(..8) {
+                0..=2 => OK,
+                3 => Outcome::Auth,
+                4 => SLOW,
+                5 => until(&told),
+                _ => FAILURE,
+            };
+            // The two clocks began at two moments.
+            let outcomes = [outcome, if let Outcome::RateLimited { .. } = outcome { until(&plain) } else { outcome }];
+            let seen = [&told, &plain].into_iter().zip(outcomes).map(|(bench, outcome)| {
+                let transition = bench.admit().and_then(|admission| bench.settle(admission, outcome).transition);
+                (transition, bench.phase(), bench.until(), bench.circuit.failures())
+            });
+            let seen: Vec<_> = seen.collect();
+            assert_eq!(seen[0], seen[1]);
+        }
+    }
+}
+
+#[test]
 fn storm_of_different_invalid_requests_is_the_providers_fault() {
     let bench = Bench::new(minute());
     bench.call(OK);
