@@ -30,6 +30,9 @@
 //! The ledger is two tables: its rows, and their sums by hours. One transaction writes a batch to both. A row whose id
 //! is there already goes to neither.
 //!
+//! A store belongs to the deployment that has opened it first under a name (`owner.rs`), so that two deployments do not
+//! share keys, orders and caps by mistake.
+//!
 //! Best-effort work goes through one guard (`store/guard.rs` of `core`). It bounds each question. After three failures
 //! or one silence it leaves the store alone, and one question at a time tries whether the store is back, after 1 s, 2 s
 //! and so on up to 30 s. Meanwhile each process knows its own idempotency keys, in the memory that the layer has
@@ -38,6 +41,8 @@
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod ledger_columns;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod owner;
 pub mod places;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod poll;
@@ -59,6 +64,9 @@ pub(crate) mod testing;
 #[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
 mod testing_keys;
 pub mod worked_keys;
+
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use self::owner::StoreOwner;
 
 /// The README's code runs too.
 #[cfg(all(doctest, feature = "sqlite"))]

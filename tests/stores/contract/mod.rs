@@ -10,6 +10,7 @@ mod caps;
 mod keys;
 mod ledger;
 mod objects;
+mod owner;
 mod places;
 mod processes;
 mod registry;

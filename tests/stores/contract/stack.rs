@@ -89,6 +89,50 @@ async fn a_file_that_cannot_be_opened_is_an_error_at_the_start_and_a_refused_rel
     assert_eq!((&*program.asks("k").await, program.calls()), ("answer 1", 1));
 }
 
+#[tokio::test]
+async fn a_store_of_another_deployment_is_refused_at_the_start_and_by_a_reload() {
+    let folder = Folder::new("stack-owner");
+    let named = |names: &str| {
+        let file = folder.file();
+        config(&format!("{{ durable: 'sqlite:{}', {names} }}", file.display()))
+    };
+    // Nobody knows whose a store without a name is.
+    drop(Stack::from_config(named("")).unwrap());
+    let shop = Stack::from_config(named("prefix: 'shop:'")).unwrap();
+    drop(Stack::from_config(named("prefix: 'shop:'")).unwrap());
+    drop(Stack::from_config(named("")).unwrap());
+    let error = Stack::from_config(named("prefix: 'blog:'")).unwrap_err().to_string();
+    for part in ["stores.durable", "\"shop:\"", "\"blog:\"", "another file", "replicas", "former_prefix"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let handle = shop.handle();
+    assert!(handle.reload(named("prefix: 'blog:'")).unwrap_err().to_string().contains("\"shop:\""));
+    assert_eq!(handle.config().stores.prefix.as_deref(), Some("shop:"));
+    // It may be renamed while it runs.
+    handle.reload(named("prefix: 'blog:', former_prefix: 'shop:'")).unwrap();
+    handle.check_stores().await.unwrap();
+    drop(Stack::from_config(named("prefix: 'blog:'")).unwrap());
+    assert!(Stack::from_config(named("prefix: 'shop:'")).is_err());
+    handle.reload(named("")).unwrap();
+    assert!(handle.reload(named("prefix: 'shop:'")).is_err());
+    handle.reload(named("prefix: 'blog:'")).unwrap();
+}
+
+#[test]
+fn a_name_needs_a_store() {
+    let refused = |stores: &str| {
+        let text = format!("tiers: [{{ name: main, provider: simulated }}]\nstores: {stores}");
+        Config::from_str(&text, Format::Yaml).unwrap_err().to_string()
+    };
+    assert!(refused("{ prefix: 'shop:' }").contains("`prefix` applies only to a store"));
+    for stores in
+        ["{ durable: 'sqlite:a.db', former_prefix: a }", "{ shared: 'redis://h', prefix: b, former_prefix: a }"]
+    {
+        assert!(refused(stores).contains("name both, or leave it out"));
+    }
+    assert!(refused("{ durable: 'sqlite:a.db', prefix: b, former_prefix: '' }").contains("1 to 100 bytes"));
+}
+
 mod postgres {
     use std::time::Duration;
 
@@ -193,6 +237,49 @@ mod postgres {
         let changes: Vec<bool> =
             told.iter().zip([false, true].into_iter().cycle()).map(|(told, is)| *told == is).collect();
         assert!(told.last() == Some(&true) && changes.iter().all(|is| *is), "each change is said once: {told:?}");
+        schema.ends().await;
+    }
+
+    fn named(url: &str, names: &str) -> String {
+        format!("{{ durable: '{url}', {names} }}")
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_database_of_another_deployment_is_refused_also_once_it_is_back() {
+        let Some(schema) = Schema::new("stack_owner").await else { return };
+        let url = schema.url();
+        let shop = Program::start(&named(url, "prefix: 'shop:'"));
+        shop.stack.handle().check_stores().await.unwrap();
+        for (names, may) in [("prefix: 'shop:'", true), ("", true), ("prefix: 'blog:'", false)] {
+            let checked = Program::start(&named(url, names)).stack.handle().check_stores().await;
+            assert_eq!(checked.is_ok(), may, "{names}");
+            if let Err(error) = checked {
+                let text = error.to_string();
+                assert!(!error.heals() && error.kind() == StoreErrorKind::Misconfigured, "{text}");
+                let parts = ["\"shop:\"", "\"blog:\"", "search_path", "replicas", "former_prefix"];
+                assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+            }
+        }
+        // A reload names the owner without a question.
+        let error = shop.stack.handle().reload(super::config(&named(url, "prefix: 'blog:'"))).unwrap_err().to_string();
+        assert!(error.contains("\"shop:\"") && error.contains("\"blog:\""), "{error}");
+
+        // A deployment that began while the server was away takes nothing for its own.
+        let server = Server::of(address(url).to_owned()).await;
+        server.up.send_replace(false);
+        let through = url.replace(address(url), &server.address);
+        let blog = Program::start(&named(&through, "prefix: 'blog:'"));
+        assert!(blog.stack.handle().check_stores().await.unwrap_err().heals());
+        server.up.send_replace(true);
+        assert!(!blog.stack.handle().check_stores().await.unwrap_err().heals());
+        let registry = blog.stack.handle().registry().unwrap();
+        let kind = steadfast_stores::registry::EntryKind::Key;
+        assert_eq!(registry.read(kind).await.unwrap_err().kind(), StoreErrorKind::Misconfigured);
+
+        let renamed = named(url, "prefix: 'blog:', former_prefix: 'shop:'");
+        shop.stack.handle().reload(super::config(&renamed)).unwrap();
+        shop.stack.handle().check_stores().await.unwrap();
+        blog.stack.handle().check_stores().await.unwrap();
         schema.ends().await;
     }
 

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use steadfast::store::{StoreError, StoreErrorKind};
 use steadfast_handoff::TaskStore;
-use steadfast_stack::Config;
+use steadfast_stack::{Config, Stores};
 #[cfg(feature = "postgres")]
 use steadfast_stores::postgres::Postgres;
 use steadfast_stores::{registry::RegistryStore, sqlite::Sqlite};
@@ -21,6 +21,11 @@ pub(crate) enum OpenStore {
 impl OpenStore {
     /// Opens a store. A file that is not there is made only where it `may_begin`: a mistyped name must not create one.
     pub(crate) async fn open(store: &str, may_begin: bool) -> Result<Self, Failure> {
+        Self::open_for(store, &Stores::default(), may_begin).await
+    }
+
+    /// Opens a store, for the deployment of these settings.
+    async fn open_for(store: &str, settings: &Stores, may_begin: bool) -> Result<Self, Failure> {
         if let Some(file) = store.strip_prefix("sqlite:") {
             let file = file.strip_prefix("//").unwrap_or(file);
             if !Path::new(file).is_file() {
@@ -30,11 +35,16 @@ impl OpenStore {
                 let whole = std::path::absolute(file).unwrap_or_else(|_| file.into());
                 say(format_args!("a new store begins: {}\n", whole.display()));
             }
-            return Sqlite::open(file).map(Self::Sqlite).map_err(|problem| failure(&problem));
+            let file = Sqlite::open_for(file, settings.owner().as_ref());
+            return file.map(Self::Sqlite).map_err(|problem| failure(&problem));
         }
         if ["postgres://", "postgresql://"].iter().any(|scheme| store.starts_with(scheme)) {
             #[cfg(feature = "postgres")]
-            return Postgres::connect(store).await.map(Self::Postgres).map_err(|problem| failure(&problem));
+            {
+                let database = Postgres::lazy_for(store, settings.owner()).map_err(|problem| failure(&problem))?;
+                database.check().await.map_err(|problem| failure(&problem))?;
+                return Ok(Self::Postgres(database));
+            }
             #[cfg(not(feature = "postgres"))]
             return Err(Failure::usage("this command was built without PostgreSQL (feature `postgres`)"));
         }
@@ -49,7 +59,7 @@ impl OpenStore {
             let problem = format!("{}: it names no store: `stores: {{ durable: sqlite:FILE }}`", path.display());
             return Err(Failure::usage(problem));
         };
-        Ok((Self::open(store, may_begin).await?, config))
+        Ok((Self::open_for(store, &config.stores, may_begin).await?, config))
     }
 
     pub(crate) fn tasks(self) -> Arc<dyn TaskStore> {

@@ -23,13 +23,25 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
                 Some(other) => findings.wrong("durable", not_here(other.feature())),
             }
         }
+        let is_no_prefix =
+            |prefix: &str| prefix.is_empty() || prefix.len() > 100 || prefix.chars().any(char::is_control);
         if let Some(prefix) = &config.stores.prefix {
-            if prefix.is_empty() || prefix.len() > 100 || prefix.chars().any(char::is_control) {
+            if is_no_prefix(prefix) {
                 findings.wrong("prefix", "`prefix` must be 1 to 100 bytes on one line, such as `shop:`");
-            } else if config.stores.shared.is_none() {
+            } else if config.stores.shared.is_none() && config.stores.durable.is_none() {
                 findings.wrong(
                     "prefix",
-                    "`prefix` applies only to a shared store; name a Redis as `shared`, or leave `prefix` out",
+                    "`prefix` applies only to a store; name one as `shared` or `durable`, or leave `prefix` out",
+                );
+            }
+        }
+        if let Some(former) = &config.stores.former_prefix {
+            if is_no_prefix(former) {
+                findings.wrong("former_prefix", "`former_prefix` must be 1 to 100 bytes on one line, such as `shop:`");
+            } else if config.stores.prefix.is_none() || config.stores.durable.is_none() {
+                findings.wrong(
+                    "former_prefix",
+                    "`former_prefix` hands a durable store over to a new `prefix`; name both, or leave it out",
                 );
             }
         }

@@ -2,6 +2,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Secret, Span};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use steadfast_stores::StoreOwner;
 
 /// The stores of state that outlives the process or is shared by several. Without this block, all state is the
 /// process's own.
@@ -25,13 +27,34 @@ pub struct Stores {
     /// deployment need the same one. Default: `steadfast:` and a hash, of the host and database of `durable` if that
     /// is a server, or else of the first tier's name, provider and `base_url`. A roll-out that changes those starts
     /// with empty state there; with a set prefix it does not.
+    ///
+    /// A set prefix also names the owner of `durable`: the first deployment that opens a store. One with another set
+    /// prefix does not start with it.
     #[schemars(length(min = 1, max = 100))]
     pub prefix: Option<String>,
+    /// The prefix that this deployment had before. A `durable` that belongs to that one is handed over to the new
+    /// `prefix` at the start; processes with the former one do not start with it any more. State in `shared` begins
+    /// anew.
+    #[schemars(length(min = 1, max = 100))]
+    pub former_prefix: Option<String>,
     /// The time limit of each call to `shared`, connecting included. After it the replica relies on its own state, so
     /// a caller waits no longer for a store that hangs. Raise it for a store that is far away or slow. Default:
     /// 250 ms.
     #[schemars(extend("default" = "250ms"))]
     pub shared_timeout: Option<Span>,
+}
+
+impl Stores {
+    /// Returns the deployment as the owner of its durable store, if it has set its name.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    #[doc(hidden)]
+    pub fn owner(&self) -> Option<StoreOwner> {
+        let owner = StoreOwner::new(self.prefix.as_deref()?);
+        Some(match &self.former_prefix {
+            Some(former) => owner.formerly(former.as_str()),
+            None => owner,
+        })
+    }
 }
 
 /// The location of a durable store.

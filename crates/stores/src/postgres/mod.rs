@@ -28,6 +28,7 @@ mod forget;
 mod grants;
 mod keys;
 mod ledger;
+mod owner;
 mod places;
 mod registry;
 mod responses;
@@ -49,6 +50,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::schema::MigrationRefusal;
 use super::quota::AnswerQuota;
+use crate::owner::StoreOwner;
 use steadfast::{
     providers::transport,
     store::{StoreError, StoreErrorKind},
@@ -78,8 +80,9 @@ struct Inner {
     /// Its address, without the password.
     name: Box<str>,
     pool: Pool,
-    /// Set once the tables are up to date.
+    /// Set once the tables are up to date, and the database is the owner's.
     ready: OnceCell<()>,
+    owner: Option<StoreOwner>,
     quota: AnswerQuota,
 }
 
@@ -114,6 +117,17 @@ impl Postgres {
     ///
     /// Returns [`Misconfigured`](StoreErrorKind::Misconfigured) for a wrong URL.
     pub fn lazy(url: &str) -> Result<Self, StoreError> {
+        Self::lazy_for(url, None)
+    }
+
+    /// Connects as [`lazy`](Self::lazy) does, for the deployment of this name. It becomes the owner of a database that
+    /// has none. If the database belongs to another, each call fails with
+    /// [`Misconfigured`](StoreErrorKind::Misconfigured), and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`lazy`](Self::lazy).
+    pub fn lazy_for(url: &str, owner: Option<StoreOwner>) -> Result<Self, StoreError> {
         let misconfigured = |what| StoreError::new(StoreErrorKind::Misconfigured, what);
         // The cause is left out: it may quote a password with an unescaped character.
         let wrong = "it is no PostgreSQL URL, such as postgres://user:password@host:5432/database?sslmode=require \
@@ -148,7 +162,7 @@ impl Postgres {
             .recycle_timeout(Some(CONNECT))
             .build()
             .map_err(|cause| misconfigured("the pool of connections").with_source(cause))?;
-        Ok(Self { inner: Arc::new(Inner { name, pool, ready: OnceCell::new(), quota: AnswerQuota::default() }) })
+        Ok(Self { inner: Arc::new(Inner { name, pool, ready: OnceCell::new(), owner, quota: AnswerQuota::default() }) })
     }
 
     /// Checks that the server answers, and brings its tables up to date if necessary.
@@ -158,6 +172,11 @@ impl Postgres {
     /// Returns the errors of [`connect`](Self::connect).
     pub async fn check(&self) -> Result<(), StoreError> {
         self.client("connecting").await.map(drop)
+    }
+
+    /// Returns the owner for which it is open, once the server has said that it is that one's.
+    pub fn owner(&self) -> Option<&StoreOwner> {
+        self.inner.owner.as_ref().filter(|_| self.inner.ready.initialized())
     }
 
     /// Returns whether both are clones of one.
@@ -189,10 +208,23 @@ impl Postgres {
                             what + ": use a later program, or another database",
                         )
                     }
-                })
+                })?;
+                self.claim(&client, what).await
             })
             .await?;
         Ok(client)
+    }
+
+    /// Makes the deployment the owner, if it has a name.
+    async fn claim(&self, client: &Object, what: &'static str) -> Result<(), StoreError> {
+        let Some(owner) = &self.inner.owner else { return Ok(()) };
+        match owner::claim(client, owner).await.map_err(|cause| self.failed(what, cause))? {
+            None => Ok(()),
+            Some(other) => {
+                let another = "another database, or a schema of its own with `options=-csearch_path=NAME` in the URL";
+                Err(owner.refusal(&self.inner.name, &other, another))
+            }
+        }
     }
 
     /// Converts the server's error.

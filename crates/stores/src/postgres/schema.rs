@@ -15,6 +15,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("ledger_grants", include_str!("migrations/0009_ledger_grants.sql")),
     ("registry", include_str!("migrations/0010_registry.sql")),
     ("worked_keys", include_str!("migrations/0011_worked_keys.sql")),
+    ("owner", include_str!("migrations/0012_owner.sql")),
 ];
 
 /// The PostgreSQL advisory lock during a change of the tables: `stdf`.

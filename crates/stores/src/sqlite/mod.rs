@@ -33,6 +33,7 @@ mod forget;
 mod grants;
 mod keys;
 mod ledger;
+mod owner;
 mod places;
 mod registry;
 mod responses;
@@ -54,6 +55,7 @@ use self::{
     thread::Job,
 };
 use super::quota::AnswerQuota;
+use crate::owner::StoreOwner;
 use steadfast::store::{StoreError, StoreErrorKind};
 
 /// A state file. See the [module docs](self).
@@ -109,6 +111,17 @@ impl Sqlite {
     /// [`NewerSchema`](StoreErrorKind::NewerSchema) if a later version of this crate wrote it, and then changes
     /// nothing; and the disk's errors.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::open_for(path, None)
+    }
+
+    /// Opens a file as [`open`](Self::open) does, for the deployment of this name. It becomes the owner of a file that
+    /// has none.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`open`](Self::open), and [`Misconfigured`](StoreErrorKind::Misconfigured) if the file
+    /// belongs to another deployment. Its owner stays the same then.
+    pub fn open_for(path: impl AsRef<Path>, owner: Option<&StoreOwner>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let file = path.display().to_string();
         let misconfigured = |what: String| StoreError::new(StoreErrorKind::Misconfigured, what);
@@ -149,6 +162,11 @@ impl Sqlite {
             PRAGMA trusted_schema = OFF;";
         connection.execute_batch(settings).map_err(failed)?;
         schema::migrate(&mut connection).map_err(|refused| refused.into_error(&file, error::kind_at_open))?;
+        if let Some(owner) = owner
+            && let Some(other) = owner::claim(&mut connection, owner).map_err(failed)?
+        {
+            return Err(owner.refusal(&file, &other, "another file"));
+        }
         let file_identity =
             FileIdentity::of(path).map_err(|cause| misconfigured(format!("opening {file}")).with_source(cause))?;
         let jobs = thread::spawn(connection).map_err(|cause| {

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0010_ledger_grants.sql"),
     include_str!("migrations/0011_registry.sql"),
     include_str!("migrations/0012_worked_keys.sql"),
+    include_str!("migrations/0013_owner.sql"),
 ];
 
 /// The mark of this crate's files (SQLite's `application_id`): `stdf`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::store_error::not_here;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use super::store_error::wrong;
-use crate::DurableUrl;
+use crate::{DurableUrl, Stores};
 use steadfast::{InvalidConfig, layers::idempotency::IdempotencyLayer};
 use steadfast_handoff::TaskStore;
 use steadfast_ledger::LedgerStore;
@@ -29,16 +29,32 @@ pub(crate) enum DurableStore {
 }
 
 impl DurableStore {
-    pub(crate) fn open(url: &str) -> Result<Self, InvalidConfig> {
+    /// Opens the store of this location, which must be the deployment's own if that has a name. `before` is the same
+    /// one as it is open under another name, or without any.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite")),
+        allow(unused_variables, reason = "with none of them there is no such place")
+    )]
+    pub(crate) fn open(url: &str, settings: &Stores, before: Option<&Self>) -> Result<Self, InvalidConfig> {
         match DurableUrl::parse(url) {
             None => {
                 Err(InvalidConfig::new("stores.durable", "unknown kind of store; write sqlite:FILE or postgres://..."))
             }
             #[cfg(feature = "sqlite")]
-            Some(DurableUrl::Sqlite(file)) => Sqlite::open(file).map(Self::Sqlite).map_err(|e| wrong("durable", &e)),
+            Some(DurableUrl::Sqlite(file)) => {
+                let file = Sqlite::open_for(file, settings.owner().as_ref());
+                file.map(Self::Sqlite).map_err(|e| wrong("durable", &e))
+            }
             #[cfg(feature = "postgres")]
             Some(DurableUrl::Postgres(url)) => {
-                Postgres::lazy(url).map(Self::Postgres).map_err(|e| wrong("durable", &e))
+                let owner = settings.owner();
+                // The server cannot be asked here, but may have told before.
+                if let (Some(Self::Postgres(before)), Some(owner)) = (before, &owner)
+                    && let Some(known) = before.owner().filter(|known| !owner.may_open(known.name()))
+                {
+                    return Err(wrong("durable", &owner.refused_as(known)));
+                }
+                Postgres::lazy_for(url, owner).map(Self::Postgres).map_err(|e| wrong("durable", &e))
             }
             #[allow(unreachable_patterns, reason = "with both of them there is no other")]
             Some(other) => Err(not_here("durable", other.feature())),

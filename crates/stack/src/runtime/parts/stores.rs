@@ -33,8 +33,13 @@ impl OpenStores {
         let settings = &config.stores;
         let durable = match (&settings.durable, before) {
             (None, _) => None,
-            (durable, Some(before)) if before.settings.durable == *durable => before.durable.clone(),
-            (Some(url), _) => Some(DurableStore::open(url)?),
+            (durable, Some(before)) if before.settings.durable == *durable && !before.is_renamed(settings) => {
+                before.durable.clone()
+            }
+            (Some(url), before) => {
+                let same = before.filter(|before| before.settings.durable == settings.durable);
+                Some(DurableStore::open(url, settings, same.and_then(|before| before.durable.as_ref()))?)
+            }
         };
         #[cfg(feature = "redis")]
         let prefix = prefix(config);
@@ -59,6 +64,11 @@ impl OpenStores {
             #[cfg(feature = "redis")]
             hub,
         })
+    }
+
+    /// Returns whether these settings name the deployment anew, so that the durable store may be another's.
+    fn is_renamed(&self, settings: &Stores) -> bool {
+        settings.prefix.is_some() && settings.prefix != self.settings.prefix
     }
 
     /// Returns whether these settings mean the same shared store.
