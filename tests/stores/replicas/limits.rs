@@ -63,7 +63,7 @@ async fn two_replicas_count_together<S: HeadroomStore + InFlightStore + Clone>(s
         (LimitSync::start(store.clone(), &set), limit, rate, work, bulkhead.handle())
     };
     let [one, other] = [replica(), replica()];
-    (0..4).for_each(|_| one.2.take(Instant::now()).unwrap());
+    (0..4).for_each(|_| one.2.take(Instant::now(), None).unwrap());
     one.3.store(3, std::sync::atomic::Ordering::Relaxed);
     let (_one, _other) = (one.1.enter(), other.1.enter());
     let learns = async || {

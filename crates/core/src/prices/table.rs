@@ -81,9 +81,8 @@ impl PriceTable {
     /// `{"as_of": "2026-10-07", "models": {"gpt-4o": {"input": 2.5, "output": 10, "cache_read": 1.25}}}`, in US dollars
     /// for a million tokens. A model must have `input` and `output`. It may have `cache_read`, `cache_write`,
     /// `long_context` (prices `above` a number of tokens), the one `provider` at which the price holds, shares of the
-    /// price in service tiers (`batch`, `flex`, `fast`; with `whole_cache_price` a lower one is none of cached input's),
-    /// and `off_peak` (its `share`, the spans of `peak` in UTC, and
-    /// whether the `weekend` has none).
+    /// price in service tiers (`batch`, `flex`, `fast`; with `whole_cache_price` a lower one is none of cached
+    /// input), and `off_peak` (its `share`, the spans of `peak` in UTC, and whether the `weekend` has none).
     ///
     /// # Errors
     ///

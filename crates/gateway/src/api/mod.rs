@@ -70,14 +70,14 @@ mod token_counts;
 mod unknown_paths;
 mod upload;
 
+#[cfg(test)]
+pub(crate) use self::socket::Session;
 pub(crate) use self::{
     catalog::Catalog,
     keys::Keys,
     routes::{Routes, router},
     state::GatewayState,
 };
-#[cfg(test)]
-pub(crate) use self::socket::Session;
 pub use self::{
     http_llm::{HttpLlm, HttpLlmFuture, HttpLlmLayer},
     keys::{VirtualKey, key_documents, make_key},

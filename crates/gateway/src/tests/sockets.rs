@@ -1,5 +1,4 @@
-//! WebSockets of `/v1/responses`. The judge of a turn is the same request over HTTP; of the protocol, OpenAI's guide and
-//! the Open Responses specification.
+//! WebSockets of `/v1/responses`, by OpenAI's guide to its WebSocket mode and the Open Responses specification.
 
 use std::{
     sync::{Arc, Mutex},
@@ -156,7 +155,7 @@ fn counting() -> (BoxLlmService, Asked) {
             asked.push(said.collect());
             LlmResponse::from_text(format!("answer {}", asked.len())).with_model("simulated", "m")
         });
-        async { answer.map_err(LlmError::from) }
+        async { answer }
     });
     (BoxLlmService::new(service), asked)
 }
@@ -187,13 +186,7 @@ async fn turns_follow_one_another_and_the_last_may_be_continued_though_nobody_ke
         [
             said(&[(user, "cobalt")]),
             said(&[(user, "cobalt"), (model, "answer 1"), (user, "which word?")]),
-            said(&[
-                (user, "cobalt"),
-                (model, "answer 1"),
-                (user, "which word?"),
-                (model, "answer 2"),
-                (user, "sure?")
-            ]),
+            said(&[(user, "cobalt"), (model, "answer 1"), (user, "which word?"), (model, "answer 2"), (user, "sure?")]),
             said(&[(user, "another matter")]),
         ]
     );
@@ -258,7 +251,8 @@ async fn what_is_no_turn_is_told_and_the_socket_goes_on() {
 /// The chain of tiers is below: a turn fails over like any call, and one that fails is no failure of the socket.
 #[tokio::test(start_paused = true)]
 async fn a_turn_fails_over_like_a_call_and_its_failure_is_none_of_the_socket() {
-    let config = "tiers: [{ name: first, provider: simulated, model: a }, { name: backup, provider: simulated, model: b }]";
+    let config =
+        "tiers: [{ name: first, provider: simulated, model: a }, { name: backup, provider: simulated, model: b }]";
     let leaf = |words| Simulated::new("m").reply(words).latency(Duration::ZERO).pace(Duration::ZERO);
     let (first, backup) = (leaf("from the first"), leaf("from the backup"));
     let (of_first, of_backup) = (first.handle(), backup.handle());

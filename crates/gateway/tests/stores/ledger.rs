@@ -1,5 +1,5 @@
-//! The ledger of real gateways that share a store, and are killed, as the store's server is: its sum is what the provider
-//! answered.
+//! The ledger of real gateways that share a store, and are killed, as the store's server is: its sum is what the
+//! provider answered.
 //!
 //! `cargo test` runs a tenth of it; with `STEADFAST_SCALE=full` it is 500 kills, and the server is away for 30 s once.
 #![cfg(unix)]

@@ -1,8 +1,8 @@
 //! The last response of a WebSocket: what the next turn may continue though nobody keeps it (`store: false`).
 //!
-//! OpenAI's guide to its WebSocket mode is the source: a connection remembers its last response alone, a turn that fails
-//! takes the response that it continued with it, and another connection knows neither. A response that the gateway or
-//! a provider keeps is continued there.
+//! OpenAI's guide to its WebSocket mode is the source: a connection remembers its last response alone, a turn that
+//! fails takes the response that it continued with it, and another connection knows neither. A response that the
+//! gateway or a provider keeps is continued there.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -171,8 +171,7 @@ struct LastResponse {
 impl EndedResponse {
     /// Notes an event.
     pub(crate) fn note(&mut self, event: &str) {
-        const ENDS: [&str; 4] =
-            ["response.completed", "response.incomplete", "response.failed", "response.cancelled"];
+        const ENDS: [&str; 4] = ["response.completed", "response.incomplete", "response.failed", "response.cancelled"];
         // Nearly all events are others, and are not parsed.
         let concerns = |name: &str| memmem::find(event.as_bytes(), name.as_bytes()).is_some();
         if !concerns(ITEM_DONE) && !ENDS.iter().any(|end| concerns(end)) {

@@ -46,9 +46,9 @@ pub(crate) enum Denial {
     /// The key has as many requests in flight as it may: this number, if it is known.
     InFlight(Option<NonZeroU32>),
     /// The key has its share of such a limit, and other keys want the rest.
-    Share(Box<Denial>),
+    Share(Box<Self>),
     /// The same of a limit of the key's team.
-    Team(Arc<str>, Box<Denial>),
+    Team(Arc<str>, Box<Self>),
 }
 
 /// The beginning of a key's hash. It finds the key's entry in a file, and does not give the key away.

@@ -207,7 +207,8 @@ mod tests {
         assert_eq!(error_event(said), None);
         let failed = r#"{"type": "response.failed", "response": {"error": {"code": "server_error"}}}"#;
         assert_eq!(error_event(failed), None, "it is the answer's last event");
-        let event = r#"{"type": "error", "code": "server_error", "message": "no", "param": null, "sequence_number": 7}"#;
+        let event =
+            r#"{"type": "error", "code": "server_error", "message": "no", "param": null, "sequence_number": 7}"#;
         let told = parsed(&error_event(event).unwrap());
         assert_eq!((&told["status"], &told["error"]["code"]), (&json!(500), &json!("server_error")));
     }

@@ -1,5 +1,5 @@
-//! The Open Responses specification's own conformance suite, run as it is: over HTTP and WebSockets, before a provider of
-//! each protocol, with responses that are kept and that are not.
+//! The Open Responses specification's own conformance suite, run as it is: over HTTP and WebSockets, before a provider
+//! of each protocol, with responses that are kept and that are not.
 //!
 //! `STEADFAST_OPEN_RESPONSES` names the suite's folder with its packages (bun and zod) installed.
 
@@ -52,7 +52,10 @@ async fn the_suite_passes_at_a_provider_of_each_protocol() {
         for kept in [false, true] {
             let folder = Folder::new("open-responses");
             let keep = match kept {
-                true => format!("responses: {{ keep: 1h }}\nstores: {{ durable: 'sqlite:{}' }}\n", folder.path("s").display()),
+                true => format!(
+                    "responses: {{ keep: 1h }}\nstores: {{ durable: 'sqlite:{}' }}\n",
+                    folder.path("s").display()
+                ),
                 false => String::new(),
             };
             let url = provider.base_url() + path;
