@@ -130,7 +130,7 @@ pub mod chat {
     #[doc(inline)]
     pub use steadfast_core::chat::{
         Chat, Document, Effort, FinishReason, Image, Json, Media, Message, OutputSchema, Part, Reasoning, Role,
-        ServiceTier, Thinking, Tool, ToolCall, ToolChoice, ToolResult, Usage,
+        Thinking, Tool, ToolCall, ToolChoice, ToolResult, Usage,
     };
 }
 pub mod error {

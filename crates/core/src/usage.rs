@@ -125,7 +125,8 @@ pub struct Usage {
     /// the model's price tell it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Usd>,
-    /// The service tier, by the provider's word, which has its own [price](crate::prices::Price::in_service_tier).
+    /// The service tier, by the provider's word: `Standard`, `Batch`, `Flex` or `Fast`. Each may have its own
+    /// [price](crate::prices::Price::in_service_tier).
     #[serde(skip_serializing_if = "ServiceTier::is_standard")]
     pub service_tier: ServiceTier,
 }

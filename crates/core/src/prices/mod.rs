@@ -18,7 +18,6 @@ mod table;
 pub use crate::usd::Usd;
 
 pub use self::{
-    off_peak::OffPeak,
     price::Price,
     table::{PriceTable, PricedNames},
 };

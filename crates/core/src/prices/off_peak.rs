@@ -6,19 +6,8 @@ use crate::InvalidConfig;
 const MOST_SPANS: usize = 4;
 
 /// A day's hours outside of which a price is lower.
-///
-/// The source of the rule is DeepSeek's page of prices, the first of a large provider that has one.
-///
-/// ```
-/// use steadfast::prices::{OffPeak, Price};
-///
-/// // Half of the price but from Monday to Friday at these times, in UTC.
-/// let hours = OffPeak::new(0.5).unwrap().peak("01:00-04:00").unwrap().peak("06:00-10:00").unwrap().weekend(true);
-/// let price = Price::dollars(1.32, 3.96).unwrap().off_peak(hours);
-/// # let _ = price;
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OffPeak {
+pub(super) struct OffPeak {
     /// The share of the price, in thousandths.
     pub(super) share: u64,
     /// The minutes of the day between which the whole price holds.
@@ -32,7 +21,7 @@ impl OffPeak {
     /// # Errors
     ///
     /// The share is less than 0 or more than 1.
-    pub fn new(share: f64) -> Result<Self, InvalidConfig> {
+    pub(super) fn new(share: f64) -> Result<Self, InvalidConfig> {
         let share = thousandths(share).filter(|share| *share <= 1000);
         let share = share.ok_or_else(|| InvalidConfig::new("share", "give a share of the price from 0 to 1"))?;
         Ok(Self { share, peaks: [None; MOST_SPANS], has_weekend: false })
@@ -44,7 +33,7 @@ impl OffPeak {
     /// # Errors
     ///
     /// The text is no span, or there are four already.
-    pub fn peak(mut self, span: &str) -> Result<Self, InvalidConfig> {
+    pub(super) fn peak(mut self, span: &str) -> Result<Self, InvalidConfig> {
         let wrong = |problem: String| InvalidConfig::new("peak", problem);
         let minute = |clock: &str| {
             let (hour, minute) = clock.trim().split_once(':')?;
@@ -61,8 +50,7 @@ impl OffPeak {
     }
 
     /// Sets whether the lower price holds on Saturday and Sunday all day, in UTC. Default: no.
-    #[must_use]
-    pub const fn weekend(mut self, is_off_peak: bool) -> Self {
+    pub(super) const fn weekend(mut self, is_off_peak: bool) -> Self {
         self.has_weekend = is_off_peak;
         self
     }

@@ -1,6 +1,9 @@
 use serde::Deserialize;
 
-use super::{OffPeak, Usd, off_peak::thousandths};
+use super::{
+    Usd,
+    off_peak::{OffPeak, thousandths},
+};
 use crate::{
     InvalidConfig,
     chat::{ServiceTier, Usage},
@@ -96,8 +99,8 @@ impl Price {
         self
     }
 
-    /// Sets the price in a service tier, as a share of the usual one, up to 1,000: 0.5 for half. Default: the same in
-    /// all. That of [`ServiceTier::Standard`] is the price itself, and stays.
+    /// Sets the price in a service tier (`ServiceTier::Batch`, `Flex` or `Fast`), as a share of the usual one, up to
+    /// 1,000: 0.5 for half. Default: the same in all. That of `Standard` is the price itself, and stays.
     ///
     /// # Errors
     ///
@@ -126,11 +129,31 @@ impl Price {
         self
     }
 
-    /// Sets the hours of a lower price. Default: the same at all hours.
-    #[must_use]
-    pub const fn off_peak(mut self, hours: OffPeak) -> Self {
-        self.off_peak = Some(hours);
-        self
+    /// Sets the hours of a lower price, as DeepSeek has them: a share of the price, from 0 to 1, but in these spans of a
+    /// day, such as `01:00-04:00` in UTC, of which there are at most four. One that ends before it begins goes over
+    /// midnight. `weekend` tells whether the lower price holds on Saturday and Sunday all day. Default: the same price
+    /// at all hours.
+    ///
+    /// # Errors
+    ///
+    /// The share is none, or a span is.
+    ///
+    /// ```
+    /// use steadfast::prices::Price;
+    ///
+    /// let price = Price::dollars(1.32, 3.96)?.off_peak(0.5, ["01:00-04:00", "06:00-10:00"], true)?;
+    /// # let _ = price;
+    /// # Ok::<_, steadfast::InvalidConfig>(())
+    /// ```
+    pub fn off_peak<'a>(
+        mut self,
+        share: f64,
+        peak: impl IntoIterator<Item = &'a str>,
+        weekend: bool,
+    ) -> Result<Self, InvalidConfig> {
+        let hours = OffPeak::new(share)?.weekend(weekend);
+        self.off_peak = Some(peak.into_iter().try_fold(hours, OffPeak::peak)?);
+        Ok(self)
     }
 
     /// Returns the cost of a usage in its service tier, to the nearest billionth of a dollar, at the dearest hour.
@@ -267,8 +290,7 @@ impl FilePrice {
             price = price.whole_cache_price();
         }
         let Some(FileOffPeak { share, peak, weekend }) = &self.off_peak else { return Ok(price) };
-        let hours = peak.iter().try_fold(OffPeak::new(*share)?, |hours, span| hours.peak(span))?;
-        Ok(price.off_peak(hours.weekend(*weekend)))
+        price.off_peak(*share, peak.iter().map(|span| &**span), *weekend)
     }
 }
 
@@ -339,7 +361,7 @@ mod tests {
         cached.service_tier = ServiceTier::Fast;
         assert_eq!(price.whole_cache_price().cost(&cached), usd(10.0), "a dearer tier is dearer for all");
         // Never a peak: what an answer costs is less than what is reserved for it.
-        let price = price.off_peak(OffPeak::new(0.5).unwrap());
+        let price = price.off_peak(0.5, [], true).unwrap();
         assert_eq!(cost(&price, ServiceTier::Batch), (usd(6.0), usd(3.0)));
         assert!(price.in_service_tier(ServiceTier::Flex, -1.0).is_err());
     }

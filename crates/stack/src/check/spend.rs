@@ -1,7 +1,8 @@
 use std::collections::HashSet;
 
 use super::Findings;
-use crate::{AtCap, Budget, Config, LongContextPrice, ModelPrice, OffPeakPrice, Tier, suggest::nearest};
+use crate::{AtCap, Budget, Config, LongContextPrice, ModelPrice, Tier, suggest::nearest};
+use steadfast::prices::Price;
 
 pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findings: &mut Findings<'_, '_>) {
     findings.within("routes", |findings| {
@@ -48,7 +49,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
                         findings.wrong(field, "give a share of the price, such as 0.5 for half");
                     }
                 }
-                if let Some(Err(error)) = off_peak.as_ref().map(OffPeakPrice::hours) {
+                if let Some(Err(error)) = off_peak.as_ref().map(|hours| hours.of(Price::free())) {
                     findings.within("off_peak", |findings| findings.wrong(error.field(), error.problem().to_owned()));
                 }
             });

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Share;
-use steadfast::{InvalidConfig, layers::budget::KeyGroup, prices::OffPeak};
+use steadfast::{InvalidConfig, layers::budget::KeyGroup, prices::Price};
 
 /// A spending cap for a period.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -145,14 +145,13 @@ pub struct OffPeakPrice {
 }
 
 impl OffPeakPrice {
-    /// Returns the hours.
+    /// Gives a price these hours.
     ///
     /// # Errors
     ///
     /// The share or a span is wrong.
-    pub(crate) fn hours(&self) -> Result<OffPeak, InvalidConfig> {
-        let hours = OffPeak::new(self.share)?.weekend(self.weekend);
-        self.peak.iter().try_fold(hours, |hours, span| hours.peak(span))
+    pub(crate) fn of(&self, price: Price) -> Result<Price, InvalidConfig> {
+        price.off_peak(self.share, self.peak.iter().map(String::as_str), self.weekend)
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn prices(config: &Config) -> Result<PriceTable, InvalidConfig> {
             price = price.whole_cache_price();
         }
         if let Some(off_peak) = off_peak {
-            price = price.off_peak(off_peak.hours()?);
+            price = off_peak.of(price)?;
         }
         Ok(table.with(model.as_str(), price))
     })?;
