@@ -129,8 +129,8 @@ impl Price {
         self
     }
 
-    /// Sets the hours of a lower price, as DeepSeek has them: a share of the price, from 0 to 1, but in these spans of a
-    /// day, such as `01:00-04:00` in UTC, of which there are at most four. One that ends before it begins goes over
+    /// Sets the hours of a lower price, as DeepSeek has them: a share of the price, from 0 to 1, but in these spans of
+    /// a day, such as `01:00-04:00` in UTC, of which there are at most four. One that ends before it begins goes over
     /// midnight. `weekend` tells whether the lower price holds on Saturday and Sunday all day. Default: the same price
     /// at all hours.
     ///

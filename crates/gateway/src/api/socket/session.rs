@@ -40,8 +40,8 @@ use crate::{
 
 /// The time between two pings.
 const PING_EVERY: Duration = Duration::from_secs(30);
-/// The silence after which a caller has left: two pings without an answer, and time for the second.
-const LONGEST_SILENCE: Duration = Duration::from_secs(75);
+/// The pings without an answer after which a caller has left.
+const MOST_UNANSWERED: u32 = 2;
 /// The longest life of a socket, as OpenAI's.
 const LONGEST_LIFE: Duration = Duration::from_secs(60 * 60);
 /// The time for a caller to answer a close.
@@ -112,7 +112,7 @@ impl Session {
         let stream = MeteredStream::new(stream, ahead, new_memory);
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
         let now = Instant::now();
-        let mut open = OpenSocket { socket, heard: now, next_ping: now + PING_EVERY, unread: settings.unread };
+        let mut open = OpenSocket { socket, unanswered: 0, next_ping: now + PING_EVERY, unread: settings.unread };
         let end = self.turns(&mut open).await;
         open.end(end).await;
     }
@@ -309,8 +309,8 @@ fn shortened(name: &str) -> String {
 /// A socket that is open.
 struct OpenSocket {
     socket: WebSocketStream<MeteredStream>,
-    /// The time of the caller's last sign of life.
-    heard: Instant,
+    /// The pings since the caller's last sign of life.
+    unanswered: u32,
     next_ping: Instant,
     /// The longest time that a message may stay unread.
     unread: Duration,
@@ -324,15 +324,15 @@ impl OpenSocket {
                 biased;
                 message = self.socket.next() => message,
                 () = sleep_until(self.next_ping) => {
-                    if self.heard.elapsed() >= LONGEST_SILENCE {
+                    if self.unanswered >= MOST_UNANSWERED {
                         return Err(End::Close(CloseCode::Policy, "two pings had no answer"));
                     }
-                    self.next_ping = Instant::now() + PING_EVERY;
+                    (self.unanswered, self.next_ping) = (self.unanswered + 1, Instant::now() + PING_EVERY);
                     self.write(Message::Ping(Bytes::new())).await?;
                     continue;
                 }
             };
-            self.heard = Instant::now();
+            self.unanswered = 0;
             let message = message.ok_or(End::Gone)?.map_err(|error| reason(&error))?;
             self.socket.get_mut().settle();
             return match message {
