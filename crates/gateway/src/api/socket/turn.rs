@@ -2,13 +2,17 @@
 
 use axum::body::Body;
 use bytes::BytesMut;
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
-use steadfast::sse::Decoder;
+use steadfast::{Dialect, sse::Decoder};
 
 use crate::{
-    api::{conversation::EndedResponse, records::TIER},
+    api::{
+        conversation::EndedResponse,
+        records::{REQUEST_ID, TIER},
+        refusal,
+    },
     http::Answering,
 };
 
@@ -130,11 +134,11 @@ pub(super) fn error(status: StatusCode, code: &str, message: &str, param: Option
 
 /// Returns the `error` message of a refused or failed call, with the headers by which clients wait and ask.
 fn error_of(status: StatusCode, body: &[u8], head: Option<&HeaderMap>) -> String {
-    const TOLD: [&str; 3] = ["retry-after", "x-request-id", "x-steadfast-request-id"];
+    let names = [header::RETRY_AFTER, refusal::request_id_header(Dialect::Responses), REQUEST_ID];
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let mut message = envelope(status, body["error"].as_object().cloned().unwrap_or_default());
-    let text = |name: &str| head?.get(name)?.to_str().ok().map(Value::from);
-    let told: Map<String, Value> = TOLD.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
+    let text = |name: &HeaderName| head?.get(name)?.to_str().ok().map(Value::from);
+    let told: Map<String, Value> = names.iter().filter_map(|name| Some((name.to_string(), text(name)?))).collect();
     if !told.is_empty() {
         message["headers"] = told.into();
     }

@@ -147,8 +147,9 @@ impl World {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn codex_works_at_providers_of_four_protocols() {
+/// Works at a provider of each protocol: over HTTP, or over a WebSocket, as at OpenAI's own server. Codex says so where
+/// it has to turn to HTTP.
+async fn works_at_four_protocols(over_sockets: bool) {
     if std::env::var_os("STEADFAST_CODEX").is_none() {
         return eprintln!("skipped: STEADFAST_CODEX does not name the Codex CLI");
     }
@@ -156,27 +157,10 @@ async fn codex_works_at_providers_of_four_protocols() {
     for (upstream, server) in &world.providers[..Upstream::ALL.len()] {
         let (name, handle) = (upstream.to_string(), server.handle());
         println!("{name}");
-        let [editor, unknown] = [EDITOR, UNKNOWN].map(|model| world.codex(model, &name).unwrap());
-        says_hello(&editor).await;
-        edits_a_file(&editor, &handle).await;
-        calls_a_server(&unknown, &handle).await;
-        talks(&editor, &handle, || {}).await;
-        let stats = handle.stats();
-        assert_eq!((stats.answered, stats.rejected), (stats.calls, 0), "{name}");
-    }
-}
-
-/// It asks over a WebSocket, as at OpenAI's own server, and says so where it has to turn to HTTP.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn codex_works_over_a_socket_at_providers_of_four_protocols() {
-    if std::env::var_os("STEADFAST_CODEX").is_none() {
-        return eprintln!("skipped: STEADFAST_CODEX does not name the Codex CLI");
-    }
-    let world = World::start().await;
-    for (upstream, server) in &world.providers[..Upstream::ALL.len()] {
-        let (name, handle) = (upstream.to_string(), server.handle());
-        println!("{name}");
-        let [editor, unknown] = [EDITOR, UNKNOWN].map(|model| world.codex(model, &name).unwrap().with_sockets());
+        let [editor, unknown] = [EDITOR, UNKNOWN].map(|model| {
+            let codex = world.codex(model, &name).unwrap();
+            if over_sockets { codex.with_sockets() } else { codex }
+        });
         let turn = editor.turn("say hello").await;
         assert_eq!(turn.answer(), Ok(SAID));
         assert!(!turn.said().contains("WebSocket"), "{}", turn.said());
@@ -186,6 +170,16 @@ async fn codex_works_over_a_socket_at_providers_of_four_protocols() {
         let stats = handle.stats();
         assert_eq!((stats.answered, stats.rejected), (stats.calls, 0), "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_works_at_providers_of_four_protocols() {
+    works_at_four_protocols(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_works_over_a_socket_at_providers_of_four_protocols() {
+    works_at_four_protocols(true).await;
 }
 
 /// The tools of such a model are an item `additional_tools` of the conversation.
