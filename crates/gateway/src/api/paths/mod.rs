@@ -12,12 +12,11 @@ use http::{HeaderMap, Method, uri::PathAndQuery};
 use steadfast::Dialect;
 
 /// The paths for callers, as an unknown path's error lists them. The guide documents those for operators and reviewers.
-pub(crate) const SERVED: [&str; 26] = [
+pub(crate) const SERVED: [&str; 25] = [
     "POST /v1/messages",
     "POST /v1/messages/count_tokens",
     "POST /v1/chat/completions",
     "POST /v1/responses",
-    "GET /v1/responses (WebSocket)",
     "POST /v1/responses/compact",
     "POST /v1/responses/input_tokens",
     "POST /v1beta/models/{model}:generateContent",
