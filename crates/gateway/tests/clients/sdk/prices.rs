@@ -69,8 +69,8 @@ fn imported_prices_ask_what_litellm_asks() {
         usage.service_tier = tier;
         let own = prices.cost(None, asked["model"].as_str().unwrap(), &usage).unwrap();
         let theirs = Usd::from_dollars(cost).unwrap();
-        // A tier is one share of all prices here. The table rounds that of cached tokens, and lacks some tiers' prices of
-        // long inputs.
+        // A tier is one share of all prices here. The table rounds that of cached tokens, and lacks some tiers' prices
+        // of long inputs.
         let apart = if tier == ServiceTier::Standard { 2 } else { 2 + theirs.nanos() / 20 };
         let is_untold = tier != ServiceTier::Standard && usage.input > 200_000;
         assert!(is_untold || own.nanos().abs_diff(theirs.nanos()) <= apart, "{asked}: {own} here, {theirs} there");

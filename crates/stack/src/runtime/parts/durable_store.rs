@@ -31,7 +31,10 @@ pub(crate) enum DurableStore {
 impl DurableStore {
     /// Opens the store of this location, which must be the deployment's own if that has a name. `before` is the same
     /// one as it is open under another name, or without any.
-    #[cfg_attr(not(feature = "postgres"), allow(unused_variables, reason = "a file is open, or there is no such place"))]
+    #[cfg_attr(
+        not(feature = "postgres"),
+        allow(unused_variables, reason = "a file is open, or there is no such place")
+    )]
     pub(crate) fn open(url: &str, settings: &Stores, before: Option<&Self>) -> Result<Self, InvalidConfig> {
         match DurableUrl::parse(url) {
             None => {
