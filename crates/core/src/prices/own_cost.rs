@@ -91,7 +91,7 @@ pub fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error
     Value::deserialize(deserializer).map(|value| value == Value::Bool(true))
 }
 
-/// What an answer's headers tell of its cost.
+/// The part of an answer's cost that its headers tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(hidden)]
 pub struct HeaderCost {

@@ -454,7 +454,8 @@ impl<P: Protocol> Coder<P> {
         let mut message = protocol.decode(&raw).map_err(|fault| {
             let filtered = fault.filtered_turn();
             let mut error = failure::of_fault(protocol, origin, fault, &raw);
-            if let Some(usage) = protocol.failed_usage(&raw) {
+            if let Some(mut usage) = protocol.failed_usage(&raw) {
+                origin.cost.complete(&mut usage);
                 let mut failed = Message::assistant("");
                 failed.usage = Some(usage);
                 hold_whole(request, self.longest(origin), raw.len(), &mut failed, || self.usage_reporter(origin));

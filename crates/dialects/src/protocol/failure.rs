@@ -23,7 +23,7 @@ pub struct Origin {
     pub dialect: Dialect,
     pub status: Option<StatusCode>,
     pub request_id: Option<Box<str>>,
-    /// What the answer's headers tell of its cost.
+    /// The part of the answer's cost that its headers tell.
     pub cost: HeaderCost,
     pub secret: Secret,
     pub account: TargetAccount,

@@ -183,7 +183,7 @@ pub(crate) fn hold_whole(
 #[derive(Clone, Debug)]
 pub struct UsageWatch {
     bounds: Bounds,
-    /// What the headers told.
+    /// The part of the cost that the headers tell.
     cost: HeaderCost,
     passed: Passed,
     /// The last figures, as they count.
@@ -241,7 +241,8 @@ impl UsageWatch {
     }
 
     /// Returns the figures of an answer that failed with a piece of so many bytes, held to their bounds.
-    pub(crate) fn hold_failed(&mut self, bytes: usize, reported: Usage) -> Usage {
+    pub(crate) fn hold_failed(&mut self, bytes: usize, mut reported: Usage) -> Usage {
+        self.cost.complete_streamed(&mut reported);
         self.passed.bytes += bytes as u64;
         let held = self.bounds.hold_last(reported, self.passed);
         if held != reported {

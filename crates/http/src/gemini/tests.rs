@@ -5,8 +5,8 @@ use super::Gemini;
 use crate::{
     Chat, Dialect, ErrorKind, LlmError, LlmRequest, LlmResponse,
     chat::{
-        Effort, FinishReason, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, Thinking, Tool,
-        ToolCall, ToolChoice, ToolResult, Usage,
+        Effort, FinishReason, Image, Media, Message, Opaque, OutputSchema, Part, Reasoning, Role, ServiceTier,
+        Thinking, Tool, ToolCall, ToolChoice, ToolResult, Usage,
     },
     http::testing::Scripted,
 };
@@ -204,6 +204,28 @@ async fn what_a_failed_answer_has_cost_is_known_whole_and_streamed() {
     ] {
         assert_eq!(answered(&body).await.unwrap_err().usage(), Some(Usage::new(5, 2)), "{body}");
         assert_eq!(streamed(&[&body]).await.unwrap_err().usage(), Some(Usage::new(5, 2)), "streamed: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_answer_has_its_headers_service_tier_whole_and_streamed() {
+    let body = r#"{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"promptTokenCount":5}}"#;
+    for (reply, stream) in [
+        (Scripted::json(body), false),
+        (
+            Scripted::events(format!(
+                "data: {body}
+
+"
+            )),
+            true,
+        ),
+    ] {
+        let mut leaf = Gemini::new("k").model("gemini").transport(reply.header("x-gemini-service-tier", "flex"));
+        let request = LlmRequest::prompt("hello").with_stream(stream);
+        let answering = async { leaf.ready().await?.call(request).await?.collect().await };
+        let usage = answering.await.unwrap_err().usage().unwrap();
+        assert_eq!(usage.service_tier, ServiceTier::Flex, "stream {stream}");
     }
 }
 
