@@ -24,32 +24,20 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     findings.within("prices", |findings| {
         for (model, price) in &config.prices {
             findings.within(model, |findings| {
-                let ModelPrice {
-                    input,
-                    output,
-                    cache_read,
-                    cache_write,
-                    long_context,
-                    batch,
-                    flex,
-                    fast,
-                    whole_cache_price: _,
-                    off_peak,
-                } = price;
-                let (input, output, cache_read, cache_write) = (*input, *output, *cache_read, *cache_write);
+                let ModelPrice { input, output, cache_read, cache_write, long_context, .. } = *price;
                 rates([input, output], cache_read, cache_write, findings);
-                if let Some(LongContextPrice { above, input, output, cache_read, cache_write }) = *long_context {
+                if let Some(LongContextPrice { above, input, output, cache_read, cache_write }) = long_context {
                     findings.within("long_context", |findings| {
                         findings.at_least_one("above", Some(above), "");
                         rates([input, output], cache_read, cache_write, findings);
                     });
                 }
-                for (field, share) in [("batch", batch), ("flex", flex), ("fast", fast)] {
-                    if share.is_some_and(|share| !(0.0..=1000.0).contains(&share)) {
+                for (field, tier, share) in price.service_tiers() {
+                    if Price::free().in_service_tier(tier, share).is_err() {
                         findings.wrong(field, "give a share of the price, such as 0.5 for half");
                     }
                 }
-                if let Some(Err(error)) = off_peak.as_ref().map(|hours| hours.of(Price::free())) {
+                if let Some(Err(error)) = price.off_peak.as_ref().map(|hours| hours.of(Price::free())) {
                     findings.within("off_peak", |findings| findings.wrong(error.field(), error.problem().to_owned()));
                 }
             });

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Share;
-use steadfast::{InvalidConfig, layers::budget::KeyGroup, prices::Price};
+use steadfast::{InvalidConfig, chat::ServiceTier, layers::budget::KeyGroup, prices::Price};
 
 /// A spending cap for a period.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -121,11 +121,23 @@ pub struct ModelPrice {
     /// Default: 1.
     #[schemars(range(min = 0, max = 1000))]
     pub fast: Option<f64>,
-    /// Whether cached input keeps its price where a service tier is cheaper, as Google's does. Default: no.
+    /// Keeps the price of cached input where a service tier is cheaper, as Google does. Default: no.
     #[serde(default)]
     pub whole_cache_price: bool,
     /// The hours of a lower price. Default: none.
     pub off_peak: Option<OffPeakPrice>,
+}
+
+impl ModelPrice {
+    /// Returns the service tiers that have a price of their own: the field, the tier and its share of the price.
+    pub(crate) fn service_tiers(&self) -> impl Iterator<Item = (&'static str, ServiceTier, f64)> {
+        let shares = [
+            ("batch", ServiceTier::Batch, self.batch),
+            ("flex", ServiceTier::Flex, self.flex),
+            ("fast", ServiceTier::Fast, self.fast),
+        ];
+        shares.into_iter().filter_map(|(field, tier, share)| Some((field, tier, share?)))
+    }
 }
 
 /// The hours of a lower price. What an answer costs is told by the hour in which it ends; a cap reserves the whole
@@ -139,7 +151,7 @@ pub struct OffPeakPrice {
     /// The spans of a day, in UTC, in which the whole price holds, such as `01:00-04:00`; at most four.
     #[schemars(length(min = 1, max = 4))]
     pub peak: Vec<String>,
-    /// Whether the lower price holds on Saturday and Sunday all day. Default: no.
+    /// Holds the lower price on Saturday and Sunday all day. Default: no.
     #[serde(default)]
     pub weekend: bool,
 }

@@ -5,41 +5,28 @@ use std::collections::HashSet;
 use crate::{self as config, AtCap, Config, LongContextPrice, ModelPrice, Tier};
 use steadfast::{
     BudgetHandle, BudgetLayer, Events, InvalidConfig,
-    chat::{ServiceTier, Usage},
+    chat::Usage,
     layers::budget::{self, Cap, Period},
     prices::{Price, PriceTable, Usd},
 };
 
 /// Returns the crate's prices with the file's over them.
 pub(crate) fn prices(config: &Config) -> Result<PriceTable, InvalidConfig> {
-    let table = config.prices.iter().try_fold(PriceTable::builtin(), |table, (model, price)| {
-        let ModelPrice {
-            input,
-            output,
-            cache_read,
-            cache_write,
-            long_context,
-            batch,
-            flex,
-            fast,
-            whole_cache_price,
-            off_peak,
-        } = price;
+    let table = config.prices.iter().try_fold(PriceTable::builtin(), |table, (model, own)| {
+        let ModelPrice { input, output, cache_read, cache_write, long_context, .. } = *own;
         let place = format!("prices.{model}");
-        let mut price = written_price(&place, [*input, *output], *cache_read, *cache_write)?;
-        if let Some(LongContextPrice { above, input, output, cache_read, cache_write }) = *long_context {
+        let mut price = written_price(&place, [input, output], cache_read, cache_write)?;
+        if let Some(LongContextPrice { above, input, output, cache_read, cache_write }) = long_context {
             let long = written_price(&format!("{place}.long_context"), [input, output], cache_read, cache_write)?;
             price = price.long_context(above, long);
         }
-        for (tier, share) in [(ServiceTier::Batch, batch), (ServiceTier::Flex, flex), (ServiceTier::Fast, fast)] {
-            if let Some(share) = *share {
-                price = price.in_service_tier(tier, share)?;
-            }
+        for (_, tier, share) in own.service_tiers() {
+            price = price.in_service_tier(tier, share)?;
         }
-        if *whole_cache_price {
+        if own.whole_cache_price {
             price = price.whole_cache_price();
         }
-        if let Some(off_peak) = off_peak {
+        if let Some(off_peak) = &own.off_peak {
             price = off_peak.of(price)?;
         }
         Ok(table.with(model.as_str(), price))
