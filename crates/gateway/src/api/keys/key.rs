@@ -111,11 +111,12 @@ impl Key {
     /// Returns the levels of requests and of tokens per minute: of its own limit or its team's, that which has less
     /// left.
     pub(super) fn levels(&self) -> [Option<RateLevel>; 2] {
-        let [own, of_team] = [self.own.levels(), self.of_team().map(|limits| limits.levels()).unwrap_or_default()];
-        let less =
-            |[own, of_team]: [Option<RateLevel>; 2]| [own, of_team].into_iter().flatten().min_by_key(|it| it.left);
-        let ([requests, tokens], [of_team_requests, of_team_tokens]) = (own, of_team);
-        [less([requests, of_team_requests]), less([tokens, of_team_tokens])]
+        let mut levels = self.own.levels();
+        let of_team = self.of_team().map(|limits| limits.levels()).unwrap_or_default();
+        for (level, of_team) in levels.iter_mut().zip(of_team) {
+            *level = [level.take(), of_team].into_iter().flatten().min_by_key(|level| level.left);
+        }
+        levels
     }
 
     /// Begins a call within the limits of the key and of its team.

@@ -75,7 +75,9 @@ impl Keys {
             "teamLimits": key.of_team().map(|limits| Value::Object(limits.report())),
             "budgets": budgets,
         });
-        report.extend(more.as_object().cloned().unwrap_or_default());
+        if let Value::Object(more) = more {
+            report.extend(more);
+        }
         report.into()
     }
 }
