@@ -174,7 +174,9 @@ where
         async move {
             let mut response = answering.await;
             handler.finish(&mut response);
-            *lock(upgrade) = Upgrade::take(&mut response);
+            if let Some(after) = Upgrade::take(&mut response) {
+                *lock(upgrade) = Some(after);
+            }
             let has_unread_body = task.has_unread_body();
             if has_unread_body {
                 // The connection ends over it (RFC 9112, 9.6): the caller must not send its next request here.

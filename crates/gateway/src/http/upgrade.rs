@@ -18,7 +18,7 @@ pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
-/// What goes on in the connection, with the bytes that have arrived already.
+/// The use of the connection from then on, with the bytes that have arrived already.
 pub(crate) type AfterHttp =
     Box<dyn FnOnce(Box<dyn ByteStream>, Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 

@@ -307,7 +307,7 @@ async fn two_turns_at_once_run_one_after_the_other() {
         client.send(create(input)).await;
     }
     for number in 1..=3 {
-        // While another turn waits nothing is read, and so nobody is pinged: no answer is missed.
+        // Nothing is read while another turn waits, and so nobody is pinged: no answer is missed.
         sleep(Duration::from_secs(if number < 3 { 200 } else { 1 })).await;
         assert_eq!(*counts.lock().unwrap(), [number, 0]);
         let_go.notify_one();
@@ -366,6 +366,34 @@ async fn a_stop_ends_a_socket_that_rests_at_once_and_another_after_its_turn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_that_waits_prolongs_neither_a_stop_nor_the_hour() {
+    for is_stop in [true, false] {
+        let (service, let_go, counts) = held();
+        let gateway = gateway_of(service);
+        let mut client = Client::open(&gateway, &[]).await;
+        if !is_stop {
+            let _no_message = timeout(Duration::from_secs(59 * 60), client.next()).await;
+        }
+        for input in ["one", "two"] {
+            client.send(create(input)).await;
+        }
+        sleep(Duration::from_secs(61)).await;
+        if is_stop {
+            gateway.lifecycle.stop.cancel();
+        }
+        let_go.notify_one();
+        assert_eq!(text(&client.events().await), "at last");
+        if !is_stop {
+            let end = timeout(LONG, client.events()).await.expect("the hour is over");
+            assert_eq!(error(&end), (400, "websocket_connection_limit_reached".to_owned()));
+        }
+        let code = if is_stop { CloseCode::Away } else { CloseCode::Normal };
+        let closed = timeout(LONG, client.closed()).await.expect("it ends");
+        assert_eq!((closed, *counts.lock().unwrap()), (Some(code), [1, 0]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_no_message_ends_the_socket_with_its_code() {
     let (service, asked) = counting();
     let settings = Settings { body: 1 << 16, ..Settings::default() };
@@ -417,6 +445,21 @@ async fn messages_under_way_take_memory_and_give_it_back() {
         timeout(LONG, client.served).await.unwrap().unwrap();
     }
     assert_eq!(gateway.memory.used(), 0);
+    // A turn that waits holds its memory, and the next one too while it goes on.
+    let (service, let_go, _) = held();
+    let busy = Arc::new(GatewayState::new(service, Catalog::Listed(Arc::default()), None, Settings::default()));
+    let mut client = Client::open(&busy, &[]).await;
+    client.send(create("short")).await;
+    client.send(create("word ".repeat(40_000))).await;
+    sleep(Duration::from_secs(1)).await;
+    assert!(busy.memory.used() > 0);
+    for _ in 0..2 {
+        let_go.notify_one();
+        assert_eq!(text(&client.events().await), "at last");
+    }
+    drop(client.socket);
+    timeout(LONG, client.served).await.unwrap().unwrap();
+    assert_eq!(busy.memory.used(), 0);
     // A conversation that is remembered.
     let mut client = Client::open(&gateway, &[]).await;
     client.turn(create("word ".repeat(40_000))).await;

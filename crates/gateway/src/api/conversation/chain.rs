@@ -18,8 +18,6 @@ use super::{
 };
 use crate::api::{GatewayState, keys::Key};
 
-const ITEM_DONE: &str = "response.output_item.done";
-
 /// The last response of a connection.
 #[derive(Default)]
 pub(crate) struct Chain {
@@ -34,7 +32,7 @@ struct Last {
 
 /// The items of a conversation.
 struct Items {
-    json: Vec<Box<str>>,
+    json: Vec<Arc<str>>,
     /// Their part of the gateway's memory.
     _memory: TurnMemory,
 }
@@ -46,7 +44,7 @@ pub(crate) struct Link {
     /// The response that it continues.
     previous: Option<String>,
     /// The conversation up to its answer; `None` where somebody else keeps its beginning.
-    items: Option<Vec<Box<str>>>,
+    items: Option<Vec<Arc<str>>>,
     /// True if its caller wants no answer, but an id to continue.
     pub(crate) is_warm_up: bool,
 }
@@ -74,12 +72,12 @@ impl Chain {
         message: &str,
         is_kept_elsewhere: impl FnOnce() -> bool,
     ) -> Result<Link, ChainRefusal> {
-        /// What the socket itself says, or an answer over it cannot have. `stream` is set in its place.
+        /// Fields that belong to the socket, or that an answer over it cannot have. `stream` is set in its place.
         const OF_SOCKET: [&str; 3] = ["type", "background", "generate"];
         let fields = Fields::read(message).ok_or(ChainRefusal::Malformed)?;
         let is_warm_up = fields.has("generate", "false");
         let previous = fields.text("previous_response_id");
-        let input: Vec<Box<str>> = match fields.get("input") {
+        let input: Vec<Arc<str>> = match fields.get("input") {
             Some(text) if text.starts_with('"') => vec![items::of_text(text).into()],
             Some(list_text) => list(list_text).unwrap_or_default().into_iter().map(|item| item.get().into()).collect(),
             None => Vec::new(),
@@ -97,7 +95,7 @@ impl Chain {
             _ => return Err(self.refuse(ChainRefusal::NotFound(id.clone()))),
         };
         let Some(earlier) = known else { return Ok(as_it_is(None)) };
-        let items: Vec<Box<str>> = earlier.json.iter().cloned().chain(input).collect();
+        let items: Vec<Arc<str>> = earlier.json.iter().cloned().chain(input).collect();
         if let Some(call) = missing_call(&items) {
             return Err(self.refuse(ChainRefusal::NoCall(call)));
         }
@@ -127,13 +125,15 @@ impl Chain {
         (gateway, key): (&GatewayState, Option<&Arc<Key>>),
         most: usize,
     ) {
+        // The link has the items of the response before: they are not counted twice.
+        self.last = None;
         if is_kept || is_own(&id) {
             self.last = Some(Last { id, items: None });
             return;
         }
         let conversation = link.items.map(|earlier| {
             let sendable = output.iter().filter_map(|item| items::to_sendable(item));
-            earlier.into_iter().chain(sendable.map(|item| item.as_ref().into())).collect::<Vec<Box<str>>>()
+            earlier.into_iter().chain(sendable.map(|item| item.as_ref().into())).collect::<Vec<Arc<str>>>()
         });
         self.last = conversation.and_then(|json| {
             let (size, mut memory) = (json.iter().map(|item| item.len()).sum(), gateway.turn_memory(key));
@@ -174,14 +174,13 @@ impl EndedResponse {
         const ENDS: [&str; 4] = ["response.completed", "response.incomplete", "response.failed", "response.cancelled"];
         // Nearly all events are others, and are not parsed.
         let concerns = |name: &str| memmem::find(event.as_bytes(), name.as_bytes()).is_some();
-        if !concerns(ITEM_DONE) && !ENDS.iter().any(|end| concerns(end)) {
+        if !concerns(items::DONE) && !ENDS.iter().any(|end| concerns(end)) {
             return;
         }
         let Some(fields) = Fields::read(event) else { return };
         let kind = fields.text("type").unwrap_or_default();
-        if kind == ITEM_DONE {
-            let place = fields.get("output_index").and_then(|place| place.parse().ok());
-            if let Some((place, item)) = place.zip(fields.get("item")) {
+        if kind == items::DONE {
+            if let Some((place, item)) = items::finished(&fields) {
                 self.items.insert(place, item.to_owned());
             }
         } else if ENDS.contains(&&*kind)
@@ -222,7 +221,7 @@ pub(crate) fn warm_up_id() -> Option<String> {
 }
 
 /// Returns the id of the first result whose call is not among the items before it.
-fn missing_call(items: &[Box<str>]) -> Option<String> {
+fn missing_call(items: &[Arc<str>]) -> Option<String> {
     let mut calls = HashSet::new();
     for item in items {
         // Most items are none, and are not parsed.

@@ -7,6 +7,14 @@ use super::{
     new_id,
 };
 
+/// The event of a finished item.
+pub(super) const DONE: &str = "response.output_item.done";
+
+/// Returns the place and the text of the item that an event finishes.
+pub(super) fn finished<'a>(event: &Fields<'a>) -> Option<(u64, &'a str)> {
+    event.get("output_index").and_then(|place| place.parse().ok()).zip(event.get("item"))
+}
+
 /// An item as it is kept.
 pub(super) struct Item {
     pub(super) id: Option<String>,

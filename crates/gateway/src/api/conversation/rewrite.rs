@@ -5,7 +5,10 @@ use std::{ops::Range, str};
 use bytes::Bytes;
 use memchr::memmem;
 
-use super::json::{Fields, quote};
+use super::{
+    items,
+    json::{Fields, quote},
+};
 
 /// The ids that a caller sees.
 pub(super) struct CallerIds<'a> {
@@ -24,7 +27,6 @@ const WITH_RESPONSE: [&str; 6] = [
     "response.incomplete",
     "response.failed",
 ];
-const ITEM_DONE: &str = "response.output_item.done";
 
 /// A part of a stream that a record needs.
 pub(super) enum Part {
@@ -54,7 +56,7 @@ impl CallerIds<'_> {
     pub(super) fn events(&self, events: &Bytes, mut note: impl FnMut(Part)) -> Bytes {
         // Nearly all events have none of these, and are not parsed.
         let concerns = |name: &[u8]| memmem::find(events, name).is_some();
-        if !concerns(b"\"response\"") && !concerns(ITEM_DONE.as_bytes()) {
+        if !concerns(b"\"response\"") && !concerns(items::DONE.as_bytes()) {
             return events.clone();
         }
         let Ok(text) = str::from_utf8(events) else { return events.clone() };
@@ -63,9 +65,8 @@ impl CallerIds<'_> {
             let data = &text[line.clone()];
             let Some(fields) = Fields::read(data) else { continue };
             let kind = fields.text("type").unwrap_or_default();
-            if kind == ITEM_DONE {
-                let place = fields.get("output_index").and_then(|place| place.parse().ok());
-                if let Some((place, item)) = place.zip(fields.get("item")) {
+            if kind == items::DONE {
+                if let Some((place, item)) = items::finished(&fields) {
                     note(Part::Item { place, item: item.to_owned() });
                 }
             } else if WITH_RESPONSE.contains(&&*kind)

@@ -4,7 +4,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
@@ -12,27 +11,26 @@ use crate::{
     limits::memory::{FREE_BODY, Reservation},
 };
 
-/// The bytes of a socket, whose message under way is a part of the gateway's memory.
+/// The bytes of a socket. A message is a part of the gateway's memory until it is settled.
 pub(super) struct MeteredStream {
     stream: Box<dyn ByteStream>,
-    /// The bytes that had arrived before.
-    ahead: Bytes,
-    /// The bytes since the last whole message.
+    /// The bytes since the last message that was settled.
     unsettled: usize,
     memory: Reservation,
     new_memory: Box<dyn Fn() -> Reservation + Send>,
 }
 
 impl MeteredStream {
+    /// Meters a stream of which so many bytes have been read already.
     pub(super) fn new(
         stream: Box<dyn ByteStream>,
-        ahead: Bytes,
+        ahead: usize,
         new_memory: impl Fn() -> Reservation + Send + 'static,
     ) -> Self {
-        Self { stream, ahead, unsettled: 0, memory: new_memory(), new_memory: Box::new(new_memory) }
+        Self { stream, unsettled: ahead, memory: new_memory(), new_memory: Box::new(new_memory) }
     }
 
-    /// Gives back the memory of a message that has been read.
+    /// Gives back the memory of a message that has been used.
     pub(super) fn settle(&mut self) {
         if std::mem::take(&mut self.unsettled) > FREE_BODY {
             self.memory = (self.new_memory)();
@@ -44,13 +42,7 @@ impl AsyncRead for MeteredStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = into.filled().len();
-        if this.ahead.is_empty() {
-            ready!(Pin::new(&mut this.stream).poll_read(cx, into))?;
-        } else {
-            let length = this.ahead.len().min(into.remaining());
-            into.put_slice(&this.ahead[..length]);
-            this.ahead.advance(length);
-        }
+        ready!(Pin::new(&mut this.stream).poll_read(cx, into))?;
         this.unsettled += into.filled().len() - before;
         if this.unsettled > FREE_BODY {
             this.memory.grow(this.unsettled).map_err(|_| io::ErrorKind::OutOfMemory)?;

@@ -6,7 +6,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use steadfast::Dialect;
 use steadfast_internal::wall_clock;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -65,7 +65,7 @@ enum End {
     Close(CloseCode, &'static str),
 }
 
-/// What a caller sends.
+/// The meaning of a caller's message.
 enum Order {
     Create(String),
     Cancel,
@@ -109,8 +109,8 @@ impl Session {
             .max_frame_size(Some(settings.body));
         let (memory, key) = (self.gateway.memory.clone(), self.key.clone());
         let new_memory = move || memory.reservation(key.as_ref().map(|key| &key.memory));
-        let stream = MeteredStream::new(stream, ahead, new_memory);
-        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+        let stream = MeteredStream::new(stream, ahead.len(), new_memory);
+        let socket = WebSocketStream::from_partially_read(stream, ahead.into(), Role::Server, Some(config)).await;
         let now = Instant::now();
         let mut open = OpenSocket { socket, unanswered: 0, next_ping: now + PING_EVERY, unread: settings.unread };
         let end = self.turns(&mut open).await;
@@ -123,19 +123,24 @@ impl Session {
         let (ends, stop) = (Instant::now() + LONGEST_LIFE, self.gateway.lifecycle.stop.child_token());
         let mut waiting = None;
         loop {
+            // A turn that waits has not begun: its caller sends it again, over another connection.
+            if stop.is_cancelled() {
+                return End::Close(CloseCode::Away, "the gateway stops");
+            }
+            if Instant::now() >= ends {
+                let message = "the connection has been open for an hour: open another one";
+                let code = "websocket_connection_limit_reached";
+                let _ = open.send(turn::error(StatusCode::BAD_REQUEST, code, message, None)).await;
+                return End::Close(CloseCode::Normal, "an hour is over");
+            }
             let text = match waiting.take() {
                 Some(text) => text,
                 None => {
                     let order = tokio::select! {
                         biased;
                         order = open.order() => order,
-                        () = stop.cancelled() => return End::Close(CloseCode::Away, "the gateway stops"),
-                        () = sleep_until(ends) => {
-                            let message = "the connection has been open for an hour: open another one";
-                            let code = "websocket_connection_limit_reached";
-                            let _ = open.send(turn::error(StatusCode::BAD_REQUEST, code, message, None)).await;
-                            return End::Close(CloseCode::Normal, "an hour is over");
-                        }
+                        () = stop.cancelled() => continue,
+                        () = sleep_until(ends) => continue,
                     };
                     match order {
                         Ok(Order::Create(text)) => text,
@@ -164,7 +169,9 @@ impl Session {
         open: &mut OpenSocket,
     ) -> Result<Option<String>, End> {
         let settings = self.gateway.lifecycle.current.load_full();
-        let link = match self.link(text, chain).await {
+        let link = self.link(text, chain).await;
+        open.socket.get_mut().settle();
+        let mut link = match link {
             Ok(link) => link,
             Err(refusal) => return open.send(refused(&refusal)).await.map(|()| None),
         };
@@ -175,7 +182,7 @@ impl Session {
             &self.gateway,
             connection,
             Kind::Chat(ChatCall::new(Dialect::Responses)),
-            self.request(&link.body),
+            self.request(std::mem::take(&mut link.body)),
         );
         let (mut turn, mut waiting, mut is_cancelled) = (Turn::new(answering), None, false);
         loop {
@@ -194,7 +201,6 @@ impl Session {
                     }
                     Order::None => {}
                 },
-                else => break,
             }
         }
         let is_answered = turn.is_answered() && !is_cancelled;
@@ -235,51 +241,47 @@ impl Session {
         settings: &Settings,
         open: &mut OpenSocket,
     ) -> Result<(), End> {
-        let id = warm_up_id().unwrap_or_default();
-        let at = wall_clock::since_1970().as_secs();
-        let response = |status: &str| {
-            let mut response = json!({
-                "background": false, "frequency_penalty": 0, "instructions": null, "max_output_tokens": null,
-                "max_tool_calls": null, "metadata": {}, "model": "", "parallel_tool_calls": true, "presence_penalty": 0,
-                "previous_response_id": null, "prompt_cache_key": null, "reasoning": {"effort": null, "summary": null},
-                "safety_identifier": null, "service_tier": "default", "temperature": 1, "text": {"format": {"type": "text"}},
-                "tool_choice": "auto", "tools": [], "top_logprobs": 0, "top_p": 1, "truncation": "disabled", "user": null,
-            });
-            let asked: Value = serde_json::from_str(&link.body).unwrap_or_default();
-            for (name, value) in response.as_object_mut().into_iter().flatten() {
-                if !asked[name].is_null() {
-                    *value = asked[name].clone();
+        let (id, at) = (warm_up_id().unwrap_or_default(), wall_clock::since_1970().as_secs());
+        let mut asked: Map<String, Value> = serde_json::from_str(&link.body).unwrap_or_default();
+        let mut response = json!({
+            "background": false, "frequency_penalty": 0, "instructions": null, "max_output_tokens": null,
+            "max_tool_calls": null, "metadata": {}, "model": "", "parallel_tool_calls": true, "presence_penalty": 0,
+            "previous_response_id": null, "prompt_cache_key": null, "reasoning": {"effort": null, "summary": null},
+            "safety_identifier": null, "service_tier": "default", "temperature": 1, "text": {"format": {"type": "text"}},
+            "tool_choice": "auto", "tools": [], "top_logprobs": 0, "top_p": 1, "truncation": "disabled", "user": null,
+        });
+        let of_warm_up = json!({
+            "id": id, "object": "response", "created_at": at, "completed_at": null, "status": "in_progress",
+            "output": [], "error": null, "incomplete_details": null, "store": false,
+            "usage": {
+                "input_tokens": 0, "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": 0, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 0,
+            },
+        });
+        if let (Value::Object(response), Value::Object(of_warm_up)) = (&mut response, of_warm_up) {
+            for (name, value) in response.iter_mut() {
+                if let Some(given) = asked.remove(name).filter(|given| !given.is_null()) {
+                    *value = given;
                 }
             }
-            let of_warm_up = json!({
-                "id": id, "object": "response", "created_at": at, "status": status, "output": [], "error": null,
-                "completed_at": (status == "completed").then_some(at), "incomplete_details": null, "store": false,
-                "usage": {
-                    "input_tokens": 0, "input_tokens_details": {"cached_tokens": 0},
-                    "output_tokens": 0, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 0,
-                },
-            });
-            for (name, value) in of_warm_up.as_object().into_iter().flatten() {
-                response[name] = value.clone();
-            }
-            response
-        };
-        for (number, (event, status)) in
-            [("response.created", "in_progress"), ("response.completed", "completed")].into_iter().enumerate()
-        {
-            let event = json!({"type": event, "sequence_number": number, "response": response(status)});
-            open.send(event.to_string()).await?;
+            response.extend(of_warm_up);
         }
-        chain.answered(link, (id.clone(), Vec::new(), false), (&self.gateway, self.key.as_ref()), settings.body);
+        let created = json!({"type": "response.created", "sequence_number": 0, "response": &response});
+        open.send(created.to_string()).await?;
+        (response["status"], response["completed_at"]) = ("completed".into(), at.into());
+        let completed = json!({"type": "response.completed", "sequence_number": 1, "response": response});
+        open.send(completed.to_string()).await?;
+        chain.answered(link, (id, Vec::new(), false), (&self.gateway, self.key.as_ref()), settings.body);
         Ok(())
     }
 
-    fn request(&self, body: &str) -> Request<Body> {
-        let mut request = Request::new(Body::from(body.to_owned()));
+    fn request(&self, body: String) -> Request<Body> {
+        let mut headers = self.headers.clone();
+        headers.insert(header::CONTENT_LENGTH, body.len().into());
+        let mut request = Request::new(Body::from(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = http::Uri::from_static(paths::RESPONSES);
-        *request.headers_mut() = self.headers.clone();
-        request.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
+        *request.headers_mut() = headers;
         request
     }
 }
@@ -334,13 +336,17 @@ impl OpenSocket {
             };
             self.unanswered = 0;
             let message = message.ok_or(End::Gone)?.map_err(|error| reason(&error))?;
-            self.socket.get_mut().settle();
-            return match message {
-                Message::Text(text) => Ok(order(text.as_str())),
-                Message::Binary(_) => Err(End::Close(CloseCode::Unsupported, "messages are text")),
-                Message::Close(_) => Err(End::Gone),
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(Order::None),
+            let order = match message {
+                Message::Text(text) => order(text.as_str()),
+                Message::Binary(_) => return Err(End::Close(CloseCode::Unsupported, "messages are text")),
+                Message::Close(_) => return Err(End::Gone),
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Order::None,
             };
+            // The message of a turn holds its memory until the turn begins.
+            if !matches!(order, Order::Create(_)) {
+                self.socket.get_mut().settle();
+            }
+            return Ok(order);
         }
     }
 

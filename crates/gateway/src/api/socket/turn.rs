@@ -127,9 +127,8 @@ impl<'a> Turn<'a> {
 
 /// Returns an `error` message.
 pub(super) fn error(status: StatusCode, code: &str, message: &str, param: Option<&str>) -> String {
-    let kind = if status.is_client_error() { "invalid_request_error" } else { "server_error" };
-    let error = json!({"type": kind, "code": code, "message": message, "param": param});
-    json!({"type": "error", "status": status.as_u16(), "error": error}).to_string()
+    let fields = [("code", code.into()), ("message", message.into()), ("param", param.into())];
+    envelope(status, fields.map(|(name, value): (_, Value)| (name.to_owned(), value)).into_iter().collect()).to_string()
 }
 
 /// Returns the `error` message of a refused or failed call, with the headers by which clients wait and ask.
