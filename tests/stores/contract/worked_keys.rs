@@ -35,7 +35,7 @@ async fn keeps([one, other]: [Arc<dyn WorkedKeyStore>; 2]) {
     assert_eq!(days(&other, &all).await, known(&[("main 1", 10), ("'x\u{e9}\" 2", 0)]));
     assert_eq!(days(&other, &["main 1"]).await, known(&[("main 1", 10)]));
 
-    // What is less than a day newer is no change, and what is older none either.
+    // A time that is less than a day newer is no change, and an older one is none either.
     for ago in [10 * DAY - REFRESH / 2, 40 * DAY, KEEP] {
         other.note(vec![worked("main 1", ago)]).await.unwrap();
         assert_eq!(days(&one, &["main 1"]).await, known(&[("main 1", 10)]));

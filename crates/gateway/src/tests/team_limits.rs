@@ -75,7 +75,7 @@ async fn a_teams_rate_is_that_of_all_its_keys_together() {
     }
 }
 
-/// What one caller can do to its team: take what it leaves, which is a quarter at least.
+/// One caller can take from its team what it leaves, which is a quarter at least.
 #[tokio::test]
 async fn no_key_takes_a_teams_rate_from_its_others() {
     let (server, _stack) = served("search: { requests_per_minute: 40 }", "").await;

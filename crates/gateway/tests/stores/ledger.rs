@@ -111,7 +111,7 @@ async fn the_sum_is_what_the_provider_answered_while_the_database_comes_and_goes
     after.is_borne_out(&rows(steadfast_stores::postgres::Postgres::connect(&cluster.url()).await.unwrap()).await);
 }
 
-/// What was seen of gateways that were killed while they served.
+/// The figures of gateways that were killed while they served.
 struct Killed {
     kills: usize,
     calls: usize,

@@ -71,7 +71,7 @@ async fn shared_limits_hold_above_each_callers_own() {
         let refused = llm.call(ask(limits)).await.unwrap_err();
         assert_eq!((refused.kind(), source(&refused).is_shared()), (ErrorKind::BulkheadFull, true));
     }
-    // Who leaves gives both places back; a refusal above gives the place and the tokens of the caller's own back.
+    // A caller that leaves gives both places back; a refusal above gives back what the caller's own limits took.
     drop(of_ada);
     assert_eq!((in_flight(&tokens), in_flight(&places)), (0, 1));
     let mut of_eve = task::spawn(llm.call(ask(&eve)));

@@ -333,7 +333,7 @@ async fn a_reload_asks_anew_and_what_is_known_stays() {
     process.stack.handle().reload(config("one", "B", "")).unwrap();
     sleep(SOON).await;
     assert!(!process.takes_a_refusal_for_an_outage().await);
-    // What this process has seen needs no store.
+    // A key that has worked in this process needs no store.
     world.grant("one", "B");
     assert_eq!(process.ask().await, "main");
     sleep(SOON).await;
@@ -509,7 +509,7 @@ async fn any_history_is_that_of_the_model() {
             }
             for Judged { process, account, knows, untold } in &mut processes {
                 let is_told = is_there && told.get(account).is_some_and(|last| last.elapsed() < 90 * DAY);
-                // What a process has seen itself it knows in any circuit of its own.
+                // A process knows its own keys in any circuit of its own.
                 *knows |= is_told || untold.iter().any(|(its, _)| its == account);
                 assert_eq!(process.knows(), *knows, "{seed}: {account:?}");
                 seen[usize::from(*knows)] += 1;
