@@ -84,23 +84,20 @@ impl Cluster {
     pub(crate) fn is_read_only(&self, is: bool) {
         let switch = format!("ALTER SYSTEM SET default_transaction_read_only = {}", if is { "on" } else { "off" });
         for sql in [&*switch, "SELECT pg_reload_conf()"] {
-            let psql = Command::new(self.programs.join("psql"))
-                .args([
-                    "-h",
-                    "127.0.0.1",
-                    "-p",
-                    &self.port.to_string(),
-                    "-U",
-                    "steadfast",
-                    "-d",
-                    "postgres",
-                    "-qc",
-                    sql,
-                ])
-                .output()
-                .unwrap();
-            assert!(psql.status.success(), "{}", String::from_utf8_lossy(&psql.stderr));
+            self.says(sql);
         }
+    }
+
+    /// Runs this statement; returns what comes of it, without a frame.
+    #[allow(dead_code, reason = "not every test asks it")]
+    pub(crate) fn says(&self, sql: &str) -> String {
+        let port = self.port.to_string();
+        let psql = Command::new(self.programs.join("psql"))
+            .args(["-h", "127.0.0.1", "-p", &port, "-U", "steadfast", "-d", "postgres", "-qtAc", sql])
+            .output()
+            .unwrap();
+        assert!(psql.status.success(), "{}", String::from_utf8_lossy(&psql.stderr));
+        String::from_utf8(psql.stdout).unwrap().trim().to_owned()
     }
 
     fn pg_ctl(&self, what: &[&str]) {

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -22,14 +23,22 @@ pub(crate) struct Provider {
 #[derive(Default)]
 struct Shared {
     down: AtomicBool,
+    /// The time that an answer takes.
+    takes: Duration,
     /// The calls by prompt.
     calls: Mutex<HashMap<String, usize>>,
 }
 
 impl Provider {
     pub(crate) async fn start() -> Self {
+        Self::that_takes(Duration::ZERO).await
+    }
+
+    /// One whose answers take so long.
+    pub(crate) async fn that_takes(takes: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let provider = Self { address: listener.local_addr().unwrap().to_string(), shared: Arc::default() };
+        let shared = Arc::new(Shared { takes, ..Shared::default() });
+        let provider = Self { address: listener.local_addr().unwrap().to_string(), shared };
         let shared = provider.shared.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -46,6 +55,12 @@ impl Provider {
     /// All calls so far.
     pub(crate) fn calls(&self) -> usize {
         self.shared.calls.lock().unwrap().values().sum()
+    }
+
+    /// The calls so far whose bodies have these words.
+    pub(crate) fn calls_with(&self, words: &str) -> usize {
+        let calls = self.shared.calls.lock().unwrap();
+        calls.iter().filter(|(body, _)| body.contains(words)).map(|(_, calls)| calls).sum()
     }
 }
 
@@ -66,6 +81,9 @@ async fn connection(mut stream: TcpStream, shared: Arc<Shared>) {
         let body: Vec<u8> = read.drain(..end + 4 + length).skip(end + 4).collect();
         let body = String::from_utf8(body).unwrap();
         *shared.calls.lock().unwrap().entry(body).or_default() += 1;
+        if !shared.takes.is_zero() {
+            tokio::time::sleep(shared.takes).await;
+        }
         let (status, answer) = match shared.down.load(Relaxed) {
             true => ("500 Internal Server Error", DOWN),
             false => ("200 OK", ANSWER),

@@ -10,6 +10,8 @@
 #[path = "../../../../../tests/stores/replicas/server.rs"]
 mod server;
 
+#[cfg(feature = "postgres")]
+mod caps;
 mod limits;
 
 use std::{
