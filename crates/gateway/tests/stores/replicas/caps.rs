@@ -1,7 +1,7 @@
 //! Three gateways behind nginx, over one Redis and one PostgreSQL: a cap of a key or of a team is one number.
 //!
-//! `cargo test` runs 20 s of it, 200 requests a second of 40 keys; with `STEADFAST_SCALE=full` it is ten minutes of them,
-//! ten times as fast.
+//! `cargo test` runs 20 s of it, 200 requests a second of 40 keys; with `STEADFAST_SCALE=full` it is ten minutes of
+//! them, ten times as fast.
 
 use std::process::{Child, Command, Stdio};
 
