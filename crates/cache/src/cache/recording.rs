@@ -44,7 +44,7 @@ struct State {
     forgotten: usize,
     bytes: usize,
     readers: usize,
-    /// True if the answer was restarted: it is read along, but not kept.
+    /// True if the answer was restarted, or two calls gave it: it is read along, but not kept.
     restarted: bool,
     /// True if the answer is too large: its beginning is dropped, and it is not kept.
     too_large: bool,
@@ -159,7 +159,11 @@ impl Recording {
             }
         };
         let ended = frame.events().contains(&StreamEvent::End);
-        state.restarted |= frame.events().iter().any(|event| matches!(event, StreamEvent::Restarted { .. }));
+        // An answer of two models is for its caller alone.
+        state.restarted |= frame
+            .events()
+            .iter()
+            .any(|event| matches!(event, StreamEvent::Restarted { .. } | StreamEvent::Continued(_)));
         state.bytes = state.bytes.saturating_add(frame.size());
         let Frames::Growing(frames) = &mut state.frames else { return TurnOutcome::Again };
         frames.push_back(frame);

@@ -63,7 +63,11 @@ impl Accumulator {
             StreamEvent::Finish(reason) => self.message.finish = Some(reason.clone()),
             // The answer begins again with another model, and contains nothing collected so far.
             StreamEvent::Restarted { .. } => *self = Self::default(),
-            StreamEvent::KeepAlive | StreamEvent::Other | StreamEvent::Bytes | StreamEvent::End => {}
+            StreamEvent::KeepAlive
+            | StreamEvent::Continued(_)
+            | StreamEvent::Other
+            | StreamEvent::Bytes
+            | StreamEvent::End => {}
         }
     }
 

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -149,19 +149,62 @@ pub enum StreamEvent {
         /// The failure that broke the stream.
         reason: ErrorKind,
     },
+    /// The stream broke, and another call goes on where its text ended: what came before stays.
+    Continued(Box<Continued>),
     /// An event that only the provider's own dialect knows. It is in the frame's bytes.
     Other,
     /// A piece of the answer to a call that is no conversation. It is in the frame's bytes.
     Bytes,
 }
 
+/// The place in a stream where another call goes on with it.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Continued {
+    /// The failure that broke the stream.
+    pub reason: ErrorKind,
+    /// The tier that goes on.
+    pub tier: Option<Arc<str>>,
+    /// The model that goes on.
+    pub model: Option<Arc<str>>,
+    /// The text before it.
+    pub so_far: Arc<str>,
+    /// The index of that text.
+    pub index: u32,
+    /// The id and the model of the answer as they stood at its beginning.
+    #[allow(missing_docs, reason = "said above")]
+    pub begun_as: (Option<String>, Option<String>),
+}
+
+impl Continued {
+    /// Creates the place after this text, where a stream broke for this reason.
+    pub fn new(reason: ErrorKind, so_far: impl Into<Arc<str>>, index: u32) -> Self {
+        Self { reason, tier: None, model: None, so_far: so_far.into(), index, begun_as: (None, None) }
+    }
+}
+
+impl fmt::Debug for Continued {
+    /// Writes the length of the text, never the text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Continued")
+            .field("reason", &self.reason)
+            .field("tier", &self.tier)
+            .field("model", &self.model)
+            .field("bytes", &self.so_far.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl StreamEvent {
     pub(super) fn progress(&self) -> Progress {
         match self {
             Self::KeepAlive => Progress::KeepAlive,
-            Self::Start { .. } | Self::Usage(_) | Self::Other | Self::Restarted { .. } | Self::Finish(_) => {
-                Progress::Lifecycle
-            }
+            Self::Start { .. }
+            | Self::Usage(_)
+            | Self::Other
+            | Self::Restarted { .. }
+            | Self::Continued(_)
+            | Self::Finish(_) => Progress::Lifecycle,
             Self::Reasoning { text, .. } if text.is_empty() => Progress::Lifecycle,
             Self::Reasoning { .. } | Self::Signature { .. } => Progress::Reasoning,
             Self::Text { text, .. } | Self::Refusal { text, .. } if text.is_empty() => Progress::Lifecycle,
@@ -230,6 +273,7 @@ impl StreamEvent {
             Self::Part { part, .. } => part.size(),
             Self::Start { id, model } => [id, model].into_iter().flatten().map(String::len).sum(),
             Self::Usage(_) | Self::Finish(_) | Self::End | Self::KeepAlive | Self::Restarted { .. } => 0,
+            Self::Continued(place) => place.so_far.len(),
             Self::Other | Self::Bytes => 0,
         }
     }
@@ -252,6 +296,7 @@ impl fmt::Debug for StreamEvent {
             Self::End => "End",
             Self::KeepAlive => "KeepAlive",
             Self::Restarted { reason } => return f.debug_tuple("Restarted").field(reason).finish(),
+            Self::Continued(place) => return f.debug_tuple("Continued").field(place).finish(),
             Self::Other => "Other",
             Self::Bytes => "Bytes",
         };

@@ -28,7 +28,7 @@ pub use self::{
     accumulate::Accumulator,
     commit_point::CommitPoint,
     delivery::Delivery,
-    frame::{Frame, Progress, StreamEvent},
+    frame::{Continued, Frame, Progress, StreamEvent},
     hold::AnswerEnd,
     idle::IdleLimits,
     memory::{AnswerMemory, AnswerRoom, CoverFuture, FREE_ANSWER, OutOfMemory},

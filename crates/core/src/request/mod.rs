@@ -1,5 +1,6 @@
 //! A caller's request, and the context that layers add on the way down.
 
+mod begun;
 mod estimate;
 mod known_failures;
 mod owner;
@@ -10,6 +11,8 @@ use bytes::Bytes;
 use http::{Extensions, StatusCode};
 use tokio::time::Instant;
 
+#[doc(hidden)]
+pub use self::begun::GoOn;
 #[doc(hidden)]
 pub use self::estimate::{LONGEST_ANSWER, longest_answer, unseen_answer};
 #[doc(hidden)]
@@ -687,6 +690,8 @@ impl Prospects {
     const NOTHING_LEFT: u16 = 16;
     /// The deadline, or that of which it is a share, is the caller's, and no limit of the stack's is nearer.
     const CALLERS_DEADLINE: u16 = 32;
+    /// The request has its own policy for a broken stream, among its extensions.
+    const OWN_STREAM_BREAK: u16 = 64;
 
     /// Returns true if the deadline is the caller's.
     #[inline]
@@ -698,6 +703,18 @@ impl Prospects {
     #[inline]
     pub fn note_callers_deadline(&mut self) {
         self.0 |= Self::CALLERS_DEADLINE;
+    }
+
+    /// Returns true if the request has its own policy for a broken stream.
+    #[inline]
+    pub fn has_stream_break(self) -> bool {
+        self.0 & Self::OWN_STREAM_BREAK != 0
+    }
+
+    /// Notes that the request has its own policy for a broken stream.
+    #[inline]
+    pub fn note_stream_break(&mut self) {
+        self.0 |= Self::OWN_STREAM_BREAK;
     }
 
     /// Returns true if no other model is left.

@@ -1,7 +1,7 @@
 //! The binary form of a stream's frames.
 
 use super::pieces::{DecodeError, Reader, Writer};
-use crate::{Frame, StreamEvent};
+use crate::{Frame, StreamEvent, body::Continued};
 
 impl Writer {
     pub(super) fn frame(&mut self, frame: &Frame) {
@@ -51,6 +51,15 @@ impl Writer {
             StreamEvent::Restarted { reason } => {
                 self.tag(12);
                 self.kind(*reason);
+            }
+            StreamEvent::Continued(place) => {
+                self.at(14, place.index);
+                self.kind(place.reason);
+                self.text(&place.so_far);
+                let (id, model) = &place.begun_as;
+                for name in [place.tier.as_deref(), place.model.as_deref(), id.as_deref(), model.as_deref()] {
+                    self.optional_text(name);
+                }
             }
             // No answer to a call that is no conversation is kept.
             StreamEvent::Other | StreamEvent::Bytes => self.tag(13),
@@ -107,6 +116,14 @@ impl Reader<'_> {
             11 => StreamEvent::KeepAlive,
             12 => StreamEvent::Restarted { reason: self.kind()? },
             13 => StreamEvent::Other,
+            14 => {
+                let index = self.small()?;
+                let mut place = Continued::new(self.kind()?, self.text()?, index);
+                let mut name = || self.optional(Self::text);
+                (place.tier, place.model) = (name()?.map(Into::into), name()?.map(Into::into));
+                place.begun_as = (name()?, name()?);
+                StreamEvent::Continued(Box::new(place))
+            }
             _ => return Err(DecodeError),
         })
     }

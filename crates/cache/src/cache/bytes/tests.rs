@@ -7,6 +7,7 @@ use serde_json::{Map, Number, Value, json};
 use super::{super::answer::Requester, *};
 use crate::{
     CacheReason, Dialect, ErrorKind, Frame, LlmResponse, StreamEvent,
+    body::Continued,
     chat::{
         Document, Extra, ExtraOf, FinishReason, Image, Media, Message, Opaque, Part, Reasoning, Role, ToolCall,
         ToolResult, Usage,
@@ -134,6 +135,14 @@ fn event() -> impl Strategy<Value = StreamEvent> {
         finish().prop_map(StreamEvent::Finish),
         prop::sample::select(vec![StreamEvent::End, StreamEvent::KeepAlive, StreamEvent::Other]),
         prop::sample::select(ErrorKind::ALL).prop_map(|reason| StreamEvent::Restarted { reason }),
+        (prop::sample::select(ErrorKind::ALL), at(), text(), vec(option::of(text()), 4)).prop_map(
+            |(reason, index, so_far, names)| {
+                let mut place = Continued::new(reason, so_far, index);
+                (place.tier, place.model) = (names[0].clone().map(Into::into), names[1].clone().map(Into::into));
+                place.begun_as = (names[2].clone(), names[3].clone());
+                StreamEvent::Continued(Box::new(place))
+            }
+        ),
     ]
 }
 
