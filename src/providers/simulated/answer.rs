@@ -57,6 +57,24 @@ impl Voice {
         self.is_json
     }
 
+    /// Sets the reply to the rest behind this beginning of its first `length` tokens, if it begins so. Returns the
+    /// length of the rest, in tokens.
+    pub(super) fn go_on(&mut self, begun: &str, length: u32) -> Option<u32> {
+        let mut left = begun;
+        let rest = (0..length).find_map(|index| {
+            let token = self.token(index);
+            if let Some(behind) = left.strip_prefix(token) {
+                left = behind;
+                return None;
+            }
+            Some(token.strip_prefix(left).map(|rest| (index, rest.to_owned())))
+        });
+        let (index, first) = rest.flatten()?;
+        let further = (index + 1..length).map(|index| self.token(index).to_owned());
+        self.set_pieces([first].into_iter().chain(further).collect());
+        self.length()
+    }
+
     /// Returns some of its words, for any text.
     pub(super) fn filler(&self) -> String {
         (0..self.length().unwrap_or(4)).map(|index| self.token(index)).collect::<String>().trim_end().to_owned()

@@ -19,13 +19,22 @@ pub struct PlannedCall {
 
 impl SimulatedCall {
     /// Follows the request's demands: returns the tool call that is the answer, or sets the reply to JSON of the
-    /// requested shape.
+    /// requested shape, or to the rest of an answer that the request has begun.
     pub fn follow_demands(&mut self, chat: &Chat) -> Option<PlannedCall> {
         let called = self.called(chat);
         if called.is_none() && !self.voice.replies_json() {
             self.say(chat);
+            self.go_on(chat);
         }
         called
+    }
+
+    /// Goes on with a begun answer, if it is the beginning of its own.
+    fn go_on(&mut self, chat: &Chat) {
+        let Some(begun) = chat.messages.last().filter(|last| last.role == Role::Assistant) else { return };
+        if let Some(tokens) = self.voice.go_on(&begun.text(), self.plan.tokens) {
+            self.plan.tokens = tokens;
+        }
     }
 
     /// Sets the reply to JSON, if the request asks for it. A reply given as JSON stays.
