@@ -48,6 +48,7 @@ impl FallbackLayer {
     pub fn new(primary: impl Into<Arc<str>>) -> Self {
         let config = Config {
             primary: TierFacts::new(primary.into()),
+            primary_again: None,
             tiers: Vec::new(),
             policies: Policies::default(),
             models: Models::default(),
@@ -87,6 +88,19 @@ impl FallbackLayer {
     #[must_use]
     pub fn primary(mut self, settings: TierSettings) -> Self {
         self.config.primary.settings = settings;
+        self.changed()
+    }
+
+    /// Sets the primary's service once more, for an answer of it that broke: see
+    /// [`StreamBreak::Continue`](super::fallback::StreamBreak::Continue). Default: none, and such an answer goes on at
+    /// further tiers alone.
+    #[must_use]
+    pub fn primary_again<S>(mut self, service: S) -> Self
+    where
+        S: LlmService + Clone + Send + Sync + 'static,
+        S::Future: Send,
+    {
+        self.config.primary_again = Some(Tier::new("", service).service);
         self.changed()
     }
 

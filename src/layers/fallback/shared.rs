@@ -1,4 +1,7 @@
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use tokio::time::Instant;
 
@@ -27,6 +30,8 @@ pub(crate) struct Shared {
     pub(super) state: Arc<State>,
     /// For each tier, true if its answers change nothing.
     settled: Box<[Settled]>,
+    /// For each tier, true once its model has refused to go on with an answer. One process knows it, until a reload.
+    pub(super) refuses_to_go_on: Box<[AtomicBool]>,
 }
 
 impl Shared {
@@ -49,6 +54,7 @@ impl Shared {
             finish: Finish::of(&config),
             has_models_after: config.tiers.iter().any(|tier| tier.facts.asks_a_model()),
             acts_on_refusals: config.routes.contains_key(&ErrorKind::Refusal) || config.classifier.acts_on_refusals(),
+            refuses_to_go_on: (0..config.tiers()).map(|_| AtomicBool::default()).collect(),
             settled: state.apply(settings, |tier| config.begins(tier)),
             state,
             known,
@@ -71,14 +77,15 @@ impl Shared {
     /// Returns whether an answer is returned as it is, whatever happens to its stream.
     #[inline]
     pub(super) fn takes(&self, request: &LlmRequest, response: &LlmResponse) -> bool {
-        self.finish == Finish::Nothing
+        self.finish == Finish::Nothing && !request.context().prospects.has_stream_break()
             || !response.body().arrives_in_frames()
             || self.stream_break(request) == StreamBreak::Fail
     }
 
     /// Returns the policy for a break of the request's stream.
     pub(super) fn stream_break(&self, request: &LlmRequest) -> StreamBreak {
-        self.config.policy(request).terms.stream_break()
+        let own = request.context().prospects.has_stream_break().then(|| request.extensions().get().copied());
+        own.flatten().unwrap_or_else(|| self.config.policy(request).terms.stream_break())
     }
 
     /// Records that the primary has answered a request that went to it first.

@@ -2,6 +2,7 @@ mod all_failed;
 mod breaks;
 mod capabilities;
 mod compaction;
+mod continuations;
 mod known_failures;
 mod levels;
 mod models;

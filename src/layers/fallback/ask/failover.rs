@@ -11,7 +11,7 @@ use super::{
     progress::{Doubt, Failures, Progress},
 };
 use crate::{
-    DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
     classify::{self, Class},
     internal::sharded::Shard,
     layers::{
@@ -29,7 +29,7 @@ use crate::{
 
 /// One request's way along its tiers.
 pub(crate) struct Failover {
-    plan: Plan,
+    pub(super) plan: Plan,
     progress: Progress,
     /// The retry budget's token for the call to the current tier.
     token: Option<Reservation>,
@@ -49,6 +49,8 @@ pub(crate) struct Failover {
     again: bool,
     /// True once every circuit has refused the request: then each may let it through all the same.
     insists: bool,
+    /// The tier that may be asked once more after its next failure.
+    pub(super) revisits: Option<usize>,
 }
 
 /// The next step after a failure.
@@ -156,6 +158,7 @@ impl Failover {
             window: None,
             again: false,
             insists: false,
+            revisits: None,
         }
     }
 
@@ -192,6 +195,12 @@ impl Failover {
     /// Returns the service of the current tier; `None` for the primary.
     pub(crate) fn tier(&self) -> Option<&Standby> {
         Some(&self.plan.config().tiers[self.at.checked_sub(1)?].service)
+    }
+
+    /// Returns a service of the current tier for the call of a body, which does not hold the primary.
+    pub(super) fn service_for_body(&self) -> BoxLlmService {
+        let again = self.plan.config().primary_again.as_deref();
+        self.tier().or(again).expect("a primary that is not at hand is passed by").fresh()
     }
 
     /// Returns the request for the current tier, with its share of attempts and time, and its time limit, if time
@@ -356,7 +365,9 @@ impl Failover {
         if error.kind() == ErrorKind::ContextLength {
             self.window = self.plan.config().settings(self.at).capabilities.context_window.max(self.window);
         }
-        self.tried.insert(self.at);
+        if self.revisits.take() != Some(self.at) {
+            self.tried.insert(self.at);
+        }
         self.note_hedges(before);
         (spent, was_sent)
     }
@@ -452,7 +463,7 @@ impl Failover {
             // The session has seen the beginning of this tier's answer.
             self.plan.chain = Chain::Pinned(self.at);
         }
-        self.plan.primary_at_hand = false;
+        self.plan.primary_at_hand = self.plan.config().primary_again.is_some();
         self.ledger = Ledger::of(answer.attempts());
         // Repeated calls are on record with times of their own: only the last call may break.
         self.begun = ledger::last_end(answer.attempts()).map_or(self.begun, |over| self.begun.max(over));

@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
 use super::{
+    continuation::Continuation,
     failover::{Failover, Step},
     restart::Restart,
 };
@@ -253,10 +254,14 @@ where
         }
         this.state.set(State::done());
         let mut rest = this.rest.take().expect("it was put there above");
+        let goes_on = rest.failover.stream_break() == StreamBreak::Continue;
         rest.failover.answered(&mut response);
         rest.failover.keep_for_body(&response);
         let names = response.names();
-        Some(response.map_body(|body| Restart::body(body, names, rest.failover)))
+        Some(response.map_body(|body| match goes_on {
+            true => Continuation::body(body, names, rest.failover),
+            false => Restart::body(body, names, rest.failover),
+        }))
     }
 
     /// Completes with the failure when the current tier's time limit is over.

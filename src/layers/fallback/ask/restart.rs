@@ -45,9 +45,8 @@ impl Restart {
                 Err(error)
             }
             Step::Ask => {
-                let tier = self.failover.tier().expect("the primary is not at hand in a body");
                 let (request, _) = self.failover.request();
-                self.asking = Some((Box::pin(BoxedCall::elsewhere(tier.fresh(), request)), kind));
+                self.asking = Some((Box::pin(BoxedCall::elsewhere(self.failover.service_for_body(), request)), kind));
                 Ok(())
             }
         }

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     Classifier, ErrorKind, Events, LlmRequest, RetryBudget,
-    layers::fallback::serve::{Orders, RampStep},
+    layers::{
+        call::Standby,
+        fallback::serve::{Orders, RampStep},
+    },
     models::snapshot::is_same,
 };
 
@@ -19,6 +22,8 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) primary: TierFacts,
+    /// The primary once more, for an answer that broke when its caller had its beginning.
+    pub(crate) primary_again: Option<Arc<Standby>>,
     pub(crate) tiers: Vec<Tier>,
     pub(crate) policies: Policies,
     /// The chains of callers that name a model.

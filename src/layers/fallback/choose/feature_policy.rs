@@ -99,6 +99,15 @@ impl FeaturePolicy {
         self
     }
 
+    /// Sets whether models that cannot [go on with an answer](super::TierSettings::goes_on) are told to, in a turn of
+    /// the user's, where the policy for a broken stream is [`StreamBreak::Continue`]. It never is where the request has
+    /// tools: a call would become prose. Default: false.
+    #[must_use]
+    pub fn goes_on_by_instruction(mut self, does: bool) -> Self {
+        self.terms.by_instruction = Some(does);
+        self
+    }
+
     /// Sets the policy for the case that every circuit is open. Default: [`AllOpen::Fail`].
     #[must_use]
     pub fn all_open(mut self, policy: AllOpen) -> Self {
@@ -129,6 +138,7 @@ pub(crate) struct PolicyTerms {
     stays_down: Option<bool>,
     pins_are_final: Option<bool>,
     stream_break: Option<StreamBreak>,
+    by_instruction: Option<bool>,
     all_open: Option<AllOpen>,
     min_useful: Option<Duration>,
 }
@@ -159,6 +169,10 @@ impl PolicyTerms {
         self.stream_break.unwrap_or_default()
     }
 
+    pub(crate) fn goes_on_by_instruction(&self) -> bool {
+        self.by_instruction.unwrap_or_default()
+    }
+
     pub(crate) fn all_open(&self) -> AllOpen {
         self.all_open.unwrap_or_default()
     }
@@ -174,6 +188,7 @@ impl PolicyTerms {
             stays_down: self.stays_down.or(other.stays_down),
             pins_are_final: self.pins_are_final.or(other.pins_are_final),
             stream_break: self.stream_break.or(other.stream_break),
+            by_instruction: self.by_instruction.or(other.by_instruction),
             all_open: self.all_open.or(other.all_open),
             min_useful: self.min_useful.or(other.min_useful),
         }

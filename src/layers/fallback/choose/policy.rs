@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::LlmRequest;
+
 /// The policy for sessions in a switch of tiers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -75,9 +77,28 @@ pub enum StreamBreak {
     /// [`StreamEvent::Restarted`](crate::StreamEvent::Restarted), which tells the reader to discard the earlier
     /// part. `steadfast_agent::AnswerReader` makes one signal of it.
     Restart,
+    /// Another call goes on with the text where it ends, and the reader keeps what it has. A
+    /// [`StreamEvent::Continued`](crate::StreamEvent::Continued) says where, for who wants to know.
+    ///
+    /// The calls go to tiers that [go on with answers](super::TierSettings::goes_on): those of the same model first,
+    /// and the one that broke last, unless it is [spread](super::TierSettings::spread). They are two at most. The
+    /// stream ends with its error, as with `Fail`, once it has more than text (a call of a tool, a signed thought), if
+    /// the request asks for a form such as JSON, or if no such tier is left. So does one whose rest is a refusal, or
+    /// empty. The tokens of all calls add up.
+    Continue,
     /// The answer is held back until it is whole, so that a broken stream can still fail over: the caller sees only
     /// complete answers, and its first token later.
     Buffer,
+}
+
+impl StreamBreak {
+    /// Sets the policy for one request, in place of its [feature's](super::FeaturePolicy::stream_break).
+    #[must_use]
+    pub fn for_request(self, request: LlmRequest) -> LlmRequest {
+        let mut request = request.with_extension(self);
+        request.context_mut().prospects.note_stream_break();
+        request
+    }
 }
 
 /// The policy for the case that every tier refused because its circuit is open, or is down.

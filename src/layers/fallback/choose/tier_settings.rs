@@ -49,6 +49,8 @@ pub struct TierSettings {
     pub(crate) min_useful: Option<Duration>,
     pub(crate) compaction: Option<Arc<str>>,
     pub(crate) pools: Vec<Arc<str>>,
+    pub(crate) goes_on: bool,
+    pub(crate) is_spread: bool,
 }
 
 impl TierSettings {
@@ -63,6 +65,8 @@ impl TierSettings {
             min_useful: None,
             compaction: None,
             pools: Vec::new(),
+            goes_on: false,
+            is_spread: false,
         }
     }
 
@@ -140,6 +144,22 @@ impl TierSettings {
     #[must_use]
     pub fn compaction(mut self, account: impl Into<Arc<str>>) -> Self {
         self.compaction = Some(account.into());
+        self
+    }
+
+    /// Lets the tier go on with an answer that broke elsewhere, or here: its model continues a last turn of the
+    /// assistant's. See [`StreamBreak::Continue`](super::StreamBreak::Continue). Default: no.
+    #[must_use]
+    pub fn goes_on(mut self) -> Self {
+        self.goes_on = true;
+        self
+    }
+
+    /// Says that the tier spreads its requests over deployments, as with a `Balance`: then the tier itself goes on
+    /// first with an answer of its own that broke. Default: no, and it does so last.
+    #[must_use]
+    pub fn spread(mut self) -> Self {
+        self.is_spread = true;
         self
     }
 

@@ -1,0 +1,107 @@
+//! The way of a request whose answer broke, to a call that goes on with it.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use super::failover::{Failover, Step};
+use crate::{
+    ErrorKind, LlmError, LlmRequest,
+    layers::{call::BoxedCall, fallback::choose::Chain},
+    models::snapshot::is_same,
+    request::GoOn,
+};
+
+/// The request with the answer so far, in the forms in which it may go on.
+pub(super) struct AnswerSoFar {
+    prefill: LlmRequest,
+    instruction: Option<LlmRequest>,
+}
+
+impl Failover {
+    /// Returns the request with this answer so far; `None` if no call can go on with it.
+    pub(super) fn answer_so_far(&self, text: &str, hop: u16) -> Option<AnswerSoFar> {
+        let request = self.whole_request();
+        let form = |way: GoOn| match request.begun_answer_stands(way) {
+            None => request.going_on(text, way, hop).ok(),
+            Some(_) => None,
+        };
+        let by_instruction = self.plan.terms.goes_on_by_instruction();
+        Some(AnswerSoFar {
+            prefill: form(GoOn::Prefill)?,
+            instruction: if by_instruction { form(GoOn::Instruction) } else { None },
+        })
+    }
+
+    /// Plans the way after the first break: the tiers of the same model, then those of other models, then the one that
+    /// broke, once more. One with several deployments comes first.
+    pub(super) fn plan_to_go_on(&mut self, so_far: &AnswerSoFar) {
+        let at = self.at();
+        let model = |tier: usize| self.plan.config().settings(tier).model.as_deref();
+        let is_same = |tier: usize| model(at).zip(model(tier)).is_some_and(|(one, other)| is_same(one, other));
+        let can = |tier: &usize| self.way_to_go_on(*tier, so_far).is_some();
+        let (same, others): (Vec<usize>, Vec<usize>) =
+            self.plan.tiers().filter(|tier| *tier != at).filter(can).partition(|tier| is_same(*tier));
+        let again = Some(at).filter(can);
+        // A session that is pinned has seen the beginning of this tier's answer.
+        let order: Arc<[usize]> = match self.plan.chain {
+            Chain::Pinned(_) => again.into_iter().collect(),
+            _ if self.plan.config().settings(at).is_spread => again.into_iter().chain(same).chain(others).collect(),
+            _ => same.into_iter().chain(others).chain(again).collect(),
+        };
+        self.plan.chain = Chain::Listed(order);
+        self.revisits = again;
+    }
+
+    /// Returns the error of a request with whose answer no further call goes on.
+    pub(super) fn give_up_to_go_on(&mut self, error: LlmError) -> LlmError {
+        self.plan.chain = Chain::Listed(Arc::default());
+        match self.failed(error) {
+            Step::GiveUp(error) => error,
+            Step::Ask => unreachable!("there is no tier"),
+        }
+    }
+
+    /// Returns the way in which a tier can go on with an answer.
+    fn way_to_go_on(&self, tier: usize, so_far: &AnswerSoFar) -> Option<GoOn> {
+        let facts = self.plan.config().facts(tier);
+        if !facts.asks_a_model() {
+            return None;
+        }
+        if facts.settings.goes_on && !self.plan.shared.refuses_to_go_on[tier].load(Relaxed) {
+            return Some(GoOn::Prefill);
+        }
+        so_far.instruction.as_ref().map(|_| GoOn::Instruction)
+    }
+
+    /// Takes the failure of a call that was to go on. A model that refuses a begun answer is asked for none again; that is
+    /// no mistake of the caller's, nor a failure of the tier.
+    pub(super) fn refused_to_go_on(&self, mut error: LlmError) -> LlmError {
+        if error.kind() != ErrorKind::InvalidRequest {
+            return error;
+        }
+        let said = error.message().to_ascii_lowercase();
+        if said.contains("prefill") || said.contains("must end with") && said.contains("user") {
+            self.plan.shared.refuses_to_go_on[self.at()].store(true, Relaxed);
+        }
+        error.evidence().into_iter().for_each(|evidence| evidence.withdraw());
+        let (attempts, (provider, model)) = (error.take_attempts(), error.names());
+        let mut refused = LlmError::new(ErrorKind::UnsupportedFeature, error.message().to_owned());
+        refused.set_attempts(attempts);
+        match provider {
+            Some(provider) => refused.or_model(&provider, model.as_ref()),
+            None => refused,
+        }
+    }
+
+    /// Calls the current tier to go on.
+    pub(super) fn ask_to_go_on(&mut self, so_far: AnswerSoFar) -> (GoOn, BoxedCall) {
+        let way = self.way_to_go_on(self.at(), &so_far).unwrap_or(GoOn::Prefill);
+        let request = match (way, so_far.instruction) {
+            (GoOn::Instruction, Some(instruction)) => instruction,
+            _ => so_far.prefill,
+        };
+        let asked = std::mem::replace(&mut self.plan.request, request);
+        let (request, _) = self.request();
+        self.plan.request = asked;
+        (way, BoxedCall::elsewhere(self.service_for_body(), request))
+    }
+}
