@@ -10,6 +10,7 @@ use crate::Dialect;
 pub(crate) const DEVELOPER: &str = "developer";
 pub(crate) const THOUGHTS: &str = "thoughts";
 pub(crate) const MISTRAL: &str = "mistral";
+const GOES_ON: &str = "goes on";
 const BELOW: &str = "below";
 const MARKS: &str = "marks of ";
 
@@ -88,6 +89,17 @@ impl KnownServer {
         !self.has(BELOW)
     }
 
+    /// Returns true if its models go on with an answer that the request has begun.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on_by().is_some()
+    }
+
+    /// Returns the field by which a request says so; it is empty where the last turn alone says it.
+    pub(crate) fn goes_on_by(&self) -> Option<&'static str> {
+        let fact = self.facts.iter().find_map(|fact| fact.strip_prefix(GOES_ON))?;
+        Some(fact.strip_prefix(" by ").unwrap_or_default())
+    }
+
     /// Returns true if this word is among its facts.
     pub(crate) fn has(&self, fact: &str) -> bool {
         self.facts.contains(&fact)
@@ -152,6 +164,7 @@ mod tests {
             assert!(
                 server.facts.iter().all(|fact| fact.starts_with("vendor of ")
                     || fact.starts_with(MARKS)
+                    || fact.starts_with(GOES_ON)
                     || [DEVELOPER, THOUGHTS, MISTRAL, BELOW].contains(fact)),
                 "{server:?}"
             );

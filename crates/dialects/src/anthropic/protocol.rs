@@ -14,6 +14,7 @@ use crate::{
     chat::{Chat, Message},
     prices::PriceTable,
     protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameters, without_parameter},
+    refit::Fields,
     splice::MaxTokens,
     translate::{Report, without_seals},
 };
@@ -100,6 +101,13 @@ impl Protocol for Messages {
             Some(refusal) => vec![refusal],
             None => refused_parameters(facts, self.optional(), has),
         }
+    }
+
+    /// A model that thinks goes on with no answer (docs.anthropic.com, "Prefill Claude's response").
+    fn going_on(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let mut fields = Fields::of(serde_json::from_slice(body).ok()?).ok()?;
+        fields.remove("thinking");
+        fields.finish().map(String::into_bytes)
     }
 
     fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {

@@ -2,6 +2,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode, header};
+use serde_json::Value;
 
 use super::{
     decode, encode, error,
@@ -14,6 +15,7 @@ use crate::{
     chat::{Chat, Message, Usage},
     models::gemini_generation,
     protocol::{ErrorBody, Fault, ModelChoice, Optional, Protocol, Refusal, refused_parameters, without_parameter},
+    raw_json::RawJson,
     refit::Fields,
     servers::{self, KnownServer},
     splice::MaxTokens,
@@ -34,6 +36,8 @@ pub struct ChatCompletions {
     pub(super) older_roles: bool,
     /// The models for which the server takes marks for the cache, by words in their names.
     pub(super) marked_models: &'static [&'static str],
+    /// The field by which a request says that its last turn is to be gone on with; empty if it need not.
+    pub(super) goes_on_by: &'static str,
 }
 
 /// The server's maker, if that changes a request.
@@ -58,6 +62,7 @@ impl ChatCompletions {
             wants_thoughts: false,
             older_roles: false,
             marked_models: &[],
+            goes_on_by: "",
         }
     }
 
@@ -79,7 +84,9 @@ impl ChatCompletions {
         let older_roles = !has(servers::DEVELOPER);
         let mut marked = [at, named].into_iter().flatten().map(KnownServer::marked_models);
         let marked_models = marked.find(|models| !models.is_empty()).unwrap_or(&["claude"]);
-        Self { flavour, stream_usage: true, key_header: None, wants_thoughts, older_roles, marked_models }
+        // Most servers of one's own run vLLM or SGLang, which have this one.
+        let goes_on_by = [at, named].into_iter().flatten().find_map(KnownServer::goes_on_by).unwrap_or(FINAL_MESSAGE);
+        Self { flavour, stream_usage: true, key_header: None, wants_thoughts, older_roles, marked_models, goes_on_by }
     }
 }
 
@@ -114,6 +121,25 @@ fn renamed(body: &[u8], name: &'static str, other: &'static str) -> Option<Vec<u
         Some(_) => _ = fields.remove(name),
         None => fields.rename(name, other),
     }
+    fields.finish().map(String::into_bytes)
+}
+
+/// vLLM's field for a last turn that the model goes on with.
+const FINAL_MESSAGE: &str = "continue_final_message";
+
+/// Returns a body whose last turn has this field.
+fn with_last_turn(body: &[u8], field: &str) -> Option<Vec<u8>> {
+    let mut fields = Fields::of(serde_json::from_slice(body).ok()?).ok()?;
+    let turns: Vec<RawJson<'_>> = serde_json::from_str(fields.stood("messages")?.get()).ok()?;
+    let (last, before) = turns.split_last()?;
+    let mut last: Value = serde_json::from_str(last.get()).ok()?;
+    last[field] = true.into();
+    let mut list = String::from("[");
+    for turn in before {
+        list.push_str(turn.get());
+        list.push(',');
+    }
+    fields.set("messages", format!("{list}{last}]"));
     fields.finish().map(String::into_bytes)
 }
 
@@ -164,6 +190,8 @@ impl Protocol for ChatCompletions {
             Optional::new("thinking_budget"),
             Optional::new("chat_template_kwargs"),
             Optional::new("include_reasoning"),
+            Optional::new(FINAL_MESSAGE),
+            Optional::new("add_generation_prompt"),
             Optional::of_dialect("service_tier"),
             Optional::of_dialect("metadata"),
             Optional::of_dialect("user"),
@@ -231,6 +259,19 @@ impl Protocol for ChatCompletions {
         let mut refused = refused_parameters(facts, self.optional(), has);
         refused.retain(|refusal| refusal.is_unsupported || !is_limit(refusal));
         refused
+    }
+
+    fn going_on(&self, body: &[u8]) -> Option<Vec<u8>> {
+        match self.goes_on_by {
+            "" => None,
+            FINAL_MESSAGE => {
+                let mut fields = Fields::of(serde_json::from_slice(body).ok()?).ok()?;
+                fields.set(FINAL_MESSAGE, "true".to_owned());
+                fields.set("add_generation_prompt", "false".to_owned());
+                fields.finish().map(String::into_bytes)
+            }
+            field => with_last_turn(body, field),
+        }
     }
 
     fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {

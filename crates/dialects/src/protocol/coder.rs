@@ -319,6 +319,10 @@ impl<P: Protocol> Coder<P> {
                         self.protocol.refit(mended.as_ref().unwrap_or_else(|| wire.body()), asked, &mut report)?;
                     mended = refitted.or(mended);
                 }
+                if request.goes_on() {
+                    let going_on = self.protocol.going_on(mended.as_ref().unwrap_or_else(|| wire.body()));
+                    mended = going_on.map(Bytes::from).or(mended);
+                }
                 let in_body = self.protocol.model_in_body();
                 let limits = self.protocol.max_tokens_fields();
                 let changes = splice::Changes {
@@ -343,7 +347,12 @@ impl<P: Protocol> Coder<P> {
             None => {
                 let (chat, restore) = fit(request, target, &mut report)?;
                 let to = self.asked(model, chat.model.as_deref());
-                let body = self.protocol.encode(&chat, to, stream, &mut report)?;
+                let mut body = self.protocol.encode(&chat, to, stream, &mut report)?;
+                if request.goes_on()
+                    && let Some(going_on) = self.protocol.going_on(&body)
+                {
+                    body = going_on.into();
+                }
                 let body = match door {
                     Some(door) => {
                         RequestBody::pieces(self.at_door(door, &body, splice::Changes::default(), &mut door_notes)?)

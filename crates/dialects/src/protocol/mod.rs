@@ -98,6 +98,12 @@ pub trait Protocol: Clone + fmt::Debug + Send + Sync + Unpin + 'static {
         refusals.iter().any(|refusal| refusal.chooser != Chooser::Dialect || refusal.is_unsupported)
     }
 
+    /// Returns a body, whose last turn is an answer to go on with, in the server's own words; `None` if it stands so.
+    fn going_on(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let _stands = body;
+        None
+    }
+
     /// Returns a body without such a part; `None` if it has none.
     fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {
         without_parameter(body, path)

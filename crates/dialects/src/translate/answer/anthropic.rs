@@ -5,6 +5,7 @@ use std::{
     fmt::Write,
 };
 
+use memchr::memmem;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
@@ -223,6 +224,13 @@ impl Stream {
             "stop_reason": null, "stop_sequence": null, "usage": usage(used),
         });
         put(to, &json!({"type": "message_start", "message": message}));
+    }
+
+    /// Goes on after the provider's own events, of which this is the last. The block that they closed is closed.
+    pub(super) fn resume(&mut self, last: &[u8]) {
+        if memmem::find(last, b"content_block_stop").is_some() {
+            self.close(&mut String::new());
+        }
     }
 
     pub(super) fn event(&mut self, event: &StreamEvent, report: &mut Report, to: &mut String) {

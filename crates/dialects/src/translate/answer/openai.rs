@@ -5,6 +5,7 @@ use std::{
     fmt::Write,
 };
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::{RequestEcho, free_text::FreeText, left_out, new_id};
@@ -12,6 +13,7 @@ use crate::{
     Dialect, StreamEvent,
     chat::{FinishReason, Message, Opaque, Part, Usage},
     internal::wall_clock,
+    sse::Decoder,
     translate::{
         ids::{Target, envelope_of_id, fit_id},
         request::Report,
@@ -206,6 +208,18 @@ impl Stream {
             self.frame["usage"] = Value::Null;
         }
         self.chunk(json!({"role": "assistant", "content": "", "refusal": null}), None, to);
+    }
+
+    /// Goes on after the server's own chunks, of which this is the last: with its id, its model and its time.
+    pub(super) fn resume(&mut self, last: &Bytes) {
+        let mut decoder = Decoder::new(last.len());
+        decoder.push(last.clone());
+        let data = decoder.finish().ok().flatten().map(|event| event.data_bytes()).unwrap_or_default();
+        let Ok(Value::Object(mut frame)) = serde_json::from_slice(&data) else { return };
+        for name in ["choices", "usage"] {
+            frame.remove(name);
+        }
+        (self.frame, self.begun) = (frame.into(), true);
     }
 
     pub(super) fn event(&mut self, event: &StreamEvent, report: &mut Report, to: &mut String) {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{RequestEcho, anthropic, error, gemini, new_id, openai, responses};
 use crate::{
     Dialect, ErrorKind, Frame, LlmError, LlmRequest, Progress, StreamEvent,
+    body::Continued,
     chat::{FinishReason, Usage},
     translate::request::Report,
 };
@@ -17,7 +18,8 @@ use crate::{
 /// response last. A complete answer, which is one frame, becomes a stream too.
 ///
 /// A stream that begins again ([`StreamEvent::Restarted`]) after content went out ends with an error: no dialect has a
-/// word for *discard what came before*.
+/// word for *discard what came before*. One that goes on ([`StreamEvent::Continued`]) stays the message that it was:
+/// with its id and its model, in the block that is open.
 ///
 /// ```
 /// use steadfast::{Dialect, Frame, StreamEvent, translate::StreamEncoder};
@@ -43,6 +45,8 @@ pub struct StreamEncoder {
     said: bool,
     /// True once the provider's own bytes went out.
     passing: bool,
+    /// The last of those bytes.
+    last: Bytes,
     done: bool,
 }
 
@@ -93,6 +97,7 @@ impl StreamEncoder {
             finish: None,
             said: false,
             passing: false,
+            last: Bytes::new(),
             done: false,
         }
     }
@@ -148,6 +153,9 @@ impl StreamEncoder {
             && (dialect != Dialect::Responses || self.grammar.pass(frame, raw))
         {
             self.passing = true;
+            if frame.progress() > Progress::KeepAlive {
+                self.last = raw.clone();
+            }
             self.said |= matches!(frame.progress(), Progress::Content | Progress::Reasoning | Progress::End);
             self.done = frame.progress() == Progress::End;
             return raw.clone();
@@ -223,6 +231,7 @@ impl StreamEncoder {
             }
             StreamEvent::KeepAlive => to.push_str(std::str::from_utf8(&self.keep_alive()).unwrap_or_default()),
             StreamEvent::Restarted { reason } => self.restart(*reason, to),
+            StreamEvent::Continued(place) => self.go_on(place, to),
             StreamEvent::End => self.end(to),
             StreamEvent::Other | StreamEvent::Bytes => {}
             _ if self.passing => {}
@@ -280,6 +289,35 @@ impl StreamEncoder {
             }
             Grammar::Gemini(stream) => stream.end(finish, self.usage, &mut self.report, to),
             Grammar::Responses(stream) => stream.end(finish, self.usage, &mut self.report, to),
+        }
+    }
+
+    /// Goes on in this dialect's grammar, where the provider's own bytes have passed so far.
+    fn go_on(&mut self, place: &Continued, to: &mut String) {
+        if !self.passing {
+            return;
+        }
+        self.passing = false;
+        let (id, model) = place.begun_as.clone();
+        (self.id, self.model) = (id, model.or_else(|| self.model.take()));
+        let mut gone = String::new();
+        match &mut self.grammar {
+            Grammar::Responses(stream) => {
+                if !stream.resume(place) {
+                    let what = "the answer broke off, and its events do not tell how it would go on";
+                    to.push_str(
+                        std::str::from_utf8(&self.error(&LlmError::new(place.reason, what))).unwrap_or_default(),
+                    );
+                }
+                return;
+            }
+            Grammar::OpenAi(stream) => stream.resume(&self.last),
+            Grammar::Anthropic(_) | Grammar::Gemini(_) => {}
+        }
+        self.begin(&mut gone);
+        self.event(&StreamEvent::Text { index: place.index, text: place.so_far.to_string() }, &mut gone);
+        if let Grammar::Anthropic(stream) = &mut self.grammar {
+            stream.resume(&self.last);
         }
     }
 

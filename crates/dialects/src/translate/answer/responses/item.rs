@@ -140,6 +140,11 @@ impl Message {
         Self { id: format!("msg_{}", new_id()), content: Vec::new(), more: Map::new() }
     }
 
+    /// Creates the message of this id, with this text so far.
+    pub(super) fn begun(id: String, text: String) -> Self {
+        Self { id, content: vec![Content::new(false, text)], more: Map::new() }
+    }
+
     /// Restores the fields that only this dialect has, such as the phase.
     pub(super) fn restore(&mut self, extra: &Extra) {
         self.more.extend(item_fields(extra).into_iter().filter(|(_, value)| !value.is_null()));

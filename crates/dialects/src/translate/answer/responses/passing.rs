@@ -7,8 +7,8 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::response::Outcome;
-use crate::{Frame, Progress, sse::Decoder};
+use super::response::{Head, Outcome};
+use crate::{Frame, Progress, StreamEvent, sse::Decoder};
 
 /// The finished items of a passing stream that are kept, in bytes.
 const KEPT: usize = 1 << 20;
@@ -25,7 +25,19 @@ pub(super) struct Passing {
     /// The bytes in `items`.
     size: usize,
     last: Bytes,
+    /// The last event with text.
+    text: Bytes,
     events: u64,
+}
+
+/// The place where a passing stream goes on.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) head: Head,
+    /// The finished items, in their order.
+    pub(super) items: Vec<String>,
+    /// The id of the message that is open, and its text.
+    pub(super) open: Option<(String, String)>,
 }
 
 impl Passing {
@@ -43,6 +55,9 @@ impl Passing {
             self.items.push(Bytes::copy_from_slice(raw));
         }
         self.last = raw.clone();
+        if frame.events().iter().any(|event| matches!(event, StreamEvent::Text { .. })) {
+            self.text = raw.clone();
+        }
         self.events += 1;
     }
 
@@ -64,6 +79,48 @@ impl Passing {
         }))
     }
 
+    /// Returns the place where the stream goes on behind this text; `None` if its events do not tell it.
+    pub(super) fn place(&self, so_far: &str) -> Option<Place> {
+        #[derive(Deserialize)]
+        struct Created {
+            response: Response,
+        }
+        #[derive(Deserialize)]
+        struct Response {
+            id: String,
+            #[serde(default)]
+            model: String,
+            created_at: serde_json::Number,
+        }
+        #[derive(Deserialize)]
+        struct Delta {
+            item_id: String,
+            output_index: usize,
+        }
+        let Created { response } = serde_json::from_slice(&data(&self.created)).ok()?;
+        let delta: Delta = serde_json::from_slice(&data(&self.text)).ok()?;
+        let mut done: Vec<(u64, Value)> = self.items.iter().filter_map(finished).collect();
+        done.sort_by_key(|(place, _)| *place);
+        // A gap is an item that was too large to keep, or is open.
+        let in_order = done.iter().enumerate().all(|(at, (place, _))| at as u64 == *place);
+        let is_closed = done.len() == delta.output_index + 1;
+        if !in_order || !is_closed && done.len() != delta.output_index {
+            return None;
+        }
+        let said: String =
+            done.iter().filter_map(|(_, item)| item.get("content")?.as_array()).flatten().filter_map(text_of).collect();
+        let open = so_far.strip_prefix(&*said).filter(|_| !is_closed);
+        if open.is_none() && !is_closed {
+            return None;
+        }
+        let created_at = response.created_at.as_f64().unwrap_or_default() as u64;
+        Some(Place {
+            head: Head { id: response.id, model: response.model, created_at },
+            items: done.into_iter().map(|(_, item)| item.to_string()).collect(),
+            open: open.map(|text| (delta.item_id, text.to_owned())),
+        })
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.events > 0
     }
@@ -76,6 +133,11 @@ impl Passing {
         let last = serde_json::from_slice::<Numbered>(&data(&self.last));
         last.map_or(self.events, |last| last.sequence_number + 1)
     }
+}
+
+/// Returns the text of a content part.
+fn text_of(part: &Value) -> Option<&str> {
+    (part.get("type")? == "output_text").then(|| part.get("text")?.as_str()).flatten()
 }
 
 /// Returns true if the event has a finished item. Most servers name it in the first line.

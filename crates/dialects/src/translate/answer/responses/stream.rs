@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     Dialect, Frame, LlmError, StreamEvent,
+    body::Continued,
     chat::{Extra, ExtraOf, FinishReason, Opaque, Part, Usage},
     translate::{request::Report, rules::Feature},
 };
@@ -73,6 +74,19 @@ impl Stream {
     #[inline]
     pub(in super::super) fn pass(&mut self, frame: &Frame, raw: &Bytes) {
         self.passing.note(frame, raw);
+    }
+
+    /// Goes on after the provider's own events. Returns false if they do not tell how.
+    pub(in super::super) fn resume(&mut self, at: &Continued) -> bool {
+        let Some(place) = self.passing.place(&at.so_far) else { return false };
+        self.sequence = self.passing.next_number();
+        (self.head, self.items) = (Some(place.head), place.items);
+        if let Some((id, text)) = place.open {
+            let message = Message::begun(id, text);
+            self.open = Some(Open { place: self.items.len(), item: OpenItem::Message(message, at.index) });
+            self.items.push(String::new());
+        }
+        true
     }
 
     pub(in super::super) fn begin(&mut self, id: &str, model: &str, to: &mut String) {
@@ -151,13 +165,16 @@ impl Stream {
     /// as far as they are known.
     pub(in super::super) fn fail(&mut self, error: &LlmError, id: &str, model: &str, to: &mut String) {
         let outcome = Outcome::failed(error);
-        if let Some(event) = self.passing.failed(&outcome) {
-            return put(to, "response.failed", &event);
-        }
-        if self.passing.has_begun() {
-            // The events that passed have no response object: only their numbers are known.
-            self.sequence = self.passing.next_number();
-            self.head = Some(Head::new(id, model));
+        // A stream that goes on behind the provider's own events has them in its items.
+        if self.head.is_none() {
+            if let Some(event) = self.passing.failed(&outcome) {
+                return put(to, "response.failed", &event);
+            }
+            if self.passing.has_begun() {
+                // The events that passed have no response object: only their numbers are known.
+                self.sequence = self.passing.next_number();
+                self.head = Some(Head::new(id, model));
+            }
         }
         self.begin(id, model, to);
         if let Some(Open { place, item }) = self.open.take() {
