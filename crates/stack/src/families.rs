@@ -6,6 +6,7 @@ use super::{Config, Provider, Tier};
 use steadfast::{
     InvalidConfig,
     models::{Facts, Family, FamilyTable},
+    providers::servers::KnownServer,
 };
 
 /// The capabilities that a tier's model lacks according to the table, unless the file states otherwise.
@@ -27,6 +28,21 @@ impl Tier {
     pub(crate) fn family<'a>(&self, families: &'a FamilyTable) -> Option<&'a Family> {
         let is_asked = matches!(self.provider, Provider::Anthropic | Provider::OpenAi | Provider::Gemini);
         self.model.as_deref().filter(|_| is_asked).map(|model| families.family(model))
+    }
+
+    /// Returns whether the tier goes on with an answer that broke: the file's `prefill`, or else what is known of its
+    /// model and its server.
+    pub(crate) fn goes_on(&self, families: &FamilyTable) -> bool {
+        let is_known = || match self.provider {
+            Provider::Anthropic => self.family(families).is_some_and(Family::prefill),
+            Provider::Gemini | Provider::Simulated => true,
+            Provider::OpenAi => {
+                let server = self.base_url.as_deref().and_then(KnownServer::at);
+                self.at.is_none() && server.is_some_and(KnownServer::goes_on)
+            }
+            Provider::Cached | Provider::Canned | Provider::Handoff => false,
+        };
+        self.prefill.unwrap_or_else(is_known)
     }
 
     pub(crate) fn missing_capabilities(&self, families: &FamilyTable) -> MissingCapabilities {

@@ -4,7 +4,10 @@ use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
-use steadfast::{CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest, layers::cache::CacheControl};
+use steadfast::{
+    CommitPoint, Dialect, ErrorKind, InvalidConfig, LlmError, LlmRequest,
+    layers::{cache::CacheControl, fallback::StreamBreak},
+};
 use steadfast_handoff::{CallbackUrl, CallerTask};
 
 use super::cache;
@@ -24,6 +27,8 @@ pub(crate) struct RequestOptions {
     human: Option<Box<HumanOptions>>,
     /// The header's value: an invalid commit point must not pass for none.
     commit: Option<HeaderValue>,
+    /// The same of the policy for a broken stream.
+    on_break: Option<HeaderValue>,
     cache: Option<CacheControl>,
     /// True if the caller wants the decision record.
     pub(crate) explain: bool,
@@ -67,6 +72,7 @@ impl RequestOptions {
             no_fallback: flag(headers, NO_FALLBACK),
             human: HumanOptions::from_headers(headers),
             commit: headers.get(COMMIT).cloned(),
+            on_break: headers.get(ON_BREAK).cloned(),
             cache: cache::requested(headers),
             explain: flag(headers, EXPLAIN),
             notes,
@@ -119,7 +125,23 @@ impl RequestOptions {
             request =
                 request.with_commit(point.map_err(|error| LlmError::new(ErrorKind::InvalidRequest, problem(error)))?);
         }
+        if let Some(word) = &self.on_break {
+            request = on_break(word)?.for_request(request);
+        }
         Ok(request)
+    }
+}
+
+/// Returns the policy for a broken stream that a header names.
+fn on_break(word: &HeaderValue) -> Result<StreamBreak, LlmError> {
+    match word.as_bytes().trim_ascii() {
+        b"fail" => Ok(StreamBreak::Fail),
+        b"continue" => Ok(StreamBreak::Continue),
+        b"buffer" => Ok(StreamBreak::Buffer),
+        _ => Err(LlmError::new(
+            ErrorKind::InvalidRequest,
+            format!("{ON_BREAK}: this is no policy for a broken stream; there are fail, continue, buffer"),
+        )),
     }
 }
 
@@ -215,6 +237,7 @@ const EXPLAIN: &str = "x-steadfast-explain";
 /// The commit point of a stream, before which its caller sees nothing: `first_event`, `first_token`, `first_text` or
 /// `complete`.
 const COMMIT: &str = "x-steadfast-commit";
+const ON_BREAK: &str = "x-steadfast-on-break";
 
 /// True (`1`) if a person must answer, and no model.
 const REQUIRES_HUMAN: &str = "x-steadfast-requires-human";

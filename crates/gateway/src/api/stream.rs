@@ -10,7 +10,8 @@ use http_body::{Body, SizeHint};
 use pin_project::pin_project;
 use serde_json::Value;
 use steadfast::{
-    Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmResponse, Progress, StreamEvent, translate::StreamEncoder,
+    Dialect, ErrorKind, Frame, LlmBody, LlmError, LlmResponse, Progress, StreamEvent, body::Continued,
+    translate::StreamEncoder,
 };
 use steadfast_internal::joined_bytes::JoinedBytes;
 use tokio::time::{Duration, Instant, Sleep, sleep};
@@ -350,6 +351,11 @@ impl Projected<'_> {
             *self.quiet = Duration::ZERO;
             self.entry.set_quiet(Duration::ZERO);
         }
+        for event in frame.events() {
+            if let StreamEvent::Continued(place) = event {
+                self.entry.note(vec![went_on(place).into()]);
+            }
+        }
         let mut bytes = self.encoder.frame(frame);
         if let Some(mark) = self.mark.as_deref()
             && let Some(marked) = marked_events(&bytes, mark)
@@ -437,6 +443,12 @@ impl Projected<'_> {
 
 fn data(bytes: Bytes) -> Poll<Option<Result<http_body::Frame<Bytes>, std::convert::Infallible>>> {
     Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
+}
+
+/// Says where another call goes on, without a word of the text.
+fn went_on(place: &Continued) -> String {
+    let by = place.tier.as_deref().unwrap_or("another call");
+    format!("stream: {by} goes on after {} characters ({})", place.so_far.chars().count(), place.reason)
 }
 
 fn restarts(frame: &Frame) -> bool {

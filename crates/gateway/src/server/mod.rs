@@ -330,7 +330,7 @@ fn warn_of_restarts(config: &Config) {
     if of_features.chain([&config.stream]).any(|stream| stream.on_break == Some(config::StreamBreak::Restart)) {
         tracing::warn!(
             "`on_break: restart` does not work through the gateway: a broken stream ends with an error; \
-             `commit: complete` lets another tier answer"
+             `continue` lets another call go on with it, and `commit: complete` lets another tier answer"
         );
     }
 }

@@ -16,6 +16,7 @@ mod recovery;
 mod responses;
 mod spend;
 mod stores;
+mod streams;
 mod tiers;
 mod validate;
 
@@ -55,6 +56,7 @@ pub(super) fn check(config: &Config, priced: &dyn Fn(&str, &str) -> bool, findin
     gateway::check(config, findings);
     handoff::check(config, findings);
     hedge::check(config, findings);
+    streams::check(config, findings);
 }
 
 /// Checks the settings of model families.

@@ -85,6 +85,9 @@ pub struct Stream {
     /// The reaction to a stream that breaks after that. Default: `fail`.
     #[schemars(extend("default" = "fail"))]
     pub on_break: Option<StreamBreak>,
+    /// The way in which a model learns where it goes on, with `on_break: continue`.
+    #[serde(rename = "continue")]
+    pub going_on: Option<GoingOn>,
 }
 
 /// The reaction to a broken stream.
@@ -95,8 +98,31 @@ pub enum StreamBreak {
     Fail,
     /// A mark tells the reader to discard the earlier content, and the next tier's whole answer follows.
     Restart,
+    /// Another call goes on with the text where it ends: tiers of the same model first, at tiers with `prefill`. After
+    /// a call of a tool has begun, and for JSON, the reader receives the error.
+    Continue,
     /// Answers are held back until they are complete.
     Buffer,
+}
+
+/// The way in which a model learns where it goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GoingOn {
+    /// `prompt`: models without `prefill` too, which a turn of the user's tells to go on, where the request has no
+    /// tools. Default: `prefill`.
+    pub by: GoesOnBy,
+}
+
+/// The ways in which a model learns where it goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GoesOnBy {
+    /// By a last turn of the assistant's.
+    #[default]
+    Prefill,
+    /// By a turn of the user's.
+    Prompt,
 }
 
 /// The order of the tiers.

@@ -41,7 +41,8 @@ pub use self::{
     deployments::{Balance, Deployment},
     door::{Cloud, Credential, CredentialName, CredentialSource, ManagedIdentity, WebIdentity},
     features::{
-        AllOpen, Fallback, Feature, ModelName, OnError, RampStep, Rate, Session, Stream, StreamBreak, TierOrder,
+        AllOpen, Fallback, Feature, GoesOnBy, GoingOn, ModelName, OnError, RampStep, Rate, Session, Stream,
+        StreamBreak, TierOrder,
     },
     gateway::{Gateway, GatewayLimits, KeyRegistry, KeySource, KeyStoreName, Protocol, TeamLimits},
     handoff::{Handoff, HandoffCallbacks, HandoffLimits, HandoffNotify, HandoffRedrive},

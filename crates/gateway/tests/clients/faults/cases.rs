@@ -61,7 +61,7 @@ impl Mix {
 
     fn has(self, caller: Caller, commit: Commit) -> bool {
         let has_others = matches!(caller.protocol(), Upstream::Responses | Upstream::Gemini);
-        self != Self::Behind || (has_others && commit == Commit::Complete)
+        self != Self::Behind || (has_others && commit != Commit::Default)
     }
 }
 
@@ -140,16 +140,26 @@ impl Caller {
     }
 }
 
-/// The commit point of a stream.
+/// How much of a stream is held back, and what becomes of it when it breaks after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Commit {
     Complete,
     /// The file says nothing.
     Default,
+    /// Nothing is held back, and another call goes on.
+    Continue,
 }
 
 impl Commit {
-    pub(crate) const BOTH: [Self; 2] = [Self::Complete, Self::Default];
+    pub(crate) const ALL: [Self; 3] = [Self::Complete, Self::Default, Self::Continue];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Default => "default",
+            Self::Continue => "continue",
+        }
+    }
 }
 
 /// The subject of a case; clients and features use its name.
@@ -162,11 +172,7 @@ pub(crate) struct Key {
 
 impl Key {
     pub(crate) fn name(&self) -> String {
-        let commit = match self.commit {
-            Commit::Complete => "complete",
-            Commit::Default => "default",
-        };
-        format!("{}-{}-{commit}", self.scenario.id, self.caller.name())
+        format!("{}-{}-{}", self.scenario.id, self.caller.name(), self.commit.name())
     }
 }
 
@@ -273,7 +279,7 @@ impl World {
 /// Iterates over the subjects of a mix's cases, with the protocols of the primary and the fallback.
 fn keys(mix: Mix, callers: &'static [Caller]) -> impl Iterator<Item = (Key, [Upstream; 2])> {
     SCENARIOS.iter().enumerate().flat_map(move |(number, scenario)| {
-        let of = move |caller: &Caller| Commit::BOTH.map(|commit| Key { scenario, caller: *caller, commit });
+        let of = move |caller: &Caller| Commit::ALL.map(|commit| Key { scenario, caller: *caller, commit });
         let keys = callers.iter().flat_map(of).filter(move |key| mix.has(key.caller, key.commit));
         keys.map(move |key| (key, mix.upstreams(key.caller, number)))
     })
@@ -300,7 +306,7 @@ pub(crate) async fn pair(pace: Duration) -> [SimulatedServer; 2] {
 /// side by side, must not use up each other's.
 pub(crate) fn settings(window: u32) -> String {
     format!(
-        ", context_window: {window}, retry: {{ budget: 10% }}, \
+        ", context_window: {window}, prefill: true, retry: {{ budget: 10% }}, \
          timeout: {{ first_token: 4s, idle: 3s, progress: 3s }}"
     )
 }
@@ -334,6 +340,7 @@ fn config(mix: Mix, pairs: &BTreeMap<String, Pair>) -> String {
         let commit = match pair.commit {
             Commit::Complete => ", stream: { commit: complete }",
             Commit::Default => "",
+            Commit::Continue => ", stream: { on_break: continue }",
         };
         features.push_str(&format!("  {name}: {{ tiers: [{name}, {name}-fallback]{commit} }}\n"));
     }

@@ -55,6 +55,9 @@ pub(crate) struct Seen<'a> {
     fallback: SimulatedHandle,
 }
 
+/// The beginning of an answer that a request has itself.
+const BEGUN: &str = "word-1";
+
 type Verdict = Result<(), String>;
 
 fn ensure(is: bool, wrong: impl FnOnce() -> String) -> Verdict {
@@ -156,7 +159,11 @@ impl Seen<'_> {
     /// Gives whether any was an error.
     fn honest(&self) -> Result<bool, String> {
         for outcome in self.outcomes {
-            let told = outcome.error.is_some() && outcome.own && canonical().starts_with(&outcome.text);
+            let whole = canonical();
+            // A request with a beginning of its own gets the rest.
+            let is_part = [Some(&*whole), whole.strip_prefix(BEGUN)].into_iter().flatten();
+            let is_part = is_part.into_iter().any(|whole| whole.starts_with(&outcome.text));
+            let told = outcome.error.is_some() && outcome.own && is_part;
             ensure(outcome.is_whole() || told, || {
                 format!("a short answer, or no error of the client's own: {outcome:?}")
             })?;
@@ -225,6 +232,9 @@ fn verdict(world: &World, key: Key, outcomes: &[Outcome]) -> Result<Cell, String
         }
         return Ok(Cell::Pass);
     }
+    if key.commit == Commit::Continue {
+        return gone_on_with(&seen, key);
+    }
     // The caller has seen the first token: what breaks then is told, and nobody else is asked behind its back.
     let told = seen.honest()?;
     // A later request may begin at the other deployment, and what that refuses without a reason gets a second opinion.
@@ -235,14 +245,25 @@ fn verdict(world: &World, key: Key, outcomes: &[Outcome]) -> Result<Cell, String
     Ok(if told { Cell::Error } else { Cell::Pass })
 }
 
+/// What broke after the first token was gone on with, and the message stayed the one that it was.
+fn gone_on_with(seen: &Seen<'_>, key: Key) -> Result<Cell, String> {
+    let told = seen.honest()?;
+    // An end without its mark is no text to go on with, and one fallback takes no begun answer.
+    if told {
+        ensure(matches!(key.scenario.id, "S11" | "S14"), || format!("told as an error: {:?}", seen.outcomes))?;
+        return Ok(Cell::Error);
+    }
+    seen.outcomes.iter().try_for_each(|outcome| is_of(outcome, PRIMARY))?;
+    Ok(Cell::Pass)
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns: BTreeSet<(Commit, Caller)> =
             self.cells.keys().map(|(_, commit, caller)| (*commit, *caller)).collect();
         write!(f, "{:<50}", "fault")?;
         for (commit, caller) in &columns {
-            let commit = if *commit == Commit::Complete { "complete" } else { "first_token" };
-            write!(f, " | {commit} {}", caller.name())?;
+            write!(f, " | {} {}", commit.name(), caller.name())?;
         }
         writeln!(f)?;
         let faults: BTreeMap<_, _> = SCENARIOS.iter().map(|scenario| (scenario.id, scenario.fault)).collect();
@@ -272,10 +293,13 @@ impl fmt::Display for Table {
         let honest = passed(Commit::Default) + told;
         writeln!(
             f,
-            "faults: {} of {} with commit complete; {honest} of {} honest with commit first_token ({told} told as errors)",
+            "faults: {} of {} with commit complete; {honest} of {} honest with commit first_token ({told} told as errors); \
+             {} of {} whole where another call goes on",
             passed(Commit::Complete),
             all(Commit::Complete),
             all(Commit::Default),
+            passed(Commit::Continue),
+            all(Commit::Continue),
         )
     }
 }

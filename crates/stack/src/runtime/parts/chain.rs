@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tower::Service;
 
 use super::{context::StackContext, settings};
-use crate::{self as config, Config, Provider, StreamBreak, Tier, classifier};
+use crate::{self as config, Config, GoesOnBy, Provider, StreamBreak, Tier, classifier};
 use steadfast::{
     Context, FallbackLayer, InvalidConfig, LlmError, LlmRequest, LlmResponse, RetryWithJitterLayer,
     layers::fallback::{self, Capabilities, FeaturePolicy, RampStep, TierSettings},
@@ -73,6 +73,7 @@ pub(crate) fn chain<S: TierLike>(
     let model = |tier: &Tier| tier.model.as_deref().unwrap_or(&tier.name).to_owned();
     let mut layer = FallbackLayer::new(first.name.as_str())
         .primary(with_account(config, first, tier_settings(first, &families).model(model(first))))
+        .primary_again(primary.clone())
         .steered_by(&context.fallback)
         .classifier(classifier(config))
         .events(context.events.clone())
@@ -137,9 +138,11 @@ fn policy(config: &Config, context: &StackContext, feature: Option<&config::Feat
     let allowed = |policy: &StreamBreak| *policy != StreamBreak::Restart || !context.without_restarts;
     let of_feature = feature.and_then(|feature| feature.stream.on_break);
     let on_break = of_feature.or(config.stream.on_break).filter(allowed);
+    let going_on = feature.and_then(|feature| feature.stream.going_on).or(config.stream.going_on).unwrap_or_default();
     let all_open = feature.and_then(|feature| feature.all_open).or(config.fallback.all_open);
     let policy = FeaturePolicy::new()
         .stream_break(on_break.map(settings::stream_break).unwrap_or_default())
+        .goes_on_by_instruction(going_on.by == GoesOnBy::Prompt)
         .all_open(all_open.map(settings::all_open).unwrap_or_default());
     match feature.and_then(|feature| feature.tiers.as_ref()) {
         Some(tiers) => policy.tiers(tiers.iter().map(String::as_str)),
@@ -161,6 +164,12 @@ fn check_level(config: &Config, field: &str, feature: &config::Feature) -> Resul
 /// Returns a tier's settings in a fallback, without its model: no name leads to it there.
 pub(crate) fn tier_settings(tier: &Tier, families: &FamilyTable) -> TierSettings {
     let mut settings = TierSettings::new().capabilities(capabilities(tier, families)).level(tier.service_level());
+    if tier.goes_on(families) {
+        settings = settings.goes_on();
+    }
+    if tier.deployments.as_ref().is_some_and(|deployments| deployments.len() > 1) {
+        settings = settings.spread();
+    }
     if tier.last_resort {
         settings = settings.last_resort();
     }

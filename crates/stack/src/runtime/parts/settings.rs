@@ -341,6 +341,7 @@ pub(crate) fn stream_break(policy: StreamBreak) -> fallback::StreamBreak {
     match policy {
         StreamBreak::Fail => fallback::StreamBreak::Fail,
         StreamBreak::Restart => fallback::StreamBreak::Restart,
+        StreamBreak::Continue => fallback::StreamBreak::Continue,
         StreamBreak::Buffer => fallback::StreamBreak::Buffer,
     }
 }
