@@ -8,5 +8,6 @@ mod recordings;
 mod testing;
 
 mod commit_points;
+mod continued;
 mod cuts;
 mod partial_answers;
