@@ -73,12 +73,11 @@ impl FileKeys {
     /// longer one: a start has no earlier keys to go by.
     pub(super) async fn settle(path: &Path) {
         for _ in 0..5 {
-            let text = file::contents(path);
-            let is_open = file::read(path, &text).is_ok_and(|reading| reading.is_open);
             let changed = std::fs::metadata(path).and_then(|facts| facts.modified());
             let changed = changed.ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
             let age = wall_clock::since_1970().saturating_sub(changed);
-            if !is_open || age >= REST_AT_START {
+            // A file that has rested is not read for this: it may be large.
+            if age >= REST_AT_START || !file::read(path, &file::contents(path)).is_ok_and(|reading| reading.is_open) {
                 return;
             }
             sleep(REST_AT_START - age).await;
@@ -92,7 +91,12 @@ impl FileKeys {
 
     /// Returns each name of a feature or a model that the configuration does not have, with its place.
     pub(super) fn unknown_names(&self, config: &Config) -> Vec<KeyFileError> {
-        file::unknown_names(&self.path, &lock(&self.seen).text, config)
+        let seen = lock(&self.seen);
+        // The text alone has the places, and it may be large.
+        match seen.records.iter().all(|record| record.unknown_names(config).is_empty()) {
+            true => Vec::new(),
+            false => file::unknown_names(&self.path, &seen.text, config),
+        }
     }
 
     /// Reads the file, and has the keys `used` if it is right; an `order` reads the same text again too. Returns
