@@ -61,9 +61,9 @@ impl Nginx {
             "daemon off; master_process off; worker_processes 1; pid nginx.pid; error_log stderr error;
 events {{ worker_connections 2048; }}
 http {{
-    access_log off; client_body_temp_path body; proxy_temp_path proxy;
+    access_log off; keepalive_requests 1000000; client_body_temp_path body; proxy_temp_path proxy;
     fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-    upstream gateways {{ {servers} keepalive 64; }}
+    upstream gateways {{ {servers} keepalive 64; keepalive_requests 1000000; }}
     server {{
         listen {address};
         location / {{
