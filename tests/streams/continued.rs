@@ -1,4 +1,5 @@
-//! Streams that are cut at random bytes, and gone on with by another provider: the caller's bytes are one whole message.
+//! Streams that are cut at random bytes, and gone on with by another provider: the caller's bytes are one whole
+//! message.
 //!
 //! The providers are written here, by their published protocols, and so are the readers: four callers, four providers
 //! that break, four that go on, text alone and text before a call. `cargo test` makes 4,000 cuts, and 100,000 with

@@ -58,7 +58,7 @@ impl Config {
 fn gateway(paths: &mut Vec<String>, before: &Gateway, now: &Gateway) {
     fields!(paths, "gateway", before, now;
         keys oidc teams grace connections max_body max_head head_timeout body_timeout body_idle_timeout unread_timeout
-        first_sign keep_alive mark_degraded cors wait_for_rate_limits records memory limits);
+        first_sign keep_alive mark_degraded notices cors wait_for_rate_limits records memory limits);
 }
 
 fn alerts(paths: &mut Vec<String>, before: &Alerts, now: &Alerts) {

@@ -45,6 +45,7 @@ mod mark;
 mod model_names;
 mod models;
 mod named_models;
+mod notice;
 mod objects;
 pub(crate) mod observe;
 mod own_key;

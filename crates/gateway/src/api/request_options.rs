@@ -32,6 +32,8 @@ pub(crate) struct RequestOptions {
     cache: Option<CacheControl>,
     /// True if the caller wants the decision record.
     pub(crate) explain: bool,
+    /// True if the reader of the stream wants to know who answers; `None`: the file says it.
+    pub(crate) notices: Option<bool>,
     /// The headers whose values say nothing, for the answer's notes.
     pub(crate) notes: Vec<Cow<'static, str>>,
 }
@@ -44,7 +46,7 @@ impl RequestOptions {
         }
         let mut notes = Vec::new();
         let timeout = own_time(headers, &mut notes);
-        for name in [NO_FALLBACK, EXPLAIN] {
+        for name in [NO_FALLBACK, EXPLAIN, NOTICES] {
             let said = headers.get(name).is_some_and(|word| !word.as_bytes().trim_ascii().is_empty());
             let senseless = said && first(headers, &[name]).and_then(yes_or_no).is_none();
             notes.extend(senseless.then(|| ignored(name, "neither 1 nor 0")));
@@ -75,6 +77,7 @@ impl RequestOptions {
             on_break: headers.get(ON_BREAK).cloned(),
             cache: cache::requested(headers),
             explain: flag(headers, EXPLAIN),
+            notices: first(headers, &[NOTICES]).and_then(yes_or_no),
             notes,
         }
     }
@@ -237,7 +240,10 @@ const EXPLAIN: &str = "x-steadfast-explain";
 /// The commit point of a stream, before which its caller sees nothing: `first_event`, `first_token`, `first_text` or
 /// `complete`.
 const COMMIT: &str = "x-steadfast-commit";
+/// What becomes of a stream that breaks behind it, in place of the file's `on_break`: `fail`, `continue` or `buffer`.
 const ON_BREAK: &str = "x-steadfast-on-break";
+/// With `1`, comments in a stream say who answers and why, and where another call goes on.
+const NOTICES: &str = "x-steadfast-notices";
 
 /// True (`1`) if a person must answer, and no model.
 const REQUIRES_HUMAN: &str = "x-steadfast-requires-human";

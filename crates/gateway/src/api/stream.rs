@@ -21,6 +21,7 @@ use super::{
     conversation::{Recorder, Turn},
     json_array::ArrayWriter,
     mark::{mark, marked_events},
+    notice::{self, FirstFailure},
     ownership::AnswerIds,
     panic::{self, Panic},
     records::{Entry, Outcome},
@@ -32,6 +33,19 @@ use crate::lifecycle::stopping;
 pub(crate) struct ResponseStart {
     pub(crate) response: LlmResponse,
     pub(crate) first: Frame,
+    /// The failure before it, which its record takes along.
+    failed_first: Option<FirstFailure>,
+}
+
+impl ResponseStart {
+    pub(crate) fn new(response: LlmResponse, first: Frame) -> Self {
+        Self { failed_first: FirstFailure::before(&response), response, first }
+    }
+
+    /// Returns the notice of another tier's answer.
+    fn notice(&self, dialect: Dialect) -> Option<Bytes> {
+        self.failed_first.as_ref()?.notice(dialect, &self.response)
+    }
 }
 
 /// A call that has not returned yet.
@@ -52,6 +66,8 @@ pub(crate) struct EventStream {
     /// The mark for the first event, until one has been sent.
     mark: Option<Box<Value>>,
     marks: bool,
+    /// True if comments say who answers.
+    notices: bool,
     /// The record of a response that is kept.
     recorder: Option<Box<Recorder>>,
     /// The ids that the answer gives to its caller.
@@ -98,8 +114,12 @@ impl EventStream {
             ids.served(start.response.served_by().tier);
         }
         let mark = mark(&start.response).filter(|_| limits.mark).map(Box::new);
+        let notice = if limits.notices { start.notice(limits.dialect) } else { None };
         let state = State::Reading { first: Some(start.first), body: start.response.into_body() };
-        Self { mark, recorder, ids, ..Self::new(state, encoder, entry, limits) }
+        let mut events = Self { mark, recorder, ids, ..Self::new(state, encoder, entry, limits) };
+        // An array has no place for it.
+        notice.filter(|_| events.array.is_none()).into_iter().for_each(|notice| events.batch.add(notice));
+        events
     }
 
     /// Creates the events of a pending call. The first sign of life comes at once.
@@ -127,6 +147,7 @@ impl EventStream {
             array: limits.is_array.then(|| Box::new(ArrayWriter::new())),
             mark: None,
             marks: limits.mark,
+            notices: limits.notices,
             recorder: None,
             ids: None,
             content_sent: false,
@@ -207,6 +228,8 @@ pub(crate) struct StreamLimits<'a> {
     pub(crate) keep_alive: Duration,
     /// True if the first event has the answer's mark.
     pub(crate) mark: bool,
+    /// True if comments say who answers.
+    pub(crate) notices: bool,
     /// Cancelled when the server cuts its streams.
     pub(crate) cut: &'a CancellationToken,
 }
@@ -330,6 +353,8 @@ impl Projected<'_> {
                         ids.served(start.response.served_by().tier);
                     }
                     *self.mark = mark(&start.response).filter(|_| *self.marks).map(Box::new);
+                    let notice = if *self.notices { start.notice(*self.dialect) } else { None };
+                    notice.into_iter().for_each(|notice| self.batch.add(notice));
                     *self.state = State::Reading { first: None, body: start.response.into_body() };
                     Ok(Some(start.first))
                 }
@@ -354,6 +379,8 @@ impl Projected<'_> {
         for event in frame.events() {
             if let StreamEvent::Continued(place) = event {
                 self.entry.note(vec![went_on(place).into()]);
+                let notice = if *self.notices { notice::of_place(*self.dialect, place) } else { None };
+                notice.into_iter().for_each(|notice| self.batch.add(notice));
             }
         }
         let mut bytes = self.encoder.frame(frame);

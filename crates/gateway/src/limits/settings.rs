@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     /// True if the gateway also marks a provider's own answers as degraded.
     pub(crate) mark: bool,
+    /// True if comments in streams say who answers.
+    pub(crate) notices: bool,
     /// The dialects whose requests wait for rate limits: those of clients that never repeat a 429.
     pub(crate) wait_for_rate_limits: Box<[Dialect]>,
     /// The number of decision records that are kept.
@@ -62,6 +64,7 @@ impl Default for Settings {
             keep_alive: Duration::from_secs(10),
             grace: Duration::from_secs(30),
             mark: false,
+            notices: false,
             wait_for_rate_limits: [Dialect::Responses].into(),
             records: 1024,
             memory: 1 << 30,
@@ -91,6 +94,7 @@ impl Settings {
             keep_alive: time(said.keep_alive, default.keep_alive),
             grace: grace.unwrap_or_else(|| time(said.grace, default.grace)),
             mark: said.mark_degraded.unwrap_or(default.mark),
+            notices: said.notices.unwrap_or(default.notices),
             wait_for_rate_limits: match &said.wait_for_rate_limits {
                 Some(protocols) => protocols.iter().copied().map(Dialect::from).collect(),
                 None => default.wait_for_rate_limits,

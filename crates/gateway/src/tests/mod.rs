@@ -8,6 +8,7 @@ mod cache;
 mod callers;
 mod compaction;
 mod connections;
+mod continued;
 mod conversations;
 mod cors;
 mod costs;

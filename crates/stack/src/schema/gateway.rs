@@ -134,6 +134,11 @@ pub struct Gateway {
     /// and only headers say it.
     #[schemars(extend("default" = false))]
     pub mark_degraded: Option<bool>,
+    /// Tells the reader of a stream, in comments, that another tier answers than the first one, and where another call
+    /// goes on with it. Google's protocol has no comments. A reload changes it. Default: no; a request may ask for it
+    /// with `x-steadfast-notices: 1`.
+    #[schemars(extend("default" = false))]
+    pub notices: Option<bool>,
     /// The origins whose web pages may call every path and read its answers, such as `https://app.example.com` and
     /// `http://localhost:5173`. Where callers have keys, such a page needs one too. Pages of every origin may read
     /// `/status` and load `/badge.js` without it. A reload changes it; browsers remember a permission for ten minutes.

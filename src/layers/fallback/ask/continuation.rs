@@ -275,7 +275,8 @@ impl Continuation {
     }
 }
 
-/// The least overlap that is left out, in bytes, of a model that was given the text as its own; it knows where to go on.
+/// The least overlap that is left out, in bytes, of a model that was given the text as its own; it knows where to go
+/// on.
 const LEAST_OVERLAP: usize = 16;
 /// The same of a model that was told to go on: it likes to say the last words once more.
 const LEAST_REPEATED: usize = 8;

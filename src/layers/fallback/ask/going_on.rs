@@ -72,8 +72,8 @@ impl Failover {
         so_far.instruction.as_ref().map(|_| GoOn::Instruction)
     }
 
-    /// Takes the failure of a call that was to go on. A model that refuses a begun answer is asked for none again; that is
-    /// no mistake of the caller's, nor a failure of the tier.
+    /// Takes the failure of a call that was to go on. A model that refuses a begun answer is asked for none again; that
+    /// is no mistake of the caller's, nor a failure of the tier.
     pub(super) fn refused_to_go_on(&self, mut error: LlmError) -> LlmError {
         if error.kind() != ErrorKind::InvalidRequest {
             return error;

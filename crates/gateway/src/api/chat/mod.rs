@@ -212,7 +212,7 @@ async fn first_frame(
 ) -> Result<ResponseStart, LlmError> {
     let mut response = keys::call(key, &service, request).await?;
     match response.body_mut().frame().await {
-        Some(Ok(first)) => Ok(ResponseStart { response, first }),
+        Some(Ok(first)) => Ok(ResponseStart::new(response, first)),
         Some(Err(error)) => Err(error),
         None => Err(LlmError::new(ErrorKind::EmptyAnswer, "the stream has no event")),
     }
@@ -237,6 +237,7 @@ async fn begin(
         is_array: exchange.is_array,
         keep_alive: settings.keep_alive,
         mark: settings.mark,
+        notices: exchange.call.options.notices.unwrap_or(settings.notices),
         cut: &connection.cut,
     };
     match start {

@@ -25,10 +25,11 @@ impl Fixture {
     async fn reading(&self, dialect: Dialect, body: LlmBody) -> EventStream {
         let mut response = LlmResponse::new(body);
         let first = response.body_mut().frame().await.unwrap().unwrap();
-        let limits = StreamLimits { dialect, is_array: false, keep_alive: SILENCE, mark: false, cut: &self.cut };
+        let limits =
+            StreamLimits { dialect, is_array: false, keep_alive: SILENCE, mark: false, notices: false, cut: &self.cut };
         let entry = self.records.begin(dialect);
         EventStream::started(
-            ResponseStart { response, first },
+            ResponseStart::new(response, first),
             StreamEncoder::new(dialect),
             entry,
             StreamRecords::default(),
@@ -40,9 +41,10 @@ impl Fixture {
         let call: PendingCall = Box::pin(async move {
             let mut response = provider.oneshot(steadfast::LlmRequest::prompt("hello").with_stream(true)).await?;
             let first = response.body_mut().frame().await.unwrap()?;
-            Ok(ResponseStart { response, first })
+            Ok(ResponseStart::new(response, first))
         });
-        let limits = StreamLimits { dialect, is_array: false, keep_alive: SILENCE, mark: false, cut: &self.cut };
+        let limits =
+            StreamLimits { dialect, is_array: false, keep_alive: SILENCE, mark: false, notices: false, cut: &self.cut };
         EventStream::pending(call, StreamEncoder::new(dialect), self.records.begin(dialect), &limits)
     }
 

@@ -1,0 +1,92 @@
+//! A stream that another call goes on with, and the comments that tell its reader who answers.
+
+use steadfast::{
+    FallbackLayer,
+    layers::fallback::{Tier, TierSettings},
+    providers::simulated::Fault,
+};
+use tower::ServiceBuilder;
+
+use super::harness::*;
+use crate::limits::Settings;
+
+const WORDS: &str = "one two three four five six seven eight nine ten";
+const CONTINUE: (&str, &str) = ("x-steadfast-on-break", "continue");
+const NOTICES: (&str, &str) = ("x-steadfast-notices", "1");
+
+/// A streamed request, different for each number.
+fn asks(number: usize) -> serde_json::Value {
+    let mut body = hello(true);
+    body["messages"][0]["content"] = format!("hello {number}").into();
+    body
+}
+
+/// Anthropic, and OpenAI where that breaks.
+async fn server(providers: &Providers) -> Server {
+    let goes_on = || TierSettings::new().goes_on();
+    let stack = ServiceBuilder::new()
+        .layer(
+            FallbackLayer::new("sonnet")
+                .primary(goes_on())
+                .push(Tier::new("backup", providers.gpt()).settings(goes_on())),
+        )
+        .service(providers.claude());
+    Server::start(steadfast::BoxLlmService::new(stack), Settings::default()).await
+}
+
+#[tokio::test]
+async fn a_header_lets_another_call_go_on_and_another_one_says_so() {
+    for path in PATHS {
+        let providers = Providers::saying(WORDS).await;
+        let server = server(&providers).await;
+        for (headers, is_whole, says) in
+            [(&[][..], false, false), (&[CONTINUE], true, false), (&[CONTINUE, NOTICES], true, path != GEMINI)]
+        {
+            providers.anthropic.handle().fail_next(1, &Fault::CutAfter(4));
+            // A request that has just failed at a tier begins at the next one.
+            let answer = server.post(path, headers, &asks(headers.len())).await;
+            assert_eq!(answer.text() == WORDS, is_whole, "{path}: {answer:?}");
+            assert_eq!(answer.is_whole(), is_whole, "{path}: {answer:?}");
+            let notice = answer.body.lines().find_map(|line| line.strip_prefix(": steadfast.notice "));
+            assert_eq!(notice.is_some(), says, "{path}: {answer:?}");
+            if let Some(notice) = notice {
+                let notice: serde_json::Value = serde_json::from_str(notice).unwrap();
+                let after = "one two three four ".len();
+                assert_eq!(
+                    notice,
+                    serde_json::json!({"type": "continues", "tier": "backup", "model": "gpt-4o",
+                        "reason": "stream_broken", "after": after})
+                );
+            }
+            let id = answer.header("x-steadfast-request-id").unwrap();
+            let record = server.get(&format!("/requests/{id}"), &[]).await.json();
+            let told = record["notes"].to_string().contains("stream: backup goes on after 19 characters");
+            assert_eq!(told, is_whole, "{record}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_wants_to_know_is_told_that_another_tier_answers() {
+    let providers = Providers::saying(WORDS).await;
+    let server = server(&providers).await;
+    for path in PATHS {
+        providers.anthropic.handle().fail_next(1, &Fault::Overloaded);
+        let answer = server.post(path, &[NOTICES], &asks(1)).await;
+        assert!(answer.is_whole(), "{answer:?}");
+        let says = answer.body.starts_with(": steadfast.notice {\"first\":\"sonnet\"");
+        assert_eq!(says, path != GEMINI, "{answer:?}");
+        assert!(!server.post(path, &[NOTICES], &asks(2)).await.body.contains("notice"), "the first one answers");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_does_not_exist_is_refused_by_name() {
+    let providers = Providers::saying(WORDS).await;
+    let server = server(&providers).await;
+    for path in PATHS {
+        let answer = server.post(path, &[("x-steadfast-on-break", "restart")], &hello(true)).await;
+        assert_eq!(answer.status, 400);
+        assert!(answer.body.contains("x-steadfast-on-break") && answer.body.contains("fail, continue, buffer"));
+    }
+}
