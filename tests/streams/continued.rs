@@ -198,6 +198,9 @@ fn begun(dialect: Dialect, body: &Value) -> String {
     content.as_str().map_or_else(|| texts.collect(), str::to_owned)
 }
 
+/// What a provider's events before the cut have told, and the text that it was asked to go on with.
+type Told = (Vec<Tells>, String);
+
 /// A provider that knows one answer, goes on with any beginning of its text, and breaks off after so many bytes.
 #[derive(Clone)]
 struct Provider {
@@ -205,8 +208,7 @@ struct Provider {
     text: Arc<str>,
     calls: bool,
     cut: Option<usize>,
-    /// What its events before the cut have told, and the text that it was asked to go on with.
-    told: Arc<Mutex<Option<(Vec<Tells>, String)>>>,
+    told: Arc<Mutex<Option<Told>>>,
 }
 
 impl Provider {
@@ -297,7 +299,7 @@ fn read(dialect: Dialect, bytes: &str) -> Read {
                 "content_block_stop" => assert_eq!(open.take(), Some(count(&data["index"]))),
                 "message_delta" => {
                     let usage = &data["usage"];
-                    let input = usage.get("input_tokens").map(count).or(read.used.map(|(input, _)| input));
+                    let input = usage.get("input_tokens").map(count).or_else(|| read.used.map(|(input, _)| input));
                     read.used = Some((input.unwrap_or_default(), count(&usage["output_tokens"])));
                 }
                 "message_stop" => {
@@ -364,7 +366,6 @@ fn read(dialect: Dialect, bytes: &str) -> Read {
                     _ => {}
                 }
             }
-            _ => unreachable!(),
         }
     }
     read
