@@ -49,6 +49,8 @@ impl Failover {
         };
         self.plan.chain = Chain::Listed(order);
         self.revisits = again;
+        // The first tier has answered the request: the rest of its answer is no switch.
+        self.plan.first = None;
     }
 
     /// Returns the error of a request with whose answer no further call goes on.

@@ -172,6 +172,19 @@ async fn the_tiers_of_the_same_model_come_first_and_its_own_last_unless_it_is_sp
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_rest_of_an_answer_is_no_switch() {
+    let (a, b) = (Writer::new(TEXT, vec![Some(20); 30]), Writer::new(TEXT, []));
+    let events = Events::new();
+    let mut seen = events.subscribe();
+    let llm = layer().push(tier("b", "2", &b)).events(events).layer(a.service());
+    for _ in 0..30 {
+        let (events, error) = read(llm.clone().oneshot(prompt()).await.unwrap()).await;
+        assert!(error.is_none() && text_of(&events) == TEXT);
+    }
+    assert!(seen.try_recv().is_err(), "nothing is reported");
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_calls_go_on_and_no_more() {
     let writers = [Some(20), Some(11), Some(12), None].map(|after| Writer::new(TEXT, [after]));
     let [a, b, c, d] = &writers;
