@@ -92,7 +92,7 @@ impl FallbackLayer {
     }
 
     /// Sets the primary's service once more, for an answer of it that broke: see
-    /// [`StreamBreak::Continue`](super::fallback::StreamBreak::Continue). Default: none, and such an answer goes on at
+    /// [`StreamBreak::Continue`](super::StreamBreak::Continue). Default: none, and such an answer goes on at
     /// further tiers alone.
     #[must_use]
     pub fn primary_again<S>(mut self, service: S) -> Self

@@ -7,7 +7,7 @@ use crate::{
     Dialect, ErrorKind, LlmError,
     chat::{Chat, Message, Role},
     estimate,
-    wire::Wire,
+    wire::{Object, Wire},
 };
 
 /// The way in which a model learns where to go on.
@@ -35,6 +35,7 @@ impl LlmRequest {
         let ends_with_answer = chat.messages.last().is_some_and(|last| last.role == Role::Assistant);
         match () {
             () if chat.output.is_some() => Some("it asks for a form"),
+            () if self.wire().is_some_and(asks_for_several) => Some("it asks for several answers"),
             () if ends_with_answer => Some("it has begun the answer itself"),
             () if way == GoOn::Instruction && !chat.tools.is_empty() => Some("it has tools"),
             () => None,
@@ -72,6 +73,22 @@ impl LlmRequest {
     #[doc(hidden)]
     pub fn goes_on(&self) -> bool {
         self.extensions().get::<BegunAnswer>().is_some()
+    }
+}
+
+/// Returns whether the bytes ask for more than one answer.
+fn asks_for_several(wire: &Wire) -> bool {
+    let several = |json: &[u8], name: &'static str| {
+        let value = Object::read(json, &[name]).ok().and_then(|object| Some(object.field(name)?.value.clone()));
+        value.is_some_and(|value| !matches!(&json[value], b"1" | b"null"))
+    };
+    let config = || wire.field("generationConfig").or_else(|| wire.field("generation_config"));
+    match wire.dialect() {
+        Dialect::OpenAi => several(wire.body(), "n"),
+        Dialect::Gemini => {
+            config().is_some_and(|config| several(config, "candidateCount") || several(config, "candidate_count"))
+        }
+        Dialect::Anthropic | Dialect::Responses => false,
     }
 }
 
@@ -198,6 +215,20 @@ mod tests {
         let tools = || chat().tool(Tool::new("t", json!({})));
         assert_eq!(why(tools(), GoOn::Prefill), None);
         assert_eq!(why(tools(), GoOn::Instruction), Some("it has tools"));
+    }
+
+    #[test]
+    fn several_answers_are_not_gone_on_with() {
+        let turns = json!([{"role": "user", "content": "count"}]);
+        let contents = json!([{"role": "user", "parts": [{"text": "count"}]}]);
+        for (dialect, body, stands) in [
+            (Dialect::OpenAi, json!({"model": "m", "messages": turns, "n": 1}), true),
+            (Dialect::OpenAi, json!({"model": "m", "messages": turns, "n": 2}), false),
+            (Dialect::Gemini, json!({"contents": contents, "generationConfig": {"candidateCount": 1}}), true),
+            (Dialect::Gemini, json!({"contents": contents, "generationConfig": {"candidateCount": 3}}), false),
+        ] {
+            assert_eq!(wire(dialect, &body).begun_answer_stands(GoOn::Prefill).is_none(), stands, "{body}");
+        }
     }
 
     #[test]

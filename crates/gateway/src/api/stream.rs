@@ -406,8 +406,8 @@ impl Projected<'_> {
             ids.give(&bytes);
         }
         if let Some(recorder) = self.recorder {
-            if restarts(frame) {
-                recorder.restarted();
+            if changes_hands(frame) {
+                recorder.changed_hands();
             }
             bytes = recorder.record(&bytes);
         }
@@ -476,6 +476,12 @@ fn data(bytes: Bytes) -> Poll<Option<Result<http_body::Frame<Bytes>, std::conver
 fn went_on(place: &Continued) -> String {
     let by = place.tier.as_deref().unwrap_or("another call");
     format!("stream: {by} goes on after {} characters ({})", place.so_far.chars().count(), place.reason)
+}
+
+/// Returns whether another call begins the answer again here, or goes on with it.
+fn changes_hands(frame: &Frame) -> bool {
+    let is_there = |event: &StreamEvent| matches!(event, StreamEvent::Restarted { .. } | StreamEvent::Continued(_));
+    frame.events().iter().any(is_there)
 }
 
 fn restarts(frame: &Frame) -> bool {

@@ -483,6 +483,21 @@ async fn a_stream_that_breaks_or_is_left_keeps_nothing() {
 }
 
 #[tokio::test]
+async fn a_kept_response_that_breaks_is_gone_on_with_and_kept_whole() {
+    let chain = Chain::start("messages").await;
+    let (one, _) = chain.turn(&[], &says("one", None, false)).await;
+    chain.first.handle().fail_next(1, &Fault::CutAfter(2));
+    chain.sent();
+    let (two, text) = chain.turn(&[("x-steadfast-on-break", "continue")], &says("two", Some(id(&one)), true)).await;
+    assert_eq!(text, "I am the second.", "the beginning is the first one's");
+    let (tier, asked) = chain.sent().pop().unwrap();
+    assert_eq!((tier, &*texts(&asked)), ("second", &["one", FIRST, "two", "I am"].map(str::to_owned)[..]));
+    chain.turn(&[], &says("three", Some(id(&two)), false)).await;
+    let (_, asked) = chain.sent().pop().unwrap();
+    assert_eq!(texts(&asked), ["one", FIRST, "two", "I am the second.", "three"]);
+}
+
+#[tokio::test]
 async fn a_conversation_survives_a_restart_and_is_every_replicas() {
     let folder = std::env::temp_dir().join(format!("steadfast-conversations-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -140,13 +140,15 @@ impl Continuation {
             // The first break is told as it came: no other call was made.
             return Err(if self.hops == 0 { error } else { self.failover.give_up_to_go_on(error) });
         };
-        if asked.is_some_and(|asking| asking.way == GoOn::Prefill) {
-            error = self.failover.refused_to_go_on(error);
+        match asked {
+            Some(asking) if asking.way == GoOn::Prefill => error = self.failover.refused_to_go_on(error),
+            Some(_) => {}
+            // A call that has not answered has said nothing.
+            None => self.shown.broke(self.failover.whole_request().glanced_prompt()),
         }
         if self.hops == 0 {
             self.failover.plan_to_go_on(&so_far);
         }
-        self.shown.broke(self.failover.whole_request().glanced_prompt());
         // Release the broken stream before the next call is made.
         self.body = LlmBody::from_text("");
         match self.failover.failed(error) {

@@ -125,8 +125,8 @@ impl Recorder {
         self.account = self.turn.account(response).filter(|_| first == Some(Dialect::Responses));
     }
 
-    /// Notes that another tier began the answer again: no provider has all of it.
-    pub(crate) fn restarted(&mut self) {
+    /// Notes that another call began the answer again, or went on with it: no provider has all of it.
+    pub(crate) fn changed_hands(&mut self) {
         self.account = None;
     }
 
