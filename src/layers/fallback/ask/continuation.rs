@@ -16,7 +16,7 @@ use super::{
 use crate::{
     ErrorKind, Frame, LlmBody, LlmError, LlmResponse, StreamEvent,
     body::Continued,
-    chat::{FinishReason, Usage},
+    chat::{FinishReason, Part, Usage},
     estimate,
     layers::call::BoxedCall,
     request::GoOn,
@@ -88,7 +88,7 @@ impl Shown {
                 }
             }
             StreamEvent::Reasoning { index, text } => self.note(*index, text.len()),
-            StreamEvent::KeepAlive | StreamEvent::Other => {}
+            StreamEvent::Part { part: Part::Extra { .. }, .. } | StreamEvent::KeepAlive | StreamEvent::Other => {}
             _ => self.is_closed = true,
         }
     }
@@ -224,7 +224,8 @@ impl Continuation {
                 return Ok(());
             }
             // Its thoughts belong to no answer that anybody could send back.
-            StreamEvent::Start { .. } | StreamEvent::Signature { .. } | StreamEvent::Other => return Ok(()),
+            StreamEvent::Signature { .. } | StreamEvent::Part { part: Part::Extra { .. }, .. } => return Ok(()),
+            StreamEvent::Start { .. } | StreamEvent::Other => return Ok(()),
             _ => rest.seam.finish().map_err(anew)?,
         };
         let says_nothing = matches!(event, StreamEvent::Refusal { .. } | StreamEvent::Finish(_) | StreamEvent::End);

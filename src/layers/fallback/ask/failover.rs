@@ -51,6 +51,8 @@ pub(crate) struct Failover {
     insists: bool,
     /// The tier that may be asked once more after its next failure.
     pub(super) revisits: Option<usize>,
+    /// True once calls go on with an answer: no route leads to a tier that does not.
+    pub(super) goes_on: bool,
 }
 
 /// The next step after a failure.
@@ -159,6 +161,7 @@ impl Failover {
             again: false,
             insists: false,
             revisits: None,
+            goes_on: false,
         }
     }
 
@@ -271,7 +274,8 @@ impl Failover {
             (a, b) => a.or(b),
         };
         self.refresh_drained();
-        let route = self.plan.config().routes.get(&kind).filter(|_| self.plan.request.goes_anywhere());
+        let may_be_routed = self.plan.request.goes_anywhere() && !self.goes_on;
+        let route = self.plan.config().routes.get(&kind).filter(|_| may_be_routed);
         let route = route.map(|route| Chain::Listed(route.clone()));
         let next = match is_over {
             true => Err(Stop::Kind),

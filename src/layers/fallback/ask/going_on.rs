@@ -48,7 +48,7 @@ impl Failover {
             _ => same.into_iter().chain(others).chain(again).collect(),
         };
         self.plan.chain = Chain::Listed(order);
-        self.revisits = again;
+        (self.revisits, self.goes_on) = (again, true);
         // The first tier has answered the request: the rest of its answer is no switch.
         self.plan.first = None;
     }

@@ -185,6 +185,21 @@ async fn the_rest_of_an_answer_is_no_switch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_route_leads_to_a_tier_that_does_not_go_on() {
+    for breaks in [vec![Some(20)], vec![Some(20), Some(20), Some(20)]] {
+        let (a, b) = (Writer::new(TEXT, breaks), Writer::new(TEXT, []));
+        let llm = layer()
+            .tier("b", b.service())
+            .route(ErrorKind::StreamBroken, ["b"])
+            .primary_again(a.service())
+            .layer(a.service());
+        let (events, error) = read(llm.oneshot(prompt()).await.unwrap()).await;
+        assert!(TEXT.starts_with(&text_of(&events)) && b.asked().is_empty());
+        assert_eq!(error.is_none(), continued(&events).len() == 1 && text_of(&events) == TEXT);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_calls_go_on_and_no_more() {
     let writers = [Some(20), Some(11), Some(12), None].map(|after| Writer::new(TEXT, [after]));
     let [a, b, c, d] = &writers;
