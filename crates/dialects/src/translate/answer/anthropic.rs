@@ -226,9 +226,9 @@ impl Stream {
         put(to, &json!({"type": "message_start", "message": message}));
     }
 
-    /// Goes on after the provider's own events, of which this is the last. The block that they closed is closed.
-    pub(super) fn resume(&mut self, last: &[u8]) {
-        if memmem::find(last, b"content_block_stop").is_some() {
+    /// Goes on after the provider's own events, which may have closed the block.
+    pub(super) fn resume(&mut self, has_closed_block: bool) {
+        if has_closed_block {
             self.close(&mut String::new());
         }
     }
@@ -389,6 +389,11 @@ impl Stream {
         // The API itself begins with `message_start`, and some clients rely on that.
         if self.begun { "event: ping\ndata: {\"type\":\"ping\"}\n\n" } else { "" }
     }
+}
+
+/// Returns whether an event closes a block.
+pub(super) fn closes_block(event: &[u8]) -> bool {
+    memmem::find(event, b"content_block_stop").is_some()
 }
 
 fn new_thought() -> Value {

@@ -210,10 +210,10 @@ impl Stream {
         self.chunk(json!({"role": "assistant", "content": "", "refusal": null}), None, to);
     }
 
-    /// Goes on after the server's own chunks, of which this is the last: with its id, its model and its time.
-    pub(super) fn resume(&mut self, last: &Bytes) {
-        let mut decoder = Decoder::new(last.len());
-        decoder.push(last.clone());
+    /// Goes on after the server's own chunks, of which this is the first: with its id, its model and its time.
+    pub(super) fn resume(&mut self, first: &Bytes) {
+        let mut decoder = Decoder::new(first.len());
+        decoder.push(first.clone());
         let data = decoder.finish().ok().flatten().map(|event| event.data_bytes()).unwrap_or_default();
         let Ok(Value::Object(mut frame)) = serde_json::from_slice(&data) else { return };
         for name in ["choices", "usage"] {

@@ -45,9 +45,35 @@ pub struct StreamEncoder {
     said: bool,
     /// True once the provider's own bytes went out.
     passing: bool,
-    /// The last of those bytes.
-    last: Bytes,
+    /// What those bytes tell of the place where they end.
+    passed: Passed,
     done: bool,
+}
+
+/// What a provider's own bytes have told by the way. It holds none of them, since they are part of a larger buffer.
+#[derive(Debug, Default)]
+struct Passed {
+    /// OpenAI's first chunk, copied: the others have the same id and time.
+    first_chunk: Bytes,
+    /// True if the last event of Anthropic's closed a block.
+    has_closed_block: bool,
+}
+
+impl Passed {
+    #[inline]
+    fn note(&mut self, dialect: Dialect, frame: &Frame, raw: &Bytes) {
+        match dialect {
+            Dialect::OpenAi if self.first_chunk.is_empty() && frame.progress() > Progress::KeepAlive => {
+                self.first_chunk = Bytes::copy_from_slice(raw);
+            }
+            Dialect::Anthropic => match frame.progress() {
+                Progress::KeepAlive => {}
+                Progress::Lifecycle => self.has_closed_block = anthropic::closes_block(raw),
+                _ => self.has_closed_block = false,
+            },
+            _ => {}
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -97,7 +123,7 @@ impl StreamEncoder {
             finish: None,
             said: false,
             passing: false,
-            last: Bytes::new(),
+            passed: Passed::default(),
             done: false,
         }
     }
@@ -153,9 +179,7 @@ impl StreamEncoder {
             && (dialect != Dialect::Responses || self.grammar.pass(frame, raw))
         {
             self.passing = true;
-            if frame.progress() > Progress::KeepAlive {
-                self.last = raw.clone();
-            }
+            self.passed.note(self.dialect, frame, raw);
             self.said |= matches!(frame.progress(), Progress::Content | Progress::Reasoning | Progress::End);
             self.done = frame.progress() == Progress::End;
             return raw.clone();
@@ -311,13 +335,13 @@ impl StreamEncoder {
                 }
                 return;
             }
-            Grammar::OpenAi(stream) => stream.resume(&self.last),
+            Grammar::OpenAi(stream) => stream.resume(&self.passed.first_chunk),
             Grammar::Anthropic(_) | Grammar::Gemini(_) => {}
         }
         self.begin(&mut gone);
         self.event(&StreamEvent::Text { index: place.index, text: place.so_far.to_string() }, &mut gone);
         if let Grammar::Anthropic(stream) = &mut self.grammar {
-            stream.resume(&self.last);
+            stream.resume(self.passed.has_closed_block);
         }
     }
 

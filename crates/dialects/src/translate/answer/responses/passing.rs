@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
 use super::response::{Head, Outcome};
-use crate::{Frame, Progress, StreamEvent, sse::Decoder};
+use crate::{Frame, Progress, sse::Decoder};
 
 /// The finished items of a passing stream that are kept, in bytes.
 const KEPT: usize = 1 << 20;
@@ -25,8 +25,6 @@ pub(super) struct Passing {
     /// The bytes in `items`.
     size: usize,
     last: Bytes,
-    /// The last event with text.
-    text: Bytes,
     events: u64,
 }
 
@@ -55,9 +53,6 @@ impl Passing {
             self.items.push(Bytes::copy_from_slice(raw));
         }
         self.last = raw.clone();
-        if frame.events().iter().any(|event| matches!(event, StreamEvent::Text { .. })) {
-            self.text = raw.clone();
-        }
         self.events += 1;
     }
 
@@ -92,13 +87,15 @@ impl Passing {
             model: String,
             created_at: serde_json::Number,
         }
+        // The end of an item has its id further in, and needs none.
         #[derive(Deserialize)]
         struct Delta {
+            #[serde(default)]
             item_id: String,
             output_index: usize,
         }
         let Created { response } = serde_json::from_slice(&data(&self.created)).ok()?;
-        let delta: Delta = serde_json::from_slice(&data(&self.text)).ok()?;
+        let delta: Delta = serde_json::from_slice(&data(&self.last)).ok()?;
         let mut done: Vec<(u64, Value)> = self.items.iter().filter_map(finished).collect();
         done.sort_by_key(|(place, _)| *place);
         // A gap is an item that was too large to keep, or is open.
