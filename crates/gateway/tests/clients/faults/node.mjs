@@ -12,9 +12,14 @@ const a = new Anthropic({ baseURL: base, apiKey, timeout: 60_000, logLevel: "off
 const o = new OpenAI({ baseURL: base + "/v1", apiKey, timeout: 60_000, logLevel: "off" });
 const g = new GoogleGenAI({ apiKey, httpOptions: { baseUrl: base, timeout: 60_000 } });
 
+// The gateway knows a request that has just failed: each case has one of its own.
+function words(request) {
+  return `Sixty words, please, for ${request.feature}.`;
+}
+
 function messagesOf(request) {
   const begun = request.prefill ? [{ role: "assistant", content: "word-1" }] : [];
-  return [{ role: "user", content: "Sixty words, please." }, ...begun];
+  return [{ role: "user", content: words(request) }, ...begun];
 }
 
 async function askMessages(request, options, seen) {
@@ -72,7 +77,7 @@ async function askRaw(request, options, seen) {
 function contentsOf(request) {
   const turn = (role, text) => ({ role, parts: [{ text }] });
   const begun = request.prefill ? [turn("model", "word-1")] : [];
-  const contents = [turn("user", "Sixty words, please."), ...begun];
+  const contents = [turn("user", words(request)), ...begun];
   return { model: "any", contents, config: { httpOptions: feature(request.feature) } };
 }
 

@@ -44,7 +44,9 @@ async fn run(address: String, case: Case) -> (String, Vec<Outcome>) {
 
 /// All that came as an answer.
 async fn exchange(address: &str, caller: Caller, request: &Request) -> String {
-    let mut messages = vec![json!({"role": "user", "content": "Sixty words, please."})];
+    // The gateway knows a request that has just failed: each case has one of its own.
+    let asked = format!("Sixty words, please, for {}.", request.feature);
+    let mut messages = vec![json!({"role": "user", "content": asked})];
     if request.prefill {
         messages.push(json!({"role": "assistant", "content": "word-1"}));
     }

@@ -16,9 +16,14 @@ O = openai.OpenAI(base_url=base + "/v1", api_key="sk-of-the-caller", timeout=60)
 G = genai.Client(api_key="sk-of-the-caller", http_options=types.HttpOptions(base_url=base, timeout=60_000))
 
 
+# The gateway knows a request that has just failed: each case has one of its own.
+def words(request):
+    return f"Sixty words, please, for {request['feature']}."
+
+
 def messages_of(request):
     begun = [{"role": "assistant", "content": "word-1"}] if request["prefill"] else []
-    return [{"role": "user", "content": "Sixty words, please."}] + begun
+    return [{"role": "user", "content": words(request)}] + begun
 
 
 def ask_messages(request, seen):
@@ -94,7 +99,7 @@ def ask_raw(request, seen):
 
 def contents_of(request):
     begun = [types.Content(role="model", parts=[types.Part(text="word-1")])] if request["prefill"] else []
-    contents = [types.Content(role="user", parts=[types.Part(text="Sixty words, please.")])] + begun
+    contents = [types.Content(role="user", parts=[types.Part(text=words(request))])] + begun
     options = types.HttpOptions(headers={"x-steadfast-feature": request["feature"]})
     return {"model": "any", "contents": contents, "config": types.GenerateContentConfig(http_options=options)}
 
