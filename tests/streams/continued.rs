@@ -5,7 +5,10 @@
 //! that break, four that go on, text alone and text before a call. `cargo test` makes 4,000 cuts, and 100,000 with
 //! `STEADFAST_SCALE=full`.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -67,19 +70,24 @@ impl Said {
         let message = json!({"id": "msg_p", "type": "message", "role": "assistant", "model": "m-1", "content": [],
             "stop_reason": null, "stop_sequence": null, "usage": usage});
         self.typed(json!({"type": "message_start", "message": message}), Tells::Nothing);
-        let block = json!({"type": "text", "text": ""});
-        self.typed(json!({"type": "content_block_start", "index": 0, "content_block": block}), Tells::Nothing);
-        for piece in pieces {
-            let delta = json!({"type": "text_delta", "text": piece});
-            self.typed(json!({"type": "content_block_delta", "index": 0, "delta": delta}), Tells::Text);
+        // As with citations, the text has several blocks.
+        let mut index = 0;
+        for pieces in pieces.chunks(9) {
+            let block = json!({"type": "text", "text": ""});
+            self.typed(json!({"type": "content_block_start", "index": index, "content_block": block}), Tells::Nothing);
+            for piece in pieces {
+                let delta = json!({"type": "text_delta", "text": piece});
+                self.typed(json!({"type": "content_block_delta", "index": index, "delta": delta}), Tells::Text);
+            }
+            self.typed(json!({"type": "content_block_stop", "index": index}), Tells::Nothing);
+            index += 1;
         }
-        self.typed(json!({"type": "content_block_stop", "index": 0}), Tells::Nothing);
         if calls {
             let block = json!({"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}});
-            self.typed(json!({"type": "content_block_start", "index": 1, "content_block": block}), Tells::Call);
+            self.typed(json!({"type": "content_block_start", "index": index, "content_block": block}), Tells::Call);
             let delta = json!({"type": "input_json_delta", "partial_json": ARGUMENTS});
-            self.typed(json!({"type": "content_block_delta", "index": 1, "delta": delta}), Tells::Call);
-            self.typed(json!({"type": "content_block_stop", "index": 1}), Tells::Call);
+            self.typed(json!({"type": "content_block_delta", "index": index, "delta": delta}), Tells::Call);
+            self.typed(json!({"type": "content_block_stop", "index": index}), Tells::Call);
         }
         let delta = json!({"stop_reason": if calls { "tool_use" } else { "end_turn" }, "stop_sequence": null});
         self.typed(json!({"type": "message_delta", "delta": delta, "usage": {"output_tokens": used}}), Tells::End);
@@ -261,7 +269,7 @@ fn read(dialect: Dialect, bytes: &str) -> Read {
     let mut read = Read::default();
     let events = bytes.split("\n\n").flat_map(|event| event.split("\r\n\r\n"));
     let data = events.filter_map(|event| event.lines().find_map(|line| line.strip_prefix("data: ")));
-    let (mut number, mut open) = (0, None);
+    let (mut number, mut open, mut ended) = (0, None, HashSet::new());
     for data in data {
         assert!(!read.is_ended && !read.is_failed || dialect == Dialect::OpenAi, "{data} behind the end");
         if data == "[DONE]" {
@@ -340,6 +348,10 @@ fn read(dialect: Dialect, bytes: &str) -> Read {
                 match data["type"].as_str().unwrap() {
                     "response.created" => read.ids.push(text(&data["response"]["id"])),
                     "response.output_item.added" => open = Some(count(&data["output_index"])),
+                    "response.output_text.done" => {
+                        let part = (count(&data["output_index"]), count(&data["content_index"]));
+                        assert!(ended.insert(part), "{data} a second time");
+                    }
                     "response.output_text.delta" => {
                         assert_eq!(open, Some(count(&data["output_index"])), "{data}");
                         read.ids.push(text(&data["item_id"]));

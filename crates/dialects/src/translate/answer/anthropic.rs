@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{arguments, error, left_out, new_id};
 use crate::{
-    Dialect, ErrorKind, LlmError, StreamEvent,
+    Dialect, ErrorKind, Frame, LlmError, StreamEvent,
     chat::{FinishReason, Message, Opaque, Part, Usage},
     translate::{envelope_of_id, mark_call, request::Report, rules::Feature},
     wire::foreign::{seal, seal_call},
@@ -123,6 +123,27 @@ pub(super) struct Stream {
     has_broken_call: bool,
 }
 
+/// The blocks of a provider's own events: the number of the newest, and its state.
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    newest: u32,
+    is_text: bool,
+    is_closed: bool,
+}
+
+impl Blocks {
+    /// Notes an event that passes unchanged.
+    pub(super) fn note(&mut self, frame: &Frame, raw: &[u8]) {
+        match frame.events().first() {
+            Some(StreamEvent::Text { index, .. }) => *self = Self { newest: *index, is_text: true, is_closed: false },
+            Some(StreamEvent::Reasoning { index, .. }) => {
+                *self = Self { newest: *index, is_text: false, is_closed: false };
+            }
+            _ => self.is_closed |= memmem::find(raw, b"content_block_stop").is_some(),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct OpenBlock {
     kind: Kind,
@@ -226,11 +247,15 @@ impl Stream {
         put(to, &json!({"type": "message_start", "message": message}));
     }
 
-    /// Goes on after the provider's own events, which may have closed the block.
-    pub(super) fn resume(&mut self, has_closed_block: bool) {
-        if has_closed_block {
-            self.close(&mut String::new());
+    /// Goes on with the text of this index, after the provider's own events. Returns false if another block is open.
+    pub(super) fn resume(&mut self, index: u32, passed: &Blocks) -> bool {
+        self.begun = true;
+        self.blocks = if passed.is_closed { passed.newest + 1 } else { passed.newest };
+        if !passed.is_closed {
+            let arguments = Balance::default();
+            self.open = Some(OpenBlock { kind: Kind::Text, index, signed: false, arguments, json: String::new() });
         }
+        passed.is_closed || passed.is_text
     }
 
     pub(super) fn event(&mut self, event: &StreamEvent, report: &mut Report, to: &mut String) {
@@ -389,11 +414,6 @@ impl Stream {
         // The API itself begins with `message_start`, and some clients rely on that.
         if self.begun { "event: ping\ndata: {\"type\":\"ping\"}\n\n" } else { "" }
     }
-}
-
-/// Returns whether an event closes a block.
-pub(super) fn closes_block(event: &[u8]) -> bool {
-    memmem::find(event, b"content_block_stop").is_some()
 }
 
 fn new_thought() -> Value {

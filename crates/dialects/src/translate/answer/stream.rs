@@ -45,18 +45,18 @@ pub struct StreamEncoder {
     said: bool,
     /// True once the provider's own bytes went out.
     passing: bool,
-    /// What those bytes tell of the place where they end.
+    /// The place where those bytes end.
     passed: Passed,
     done: bool,
 }
 
-/// What a provider's own bytes have told by the way. It holds none of them, since they are part of a larger buffer.
+/// The place where a provider's own bytes end. It holds none of them, since they are part of a larger buffer.
 #[derive(Debug, Default)]
 struct Passed {
     /// OpenAI's first chunk, copied: the others have the same id and time.
     first_chunk: Bytes,
-    /// True if the last event of Anthropic's closed a block.
-    has_closed_block: bool,
+    /// Anthropic's blocks so far.
+    blocks: anthropic::Blocks,
 }
 
 impl Passed {
@@ -66,11 +66,7 @@ impl Passed {
             Dialect::OpenAi if self.first_chunk.is_empty() && frame.progress() > Progress::KeepAlive => {
                 self.first_chunk = Bytes::copy_from_slice(raw);
             }
-            Dialect::Anthropic => match frame.progress() {
-                Progress::KeepAlive => {}
-                Progress::Lifecycle => self.has_closed_block = anthropic::closes_block(raw),
-                _ => self.has_closed_block = false,
-            },
+            Dialect::Anthropic => self.blocks.note(frame, raw),
             _ => {}
         }
     }
@@ -324,24 +320,17 @@ impl StreamEncoder {
         self.passing = false;
         let (id, model) = place.begun_as.clone();
         (self.id, self.model) = (id, model.or_else(|| self.model.take()));
-        let mut gone = String::new();
-        match &mut self.grammar {
-            Grammar::Responses(stream) => {
-                if !stream.resume(place) {
-                    let what = "the answer broke off, and its events do not tell how it would go on";
-                    to.push_str(
-                        std::str::from_utf8(&self.error(&LlmError::new(place.reason, what))).unwrap_or_default(),
-                    );
-                }
-                return;
-            }
+        let is_told = match &mut self.grammar {
+            Grammar::Anthropic(stream) => stream.resume(place.index, &self.passed.blocks),
             Grammar::OpenAi(stream) => stream.resume(&self.passed.first_chunk),
-            Grammar::Anthropic(_) | Grammar::Gemini(_) => {}
-        }
-        self.begin(&mut gone);
-        self.event(&StreamEvent::Text { index: place.index, text: place.so_far.to_string() }, &mut gone);
-        if let Grammar::Anthropic(stream) = &mut self.grammar {
-            stream.resume(self.passed.has_closed_block);
+            // Each of its answers stands alone.
+            Grammar::Gemini(_) => true,
+            Grammar::Responses(stream) => stream.resume(place),
+        };
+        if !is_told {
+            let what = "the answer broke off, and its events do not tell how it would go on";
+            let bytes = self.error(&LlmError::new(place.reason, what));
+            to.push_str(std::str::from_utf8(&bytes).unwrap_or_default());
         }
     }
 

@@ -89,19 +89,27 @@ impl Passing {
         }
         // The end of an item has its id further in, and needs none.
         #[derive(Deserialize)]
-        struct Delta {
+        struct Last<'a> {
+            #[serde(borrow)]
+            r#type: Cow<'a, str>,
             #[serde(default)]
             item_id: String,
             output_index: usize,
+            #[serde(default)]
+            content_index: usize,
         }
         let Created { response } = serde_json::from_slice(&data(&self.created)).ok()?;
-        let delta: Delta = serde_json::from_slice(&data(&self.last)).ok()?;
+        let last = data(&self.last);
+        let last: Last<'_> = serde_json::from_slice(&last).ok()?;
         let mut done: Vec<(u64, Value)> = self.items.iter().filter_map(finished).collect();
         done.sort_by_key(|(place, _)| *place);
         // A gap is an item that was too large to keep, or is open.
         let in_order = done.iter().enumerate().all(|(at, (place, _))| at as u64 == *place);
-        let is_closed = done.len() == delta.output_index + 1;
-        if !in_order || !is_closed && done.len() != delta.output_index {
+        let is_closed = done.len() == last.output_index + 1;
+        // Text goes on where a part of it is open, the first one of its message.
+        let is_open = ["response.output_text.delta", "response.content_part.added"].contains(&&*last.r#type)
+            && (done.len(), last.content_index) == (last.output_index, 0);
+        if !in_order || !is_closed && !is_open {
             return None;
         }
         let said: String =
@@ -114,7 +122,7 @@ impl Passing {
         Some(Place {
             head: Head { id: response.id, model: response.model, created_at },
             items: done.into_iter().map(|(_, item)| item.to_string()).collect(),
-            open: open.map(|text| (delta.item_id, text.to_owned())),
+            open: open.map(|text| (last.item_id, text.to_owned())),
         })
     }
 
