@@ -9,12 +9,9 @@ use std::{
 
 use futures_core::Stream;
 
-use super::{
-    failover::{Failover, Step},
-    seam::Seam,
-};
+use super::{failover::Failover, seam::Seam};
 use crate::{
-    ErrorKind, Frame, LlmBody, LlmError, LlmResponse, StreamEvent,
+    ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
     body::Continued,
     chat::{FinishReason, Part, Usage},
     estimate,
@@ -135,8 +132,7 @@ impl Continuation {
         let reason = asked.as_ref().map_or_else(|| error.kind(), |asking| asking.reason);
         self.rest = None;
         let can_go_on = !self.shown.text.trim().is_empty() && !self.shown.is_closed && self.hops < HOPS;
-        let so_far = || self.failover.answer_so_far(self.shown.text.trim_end(), self.hops + 1);
-        let Some(so_far) = (if can_go_on { so_far() } else { None }) else {
+        let Some(ways) = (if can_go_on { self.failover.ways_to_go_on() } else { None }) else {
             // The first break is told as it came: no other call was made.
             return Err(if self.hops == 0 { error } else { self.failover.give_up_to_go_on(error) });
         };
@@ -147,22 +143,15 @@ impl Continuation {
             None => self.shown.broke(self.failover.whole_request().glanced_prompt()),
         }
         if self.hops == 0 {
-            self.failover.plan_to_go_on(&so_far);
+            self.failover.plan_to_go_on(ways);
         }
         // Release the broken stream before the next call is made.
         self.body = LlmBody::from_text("");
-        match self.failover.failed(error) {
-            Step::GiveUp(error) => {
-                self.failover.report_all_failed(&error);
-                Err(error)
-            }
-            Step::Ask => {
-                self.hops += 1;
-                let (way, call) = self.failover.ask_to_go_on(so_far);
-                self.asking = Some(Box::new(Asking { call, reason, way }));
-                Ok(())
-            }
-        }
+        self.failover.leave_for_body(error)?;
+        self.hops += 1;
+        let (way, call) = self.failover.ask_to_go_on(self.shown.text.trim_end(), ways, self.hops);
+        self.asking = Some(Box::new(Asking { call, reason, way }));
+        Ok(())
     }
 
     /// Takes the answer of the call that goes on.
@@ -177,9 +166,9 @@ impl Continuation {
         continued.model = self.names.1.clone();
         continued.begun_as = self.shown.begun_as.clone();
         let tail = so_far.len() - so_far.trim_end().len();
-        let (tail, least) = match way {
-            GoOn::Prefill => (tail, LEAST_OVERLAP),
-            GoOn::Instruction => (tail, LEAST_REPEATED),
+        let least = match way {
+            GoOn::Prefill => LEAST_OVERLAP,
+            GoOn::Instruction => LEAST_REPEATED,
         };
         self.rest = Some(Rest {
             seam: Seam::new(so_far, tail, least),
@@ -323,6 +312,10 @@ impl Stream for Continuation {
     }
 }
 
+/// The longest stop text that is looked for across the seam, in bytes, and the number of them.
+const LONGEST_STOP: usize = 256;
+const MOST_STOPS: usize = 16;
+
 /// The request's stop texts, of which one may lie across the seam: no provider sees it.
 struct Stops {
     texts: Vec<String>,
@@ -333,8 +326,11 @@ struct Stops {
 }
 
 impl Stops {
-    fn new(request: &crate::LlmRequest, so_far: &str) -> Self {
-        let texts = request.chat().map(|chat| chat.stop.clone()).unwrap_or_default();
+    fn new(request: &LlmRequest, so_far: &str) -> Self {
+        let texts = request.chat().map(|chat| chat.stop.as_slice()).unwrap_or_default();
+        // The rest is searched again with each piece: no more and no longer ones than providers take.
+        let texts = texts.iter().filter(|text| (1..=LONGEST_STOP).contains(&text.len())).take(MOST_STOPS);
+        let texts: Vec<String> = texts.cloned().collect();
         let longest = texts.iter().map(String::len).max().unwrap_or_default();
         let mut from = so_far.len().saturating_sub(longest);
         while !so_far.is_char_boundary(from) {
@@ -351,9 +347,8 @@ impl Stops {
         }
         self.around.push_str(&piece);
         let lies_across = |(from, text): (usize, &str)| from < self.before && from + text.len() > self.before;
-        let mut texts = self.texts.iter().filter(|text| !text.is_empty());
         // A stop text is no part of the answer, and what of it is there already can't be taken back.
-        match texts.any(|text| self.around.match_indices(text.as_str()).any(lies_across)) {
+        match self.texts.iter().any(|text| self.around.match_indices(text.as_str()).any(lies_across)) {
             true => (String::new(), true),
             false => (piece, false),
         }

@@ -11,7 +11,7 @@ use super::{
     progress::{Doubt, Failures, Progress},
 };
 use crate::{
-    BoxLlmService, DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
+    DegradedReason, ErrorKind, LlmError, LlmRequest, LlmResponse,
     classify::{self, Class},
     internal::sharded::Shard,
     layers::{
@@ -198,12 +198,6 @@ impl Failover {
     /// Returns the service of the current tier; `None` for the primary.
     pub(crate) fn tier(&self) -> Option<&Standby> {
         Some(&self.plan.config().tiers[self.at.checked_sub(1)?].service)
-    }
-
-    /// Returns a service of the current tier for the call of a body, which does not hold the primary.
-    pub(super) fn service_for_body(&self) -> BoxLlmService {
-        let again = self.plan.config().primary_again.as_deref();
-        self.tier().or(again).expect("a primary that is not at hand is passed by").fresh()
     }
 
     /// Returns the request for the current tier, with its share of attempts and time, and its time limit, if time

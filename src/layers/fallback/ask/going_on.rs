@@ -10,34 +10,46 @@ use crate::{
     request::GoOn,
 };
 
-/// The request with the answer so far, in the forms in which it may go on.
-pub(super) struct AnswerSoFar {
-    prefill: LlmRequest,
-    instruction: Option<LlmRequest>,
+/// The ways in which calls can go on with an answer to a request.
+#[derive(Clone, Copy)]
+pub(super) struct Ways {
+    by_instruction: bool,
 }
 
 impl Failover {
-    /// Returns the request with this answer so far; `None` if no call can go on with it.
-    pub(super) fn answer_so_far(&self, text: &str, hop: u16) -> Option<AnswerSoFar> {
-        let request = self.whole_request();
-        let form = |way: GoOn| match request.begun_answer_stands(way) {
-            None => request.going_on(text, way, hop).ok(),
-            Some(_) => None,
-        };
+    /// Leaves the current tier for the next one, in a body. Returns the error that ends the body, reported, if there is
+    /// none.
+    pub(super) fn leave_for_body(&mut self, error: LlmError) -> Result<(), LlmError> {
+        match self.failed(error) {
+            Step::Ask => Ok(()),
+            Step::GiveUp(error) => {
+                self.report_all_failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Calls the current tier from a body, which does not hold the primary.
+    pub(super) fn call_for_body(&self, request: LlmRequest) -> BoxedCall {
+        let again = self.plan.config().primary_again.as_deref();
+        let tier = self.tier().or(again).expect("a primary that is not at hand is passed by");
+        BoxedCall::elsewhere(tier.fresh(), request)
+    }
+
+    /// Returns the ways in which a call can go on with an answer to the request; `None` if none can.
+    pub(super) fn ways_to_go_on(&self) -> Option<Ways> {
+        let stands = |way| self.whole_request().begun_answer_stands(way).is_none();
         let by_instruction = self.plan.terms.goes_on_by_instruction();
-        Some(AnswerSoFar {
-            prefill: form(GoOn::Prefill)?,
-            instruction: if by_instruction { form(GoOn::Instruction) } else { None },
-        })
+        stands(GoOn::Prefill).then(|| Ways { by_instruction: by_instruction && stands(GoOn::Instruction) })
     }
 
     /// Plans the way after the first break: the tiers of the same model, then those of other models, then the one that
     /// broke, once more. One with several deployments comes first.
-    pub(super) fn plan_to_go_on(&mut self, so_far: &AnswerSoFar) {
+    pub(super) fn plan_to_go_on(&mut self, ways: Ways) {
         let at = self.at();
         let model = |tier: usize| self.plan.config().settings(tier).model.as_deref();
         let is_same = |tier: usize| model(at).zip(model(tier)).is_some_and(|(one, other)| is_same(one, other));
-        let can = |tier: &usize| self.way_to_go_on(*tier, so_far).is_some();
+        let can = |tier: &usize| self.way_to_go_on(*tier, ways).is_some();
         let (same, others): (Vec<usize>, Vec<usize>) =
             self.plan.tiers().filter(|tier| *tier != at).filter(can).partition(|tier| is_same(*tier));
         let again = Some(at).filter(can);
@@ -63,7 +75,7 @@ impl Failover {
     }
 
     /// Returns the way in which a tier can go on with an answer.
-    fn way_to_go_on(&self, tier: usize, so_far: &AnswerSoFar) -> Option<GoOn> {
+    fn way_to_go_on(&self, tier: usize, ways: Ways) -> Option<GoOn> {
         let facts = self.plan.config().facts(tier);
         if !facts.asks_a_model() {
             return None;
@@ -71,7 +83,7 @@ impl Failover {
         if facts.settings.goes_on && !self.plan.shared.refuses_to_go_on[tier].load(Relaxed) {
             return Some(GoOn::Prefill);
         }
-        so_far.instruction.as_ref().map(|_| GoOn::Instruction)
+        ways.by_instruction.then_some(GoOn::Instruction)
     }
 
     /// Takes the failure of a call that was to go on. A model that refuses a begun answer is asked for none again; that
@@ -94,16 +106,18 @@ impl Failover {
         }
     }
 
-    /// Calls the current tier to go on.
-    pub(super) fn ask_to_go_on(&mut self, so_far: AnswerSoFar) -> (GoOn, BoxedCall) {
-        let way = self.way_to_go_on(self.at(), &so_far).unwrap_or(GoOn::Prefill);
-        let request = match (way, so_far.instruction) {
-            (GoOn::Instruction, Some(instruction)) => instruction,
-            _ => so_far.prefill,
+    /// Calls the current tier to go on with this text, as the `hop`th call that does.
+    pub(super) fn ask_to_go_on(&mut self, text: &str, ways: Ways, hop: u16) -> (GoOn, BoxedCall) {
+        let way = self.way_to_go_on(self.at(), ways).unwrap_or(GoOn::Prefill);
+        let call = match self.whole_request().going_on(text, way, hop) {
+            Ok(request) => {
+                let asked = std::mem::replace(&mut self.plan.request, request);
+                let (request, _) = self.request();
+                self.plan.request = asked;
+                self.call_for_body(request)
+            }
+            Err(error) => BoxedCall::failed(error),
         };
-        let asked = std::mem::replace(&mut self.plan.request, request);
-        let (request, _) = self.request();
-        self.plan.request = asked;
-        (way, BoxedCall::elsewhere(self.service_for_body(), request))
+        (way, call)
     }
 }

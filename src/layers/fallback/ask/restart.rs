@@ -9,7 +9,7 @@ use std::{
 
 use futures_core::Stream;
 
-use super::failover::{Failover, Step};
+use super::failover::Failover;
 use crate::{ErrorKind, Frame, LlmBody, LlmError, StreamEvent, layers::call::BoxedCall};
 
 /// The frames of one tier and, when its stream breaks, of the next.
@@ -39,17 +39,10 @@ impl Restart {
         let kind = self.asking.take().map_or_else(|| error.kind(), |(_, kind)| kind);
         // Release the broken stream before the next tier is tried.
         self.body = LlmBody::from_text("");
-        match self.failover.failed(error) {
-            Step::GiveUp(error) => {
-                self.failover.report_all_failed(&error);
-                Err(error)
-            }
-            Step::Ask => {
-                let (request, _) = self.failover.request();
-                self.asking = Some((Box::pin(BoxedCall::elsewhere(self.failover.service_for_body(), request)), kind));
-                Ok(())
-            }
-        }
+        self.failover.leave_for_body(error)?;
+        let (request, _) = self.failover.request();
+        self.asking = Some((Box::pin(self.failover.call_for_body(request)), kind));
+        Ok(())
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Seam {
     /// The least overlap that is taken for one, in bytes.
     least: usize,
     held: String,
+    /// True as long as what is held is the beginning of the text so far.
+    begins_alike: bool,
     is_open: bool,
 }
 
@@ -28,7 +30,7 @@ pub(super) struct BeginsAnew;
 impl Seam {
     /// Creates the seam behind a text, of which the model was given all but so many bytes at its end.
     pub(super) fn new(so_far: Arc<str>, tail: usize, least: usize) -> Self {
-        Self { so_far, tail, least, held: String::new(), is_open: false }
+        Self { so_far, tail, least, held: String::new(), begins_alike: true, is_open: false }
     }
 
     /// Takes a piece of the rest. Returns the text to show, which is empty while more must be known.
@@ -36,6 +38,9 @@ impl Seam {
         if self.is_open {
             return Ok(piece);
         }
+        // Each piece is looked at once: the whole text so far may come again.
+        self.begins_alike &=
+            self.so_far.as_bytes()[self.held.len().min(self.so_far.len())..].starts_with(piece.as_bytes());
         self.held.push_str(&piece);
         if self.may_come_again() { Ok(String::new()) } else { self.open() }
     }
@@ -51,7 +56,7 @@ impl Seam {
         let so_far = self.so_far.as_bytes();
         let is_beginning_of = |text: &[u8]| held.len() < text.len() && text.starts_with(held);
         is_beginning_of(&so_far[so_far.len() - self.tail..])
-            || is_beginning_of(so_far)
+            || self.begins_alike && held.len() < so_far.len()
             || self.ends().any(|end| is_beginning_of(end.as_bytes()))
     }
 
@@ -154,6 +159,14 @@ mod tests {
     }
 
     const LETTERS: [char; 14] = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'k', 'n', 'ä', 'ß', '日'];
+
+    #[test]
+    fn a_long_text_may_come_again_in_small_pieces() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let text: String = (0..1 << 20).map(|_| random.alphabetic()).collect();
+        let pieces: Vec<&str> = (0..text.len()).step_by(4).map(|at| &text[at..at + 4]).chain([" more"]).collect();
+        assert!(joined(&text, &pieces, 16).unwrap() == format!("{text} more"));
+    }
 
     proptest! {
         /// A model that goes on at the character, and one that says up to 200 characters again: the same text.

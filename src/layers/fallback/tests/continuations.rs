@@ -145,7 +145,7 @@ async fn another_call_goes_on_at_the_character() {
 
 #[tokio::test(start_paused = true)]
 async fn the_tiers_of_the_same_model_come_first_and_its_own_last_unless_it_is_spread() {
-    // What each tier's calls break after, and the tiers that go on.
+    // The characters after which each tier breaks, and the tiers that go on.
     let cut = || Writer::new(TEXT, [Some(20), Some(20)]);
     let writer = |after: Option<usize>| Writer::new(TEXT, [after]);
     for (of_b, of_c, again, is_spread, went) in [
