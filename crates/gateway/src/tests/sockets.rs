@@ -11,8 +11,9 @@ use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use serde_json::{Value, json};
 use steadfast::{
-    BoxLlmService, LlmError, LlmRequest, LlmResponse,
+    BoxLlmService, FallbackLayer, LlmError, LlmRequest, LlmResponse,
     chat::{Part, Role},
+    layers::fallback::{Tier, TierSettings},
     provider_fn,
     providers::simulated::{Fault, Simulated},
 };
@@ -31,6 +32,8 @@ use tokio_tungstenite::{
         protocol::{Role as Side, frame::coding::CloseCode},
     },
 };
+
+use tower::Layer as _;
 
 use super::harness::*;
 use crate::{
@@ -274,6 +277,25 @@ async fn a_turn_fails_over_like_a_call_and_its_failure_is_none_of_the_socket() {
     // Its circuit opens again; pings are answered meanwhile.
     let _no_message = timeout(Duration::from_secs(120), client.next()).await;
     assert_eq!(text(&client.turn(create).await), "from the backup");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_call_goes_on_with_a_turn_that_breaks() {
+    let goes_on = || TierSettings::new().goes_on();
+    let first = Simulated::new("first").reply("one two three four");
+    let second = Tier::new("second", Simulated::new("second").reply("one two three four")).settings(goes_on());
+    first.handle().fail_next(1, &Fault::CutAfter(2));
+    let layer = FallbackLayer::new("first").primary(goes_on()).push(second);
+    let gateway = gateway_of(BoxLlmService::new(layer.layer(first)));
+    let mut client =
+        Client::open(&gateway, &[("x-steadfast-on-break", "continue"), ("x-steadfast-notices", "1")]).await;
+    let one = client.turn(create("count")).await;
+    assert_eq!((text(&one).as_str(), &response(&one)["status"]), ("one two three four", &json!("completed")));
+    for (number, event) in one.iter().enumerate() {
+        assert_eq!(event["sequence_number"], number, "{event}");
+    }
+    let two = client.turn(after(&response(&one)["id"], "again")).await;
+    assert_eq!(response(&two)["status"], "completed");
 }
 
 /// A model that answers when it is let.
