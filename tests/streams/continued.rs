@@ -206,7 +206,7 @@ fn begun(dialect: Dialect, body: &Value) -> String {
     content.as_str().map_or_else(|| texts.collect(), str::to_owned)
 }
 
-/// What a provider's events before the cut have told, and the text that it was asked to go on with.
+/// The parts that a provider's events before the cut have told, and the text that it was asked to go on with.
 type Told = (Vec<Tells>, String);
 
 /// A provider that knows one answer, goes on with any beginning of its text, and breaks off after so many bytes.
@@ -252,7 +252,7 @@ impl Provider {
     }
 }
 
-/// What a caller has read.
+/// The answer as a caller has read it.
 #[derive(Debug, Default)]
 struct Read {
     text: String,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Config, Provider, Tier};
+use super::{Config, Provider, Tier, TierApi};
 use steadfast::{
     InvalidConfig,
     models::{Facts, Family, FamilyTable},
@@ -38,7 +38,8 @@ impl Tier {
             Provider::Gemini | Provider::Simulated => true,
             Provider::OpenAi => {
                 let server = self.base_url.as_deref().and_then(KnownServer::at);
-                self.at.is_none() && server.is_some_and(KnownServer::goes_on)
+                let speaks_chat = self.at.is_none() && self.api != Some(TierApi::Responses);
+                speaks_chat && server.is_some_and(KnownServer::goes_on)
             }
             Provider::Cached | Provider::Canned | Provider::Handoff => false,
         };

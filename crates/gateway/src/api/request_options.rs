@@ -240,7 +240,7 @@ const EXPLAIN: &str = "x-steadfast-explain";
 /// The commit point of a stream, before which its caller sees nothing: `first_event`, `first_token`, `first_text` or
 /// `complete`.
 const COMMIT: &str = "x-steadfast-commit";
-/// What becomes of a stream that breaks behind it, in place of the file's `on_break`: `fail`, `continue` or `buffer`.
+/// The policy for a stream that breaks behind it, in place of the file's `on_break`: `fail`, `continue` or `buffer`.
 const ON_BREAK: &str = "x-steadfast-on-break";
 /// With `1`, comments in a stream say who answers and why, and where another call goes on.
 const NOTICES: &str = "x-steadfast-notices";

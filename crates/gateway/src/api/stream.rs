@@ -117,8 +117,7 @@ impl EventStream {
         let notice = if limits.notices { start.notice(limits.dialect) } else { None };
         let state = State::Reading { first: Some(start.first), body: start.response.into_body() };
         let mut events = Self { mark, recorder, ids, ..Self::new(state, encoder, entry, limits) };
-        // An array has no place for it.
-        notice.filter(|_| events.array.is_none()).into_iter().for_each(|notice| events.batch.add(notice));
+        notice.into_iter().for_each(|notice| events.batch.add(notice));
         events
     }
 

@@ -210,18 +210,16 @@ impl Stream {
         self.chunk(json!({"role": "assistant", "content": "", "refusal": null}), None, to);
     }
 
-    /// Goes on after the server's own chunks, of which this is the first: with its id, its model and its time. Returns
-    /// false if it is no chunk.
-    pub(super) fn resume(&mut self, first: &Bytes) -> bool {
+    /// Goes on after the server's own chunks, of which this is the first: with its id, its model and its time.
+    pub(super) fn resume(&mut self, first: &Bytes) {
         let mut decoder = Decoder::new(first.len());
         decoder.push(first.clone());
         let data = decoder.finish().ok().flatten().map(|event| event.data_bytes()).unwrap_or_default();
-        let Ok(Value::Object(mut frame)) = serde_json::from_slice(&data) else { return false };
+        let Ok(Value::Object(mut frame)) = serde_json::from_slice(&data) else { return };
         for name in ["choices", "usage"] {
             frame.remove(name);
         }
         (self.frame, self.begun) = (frame.into(), true);
-        true
     }
 
     pub(super) fn event(&mut self, event: &StreamEvent, report: &mut Report, to: &mut String) {

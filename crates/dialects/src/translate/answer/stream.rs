@@ -322,12 +322,18 @@ impl StreamEncoder {
         (self.id, self.model) = (id, model.or_else(|| self.model.take()));
         let is_told = match &mut self.grammar {
             Grammar::Anthropic(stream) => stream.resume(place.index, &self.passed.blocks),
-            Grammar::OpenAi(stream) => stream.resume(&self.passed.first_chunk),
+            Grammar::OpenAi(stream) => {
+                stream.resume(&self.passed.first_chunk);
+                true
+            }
             // Each of its answers stands alone.
             Grammar::Gemini(_) => true,
             Grammar::Responses(stream) => stream.resume(place),
         };
-        if !is_told {
+        if is_told {
+            // Its beginning went out already.
+            self.begin(&mut String::new());
+        } else {
             let what = "the answer broke off, and its events do not tell how it would go on";
             let bytes = self.error(&LlmError::new(place.reason, what));
             to.push_str(std::str::from_utf8(&bytes).unwrap_or_default());

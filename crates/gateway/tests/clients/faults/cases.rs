@@ -140,7 +140,7 @@ impl Caller {
     }
 }
 
-/// How much of a stream is held back, and what becomes of it when it breaks after that.
+/// The part of a stream that is held back, and the policy for one that breaks after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Commit {
     Complete,

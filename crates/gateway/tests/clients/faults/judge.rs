@@ -245,7 +245,7 @@ fn verdict(world: &World, key: Key, outcomes: &[Outcome]) -> Result<Cell, String
     Ok(if told { Cell::Error } else { Cell::Pass })
 }
 
-/// What broke after the first token was gone on with, and the message stayed the one that it was.
+/// Another call went on with what broke after the first token, and the message stayed the one that it was.
 fn gone_on_with(seen: &Seen<'_>, key: Key) -> Result<Cell, String> {
     let told = seen.honest()?;
     // An end without its mark is no text to go on with, and one fallback takes no begun answer.

@@ -143,7 +143,7 @@ budgets: [{{ name: search, usd: {of_team:.6}, period: month, team: search }}]
         .collect();
     let Some(nginx) = Nginx::start(&gateways) else { return };
     let exchanges = async || {
-        // What is told of the statements of a connection is told once it rests.
+        // PostgreSQL counts the statements of a connection once it rests.
         let commits: u64 =
             cluster.says("SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres'").parse().unwrap();
         let stats = redis.asks(&["INFO", "stats"]).await.unwrap();
