@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use steadfast::layers::cache::AnswerOwner;
 use steadfast_stores::{
     postgres::Postgres,
-    responses::{MemoryResponses, PathLimits, ResponseOrigin, ResponsePath, ResponseStore, StoredResponse},
+    responses::{
+        MemoryResponses, PathLimits, ResponseOrigin, ResponsePath, ResponseState, ResponseStore, StoredResponse,
+    },
     sqlite::Sqlite,
 };
 
@@ -52,6 +54,9 @@ macro_rules! responses {
             what_is_of_a_caller_or_a_session_is_forgotten_and_nothing_else
             over_its_room_an_owner_loses_its_own_oldest
             a_store_that_is_swept_has_nothing_expired
+            a_response_that_runs_is_known_to_all_and_ends_once
+            a_response_whose_process_is_gone_is_lost_and_can_be_ended
+            a_response_that_ends_keeps_its_beginning_and_its_predecessors
         })*
     };
     ($place:ident: $($test:ident)*) => {
@@ -83,6 +88,7 @@ fn response(id: &str, owner: &str, previous: Option<&str>) -> StoredResponse {
         input: format!(r#"[{{"id":"msg_{id}","content":"né\u0000 {id}"}}]"#),
         response: format!(r#"{{"id":"{id}","output":[]}}"#),
         items: vec![format!("msg_{id}"), "shared".to_owned()],
+        state: ResponseState::Ended,
     }
 }
 
@@ -228,4 +234,80 @@ async fn a_store_that_is_swept_has_nothing_expired(one: &dyn ResponseStore, _: &
     // The id is free again.
     one.put(response("a", "ada", None), HOUR).await.unwrap();
     assert!(one.get("ada", "a").await.unwrap().is_some());
+}
+
+async fn state(store: &dyn ResponseStore, owner: &str, id: &str) -> Option<ResponseState> {
+    store.get(owner, id).await.unwrap().map(|found| found.state)
+}
+
+/// An end of a response, with an item that its beginning has not.
+fn answered(id: &str, answer: &str) -> StoredResponse {
+    let items = vec![format!("answer_{id}")];
+    StoredResponse { origin: None, response: answer.to_owned(), items, ..response(id, "ada", None) }
+}
+
+async fn a_response_that_runs_is_known_to_all_and_ends_once(one: &dyn ResponseStore, other: &dyn ResponseStore) {
+    for id in ["a", "b"] {
+        one.begin(response(id, "ada", None), HOUR, HOUR).await.unwrap();
+        assert_eq!(state(other, "ada", id).await, Some(ResponseState::Running));
+        assert_eq!(state(other, "ben", id).await, None);
+    }
+    let ResponsePath::Whole(path) = other.path("ada", "a", LIMITS).await.unwrap() else { panic!("no path") };
+    assert_eq!(path[0].state, ResponseState::Running);
+    let with_item = other.with_item("ada", "msg_a").await.unwrap().unwrap();
+    assert_eq!(with_item.state, ResponseState::Running);
+    // Only its owner renews and ends it.
+    assert!(one.renew("ada", "a", HOUR).await.unwrap() && !one.renew("ben", "a", HOUR).await.unwrap());
+    let of_ben = StoredResponse { owner: "ben".to_owned(), ..answered("a", "{}") };
+    assert!(!one.end(of_ben, HOUR).await.unwrap());
+    let (left, right) = tokio::join!(one.end(answered("a", "left"), HOUR), other.end(answered("a", "right"), HOUR));
+    let (left, right) = (left.unwrap(), right.unwrap());
+    assert!(left != right, "{left} {right}");
+    let ended = one.get("ada", "a").await.unwrap().unwrap();
+    assert_eq!((ended.state, &*ended.response), (ResponseState::Ended, if left { "left" } else { "right" }));
+    assert!(!one.renew("ada", "a", HOUR).await.unwrap(), "it has ended");
+    // One that is deleted has no end.
+    assert!(other.delete("ada", "b").await.unwrap());
+    assert!(!one.renew("ada", "b", HOUR).await.unwrap() && !one.end(answered("b", "{}"), HOUR).await.unwrap());
+    assert_eq!(state(one, "ada", "b").await, None);
+    // One that was stored at its end never ran.
+    one.put(response("c", "ada", None), HOUR).await.unwrap();
+    assert!(!one.renew("ada", "c", HOUR).await.unwrap() && !one.end(answered("c", "{}"), HOUR).await.unwrap());
+    assert_eq!(state(one, "ada", "c").await, Some(ResponseState::Ended));
+}
+
+async fn a_response_whose_process_is_gone_is_lost_and_can_be_ended(one: &dyn ResponseStore, other: &dyn ResponseStore) {
+    let short = Duration::from_millis(300);
+    for id in ["a", "b"] {
+        one.begin(response(id, "ada", None), HOUR, short).await.unwrap();
+    }
+    assert!(one.renew("ada", "b", HOUR).await.unwrap());
+    tokio::time::sleep(short * 2).await;
+    assert_eq!(state(other, "ada", "a").await, Some(ResponseState::Lost));
+    assert_eq!(state(other, "ada", "b").await, Some(ResponseState::Running));
+    // It was slow, and not gone.
+    assert!(one.renew("ada", "a", short).await.unwrap());
+    assert_eq!(state(other, "ada", "a").await, Some(ResponseState::Running));
+    tokio::time::sleep(short * 2).await;
+    assert!(one.end(answered("a", "{}"), HOUR).await.unwrap());
+    assert_eq!(state(other, "ada", "a").await, Some(ResponseState::Ended));
+}
+
+async fn a_response_that_ends_keeps_its_beginning_and_its_predecessors(
+    one: &dyn ResponseStore,
+    other: &dyn ResponseStore,
+) {
+    let short = Duration::from_millis(300);
+    one.put(response("first", "ada", None), short).await.unwrap();
+    let begun = response("a", "ada", Some("first"));
+    one.begin(begun.clone(), short, HOUR).await.unwrap();
+    let end = StoredResponse { origin: None, ..answered("a", "answer") };
+    assert!(one.end(end, HOUR).await.unwrap());
+    tokio::time::sleep(short * 2).await;
+    assert_eq!(ids(other, "ada", "a").await.unwrap(), ["first", "a"]);
+    let ended = other.get("ada", "a").await.unwrap().unwrap();
+    assert_eq!((&*ended.input, &*ended.response, ended.origin), (&*begun.input, "answer", None));
+    for item in ["msg_a", "answer_a"] {
+        assert_eq!(other.with_item("ada", item).await.unwrap().unwrap().id, "a", "{item}");
+    }
 }

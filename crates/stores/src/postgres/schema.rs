@@ -16,6 +16,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("registry", include_str!("migrations/0010_registry.sql")),
     ("worked_keys", include_str!("migrations/0011_worked_keys.sql")),
     ("owner", include_str!("migrations/0012_owner.sql")),
+    ("response_leases", include_str!("migrations/0013_response_leases.sql")),
 ];
 
 /// The PostgreSQL advisory lock during a change of the tables: `stdf`.

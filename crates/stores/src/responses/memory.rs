@@ -2,7 +2,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{PathLimits, ResponsePath, ResponseStore, StoreFuture, StoredResponse};
+use super::{PathLimits, ResponsePath, ResponseState, ResponseStore, StoreFuture, StoredResponse};
 use steadfast::layers::cache::AnswerOwner;
 use steadfast_internal::sync::{Mutex, lock};
 
@@ -20,11 +20,28 @@ struct Record {
     /// The place in the order of their storage.
     number: usize,
     until: Option<Instant>,
+    /// The end of its lease, while a process makes it.
+    lease: Option<Instant>,
 }
 
 impl Record {
     fn is_over(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| until <= now)
+    }
+
+    /// Returns whether it is this owner's, and has not ended.
+    fn runs_for(&self, owner: &str, now: Instant) -> bool {
+        self.response.owner == owner && !self.is_over(now) && self.lease.is_some()
+    }
+
+    /// Returns the response, and how far it has come.
+    fn read(&self, now: Instant) -> StoredResponse {
+        let state = match self.lease {
+            None => ResponseState::Ended,
+            Some(lease) if lease > now => ResponseState::Running,
+            Some(_) => ResponseState::Lost,
+        };
+        StoredResponse { state, ..self.response.clone() }
     }
 }
 
@@ -38,7 +55,16 @@ impl MemoryResponses {
         let now = Instant::now();
         let records = lock(&self.records);
         let record = records.get(id).filter(|record| record.response.owner == owner && !record.is_over(now));
-        record.map(|record| record.response.clone())
+        record.map(|record| record.read(now))
+    }
+
+    fn store(&self, response: StoredResponse, keep: Duration, lease: Option<Duration>) {
+        let now = Instant::now();
+        let (until, lease) = (now.checked_add(keep), lease.map(|lease| now + lease));
+        let mut records = lock(&self.records);
+        extend(&mut records, response.previous.clone(), until);
+        let number = records.values().map(|record| record.number + 1).max().unwrap_or_default();
+        records.insert(response.id.clone(), Record { response, number, until, lease });
     }
 
     fn retain(&self, stays: impl Fn(&Record) -> bool) -> u64 {
@@ -49,19 +75,51 @@ impl MemoryResponses {
     }
 }
 
+/// Keeps a response and its predecessors as long as this.
+fn extend(records: &mut HashMap<String, Record>, mut last: Option<String>, until: Option<Instant>) {
+    while let Some(record) = last.and_then(|id| records.get_mut(&id)) {
+        record.until = record.until.max(until);
+        last = record.response.previous.clone();
+    }
+}
+
 impl ResponseStore for MemoryResponses {
     fn put(&self, response: StoredResponse, keep: Duration) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let until = Instant::now().checked_add(keep);
-            let mut records = lock(&self.records);
-            let mut previous = response.previous.clone();
-            while let Some(record) = previous.and_then(|id| records.get_mut(&id)) {
-                record.until = record.until.max(until);
-                previous = record.response.previous.clone();
-            }
-            let number = records.values().map(|record| record.number + 1).max().unwrap_or_default();
-            records.insert(response.id.clone(), Record { response, number, until });
+            self.store(response, keep, None);
             Ok(())
+        })
+    }
+
+    fn begin(&self, response: StoredResponse, keep: Duration, lease: Duration) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            self.store(response, keep, Some(lease));
+            Ok(())
+        })
+    }
+
+    fn renew<'a>(&'a self, owner: &'a str, id: &'a str, lease: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(async move {
+            let now = Instant::now();
+            let mut records = lock(&self.records);
+            let record = records.get_mut(id).filter(|record| record.runs_for(owner, now));
+            Ok(record.map(|record| record.lease = Some(now + lease)).is_some())
+        })
+    }
+
+    fn end(&self, response: StoredResponse, keep: Duration) -> StoreFuture<'_, bool> {
+        Box::pin(async move {
+            let now = Instant::now();
+            let until = now.checked_add(keep);
+            let mut records = lock(&self.records);
+            let record = records.get_mut(&response.id).filter(|record| record.runs_for(&response.owner, now));
+            let Some(record) = record else { return Ok(false) };
+            let previous = record.response.previous.clone();
+            record.response.items.extend(response.items);
+            (record.response.response, record.response.origin) = (response.response, response.origin);
+            (record.until, record.lease) = (until, None);
+            extend(&mut records, previous, until);
+            Ok(true)
         })
     }
 
@@ -95,7 +153,7 @@ impl ResponseStore for MemoryResponses {
                     && record.response.items.iter().any(|id| id == item)
             };
             let latest = records.values().filter(has).max_by_key(|record| record.number);
-            Ok(latest.map(|record| record.response.clone()))
+            Ok(latest.map(|record| record.read(now)))
         })
     }
 

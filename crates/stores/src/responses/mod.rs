@@ -3,6 +3,9 @@
 //! A response is kept with the items of its own request and the id of its predecessor. A [path](ResponseStore::path) is
 //! a conversation: a response and all of its predecessors. Each response belongs to one owner, and no call returns
 //! another owner's. The text of items and responses is the caller's JSON, which a store never reads.
+//!
+//! A response may be stored before it is there: a process [begins](ResponseStore::begin) it with a lease, which it
+//! [renews](ResponseStore::renew) until the response's [end](ResponseStore::end). The first end stands.
 
 mod memory;
 
@@ -33,6 +36,20 @@ pub struct StoredResponse {
     pub response: String,
     /// The ids of its items, of the request and of the answer.
     pub items: Vec<String>,
+    /// How far the response has come, as the store tells it. What is stored does not say it.
+    pub state: ResponseState,
+}
+
+/// How far a response has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResponseState {
+    /// It has ended.
+    #[default]
+    Ended,
+    /// A process makes it.
+    Running,
+    /// The process that made it has stopped before its end.
+    Lost,
 }
 
 /// The place of a response at its provider.
@@ -71,6 +88,17 @@ pub trait ResponseStore: fmt::Debug + Send + Sync + 'static {
     /// Stores a response, whole or not at all, and keeps its predecessors as long as it.
     fn put(&self, response: StoredResponse, keep: Duration) -> StoreFuture<'_, ()>;
 
+    /// Stores a response that this process begins to make, as [`put`](Self::put) does. It is lost unless the process
+    /// says within `lease` that it lives.
+    fn begin(&self, response: StoredResponse, keep: Duration, lease: Duration) -> StoreFuture<'_, ()>;
+
+    /// Renews the lease of a response of this owner. Returns false if it does not run any more.
+    fn renew<'a>(&'a self, owner: &'a str, id: &'a str, lease: Duration) -> StoreFuture<'a, bool>;
+
+    /// Ends a response that runs or is lost: stores its answer and its origin, and adds its items. Returns false, and
+    /// changes nothing, if it has ended or is deleted.
+    fn end(&self, response: StoredResponse, keep: Duration) -> StoreFuture<'_, bool>;
+
     /// Returns a response of this owner.
     fn get<'a>(&'a self, owner: &'a str, id: &'a str) -> StoreFuture<'a, Option<StoredResponse>>;
 
@@ -88,6 +116,18 @@ pub trait ResponseStore: fmt::Debug + Send + Sync + 'static {
 
     /// Deletes expired responses, and of each owner the oldest beyond this many bytes.
     fn sweep(&self, bytes_per_owner: u64) -> StoreFuture<'_, ()>;
+}
+
+impl ResponseState {
+    /// Returns the state of a response with this lease: whether it still holds, if it has one.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn of_lease(holds: Option<bool>) -> Self {
+        match holds {
+            None => Self::Ended,
+            Some(true) => Self::Running,
+            Some(false) => Self::Lost,
+        }
+    }
 }
 
 impl StoredResponse {

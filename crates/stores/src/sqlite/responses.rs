@@ -7,14 +7,24 @@ use rusqlite::{Connection, Error, OptionalExtension as _, Row, TransactionBehavi
 use super::{Sqlite, clock::now};
 use crate::{
     quota::{STEP, millis},
-    responses::{PathLimits, ResponseOrigin, ResponsePath, ResponseStore, StoreFuture, StoredResponse, slack},
+    responses::{
+        PathLimits, ResponseOrigin, ResponsePath, ResponseState, ResponseStore, StoreFuture, StoredResponse, slack,
+    },
 };
 use steadfast::layers::cache::AnswerOwner;
 
 const COLUMNS: &str = "responses.id, responses.owner, responses.session, responses.previous, responses.account,
-    responses.origin, responses.input, responses.response, responses.bytes";
+    responses.origin, responses.input, responses.response, responses.bytes,
+    (SELECT until FROM response_leases WHERE response_leases.response = responses.number)";
 const PUT: &str = "INSERT INTO responses (id, owner, session, previous, until, bytes, account, origin, input, response)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const LEASE: &str = "INSERT INTO response_leases (response, until) VALUES (?1, ?2)";
+const RENEW: &str = "UPDATE response_leases SET until = ?4
+    WHERE response = (SELECT number FROM responses WHERE id = ?1 AND owner = ?2 AND until > ?3)";
+const RELEASE: &str = "DELETE FROM response_leases
+    WHERE response = (SELECT number FROM responses WHERE id = ?1 AND owner = ?2 AND until > ?3) RETURNING response";
+const END: &str = "UPDATE responses SET until = ?2, bytes = ?3, account = ?4, origin = ?5, response = ?6
+    WHERE number = ?1 RETURNING previous";
 const PUT_ITEM: &str = "INSERT OR IGNORE INTO response_items (owner, item, response) VALUES (?1, ?2, ?3)";
 /// Keeps the predecessors up to `?3`, unless they stay as long as `?4` anyway.
 const EXTEND: &str = "WITH RECURSIVE path (number, previous) AS (
@@ -47,11 +57,12 @@ fn read(row: &Row<'_>) -> Result<(StoredResponse, usize), Error> {
         input: row.get(6)?,
         response: row.get(7)?,
         items: Vec::new(),
+        state: ResponseState::of_lease(row.get::<_, Option<i64>>(9)?.map(|until| until > now())),
     };
     Ok((response, usize::try_from(row.get::<_, i64>(8)?).unwrap_or(usize::MAX)))
 }
 
-fn put(file: &mut Connection, response: &StoredResponse, keep: Duration) -> Result<(), Error> {
+fn put(file: &mut Connection, response: &StoredResponse, keep: Duration, lease: Option<Duration>) -> Result<(), Error> {
     let writing = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let until = now().saturating_add(millis(keep));
     let (account, origin) = response.origin.as_ref().map(|origin| (&origin.account, &origin.id)).unzip();
@@ -59,16 +70,44 @@ fn put(file: &mut Connection, response: &StoredResponse, keep: Duration) -> Resu
     let bytes = i64::try_from(response.size()).unwrap_or(i64::MAX);
     writing.execute(PUT, (id, owner, session, previous, until, bytes, account, origin, input, text))?;
     let number = writing.last_insert_rowid();
-    {
-        let mut sql = writing.prepare(PUT_ITEM)?;
-        for item in &response.items {
-            sql.execute((owner, item, number))?;
-        }
+    if let Some(lease) = lease {
+        writing.execute(LEASE, (number, now().saturating_add(millis(lease))))?;
     }
-    if let Some(previous) = previous {
-        writing.execute(EXTEND, (previous, owner, until.saturating_add(millis(slack(keep))), until))?;
-    }
+    put_items(&writing, response, number)?;
+    extend(&writing, owner, previous.as_deref(), until, keep)?;
     writing.commit()
+}
+
+/// Ends a response that has not ended. Returns false if there is none.
+fn end(file: &mut Connection, response: &StoredResponse, keep: Duration) -> Result<bool, Error> {
+    let writing = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let StoredResponse { id, owner, response: text, .. } = response;
+    let released = writing.query_row(RELEASE, (id, owner, now()), |row| row.get::<_, i64>(0)).optional()?;
+    let Some(number) = released else { return Ok(false) };
+    let until = now().saturating_add(millis(keep));
+    let (account, origin) = response.origin.as_ref().map(|origin| (&origin.account, &origin.id)).unzip();
+    let bytes = i64::try_from(response.size()).unwrap_or(i64::MAX);
+    let previous: Option<String> =
+        writing.query_row(END, (number, until, bytes, account, origin, text), |row| row.get(0))?;
+    put_items(&writing, response, number)?;
+    extend(&writing, owner, previous.as_deref(), until, keep)?;
+    writing.commit()?;
+    Ok(true)
+}
+
+fn put_items(writing: &Connection, response: &StoredResponse, number: i64) -> Result<(), Error> {
+    let mut sql = writing.prepare(PUT_ITEM)?;
+    for item in &response.items {
+        sql.execute((&response.owner, item, number))?;
+    }
+    Ok(())
+}
+
+/// Keeps the predecessors of a response as long as it.
+fn extend(writing: &Connection, owner: &str, previous: Option<&str>, until: i64, keep: Duration) -> Result<(), Error> {
+    let Some(previous) = previous else { return Ok(()) };
+    writing.execute(EXTEND, (previous, owner, until.saturating_add(millis(slack(keep))), until))?;
+    Ok(())
 }
 
 fn path(file: &Connection, owner: &str, id: &str, limits: PathLimits) -> Result<ResponsePath, Error> {
@@ -87,7 +126,23 @@ fn sweep(file: &mut Connection, bytes_per_owner: i64) -> Result<usize, Error> {
 
 impl ResponseStore for Sqlite {
     fn put(&self, response: StoredResponse, keep: Duration) -> StoreFuture<'_, ()> {
-        Box::pin(self.call("storing a response", move |file| put(file, &response, keep)))
+        Box::pin(self.call("storing a response", move |file| put(file, &response, keep, None)))
+    }
+
+    fn begin(&self, response: StoredResponse, keep: Duration, lease: Duration) -> StoreFuture<'_, ()> {
+        Box::pin(self.call("storing a response", move |file| put(file, &response, keep, Some(lease))))
+    }
+
+    fn renew<'a>(&'a self, owner: &'a str, id: &'a str, lease: Duration) -> StoreFuture<'a, bool> {
+        let (owner, id) = (owner.to_owned(), id.to_owned());
+        Box::pin(self.call("renewing a response", move |file| {
+            let until = now().saturating_add(millis(lease));
+            Ok(file.execute(RENEW, (id, owner, now(), until))? > 0)
+        }))
+    }
+
+    fn end(&self, response: StoredResponse, keep: Duration) -> StoreFuture<'_, bool> {
+        Box::pin(self.call("ending a response", move |file| end(file, &response, keep)))
     }
 
     fn get<'a>(&'a self, owner: &'a str, id: &'a str) -> StoreFuture<'a, Option<StoredResponse>> {

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0011_registry.sql"),
     include_str!("migrations/0012_worked_keys.sql"),
     include_str!("migrations/0013_owner.sql"),
+    include_str!("migrations/0014_response_leases.sql"),
 ];
 
 /// The mark of this crate's files (SQLite's `application_id`): `stdf`.

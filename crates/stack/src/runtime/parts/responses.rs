@@ -39,6 +39,8 @@ const MAX_RESPONSE: u64 = 16 << 20;
 const MAX_BYTES: u64 = 256 << 20;
 /// The part of a caller's room that may be filled between two sweeps.
 const UNSWEPT_SHARE: u64 = 16;
+/// The least time for which a response is kept that runs.
+const LONGEST_RUN: Duration = Duration::from_secs(24 * 60 * 60);
 /// The time limit of each call on a request's way.
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -81,8 +83,49 @@ impl ResponseArchive {
     ///
     /// The store failed, is too slow, or is left alone.
     pub async fn put(&self, response: StoredResponse) -> Result<(), GuardError> {
-        let size = response.size() as u64;
+        let size = response.size();
         self.call(|| self.store.put(response, self.keep), |()| true).await?;
+        self.written(size);
+        Ok(())
+    }
+
+    /// Stores a response that this process begins to make: see [`ResponseStore::begin`]. It stays for a day at least,
+    /// so that none expires before its end.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`put`](Self::put).
+    pub async fn begin(&self, response: StoredResponse, lease: Duration) -> Result<(), GuardError> {
+        let size = response.size();
+        self.call(|| self.store.begin(response, self.keep.max(LONGEST_RUN), lease), |()| true).await?;
+        self.written(size);
+        Ok(())
+    }
+
+    /// Renews the lease of a caller's response. Returns false if it does not run any more.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`put`](Self::put).
+    pub async fn renew(&self, owner: &str, id: &str, lease: Duration) -> Result<bool, GuardError> {
+        self.call(|| self.store.renew(owner, id, lease), |_| true).await
+    }
+
+    /// Ends a response that runs or is lost. Returns false if it has ended or is deleted.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`put`](Self::put).
+    pub async fn end(&self, response: StoredResponse) -> Result<bool, GuardError> {
+        let size = response.response.len();
+        let is_ended = self.call(|| self.store.end(response, self.keep), |_| true).await?;
+        self.written(size);
+        Ok(is_ended)
+    }
+
+    /// Counts written bytes, and sweeps once they are many.
+    fn written(&self, size: usize) {
+        let size = size as u64;
         if self.unswept.fetch_add(size, Relaxed).saturating_add(size) > self.max_bytes / UNSWEPT_SHARE {
             self.unswept.store(0, Relaxed);
             let archive = self.clone();
@@ -92,7 +135,6 @@ impl ResponseArchive {
                 }
             });
         }
-        Ok(())
     }
 
     /// Returns a caller's response.
