@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use steadfast::{ErrorKind, LlmError};
 use steadfast_subscribers::LineLimit;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     limits::{Memory, Settings},
@@ -30,6 +30,8 @@ pub(crate) struct Lifecycle {
     pub(crate) heads: Arc<Memory>,
     /// The connections that were refused.
     pub(crate) turned_away: TurnedAway,
+    /// The calls that no connection waits for.
+    pub(crate) calls: TaskTracker,
     /// Cancelled when the server is asked to stop.
     pub(crate) stop: CancellationToken,
     /// Cancelled when the grace period has elapsed.
@@ -44,6 +46,7 @@ impl Lifecycle {
             heads: Arc::new(Memory::new(settings.memory / 4)),
             initial: settings,
             turned_away: TurnedAway::default(),
+            calls: TaskTracker::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
         }

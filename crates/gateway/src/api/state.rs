@@ -7,6 +7,7 @@ use steadfast_stack::ObjectPlaces;
 use super::{
     body_reader::BodyReader,
     catalog::Catalog,
+    conversation::Runs,
     keys::{Denial, Key, Keys},
     records::{Entry, Records},
     refusals::Refusals,
@@ -35,6 +36,8 @@ pub(crate) struct GatewayState {
     /// The last failures of each caller.
     pub(crate) repeats: Arc<Repeats>,
     pub(crate) unknown_paths: UnknownPaths,
+    /// The responses that are made in the background.
+    pub(crate) runs: Arc<Runs>,
     /// The places of objects, where no stack has them.
     pub(crate) places: ObjectPlaces,
     /// True if pages of other origins may call without a key.
@@ -52,6 +55,8 @@ impl GatewayState {
     /// Creates the state of a gateway to this service.
     pub(crate) fn new(service: BoxLlmService, catalog: Catalog, keys: Option<Keys>, settings: Settings) -> Self {
         let refusals = Arc::<Refusals>::default();
+        let lifecycle = Lifecycle::new(settings);
+        let settings = &lifecycle.initial;
         Self {
             service,
             catalog,
@@ -66,7 +71,8 @@ impl GatewayState {
             in_process: false,
             standing_orders: None,
             memory: Arc::new(Memory::new(settings.memory)),
-            lifecycle: Arc::new(Lifecycle::new(settings)),
+            runs: Arc::new(Runs::new(lifecycle.calls.clone())),
+            lifecycle: Arc::new(lifecycle),
             #[cfg(test)]
             desk: None,
         }

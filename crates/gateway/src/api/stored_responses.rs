@@ -1,6 +1,6 @@
 //! The paths of the Responses API besides the call of a model: their refusals.
 //!
-//! The gateway keeps no responses, so it knows none by an id. A client gets OpenAI's own error for an unknown one.
+//! A gateway that keeps no responses knows none by an id. A client gets OpenAI's own error for an unknown one.
 
 use axum::{body::Body, extract::Path};
 use http::{Response, StatusCode};
@@ -23,10 +23,9 @@ pub(crate) fn no_compaction() -> LlmError {
     LlmError::new(ErrorKind::UnsupportedFeature, message).with_code("unsupported_path")
 }
 
-/// Returns the error for a response in the background. The gateway would have to keep it, and its answer has no
-/// content.
+/// Returns the error for a response in the background at a gateway that keeps none.
 pub(crate) fn no_background() -> LlmError {
-    let message = "`background`: this gateway answers in the request itself; leave `background` out, and set `stream` \
-                   for a long answer";
+    let message = "`background`: this gateway keeps no responses (`responses: { keep: .. }`), and answers in the \
+                   request itself; leave `background` out, and set `stream` for a long answer";
     LlmError::new(ErrorKind::InvalidRequest, message)
 }

@@ -90,13 +90,19 @@ pub(crate) async fn serve<H: Handler>(
     }
     // The system refuses connections from here on, so that load balancers go elsewhere at once.
     drop(listener);
-    let connections = &server.connections;
+    let (connections, calls) = (&server.connections, &lifecycle.calls);
     connections.close();
-    if timeout(lifecycle.current.load().grace, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "grace period elapsed; open streams end with an error");
+    calls.close();
+    let ended = async || {
+        connections.wait().await;
+        calls.wait().await;
+    };
+    if timeout(lifecycle.current.load().grace, ended()).await.is_err() {
+        let (connections, calls) = (connections.len(), calls.len());
+        tracing::warn!(connections, calls, "grace period elapsed; open streams end with an error");
         lifecycle.cut.cancel();
         // A caller that does not read its last bytes loses them.
-        let _ = timeout(LAST_BYTES, connections.wait()).await;
+        let _ = timeout(LAST_BYTES, ended()).await;
     }
 }
 

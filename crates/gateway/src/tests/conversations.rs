@@ -39,10 +39,10 @@ const SECOND: &str = "I am the second.";
 type Sent = Arc<Mutex<Vec<(&'static str, String)>>>;
 
 /// A tier of OpenAI's Responses, and a second one of any dialect, over real HTTP.
-struct Chain {
+pub(super) struct Chain {
     stack: Stack,
     server: Server,
-    first: SimulatedServer,
+    pub(super) first: SimulatedServer,
     sent: Sent,
 }
 
@@ -100,7 +100,7 @@ where
 }
 
 impl Chain {
-    async fn start(second: &str) -> Self {
+    pub(super) async fn start(second: &str) -> Self {
         Self::over(second, MemoryResponses::new(), Some(keep()), None).await
     }
 
@@ -137,7 +137,7 @@ impl Chain {
         Self { stack, server, first, sent }
     }
 
-    async fn ask(&self, key: &[(&str, &str)], request: &Value) -> Answer {
+    pub(super) async fn ask(&self, key: &[(&str, &str)], request: &Value) -> Answer {
         self.server.post(RESPONSES, key, request).await
     }
 
@@ -158,7 +158,7 @@ impl Chain {
         (response, answer.text())
     }
 
-    fn fail_first(&self) {
+    pub(super) fn fail_first(&self) {
         self.first.handle().fail_next(1, &Fault::ServerError);
     }
 
@@ -167,14 +167,14 @@ impl Chain {
         std::mem::take(&mut *self.sent.lock().unwrap())
     }
 
-    async fn send(&self, method: &str, path: &str, key: &[(&str, &str)]) -> Answer {
+    pub(super) async fn send(&self, method: &str, path: &str, key: &[(&str, &str)]) -> Answer {
         let mut client = self.server.connect().await;
         client.send(&request(method, path, key, b"")).await;
         client.answer().await
     }
 }
 
-fn says(text: &str, previous: Option<&str>, stream: bool) -> Value {
+pub(super) fn says(text: &str, previous: Option<&str>, stream: bool) -> Value {
     let mut request = json!({"model": "any", "input": text, "stream": stream});
     if let Some(previous) = previous {
         request["previous_response_id"] = previous.into();
@@ -629,6 +629,18 @@ impl BadStore {
 
 impl ResponseStore for BadStore {
     fn put(&self, _: StoredResponse, _: Duration) -> StoreFuture<'_, ()> {
+        self.fail()
+    }
+
+    fn begin(&self, _: StoredResponse, _: Duration, _: Duration) -> StoreFuture<'_, ()> {
+        self.fail()
+    }
+
+    fn renew<'a>(&'a self, _: &'a str, _: &'a str, _: Duration) -> StoreFuture<'a, bool> {
+        self.fail()
+    }
+
+    fn end(&self, _: StoredResponse, _: Duration) -> StoreFuture<'_, bool> {
         self.fail()
     }
 

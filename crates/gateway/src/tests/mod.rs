@@ -3,6 +3,7 @@
 mod admin;
 mod answer_memory;
 mod azure;
+mod background;
 mod bodies;
 mod cache;
 mod callers;

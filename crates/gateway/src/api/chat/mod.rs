@@ -21,11 +21,13 @@ use super::{
     admission,
     call::Call,
     connection::ConnectionContext,
-    conversation::{self, Turn},
+    conversation::{self, Beginning, Order, Turn},
     failure::Failure,
+    heads::HEADER_CAPACITY,
     inbound,
     keys::{self, Key},
     ownership::AnswerIds,
+    panic::{self, Panic},
     paths::{addresses::Deployment, gemini::PathCall},
     refusal, stored_responses,
     stream::{EventStream, PendingCall, ResponseStart, StreamLimits, StreamRecords},
@@ -81,13 +83,57 @@ pub(crate) async fn answer(
         return match &chat.client {
             // It talks to the provider that keeps the response.
             Some(client) => client.leave(wire.body().clone()),
-            None => call.fail(&stored_responses::no_background()),
+            None => Box::pin(in_background(call, &chat, request, ids)).await,
         };
     }
     match prepare(&mut call, &chat, request, ids, connection).await {
         Ok(prepared) => ask(call, chat.is_array(), prepared, connection).await,
         Err(error) => call.fail(&error),
     }
+}
+
+/// Begins a response in the background, and answers with it. Its call goes on without the caller.
+async fn in_background(
+    mut call: Call,
+    chat: &ChatCall,
+    request: LlmRequest,
+    ids: Option<Box<AnswerIds>>,
+) -> Response<Body> {
+    // It outlives the caller's own.
+    let connection = ConnectionContext::of(&call.gateway);
+    let (prepared, beginning) = match begin_in_background(&mut call, chat, request, ids, &connection).await {
+        Ok(begun) => begun,
+        Err(error) => return call.fail(&error),
+    };
+    let mut head = HeaderMap::with_capacity(HEADER_CAPACITY);
+    call.write_head(&mut head);
+    let answer = beginning.answer(head, call.settings.keep_alive);
+    let (runs, largest_event) = (call.gateway.runs.clone(), call.settings.body);
+    let entry = call.entry.record();
+    let asking = async move { ask(call, false, prepared, &connection).await };
+    let asking = panic::respond(asking, move |caught| {
+        caught.log(Some(entry.id()));
+        refusal::refuse(&Panic::error(), Dialect::Responses)
+    });
+    beginning.spawn(&runs, Box::pin(asking), largest_event);
+    answer
+}
+
+async fn begin_in_background(
+    call: &mut Call,
+    chat: &ChatCall,
+    request: LlmRequest,
+    ids: Option<Box<AnswerIds>>,
+    connection: &ConnectionContext,
+) -> Result<(Prepared, Beginning), LlmError> {
+    if call.gateway.archive().is_none() {
+        return Err(stored_responses::no_background());
+    }
+    let reservation = || call.gateway.memory.reservation(call.key.as_ref().map(|key| &key.memory));
+    let (request, order) = Order::read(request, reservation)?;
+    let mut prepared = prepare(call, chat, request, ids, connection).await?;
+    let beginning = order.begin(prepared.turn.as_deref_mut()).await?;
+    Ok((prepared, beginning))
 }
 
 /// Reads the body, and returns the request that it is, if the caller may make it; with the ids that its answer gives.

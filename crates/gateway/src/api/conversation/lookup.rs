@@ -11,11 +11,11 @@ use http::{Response, StatusCode, Uri};
 use serde_json::json;
 use steadfast::Dialect;
 use steadfast_stack::ResponseArchive;
-use steadfast_stores::responses::{ResponsePath, StoredResponse};
+use steadfast_stores::responses::{ResponsePath, ResponseState, StoredResponse};
 
 use super::{
-    READS, items,
-    json::{list, list_of},
+    READS, background, items,
+    json::{Fields, list, list_of},
     owner_of,
 };
 use crate::api::{GatewayState, body_error::BodyError, keys::Key, query::pairs, refusal, stored_responses::unknown};
@@ -30,16 +30,49 @@ pub(crate) async fn retrieve(
     uri: Uri,
 ) -> Response<Body> {
     let Some((archive, _)) = gateway.archive() else { return unknown(Path(id)).await };
-    let asks_for_events = |[name, value]: &[String; 2]| name == "stream" && value != "false";
-    if pairs(&uri).unwrap_or_default().iter().any(asks_for_events) {
-        let message = "`stream`: this gateway returns a kept response whole; leave `stream` out";
-        return refusal::of_responses(StatusCode::BAD_REQUEST, Some("unsupported_parameter"), message);
+    let query = pairs(&uri).unwrap_or_default();
+    let asks_for_events = query.iter().any(|[name, value]| name == "stream" && value != "false");
+    let permit = READS.acquire().await;
+    let found = match find(&archive, key.clone(), id).await {
+        Ok(found) => found,
+        Err(refused) => return refused,
+    };
+    if asks_for_events {
+        drop(permit);
+        return events(&gateway, &found, &query);
     }
-    let _permit = READS.acquire().await;
-    match find(&archive, key.clone(), id).await {
-        Ok(found) => answer(&gateway, key, found.response),
-        Err(refused) => refused,
+    answer(&gateway, key, as_it_is(&gateway, found))
+}
+
+/// Returns the object of a response as far as it has come.
+fn as_it_is(gateway: &GatewayState, found: StoredResponse) -> String {
+    match found.state {
+        // The gateway that makes it may have lost its store alone.
+        ResponseState::Lost if !gateway.runs.make(&found.id) => background::lost(&found.response),
+        _ => found.response,
     }
+}
+
+/// Returns the events of a response in the background, behind the one that the query names.
+fn events(gateway: &GatewayState, found: &StoredResponse, query: &[[String; 2]]) -> Response<Body> {
+    let wrong = |message: &str| refusal::of_responses(StatusCode::BAD_REQUEST, Some("unsupported_parameter"), message);
+    if !background::is_in_background(&found.response) {
+        return wrong("`stream`: this gateway returns a kept response whole; leave `stream` out");
+    }
+    let Some(events) = gateway.runs.events(&found.id) else {
+        return wrong(
+            "`stream`: the events of a response are kept by the gateway that makes it, if `stream` was true in its \
+             request, and for five minutes after its end; leave `stream` out",
+        );
+    };
+    let from = match query.iter().find(|[name, _]| name == "starting_after") {
+        None => 0,
+        Some([_, number]) => match number.parse::<usize>().ok().filter(|number| *number < events.len()) {
+            Some(number) => number + 1,
+            None => return wrong(&format!("`starting_after` is the number of an event, from 0 to {}", events.last())),
+        },
+    };
+    background::event_stream(&events, from, gateway.lifecycle.current.load().keep_alive)
 }
 
 /// Returns a body that counts against `gateway.memory` until it is sent.
@@ -64,6 +97,7 @@ pub(crate) async fn delete(
     let owner = owner_of(key.as_ref().map(|Extension(key)| key));
     match archive.delete(&owner, &id).await {
         Ok(true) => {
+            gateway.runs.stop(&id);
             let body = json!({"id": id, "object": "response", "deleted": true});
             refusal::json(StatusCode::OK, body.to_string())
         }
@@ -72,19 +106,40 @@ pub(crate) async fn delete(
     }
 }
 
-/// Refuses to cancel a response: a kept one has ended.
+/// Cancels a response in the background. Cancelling it again changes nothing; one with another end stays as it is.
 pub(crate) async fn cancel(
     State(gateway): State<Arc<GatewayState>>,
     key: Caller,
     Path(id): Path<String>,
 ) -> Response<Body> {
     let Some((archive, _)) = gateway.archive() else { return unknown(Path(id)).await };
-    match find(&archive, key, id).await {
-        Ok(_) => {
-            let message = "`cancel`: the response has ended; this gateway makes none in the background";
-            refusal::of_responses(StatusCode::BAD_REQUEST, Some("unsupported_operation"), message)
+    let wrong = |message: &str| refusal::of_responses(StatusCode::BAD_REQUEST, Some("unsupported_operation"), message);
+    loop {
+        let _permit = READS.acquire().await;
+        let found = match find(&archive, key.clone(), id.clone()).await {
+            Ok(found) => found,
+            Err(refused) => return refused,
+        };
+        if !background::is_in_background(&found.response) {
+            return wrong("`cancel`: the response was not made with `background: true`");
         }
-        Err(refused) => refused,
+        if found.state == ResponseState::Ended {
+            let status = Fields::read(&found.response).and_then(|fields| fields.text("status")).unwrap_or_default();
+            return match &*status {
+                "cancelled" => answer(&gateway, key, found.response),
+                _ => wrong(&format!("`cancel`: the response is {status} already")),
+            };
+        }
+        let object = background::cancelled(&found.response);
+        match archive.end(StoredResponse { response: object.clone(), ..found }).await {
+            Ok(true) => {
+                gateway.runs.stop(&id);
+                return answer(&gateway, key, object);
+            }
+            // It has just ended.
+            Ok(false) => {}
+            Err(_) => return no_store(),
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 //! - A conversation whose beginning only a provider knows (its own `previous_response_id`, `conversation`, an unknown
 //!   `item_reference`) is not kept either, so that its ids stay the provider's.
 //! - Only answers that end as `completed` or `incomplete` are kept. A stream that breaks, or whose caller leaves, keeps
-//!   nothing: its id is unknown afterwards.
+//!   nothing: its id is unknown afterwards. A response in the [`background`] is kept from its beginning on.
 //! - A store that fails is reported by its guard, and the answer goes out. A whole answer then has its provider's id. A
 //!   stream's id is out already, and unknown to the next request.
 //!
@@ -22,6 +22,7 @@
 //! Items go without the ids by which a provider would look for them. Thoughts without their sealed content stay behind:
 //! no provider accepts one.
 
+mod background;
 mod chain;
 mod items;
 mod json;
@@ -32,13 +33,16 @@ mod request;
 mod rewrite;
 #[cfg(test)]
 mod tests;
+mod turn_events;
 
 pub(crate) use self::{
+    background::{Beginning, Order, Runs},
     chain::{Chain, ChainRefusal, EndedResponse, Link, warm_up_id},
     lookup::{cancel, delete, input_items, retrieve},
     own_items::{ItemIds, item_ids, without_ids},
     recorder::Recorder,
     request::begin,
+    turn_events::{TurnEvents, error_message},
 };
 
 use std::sync::Arc;
@@ -77,6 +81,8 @@ struct TurnRecord {
     /// The ids of the items.
     items: Vec<String>,
     memory: TurnMemory,
+    /// True for a response in the background, which is kept already.
+    is_in_background: bool,
 }
 
 /// The memory that a record takes until it is written: a part of `gateway.memory`.

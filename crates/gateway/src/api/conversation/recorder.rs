@@ -13,10 +13,10 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::BodyExt;
 use steadfast::{Dialect, LlmResponse};
-use steadfast_stores::responses::{ResponseOrigin, StoredResponse};
+use steadfast_stores::responses::{ResponseOrigin, ResponseState, StoredResponse};
 
 use super::{
-    Turn, TurnRecord, items,
+    Turn, TurnRecord, background, items,
     json::{Fields, list_of},
     rewrite::{CallerIds, Part},
 };
@@ -26,7 +26,37 @@ type PendingWrite = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Turn {
     fn ids(&self) -> CallerIds<'_> {
-        CallerIds { id: self.record.as_ref().map(|record| &*record.id), previous: self.previous.as_deref() }
+        let record = self.record.as_ref();
+        CallerIds {
+            id: record.map(|record| &*record.id),
+            previous: self.previous.as_deref(),
+            is_in_background: record.is_some_and(|record| record.is_in_background),
+        }
+    }
+
+    /// Makes its response one in the background, whose object is this. Returns what is kept of it until its end; `None`
+    /// if the response is not kept.
+    pub(super) fn begin_in_background(&mut self, object: &str) -> Option<StoredResponse> {
+        let record = self.record.as_mut()?;
+        record.is_in_background = true;
+        let (input, items) = (record.input.clone(), record.items.clone());
+        let response = self.ids().object(object)?;
+        Some(StoredResponse { input, response, items, ..self.stored(self.record.as_ref()?.id.clone()) })
+    }
+
+    /// Returns the record of this turn without its texts.
+    fn stored(&self, id: String) -> StoredResponse {
+        StoredResponse {
+            id,
+            owner: self.owner.clone(),
+            session: self.session.clone(),
+            previous: self.previous.clone(),
+            origin: None,
+            input: String::new(),
+            response: String::new(),
+            items: Vec::new(),
+            state: ResponseState::Ended,
+        }
     }
 
     /// Returns the account that keeps this answer itself; `None` for an answer of another API or of a cache.
@@ -77,19 +107,16 @@ impl Turn {
         if size > self.archive.max_response() || record.memory.grow(size).is_err() {
             return false;
         }
-        let TurnRecord { id, input, mut items, memory } = record;
+        let TurnRecord { id, input, mut items, memory, is_in_background } = record;
         items.extend(items::output(&response).into_iter().filter_map(items::id_of));
-        let stored = StoredResponse {
-            id,
-            owner: self.owner.clone(),
-            session: self.session.clone(),
-            previous: self.previous.clone(),
-            origin,
-            input,
-            response,
-            items,
+        let stored = StoredResponse { origin, input, response, items, ..self.stored(id) };
+        let is_kept = match is_in_background {
+            true => {
+                let response = background::in_background(stored.response.clone());
+                background::keep(&self.archive, StoredResponse { response, ..stored }).await
+            }
+            false => self.archive.put(stored).await.is_ok(),
         };
-        let is_kept = self.archive.put(stored).await.is_ok();
         drop(memory);
         is_kept
     }

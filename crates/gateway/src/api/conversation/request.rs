@@ -6,7 +6,7 @@ use bytes::Bytes;
 use memchr::memmem;
 use steadfast::{Dialect, ErrorKind, LlmError, LlmRequest, Wire, store::GuardError};
 use steadfast_stack::{Continuation, ResponseArchive, StackHandle};
-use steadfast_stores::responses::{ResponseOrigin, ResponsePath, StoredResponse};
+use steadfast_stores::responses::{ResponseOrigin, ResponsePath, ResponseState, StoredResponse};
 
 use super::{
     PREFIX, READS, Turn, TurnRecord,
@@ -78,7 +78,7 @@ pub(crate) async fn begin(
         let mut memory = gateway.turn_memory(key);
         // Without memory the answer is its provider's alone, and nothing else is lost.
         memory.grow(input.len()).ok()?;
-        Some(TurnRecord { id: new_id(PREFIX)?, input, items, memory })
+        Some(TurnRecord { id: new_id(PREFIX)?, input, items, memory, is_in_background: false })
     });
     let session = request.session().map(str::to_owned);
     let has_part = record.is_some() || previous.is_some();
@@ -112,11 +112,33 @@ async fn read_path(
     settings: &Settings,
 ) -> Result<Vec<StoredResponse>, LlmError> {
     match archive.path(owner, id, settings.body).await {
-        Ok(ResponsePath::Whole(path)) => Ok(path),
+        Ok(ResponsePath::Whole(path)) => match path.last().and_then(without_answer) {
+            Some(status) => Err(unanswered(id, &status)),
+            None => Ok(path),
+        },
         Ok(ResponsePath::Unknown) => Err(unknown_response(id)),
         Ok(ResponsePath::TooLong) => Err(too_long(settings)),
         Err(failure) => Err(store_failure(failure)),
     }
+}
+
+/// Returns the status of a response that has no answer to continue.
+fn without_answer(last: &StoredResponse) -> Option<String> {
+    let status = match last.state {
+        ResponseState::Running => "in_progress".to_owned(),
+        ResponseState::Lost => "failed".to_owned(),
+        ResponseState::Ended => Fields::read(&last.response)?.text("status")?,
+    };
+    (!matches!(&*status, "completed" | "incomplete")).then_some(status)
+}
+
+/// Returns the error of a request that continues a response without an answer.
+fn unanswered(id: &str, status: &str) -> LlmError {
+    let message = format!(
+        "`previous_response_id`: the response '{id}' is {status}; only one that is completed or incomplete can be \
+         continued"
+    );
+    LlmError::new(ErrorKind::InvalidRequest, message)
 }
 
 /// Returns the ids of the items that a request refers to, as many as are looked up.

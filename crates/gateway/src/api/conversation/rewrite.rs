@@ -16,6 +16,8 @@ pub(super) struct CallerIds<'a> {
     pub(super) id: Option<&'a str>,
     /// The id of the response that it continues; `None` leaves the provider's.
     pub(super) previous: Option<&'a str>,
+    /// True for a response in the background.
+    pub(super) is_in_background: bool,
 }
 
 /// The events with a response object.
@@ -43,6 +45,9 @@ impl CallerIds<'_> {
         let ids = [("id", self.id), ("previous_response_id", self.previous)];
         let change = |(name, id): (&str, Option<&str>)| Some((fields.place(name, object)?, quote(id?)));
         let mut changes: Vec<_> = ids.into_iter().filter_map(change).collect();
+        if self.is_in_background {
+            changes.extend(fields.place("background", object).map(|place| (place, "true".to_owned())));
+        }
         changes.sort_by_key(|(place, _)| place.start);
         Some(changes)
     }

@@ -12,7 +12,7 @@ use super::{
     rewrite::{CallerIds, Part},
 };
 
-const OURS: CallerIds<'_> = CallerIds { id: Some("resp_ours"), previous: Some("resp_before") };
+const OURS: CallerIds<'_> = CallerIds { id: Some("resp_ours"), previous: Some("resp_before"), is_in_background: false };
 
 fn value(json: &str) -> Value {
     serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}"))
@@ -42,7 +42,7 @@ fn a_field_changes_and_all_other_bytes_stay() {
     let expected =
         r#"{ "id" : "resp_ours", "a":[ 1.50,{"id":"x"} ],"previous_response_id":"resp_before" , "b":"é\u00e9" }"#;
     assert_eq!(OURS.object(object).unwrap(), expected);
-    let previous = CallerIds { id: None, previous: Some("p") };
+    let previous = CallerIds { id: None, previous: Some("p"), is_in_background: false };
     assert_eq!(previous.object(r#"{"id":"x"}"#).unwrap(), r#"{"id":"x"}"#);
     for other in ["", "[]", "7", "<html>", r#"{"id":"#] {
         assert_eq!(OURS.object(other), None, "{other}");

@@ -29,7 +29,6 @@
 
 mod metered;
 mod session;
-mod turn;
 
 use std::sync::Arc;
 

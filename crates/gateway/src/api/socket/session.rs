@@ -19,16 +19,13 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{
-    metered::MeteredStream,
-    turn::{self, Turn},
-};
+use super::metered::MeteredStream;
 use crate::{
     api::{
         GatewayState,
         chat::ChatCall,
         connection::ConnectionContext,
-        conversation::{Chain, ChainRefusal, Link, warm_up_id},
+        conversation::{Chain, ChainRefusal, Link, TurnEvents, error_message, warm_up_id},
         keys::Key,
         large_body::beside,
         paths,
@@ -130,7 +127,7 @@ impl Session {
             if Instant::now() >= ends {
                 let message = "the connection has been open for an hour: open another one";
                 let code = "websocket_connection_limit_reached";
-                let _ = open.send(turn::error(StatusCode::BAD_REQUEST, code, message, None)).await;
+                let _ = open.send(error_message(StatusCode::BAD_REQUEST, code, message, None)).await;
                 return End::Close(CloseCode::Normal, "an hour is over");
             }
             let text = match waiting.take() {
@@ -184,7 +181,7 @@ impl Session {
             Kind::Chat(ChatCall::new(Dialect::Responses)),
             self.request(std::mem::take(&mut link.body)),
         );
-        let (mut turn, mut waiting, mut is_cancelled) = (Turn::new(answering), None, false);
+        let (mut turn, mut waiting, mut is_cancelled) = (TurnEvents::new(answering), None, false);
         loop {
             tokio::select! {
                 biased;
@@ -215,7 +212,7 @@ impl Session {
         }
         if is_cancelled {
             let message = "the response was cancelled";
-            open.send(turn::error(StatusCode::BAD_REQUEST, "response_cancelled", message, None)).await?;
+            open.send(error_message(StatusCode::BAD_REQUEST, "response_cancelled", message, None)).await?;
         }
         Ok(waiting)
     }
@@ -301,7 +298,7 @@ fn refused(refusal: &ChainRefusal) -> String {
             Some("input"),
         ),
     };
-    turn::error(StatusCode::BAD_REQUEST, code, &message, param)
+    error_message(StatusCode::BAD_REQUEST, code, &message, param)
 }
 
 fn shortened(name: &str) -> String {
@@ -378,7 +375,7 @@ impl OpenSocket {
 
 /// Returns what a message orders.
 fn order(text: &str) -> Order {
-    let wrong = |code, message: &str| Order::Wrong(turn::error(StatusCode::BAD_REQUEST, code, message, None));
+    let wrong = |code, message: &str| Order::Wrong(error_message(StatusCode::BAD_REQUEST, code, message, None));
     #[derive(serde::Deserialize)]
     struct Event<'a> {
         #[serde(borrow, rename = "type")]

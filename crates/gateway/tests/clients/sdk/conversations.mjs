@@ -92,7 +92,57 @@ await check("what is not stored is not there", async () => {
   await assert.rejects(o.responses.retrieve(answer.id), OpenAI.NotFoundError);
 });
 
-await check("nothing is cancelled, and no events are repeated", async () => {
+for (const up of ["responses", "chat", "messages", "gemini"]) {
+  await check(`${up}: a response in the background, over a failover`, async () => {
+    const feature = `to-${up}`;
+    for (const [words, action] of [[FIRST, "auto"], [SECOND, "open"]]) {
+      await circuit("first", action);
+      try {
+        let answer = await create(feature, { input: `${words}?`, background: true });
+        assert.deepEqual([answer.status, answer.background], ["queued", true]);
+        while (["queued", "in_progress"].includes(answer.status)) {
+          await new Promise((done) => setTimeout(done, 20));
+          answer = await o.responses.retrieve(answer.id);
+        }
+        assert.deepEqual([answer.status, answer.output_text], ["completed", words]);
+        // A reader that lost its connection comes back with the number of its last event.
+        for (let seen = 1; seen < 6; seen += 1) {
+          const stream = await create(feature, { input: `${words} ${seen}`, background: true, stream: true });
+          const events = [];
+          for await (const event of stream) if (events.push(event) === seen) break;
+          const { id } = events[0].response;
+          const rest = await o.responses.retrieve(id, { stream: true, starting_after: seen - 1 });
+          for await (const event of rest) events.push(event);
+          assert.deepEqual(events.map((event) => event.sequence_number), [...events.keys()]);
+          const deltas = events.filter((event) => event.type === "response.output_text.delta");
+          assert.equal(deltas.map((event) => event.delta).join(""), words);
+          assert.equal(events.at(-1).type, "response.completed");
+        }
+        // The SDK's own reader of a stream that goes on puts the answer together.
+        const begun = await create(feature, { input: `${words}.`, background: true, stream: true });
+        let id;
+        for await (const event of begun) {
+          id = event.response.id;
+          break;
+        }
+        const whole = await o.responses.stream({ response_id: id }).finalResponse();
+        assert.equal(whole.output_text, words);
+      } finally {
+        await circuit("first", "auto");
+      }
+    }
+  });
+}
+
+await check("a response in the background is cancelled, once and again", async () => {
+  const answer = await create("stalls", { input: "one", background: true });
+  for (let turn = 0; turn < 2; turn += 1) {
+    assert.equal((await o.responses.cancel(answer.id)).status, "cancelled");
+  }
+  assert.equal((await o.responses.retrieve(answer.id)).status, "cancelled");
+});
+
+await check("nothing else is cancelled, and no events are repeated", async () => {
   const answer = await create("to-messages", { input: "one" });
   await assert.rejects(o.responses.cancel(answer.id), OpenAI.BadRequestError);
   await assert.rejects(o.responses.retrieve(answer.id, { stream: true }), OpenAI.BadRequestError);

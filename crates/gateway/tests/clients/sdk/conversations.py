@@ -139,7 +139,62 @@ def _():
     refused(openai.NotFoundError, None, lambda: O.responses.retrieve(answer.id))
 
 
-@check("nothing is cancelled, and no events are repeated")
+for up in ["responses", "chat", "messages", "gemini"]:
+
+    @check(f"{up}: a response in the background, over a failover")
+    def _():
+        feature = f"to-{up}"
+        for words, action in [(FIRST, "auto"), (SECOND, "open")]:
+            circuit("first", action)
+            try:
+                answer = create(feature, input=f"{words}?", background=True)
+                assert answer.status == "queued" and answer.background, answer
+                while answer.status in ("queued", "in_progress"):
+                    time.sleep(0.02)
+                    answer = O.responses.retrieve(answer.id)
+                assert (answer.status, answer.output_text) == ("completed", words), answer
+                refused(openai.NotFoundError, None, lambda: TWO.responses.retrieve(answer.id))
+                after = create(feature, input="and?", previous_response_id=answer.id)
+                assert after.output_text == words, after
+                whole = list(create(feature, input=f"{words}!", background=True, stream=True))
+                numbers = [event.sequence_number for event in whole]
+                assert numbers == list(range(len(whole))), numbers
+                kinds = [event.type for event in whole]
+                assert kinds[:2] == ["response.created", "response.queued"], kinds
+                assert kinds[-1] == "response.completed", kinds
+                assert whole[-1].response.output_text == words
+                for seen in range(1, len(whole)):
+                    # A reader that lost its connection comes back with the number of its last event.
+                    with create(feature, input=f"{words} {seen}", background=True, stream=True) as events:
+                        begun = [event for event, _ in zip(events, range(seen))]
+                    id = begun[0].response.id
+                    rest = list(O.responses.retrieve(id, stream=True, starting_after=begun[-1].sequence_number))
+                    both = begun + rest
+                    assert [event.sequence_number for event in both] == list(range(len(both))), both
+                    said = "".join(event.delta for event in both if event.type == "response.output_text.delta")
+                    assert said == words and both[-1].response.output_text == words, both
+            finally:
+                circuit("first", "auto")
+
+
+@check("a response in the background is cancelled, once and again")
+def _():
+    answer = create("stalls", input="one", background=True)
+    time.sleep(0.1)
+    assert O.responses.retrieve(answer.id).status == "in_progress"
+    for _ in range(2):
+        assert O.responses.cancel(answer.id).status == "cancelled"
+    assert O.responses.retrieve(answer.id).status == "cancelled"
+    streamed = create("stalls", input="two", background=True, stream=True)
+    last = None
+    for event in streamed:
+        if event.type == "response.created":
+            O.responses.cancel(event.response.id)
+        last = event
+    assert (last.type, last.response.status) == ("response.failed", "cancelled"), last
+
+
+@check("nothing else is cancelled, and no events are repeated")
 def _():
     answer = create("to-messages", input="one")
     refused(openai.BadRequestError, "unsupported_operation", lambda: O.responses.cancel(answer.id))

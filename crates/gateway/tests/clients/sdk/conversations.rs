@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use serde_json::json;
-use steadfast::providers::simulated::Simulated;
+use steadfast::providers::simulated::{Fault, Simulated};
 use steadfast_simulator::SimulatedServer;
 
 use crate::common::{Folder, key, sdk, serve::Serve};
@@ -18,7 +18,9 @@ async fn run(mut command: Command, more: Option<String>) {
     let first = start(Simulated::new("first").reply(FIRST)).await;
     let tools = start(Simulated::new("tools").call_tools(json!({"city": "Paris", "days": 3}))).await;
     let second = start(Simulated::new("second").reply(SECOND)).await;
+    let stalls = start(Simulated::new("stalls").fault_mix(Fault::StallAfter(1))).await;
     let (first, tools, url) = (first.base_url(), tools.base_url(), second.base_url());
+    let stalls = stalls.base_url();
     let (mut tiers, mut features) = (String::new(), String::new());
     for (upstream, provider) in [
         ("responses", format!("provider: openai, api: responses, model: gpt-4o, base_url: '{url}/v1'")),
@@ -37,7 +39,8 @@ async fn run(mut command: Command, more: Option<String>) {
         "tiers:\n\
          \x20 - {{ name: first, provider: openai, api: responses, model: gpt-4o, base_url: '{first}/v1' }}\n\
          \x20 - {{ name: tools, provider: openai, api: responses, model: gpt-4o, base_url: '{tools}/v1' }}\n\
-         {tiers}features:\n{features}retry: {{ max_attempts: 1 }}\n\
+         \x20 - {{ name: stalls, provider: openai, model: gpt-4o, base_url: '{stalls}/v1' }}\n\
+         {tiers}features:\n{features}  stalls: {{ tiers: [stalls] }}\nretry: {{ max_attempts: 1 }}\n\
          stores: {{ durable: 'sqlite:{}' }}\nresponses: {{ keep: 30d }}\n",
         store.display()
     );

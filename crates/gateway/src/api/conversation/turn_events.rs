@@ -1,4 +1,4 @@
-//! A turn: the events of one call, as messages.
+//! The events of one call, as messages.
 
 use axum::body::Body;
 use bytes::BytesMut;
@@ -7,9 +7,9 @@ use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
 use steadfast::{Dialect, sse::Decoder};
 
+use super::EndedResponse;
 use crate::{
     api::{
-        conversation::EndedResponse,
         records::{REQUEST_ID, TIER},
         refusal,
     },
@@ -19,8 +19,8 @@ use crate::{
 /// The largest error of a call that is read.
 const LARGEST_ERROR: usize = 1 << 20;
 
-/// A turn that runs.
-pub(super) struct Turn<'a> {
+/// The events of a turn that runs.
+pub(crate) struct TurnEvents<'a> {
     state: State<'a>,
     /// The response, as far as it has come.
     ended: EndedResponse,
@@ -37,29 +37,29 @@ enum State<'a> {
     Over,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> TurnEvents<'a> {
     /// Creates the turn of a call. An event has so many bytes at most.
-    pub(super) fn new(answering: Answering<'a>) -> Self {
+    pub(crate) fn new(answering: Answering<'a>) -> Self {
         Self { state: State::Asking(answering), ended: EndedResponse::default(), head: None, is_failed: false }
     }
 
     /// Returns the name of the tier that answers, if the head tells it.
-    pub(super) fn tier(&self) -> Option<String> {
+    pub(crate) fn tier(&self) -> Option<String> {
         Some(self.head.as_ref()?.get(TIER)?.to_str().ok()?.to_owned())
     }
 
     /// Returns the response, as far as it has come.
-    pub(super) fn into_ended(self) -> EndedResponse {
+    pub(crate) fn into_ended(self) -> EndedResponse {
         self.ended
     }
 
     /// Returns true if its answer is whole.
-    pub(super) fn is_answered(&self) -> bool {
+    pub(crate) fn is_answered(&self) -> bool {
         !self.is_failed && self.ended.is_whole()
     }
 
     /// Returns the next message; `None` once the turn is over. Dropping the future loses nothing.
-    pub(super) async fn next(&mut self, largest_event: usize) -> Option<String> {
+    pub(crate) async fn next(&mut self, largest_event: usize) -> Option<String> {
         loop {
             match &mut self.state {
                 State::Asking(answering) => {
@@ -121,12 +121,12 @@ impl<'a> Turn<'a> {
             return None;
         }
         self.is_failed = true;
-        Some(error(StatusCode::BAD_GATEWAY, "stream_broken", "the answer ended in the middle", None))
+        Some(error_message(StatusCode::BAD_GATEWAY, "stream_broken", "the answer ended in the middle", None))
     }
 }
 
 /// Returns an `error` message.
-pub(super) fn error(status: StatusCode, code: &str, message: &str, param: Option<&str>) -> String {
+pub(crate) fn error_message(status: StatusCode, code: &str, message: &str, param: Option<&str>) -> String {
     let fields = [("code", code.into()), ("message", message.into()), ("param", param.into())];
     envelope(status, fields.map(|(name, value): (_, Value)| (name.to_owned(), value)).into_iter().collect()).to_string()
 }
