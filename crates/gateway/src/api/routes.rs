@@ -271,7 +271,7 @@ async fn requests(
     let wanted = |record: &Record| may_see(record, key.as_deref()) && record.matches(&filter);
     let records = gateway.records.newest(filter.limit, wanted);
     let records: Vec<Value> = records.iter().map(|record| record.json(true)).collect();
-    refusal::json(StatusCode::OK, json!({ "requests": records }).to_string())
+    refusal::json(StatusCode::OK, json!({ "requests": records, "kept": gateway.records.room() }).to_string())
 }
 
 async fn request(

@@ -4,6 +4,7 @@
 
 use std::{future::pending, io, process, sync::Arc, thread};
 
+use futures_util::future::BoxFuture;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::{
@@ -62,6 +63,30 @@ impl Drop for Control {
         // A thread of requests must not block on the shutdown.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
+        }
+    }
+}
+
+/// The order to stop.
+pub(crate) enum Stop {
+    /// Signals to the process.
+    Signals(Signals),
+    /// The end of this future.
+    Program(BoxFuture<'static, ()>),
+}
+
+impl Stop {
+    /// Waits for the order, and passes it on to the server.
+    pub(crate) async fn handle<R>(self, handler: StopHandler<R>)
+    where
+        R: Fn() + Clone + Send + 'static,
+    {
+        match self {
+            Self::Signals(signals) => signals.handle(handler).await,
+            Self::Program(stop) => {
+                stop.await;
+                handler.lifecycle.stop.cancel();
+            }
         }
     }
 }

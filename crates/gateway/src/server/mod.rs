@@ -17,16 +17,17 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use steadfast_internal::{calendar, wall_clock};
 use steadfast_stack::{
     self as config, Config, ConfigError, Environment, FileWatch, KeyRegistry, KeySource, Stack, StackHandle,
 };
-use tokio::{net::TcpListener, runtime::Handle, task::JoinSet, time::timeout};
+use tokio::{net::TcpListener, runtime::Handle, sync::oneshot, task::JoinSet, time::timeout};
 
 pub use self::self_call::check_self_calls;
 use self::{
-    control::{Control, Signals, StopHandler},
+    control::{Control, Signals, Stop, StopHandler},
     reloads::{Overrides, Reloads},
 };
 use crate::{
@@ -48,6 +49,8 @@ pub struct ServeOptions {
     /// The configuration, which is loaded again when it changes and on SIGHUP. Without one the gateway serves simulated
     /// models.
     pub config: Option<PathBuf>,
+    /// The configuration where no file has one.
+    pub in_memory: Option<Config>,
     /// The address to listen on, in place of the configuration's.
     pub listen: Option<SocketAddr>,
     /// The time for open streams once the server is asked to stop, in place of the configuration's.
@@ -61,9 +64,19 @@ pub struct ServeOptions {
     pub log: String,
     /// The log's format.
     pub log_format: LogFormat,
+    /// The file to which the log is appended. Default: standard error.
+    pub log_file: Option<PathBuf>,
     /// An OpenTelemetry collector that takes a trace of each request, by OTLP over HTTP. A build without the feature
     /// `otlp` logs that it has no traces.
     pub otlp_endpoint: Option<String>,
+}
+
+/// The program around the gateway.
+enum Host {
+    /// The command: it greets, and obeys signals.
+    Command,
+    /// A program with a terminal of its own.
+    Program { stop: BoxFuture<'static, ()>, listening: oneshot::Sender<SocketAddr> },
 }
 
 impl ServeOptions {
@@ -76,11 +89,32 @@ impl ServeOptions {
     ///
     /// The configuration, the keys or an option is wrong, or the system refuses the address.
     pub async fn serve(self) -> Result<(), ServeError> {
+        self.serve_for(Host::Command).await
+    }
+
+    /// Serves until `stop` completes, and sends the address to `listening` once it takes calls.
+    ///
+    /// It prints no greeting and leaves signals alone, for a program that has a terminal of its own.
+    ///
+    /// # Errors
+    ///
+    /// As in [`serve`](Self::serve).
+    pub async fn serve_until(
+        self,
+        stop: impl Future<Output = ()> + Send + 'static,
+        listening: oneshot::Sender<SocketAddr>,
+    ) -> Result<(), ServeError> {
+        self.serve_for(Host::Program { stop: Box::pin(stop), listening }).await
+    }
+
+    async fn serve_for(self, host: Host) -> Result<(), ServeError> {
         let observe = self.observe();
         let log = observe.log.begin()?;
-        let stack = match &self.config {
-            Some(path) => Stack::builder().without_restarts().listen(self.listen).load(path)?,
-            None => demo::stack()?,
+        let builder = || Stack::builder().without_restarts().listen(self.listen);
+        let stack = match (&self.config, &self.in_memory) {
+            (Some(path), _) => builder().load(path)?,
+            (None, Some(config)) => builder().build(config.clone())?,
+            (None, None) => demo::stack()?,
         };
         let handle = stack.handle();
         check_stores(&handle).await?;
@@ -124,8 +158,11 @@ impl ServeOptions {
         let control = Control::new()?;
         let listener = control.make(|| listen(address))?;
         let address = listener.local_addr()?;
-        // Receive signals from here on: the greeting names the process, and signals may follow it.
-        let signals = control.make(Signals::new)?;
+        let (stop, listening) = match host {
+            // Receive signals from here on: the greeting names the process, and signals may follow it.
+            Host::Command => (Stop::Signals(control.make(Signals::new)?), None),
+            Host::Program { stop, listening } => (Stop::Program(stop), Some(listening)),
+        };
         let reloads = Reloads::of(gateway.lifecycle.clone(), handle.clone(), begun, overrides, gateway.keys.clone());
         let _subscription = handle.events().follow_only(Reloads::wanted, reloads);
         let configuration = self.config.as_ref().map(|_| handle.watch());
@@ -134,7 +171,14 @@ impl ServeOptions {
             sweeping.spawn(keys.clone().follow());
         }
         let _watching = watched.map(|(what, watching)| watching.and_then(|watching| watch(what, watching)));
-        self.greet(address, &handle, gateway.keys.is_some());
+        match listening {
+            None => self.greet(address, &handle, gateway.keys.is_some()),
+            Some(listening) => {
+                self.log_address(address, &handle);
+                // A program that does not wait for it has `stop`.
+                let _ = listening.send(address);
+            }
+        }
         let read_again = {
             let (stack, keys) = (self.config.is_some().then(|| handle.clone()), gateway.keys.clone());
             move || reload(stack.as_ref(), keys.as_deref())
@@ -150,7 +194,7 @@ impl ServeOptions {
         let (lifecycle, calls_out) = (gateway.lifecycle.clone(), gateway.catalog.calls_out());
         let routes = Routes::new(gateway, router);
         let serving = http::serve(listener, routes, lifecycle, calls_out, requests);
-        let ended = control.run(signals.handle(handler), serving)?.await;
+        let ended = control.run(stop.handle(handler), serving)?.await;
         end_calls(&handle).await;
         if let Some(ledger) = handle.ledger() {
             // The journal keeps the rest for the next process.
@@ -169,7 +213,7 @@ impl ServeOptions {
 
     fn observe(&self) -> observe::Options<'_> {
         observe::Options {
-            log: LogOptions { filter: &self.log, format: self.log_format },
+            log: LogOptions { filter: &self.log, format: self.log_format, file: self.log_file.as_deref() },
             otlp_endpoint: self.otlp_endpoint.as_deref(),
         }
     }
@@ -214,18 +258,20 @@ impl ServeOptions {
 
     /// Tells where the server listens: people by a greeting, those who read JSON by a line of the log.
     fn greet(&self, address: SocketAddr, handle: &StackHandle, has_keys: bool) {
-        let config = self.config.as_deref();
         match self.log_format {
             LogFormat::Text => {
+                let config = self.config.as_deref();
                 // A failed write must not stop the server.
                 let _ = io::stdout().write_all(greeting(address, handle, config, has_keys).as_bytes());
             }
-            LogFormat::Json => {
-                let tiers = tier_names(handle);
-                let config = config.map(|path| path.display().to_string());
-                tracing::info!(event = "listening", address = address.to_string(), tiers, config);
-            }
+            LogFormat::Json => self.log_address(address, handle),
         }
+    }
+
+    fn log_address(&self, address: SocketAddr, handle: &StackHandle) {
+        let tiers = tier_names(handle);
+        let config = self.config.as_deref().map(|path| path.display().to_string());
+        tracing::info!(event = "listening", address = address.to_string(), tiers, config);
     }
 
     /// Refuses an address beyond loopback if callers need no key, unless the options allow it.

@@ -45,7 +45,7 @@ impl Watched {
             builder = builder.leaf(format!("t{tier}"), provider);
         }
         let stack = builder.build(config.unwrap()).unwrap();
-        let log = LogOptions { filter: "off", format: LogFormat::Text };
+        let log = LogOptions { filter: "off", format: LogFormat::Text, file: None };
         let observer = Observer::begin(&stack.handle(), Options { log, otlp_endpoint: None }).unwrap();
         let state = GatewayState::new(stack.service(), Catalog::Stack(stack.handle()), keys, Settings::default());
         let gateway = Arc::new(state);

@@ -1,10 +1,12 @@
-//! The log: lines on standard error, which a thread of its own writes ([`writer`]).
+//! The log: lines on standard error or in a file, which a thread of its own writes ([`writer`]).
 
 mod format;
 mod writer;
 
 use std::{
+    fs::OpenOptions,
     io::{self, IsTerminal},
+    path::Path,
     time::Duration,
 };
 
@@ -25,6 +27,8 @@ pub(crate) struct LogOptions<'a> {
     /// A level, or one for each target.
     pub(crate) filter: &'a str,
     pub(crate) format: LogFormat,
+    /// The file that takes the lines. Default: standard error.
+    pub(crate) file: Option<&'a Path>,
 }
 
 /// The format of the log's lines.
@@ -50,17 +54,32 @@ impl LogOptions<'_> {
         let filter = EnvFilter::builder()
             .parse(filter)
             .map_err(|error| ServeError::invalid(format_args!("--log (or RUST_LOG) is not a filter: {error}")))?;
-        let writer = Writer::begin(io::stderr(), |lines| {
+        let writer = Writer::begin(self.output()?, |lines| {
             tracing::warn!(lines, "log lines lost; the reader is too slow");
         })?;
         let lines = writer.clone();
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || lines.clone());
         // A subscriber that is installed already takes precedence.
         let _ = match self.format {
-            LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).fmt_fields(values()).try_init(),
+            LogFormat::Text => {
+                log.with_ansi(self.file.is_none() && io::stderr().is_terminal()).fmt_fields(values()).try_init()
+            }
             LogFormat::Json => log.event_format(Json).try_init(),
         };
         Ok(Log(writer))
+    }
+
+    fn output(&self) -> Result<Box<dyn io::Write + Send>, ServeError> {
+        let Some(path) = self.file else { return Ok(Box::new(io::stderr())) };
+        let mut options = OpenOptions::new();
+        options.create(true).append(true);
+        // The log names models, tiers and callers, which are nobody else's business.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path);
+        let file =
+            file.map_err(|error| ServeError::invalid(format_args!("cannot log to {}: {error}", path.display())))?;
+        Ok(Box::new(file))
     }
 
     /// Returns the subscriber that logs the stack's events.

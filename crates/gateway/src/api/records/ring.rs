@@ -30,6 +30,11 @@ impl Records {
         Self { admitted: Ring::new(room), refused: Ring::new(room / REFUSED_SHARE), refusals }
     }
 
+    /// Returns the number of requests whose records it keeps, beside those that were refused at the door.
+    pub(crate) fn room(&self) -> usize {
+        self.admitted.slots.len()
+    }
+
     /// Starts the record of a request, in place of the oldest.
     pub(crate) fn begin(&self, dialect: Dialect) -> Entry {
         Entry::new(self.admitted.begin(dialect), self.refusals.clone())
