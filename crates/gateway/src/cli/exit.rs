@@ -24,6 +24,8 @@ pub(crate) enum Failure {
     Refused(String),
     /// A drill or a comparison missed a target: 1.
     Missed(String),
+    /// A client cannot be started: 126, or 127 if there is no such program.
+    Client(u8, String),
     /// The output cannot be written: 1; silently if its reader has gone.
     Output(io::Error),
 }
@@ -41,6 +43,7 @@ impl Failure {
         }
         match self {
             Self::Config(_) => ExitCode::from(2),
+            Self::Client(code, _) => ExitCode::from(code),
             _ => ExitCode::FAILURE,
         }
     }
@@ -52,7 +55,8 @@ impl Failure {
             | Self::Models(message)
             | Self::Unready(message)
             | Self::Refused(message)
-            | Self::Missed(message) => Some(printable(message).into_owned()),
+            | Self::Missed(message)
+            | Self::Client(_, message) => Some(printable(message).into_owned()),
             // `steadfast ask .. | head -1` is not a failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
             Self::Output(error) => Some(format!("cannot write the output: {error}")),
@@ -67,6 +71,7 @@ impl Failure {
             Self::Unready(message) => Self::Unready(form(message)),
             Self::Refused(message) => Self::Refused(form(message)),
             Self::Missed(message) => Self::Missed(form(message)),
+            Self::Client(code, message) => Self::Client(code, form(message)),
             Self::Output(error) => Self::Output(error),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 for success; 1 if the models failed, a gateway is not ready, an order is refused or a drill missed a
 //! target; 2 if the command line or the configuration is wrong. A second signal to stop ends a server with 128 and the
-//! signal's number, as shells do.
+//! signal's number, as shells do. `run` ends with its client's code, and with 126 or 127 if that cannot be started.
 
 mod admin;
 mod ask;
@@ -11,10 +11,12 @@ mod drill;
 mod exit;
 mod handoff;
 mod health;
+mod init;
 mod key;
 mod man;
 mod prices;
 mod remote;
+mod run;
 mod schema;
 mod serve;
 mod spend;
@@ -53,6 +55,8 @@ enum Action {
     Handoff(handoff::Handoff),
     Drill(drill::Drill),
     Serve(serve::Serve),
+    Run(run::Run),
+    Init(init::Init),
     Key(key::Key),
     Spend(spend::Spend),
     /// Work with models' prices
@@ -120,6 +124,8 @@ async fn run() -> ExitCode {
         Action::Handoff(handoff) => handoff.run().await,
         Action::Drill(drill) => drill.run().await,
         Action::Serve(serve) => serve.run().await,
+        Action::Run(run) => return run.run().await.unwrap_or_else(Failure::report),
+        Action::Init(init) => init.run(),
         Action::Key(key) => key.run().await,
         Action::Spend(spend) => spend.run().await,
         Action::Prices(Prices::Import(import)) => import.run(),

@@ -1,6 +1,6 @@
 //! A running gateway, called with a key.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -43,6 +43,22 @@ impl Remote {
         Ok(Self { url, key })
     }
 
+    /// Returns the key.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// Returns the gateway's address, without a slash at its end.
+    pub(crate) fn address(&self) -> String {
+        self.url.to_string().trim_end_matches('/').to_owned()
+    }
+
+    /// Returns whether the gateway is on this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']);
+        host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    }
+
     /// Sends an order with a body, or a query without one, and returns the answer.
     pub(crate) async fn ask(&self, path: &str, body: Option<Value>) -> Result<Value, Failure> {
         let method = if body.is_some() { Method::POST } else { Method::GET };
@@ -70,12 +86,19 @@ impl Remote {
         }
     }
 
-    async fn answer(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Bytes), Failure> {
+    /// Sends a request of this method, and returns the status and the body of whatever comes.
+    pub(crate) async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         let asking = timeout(ANSWER_TIMEOUT, self.send(method, path, body));
         asking.await.map_err(|_| self.failed("no answer in time"))?.map_err(|what| self.failed(&what))
     }
 
-    fn refused(&self, status: StatusCode, answer: &Value) -> Failure {
+    /// Returns the failure that an answer tells of.
+    pub(crate) fn refused(&self, status: StatusCode, answer: &Value) -> Failure {
         let message = answer["error"]["message"].as_str().map_or_else(
             || format!("the server is not a steadfast gateway (status {})", status.as_u16()),
             str::to_owned,
@@ -88,7 +111,7 @@ impl Remote {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Bytes), String> {
-        let url = format!("{}{path}", self.url.to_string().trim_end_matches('/'));
+        let url = format!("{}{path}", self.address());
         let body: Bytes = body.map(|body| body.to_string().into()).unwrap_or_default();
         let mut request = Request::builder()
             .method(method)
@@ -102,7 +125,9 @@ impl Remote {
             bearer.set_sensitive(true);
             request.headers_mut().insert(header::AUTHORIZATION, bearer);
         }
-        let response = HttpClient::new().oneshot(request).await.map_err(|error| error.to_string())?;
+        // No proxy leads to this machine.
+        let client = if self.is_local() { HttpClient::new().no_proxy() } else { HttpClient::new() };
+        let response = client.oneshot(request).await.map_err(|error| error.to_string())?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| error.to_string())?;
         Ok((head.status, body.to_bytes()))

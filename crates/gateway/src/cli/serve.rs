@@ -104,7 +104,7 @@ fn not_serving(message: &str) -> String {
 }
 
 /// Logs a panic by its place. Its message may repeat a prompt, and is left out unless it is a literal of the program.
-fn log_panic(panic: &PanicHookInfo<'_>) {
+pub(super) fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string);
     let literal = panic.payload().downcast_ref::<&'static str>();
     let backtrace = Backtrace::capture();

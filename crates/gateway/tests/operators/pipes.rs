@@ -45,8 +45,8 @@ fn arguments(command: &[&str], config: &str) -> Option<Vec<String>> {
         ["prices", "import"] => &["prices.json", "--model", "gpt-4o"],
         ["key", "list" | "log"] => &[],
         ["completions"] => &["bash"],
-        ["health" | "serve"] => return None,
-        ["admin" | "config" | "handoff", _] | ["man" | "spend"] => &[],
+        ["health" | "serve" | "run"] => return None,
+        ["admin" | "config" | "handoff", _] | ["init" | "man" | "spend"] => &[],
         unknown => panic!("{unknown:?}: say with which arguments it prints something"),
     };
     Some(command.iter().chain(more).map(|&word| word.to_owned()).collect())

@@ -102,7 +102,9 @@ fn takes(arguments: &[String]) -> Result<(), String> {
     if arguments.first() == Some(&"help") || arguments.is_empty() {
         return Ok(());
     }
-    let ran = steadfast(arguments.iter().copied().chain(["--help"]), &[]);
+    // The arguments behind the dashes are a client's.
+    let own = arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len());
+    let ran = steadfast(arguments[..own].iter().copied().chain(["--help"]), &[]);
     if ran.code == Some(0) { Ok(()) } else { Err(ran.err) }
 }
 
