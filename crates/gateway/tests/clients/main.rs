@@ -17,6 +17,7 @@ mod open_responses;
 mod open_responses_suite;
 mod recorded_calls;
 mod recorded_ingress;
+mod run;
 mod sdk;
 mod service;
 mod two_keys;
