@@ -142,7 +142,7 @@ impl Draft {
 }
 
 const BEGINNING: &str = "\
-# The first model that can answers. Keys stay in the environment; `steadfast check` explains this file.
+# Calls go to the first model that can answer. Keys stay in the environment; `steadfast check` explains this file.
 tiers:                          # in order of preference
 ";
 

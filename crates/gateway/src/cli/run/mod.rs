@@ -29,7 +29,7 @@ use super::{Failure, exit::say, init::Draft, serve::log_panic, terminal::printab
 ///
 /// The command gets this terminal, its own arguments, and the variables by which it finds the gateway: Claude Code
 /// (`claude`), Codex (`codex`), Gemini CLI (`gemini`), OpenCode (`opencode`) and aider (`aider`) get theirs, any other
-/// command those of all vendors' SDKs. No key of a provider reaches it in them.
+/// command those of all vendors' SDKs.
 ///
 /// Without --url the gateway is part of this process, on a free port of this machine, and ends with the client. Its
 /// models are those of the configuration; without one, those whose keys are in the environment, as `steadfast init`

@@ -82,7 +82,7 @@ fn report(ran: &Ran) -> Value {
 }
 
 #[test]
-fn each_client_finds_the_gateway_by_its_own_settings_and_gets_no_providers_key() {
+fn each_client_finds_the_gateway_by_its_own_settings_with_a_key_of_the_gateways() {
     let (secret, entry) = key("ana");
     for (client, answers) in
         [("claude", 1), ("codex", 1), ("gemini", 1), ("opencode", 3), ("aider", 2), ("my-agent", 3)]
