@@ -1,7 +1,10 @@
 //! WebSockets of `/v1/responses`, by OpenAI's guide to its WebSocket mode and the Open Responses specification.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -15,7 +18,7 @@ use steadfast::{
     chat::{Part, Role},
     layers::fallback::{Tier, TierSettings},
     provider_fn,
-    providers::simulated::{Fault, Simulated},
+    providers::simulated::{Fault, FaultMix, Simulated},
 };
 use steadfast_stack::{Config, Format, Stack};
 use tokio::{
@@ -33,7 +36,7 @@ use tokio_tungstenite::{
     },
 };
 
-use tower::Layer as _;
+use tower::{Layer as _, ServiceExt as _};
 
 use super::harness::*;
 use crate::{
@@ -296,6 +299,73 @@ async fn another_call_goes_on_with_a_turn_that_breaks() {
     }
     let two = client.turn(after(&response(&one)["id"], "again")).await;
     assert_eq!(response(&two)["status"], "completed");
+}
+
+/// A leaf that counts its calls, and checks that each has its socket's whole conversation, in order.
+fn checked(leaf: Simulated, words: &'static str, calls: &Arc<AtomicUsize>) -> BoxLlmService {
+    let calls = calls.clone();
+    BoxLlmService::new(provider_fn(move |request: LlmRequest| {
+        calls.fetch_add(1, Relaxed);
+        let chat = request.chat().unwrap();
+        let of = |part: &Part| if let Part::Text(text) = part { text.clone() } else { String::new() };
+        let said = chat.messages.iter().map(|turn| (turn.role, turn.content.iter().map(of).collect::<String>()));
+        let said: Vec<_> = said.collect();
+        let socket = said[0].1.split(' ').next().unwrap().to_owned();
+        for (place, (role, text)) in said.iter().enumerate() {
+            match place % 2 {
+                0 => assert_eq!((*role, text), (Role::User, &format!("{socket} {}", place / 2))),
+                // The last may be an answer so far, which the call goes on with.
+                _ => assert!(*role == Role::Assistant && words.starts_with(text.trim_end()), "{said:?}"),
+            }
+        }
+        leaf.clone().oneshot(request)
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn turns_of_many_sockets_are_lost_by_no_failing_tier_and_keep_their_order() {
+    const WORDS: &str = "one two three four five";
+    let is_full = std::env::var_os("STEADFAST_SCALE").is_some_and(|size| size == "full");
+    let (sockets, turns) = if is_full { (100, 100) } else { (20, 15) };
+    let faults = FaultMix::new()
+        .with(0.1, Fault::ServerError)
+        .with(0.1, Fault::Refused)
+        .with(0.1, Fault::Overloaded)
+        .with(0.1, Fault::Empty)
+        .with(0.2, Fault::CutAfter(2));
+    let calls = [Arc::<AtomicUsize>::default(), Arc::default()];
+    let first = checked(Simulated::new("first").seed(7).reply(WORDS).fault_mix(faults), WORDS, &calls[0]);
+    let second = checked(Simulated::new("second").seed(8).reply(WORDS), WORDS, &calls[1]);
+    let goes_on = || TierSettings::new().goes_on();
+    let layer = FallbackLayer::new("first").primary(goes_on()).push(Tier::new("second", second).settings(goes_on()));
+    let gateway = gateway_of(BoxLlmService::new(layer.layer(first)));
+    let mut clients = tokio::task::JoinSet::new();
+    for socket in 0..sockets {
+        let gateway = gateway.clone();
+        clients.spawn(async move {
+            let mut client = Client::open(&gateway, &[("x-steadfast-on-break", "continue")]).await;
+            let mut last = Value::Null;
+            for turn in 0..turns {
+                let words = format!("socket{socket} {turn}");
+                let events = match last.is_null() {
+                    true => client.turn(create(words)).await,
+                    false => client.turn(after(&last, words)).await,
+                };
+                assert_eq!((text(&events).as_str(), &response(&events)["status"]), (WORDS, &json!("completed")));
+                assert_eq!(response(&events)["previous_response_id"], last);
+                for (number, event) in events.iter().enumerate() {
+                    assert_eq!(event["sequence_number"], number, "{event}");
+                }
+                last = response(&events)["id"].clone();
+            }
+        });
+    }
+    let answered = clients.join_all().await.len() * turns;
+    let [first, second] = calls.map(|calls| calls.load(Relaxed));
+    println!("{answered} turns over {sockets} sockets: {first} calls of the first tier, {second} of the second");
+    assert_eq!(first, answered, "each turn begins at the first");
+    // Six of ten fail there.
+    assert!(second > answered / 2 && second < answered * 7 / 10, "{second} of {answered}");
 }
 
 /// A model that answers when it is let.

@@ -28,6 +28,7 @@ mod mutations;
 mod provider;
 mod reload;
 mod smuggling;
+mod sockets;
 mod stopping;
 mod streams;
 

@@ -15,6 +15,7 @@ use super::{
     TurnMemory, is_own, items,
     json::{Fields, list, list_of},
     new_id,
+    rewrite::CallerIds,
 };
 use crate::api::{GatewayState, keys::Key};
 
@@ -58,6 +59,17 @@ pub(crate) enum ChainRefusal {
     NotFound(String),
     /// It has the result of a call that is not in the conversation.
     NoCall(String),
+}
+
+impl Link {
+    /// Returns an event of its answer as its caller knows it: the response continues another.
+    pub(crate) fn told(&self, event: String) -> String {
+        if self.items.is_none() || self.previous.is_none() {
+            return event;
+        }
+        let ids = CallerIds { id: None, previous: self.previous.as_deref(), is_in_background: false };
+        ids.event(&event).unwrap_or(event)
+    }
 }
 
 impl Chain {

@@ -57,6 +57,15 @@ impl CallerIds<'_> {
         Some(splice(object, &self.changes(object)?))
     }
 
+    /// Returns an event's data with these ids; `None` if it has no response.
+    pub(super) fn event(&self, data: &str) -> Option<String> {
+        // Nearly all events have none, and are not parsed.
+        memmem::find(data.as_bytes(), b"\"response\"")?;
+        let place = Fields::read(data)?.place("response", data)?;
+        let object = self.object(&data[place.clone()])?;
+        Some(splice(data, &[(place, object)]))
+    }
+
     /// Returns events with these ids, and passes on the parts that a record needs.
     pub(super) fn events(&self, events: &Bytes, mut note: impl FnMut(Part)) -> Bytes {
         // Nearly all events have none of these, and are not parsed.

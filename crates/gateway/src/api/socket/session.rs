@@ -186,7 +186,7 @@ impl Session {
             tokio::select! {
                 biased;
                 message = turn.next(settings.body) => match message {
-                    Some(message) => open.send(message).await?,
+                    Some(message) => open.send(link.told(message)).await?,
                     None => break,
                 },
                 order = open.order(), if waiting.is_none() => match order? {
