@@ -11,7 +11,10 @@ use crate::{
     models::{Family, ReasoningOff},
     protocol::{to_json, to_value},
     tool_calls::arguments,
-    translate::{ASK_FOR_JSON, Extras, Feature, HIDDEN, PlacedMarks, Reasoning, Report, Settings, Situation, settle},
+    translate::{
+        ASK_FOR_JSON, CONTEXT, Extras, Feature, HIDDEN, PlacedMarks, Reasoning, Report, Settings, Situation, settle,
+        without_clearing,
+    },
     wire::{self, provider_data},
 };
 
@@ -349,6 +352,13 @@ pub(super) fn body(
             (was.stop == chat.stop, &["stop_sequences"]),
         ],
     );
+    let thinks = matches!(body["thinking"]["type"].as_str(), Some("enabled" | "adaptive"));
+    if !thinks_alike
+        && !thinks
+        && let Some(left) = without_clearing(&body[CONTEXT])
+    {
+        body[CONTEXT] = left;
+    }
     to_json(&body)
 }
 

@@ -107,6 +107,7 @@ impl Protocol for Messages {
     fn going_on(&self, body: &[u8]) -> Option<Vec<u8>> {
         let mut fields = Fields::of(serde_json::from_slice(body).ok()?).ok()?;
         fields.remove("thinking");
+        refit::clear_nothing(&mut fields);
         fields.finish().map(String::into_bytes)
     }
 

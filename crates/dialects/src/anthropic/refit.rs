@@ -9,7 +9,7 @@ use crate::{
     models::{Family, Sampling},
     raw_json::RawJson,
     refit::{Fields, top, with_item},
-    translate::{Feature, Reasoning, Report, Settings, Situation, settle, without_thoughts},
+    translate::{CONTEXT, Feature, Reasoning, Report, Settings, Situation, settle, without_clearing, without_thoughts},
     wire,
 };
 
@@ -100,6 +100,7 @@ fn think(fields: &mut Fields<'_>, was: &Chat, settled: &Settings) -> Result<(), 
     let Some(stood) = stood else {
         if off {
             fields.put("thinking", thinking.as_ref());
+            clear_nothing(fields);
         }
         return Ok(());
     };
@@ -110,7 +111,10 @@ fn think(fields: &mut Fields<'_>, was: &Chat, settled: &Settings) -> Result<(), 
                 == wanted.get("budget_tokens").and_then(Value::as_u64)
     };
     match thinking {
-        None => _ = fields.remove("thinking"),
+        None => {
+            fields.remove("thinking");
+            clear_nothing(fields);
+        }
         Some(wanted) if is_same(&wanted) => {}
         Some(mut wanted) => {
             // Showing thoughts does not depend on the model.
@@ -119,9 +123,20 @@ fn think(fields: &mut Fields<'_>, was: &Chat, settled: &Settings) -> Result<(), 
                 object.extend(Map::from_iter([("display".to_owned(), shown)]));
             }
             fields.set("thinking", wanted.to_string());
+            if off {
+                clear_nothing(fields);
+            }
         }
     }
     Ok(())
+}
+
+/// Removes the edits that clear thoughts, for a model that does not think.
+pub(super) fn clear_nothing(fields: &mut Fields<'_>) {
+    let context = fields.stood(CONTEXT).map(|context| Value::Object(Json::of(context).fields()));
+    if let Some(left) = context.as_ref().and_then(without_clearing) {
+        fields.put(CONTEXT, Some(&left).filter(|left| !left.is_null()));
+    }
 }
 
 fn messages(

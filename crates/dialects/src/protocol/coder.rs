@@ -325,10 +325,12 @@ impl<P: Protocol> Coder<P> {
                 }
                 let in_body = self.protocol.model_in_body();
                 let limits = self.protocol.max_tokens_fields();
+                // A layer knows the caller's own model alone.
+                let longest = self.families.family(model).max_output().unwrap_or(u32::MAX);
                 let changes = splice::Changes {
                     model: (in_body && model != IN_ADDRESS).then_some(model),
                     stream: (in_body && !wire.is_compaction()).then_some(stream),
-                    max_tokens: wire.max_tokens().map(|tokens| (limits, tokens)),
+                    max_tokens: wire.max_tokens().map(|tokens| (limits, tokens.min(longest))),
                     ..splice::Changes::default()
                 };
                 let pieces = match (mended, door) {

@@ -24,8 +24,8 @@ pub use self::{
 pub(crate) use self::{
     ids::{envelope_of_id, mark_call, takes_any_ids},
     request::{
-        Extras, PlacedMarks, Reasoning, Settings, Situation, fit, may_need_mending, mend, settle, stand_in,
-        with_stand_ins, without_seals, without_thoughts,
+        CONTEXT, Extras, PlacedMarks, Reasoning, Settings, Situation, fit, may_need_mending, mend, settle, stand_in,
+        with_stand_ins, without_clearing, without_seals, without_thoughts,
     },
     rules::{Feature, HIDDEN},
     seals::ThoughtText,

@@ -399,7 +399,14 @@ fn thinking(body: &Value, turns: &[Turn<'_>]) -> CheckResult {
         }
     }
     if !matches!(kind, "enabled" | "adaptive") {
-        return Ok(());
+        let edits = list(&body["context_management"], "edits");
+        return match edits.iter().map(|edit| text(edit, "type")).find(|kind| kind.starts_with("clear_thinking")) {
+            Some(kind) => {
+                let words = format!("`{kind}` strategy requires `thinking` to be enabled or adaptive");
+                Err(wrong("context_management", words))
+            }
+            None => Ok(()),
+        };
     }
     if body["temperature"].as_f64().is_some_and(|temperature| temperature != 1.0) {
         return Err(wrong("temperature", "`temperature` may only be set to 1 when thinking is enabled"));

@@ -6,10 +6,16 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use memchr::memmem;
+use serde_json::Value;
 
-use super::{report::Report, responses, seals, thoughts};
+use super::{
+    clearing::{CONTEXT, without_clearing},
+    report::Report,
+    responses, seals, thoughts,
+};
 use crate::{
     Dialect, ErrorKind, LlmError, Wire,
+    chat::Json,
     fields::{Object, each, is_list, text, word},
     raw_json::RawJson,
     translate::{
@@ -203,7 +209,7 @@ const NOTHING: &str = r#"{"type":"text","text":"(no answer)"}"#;
 /// Removes thoughts of other providers and accounts. If the newest tool turn has none of Anthropic's own, thinking is
 /// switched off: the API would refuse it with `Expected thinking, but found tool_use`.
 fn anthropic(top: RawJson<'_>, body: &Bytes, report: &mut Report) -> Result<Edits, LlmError> {
-    let top = Object::read(top, &["messages", "thinking"])?;
+    let top = Object::read(top, &["messages", "thinking", CONTEXT])?;
     let seals = report.seals().cloned();
     let is_foreign = |block: RawJson<'_>| is_foreign_thought(block, seals.as_deref());
     let mut edits = Vec::new();
@@ -243,6 +249,9 @@ fn anthropic(top: RawJson<'_>, body: &Bytes, report: &mut Report) -> Result<Edit
         if thinking.word("type").as_deref() == Some("enabled") || thinking.number("budget_tokens")?.is_some() {
             report.record(Feature::Thinking);
             edits.push((place(raw, body), r#"{"type":"disabled"}"#.to_owned()));
+            let context = top.object(CONTEXT);
+            let left = context.and_then(|context| without_clearing(&Value::Object(Json::of(context).fields())));
+            edits.extend(context.zip(left).map(|(context, left)| (place(context, body), left.to_string())));
         }
     }
     Ok(edits)

@@ -4,6 +4,7 @@ mod allowed;
 mod bare;
 mod caches;
 mod calls;
+mod clearing;
 mod content;
 #[cfg(test)]
 mod efforts;
@@ -22,6 +23,7 @@ mod thoughts;
 
 pub(crate) use self::{
     caches::PlacedMarks,
+    clearing::{CONTEXT, without_clearing},
     fit::fit,
     mend::{may_need_mending, mend, with_stand_ins, without_seals, without_thoughts},
     report::Extras,
