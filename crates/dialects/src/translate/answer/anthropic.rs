@@ -22,13 +22,13 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
     for part in &message.content {
         match part {
             Part::Text(text) | Part::Refusal(text) if text.is_empty() => {}
-            Part::Text(text) | Part::Refusal(text) => content.push(json!({"type": "text", "text": text})),
+            Part::Text(text) | Part::Refusal(text) => content.push(text_block(text)),
             Part::Reasoning(reasoning) => content.extend(thought(&reasoning.text, reasoning.opaque.as_ref())),
             Part::ToolCall(call) => {
                 content.extend(call.opaque.as_ref().map(of_call));
                 content.extend(of_id(&call.id));
                 let input = arguments(call, report);
-                content.push(json!({"type": "tool_use", "id": mark_call(&call.id), "name": call.name, "input": input}));
+                content.push(call_block(&mark_call(&call.id), &call.name, &input));
             }
             Part::Other { dialect: Dialect::Anthropic, value } => content.push(value.value().unwrap_or_default()),
             other => left_out(other, report),
@@ -45,8 +45,19 @@ pub(super) fn whole(message: &Message, report: &mut Report) -> Value {
         "content": content,
         "stop_reason": reason,
         "stop_sequence": sequence,
+        "stop_details": null,
+        "container": null,
         "usage": usage(message.usage.unwrap_or_default()),
     })
+}
+
+/// Returns a block of text. Anthropic's published schema requires each field of an answer, `null` or not.
+fn text_block(text: &str) -> Value {
+    json!({"type": "text", "text": text, "citations": null})
+}
+
+fn call_block(id: &str, name: &str, input: &Value) -> Value {
+    json!({"type": "tool_use", "id": id, "name": name, "input": input, "caller": {"type": "direct"}})
 }
 
 /// Returns a whole thought; `None` if nothing of it would be left. A signature without a text is a thought that cannot
@@ -91,20 +102,29 @@ fn stop_reason(finish: Option<&FinishReason>, called: bool, matched: Option<Stri
     }
 }
 
+/// Returns the tokens of a whole answer, or of the beginning of a stream.
 fn usage(usage: Usage) -> Value {
+    let mut tokens = used(usage);
+    for name in ["cache_creation", "inference_geo", "service_tier"] {
+        tokens[name] = Value::Null;
+    }
+    tokens
+}
+
+/// Returns the tokens so far.
+fn used(usage: Usage) -> Value {
     // Some servers count more tokens from the cache than in all.
     let read = usage.cache_read.min(usage.input);
     let written = usage.cache_write.min(usage.input - read);
-    let mut tokens = json!({
+    let thoughts = (usage.reasoning > 0).then(|| json!({ "thinking_tokens": usage.reasoning }));
+    json!({
         "input_tokens": usage.input - read - written,
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": read,
         "output_tokens": usage.output,
-    });
-    if usage.reasoning > 0 {
-        tokens["output_tokens_details"] = json!({ "thinking_tokens": usage.reasoning });
-    }
-    tokens
+        "output_tokens_details": thoughts,
+        "server_tool_use": null,
+    })
 }
 
 /// Anthropic's stream. The dialect has one block open at a time, so a call that another provider sends beside an
@@ -236,13 +256,13 @@ fn place(event: &StreamEvent) -> Option<(Kind, u32)> {
 }
 
 impl Stream {
-    pub(super) fn begin(&mut self, id: &str, model: &str, used: Usage, to: &mut String) {
+    pub(super) fn begin(&mut self, id: &str, model: &str, tokens: Usage, to: &mut String) {
         if std::mem::replace(&mut self.begun, true) {
             return;
         }
         let message = json!({
             "id": id, "type": "message", "role": "assistant", "model": model, "content": [],
-            "stop_reason": null, "stop_sequence": null, "usage": usage(used),
+            "stop_reason": null, "stop_sequence": null, "stop_details": null, "container": null, "usage": usage(tokens),
         });
         put(to, &json!({"type": "message_start", "message": message}));
     }
@@ -273,7 +293,7 @@ impl Stream {
         }
     }
 
-    pub(super) fn end(&mut self, finish: Option<&FinishReason>, used: Usage, report: &mut Report, to: &mut String) {
+    pub(super) fn end(&mut self, finish: Option<&FinishReason>, tokens: Usage, report: &mut Report, to: &mut String) {
         let had_broken_call = self.has_broken_call;
         self.close(to);
         // Each part that still waits, joined.
@@ -289,8 +309,8 @@ impl Stream {
             return put(to, &error::value(&LlmError::new(ErrorKind::InvalidOutput, message), Dialect::Anthropic).1);
         }
         let (reason, sequence) = stop_reason(finish, self.called, self.matched_stop.take());
-        let delta = json!({"stop_reason": reason, "stop_sequence": sequence});
-        put(to, &json!({"type": "message_delta", "delta": delta, "usage": usage(used)}));
+        let delta = json!({"stop_reason": reason, "stop_sequence": sequence, "stop_details": null, "container": null});
+        put(to, &json!({"type": "message_delta", "delta": delta, "usage": used(tokens)}));
         put(to, &json!({"type": "message_stop"}));
     }
 
@@ -301,7 +321,7 @@ impl Stream {
             | StreamEvent::Reasoning { text, .. }
                 if text.is_empty() => {}
             StreamEvent::Text { text, .. } | StreamEvent::Refusal { text, .. } => {
-                self.turn_to(place(event), to, || json!({"type": "text", "text": ""}));
+                self.turn_to(place(event), to, || text_block(""));
                 self.delta(to, json!({"type": "text_delta", "text": text}));
             }
             StreamEvent::Reasoning { text, .. } => {
@@ -325,11 +345,7 @@ impl Stream {
                 self.close(to);
                 self.alone(opaque.as_ref().map(of_call), to);
                 self.alone(of_id(id), to);
-                self.turn_to(
-                    place(event),
-                    to,
-                    || json!({"type": "tool_use", "id": mark_call(id), "name": name, "input": {}}),
-                );
+                self.turn_to(place(event), to, || call_block(&mark_call(id), name, &json!({})));
             }
             StreamEvent::Arguments { index, json } => self.arguments(*index, json, report, to),
             StreamEvent::Part { part: Part::Other { dialect: Dialect::Anthropic, value }, .. } => {
@@ -353,7 +369,7 @@ impl Stream {
             }
             return;
         }
-        let nameless = || json!({"type": "tool_use", "id": mark_call(&new_id()), "name": "", "input": {}});
+        let nameless = || call_block(&mark_call(&new_id()), "", &json!({}));
         self.turn_to(Some((Kind::Call, index)), to, nameless);
         if let Some(open) = &mut self.open {
             open.arguments.read(json);

@@ -11,6 +11,7 @@ mod gemini;
 mod lane;
 mod prices;
 mod responses;
+mod schemas;
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
