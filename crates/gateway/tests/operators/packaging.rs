@@ -112,6 +112,67 @@ fn the_unit_starts_what_is_there_and_waits_longer_than_streams_may_take() {
     verified("unit", &[("steadfast.service", &unit)]);
 }
 
+/// The words behind `steadfast` in the first line with such a command.
+fn command<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("no {before}"));
+    let line = rest.lines().next().unwrap();
+    line.split(" 2>").next().unwrap().split(' ').collect()
+}
+
+#[test]
+fn a_persons_own_services_start_and_stop_the_gateway_as_the_systems_does() {
+    let (_, unit) = file("systemd/user/steadfast.service");
+    let (launchd, plist) = file("launchd/steadfast.plist");
+    let (homebrew, formula) = file("homebrew/steadfast.rb");
+    for start in [
+        command(&unit, "ExecStart=%h/.local/bin/steadfast "),
+        command(&plist, "exec steadfast "),
+        command(&formula, "exec #{opt_bin}/steadfast "),
+    ] {
+        takes(&start);
+        assert_eq!((start[0], start[1], start[3..].join(" ")), ("serve", "--config", "--grace 30".to_owned()));
+    }
+    let number = |text: &str| -> u64 {
+        let digits = text.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+        digits.split(|letter: char| !letter.is_ascii_digit()).next().unwrap().parse().unwrap()
+    };
+    assert!(number(unit.split_once("TimeoutStopSec=").unwrap().1) > 30 + LAST_BYTES);
+    assert!(number(plist.split_once("<key>ExitTimeOut</key>").unwrap().1) > 30 + LAST_BYTES);
+    assert!(unit.contains("RestartPreventExitStatus=2\n"), "a wrong configuration is exit code 2");
+
+    verified("user", &[("steadfast.service", &unit.replace("%h/.local/bin/steadfast", "/usr/local/bin/steadfast"))]);
+    for (name, arguments, path) in [("plutil", "-lint", launchd), ("ruby", "-c", homebrew)] {
+        if let Some((good, words)) = tool(name, &[arguments, path.to_str().unwrap()]) {
+            assert!(good, "{words}");
+        }
+    }
+    let (flake, _) = file("nix/flake.nix");
+    if let Some((good, words)) = tool("nix-instantiate", &["--parse", flake.to_str().unwrap()]) {
+        assert!(good, "{words}");
+    }
+}
+
+#[test]
+fn an_installed_configuration_serves_simulated_models_and_its_example_is_a_right_one() {
+    let (path, text) = file("etc/steadfast.yaml");
+    let ran = steadfast(["check", "--offline", path.to_str().unwrap()], &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("1 tiers, no mistake found"), "{}", ran.out);
+
+    // The commented tiers in place of the simulated one.
+    let (before, rest) = text.split_once("# tiers:\n").unwrap();
+    let (example, rest) = rest.split_once("tiers:\n").unwrap();
+    let (_, after) = rest.split_once("\n\n").unwrap();
+    let own = format!("{before}tiers:\n{}\n{after}", example.replace("#   -", "  -"));
+    let folder = Folder::new("etc");
+    let ran = steadfast(["check", "--offline", folder.file("steadfast.yaml", &own).to_str().unwrap()], &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("2 tiers, no mistake found"), "{}", ran.out);
+
+    let (_, environment) = file("etc/environment");
+    assert!(environment.lines().all(|line| line.starts_with('#')), "nothing is set");
+}
+
 /// systemd's own judgement of these units, if it is there.
 fn verified(name: &str, units: &[(&str, &str)]) {
     let folder = Folder::new(name);
@@ -221,12 +282,12 @@ fn with_profdata(name: &str) -> Folder {
 }
 
 /// Runs `packaging/build` with a compiler of its own. Returns its output, its words and cargo's runs: flags, arguments.
-fn build(folder: &Folder, cargo: &str) -> (String, String, Vec<(String, String)>) {
+fn build(folder: &Folder, cargo: &str, target: &[&str]) -> (String, String, Vec<(String, String)>) {
     let fakes = format!(
         r#"
         rustc() {{
             case "$*" in
-            -vV) printf 'host: here\nLLVM version: 22.1.2\n' ;;
+            -vV) printf 'host: here-linux-gnu\nLLVM version: 22.1.2\n' ;;
             "--print target-libdir") echo "$CARGO_TARGET_DIR/lib" ;;
             esac
         }}
@@ -244,7 +305,9 @@ fn build(folder: &Folder, cargo: &str) -> (String, String, Vec<(String, String)>
         symlink(from.unwrap(), folder.path(name)).unwrap();
     }
     let output = Command::new("/bin/sh")
-        .args(["-c", &fakes, file("build").0.to_str().unwrap(), "--config", "profile.dist.strip=true"])
+        .args(["-c", &fakes, file("build").0.to_str().unwrap()])
+        .args(target)
+        .args(["--config", "profile.dist.strip=true"])
         .env("CARGO_TARGET_DIR", folder.path(""))
         .env("PATH", folder.path(""))
         .env_remove("RUSTFLAGS")
@@ -258,34 +321,45 @@ fn build(folder: &Folder, cargo: &str) -> (String, String, Vec<(String, String)>
 }
 
 /// The arguments of each of cargo's builds.
-const BUILT: &str =
-    "build --profile dist --locked --package steadfast-gateway --target here --config profile.dist.strip=true";
+const BUILT: &str = "build --profile dist --locked --package steadfast-gateway --target here-linux-gnu --config profile.dist.strip=true";
 
 #[test]
 fn the_build_learns_from_a_load_in_the_order_of_the_compilers_manual() {
     let folder = with_profdata("build");
-    let (out, err, runs) = build(&folder, ":");
+    let (out, err, runs) = build(&folder, ":", &[]);
     let [counted, asked, built] = &runs[..] else { panic!("{runs:?}") };
     let profile = counted.0.strip_prefix("-Cprofile-generate=").unwrap();
     assert_eq!(counted.1, BUILT);
     assert_eq!(asked.1, "run --release --locked --manifest-path benches/gateway/Cargo.toml -- train");
     assert!(err.contains(&format!("merge --output={profile}/merged {profile}/")), "{err}");
     assert_eq!(*built, (format!("-Cprofile-use={profile}/merged"), BUILT.to_owned()));
-    assert_eq!(Path::new(out.trim_end()), folder.path("here/dist/steadfast"));
+    assert_eq!(Path::new(out.trim_end()), folder.path("here-linux-gnu/dist/steadfast"));
 }
 
 #[test]
 fn the_build_goes_on_without_a_profile_and_says_so() {
     let folder = Folder::new("build-bare");
-    let (_, err, runs) = build(&folder, ":");
+    let (_, err, runs) = build(&folder, ":", &[]);
     assert_eq!(runs, [(String::new(), BUILT.to_owned())]);
     assert!(err.contains("rustup component add llvm-tools") && err.contains("without a profile"), "{err}");
 
     let folder = with_profdata("build-unasked");
-    let (_, err, runs) = build(&folder, r#"[ "$1" != run ]"#);
+    let (_, err, runs) = build(&folder, r#"[ "$1" != run ]"#, &[]);
     assert_eq!(runs.len(), 3);
     assert_eq!(runs[2], (String::new(), BUILT.to_owned()));
     assert!(err.contains("without a profile"), "{err}");
+}
+
+#[test]
+fn the_build_of_another_target_learns_where_its_program_runs() {
+    for (target, learns) in [("here-linux-musl", true), ("there-linux-gnu", false), ("here-system", false)] {
+        let folder = with_profdata("build-target");
+        let (out, err, runs) = build(&folder, ":", &["--target", target]);
+        assert_eq!(Path::new(out.trim_end()), folder.path(target).join("dist/steadfast"));
+        let built = BUILT.replace("here-linux-gnu", target);
+        assert_eq!(runs.iter().map(|run| &run.1).filter(|run| **run == built).count(), if learns { 2 } else { 1 });
+        assert_eq!(err.contains("without a profile"), !learns, "{err}");
+    }
 }
 
 #[test]
