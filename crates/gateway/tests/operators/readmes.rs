@@ -19,6 +19,8 @@ fn pages() -> Vec<(PathBuf, String)> {
     let more = [
         "benches/gateway/README.md",
         "tests/README.md",
+        "packaging/npm/steadfast/README.md",
+        "packaging/pypi/README.md",
         "packaging/systemd/steadfast.service",
         "BENCHMARKS.md",
         "CHANGELOG.md",
@@ -138,8 +140,12 @@ fn cargo(words: &[String], page: &Path) -> Result<(), String> {
         }
     }
     match words.first().map(String::as_str) {
-        Some("install") if option(of_cargo, &["--path", "--git"]).is_none() => {
-            return Err("no package is published; name --path or --git".to_owned());
+        Some("install" | "binstall" | "add") if option(of_cargo, &["--path", "--git"]).is_none() => {
+            let name = of_cargo.get(1).filter(|name| packages.contains_key(*name));
+            let name = name.ok_or_else(|| format!("no package {}", of_cargo[1..].join(" ")))?;
+            if !fs::read_to_string(page).is_ok_and(|text| text.contains("Nothing is published yet")) {
+                return Err(format!("{name} is not published: name --path or --git, or say so"));
+            }
         }
         Some("run") if !of_program.is_empty() && option(of_cargo, &["--manifest-path", "--example"]).is_none() => {
             takes(of_program)?;
@@ -243,6 +249,9 @@ fn every_command_path_and_module_of_the_pages_is_there() {
             match program.as_str() {
                 "cargo" => judge(&line, cargo(arguments, &page)),
                 "steadfast" => judge(&line, takes(arguments)),
+                "npx" if arguments.first().is_some_and(|word| word == "steadfast") => {
+                    judge(&line, takes(&arguments[1..]))
+                }
                 // The arguments behind the image's name are the program's.
                 "docker" if arguments.first().is_some_and(|word| word == "run") => {
                     let image = arguments.iter().rposition(|word| word == "steadfast").unwrap_or_default();
@@ -294,6 +303,10 @@ fn a_wrong_command_path_or_module_is_seen() {
         ("cargo run -- check --onffline", false),
     ] {
         assert_eq!(cargo(&words(line)[1..], &page).is_ok(), is_right, "{line}");
+    }
+    // Where the page says that nothing is published.
+    for (line, is_right) in [("cargo install steadfast-gateway", true), ("cargo install steadfast-gate", false)] {
+        assert_eq!(cargo(&words(line)[1..], &root().join("README.md")).is_ok(), is_right, "{line}");
     }
     for (path, is_right) in [
         ("steadfast_subscribers::metrics::METRICS", true),
