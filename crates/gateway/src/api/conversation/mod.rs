@@ -36,7 +36,7 @@ mod tests;
 mod turn_events;
 
 pub(crate) use self::{
-    background::{Beginning, Order, Runs},
+    background::{Beginning, Order, runs::Runs},
     chain::{Chain, ChainRefusal, EndedResponse, Link, warm_up_id},
     lookup::{cancel, delete, input_items, retrieve},
     own_items::{ItemIds, item_ids, without_ids},

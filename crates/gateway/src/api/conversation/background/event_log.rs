@@ -70,12 +70,12 @@ impl EventLog {
     }
 
     /// Returns the number of the last event.
-    pub(in crate::api::conversation) fn last(&self) -> usize {
+    pub(crate) fn last(&self) -> usize {
         self.len().saturating_sub(1)
     }
 
     /// Returns the number of events.
-    pub(in crate::api::conversation) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         lock(&self.log).events.len()
     }
 

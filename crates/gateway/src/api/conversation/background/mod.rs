@@ -13,8 +13,8 @@
 //! | `DELETE /v1/responses/{id}` | the same, and nothing is kept |
 //!
 //! Any gateway with the same store answers, except for events: they are in the memory of the gateway that makes them,
-//! until [`KEPT_EVENTS`] after the end. A gateway says in the store that it lives ([`LEASE`]). If it stops, others tell
-//! its responses as `failed`, and the same requests may be sent again.
+//! until [`KEPT_EVENTS`](runs::KEPT_EVENTS) after the end. A gateway says in the store that it lives ([`LEASE`]). If it
+//! stops, others tell its responses as `failed`, and the same requests may be sent again.
 //!
 //! The first end stands: the answer, a failure, or a caller's `cancel` at any gateway, which the one that makes the
 //! response learns with its next sign of life.
@@ -24,117 +24,28 @@
 mod event_log;
 mod object;
 mod run;
+pub(super) mod runs;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use steadfast::{ErrorKind, LlmError, LlmRequest};
 use steadfast_stores::responses::StoredResponse;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 pub(super) use self::object::{cancelled, in_background, is_in_background, lost};
 pub(super) use self::run::keep;
-use self::{event_log::EventLog, run::Run};
+use self::{event_log::EventLog, run::Run, runs::Runs};
 use super::{Turn, json::Fields};
-use crate::{api::refusal, http::Answering, limits::memory::Reservation, lock::lock};
+use crate::{api::refusal, http::Answering, limits::memory::Reservation};
 
 /// The time for which a gateway is taken to live after each sign of it.
 const LEASE: Duration = Duration::from_secs(60);
 /// The time between two signs of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
-/// The time for which events are kept after the end.
-const KEPT_EVENTS: Duration = Duration::from_secs(5 * 60);
-/// The number of a caller's ended responses whose events are kept.
-const MOST_KEPT: usize = 16;
 /// The memory of a run, in bytes, beside its events.
 const RUN: usize = 16 << 10;
-
-/// The responses that this process makes in the background.
-#[derive(Debug)]
-pub(crate) struct Runs {
-    table: Mutex<Table>,
-    tasks: TaskTracker,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    by_id: HashMap<String, Entry>,
-    /// The ids of each caller's ended responses with events, the oldest first.
-    ended: HashMap<String, VecDeque<String>>,
-}
-
-/// A response that is made here, or whose events are kept here.
-#[derive(Clone, Debug)]
-struct Entry {
-    /// Cancelled to stop its call, and at its end.
-    stop: CancellationToken,
-    events: Option<Arc<EventLog>>,
-}
-
-impl Runs {
-    /// Creates an empty table. The tasks that make responses are among these.
-    pub(crate) fn new(tasks: TaskTracker) -> Self {
-        Self { table: Mutex::default(), tasks }
-    }
-
-    /// Stops the call for a response, if it is made here.
-    pub(super) fn stop(&self, id: &str) {
-        if let Some(entry) = lock(&self.table).by_id.get(id) {
-            entry.stop.cancel();
-        }
-    }
-
-    /// Returns whether a response is made here at this moment.
-    pub(super) fn make(&self, id: &str) -> bool {
-        lock(&self.table).by_id.get(id).is_some_and(|entry| !entry.stop.is_cancelled())
-    }
-
-    /// Returns the events of a response, if they are kept here.
-    pub(super) fn events(&self, id: &str) -> Option<Arc<EventLog>> {
-        lock(&self.table).by_id.get(id)?.events.clone()
-    }
-
-    /// Notes that a response has ended. Its events stay for a while.
-    fn ended(self: &Arc<Self>, owner: &str, id: &str) {
-        self.stop(id);
-        let mut table = lock(&self.table);
-        if table.by_id.get(id).is_none_or(|entry| entry.events.is_none()) {
-            table.by_id.remove(id);
-            return;
-        }
-        let ended = table.ended.entry(owner.to_owned()).or_default();
-        ended.push_back(id.to_owned());
-        if ended.len() > MOST_KEPT
-            && let Some(oldest) = ended.pop_front()
-        {
-            table.by_id.remove(&oldest);
-        }
-        let (runs, owner, id) = (Arc::downgrade(self), owner.to_owned(), id.to_owned());
-        tokio::spawn(async move {
-            tokio::time::sleep(KEPT_EVENTS).await;
-            if let Some(runs) = runs.upgrade() {
-                lock(&runs.table).forget(&owner, &id);
-            }
-        });
-    }
-}
-
-impl Table {
-    fn forget(&mut self, owner: &str, id: &str) {
-        self.by_id.remove(id);
-        if let Some(ended) = self.ended.get_mut(owner) {
-            ended.retain(|ended| ended != id);
-            if ended.is_empty() {
-                self.ended.remove(owner);
-            }
-        }
-    }
-}
 
 /// A response in the background that is about to begin.
 pub(crate) struct Order {
@@ -231,10 +142,10 @@ impl Beginning {
     pub(crate) fn spawn(self, runs: &Arc<Runs>, asking: Answering<'static>, largest_event: usize) {
         let Self { archive, record, events, memory, .. } = self;
         let stop = CancellationToken::new();
-        lock(&runs.table).by_id.insert(record.id.clone(), Entry { stop: stop.clone(), events: events.clone() });
+        runs.add(&record.id, &stop, events.clone());
         let (owner, id, of_task) = (record.owner.clone(), record.id.clone(), runs.clone());
         let run = Run { archive, record, events, stop };
-        runs.tasks.spawn(async move {
+        runs.spawn(async move {
             run.finish(asking, largest_event).await;
             drop(memory);
             of_task.ended(&owner, &id);

@@ -41,23 +41,23 @@ pub(super) fn failed(object: &str, code: &str, message: &str) -> String {
 }
 
 /// Returns an object as its caller cancelled it.
-pub(in crate::api::conversation) fn cancelled(object: &str) -> String {
+pub(crate) fn cancelled(object: &str) -> String {
     with_status(object, "cancelled")
 }
 
 /// Returns an object whose gateway has stopped before its end.
-pub(in crate::api::conversation) fn lost(object: &str) -> String {
+pub(crate) fn lost(object: &str) -> String {
     let message = "the gateway that made this response has stopped before its end; the same request may be sent again";
     failed(object, "server_error", message)
 }
 
 /// Returns an object as one of a response in the background.
-pub(in crate::api::conversation) fn in_background(object: String) -> String {
+pub(crate) fn in_background(object: String) -> String {
     Fields::read(&object).map(|fields| fields.with(&[], &[("background", "true")])).unwrap_or(object)
 }
 
 /// Returns whether an object is of a response in the background.
-pub(in crate::api::conversation) fn is_in_background(object: &str) -> bool {
+pub(crate) fn is_in_background(object: &str) -> bool {
     Fields::read(object).is_some_and(|fields| fields.has("background", "true"))
 }
 

@@ -134,9 +134,9 @@ impl Run {
     }
 }
 
-/// Keeps an end of a response that runs, however long its store is away: nobody else has the answer. Returns false if it
-/// stays away.
-pub(in crate::api::conversation) async fn keep(archive: &ResponseArchive, record: StoredResponse) -> bool {
+/// Keeps an end of a response that runs, though its store is away for a while: nobody else has the answer. Returns
+/// false if it stays away.
+pub(crate) async fn keep(archive: &ResponseArchive, record: StoredResponse) -> bool {
     for wait in WAITS {
         if archive.end(record.clone()).await.is_ok() {
             return true;
