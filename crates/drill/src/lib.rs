@@ -75,6 +75,7 @@
 //! thread, on which the date is virtual too.
 
 mod baseline;
+mod log;
 mod picture;
 pub mod report;
 mod run;
@@ -84,13 +85,15 @@ mod traffic;
 
 use std::{
     num::NonZeroUsize,
+    panic,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
 };
 
 pub use self::{
+    log::{LogError, RequestLog},
     report::Report,
-    scenario::Scenario,
+    scenario::{Scenario, outages::ScenarioEvent},
     slo::{Slo, SloMiss},
 };
 use steadfast::InvalidConfig;
@@ -175,6 +178,19 @@ impl Drill {
             missed.extend(self.slos.iter().chain(scenario.expect()).filter_map(|slo| slo.judge(report)));
         }
         Ok(Report { version: 1, seed: self.seed, scenarios: ran, missed })
+    }
+
+    /// Replays the requests of a log and judges them. The report has their recorded ends beside.
+    ///
+    /// # Errors
+    ///
+    /// No stack can be built from the configuration.
+    pub fn replay(&self, log: &RequestLog) -> Result<Report, ConfigError> {
+        // A thread of its own, because the caller's may be a runtime's.
+        let ran = thread::scope(|scope| scope.spawn(|| run::replay(log, &self.config, self.seed)).join());
+        let report = ran.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
+        let missed = self.slos.iter().filter_map(|slo| slo.judge(&report)).collect();
+        Ok(Report { version: 1, seed: self.seed, scenarios: vec![report], missed })
     }
 }
 

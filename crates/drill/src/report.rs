@@ -84,8 +84,42 @@ pub struct ScenarioReport {
     pub timeline: Vec<Bucket>,
     /// The events in order of time, at most 200. Of more, those in the middle are left out.
     pub events: Vec<TimelineEvent>,
-    /// The same traffic without steadfast.
+    /// The same traffic without steadfast; of a replayed log, first of all as it was recorded.
     pub baselines: Vec<Baseline>,
+    /// The figures of the log that was replayed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<RecordedReport>,
+}
+
+/// The requests of a log, as they ended.
+///
+/// Every request counts in exactly one of [`answered`](Self::answered), [`degraded`](Self::degraded),
+/// [`handed_off`](Self::handed_off), [`refused`](Self::refused) and [`lost`](Self::lost).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RecordedReport {
+    /// The requests that arrived.
+    pub requests: u64,
+    /// Requests with an answer of full service, and those whose caller left within one.
+    pub answered: u64,
+    /// Requests with a lesser answer.
+    pub degraded: u64,
+    /// Requests that became a task for people.
+    pub handed_off: u64,
+    /// Requests that were wrong or without budget, and those whose caller left before an answer.
+    pub refused: u64,
+    /// Requests with any other error, and those whose stream broke.
+    pub lost: u64,
+    /// Calls that reached a provider.
+    pub attempts: u64,
+    /// The median time to the first token of answered requests, in milliseconds.
+    pub p50_ms: f64,
+    /// The 99th percentile of the same.
+    pub p99_ms: f64,
+    /// The log's tiers, with their attempts, failures and answers.
+    pub tiers: Vec<TierReport>,
+    /// Sentences about what was passed over and what is assumed.
+    pub notes: Vec<String>,
 }
 
 /// The results of one tier in a scenario.
@@ -162,7 +196,7 @@ pub struct TimelineEvent {
 #[non_exhaustive]
 pub struct Baseline {
     /// `no resilience` calls the first tier once, and waits for 60 s. `retry loop` is a typical one: three more
-    /// attempts, 1, 2 and 4 s after each failure of any kind, with 60 s for each.
+    /// attempts, 1, 2 and 4 s after each failure of any kind, with 60 s for each. `recorded` is a replayed log.
     pub name: String,
     /// Requests with a whole answer.
     pub answered: u64,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use fastrand::Rng;
 
 use crate::scenario::file::{Requests, ScenarioFile};
-use steadfast::LlmRequest;
+use steadfast::{LlmRequest, layers::budget::BudgetKey};
 
 /// A future request. It travels along as an extension, so that providers can identify the call.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub(crate) struct DrillRequest {
     /// Its arrival, from the beginning.
     pub(crate) at: Duration,
     pub(crate) feature: Arc<str>,
+    /// The name of its caller's key.
+    pub(crate) key: Option<Arc<str>>,
     pub(crate) session: Option<u32>,
     pub(crate) stream: bool,
     /// True if no provider accepts it.
@@ -23,13 +25,18 @@ pub(crate) struct DrillRequest {
     pub(crate) caller: f64,
     /// True if its feature runs away.
     pub(crate) runaway: bool,
-    question: Question,
+    /// The time after which its caller leaves.
+    pub(crate) leaves_after: Option<Duration>,
+    /// The time that its caller gives it.
+    pub(crate) time: Option<Duration>,
+    pub(crate) question: Question,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Question {
+pub(crate) enum Question {
     Common(u32),
-    Own,
+    /// The own one of the request with this number.
+    Number(usize),
 }
 
 /// The number of common questions.
@@ -45,7 +52,7 @@ impl DrillRequest {
     pub(crate) fn request(&self) -> LlmRequest {
         let question = match self.question {
             Question::Common(which) => format!("{BEFORE}\n\nCommon question {which}: is it fresh?"),
-            Question::Own => format!("{BEFORE}\n\nMy own question {}: is it fresh?", self.number),
+            Question::Number(number) => format!("{BEFORE}\n\nMy own question {number}: is it fresh?"),
         };
         let request = LlmRequest::prompt(question)
             .with_feature(self.feature.clone())
@@ -53,6 +60,14 @@ impl DrillRequest {
             .with_max_tokens(64);
         let request = match self.session {
             Some(session) => request.with_session(format!("session-{session}")),
+            None => request,
+        };
+        let request = match &self.key {
+            Some(key) => request.with_extension(BudgetKey(key.clone())),
+            None => request,
+        };
+        let request = match self.time {
+            Some(time) => request.with_timeout(time),
             None => request,
         };
         request.with_extension(self.clone())
@@ -77,6 +92,9 @@ pub(crate) fn traffic(file: &ScenarioFile, seed: u64) -> Vec<DrillRequest> {
     asks.sort_by_key(|ask| ask.at);
     for (number, ask) in asks.iter_mut().enumerate() {
         ask.number = number;
+        if let Question::Number(own) = &mut ask.question {
+            *own = number;
+        }
     }
     asks
 }
@@ -107,12 +125,15 @@ fn ask(rng: &mut Rng, requests: &Requests, at: Duration, feature: Option<&str>) 
         number: 0,
         at,
         feature: feature.unwrap_or_else(|| pick_feature(requests, which)).into(),
+        key: None,
         session: (requests.sessions > 0).then_some(session),
         stream,
         wrong,
         caller: rng.f64(),
         runaway: feature.is_some(),
-        question: if asks_common { Question::Common(common) } else { Question::Own },
+        leaves_after: None,
+        time: None,
+        question: if asks_common { Question::Common(common) } else { Question::Number(0) },
     }
 }
 

@@ -14,19 +14,21 @@ use tower::Service;
 
 use super::embeddings;
 use crate::{
+    log::{BROKEN_AFTER, RecordedCall, Recording},
     scenario::{
         FaultTarget,
         file::{FaultSpec, ScenarioFile, Window},
+        outages::stretches,
     },
     traffic::DrillRequest,
 };
 use steadfast::{
-    LlmError, LlmRequest, LlmResponse,
+    ErrorKind, LlmError, LlmRequest, LlmResponse,
     providers::simulated::{Fault, FaultMix, Latency, Outage, Simulated, SimulatedHandle},
 };
 use steadfast_internal::mix::{numbered, spread};
 use steadfast_internal::sync::{Mutex, lock};
-use steadfast_stack::{self as config, Tier};
+use steadfast_stack::Tier;
 
 /// A tier's provider during a drill. Clones are the same provider.
 #[derive(Clone)]
@@ -41,8 +43,53 @@ struct Shared {
     seed: u64,
     start: Instant,
     faults: Vec<TierFault>,
+    recorded: Option<Arc<RecordedCalls>>,
     tally: Mutex<Tally>,
 }
+
+/// The calls that a log has of a tier, whose deployments share them.
+pub(super) struct RecordedCalls {
+    recording: Arc<Recording>,
+    /// The tier's place in the recording.
+    tier: usize,
+    /// The calls so far for each request, by its number.
+    calls: Mutex<Vec<u16>>,
+}
+
+impl RecordedCalls {
+    /// Returns those of the tier of this name, if the log has it.
+    fn of(recording: &Arc<Recording>, name: &str) -> Option<Arc<Self>> {
+        let tier = recording.tier(name)?;
+        let calls = Mutex::new(vec![0; recording.requests.len()]);
+        Some(Arc::new(Self { recording: recording.clone(), tier, calls }))
+    }
+
+    fn is_out(&self, number: usize) -> bool {
+        self.recording.is_out(self.tier, number)
+    }
+
+    /// Returns how the next call for a request fares.
+    fn next(&self, number: Option<usize>, at: Duration, roll: f64) -> Option<RecordedCall> {
+        let nth = number.map_or(0, |number| {
+            let mut calls = lock(&self.calls);
+            calls.get_mut(number).map_or(0, |calls| {
+                *calls = calls.saturating_add(1);
+                usize::from(*calls - 1)
+            })
+        });
+        self.recording.call(self.tier, number, nth, at, roll)
+    }
+}
+
+/// The course of a call: its fault, and its times if they are recorded.
+#[derive(Default)]
+struct Course {
+    fault: Option<Fault>,
+    recorded: Option<RecordedCall>,
+}
+
+/// The tokens of a recorded answer: the log has its times.
+const TOKENS: u32 = 8;
 
 /// A fault of the scenario at this tier.
 struct TierFault {
@@ -83,6 +130,7 @@ impl DrillProvider {
         (place, deployment): (usize, Option<usize>),
         file: &ScenarioFile,
         hits: &[FaultTarget<'_>],
+        recorded: Option<Arc<RecordedCalls>>,
         seed: u64,
     ) -> Self {
         let start = Instant::now();
@@ -101,12 +149,12 @@ impl DrillProvider {
             .starting_at(start)
             .latency(own.unwrap_or(usual))
             .pace(file.providers.pace.0)
-            .tokens(6..=14);
+            .tokens(if recorded.is_some() { TOKENS..=TOKENS } else { 6..=14 });
         let faults: Vec<TierFault> = hits.iter().filter(is_hit).map(|hit| TierFault::new(hit.window)).collect();
         let room = faults.iter().map(|spec| (spec.capacity.map_or(1.0, |(_, burst)| burst), Duration::ZERO)).collect();
         let tally = Mutex::new(Tally { room, ..Tally::default() });
         let (provider, model) = (tier.provider.name().into(), name.into());
-        Self { inner, shared: Arc::new(Shared { provider, model, seed, start, faults, tally }) }
+        Self { inner, shared: Arc::new(Shared { provider, model, seed, start, faults, recorded, tally }) }
     }
 
     /// Returns the statistics so far.
@@ -144,10 +192,20 @@ pub(super) struct TierProvider {
 
 impl TierProvider {
     /// Creates the providers of the tier at this index.
-    pub(super) fn new(tier: &Tier, place: usize, file: &ScenarioFile, hits: &[FaultTarget<'_>], seed: u64) -> Self {
+    pub(super) fn new(
+        tier: &Tier,
+        place: usize,
+        file: &ScenarioFile,
+        hits: &[FaultTarget<'_>],
+        recording: Option<&Arc<Recording>>,
+        seed: u64,
+    ) -> Self {
+        let recorded = recording.and_then(|recording| RecordedCalls::of(recording, &tier.name));
+        // The outages of a log are those of its calls.
+        let hits = if recording.is_some() { &[] } else { hits };
         let provider = |(number, own): (usize, Tier)| {
             let deployment = tier.deployments.is_some().then_some(number);
-            let provider = DrillProvider::new(&own, (place, deployment), file, hits, seed);
+            let provider = DrillProvider::new(&own, (place, deployment), file, hits, recorded.clone(), seed);
             (own.name, provider)
         };
         let providers = tier.endpoints().into_iter().enumerate().map(provider).collect();
@@ -206,20 +264,9 @@ impl TierFault {
     }
 }
 
-/// Returns the times during which a fault is present: the whole window, or its waves.
-pub(super) fn stretches(window: &Window) -> impl Iterator<Item = (Duration, Duration)> + use<> {
-    let (from, to) = (window.from.0, window.to.0);
-    let (every, wave) = match (window.every, window.wave) {
-        (Some(config::Span(every)), Some(config::Span(wave))) if !every.is_zero() => (every, wave),
-        _ => (to.saturating_sub(from).max(Duration::from_nanos(1)), to.saturating_sub(from)),
-    };
-    let begins = std::iter::successors(Some(from), move |begin| begin.checked_add(every));
-    begins.take_while(move |begin| *begin < to).map(move |begin| (begin, (begin + wave).min(to)))
-}
-
 impl Shared {
-    /// Counts a call, and returns its fault.
-    fn admit(&self, ask: Option<&DrillRequest>) -> Option<Fault> {
+    /// Counts a call, and returns its course.
+    fn admit(&self, ask: Option<&DrillRequest>) -> Course {
         let at = self.start.elapsed();
         let mut guard = lock(&self.tally);
         let tally = &mut *guard;
@@ -232,6 +279,17 @@ impl Shared {
             *calls = calls.saturating_add(1);
             *calls - 1
         });
+        if let Some(recorded) = &self.recorded {
+            let roll = Rng::with_seed(mixed(self.seed, tally.times.len() as u64)).f64();
+            let recorded = recorded.next(ask.map(|ask| ask.number), at, roll);
+            let fault = recorded.as_ref().and_then(|call| call.fault.as_ref()).map(FaultSpec::fault);
+            return Course { fault, recorded };
+        }
+        Course { fault: self.fault(ask, before, at, tally), recorded: None }
+    }
+
+    /// Returns the fault that the scenario has for a call, the `before`th one of its request.
+    fn fault(&self, ask: Option<&DrillRequest>, before: u16, at: Duration, tally: &mut Tally) -> Option<Fault> {
         if ask.is_some_and(|ask| ask.wrong) {
             return Some(Fault::BadRequest);
         }
@@ -276,7 +334,14 @@ impl Service<LlmRequest> for DrillProvider {
 
     fn call(&mut self, request: LlmRequest) -> Self::Future {
         let ask = request.extensions().get::<DrillRequest>();
-        let fault = self.shared.admit(ask);
+        if let (Some(ask), Some(recorded)) = (ask, &self.shared.recorded)
+            && recorded.is_out(ask.number)
+        {
+            let error = LlmError::new(ErrorKind::CircuitOpen, "the tier was out for this request");
+            let error = error.with_model(self.shared.provider.clone(), self.shared.model.clone());
+            return Box::pin(async { Err(error) });
+        }
+        let Course { fault, recorded } = self.shared.admit(ask);
         // A call for vectors fares as a short conversation does.
         let embeds = request.opaque().is_some();
         let request = match ask {
@@ -287,14 +352,29 @@ impl Service<LlmRequest> for DrillProvider {
             Some(fault) => request.with_extension(fault),
             None => request,
         };
-        let (answer, shared) = (self.inner.call(request), self.shared.clone());
+        let is_stream = request.is_stream();
+        let (answer, shared, handle) = (self.inner.call(request), self.shared.clone(), self.handle());
         Box::pin(async move {
+            let mut wait = None;
+            if let Some(call) = recorded {
+                // The call begins when it is first polled, which is now: no other can change its times before.
+                let tokens = if call.fails() { BROKEN_AFTER } else { TOKENS };
+                handle.latency(call.first);
+                handle.pace(if is_stream { call.rest / tokens } else { Duration::ZERO });
+                wait = call.retry_after;
+            }
             // The error names the replaced provider, because prices depend on it.
             let (provider, model) = (shared.provider.clone(), shared.model.clone());
             match answer.await {
                 Ok(_) if embeds => Ok(embeddings::answer().with_model(provider, model)),
                 Ok(response) => Ok(response.with_model(provider, model)),
-                Err(error) => Err(error.with_model(provider, model)),
+                Err(error) => {
+                    let error = error.with_model(provider, model);
+                    Err(match wait {
+                        Some(wait) => error.with_retry_after(wait),
+                        None => error,
+                    })
+                }
             }
         })
     }
@@ -307,7 +387,7 @@ mod tests {
     use super::*;
     use crate::Scenario;
     use crate::traffic::traffic;
-    use steadfast::ErrorKind;
+    use steadfast_stack::{Config, Format};
 
     const TIER: &str = "tiers: [{ name: a, provider: anthropic, model: m }]";
 
@@ -316,9 +396,9 @@ mod tests {
         let text =
             format!("name: x\nlasts: 1h\nrequests: {{ features: {{ chat: 1, other: 1 }} }}\nfaults:\n  - {fault}\n");
         let scenario = Scenario::from_yaml(&text).unwrap();
-        let config = config::Config::from_str(TIER, config::Format::Yaml).unwrap();
+        let config = Config::from_str(TIER, Format::Yaml).unwrap();
         let hits = scenario.hits(&config).unwrap();
-        let provider = DrillProvider::new(&config.tiers[0], (0, None), scenario.file(), &hits, 1);
+        let provider = DrillProvider::new(&config.tiers[0], (0, None), scenario.file(), &hits, None, 1);
         let asks = traffic(scenario.file(), 1);
         tokio::time::sleep(Duration::from_secs(600)).await;
         let mut ended = Vec::new();
@@ -360,15 +440,5 @@ mod tests {
         let passed = ended.iter().filter(|ended| ended.is_ok()).count();
         assert!((100..260).contains(&passed), "{passed}");
         assert!(ended.iter().flat_map(|ended| ended.err()).all(|kind| kind == ErrorKind::Overloaded));
-    }
-
-    #[test]
-    fn waves_come_and_go() {
-        let scenario = Scenario::from_yaml(
-            "name: x\nlasts: 1h\nfaults: [{ from: 10m, to: 31m, fault: hang, every: 10m, wave: 4m }]",
-        );
-        let minutes = |(from, to): (Duration, Duration)| (from.as_secs() / 60, to.as_secs() / 60);
-        let waves: Vec<_> = stretches(&scenario.unwrap().file().faults[0]).map(minutes).collect();
-        assert_eq!(waves, [(10, 14), (20, 24), (30, 31)]);
     }
 }

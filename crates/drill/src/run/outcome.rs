@@ -40,10 +40,12 @@ pub(super) async fn of(
     config: &Config,
 ) -> Outcome {
     let begun = Instant::now();
-    let until = begun + PATIENCE;
+    let until = begun + ask.leaves_after.unwrap_or(PATIENCE).min(PATIENCE);
     let failed = |first_token: Option<Duration>, error: Option<LlmError>| {
         let end = match error {
             Some(error) if is_justified(ask, &error, config) => End::Refused,
+            // Its caller has left.
+            None if ask.leaves_after.is_some() => End::Refused,
             _ => End::Lost { cut: first_token.is_some() },
         };
         Outcome { first_token, deployment: None, end }

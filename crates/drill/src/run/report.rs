@@ -49,6 +49,7 @@ impl RunResult<'_> {
             timeline: self.timeline(),
             events: self.timeline.with_faults(&self.hits),
             baselines: self.baselines(),
+            recorded: None,
         }
     }
 

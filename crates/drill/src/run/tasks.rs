@@ -4,8 +4,7 @@ use std::{future::pending, time::Duration};
 
 use tokio::time::Instant;
 
-use super::leaf::stretches;
-use crate::scenario::{FaultTarget, file::FaultSpec};
+use crate::scenario::{FaultTarget, file::FaultSpec, outages::stretches};
 use steadfast::store::{StoreError, StoreErrorKind};
 use steadfast_handoff::{
     Claimant, Delivery, DeliveryOutcome, MemoryTasks, NewAnswer, NewTask, RedriveScope, Release, Task, TaskFilter,

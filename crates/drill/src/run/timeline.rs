@@ -1,12 +1,12 @@
 //! The timeline of a drill, in words.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use crate::{
     report::TimelineEvent,
-    scenario::{FaultTarget, check::format_span, file::Window},
+    scenario::{FaultTarget, outages::named},
 };
 use steadfast::{
     Event,
@@ -73,27 +73,6 @@ fn drop_middle(mut events: Vec<TimelineEvent>, most: usize) -> Vec<TimelineEvent
     let from = (events.len() - more) / 2;
     drop(events.drain(from..from + more));
     events
-}
-
-/// Describes a fault in a few words.
-fn named(window: &Window) -> String {
-    let faults: Vec<String> = window.fault.0.iter().map(ToString::to_string).collect();
-    let at = if window.at.0.is_empty() { "primary".to_owned() } else { window.at.0.join(", ") };
-    let mut text = format!("{} at {at}", faults.join(" or "));
-    let mut add = |what: fmt::Arguments<'_>| text.push_str(&what.to_string());
-    if window.share.0 < 1.0 {
-        add(format_args!(", {} % of calls", (window.share.0 * 1000.0).round() / 10.0));
-    }
-    if window.callers.0 < 1.0 {
-        add(format_args!(", {} % of callers", (window.callers.0 * 1000.0).round() / 10.0));
-    }
-    if !window.features.is_empty() {
-        add(format_args!(", of {}", window.features.join(", ")));
-    }
-    if let (Some(every), Some(wave)) = (window.every, window.wave) {
-        add(format_args!(", {} of every {}", format_span(wave), format_span(every)));
-    }
-    text
 }
 
 impl Listener {

@@ -6,7 +6,7 @@ use steadfast_stack::{Findings, Span};
 /// The longest scenario, in seconds.
 const LONGEST: u64 = 31 * 24 * 3600;
 /// The most requests of one scenario.
-const REQUESTS: f64 = 500_000.0;
+pub(crate) const REQUESTS: f64 = 500_000.0;
 /// The most waves of a fault.
 const WAVES: u128 = 10_000;
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod file;
+pub(crate) mod outages;
 #[cfg(test)]
 mod tests;
 
@@ -171,6 +172,18 @@ impl Scenario {
     /// Returns the nearest name of a scenario in the crate, if one is near.
     pub fn nearest(name: &str) -> Option<&'static str> {
         nearest(name, BUILTIN.iter().map(|(known, _)| *known))
+    }
+
+    /// Creates one without a file.
+    pub(crate) fn of_file(file: ScenarioFile) -> Self {
+        let places = vec![Vec::new(); file.faults.len()];
+        Self { file, places }
+    }
+
+    /// Removes the faults at tiers by a name that is not known.
+    pub(crate) fn with_faults_at(mut self, is_known: impl Fn(&str) -> bool) -> Self {
+        self.file.faults.retain(|window| window.at.0.iter().all(|name| is_known(name)));
+        Self::of_file(self.file)
     }
 
     fn known(name: &str, text: &str) -> Self {

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use steadfast_drill::{
     Report, Scenario,
-    report::{Baseline, Bucket, ScenarioReport},
+    report::{Baseline, Bucket, RecordedReport, ScenarioReport, TierReport},
 };
 
 use crate::cli::{table::Table, terminal::on_a_line};
@@ -53,8 +53,15 @@ pub(super) fn report(report: &Report, took: Duration) -> String {
 }
 
 fn one(scenario: &ScenarioReport, text: &mut String) {
+    let recorded = scenario.recorded.as_ref();
     let source = if scenario.source.is_empty() { String::new() } else { format!(" ({})", on_a_line(&scenario.source)) };
     let _ = writeln!(text, "{}: {}{source}\n", scenario.name, on_a_line(&scenario.about));
+    for note in recorded.iter().flat_map(|recorded| &recorded.notes) {
+        let _ = writeln!(text, "  note: {}", on_a_line(note));
+    }
+    if recorded.is_some_and(|recorded| !recorded.notes.is_empty()) {
+        text.push('\n');
+    }
     let mut table = Table::new([
         "",
         "requests",
@@ -71,7 +78,7 @@ fn one(scenario: &ScenarioReport, text: &mut String) {
         "recovery",
     ]);
     table.row([
-        "steadfast".to_owned(),
+        if recorded.is_some() { "this file" } else { "steadfast" }.to_owned(),
         scenario.requests.to_string(),
         scenario.answered.to_string(),
         scenario.degraded.to_string(),
@@ -87,13 +94,15 @@ fn one(scenario: &ScenarioReport, text: &mut String) {
     ]);
     for baseline in &scenario.baselines {
         let none = || "-".to_owned();
+        let of_log = recorded.filter(|_| baseline.name == "recorded");
+        let counted = |of: fn(&RecordedReport) -> u64| of_log.map_or_else(none, |recorded| of(recorded).to_string());
         table.row([
             baseline.name.clone(),
-            (baseline.answered + baseline.lost).to_string(),
-            baseline.answered.to_string(),
-            none(),
-            none(),
-            none(),
+            of_log.map_or(baseline.answered + baseline.lost, |recorded| recorded.requests).to_string(),
+            of_log.map_or(baseline.answered, |recorded| recorded.answered).to_string(),
+            counted(|recorded| recorded.degraded),
+            counted(|recorded| recorded.handed_off),
+            counted(|recorded| recorded.refused),
             baseline.lost.to_string(),
             none(),
             time(baseline.p50_ms),
@@ -105,9 +114,26 @@ fn one(scenario: &ScenarioReport, text: &mut String) {
     }
     indented(&table.to_string(), text);
     text.push('\n');
+    if let Some(recorded) = recorded {
+        indented(&served_by(scenario, recorded), text);
+        text.push('\n');
+    }
     timeline(scenario, text);
     events(scenario, text);
     text.push('\n');
+}
+
+/// Returns the requests that each tier answered, as recorded and by this file.
+fn served_by(scenario: &ScenarioReport, recorded: &RecordedReport) -> String {
+    let answered = |tiers: &[TierReport], name: &str| {
+        tiers.iter().find(|tier| tier.name == name).map_or_else(|| "-".to_owned(), |tier| tier.answered.to_string())
+    };
+    let gone = recorded.tiers.iter().filter(|tier| scenario.tiers.iter().all(|own| own.name != tier.name));
+    let mut table = Table::new(["served by", "recorded", "this file"]);
+    for TierReport { name, .. } in scenario.tiers.iter().chain(gone) {
+        table.row([on_a_line(name), answered(&recorded.tiers, name), answered(&scenario.tiers, name)]);
+    }
+    table.to_string()
 }
 
 /// Returns a character for each piece of time: the tier that served most, the first tier's circuit, and the other

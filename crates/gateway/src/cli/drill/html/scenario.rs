@@ -28,6 +28,9 @@ pub(super) fn section(report: &ScenarioReport, place: usize, missed: &[SloMiss])
         facts.push(format!("source: {}", Text(&report.source)));
     }
     let _ = writeln!(out, "<p class=\"small\">{}</p>", facts.join(" · "));
+    for note in report.recorded.iter().flat_map(|recorded| &recorded.notes) {
+        let _ = writeln!(out, "<p class=\"small\">{}</p>", Text(note));
+    }
     for missed in missed_of(missed, report) {
         let _ = writeln!(out, "<p class=\"verdict\">Missed: {}, found {}</p>", Text(&missed.slo), Text(&missed.found));
     }
