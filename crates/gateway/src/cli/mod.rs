@@ -19,6 +19,7 @@ mod remote;
 mod run;
 mod schema;
 mod serve;
+mod simulate;
 mod spend;
 mod store;
 mod table;
@@ -54,6 +55,7 @@ enum Action {
     Admin(admin::Admin),
     Handoff(handoff::Handoff),
     Drill(drill::Drill),
+    Simulate(simulate::Simulate),
     Serve(serve::Serve),
     Run(run::Run),
     Init(init::Init),
@@ -123,6 +125,7 @@ async fn run() -> ExitCode {
         Action::Admin(admin) => admin.run().await,
         Action::Handoff(handoff) => handoff.run().await,
         Action::Drill(drill) => drill.run().await,
+        Action::Simulate(simulate) => simulate.run().await,
         Action::Serve(serve) => serve.run().await,
         Action::Run(run) => return run.run().await.unwrap_or_else(Failure::report),
         Action::Init(init) => init.run(),

@@ -7,4 +7,5 @@ pub mod common;
 mod forms;
 mod judged;
 mod live;
+mod log;
 mod page;

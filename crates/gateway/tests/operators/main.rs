@@ -14,4 +14,6 @@ mod readmes;
 mod reference;
 mod run;
 mod serve;
+#[cfg(unix)]
+mod simulate;
 mod watch;

@@ -45,7 +45,7 @@ fn arguments(command: &[&str], config: &str) -> Option<Vec<String>> {
         ["prices", "import"] => &["prices.json", "--model", "gpt-4o"],
         ["key", "list" | "log"] => &[],
         ["completions"] => &["bash"],
-        ["health" | "serve" | "run"] => return None,
+        ["health" | "serve" | "run" | "simulate"] => return None,
         ["admin" | "config" | "handoff", _] | ["init" | "man" | "spend"] => &[],
         unknown => panic!("{unknown:?}: say with which arguments it prints something"),
     };
