@@ -69,10 +69,11 @@
 //! A run is one paused current-thread runtime (`run/`). It builds the stack as ever; `StackBuilder::leaf` puts a
 //! simulated provider in each tier's place (`run/leaf.rs`), which counts its calls and takes its faults from the
 //! scenario. A memory that stands for a durable store keeps tasks (`run/tasks.rs`). Traffic is drawn before anything
-//! runs (`run/traffic.rs`). Each request carries its number, so that its first attempt fares alike in the stack and in
-//! the baselines (`baseline.rs`). The outcomes of requests (`run/outcome.rs`) become a [`Report`] (`run/report.rs`):
-//! plain data, from which the command draws its table, page, JSON and picture. Scenarios run side by side, each on a
-//! thread, on which the date is virtual too.
+//! runs (`traffic.rs`), or taken from a [log](RequestLog), which then says how each call fares (`log/`). Each request
+//! carries its number, so that its first attempt fares alike in the stack and in the baselines (`baseline.rs`). The
+//! outcomes of requests (`run/outcome.rs`) become a [`Report`] (`run/report.rs`): plain data, from which the command
+//! draws its table, page, JSON and picture. Scenarios run side by side, each on a thread, on which the date is virtual
+//! too.
 
 mod baseline;
 mod log;

@@ -1,21 +1,22 @@
 //! A gateway's own log, as a drill.
 //!
-//! A [`RequestLog`] has the requests of a night as they ended: [`Drill::replay`](crate::Drill::replay) runs them against
-//! today's configuration.
+//! A [`RequestLog`] has the requests of a night as they ended: [`Drill::replay`](crate::Drill::replay) runs them
+//! against today's configuration.
 //!
 //! - Each request arrives at its own time, with its feature, key and session, as a stream or not.
-//! - A call that the log has fares as it did: with its failure (`faults.rs` has the table) or its answer, after as long.
+//! - A call that the log has fares as it did: with its failure (`faults.rs` has the table) or its answer, after as
+//!   long.
 //! - A call that it does not have, because today's configuration asks another tier, fares like one of that tier's calls
 //!   in the ten seconds around, drawn by chance; without any, like the last before. A tier that the log never saw is
 //!   well.
-//! - A tier that failed a lost request fails it again, and one that was out for a request with less than a full answer is
+//! - A tier that failed a lost request fails it again. One that was out for a request with less than a full answer is
 //!   out for it again, without a proof for its circuit: nobody knows how it would have answered.
 //!
 //! So the same configuration loses the same requests. Where the jitter of a circuit's pause decides who is the first to
 //! be served again, it may be a few of each hundred more.
 //!
-//! Each form is read by lines (`line.rs`), and memory is linear in the requests. `outline.rs` draws the outages, for the
-//! report's timeline.
+//! Each form is read by lines (`line.rs`), and memory is linear in the requests. `outline.rs` draws the outages, for
+//! the report's timeline.
 
 mod faults;
 mod line;

@@ -99,8 +99,8 @@ impl RecordedCall {
 }
 
 impl RecordedTier {
-    /// Returns how a call fares that the log does not have: like one of the ten seconds around, drawn by `roll`, or else
-    /// like the last before, or else like the first.
+    /// Returns how a call fares that the log does not have: like one of the ten seconds around, drawn by `roll`, or
+    /// else like the last before, or else like the first.
     fn drawn(&self, at: Duration, roll: f64) -> Option<&RecordedCall> {
         let begin = self.calls.partition_point(|call| call.at < at.saturating_sub(WINDOW / 2));
         let end = self.calls.partition_point(|call| call.at <= at + WINDOW / 2);
