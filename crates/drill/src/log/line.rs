@@ -147,7 +147,7 @@ pub(super) fn entry(text: &str) -> Result<Entry, String> {
 /// Returns what a JSON error says, without its place in the line.
 fn said(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.rsplit_once(" at line ").map_or(text.clone(), |(said, _)| said.to_owned())
+    text.rsplit_once(" at line ").map_or_else(|| text.clone(), |(said, _)| said.to_owned())
 }
 
 fn missing(field: &str) -> String {

@@ -182,7 +182,7 @@ impl Recording {
             return of.drawn(at, roll).cloned();
         };
         let own = || request.calls.iter().filter(|(place, _)| *place == tier).map(|(_, call)| call);
-        let last = own().last().filter(|call| request.is_lost() || !call.fails());
+        let last = own().next_back().filter(|call| request.is_lost() || !call.fails());
         let known = own().nth(nth).or(last);
         let is_wrong = |call: &&RecordedCall| call.fault == Some(FaultSpec::BadRequest);
         let wrong = request.calls.iter().map(|(_, call)| call).find(is_wrong);
