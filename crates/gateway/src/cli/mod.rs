@@ -7,6 +7,7 @@
 mod admin;
 mod ask;
 mod check;
+mod demo;
 mod drill;
 mod exit;
 mod handoff;
@@ -59,6 +60,9 @@ enum Action {
     Serve(serve::Serve),
     Run(run::Run),
     Init(init::Init),
+    /// See what the gateway does, with simulated providers
+    #[command(subcommand)]
+    Demo(demo::Demo),
     Key(key::Key),
     Spend(spend::Spend),
     /// Work with models' prices
@@ -129,6 +133,7 @@ async fn run() -> ExitCode {
         Action::Serve(serve) => serve.run().await,
         Action::Run(run) => return run.run().await.unwrap_or_else(Failure::report),
         Action::Init(init) => init.run(),
+        Action::Demo(demo) => demo.run().await,
         Action::Key(key) => key.run().await,
         Action::Spend(spend) => spend.run().await,
         Action::Prices(Prices::Import(import)) => import.run(),

@@ -37,10 +37,15 @@ impl Remote {
     /// Creates a client for what a caller of any key may read, and anyone where the gateway has no keys.
     pub(crate) fn reading(url: Uri, key_env: &str) -> Result<Self, Failure> {
         let key = std::env::var(key_env).ok().filter(|key| !key.is_empty());
+        Ok(Self { key, ..Self::without_key(url)? })
+    }
+
+    /// Creates a client for a gateway without keys.
+    pub(crate) fn without_key(url: Uri) -> Result<Self, Failure> {
         if url.scheme().is_none() || url.authority().is_none() {
             return Err(Failure::usage(format_args!("{url}: the URL must begin with http:// or https://")));
         }
-        Ok(Self { url, key })
+        Ok(Self { url, key: None })
     }
 
     /// Returns the key.

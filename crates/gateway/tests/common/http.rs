@@ -28,18 +28,23 @@ impl Served {
     /// Sends a request (`POST /v1/messages`, with these lines of headers) on a connection of its own, and waits for
     /// nothing.
     pub fn send(&self, request: &str, headers: &str, body: &str) -> TcpStream {
-        let mut connection = TcpStream::connect(self.address()).unwrap();
-        connection.set_read_timeout(Some(PATIENCE)).unwrap();
-        let length = body.len();
-        let head = format!("{request} HTTP/1.1\r\nhost: g\r\n{headers}content-length: {length}\r\n\r\n");
-        connection.write_all((head + body).as_bytes()).unwrap();
-        connection
+        send(self.address(), request, headers, body)
     }
 
     /// The answer to such a request.
     pub fn ask(&self, request: &str, headers: &str, body: &str) -> Answer {
         answer(self.send(request, &format!("connection: close\r\n{headers}"), body))
     }
+}
+
+/// Sends a request to this host and port, as [`Served::send`] does.
+pub fn send(address: &str, request: &str, headers: &str, body: &str) -> TcpStream {
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = body.len();
+    let head = format!("{request} HTTP/1.1\r\nhost: g\r\n{headers}content-length: {length}\r\n\r\n");
+    connection.write_all((head + body).as_bytes()).unwrap();
+    connection
 }
 
 /// All that comes until the connection is closed.

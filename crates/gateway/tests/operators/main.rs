@@ -6,6 +6,7 @@ pub mod common;
 mod admin;
 mod ask;
 mod check;
+mod demo;
 mod handoff;
 mod init;
 mod packaging;

@@ -1,0 +1,200 @@
+//! The person at the terminal: single keys, or lines where there is none. All that differs between systems is here.
+
+use std::{
+    io::{self, BufRead as _, Read as _},
+    thread,
+};
+
+use tokio::sync::mpsc;
+
+use super::trouble::Trouble;
+
+/// An order by key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Trouble(Trouble),
+    Heal,
+    Quit,
+    Unknown,
+}
+
+impl Key {
+    fn of(text: &str) -> Self {
+        let mut letters = text.trim().chars();
+        match (letters.next(), letters.next()) {
+            (None | Some('h'), None) => Self::Heal,
+            (Some('q'), None) => Self::Quit,
+            (Some(letter), None) => {
+                let trouble = Trouble::ALL.into_iter().find(|trouble| trouble.key() == letter);
+                trouble.map_or(Self::Unknown, Self::Trouble)
+            }
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The keys and signals of this process. The terminal is as it was once this is dropped.
+pub(super) struct Console {
+    keys: mpsc::UnboundedReceiver<Key>,
+    signals: Signals,
+    single: Option<SingleKeys>,
+}
+
+impl Console {
+    /// Reads keys from here on: each at once at a terminal that can, else by lines.
+    pub(super) fn begin() -> io::Result<Self> {
+        // First: a signal must not leave the terminal in its other mode.
+        let signals = Signals::new()?;
+        let single = SingleKeys::begin();
+        let (send, keys) = mpsc::unbounded_channel();
+        let read: fn(mpsc::UnboundedSender<Key>) = if single.is_some() { read_keys } else { read_lines };
+        // No task: a runtime would wait for the read at its end.
+        thread::Builder::new().name("keys".to_owned()).spawn(move || read(send))?;
+        Ok(Self { keys, signals, single })
+    }
+
+    /// Returns whether a key needs no Enter behind it.
+    pub(super) fn has_single_keys(&self) -> bool {
+        self.single.is_some()
+    }
+
+    /// Waits for the next key. A signal to stop is one; at the end of the input there are only signals.
+    pub(super) async fn key(&mut self) -> Key {
+        tokio::select! {
+            Some(key) = self.keys.recv() => key,
+            () = self.signals.stop() => Key::Quit,
+        }
+    }
+}
+
+fn read_keys(send: mpsc::UnboundedSender<Key>) {
+    for byte in io::stdin().lock().bytes() {
+        let Ok(byte) = byte else { return };
+        if send.send(Key::of(char::from(byte).encode_utf8(&mut [0; 4]))).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_lines(send: mpsc::UnboundedSender<Key>) {
+    for line in io::stdin().lock().lines() {
+        let Ok(line) = line else { return };
+        if send.send(Key::of(&line)).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(unix)]
+use self::unix::{Signals, SingleKeys};
+
+#[cfg(unix)]
+mod unix {
+    use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+
+    use super::io::{self, IsTerminal as _};
+
+    /// The signals that would end this process.
+    pub(super) struct Signals {
+        interrupt: Signal,
+        terminate: Signal,
+        hang_up: Signal,
+    }
+
+    impl Signals {
+        pub(super) fn new() -> io::Result<Self> {
+            Ok(Self {
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+                hang_up: signal(SignalKind::hangup())?,
+            })
+        }
+
+        pub(super) async fn stop(&mut self) {
+            tokio::select! {
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+                _ = self.hang_up.recv() => {}
+            }
+        }
+    }
+
+    /// A terminal that sends each key at once and shows none. Ctrl-C stays a signal.
+    pub(super) struct SingleKeys {
+        before: Termios,
+    }
+
+    impl SingleKeys {
+        /// Changes the terminal of standard input, if it is one.
+        pub(super) fn begin() -> Option<Self> {
+            let input = io::stdin();
+            if !input.is_terminal() {
+                return None;
+            }
+            let before = tcgetattr(&input).ok()?;
+            let mut changed = before.clone();
+            changed.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+            tcsetattr(&input, OptionalActions::Now, &changed).ok()?;
+            Some(Self { before })
+        }
+    }
+
+    impl Drop for SingleKeys {
+        fn drop(&mut self) {
+            // The terminal may be gone.
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+        }
+    }
+}
+
+#[cfg(not(unix))]
+use self::elsewhere::{Signals, SingleKeys};
+
+#[cfg(not(unix))]
+mod elsewhere {
+    use super::io;
+
+    /// Ctrl-C.
+    pub(super) struct Signals;
+
+    impl Signals {
+        pub(super) fn new() -> io::Result<Self> {
+            Ok(Self)
+        }
+
+        pub(super) async fn stop(&mut self) {
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// No terminal here sends single keys.
+    pub(super) enum SingleKeys {}
+
+    impl SingleKeys {
+        pub(super) fn begin() -> Option<Self> {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_trouble_has_a_key_of_its_own_and_enter_heals() {
+        for trouble in Trouble::ALL {
+            assert_eq!(Key::of(&format!("{}\r\n", trouble.key())), Key::Trouble(trouble));
+        }
+        for heal in ["", "h", "\n", " "] {
+            assert_eq!(Key::of(heal), Key::Heal, "{heal:?}");
+        }
+        assert_eq!(Key::of("q"), Key::Quit);
+        for unknown in ["x", "ff", "fail", "\u{1b}", "\u{e9}"] {
+            assert_eq!(Key::of(unknown), Key::Unknown, "{unknown:?}");
+        }
+    }
+}
