@@ -362,7 +362,7 @@ async fn nothing_is_sent_and_nothing_runs_when_it_is_dropped() {
 
 /// The `alerts` that the guide shows.
 fn guide() -> String {
-    let page = include_str!("../../crates/guide/src/operating_the_gateway.md");
+    let page = include_str!("../../crates/guide/src/gateway_observation.md");
     let mut blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let block = blocks.find(|block| block.starts_with("alerts:\n")).unwrap();
     let tiers = "tiers:

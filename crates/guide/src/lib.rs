@@ -12,7 +12,10 @@
 //! | [`beside_conversations`] | embeddings within one vector space, rankings, speech, pictures |
 //! | [`testing`] | an outage of hours in your own tests, in milliseconds |
 //! | [`rehearsing_an_outage`] | drills: an outage replayed against your own configuration |
-//! | [`operating_the_gateway`] | from a first look to a service that others rely on |
+//! | [`claude_code`], [`codex`], [`gemini_cli`] | five minutes: one command, and an outage to try |
+//! | [`editors_and_agents`], [`frameworks`] | the same for aider, OpenCode and Cline; for LangChain, the Agents SDK and the AI SDK |
+//! | [`axum_service`], [`tonic_service`] | the same for a service of your own, with the stack inside |
+//! | [`operating_the_gateway`] | the four pages on the gateway: [`gateway_start`], [`gateway_keys`], [`gateway_observation`], [`gateway_operation`] |
 //! | [`gateway_reference`] | every header, path, line of the log, metric and field of the status |
 //! | [`other_clients`] | clients with a base URL and nothing else: a port or a socket of the same program |
 //! | [`what_failover_cannot_fix`] | the limits of a second provider, and its worth |
@@ -25,17 +28,32 @@
 //! The tests compile and run all code here. Its providers are simulated and its clock is paused: it needs no key and
 //! takes no time. Your provider stands in the place of [`Simulated`](steadfast::providers::Simulated).
 
+pub mod axum_service {
+    #![doc = include_str!("axum_service.md")]
+}
 pub mod beside_conversations {
     #![doc = include_str!("beside_conversations.md")]
 }
 pub mod choosing_an_order {
     #![doc = include_str!("choosing_an_order.md")]
 }
+pub mod claude_code {
+    #![doc = include_str!("claude_code.md")]
+}
+pub mod codex {
+    #![doc = include_str!("codex.md")]
+}
 pub mod comparison {
     #![doc = include_str!("comparison.md")]
 }
 pub mod degradation {
     #![doc = include_str!("degradation.md")]
+}
+pub mod editors_and_agents {
+    #![doc = include_str!("editors_and_agents.md")]
+}
+pub mod frameworks {
+    #![doc = include_str!("frameworks.md")]
 }
 pub mod from_a_retry_loop {
     #![doc = include_str!("from_a_retry_loop.md")]
@@ -46,8 +64,23 @@ pub mod from_litellm {
 pub mod from_tower_resilience {
     #![doc = include_str!("from_tower_resilience.md")]
 }
+pub mod gateway_keys {
+    #![doc = include_str!("gateway_keys.md")]
+}
+pub mod gateway_observation {
+    #![doc = include_str!("gateway_observation.md")]
+}
+pub mod gateway_operation {
+    #![doc = include_str!("gateway_operation.md")]
+}
 pub mod gateway_reference {
     #![doc = include_str!("gateway_reference.md")]
+}
+pub mod gateway_start {
+    #![doc = include_str!("gateway_start.md")]
+}
+pub mod gemini_cli {
+    #![doc = include_str!("gemini_cli.md")]
 }
 pub mod getting_started {
     #![doc = include_str!("getting_started.md")]
@@ -78,6 +111,9 @@ pub mod testing {
 }
 pub mod the_same_model_elsewhere {
     #![doc = include_str!("the_same_model_elsewhere.md")]
+}
+pub mod tonic_service {
+    #![doc = include_str!("tonic_service.md")]
 }
 pub mod what_failover_cannot_fix {
     #![doc = include_str!("what_failover_cannot_fix.md")]

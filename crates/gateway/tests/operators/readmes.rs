@@ -12,9 +12,11 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// The READMEs of the repository, and other files whose comments name modules.
+/// The READMEs of the repository, the guide, and other files whose comments name modules.
 fn pages() -> Vec<(PathBuf, String)> {
     let packages = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path().join("README.md"));
+    let guide = fs::read_dir(root().join("crates/guide/src")).unwrap().map(|entry| entry.unwrap().path());
+    let packages = packages.chain(guide.filter(|path| path.extension().is_some_and(|suffix| suffix == "md")));
     let others = ["README.md", "ops/README.md", "ops/prometheus-rules.yml", "packaging/README.md", "packaging/build"];
     let more = [
         "benches/gateway/README.md",
@@ -132,7 +134,9 @@ fn cargo(words: &[String], page: &Path) -> Result<(), String> {
             _ => root().to_owned(),
         },
     };
-    for path in [option(of_cargo, &["--path"]), option(of_cargo, &["--manifest-path"])].into_iter().flatten() {
+    // A reader's own program has the clone where it likes.
+    let path = option(of_cargo, &["--path"]).filter(|_| of_cargo[0] != "add");
+    for path in [path, option(of_cargo, &["--manifest-path"])].into_iter().flatten() {
         let path = root().join(path);
         let is_manifest = path.is_file() && path.ends_with("Cargo.toml");
         if !is_manifest && !path.join("Cargo.toml").exists() {
@@ -312,8 +316,8 @@ fn a_wrong_command_path_or_module_is_seen() {
         ("steadfast_subscribers::metrics::METRICS", true),
         ("steadfast::subscribers::metrics", false),
         ("steadfast::events::alerts", false),
-        ("steadfast_guide::operating_the_gateway", true),
-        ("steadfast::guide::operating_the_gateway", false),
+        ("steadfast_guide::gateway_operation", true),
+        ("steadfast::guide::gateway_operation", false),
     ] {
         assert_eq!(module(path).is_ok(), is_right, "{path}");
     }

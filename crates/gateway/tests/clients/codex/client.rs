@@ -94,7 +94,7 @@ impl Codex {
 
 /// Returns the settings that the guide has for Codex, with this provider and model.
 fn settings_of_the_guide(base_url: &str, model: &str) -> String {
-    let guide = include_str!("../../../../guide/src/operating_the_gateway.md");
+    let guide = include_str!("../../../../guide/src/codex.md");
     let (_, settings) = guide.split_once("```toml\nmodel = ").expect("the guide has settings for Codex");
     let (settings, _) = settings.split_once("```").expect("they end");
     let settings = format!("model = {settings}");

@@ -20,7 +20,7 @@ const GATEWAY: &str = "crates/gateway/src";
 const BEGINNING: &str = "\
 Every header, path, line of the log, metric and field of the status, as the code has them: a test writes this page and \
 holds it against the
-code. [Operations](crate::operating_the_gateway) says when to look at which.
+code. [Observation](crate::gateway_observation) says when to look at which.
 
 ";
 
@@ -81,7 +81,7 @@ fn paths() -> String {
         rows.map(|line| format!("{}\n", line.replace("[`page`]", "page"))).collect()
     };
     text += &format!("For callers, with any key of the gateway:\n\n{}\n", list("api/paths/mod.rs"));
-    text += "A kept response of `/v1/responses` is at `GET /v1/responses/{id}` (`DELETE` deletes it), with `/input_items` and `/cancel`;\n\
+    text += "A kept response of `/v1/responses` is at `GET /v1/responses/{id}` (`DELETE` deletes it), with `/input_items` and, for one in the background, `/cancel`;\n\
              `/v1alpha` is `/v1beta`; `GET /badge.js` is the badge's script. `GET /requests` takes `key`, `feature`, `tier`, `outcome` and `limit`.\n\n";
     text += &format!("Where the configuration has a `lane`:\n\n{}\n", list("api/paths/lane.rs"));
     text += &format!(
