@@ -7,6 +7,7 @@ mod admin;
 mod ask;
 mod check;
 mod demo;
+mod guide;
 mod handoff;
 mod init;
 mod packaging;

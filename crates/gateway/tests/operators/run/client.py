@@ -1,4 +1,4 @@
-"""A client of the name in its first argument. It calls the models once by what that client reads, and prints its
+"""A client of the name in its first argument. It calls the model `MODEL` once by what that client reads, and prints its
 arguments, its environment and the answers' statuses; `STATUS` is its exit code."""
 
 import json
@@ -10,6 +10,7 @@ import urllib.request
 
 NAME, *ARGUMENTS = sys.argv[1:]
 ENVIRONMENT = dict(os.environ)
+MODEL = os.environ.get("MODEL", "m")
 
 
 def ask(url, headers, body):
@@ -24,23 +25,23 @@ def ask(url, headers, body):
 
 
 def messages(base, headers):
-    body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    body = {"model": MODEL, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
     return ask(f"{base}/messages", headers, body)
 
 
 def chat(base, key):
-    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
     return ask(f"{base}/chat/completions", {"authorization": f"Bearer {key}"}, body)
 
 
 def responses(base, key):
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    return ask(f"{base}/responses", headers, {"model": "m", "input": "hi"})
+    return ask(f"{base}/responses", headers, {"model": MODEL, "input": "hi"})
 
 
 def generate(base, key):
     body = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
-    return ask(f"{base}/models/m:generateContent", {"x-goog-api-key": key}, body)
+    return ask(f"{base}/models/{MODEL}:generateContent", {"x-goog-api-key": key}, body)
 
 
 def claude():
