@@ -103,24 +103,27 @@ async fn an_answer_of_any_form_comes_back_from_openai_as_it_was_asked_for() {
     }
 }
 
-/// Google's first example, `list[Recipe]`: types in capitals, in the older fields.
+/// Google's first example, `list[Recipe]`: types in capitals, in the older fields. Gemini CLI has them in the newer ones
+/// too.
 #[tokio::test(start_paused = true)]
 async fn geminis_own_spelling_of_schemas_arrives_at_openai_too() {
     let turn = json!([{"role": "user", "parts": [{"text": "?"}]}]);
-    for to in [O, R] {
+    let fields = [("responseSchema", "parameters"), ("responseJsonSchema", "parametersJsonSchema")];
+    for (to, (of_answer, of_tool)) in [O, R].into_iter().flat_map(|to| fields.map(|names| (to, names))) {
         for root in [
             json!({"type": "ARRAY", "items": {"type": "STRING"}}),
             json!({"type": "STRING", "enum": ["a"]}),
             json!({"type": "OBJECT", "properties": {"l": {"type": "STRING"}}, "nullable": true}),
         ] {
             let asked = json!({"contents": turn,
-                "generationConfig": {"responseMimeType": "application/json", "responseSchema": root}});
+                "generationConfig": {"responseMimeType": "application/json", of_answer: root}});
             let (sent, notes) = translate(G, to, false, &asked).await.unwrap();
             assert_eq!(check(to, any(to), &sent), Ok(()), "{sent:#}");
             assert!(notes.iter().any(|note| note.starts_with("schema_root: ")), "{notes:?}");
         }
-        let tool = json!({"name": "t", "parameters": {"type": "OBJECT", "properties": {
-            "title": {"type": "ARRAY"}, "description": {"type": "ARRAY", "nullable": true}}}});
+        let tool = json!({"name": "t", of_tool: {"type": "OBJECT", "properties": {
+            "title": {"type": "ARRAY"}, "description": {"type": "ARRAY", "nullable": true},
+            "maybe": {"type": ["STRING", "NULL"]}}}});
         let asked = json!({"contents": turn, "tools": [{"functionDeclarations": [tool]}]});
         let (sent, notes) = translate(G, to, false, &asked).await.unwrap();
         assert_eq!(check(to, any(to), &sent), Ok(()), "{sent:#}");

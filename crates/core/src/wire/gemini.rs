@@ -164,7 +164,7 @@ pub fn definition(declaration: RawJson<'_>) -> Result<Tool, LlmError> {
     let fields = Object::read(declaration, names)?;
     let name = fields.text("name")?.ok_or_else(|| bad("functionDeclarations.name", "a text"))?;
     let schema = match (fields.either(SCHEMA), fields.get("parameters")) {
-        (Some(schema), _) => Some(Json::of(schema)),
+        (Some(schema), _) => Some(json_schema(schema)?),
         (None, Some(schema)) => Some(lower_types(schema)?),
         (None, None) => None,
     };
@@ -261,7 +261,7 @@ fn generation(config: RawJson<'_>, chat: &mut Chat) -> Result<(), LlmError> {
         chat.stop = config.strings("stop_sequences")?;
     }
     let schema = match config.either(&["responseJsonSchema", "response_json_schema"]) {
-        Some(schema) => Some(Json::of(schema)),
+        Some(schema) => Some(json_schema(schema)?),
         None => config.either(&["responseSchema", "response_schema"]).map(lower_types).transpose()?,
     };
     let json = config.either(&["responseMimeType", "response_mime_type"]).and_then(word);
@@ -571,6 +571,12 @@ fn is_object_text(text: &str) -> bool {
     text.trim_start().starts_with('{') && serde_json::from_str::<RawJson<'_>>(text).is_ok()
 }
 
+/// Reads a JSON Schema. Gemini CLI spells its types in capitals all the same, which Google takes and nobody else.
+fn json_schema(schema: RawJson<'_>) -> Result<Json, LlmError> {
+    const CAPITALS: [&str; 6] = ["\"OBJECT\"", "\"ARRAY\"", "\"STRING\"", "\"NUMBER\"", "\"INTEGER\"", "\"BOOLEAN\""];
+    if CAPITALS.iter().any(|name| schema.get().contains(name)) { lower_types(schema) } else { Ok(Json::of(schema)) }
+}
+
 /// Rewrites the types of an OpenAPI schema, which this API spells in capitals, as JSON Schema spells them.
 fn lower_types(schema: RawJson<'_>) -> Result<Json, LlmError> {
     let mut lowered = String::with_capacity(schema.get().len());
@@ -642,7 +648,7 @@ impl<'de> Visitor<'de> for TypeLowering<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         self.to.push('[');
-        while list.next_element_seed(TypeLowering { to: self.to, is_type: false })?.is_some() {
+        while list.next_element_seed(TypeLowering { to: self.to, is_type: self.is_type })?.is_some() {
             self.to.push(',');
         }
         if self.to.ends_with(',') {
