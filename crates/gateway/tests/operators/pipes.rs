@@ -37,7 +37,6 @@ fn arguments(command: &[&str], config: &str) -> Option<Vec<String>> {
         ["admin", "explain"] => &["sf-0-0"],
         ["handoff", "answer"] => &["task_1", "yes"],
         ["handoff", "forget" | "show" | "claim" | "release" | "redrive"] => &["task_1"],
-        ["demo", "outage"] => &["--port", "0"],
         ["drill"] => &["--list"],
         ["key", "create" | "show" | "rotate" | "pause" | "resume" | "remove"] => &["ana"],
         ["key", "limit"] => &["ana", "--concurrency", "1"],
@@ -46,7 +45,7 @@ fn arguments(command: &[&str], config: &str) -> Option<Vec<String>> {
         ["prices", "import"] => &["prices.json", "--model", "gpt-4o"],
         ["key", "list" | "log"] => &[],
         ["completions"] => &["bash"],
-        ["health" | "serve" | "run" | "simulate"] => return None,
+        ["health" | "serve" | "run" | "simulate"] | ["demo", _] => return None,
         ["admin" | "config" | "handoff", _] | ["init" | "man" | "spend"] => &[],
         unknown => panic!("{unknown:?}: say with which arguments it prints something"),
     };

@@ -31,6 +31,8 @@ pub(super) struct Journal {
 
 /// The records that are read beyond those of open requests.
 const MARGIN: usize = 100;
+/// The most records that a gateway lists.
+const MOST: usize = 1000;
 
 impl Journal {
     pub(super) fn new(remote: Remote, first: &'static str, own_model: &'static str) -> Self {
@@ -54,7 +56,7 @@ impl Journal {
     /// The gateway does not answer.
     pub(super) async fn read_on(&mut self, trouble: Option<Trouble>) -> Result<Vec<String>, Failure> {
         let oldest = self.open.first().map_or(self.seen, |request| request.number);
-        let limit = self.seen - oldest + MARGIN;
+        let limit = (self.seen - oldest + MARGIN).min(MOST);
         let answer = self.remote.ask(&format!("/requests?limit={limit}"), None).await?;
         let listed = answer["requests"].as_array().map_or(&[][..], Vec::as_slice);
         let id = |record: &Value| record["id"].as_str().map(str::to_owned);

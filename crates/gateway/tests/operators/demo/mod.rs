@@ -99,6 +99,14 @@ fn a_terminal_sends_each_key_at_once_and_is_as_before_at_the_end() {
 }
 
 #[test]
+fn it_ends_quietly_when_nobody_reads_it() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(STEADFAST).args(["demo", "outage", "--port", "0"]).stdout(writer).output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(1), String::new()));
+}
+
+#[test]
 fn a_port_that_is_taken_matters_only_where_it_is_asked_for() {
     let demo = Demo::start(&[]);
     assert_ne!(demo.address(), "127.0.0.1:8080");
