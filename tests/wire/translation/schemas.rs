@@ -103,8 +103,8 @@ async fn an_answer_of_any_form_comes_back_from_openai_as_it_was_asked_for() {
     }
 }
 
-/// Google's first example, `list[Recipe]`: types in capitals, in the older fields. Gemini CLI has them in the newer ones
-/// too.
+/// Google's first example, `list[Recipe]`: types in capitals, in the older fields. Gemini CLI has them in the newer
+/// ones too.
 #[tokio::test(start_paused = true)]
 async fn geminis_own_spelling_of_schemas_arrives_at_openai_too() {
     let turn = json!([{"role": "user", "parts": [{"text": "?"}]}]);
