@@ -93,7 +93,8 @@ fn simple_commands(line: &str) -> Vec<Vec<String>> {
         let is_variable = |word: &&String| {
             word.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
         };
-        let words = words.iter().skip_while(is_variable).take_while(|word| !word.starts_with('>'));
+        let words =
+            words.iter().skip_while(is_variable).take_while(|word| !word.trim_start_matches('2').starts_with('>'));
         all.push(words.cloned().collect());
     }
     all
@@ -144,6 +145,8 @@ fn cargo(words: &[String], page: &Path) -> Result<(), String> {
         }
     }
     match words.first().map(String::as_str) {
+        // Another project's package.
+        Some("add") if of_cargo.get(1).is_some_and(|name| !name.starts_with("steadfast")) => {}
         Some("install" | "binstall" | "add") if option(of_cargo, &["--path", "--git"]).is_none() => {
             let name = of_cargo.get(1).filter(|name| packages.contains_key(*name));
             let name = name.ok_or_else(|| format!("no package {}", of_cargo[1..].join(" ")))?;
