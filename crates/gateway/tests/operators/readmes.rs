@@ -1,9 +1,10 @@
 //! The pages beside the code: each command that they name is taken, each path is there, each module exists.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
 };
 
 use crate::common::steadfast;
@@ -202,20 +203,41 @@ fn words_in(code: &str) -> Vec<String> {
     code.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')).map(str::to_owned).collect()
 }
 
+/// The words of a package's code: of its first file, and of all.
+struct PackageWords {
+    top: HashSet<String>,
+    all: HashSet<String>,
+}
+
+impl PackageWords {
+    /// Returns those of the package of this name, which are read once.
+    fn of(package: &str) -> Option<Arc<Self>> {
+        static READ: Mutex<BTreeMap<String, Arc<PackageWords>>> = Mutex::new(BTreeMap::new());
+        let mut read = READ.lock().unwrap();
+        if let Some(words) = read.get(package) {
+            return Some(words.clone());
+        }
+        let folder = packages().get(package).cloned()?;
+        let source = fs::read_to_string(folder.join("src/lib.rs")).unwrap_or_default();
+        // The library names what is below it.
+        let below: &[&str] =
+            if package == "steadfast" { &["cache", "core", "dialects", "http", "validate"] } else { &[] };
+        let below = below.iter().map(|name| root().join("crates").join(name));
+        let all = below.chain([folder]).flat_map(|folder| words_of(&folder.join("src"))).collect();
+        let words = Arc::new(Self { top: words_in(&source).into_iter().collect(), all });
+        read.insert(package.to_owned(), words.clone());
+        Some(words)
+    }
+}
+
 /// Returns the problem of a module's path, such as `steadfast_subscribers::metrics`.
 fn module(path: &str) -> Result<(), String> {
     let mut segments = path.split("::").filter(|segment| !segment.is_empty());
     let package = segments.next().unwrap_or_default().replace('_', "-");
-    let Some(folder) = packages().get(&package).cloned() else { return Err(format!("no package {package}")) };
-    let source = fs::read_to_string(folder.join("src/lib.rs")).unwrap_or_default();
-    let top = words_in(&source);
-    // The library names what is below it.
-    let below: &[&str] = if package == "steadfast" { &["cache", "core", "dialects", "http", "validate"] } else { &[] };
-    let below = below.iter().map(|name| root().join("crates").join(name));
-    let all: Vec<_> = below.chain([folder]).flat_map(|folder| words_of(&folder.join("src"))).collect();
+    let words = PackageWords::of(&package).ok_or_else(|| format!("no package {package}"))?;
     for (place, segment) in segments.enumerate() {
-        let known = if place == 0 { &top } else { &all };
-        if !known.iter().any(|word| word == segment) {
+        let known = if place == 0 { &words.top } else { &words.all };
+        if !known.contains(segment) {
             return Err(format!("{package} has no {segment}"));
         }
     }
