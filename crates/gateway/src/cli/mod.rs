@@ -20,6 +20,7 @@ mod remote;
 mod run;
 mod schema;
 mod serve;
+mod signals;
 mod simulate;
 mod spend;
 mod store;

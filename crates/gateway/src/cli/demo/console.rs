@@ -8,6 +8,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::trouble::Trouble;
+use crate::cli::signals::Signals;
 
 /// An order by key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl Console {
     pub(super) async fn key(&mut self) -> Key {
         tokio::select! {
             Some(key) = self.keys.recv() => key,
-            () = self.signals.stop() => Key::Quit,
+            _ = self.signals.next() => Key::Quit,
         }
     }
 }
@@ -86,39 +87,13 @@ fn read_lines(send: mpsc::UnboundedSender<Key>) {
 }
 
 #[cfg(unix)]
-use self::unix::{Signals, SingleKeys};
+use self::unix::SingleKeys;
 
 #[cfg(unix)]
 mod unix {
     use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-    use tokio::signal::unix::{Signal, SignalKind, signal};
 
     use super::io::{self, IsTerminal as _};
-
-    /// The signals that would end this process.
-    pub(super) struct Signals {
-        interrupt: Signal,
-        terminate: Signal,
-        hang_up: Signal,
-    }
-
-    impl Signals {
-        pub(super) fn new() -> io::Result<Self> {
-            Ok(Self {
-                interrupt: signal(SignalKind::interrupt())?,
-                terminate: signal(SignalKind::terminate())?,
-                hang_up: signal(SignalKind::hangup())?,
-            })
-        }
-
-        pub(super) async fn stop(&mut self) {
-            tokio::select! {
-                _ = self.interrupt.recv() => {}
-                _ = self.terminate.recv() => {}
-                _ = self.hang_up.recv() => {}
-            }
-        }
-    }
 
     /// A terminal that sends each key at once and shows none. Ctrl-C stays a signal.
     pub(super) struct SingleKeys {
@@ -149,27 +124,10 @@ mod unix {
 }
 
 #[cfg(not(unix))]
-use self::elsewhere::{Signals, SingleKeys};
+use self::elsewhere::SingleKeys;
 
 #[cfg(not(unix))]
 mod elsewhere {
-    use super::io;
-
-    /// Ctrl-C.
-    pub(super) struct Signals;
-
-    impl Signals {
-        pub(super) fn new() -> io::Result<Self> {
-            Ok(Self)
-        }
-
-        pub(super) async fn stop(&mut self) {
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
     /// No terminal here sends single keys.
     pub(super) enum SingleKeys {}
 

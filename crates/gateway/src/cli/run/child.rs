@@ -8,6 +8,8 @@ use std::{
 
 use tokio::sync::oneshot;
 
+use crate::cli::signals::{Passed, Signals};
+
 /// Runs a command at this process's terminal, and returns its exit code: 128 and the signal's number where a signal
 /// ended it.
 ///
@@ -42,7 +44,7 @@ fn code(status: ExitStatus) -> u8 {
 }
 
 #[cfg(unix)]
-use self::unix::{ChildId, Signals, wait};
+use self::unix::{ChildId, wait};
 
 #[cfg(unix)]
 mod unix {
@@ -52,38 +54,8 @@ mod unix {
         io::Errno,
         process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, waitid, waitpid},
     };
-    use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
-    use super::{Child, ExitStatus, code, io, thread};
-
-    /// The signals that would end this process.
-    pub(super) struct Signals {
-        terminate: Stream,
-        hang_up: Stream,
-        interrupt: Stream,
-        quit: Stream,
-    }
-
-    impl Signals {
-        pub(super) fn new() -> io::Result<Self> {
-            Ok(Self {
-                terminate: signal(SignalKind::terminate())?,
-                hang_up: signal(SignalKind::hangup())?,
-                interrupt: signal(SignalKind::interrupt())?,
-                quit: signal(SignalKind::quit())?,
-            })
-        }
-
-        /// Waits for the next signal. Returns it if it is to be passed on; a terminal's keys reach the command too.
-        pub(super) async fn next(&mut self) -> Option<Signal> {
-            tokio::select! {
-                _ = self.terminate.recv() => Some(Signal::TERM),
-                _ = self.hang_up.recv() => Some(Signal::HUP),
-                _ = self.interrupt.recv() => None,
-                _ = self.quit.recv() => None,
-            }
-        }
-    }
+    use super::{Child, ExitStatus, Passed, code, io, thread};
 
     /// The process of a child.
     #[derive(Clone, Copy)]
@@ -94,7 +66,7 @@ mod unix {
             Self(Pid::from_child(child))
         }
 
-        pub(super) fn pass(self, signal: Option<Signal>) {
+        pub(super) fn pass(self, signal: Option<Passed>) {
             // It may have ended meanwhile.
             let _ = signal.map(|signal| kill_process(self.0, signal));
         }
@@ -131,29 +103,11 @@ mod unix {
 }
 
 #[cfg(not(unix))]
-use self::elsewhere::{ChildId, Signals, wait};
+use self::elsewhere::{ChildId, wait};
 
 #[cfg(not(unix))]
 mod elsewhere {
-    use std::convert::Infallible;
-
-    use super::{Child, code, io};
-
-    /// Ctrl-C, which reaches the command by itself.
-    pub(super) struct Signals;
-
-    impl Signals {
-        pub(super) fn new() -> io::Result<Self> {
-            Ok(Self)
-        }
-
-        pub(super) async fn next(&mut self) -> Option<Infallible> {
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            None
-        }
-    }
+    use super::{Child, Passed, code, io};
 
     #[derive(Clone, Copy)]
     pub(super) struct ChildId;
@@ -163,7 +117,7 @@ mod elsewhere {
             Self
         }
 
-        pub(super) fn pass(self, _: Option<Infallible>) {}
+        pub(super) fn pass(self, _: Option<Passed>) {}
     }
 
     pub(super) fn wait(mut child: Child) -> io::Result<u8> {
