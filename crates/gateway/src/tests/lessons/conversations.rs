@@ -108,11 +108,12 @@ async fn a_signed_thought_comes_back_as_it_was_after_a_turn_elsewhere() {
 // B33. BerriAI/litellm PR #38153: a whole answer that was made into a stream lost its signatures.
 #[tokio::test(start_paused = true)]
 async fn a_whole_answer_to_a_stream_has_every_event_that_a_stream_has() {
+    // With the fields that the published schema requires.
     let content = json!([
         {"type": "thinking", "thinking": "Let me see.", "signature": "c2lnbmVk"},
-        {"type": "text", "text": "Hello from afar"},
-        {"type": "tool_use", "id": "toolu_1", "name": "run", "input": {"cmd": "ls"}},
-        {"type": "tool_use", "id": "toolu_2", "name": "run", "input": {}},
+        {"type": "text", "text": "Hello from afar", "citations": null},
+        {"type": "tool_use", "id": "toolu_1", "name": "run", "input": {"cmd": "ls"}, "caller": {"type": "direct"}},
+        {"type": "tool_use", "id": "toolu_2", "name": "run", "input": {}, "caller": {"type": "direct"}},
     ]);
     let provider = Scripted::new([Reply::json(200, anthropic_answer_of(&content))]);
     let house = Plan::of(TWO).scripted(ANTHROPIC, &provider).build();
