@@ -32,8 +32,8 @@ mod unix {
             })
         }
 
-        /// Waits for the next signal. Returns it if it came to this process alone; a terminal's keys reach all processes
-        /// in front of it.
+        /// Waits for the next signal. Returns it if it came to this process alone; a terminal's keys reach all
+        /// processes in front of it.
         pub(in crate::cli) async fn next(&mut self) -> Option<Passed> {
             tokio::select! {
                 _ = self.terminate.recv() => Some(Passed::TERM),
