@@ -443,8 +443,8 @@ async fn a_migration_of_a_file_that_was_cut_is_made_anew() {
     let file = rusqlite::Connection::open(folder.file()).unwrap();
     // The second of its tables cannot be made.
     file.execute_batch(
-        "DROP TABLE owner; DROP TABLE worked_keys; DROP TABLE registry; DROP TABLE registry_changes;
-        DROP TABLE ledger_grants; DROP TABLE ledger_hours; DROP TABLE ledger; PRAGMA user_version = 8; CREATE VIEW ledger_hours AS SELECT 1",
+        "DROP TABLE response_leases; DROP TABLE owner; DROP TABLE worked_keys; DROP TABLE registry;
+        DROP TABLE registry_changes; DROP TABLE ledger_grants; DROP TABLE ledger_hours; DROP TABLE ledger; PRAGMA user_version = 8; CREATE VIEW ledger_hours AS SELECT 1",
     )
     .unwrap();
     let _ = Sqlite::open(folder.file()).unwrap_err();
@@ -461,8 +461,9 @@ async fn a_migration_of_a_file_that_was_cut_is_made_anew() {
 async fn a_migration_of_a_database_that_was_cut_is_made_anew() {
     let Some(schema) = Schema::new("ledger_migration").await else { return };
     drop(Postgres::connect(schema.url()).await.unwrap());
-    let before = "DROP TABLE steadfast_owner; DROP TABLE steadfast_worked_keys; DROP TABLE steadfast_registry; DROP TABLE steadfast_registry_changes;
-        DROP TABLE steadfast_ledger_grants; DROP TABLE steadfast_ledger_hours; DROP TABLE steadfast_ledger;
+    let before = "DROP TABLE steadfast_response_leases; DROP TABLE steadfast_owner; DROP TABLE steadfast_worked_keys;
+        DROP TABLE steadfast_registry; DROP TABLE steadfast_registry_changes; DROP TABLE steadfast_ledger_grants;
+        DROP TABLE steadfast_ledger_hours; DROP TABLE steadfast_ledger;
         DELETE FROM steadfast_schema WHERE version >= 8; CREATE VIEW steadfast_ledger_hours AS SELECT 1";
     schema.execute(before).await;
     assert_eq!(Postgres::connect(schema.url()).await.unwrap_err().kind(), StoreErrorKind::Corrupt);

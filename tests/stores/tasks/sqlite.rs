@@ -88,6 +88,7 @@ async fn a_file_from_before_there_were_tasks_is_brought_up_to_date() {
     let place = Folder::new("tasks-before");
     drop(open(&place));
     let later = [
+        "response_leases",
         "owner",
         "worked_keys",
         "registry_changes",
