@@ -337,6 +337,12 @@ async fn only_a_response_that_runs_in_the_background_is_cancelled() {
     assert_eq!(rig.first.stats().in_flight, 0);
     sleep(SECOND * 60).await;
     assert_eq!(rig.send("GET", &path(&deleted, ""), &[], String::new()).await.status, 404);
+    // One that has ended leaves no event behind.
+    let answer = rig.send("POST", RESPONSES, &[], asks("c", true).to_string()).await;
+    let deleted = answer.events()[0]["response"]["id"].clone();
+    assert!(rig.gateway.memory.used() > 0);
+    assert_eq!(rig.send("DELETE", &path(&deleted, ""), &[], String::new()).await.status, 200);
+    assert_eq!(rig.gateway.memory.used(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -461,6 +467,8 @@ async fn a_response_holds_its_keys_place_until_its_end() {
 struct Flaky {
     store: MemoryResponses,
     is_away: Arc<AtomicBool>,
+    /// True if its next end is kept, but told only after the gateway's patience.
+    is_slow: Arc<AtomicBool>,
 }
 
 impl Flaky {
@@ -486,6 +494,13 @@ impl ResponseStore for Flaky {
     }
 
     fn end(&self, response: StoredResponse, keep: Duration) -> StoreFuture<'_, bool> {
+        if self.is_slow.swap(false, Relaxed) {
+            return Box::pin(async move {
+                self.store.end(response, keep).await?;
+                sleep(SECOND * 3).await;
+                Ok(true)
+            });
+        }
         self.call(self.store.end(response, keep))
     }
 
@@ -517,7 +532,7 @@ impl ResponseStore for Flaky {
 #[tokio::test(start_paused = true)]
 async fn an_answer_waits_for_its_store() {
     let is_away = Arc::new(AtomicBool::new(false));
-    let store = Flaky { store: MemoryResponses::new(), is_away: is_away.clone() };
+    let store = Flaky { store: MemoryResponses::new(), is_away: is_away.clone(), is_slow: Arc::default() };
     let rig = Rig::over(store, Responses::default(), None, Settings::default());
     let (kept, lost) =
         (rig.begin(&asks("a", false)).await["id"].clone(), rig.begin(&asks("b", false)).await["id"].clone());
@@ -533,6 +548,19 @@ async fn an_answer_waits_for_its_store() {
         assert_eq!(text(&response), WORDS, "{response}");
     }
     assert_eq!(rig.gateway.memory.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_kept_a_moment_before_a_sign_of_life_is_no_cancelled_one() {
+    let is_away = Arc::new(AtomicBool::new(false));
+    let store = Flaky { store: MemoryResponses::new(), is_away, is_slow: Arc::new(AtomicBool::new(true)) };
+    let rig = Rig::over(store, Responses::default(), None, Settings::default());
+    // Its end is kept in second 19, as the store says in second 22; a sign of life is due in second 20.
+    rig.first.pace(Duration::from_millis(1900));
+    let answer = rig.send("POST", RESPONSES, &[], asks("a", true).to_string()).await;
+    let last = answer.events().pop().unwrap();
+    assert_eq!((&last["type"], answer.text().as_str()), (&json!("response.completed"), WORDS), "{last}");
+    assert_eq!(rig.get(&last["response"]["id"]).await["status"], "completed");
 }
 
 #[tokio::test(start_paused = true)]

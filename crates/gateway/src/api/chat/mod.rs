@@ -130,7 +130,7 @@ async fn begin_in_background(
         return Err(stored_responses::no_background());
     }
     let reservation = || call.gateway.memory.reservation(call.key.as_ref().map(|key| &key.memory));
-    let (request, order) = Order::read(request, reservation)?;
+    let (request, order) = Order::read(request, reservation).await?;
     let mut prepared = prepare(call, chat, request, ids, connection).await?;
     let beginning = order.begin(prepared.turn.as_deref_mut()).await?;
     Ok((prepared, beginning))

@@ -59,7 +59,8 @@ fn events(gateway: &GatewayState, found: &StoredResponse, query: &[[String; 2]])
     if !background::is_in_background(&found.response) {
         return wrong("`stream`: this gateway returns a kept response whole; leave `stream` out");
     }
-    let Some(events) = gateway.runs.events(&found.id) else {
+    let kept = gateway.runs.events(&found.id).and_then(|events| Some((events.last()?, events)));
+    let Some((last, events)) = kept else {
         return wrong(
             "`stream`: the events of a response are kept by the gateway that makes it, if `stream` was true in its \
              request, and for five minutes after its end; leave `stream` out",
@@ -67,9 +68,9 @@ fn events(gateway: &GatewayState, found: &StoredResponse, query: &[[String; 2]])
     };
     let from = match query.iter().find(|[name, _]| name == "starting_after") {
         None => 0,
-        Some([_, number]) => match number.parse::<usize>().ok().filter(|number| *number < events.len()) {
+        Some([_, number]) => match number.parse::<usize>().ok().filter(|number| *number <= last) {
             Some(number) => number + 1,
-            None => return wrong(&format!("`starting_after` is the number of an event, from 0 to {}", events.last())),
+            None => return wrong(&format!("`starting_after` is the number of an event, from 0 to {last}")),
         },
     };
     background::event_stream(&events, from, gateway.lifecycle.current.load().keep_alive)
@@ -97,7 +98,7 @@ pub(crate) async fn delete(
     let owner = owner_of(key.as_ref().map(|Extension(key)| key));
     match archive.delete(&owner, &id).await {
         Ok(true) => {
-            gateway.runs.stop(&id);
+            gateway.runs.forget(&owner, &id);
             let body = json!({"id": id, "object": "response", "deleted": true});
             refusal::json(StatusCode::OK, body.to_string())
         }

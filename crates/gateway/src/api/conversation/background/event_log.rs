@@ -69,14 +69,9 @@ impl EventLog {
         self.changed.send_replace(());
     }
 
-    /// Returns the number of the last event.
-    pub(crate) fn last(&self) -> usize {
-        self.len().saturating_sub(1)
-    }
-
-    /// Returns the number of events.
-    pub(crate) fn len(&self) -> usize {
-        lock(&self.log).events.len()
+    /// Returns the number of the last event; `None` once there is no memory for them.
+    pub(crate) fn last(&self) -> Option<usize> {
+        lock(&self.log).events.len().checked_sub(1)
     }
 
     /// Returns the events from a number on, as they come, with a sign of life in each silence.
@@ -92,7 +87,7 @@ impl EventLog {
 impl fmt::Debug for EventLog {
     /// Writes nothing of the events.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventLog").field("events", &self.len()).finish_non_exhaustive()
+        f.debug_struct("EventLog").field("last", &self.last()).finish_non_exhaustive()
     }
 }
 
@@ -109,7 +104,7 @@ impl Reader {
     async fn piece(&mut self) -> Option<Bytes> {
         loop {
             let next = self.next?;
-            // What comes from here on is seen below.
+            // Events from here on are seen below.
             self.changed.mark_unchanged();
             {
                 let log = lock(&self.log.log);

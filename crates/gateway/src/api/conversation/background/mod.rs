@@ -29,6 +29,7 @@ pub(super) mod runs;
 use std::{sync::Arc, time::Duration};
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use steadfast::{ErrorKind, LlmError, LlmRequest};
 use steadfast_stores::responses::StoredResponse;
@@ -38,7 +39,11 @@ pub(super) use self::object::{cancelled, in_background, is_in_background, lost};
 pub(super) use self::run::keep;
 use self::{event_log::EventLog, run::Run, runs::Runs};
 use super::{Turn, json::Fields};
-use crate::{api::refusal, http::Answering, limits::memory::Reservation};
+use crate::{
+    api::{large_body::beside, refusal},
+    http::Answering,
+    limits::memory::Reservation,
+};
 
 /// The time for which a gateway is taken to live after each sign of it.
 const LEASE: Duration = Duration::from_secs(60);
@@ -63,22 +68,18 @@ impl Order {
     /// # Errors
     ///
     /// The request cannot run in the background, or there is no memory for it.
-    pub(crate) fn read(
+    pub(crate) async fn read(
         request: LlmRequest,
         reservation: impl Fn() -> Reservation,
     ) -> Result<(LlmRequest, Self), LlmError> {
-        let wrong = |what: &'static str| LlmError::new(ErrorKind::InvalidRequest, what);
-        let Some(wire) = request.wire() else { return Err(wrong("`background`: it is of the Responses API alone")) };
-        let fields = str::from_utf8(wire.body()).ok().and_then(Fields::read);
-        if fields.is_some_and(|fields| fields.has("store", "false")) {
-            return Err(wrong("`background` needs `store: true`: the response is kept until you ask for it"));
-        }
         let (mut memory, mut of_body) = (reservation(), reservation());
         memory.grow(RUN).map_err(|_| busy())?;
-        let order = Self { object: object::first(&request)?, has_events: request.is_stream(), memory };
-        let body = wire.with_fields(&[("background", b"false")])?.body().clone();
+        let (asked, has_events) = (request.clone(), request.is_stream());
+        let size = request.wire().map_or(0, |wire| wire.body().len());
+        let (object, body) = beside(size, move || read(&asked)).await??;
         of_body.grow(body.len()).map_err(|_| busy())?;
-        Ok((request.with_wire_body(of_body.into_body(body))?.with_stream(true), order))
+        let request = request.with_wire_body(of_body.into_body(body))?.with_stream(true);
+        Ok((request, Self { object, has_events, memory }))
     }
 
     /// Begins a response: keeps it as it is, under the id of its turn.
@@ -106,6 +107,17 @@ impl Order {
         };
         Ok(Beginning { archive, record, queued, events, memory })
     }
+}
+
+/// Returns the object of a response to this request, and the body of the request in the foreground.
+fn read(request: &LlmRequest) -> Result<(String, Bytes), LlmError> {
+    let wrong = |what: &'static str| LlmError::new(ErrorKind::InvalidRequest, what);
+    let wire = request.wire().ok_or_else(|| wrong("`background`: it is of the Responses API alone"))?;
+    let fields = str::from_utf8(wire.body()).ok().and_then(Fields::read);
+    if fields.is_some_and(|fields| fields.has("store", "false")) {
+        return Err(wrong("`background` needs `store: true`: the response is kept until you ask for it"));
+    }
+    Ok((object::first(request)?, wire.with_fields(&[("background", b"false")])?.body().clone()))
 }
 
 /// Returns the error of a response for which there is no room, or no store.

@@ -45,6 +45,11 @@ pub(crate) fn cancelled(object: &str) -> String {
     with_status(object, "cancelled")
 }
 
+/// Returns whether an object is one that its caller cancelled.
+pub(super) fn is_cancelled(object: &str) -> bool {
+    Fields::read(object).is_some_and(|fields| fields.has("status", "\"cancelled\""))
+}
+
 /// Returns an object whose gateway has stopped before its end.
 pub(crate) fn lost(object: &str) -> String {
     let message = "the gateway that made this response has stopped before its end; the same request may be sent again";

@@ -40,26 +40,28 @@ enum End {
 impl Run {
     /// Makes the response.
     pub(super) async fn finish(self, asking: Answering<'static>, largest_event: usize) {
-        let end = self.events(TurnEvents::new(asking), largest_event).await;
-        let last = match end {
+        match self.events(TurnEvents::new(asking), largest_event).await {
             End::Answered => {
+                self.end_events(None);
                 // It changes nothing where the answer is kept.
                 let message = "the answer could not be kept: it is over `responses.max_response`, or the store failed";
                 self.keep(&object::failed(&self.record.response, "server_error", message)).await;
-                None
             }
             End::Failed(object) => {
                 self.keep(&object).await;
-                Some(object)
+                self.end_events(Some(&object));
             }
-            End::Unwanted => Some(object::cancelled(&self.record.response)),
-        };
-        if let Some(events) = &self.events {
-            if let Some(object) = last {
-                events.push("response.failed", &format!(r#"{{"type":"response.failed","response":{object}}}"#));
-            }
-            events.end();
+            End::Unwanted => self.end_events(Some(&object::cancelled(&self.record.response))),
         }
+    }
+
+    /// Ends the events, with the last object of a response without an answer.
+    fn end_events(&self, last: Option<&str>) {
+        let Some(events) = &self.events else { return };
+        if let Some(object) = last {
+            events.push("response.failed", &format!(r#"{{"type":"response.failed","response":{object}}}"#));
+        }
+        events.end();
     }
 
     /// Reads the events of the answer to its end. Dropping them drops the call.
@@ -80,14 +82,25 @@ impl Run {
                     }
                     None => return self.failed(None),
                 },
-                _ = signs.tick() => {
-                    let StoredResponse { owner, id, .. } = &self.record;
-                    // A store that is away may be back before the lease has ended.
-                    if let Ok(false) = self.archive.renew(owner, id, LEASE).await {
-                        return End::Unwanted;
-                    }
-                }
+                _ = signs.tick() => if self.is_unwanted().await {
+                    return End::Unwanted;
+                },
             }
+        }
+    }
+
+    /// Says that this process lives. Returns whether nobody wants the answer: the response is deleted, or was cancelled
+    /// at another gateway.
+    async fn is_unwanted(&self) -> bool {
+        let StoredResponse { owner, id, .. } = &self.record;
+        // A store that is away may be back before the lease has ended.
+        if self.archive.renew(owner, id, LEASE).await.unwrap_or(true) {
+            return false;
+        }
+        // Its own answer may just have been kept.
+        match self.archive.get(owner, id).await {
+            Ok(found) => found.is_none_or(|found| object::is_cancelled(&found.response)),
+            Err(_) => false,
         }
     }
 

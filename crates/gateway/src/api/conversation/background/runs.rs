@@ -61,6 +61,12 @@ impl Runs {
         }
     }
 
+    /// Forgets a response: stops its call, if it is made here, and lets go of its events.
+    pub(crate) fn forget(&self, owner: &str, id: &str) {
+        self.stop(id);
+        lock(&self.table).forget(owner, id);
+    }
+
     /// Returns whether a response is made here at this moment.
     pub(crate) fn make(&self, id: &str) -> bool {
         lock(&self.table).by_id.get(id).is_some_and(|entry| !entry.stop.is_cancelled())
@@ -90,7 +96,7 @@ impl Runs {
         tokio::spawn(async move {
             tokio::time::sleep(KEPT_EVENTS).await;
             if let Some(runs) = runs.upgrade() {
-                lock(&runs.table).forget(&owner, &id);
+                runs.forget(&owner, &id);
             }
         });
     }
