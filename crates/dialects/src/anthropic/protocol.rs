@@ -84,6 +84,8 @@ impl Protocol for Messages {
             Optional::of_dialect("metadata"),
             Optional::of_dialect("context_management"),
             Optional::of_dialect("output_config.task_budget"),
+            Optional::of_dialect("**.caller"),
+            Optional::of_dialect("**.citations"),
             Optional::of_dialect("tools[].strict"),
             Optional::of_dialect("tools[].defer_loading"),
             Optional::of_dialect("tools[].eager_input_streaming"),
@@ -114,6 +116,7 @@ impl Protocol for Messages {
     fn without(&self, body: &[u8], path: &str) -> Option<Vec<u8>> {
         match path {
             error::SEALED => without_seals(body, Dialect::Anthropic),
+            "thinking" => self.going_on(body),
             path => without_parameter(body, path),
         }
     }

@@ -179,6 +179,11 @@ fn a_mark_is_left_out_at_each_of_its_places_and_all_else_stays() {
     let scoped = body(r#","cache_control":{"scope":"global"}"#);
     assert_eq!(super::without(scoped.as_bytes(), "**.cache_control.scope").unwrap(), body("").into_bytes());
     assert_eq!(super::without(body("").as_bytes(), "**.cache_control"), None);
+    // A tool's arguments are its own.
+    let called =
+        r#"{"messages":[{"content":[{"type":"tool_use","input":{"caller":"ada"},"caller":{"type":"direct"}}]}]}"#;
+    let left = r#"{"messages":[{"content":[{"type":"tool_use","input":{"caller":"ada"}}]}]}"#;
+    assert_eq!(super::without(called.as_bytes(), "**.caller").unwrap(), left.as_bytes());
     assert_eq!(super::without(body("").as_bytes(), "**.cache_control.ttl"), None);
 }
 

@@ -105,6 +105,20 @@ async fn only_the_models_name_changes_where_a_tier_has_another() {
     assert_eq!(provider.seen()[0].body, streaming().replacen("claude-sonnet-4-6", "claude-opus-4-6", 1));
 }
 
+/// A model that turns out not to think clears no thoughts either: Anthropic would refuse that next.
+#[tokio::test(start_paused = true)]
+async fn thinking_that_is_refused_takes_the_clearing_of_thoughts_along() {
+    let words = "adaptive thinking is not supported on this model";
+    let error = json!({"type": "error", "error": {"type": "invalid_request_error", "message": words}});
+    let provider = Scripted::new([Reply::json(400, error.to_string()), Reply::json(200, anthropic_answer())]);
+    let tiers = TWO.replace("claude-sonnet-4-6", "our-claude").replacen("max_attempts: 1", "max_attempts: 2", 1);
+    let house = Plan::of(&tiers).scripted(ANTHROPIC, &provider).build();
+    let answer = house.send("POST", ASK, HEADERS, usual()).await;
+    assert_eq!((answer.status, answer.header("x-steadfast-tier")), (200, Some("sonnet")), "{}", answer.body);
+    let sent: Value = serde_json::from_str(&provider.seen()[1].body).unwrap();
+    assert_eq!((&sent["thinking"], &sent["context_management"]), (&Value::Null, &Value::Null), "{sent}");
+}
+
 // B36. QuantumNous/new-api#3041: betas went to a provider that does not know them.
 #[tokio::test(start_paused = true)]
 async fn betas_and_what_belongs_to_them_go_to_nobody_else() {

@@ -105,6 +105,40 @@ async fn a_signed_thought_comes_back_as_it_was_after_a_turn_elsewhere() {
     }
 }
 
+/// A client sends back whatever an answer has, also to a server that is older than those fields.
+#[tokio::test(start_paused = true)]
+async fn a_turn_from_elsewhere_is_taken_by_a_server_that_does_not_know_its_fields() {
+    let refusal = |words: &str| {
+        let error = json!({"type": "error", "error": {"type": "invalid_request_error", "message": words}});
+        Reply::json(400, error.to_string())
+    };
+    let called = json!({
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-4o",
+        "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {"role": "assistant", "content": "I look.",
+            "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]}}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    });
+    let anthropic = Scripted::new([
+        Reply::json(529, "{}"),
+        refusal("messages.1.content.0.text.citations: Extra inputs are not permitted"),
+        refusal("messages.1.content.1.tool_use.caller: Extra inputs are not permitted"),
+        Reply::json(200, anthropic_answer()),
+    ]);
+    let openai = Scripted::new([Reply::json(200, called.to_string())]);
+    let house = Plan::of(TWO).scripted(ANTHROPIC, &anthropic).scripted(OPENAI, &openai).build();
+    let mut request = hello(false);
+    request["tools"] = tools(MESSAGES);
+    for tier in ["backup", "sonnet"] {
+        let answer = house.post(MESSAGES, &[], &request).await;
+        assert_eq!((answer.status, answer.header("x-steadfast-tier")), (200, Some(tier)), "{}", answer.body);
+        request["messages"].as_array_mut().unwrap().extend(goes_on(MESSAGES, &answer.json()));
+    }
+    let last: Value = serde_json::from_str(&anthropic.seen()[3].body).unwrap();
+    let content = &last["messages"][1]["content"];
+    assert_eq!((&content[0]["text"], &content[1]["name"]), (&json!("I look."), &json!("weather")), "{last}");
+    assert!(!last.to_string().contains("citations") && !last.to_string().contains("caller"), "{last}");
+}
+
 // B33. BerriAI/litellm PR #38153: a whole answer that was made into a stream lost its signatures.
 #[tokio::test(start_paused = true)]
 async fn a_whole_answer_to_a_stream_has_every_event_that_a_stream_has() {

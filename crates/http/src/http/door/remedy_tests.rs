@@ -53,8 +53,23 @@ async fn a_part_that_the_door_left_out_is_not_asked_for_again() {
 /// A part that the door did send is left out at a second call, as elsewhere.
 #[tokio::test(start_paused = true)]
 async fn a_part_that_the_door_was_sent_is_left_out_at_the_second_call() {
-    let more = json!({"context_management": {"edits": []}});
-    for door in ["mantle", "runtime", "invoke", "vertex", "azure"] {
-        assert_eq!(calls(door, &more, "context_management: Extra inputs are not permitted").await, 2, "{door}");
+    // A client sends these fields of an answer back (anthropics/anthropic-sdk-go#186, 2025-05-15;
+    // langchain-ai/langchain-google#1446, 2025-12-17).
+    let turn = json!({"messages": [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": [
+            {"type": "text", "text": "Let me look.", "citations": null},
+            {"type": "tool_use", "id": "toolu_1", "name": "t", "input": {}, "caller": {"type": "direct"}},
+        ]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "4"}]},
+    ]});
+    for (more, words) in [
+        (&json!({"context_management": {"edits": []}}), "context_management: Extra inputs are not permitted"),
+        (&turn, "messages.1.content.0.text.citations: Extra inputs are not permitted"),
+        (&turn, "messages.1.content.1.tool_use.caller: Extra inputs are not permitted"),
+    ] {
+        for door in ["mantle", "runtime", "invoke", "vertex", "azure"] {
+            assert_eq!(calls(door, more, words).await, 2, "{door}: {words}");
+        }
     }
 }
