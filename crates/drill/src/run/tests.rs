@@ -101,7 +101,7 @@ fn the_same_file_loses_as_many_as_the_log_has() {
     }
 }
 
-/// Where a circuit's chance decides when a tier serves again, the same chance gives the same losses.
+/// The same chance gives the same losses: a circuit draws from it when a tier serves again.
 #[test]
 fn with_the_same_chance_short_outages_lose_the_same_requests_too() {
     let config = config(TWO);
@@ -110,7 +110,7 @@ fn with_the_same_chance_short_outages_lose_the_same_requests_too() {
         let log = read(&lines);
         let again = replay(&log, &config, 1).unwrap();
         assert_eq!((again.lost, lost > 100), (lost, true), "{name}");
-        // With another, those of a pause that is a tenth longer.
+        // Another chance may make a circuit's pause a tenth longer, and lose the requests of that tenth.
         let other = replay(&log, &config, OTHER).unwrap();
         assert!(other.lost >= lost && other.lost - lost <= lost / 25, "{name}: {} of {lost}", other.lost);
     }
@@ -125,7 +125,7 @@ fn what_was_kept_written_down_and_refused_is_so_again() {
     assert!(recorded.degraded > 100 && recorded.handed_off > 100, "{recorded:?}");
     assert_eq!((recorded.lost, report.lost, lost), (0, 0, 0));
     let pairs = [(recorded.degraded, report.degraded), (recorded.handed_off, report.handed_off)];
-    // Those of a pause of a circuit.
+    // A circuit's pause may differ, and with it the requests that arrive in it.
     assert!(pairs.iter().all(|(was, is)| was.abs_diff(*is) * 50 <= *was), "{pairs:?}");
 }
 

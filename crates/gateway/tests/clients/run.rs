@@ -26,7 +26,7 @@ const CLAUDE_CODE: Client = ("STEADFAST_CLAUDE_CODE", "claude", &["-p", "say hel
 const CODEX: Client = ("STEADFAST_CODEX", "codex", &["exec", "--skip-git-repo-check", "say hello"]);
 const GEMINI_CLI: Client = ("STEADFAST_GEMINI_CLI", "gemini", &["--skip-trust", "--prompt", "say hello"]);
 
-/// What a turn came to.
+/// The outcome of a turn.
 struct Ended {
     code: Option<i32>,
     out: String,

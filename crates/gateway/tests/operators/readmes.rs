@@ -333,7 +333,7 @@ fn a_wrong_command_path_or_module_is_seen() {
     ] {
         assert_eq!(cargo(&words(line)[1..], &page).is_ok(), is_right, "{line}");
     }
-    // Where the page says that nothing is published.
+    // A package that is named as one to be published is one of this workspace.
     for (line, is_right) in [("cargo install steadfast-gateway", true), ("cargo install steadfast-gate", false)] {
         assert_eq!(cargo(&words(line)[1..], &root().join("README.md")).is_ok(), is_right, "{line}");
     }

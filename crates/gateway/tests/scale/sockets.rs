@@ -40,7 +40,7 @@ async fn turn(mut socket: WebSocketStream<TcpStream>) -> WebSocketStream<TcpStre
 async fn very_many_sockets_rest_and_all_of_them_go_on() {
     let count = as_many_as(size(100, 1_000));
     let gateway = Gateway::start(MODEL, &[]);
-    // What a few callers do first takes a large part of the process's memory.
+    // The first callers let the process take memory that it keeps.
     let warm = opened(gateway.address().to_owned()).await;
     let (before, _) = gateway.memory();
     let begun = Instant::now();

@@ -173,7 +173,7 @@ mod tests {
             assert_eq!(config.missing_keys(&Environment::default()).len(), config.tiers.len(), "each has its own");
             assert_eq!(config.model_name_notes(), [] as [String; 0], "{text}");
             draft.usd_per_day = Some(12.5);
-            let text = draft.text(Some("/home/o'hara/steadfast.db"));
+            let text = draft.text(Some("/var/lib/o'hara/steadfast.db"));
             let config = Config::from_str(&text, Format::Yaml).unwrap_or_else(|error| panic!("{error}\n{text}"));
             assert_eq!(config.budgets[0].usd, 12.5);
             assert!(text.lines().count() <= 9 + names.len() * 2, "{text}");

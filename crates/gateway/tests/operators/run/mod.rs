@@ -148,7 +148,7 @@ fn what_failed_over_is_said_at_the_end_and_the_log_is_elsewhere() {
     let ran = user.run(&["--log-file", own.to_str().unwrap(), "other"]);
     assert!(ran.err.contains("more in") && ran.err.contains("own.log") && own.exists(), "{ran:?}");
     assert_eq!(user.run(&["sh", "-c", "exit 0"]).err, "", "no request, no word");
-    // What is no longer kept is not guessed.
+    // The command counts the records that are still kept, and guesses none.
     let user = user.config(&format!("{WELL}gateway: {{ records: 2 }}\n"));
     assert_eq!(user.run(&["other"]).err, "steadfast: the last 2 requests: 2 by only\n");
 }

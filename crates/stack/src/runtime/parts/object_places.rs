@@ -108,7 +108,7 @@ impl ObjectPlaces {
     ///
     /// # Errors
     ///
-    /// Those of [`put`](Self::put), unless memory knows all of them as the owner's.
+    /// Fails as [`put`](Self::put) does, unless memory knows all of them as the owner's.
     pub async fn find_own(&self, owner: &str, ids: &[String]) -> Result<Vec<Place>, GuardError> {
         let mut found = self.in_memory(ids).await;
         found.retain(|place| place.owner == owner);

@@ -94,7 +94,7 @@ impl ResponseArchive {
     ///
     /// # Errors
     ///
-    /// Those of [`put`](Self::put).
+    /// Fails as [`put`](Self::put) does.
     pub async fn begin(&self, response: StoredResponse, lease: Duration) -> Result<(), GuardError> {
         let size = response.size();
         self.call(|| self.store.begin(response, self.keep.max(LONGEST_RUN), lease), |()| true).await?;
@@ -106,7 +106,7 @@ impl ResponseArchive {
     ///
     /// # Errors
     ///
-    /// Those of [`put`](Self::put).
+    /// Fails as [`put`](Self::put) does.
     pub async fn renew(&self, owner: &str, id: &str, lease: Duration) -> Result<bool, GuardError> {
         self.call(|| self.store.renew(owner, id, lease), |_| true).await
     }
@@ -115,7 +115,7 @@ impl ResponseArchive {
     ///
     /// # Errors
     ///
-    /// Those of [`put`](Self::put).
+    /// Fails as [`put`](Self::put) does.
     pub async fn end(&self, response: StoredResponse) -> Result<bool, GuardError> {
         let size = response.response.len();
         let is_ended = self.call(|| self.store.end(response, self.keep), |_| true).await?;
@@ -141,7 +141,7 @@ impl ResponseArchive {
     ///
     /// # Errors
     ///
-    /// Those of [`put`](Self::put).
+    /// Fails as [`put`](Self::put) does.
     pub async fn get(&self, owner: &str, id: &str) -> Result<Option<StoredResponse>, GuardError> {
         self.call(|| self.store.get(owner, id), |_| false).await
     }
@@ -150,7 +150,7 @@ impl ResponseArchive {
     ///
     /// # Errors
     ///
-    /// Those of [`put`](Self::put).
+    /// Fails as [`put`](Self::put) does.
     pub async fn path(&self, owner: &str, id: &str, bytes: usize) -> Result<ResponsePath, GuardError> {
         let limits = PathLimits { responses: Self::MAX_PATH, bytes };
         self.call(|| self.store.path(owner, id, limits), |_| false).await
@@ -160,7 +160,7 @@ impl ResponseArchive {
     ///
     /// # Errors
     ///
-    /// Those of [`put`](Self::put).
+    /// Fails as [`put`](Self::put) does.
     pub async fn with_item(&self, owner: &str, item: &str) -> Result<Option<StoredResponse>, GuardError> {
         self.call(|| self.store.with_item(owner, item), |_| false).await
     }
@@ -169,7 +169,7 @@ impl ResponseArchive {
     ///
     /// # Errors
     ///
-    /// Those of [`put`](Self::put).
+    /// Fails as [`put`](Self::put) does.
     pub async fn delete(&self, owner: &str, id: &str) -> Result<bool, GuardError> {
         self.call(|| self.store.delete(owner, id), |_| false).await
     }
