@@ -11,7 +11,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tower::{BoxError, Service};
 
-use super::{door::Accounts, route};
+use super::{door::Accounts, route, transcript::Transcript};
 use steadfast::providers::simulated::Simulated;
 
 /// A [`Simulated`] provider as a transport for the HTTP leaves: the server's protocols without a socket.
@@ -38,19 +38,27 @@ use steadfast::providers::simulated::Simulated;
 pub struct InProcess {
     provider: Simulated,
     accounts: Accounts,
+    transcript: Option<Transcript>,
 }
 
 impl InProcess {
     /// Creates a transport in this provider's protocols.
     #[must_use]
     pub fn new(provider: Simulated) -> Self {
-        Self { provider, accounts: Accounts::default() }
+        Self { provider, accounts: Accounts::default(), transcript: None }
     }
 
     /// Sets the accounts that its doors know. Default: each credential of the right form is good.
     #[must_use]
     pub fn accounts(mut self, accounts: &Accounts) -> Self {
         self.accounts = accounts.clone();
+        self
+    }
+
+    /// Writes every request into this transcript. Default: into none.
+    #[must_use]
+    pub fn transcript(mut self, transcript: &Transcript) -> Self {
+        self.transcript = Some(transcript.clone());
         self
     }
 }
@@ -66,9 +74,9 @@ impl Service<Request<Full<Bytes>>> for InProcess {
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> InProcessFuture {
         let provider = self.provider.clone();
-        let accounts = self.accounts.clone();
+        let (accounts, transcript) = (self.accounts.clone(), self.transcript.clone());
         InProcessFuture(Box::pin(async move {
-            let answer = route::answer(request, &provider, &accounts, || {}).await?;
+            let answer = route::answer(request, &provider, &accounts, transcript.as_ref(), || {}).await?;
             Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
         }))
     }

@@ -73,6 +73,7 @@ mod route;
 mod tests;
 mod token_servers;
 mod toxic;
+mod transcript;
 
 use std::{
     future::poll_fn,
@@ -97,6 +98,7 @@ pub use self::{
     in_process::{InProcess, InProcessFuture},
     issuer::SimulatedIssuer,
     toxic::Toxic,
+    transcript::{ReceivedRequest, Transcript},
 };
 use steadfast::providers::simulated::{Simulated, SimulatedHandle};
 
@@ -137,7 +139,7 @@ impl SimulatedServer {
     ///
     /// Outside a tokio runtime.
     pub async fn start_with(provider: Simulated, accounts: &Accounts) -> io::Result<Self> {
-        Self::listen(provider, (Ipv4Addr::LOCALHOST, 0).into(), accounts.clone())
+        Self::listen(provider, (Ipv4Addr::LOCALHOST, 0).into(), accounts.clone(), None)
     }
 
     /// Starts the server on this address.
@@ -150,15 +152,38 @@ impl SimulatedServer {
     ///
     /// Outside a tokio runtime.
     pub async fn start_on(provider: Simulated, addr: SocketAddr) -> io::Result<Self> {
-        Self::listen(provider, addr, Accounts::default())
+        Self::listen(provider, addr, Accounts::default(), None)
     }
 
-    fn listen(provider: Simulated, addr: SocketAddr, accounts: Accounts) -> io::Result<Self> {
+    /// Starts the server on this address, and writes every request into the transcript.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, if the address is taken or not this machine's.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn start_with_transcript(
+        provider: Simulated,
+        addr: SocketAddr,
+        transcript: &Transcript,
+    ) -> io::Result<Self> {
+        Self::listen(provider, addr, Accounts::default(), Some(transcript.clone()))
+    }
+
+    fn listen(
+        provider: Simulated,
+        addr: SocketAddr,
+        accounts: Accounts,
+        transcript: Option<Transcript>,
+    ) -> io::Result<Self> {
         let listener = hold(addr)?.listen(BACKLOG)?;
         let addr = listener.local_addr()?;
         let toxics = Toxics::default();
         let (orders, receiver) = mpsc::unbounded_channel();
-        let serving = serve(listener, addr, provider.clone(), accounts, toxics.clone(), receiver);
+        let scene = Scene { provider: provider.clone(), accounts, transcript, toxics: toxics.clone() };
+        let serving = serve(listener, addr, scene, receiver);
         Ok(Self { addr, provider, toxics, orders, task: tokio::spawn(serving) })
     }
 
@@ -259,14 +284,7 @@ fn hold(addr: SocketAddr) -> io::Result<TcpSocket> {
 }
 
 /// Accepts connections and follows orders, until aborted.
-async fn serve(
-    listener: TcpListener,
-    addr: SocketAddr,
-    provider: Simulated,
-    accounts: Accounts,
-    toxics: Toxics,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-) {
+async fn serve(listener: TcpListener, addr: SocketAddr, scene: Scene, mut orders: mpsc::UnboundedReceiver<Order>) {
     let mut port = Port::Up(listener);
     // Dropped with this future, which drops every connection.
     let mut connections = JoinSet::new();
@@ -283,8 +301,8 @@ async fn serve(
         });
         let order = match event.await {
             Event::Accepted(Ok((stream, _))) => {
-                if !toxics.down() {
-                    connections.spawn(connection(stream, provider.clone(), accounts.clone(), toxics.clone()));
+                if !scene.toxics.down() {
+                    connections.spawn(connection(stream, scene.clone()));
                 }
                 continue;
             }
@@ -333,11 +351,22 @@ enum Event {
     Ordered(Order),
 }
 
-async fn connection(stream: TcpStream, provider: Simulated, accounts: Accounts, toxics: Toxics) {
+/// The part of a server that all of its connections share.
+#[derive(Clone, Debug)]
+struct Scene {
+    provider: Simulated,
+    accounts: Accounts,
+    transcript: Option<Transcript>,
+    toxics: Toxics,
+}
+
+async fn connection(stream: TcpStream, scene: Scene) {
+    let Scene { provider, accounts, transcript, toxics } = scene;
     // Tokens are small and each is sent at once.
     let _ = stream.set_nodelay(true);
     let (stream, remains) = ToxicStream::new(stream, toxics.clone());
-    let service = service_fn(|request| route::answer(request, &provider, &accounts, || remains.reset()));
+    let service =
+        service_fn(|request| route::answer(request, &provider, &accounts, transcript.as_ref(), || remains.reset()));
     // An error here comes from the script or from a caller that left.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     remains.close(&toxics).await;

@@ -19,6 +19,7 @@ use super::{
     refusal::Refusal,
     responses::Responses,
     token_servers,
+    transcript::Transcript,
 };
 use steadfast::{
     LlmRequest, Wire,
@@ -37,7 +38,8 @@ const PAGE: &str = "<!DOCTYPE html>\n<html>\n<head><title>502 Bad Gateway</title
 /// The body that OpenAI's edge sent on 2023-11-08.
 const BAD_GATEWAY: &str = r#"{"error":{"code":502,"message":"Bad gateway.","param":null,"type":"cf_bad_gateway"}}"#;
 
-/// Answers one request. Calls `reset` if the connection is to be reset, and not merely closed.
+/// Answers one request, and writes it into the transcript. Calls `reset` if the connection is to be reset, and not merely
+/// closed.
 ///
 /// # Errors
 ///
@@ -46,6 +48,7 @@ pub(super) async fn answer<B>(
     request: Request<B>,
     provider: &Simulated,
     accounts: &Accounts,
+    transcript: Option<&Transcript>,
     reset: impl FnOnce(),
 ) -> Result<Response<Play>, ConnectionBroken>
 where
@@ -58,6 +61,9 @@ where
         // The caller left in the middle of its request.
         Err(_) => return Err(ConnectionBroken),
     };
+    if let (Some(transcript), Some(body)) = (transcript, &body) {
+        transcript.write(&parts, body);
+    }
     let only = accounts.restriction();
     let place = door::find(&parts, body.as_deref().unwrap_or_default(), only);
     let own = place.as_ref().map(|place| place.protocol).or_else(|| protocol_of(&parts).filter(|_| only.is_none()));
