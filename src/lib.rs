@@ -88,6 +88,7 @@
 //! | `steadfast-stores` | what outlives a process or is shared by several: SQLite, PostgreSQL, Redis |
 //! | `steadfast-agent` | reads an answer that may be cut or restarted, and acts on a complete one, once |
 //! | `steadfast-simulator` | the simulated provider as a real HTTP server on loopback |
+//! | `steadfast-conformance` | questions to any gateway or provider: ends, errors, faults, what reaches a provider |
 //! | `steadfast-drill` | an outage replayed against a configuration, in virtual time |
 //! | `steadfast-gateway` | the command `steadfast`: the gateway |
 

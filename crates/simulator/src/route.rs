@@ -38,8 +38,8 @@ const PAGE: &str = "<!DOCTYPE html>\n<html>\n<head><title>502 Bad Gateway</title
 /// The body that OpenAI's edge sent on 2023-11-08.
 const BAD_GATEWAY: &str = r#"{"error":{"code":502,"message":"Bad gateway.","param":null,"type":"cf_bad_gateway"}}"#;
 
-/// Answers one request, and writes it into the transcript. Calls `reset` if the connection is to be reset, and not merely
-/// closed.
+/// Answers one request, and writes it into the transcript. Calls `reset` if the connection is to be reset, and not
+/// merely closed.
 ///
 /// # Errors
 ///
