@@ -1,12 +1,14 @@
 //! The `steadfast` command: check, explain and serve a configuration.
 //!
-//! Exit codes: 0 for success; 1 if the models failed, a gateway is not ready, an order is refused or a drill missed a
-//! target; 2 if the command line or the configuration is wrong. A second signal to stop ends a server with 128 and the
-//! signal's number, as shells do. `run` ends with its client's code, and with 126 or 127 if that cannot be started.
+//! Exit codes: 0 for success; 1 if the models failed, a gateway is not ready, an order is refused, or a drill or a
+//! probe missed its target; 2 if the command line or the configuration is wrong. A second signal to stop ends a server
+//! with 128 and the signal's number, as shells do. `run` ends with its client's code, and with 126 or 127 if that
+//! cannot be started.
 
 mod admin;
 mod ask;
 mod check;
+mod conformance;
 mod demo;
 mod drill;
 mod exit;
@@ -57,6 +59,7 @@ enum Action {
     Admin(admin::Admin),
     Handoff(handoff::Handoff),
     Drill(drill::Drill),
+    Conformance(conformance::Conformance),
     Simulate(simulate::Simulate),
     Serve(serve::Serve),
     Run(run::Run),
@@ -130,6 +133,7 @@ async fn run() -> ExitCode {
         Action::Admin(admin) => admin.run().await,
         Action::Handoff(handoff) => handoff.run().await,
         Action::Drill(drill) => drill.run().await,
+        Action::Conformance(conformance) => conformance.run().await,
         Action::Simulate(simulate) => simulate.run().await,
         Action::Serve(serve) => serve.run().await,
         Action::Run(run) => return run.run().await.unwrap_or_else(Failure::report),

@@ -6,6 +6,7 @@ pub mod common;
 mod browser;
 mod claude_code;
 mod codex;
+mod conformance;
 mod faults;
 mod gemini_cli;
 mod http_llm;

@@ -6,6 +6,7 @@ pub mod common;
 mod admin;
 mod ask;
 mod check;
+mod conformance;
 mod demo;
 mod guide;
 mod handoff;
