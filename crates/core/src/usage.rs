@@ -121,8 +121,8 @@ pub struct Usage {
     pub output: u64,
     /// The part of `output` that was reasoning, if the provider reports it.
     pub reasoning: u64,
-    /// The cost of the whole answer by the provider's own figure, if it reports one. Default: `None`; the tokens and
-    /// the model's price tell it.
+    /// The cost of the whole answer by the provider's own figure, if it reports one; or the sum of two models' parts,
+    /// where one went on with the other's stream. Default: `None`; the tokens and the model's price tell it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Usd>,
     /// The service tier, by the provider's word: `Standard`, `Batch`, `Flex` or `Fast`. Each may have its own

@@ -16,6 +16,7 @@ use crate::{
     chat::{FinishReason, Part, Usage},
     estimate,
     layers::call::BoxedCall,
+    prices::Price,
     request::GoOn,
 };
 
@@ -30,8 +31,9 @@ const LONGEST_TEXT: usize = 1 << 20;
 /// one model. The provider's own bytes pass until the stream breaks.
 pub(super) struct Continuation {
     body: LlmBody,
-    /// The provider and model that answer.
+    /// The provider and model that answer, and that model's price.
     names: Names,
+    price: Option<Price>,
     failover: Failover,
     shown: Shown,
     asking: Option<Box<Asking>>,
@@ -96,10 +98,11 @@ impl Shown {
     }
 
     /// Closes the account of a call whose stream broke.
-    fn broke(&mut self, prompt: u32) {
+    fn broke(&mut self, prompt: u32, price: Option<&Price>) {
         let said = estimate::said(self.said as u64);
         let mut used = self.used.take().unwrap_or_else(|| Usage::new(prompt.into(), 0));
         used.output = used.output.max(said);
+        used.cost = used.cost_at(price);
         self.before = self.before + used;
         self.said = 0;
     }
@@ -118,8 +121,9 @@ struct Rest {
 
 impl Continuation {
     /// Returns a body with which the rest of the chain goes on.
-    pub(super) fn body(body: LlmBody, names: Names, failover: Failover) -> LlmBody {
-        LlmBody::from_frames(Self { body, names, failover, shown: Shown::default(), asking: None, rest: None, hops: 0 })
+    pub(super) fn body(body: LlmBody, (names, price): (Names, Option<Price>), failover: Failover) -> LlmBody {
+        let shown = Shown::default();
+        LlmBody::from_frames(Self { body, names, price, failover, shown, asking: None, rest: None, hops: 0 })
     }
 
     /// Asks another call to go on, or returns the error that ends the body.
@@ -140,7 +144,7 @@ impl Continuation {
             Some(asking) if asking.way == GoOn::Prefill => error = self.failover.refused_to_go_on(error),
             Some(_) => {}
             // A call that has not answered has said nothing.
-            None => self.shown.broke(self.failover.whole_request().glanced_prompt()),
+            None => self.shown.broke(self.failover.whole_request().glanced_prompt(), self.price.as_ref()),
         }
         if self.hops == 0 {
             self.failover.plan_to_go_on(ways);
@@ -158,7 +162,7 @@ impl Continuation {
     fn answered(&mut self, mut response: LlmResponse) {
         let Some(Asking { reason, way, .. }) = self.asking.take().map(|asking| *asking) else { return };
         self.failover.answered(&mut response);
-        self.names = response.names();
+        (self.names, self.price) = (response.names(), response.price().cloned());
         self.failover.keep_for_body(&response);
         let so_far: Arc<str> = self.shown.text.as_str().into();
         let mut continued = Continued::new(reason, so_far.clone(), self.shown.index);
@@ -261,9 +265,11 @@ impl Continuation {
         }
     }
 
-    /// The tokens of all calls so far.
+    /// The tokens of all calls so far, with what each part costs at its own model.
     fn used(&self) -> Usage {
-        self.shown.before + self.shown.used.unwrap_or_default()
+        let mut used = self.shown.used.unwrap_or_default();
+        used.cost = used.cost_at(self.price.as_ref());
+        self.shown.before + used
     }
 }
 

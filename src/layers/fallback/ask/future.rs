@@ -258,10 +258,11 @@ where
         rest.failover.answered(&mut response);
         rest.failover.keep_for_body(&response);
         let names = response.names();
-        Some(response.map_body(|body| match goes_on {
-            true => Continuation::body(body, names, rest.failover),
-            false => Restart::body(body, names, rest.failover),
-        }))
+        if goes_on {
+            let author = (names, response.price().cloned());
+            return Some(response.map_body(|body| Continuation::body(body, author, rest.failover)));
+        }
+        Some(response.map_body(|body| Restart::body(body, names, rest.failover)))
     }
 
     /// Completes with the failure when the current tier's time limit is over.

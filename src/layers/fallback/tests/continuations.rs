@@ -9,6 +9,7 @@ use crate::{
     BoxLlmService,
     chat::{Chat, Message, Opaque, OutputSchema, Role, Tool, Usage},
     estimate,
+    prices::{Price, PriceTable, Usd},
 };
 
 /// A model that knows one text, and goes on with any beginning of it. Each of its calls breaks after so many of the
@@ -141,6 +142,36 @@ async fn another_call_goes_on_at_the_character() {
     let of_first = estimate::said(so_far.len() as u64);
     let of_second = estimate::said((TEXT.len() - so_far.trim_end().len()) as u64);
     assert_eq!(used, Some(Usage::new(20, of_first + of_second)), "both are paid for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_two_models_costs_what_each_part_costs() {
+    let dollars = |amount: u64| Usd::from_nanos(amount * 1_000_000_000);
+    let prices = PriceTable::empty()
+        .with("dear", Price::new(dollars(100), dollars(1_000)))
+        .with("cheap", Price::new(dollars(1), dollars(10)));
+    for (second, is_known) in [("cheap", true), ("of-nobody", false)] {
+        let (a, b) = (Writer::new(TEXT, [Some(20)]), Writer::new(TEXT, []));
+        let of = |writer: &Writer, model: &'static str| {
+            let prices = prices.clone();
+            let named = move |answer: LlmResponse| answer.with_model("acme", model).with_prices(&prices);
+            BoxLlmService::new(writer.service().map_response(named))
+        };
+        let second = Tier::new("b", of(&b, second)).settings(TierSettings::new().model("writer-2").goes_on());
+        let mut response = layer().push(second).layer(of(&a, "dear")).oneshot(prompt()).await.unwrap();
+        while let Some(frame) = response.body_mut().frame().await {
+            frame.unwrap();
+        }
+        let of_first: String = TEXT.chars().take(20).collect();
+        let of_first = estimate::said(of_first.len() as u64);
+        let of_second = response.usage().unwrap().output - of_first;
+        // In millionths of a dollar: ten tokens of each prompt, and what each said.
+        let each = [10 * 100 + of_first * 1_000, 10 + of_second * 10];
+        let cost = Usd::from_nanos(1_000 * each.iter().sum::<u64>());
+        // Without a price of one part, all of it has the first one's.
+        let at_first = Usd::from_nanos(1_000 * (20 * 100 + (of_first + of_second) * 1_000));
+        assert_eq!(response.cost(), Some(if is_known { cost } else { at_first }));
+    }
 }
 
 #[tokio::test(start_paused = true)]
