@@ -214,8 +214,14 @@ impl Shared {
     }
 
     /// Records that a tier has answered a request that began at `begun`. The passage leads from the chain's first tier,
-    /// if that is another one and was to answer.
-    pub(super) fn answered(&self, tier: usize, request: &LlmRequest, begun: Instant, passage: Option<&Passage<'_>>) {
+    /// if that is another one and was to answer. Returns when that one stopped serving.
+    pub(super) fn answered(
+        &self,
+        tier: usize,
+        request: &LlmRequest,
+        begun: Instant,
+        passage: Option<&Passage<'_>>,
+    ) -> Option<Instant> {
         // A session stays with a model; it goes to people for one answer.
         if self.config.sessions.policy != SessionPolicy::Free
             && !self.config.settings(tier).human
@@ -230,9 +236,7 @@ impl Shared {
         if !self.is_settled(tier) {
             self.state.answered(name, begun, self.is_out(tier));
         }
-        if let Some(passage) = passage {
-            self.state.answered_for(name, begun, passage);
-        }
+        self.state.answered_for(name, begun, passage?)
     }
 
     /// Returns when the last request that begins at a tier found that it does not serve, if it is not out of service by

@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::time::Instant;
+
 use super::{CacheOrigin, Degradation};
 use crate::{
     error::Attempt,
@@ -66,6 +68,7 @@ pub(super) struct Extra {
     pub(super) route: Option<RouteChoice>,
     /// The chain that the request took, if the tier that it asked first does not tell.
     pub(super) chain: Option<Arc<str>>,
+    pub(super) away_since: Option<Instant>,
     pub(super) cached: Option<CacheOrigin>,
     pub(super) task_id: Option<Box<str>>,
     pub(super) missed: bool,

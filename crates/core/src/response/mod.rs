@@ -7,6 +7,8 @@ mod origin;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
+use tokio::time::Instant;
+
 use self::extra::{Extra, Extras, RouteChoice};
 use crate::{
     LlmBody, LlmError,
@@ -133,6 +135,18 @@ impl LlmResponse {
     /// the request passed it by.
     pub fn is_cache_miss(&self) -> bool {
         self.cached().is_none() && self.extra.as_ref().is_some_and(|extra| extra.missed)
+    }
+
+    /// Returns the time since which this process's requests are answered in place of the tier that they begin at, where
+    /// another tier answers. `None` where none of a `Fallback`'s earlier tiers failed.
+    pub fn away_since(&self) -> Option<Instant> {
+        self.extra.as_ref()?.away_since
+    }
+
+    /// Sets the time since which requests are answered in place of the tier that they begin at.
+    #[doc(hidden)]
+    pub fn set_away_since(&mut self, since: Instant) {
+        self.extra().away_since = Some(since);
     }
 
     /// Returns true if the second call of a `Hedge` answered, and not the first.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use steadfast::{Dialect, ErrorKind, LlmResponse, body::Continued};
+use steadfast_internal::wall_clock;
 
 /// The tier that failed first, where another one answers.
 pub(crate) struct FirstFailure {
@@ -25,11 +26,12 @@ impl FirstFailure {
     /// Returns the notice that another tier answers.
     pub(crate) fn notice(&self, dialect: Dialect, response: &LlmResponse) -> Option<Bytes> {
         let served = response.served_by();
+        let since = response.away_since().map(|since| wall_clock::rfc3339(wall_clock::since_1970() - since.elapsed()));
         comment(
             dialect,
             &json!({
                 "type": "answers", "tier": served.tier, "provider": served.provider, "model": served.model,
-                "first": &*self.tier, "reason": self.kind.name(),
+                "first": &*self.tier, "reason": self.kind.name(), "since": since,
                 "level": response.degraded().map(|degraded| degraded.level),
             }),
         )

@@ -71,11 +71,20 @@ async fn a_reader_that_wants_to_know_is_told_that_another_tier_answers() {
     let providers = Providers::saying(WORDS).await;
     let server = server(&providers).await;
     for path in PATHS {
-        providers.anthropic.handle().fail_next(1, &Fault::Overloaded);
-        let answer = server.post(path, &[NOTICES], &asks(1)).await;
-        assert!(answer.is_whole(), "{answer:?}");
-        let says = answer.body.starts_with(": steadfast.notice {\"first\":\"sonnet\"");
-        assert_eq!(says, path != GEMINI, "{answer:?}");
+        providers.anthropic.handle().fail_next(2, &Fault::Overloaded);
+        let mut since = Vec::new();
+        for _ in 0..2 {
+            let answer = server.post(path, &[NOTICES], &asks(1)).await;
+            assert!(answer.is_whole(), "{answer:?}");
+            let notice = answer.body.strip_prefix(": steadfast.notice ").and_then(|rest| rest.lines().next());
+            assert_eq!(notice.is_some(), path != GEMINI, "{answer:?}");
+            let notice: serde_json::Value = serde_json::from_str(notice.unwrap_or("{}")).unwrap();
+            assert!(notice["first"] == "sonnet" || path == GEMINI, "{notice}");
+            // Up to its last digit but one: each is counted back from a clock of its own.
+            since.push(notice["since"].as_str().map(|since| since[..18].to_owned()));
+        }
+        assert_eq!(since[0].is_some(), path != GEMINI, "{since:?}");
+        assert_eq!(since[0], since[1], "the second answer tells of the same failure");
         assert!(!server.post(path, &[NOTICES], &asks(2)).await.body.contains("notice"), "the first one answers");
     }
 }

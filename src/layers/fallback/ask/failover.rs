@@ -411,7 +411,9 @@ impl Failover {
                 request: &self.plan.request,
                 position: &position,
             });
-            shared.answered(self.at, &self.plan.request, self.started, passage.as_ref());
+            if let Some(since) = shared.answered(self.at, &self.plan.request, self.started, passage.as_ref()) {
+                response.set_away_since(since);
+            }
         }
         if let Some(chain) = self.plan.shared.id_of_further(self.plan.known) {
             response.set_chain(chain);

@@ -191,18 +191,19 @@ impl State {
         drop_then_send(serving, changes);
     }
 
-    /// Records that a tier has answered a request that began at `begun`, in place of its chain's first.
-    pub(crate) fn answered_for(&self, tier: &str, begun: Instant, passage: &Passage<'_>) {
+    /// Records that a tier has answered a request that began at `begun`, in place of its chain's first. Returns when that
+    /// one stopped serving.
+    pub(crate) fn answered_for(&self, tier: &str, begun: Instant, passage: &Passage<'_>) -> Option<Instant> {
         // Read without the lock, for which all wait who are answered in another tier's place.
         let failures = passage.failures();
         let mut serving = self.serving();
         serving.note(failures);
         let chain = serving.chains.iter().position(|chain| *chain.id == *passage.chain);
-        let (Some(chain), Some(to)) = (chain, serving.place(tier)) else { return };
+        let (chain, to) = (chain?, serving.place(tier)?);
         let first = serving.chains[chain].first;
         // In the settings in force another chain may have its id.
         if *serving.tiers[first].name != *passage.first {
-            return;
+            return None;
         }
         let change = match serving.chains[chain].at == to {
             true => {
@@ -212,7 +213,9 @@ impl State {
             false => serving.switch(chain, to, passage, begun, Instant::now()),
         };
         serving.settle(first);
+        let away_since = serving.chains[chain].reports.elsewhere_since();
         drop_then_send(serving, change);
+        away_since
     }
 
     /// Returns when the last request that begins at a tier found that it does not serve; `None` while it does.

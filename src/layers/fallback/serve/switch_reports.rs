@@ -53,6 +53,12 @@ const UP: [(u32, Duration); 3] =
 const FORGOTTEN: Duration = Duration::from_secs(12 * 3600);
 
 impl SwitchReports {
+    /// Returns when the primary stopped serving, whether that is reported or not yet.
+    pub(crate) fn elsewhere_since(&self) -> Option<Instant> {
+        let streak = self.streak.filter(|streak| streak.direction == Direction::Down);
+        self.away_since.or_else(|| streak.map(|streak| streak.since))
+    }
+
     /// Records an answer of a tier other than the reported one. Returns when the change began, if it is to be
     /// reported now.
     pub(crate) fn shows(&mut self, direction: Direction, at: Instant) -> Option<Instant> {

@@ -3,7 +3,10 @@
 use http::StatusCode;
 
 use super::*;
-use crate::chat::{Chat, Message};
+use crate::{
+    chat::{Chat, Message},
+    providers::simulated::{Fault, Simulated},
+};
 
 /// A request of a chain: by its feature, or by the model that it names.
 fn of(feature: Option<&str>, model: Option<&str>) -> LlmRequest {
@@ -153,4 +156,21 @@ async fn chains_with_one_first_tier_and_others_after_it_do_not_disturb_each_othe
     llm.clone().oneshot(prompt()).await.unwrap();
     let told = switches(&mut heard);
     assert_eq!(told, ["sonnet: gpt > sonnet after 0ns", "sonnet (feature brief): gemini > sonnet after 0ns"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_in_anothers_place_tells_since_when_that_one_does_not_serve() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let sonnet = Simulated::new("sonnet");
+    let llm = FallbackLayer::new("sonnet").tier("gpt", Strict::new()).layer(sonnet.clone());
+    // A relapse tells its own beginning, though it is not reported yet.
+    for round in 0..3 {
+        sonnet.handle().fail_next(2, &Fault::Unavailable);
+        let begin = Instant::now();
+        for (after, since) in [(0, Some(begin)), (1, Some(begin)), (2, None)] {
+            let response = llm.clone().oneshot(prompt()).await.unwrap();
+            assert_eq!(response.away_since(), since, "after {after} min, round {round}");
+            tokio::time::advance(MINUTE).await;
+        }
+    }
 }
