@@ -1,5 +1,5 @@
 //! Mechanisms that steadfast's packages share: locks, hashes, histograms, the wall clock, short writes, counts
-//! for each thread, bodies in content codings.
+//! for each thread, bodies in content codings, and all that differs between systems.
 //!
 //! This package has no stable interface: depend on [`steadfast`](https://docs.rs/steadfast) instead.
 
@@ -18,6 +18,7 @@ pub mod recent;
 pub mod sharded;
 pub mod shares;
 pub mod sync;
+pub mod system;
 pub mod text_similarity;
 pub mod totals;
 pub mod wall_clock;

@@ -22,7 +22,6 @@ mod remote;
 mod run;
 mod schema;
 mod serve;
-mod signals;
 mod simulate;
 mod spend;
 mod store;

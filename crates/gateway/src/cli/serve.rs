@@ -24,7 +24,7 @@ use super::{Failure, exit::say};
 /// Without a configuration the gateway serves simulated models on loopback, for a first look.
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
-    /// The configuration, reloaded when it changes and on SIGHUP
+    /// The configuration, reloaded when it changes and on SIGHUP, which Windows lacks
     #[arg(short, long, value_name = "FILE", env = "STEADFAST_CONFIG")]
     config: Option<PathBuf>,
 

@@ -10,6 +10,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::server::conn::http1;
+use steadfast_internal::system;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpSocket, TcpStream},
@@ -40,10 +41,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // Closing connections of the previous process must not block the port. Outside Unix the option would let two
-    // processes listen at once.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
+    system::share_port(&socket)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -16,7 +16,7 @@
 //! connections.
 
 use std::{
-    fmt, fs,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -24,6 +24,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use steadfast_internal::system;
 use tokio::sync::Notify;
 
 /// The largest body that needs no reservation, in bytes: hyper's buffer of its connection is as large.
@@ -243,65 +244,18 @@ pub(crate) fn connections(all: u64, wanted: usize) -> usize {
 /// Returns the default memory: a quarter of the machine's, the container's or the process's own, and always enough for
 /// bodies of this size and for the kept answers and records.
 pub(crate) fn default(largest_body: u64, kept: u64) -> u64 {
-    let groups = limit_of_groups(|path| fs::read_to_string(path).ok());
-    let there = groups.into_iter().chain(physical()).chain(address_space()).min().unwrap_or(ASSUMED_MEMORY);
+    let there = system::memory().unwrap_or(ASSUMED_MEMORY);
     (there / 4).max(largest_body.saturating_mul(8)).max(kept.saturating_mul(4))
 }
 
 /// The assumed memory of a machine that does not report its own, in bytes: small ones have as much.
 const ASSUMED_MEMORY: u64 = 1 << 30;
 
-/// Returns the memory of the machine, in bytes. The kernel tells it to those too who may not read `/proc/meminfo`, as
-/// under a unit with `ProcSubset=pid`.
-#[cfg(target_os = "linux")]
-#[allow(clippy::useless_conversion, reason = "some targets have narrower fields")]
-fn physical() -> Option<u64> {
-    let known = rustix::system::sysinfo();
-    u64::from(known.totalram).checked_mul(known.mem_unit.into()).filter(|bytes| *bytes > 0)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn physical() -> Option<u64> {
-    None
-}
-
-/// Returns what is left of the limit of the process's address space, `RLIMIT_AS`, in bytes. Beyond it an allocation
-/// ends the process.
-#[cfg(target_os = "linux")]
-fn address_space() -> Option<u64> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
-    Some(limit.saturating_sub(mapped(&fs::read_to_string("/proc/self/status").unwrap_or_default())))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn address_space() -> Option<u64> {
-    None
-}
-
-/// Returns the address space that a process has taken, by its own list.
-#[cfg(target_os = "linux")]
-fn mapped(status: &str) -> u64 {
-    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.trim().strip_suffix(" kB"));
-    size.and_then(|size| size.parse::<u64>().ok()).map_or(0, |kilobytes| kilobytes << 10)
-}
-
 /// Warns of a memory that the process's own limit does not allow.
 pub(crate) fn warn_if_over_limit(memory: u64) {
-    if let Some(left) = address_space().filter(|left| *left < memory) {
+    if let Some(left) = system::address_space().filter(|left| *left < memory) {
         tracing::warn!(memory, left, "`gateway.memory` is over what RLIMIT_AS leaves to the process: raise the limit");
     }
-}
-
-/// Returns the smallest limit of the process's control group and those around it, in bytes. A group without one says
-/// `max`, or a number beyond any machine.
-fn limit_of_groups(read: impl Fn(&str) -> Option<String>) -> Option<u64> {
-    let limit = |path: String| read(&path).and_then(|text| text.trim().parse::<u64>().ok());
-    let groups = read("/proc/self/cgroup").unwrap_or_default();
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-    let group = group.trim_end_matches('/');
-    let within = group.match_indices('/').map(|(end, _)| &group[..end]).chain([group]);
-    let limits = within.filter_map(|group| limit(format!("/sys/fs/cgroup{group}/memory.max")));
-    limits.chain(limit("/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned())).min()
 }
 
 #[cfg(test)]
@@ -390,40 +344,6 @@ mod tests {
             (Err(OutOfMemory::Always), Err(OutOfMemory::Always))
         );
         assert_eq!(memory.check(8 * MIB, None), Ok(()));
-    }
-
-    #[test]
-    fn the_smallest_limit_of_the_groups_around_the_process_holds() {
-        let of = |files: &[(&str, &str)]| {
-            limit_of_groups(|path| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned()))
-        };
-        let unit = ("/proc/self/cgroup", "0::/system.slice/steadfast.service\n");
-        let at = |group: &'static str| ["/sys/fs/cgroup", group, "/memory.max"].concat();
-        let (slice, service) = (at("/system.slice"), at("/system.slice/steadfast.service"));
-        assert_eq!(of(&[]), None);
-        assert_eq!(of(&[unit, (&slice, "max\n"), (&service, "max\n")]), None, "no limit is none");
-        assert_eq!(of(&[unit, (&slice, "4096\n"), (&service, "max\n")]), Some(4096));
-        assert_eq!(of(&[unit, (&slice, "4096\n"), (&service, "1024\n")]), Some(1024));
-        // A container sees its own group as the root.
-        assert_eq!(of(&[("/proc/self/cgroup", "0::/\n"), (&at(""), "2048\n")]), Some(2048));
-        assert_eq!(of(&[("/sys/fs/cgroup/memory/memory.limit_in_bytes", "512\n")]), Some(512));
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_machines_memory_is_that_of_its_own_list() {
-        // The kernel's own other account of the same number.
-        let list = fs::read_to_string("/proc/meminfo").unwrap();
-        let total = list.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
-        assert_eq!(physical(), total.map(|kilobytes| kilobytes.parse::<u64>().unwrap() << 10));
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_address_space_in_use_is_that_of_the_kernels_list() {
-        assert_eq!(mapped("Name:\tx\nVmPeak:\t  99 kB\nVmSize:\t  12 kB\n"), 12 << 10);
-        assert_eq!(mapped(""), 0);
-        assert!(mapped(&fs::read_to_string("/proc/self/status").unwrap()) > 0);
     }
 
     #[test]

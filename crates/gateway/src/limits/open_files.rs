@@ -1,13 +1,15 @@
 //! The number of connections that the limit of open files allows. Each connection is a file, and so is its request's
 //! connection to a provider.
 
+use steadfast_internal::system;
+
 /// Returns the number of connections that can be open at once, of those wanted.
 ///
 /// A server that spends its last file on a caller cannot call the provider, and takes the provider for down. Half of
 /// the files are therefore for callers, and further callers wait. With `calls_out` false (simulated models, for a first
 /// look) no call takes a file, and a low limit needs no warning.
 pub(crate) fn connections(wanted: usize, calls_out: bool) -> usize {
-    let Some(files) = raised() else { return wanted };
+    let Some(files) = system::open_files() else { return wanted };
     let room = room(wanted, files);
     if room < wanted && calls_out {
         tracing::warn!(
@@ -25,25 +27,6 @@ const OTHERS: u64 = 100;
 fn room(wanted: usize, files: u64) -> usize {
     let room = files.saturating_sub(OTHERS) / 2;
     usize::try_from(room).unwrap_or(usize::MAX).clamp(1, wanted.max(1))
-}
-
-/// Raises the limit of open files as far as the system allows without privileges, and returns it. Many systems start
-/// with 1,024 for the sake of old programs.
-#[cfg(unix)]
-fn raised() -> Option<u64> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    match setrlimit(Resource::Nofile, most) {
-        Ok(()) => limit.maximum,
-        // Some systems report "no limit" but enforce one of their own.
-        Err(_) => limit.current,
-    }
-}
-
-#[cfg(not(unix))]
-fn raised() -> Option<u64> {
-    None
 }
 
 #[cfg(test)]

@@ -4,8 +4,6 @@
 
 mod control;
 mod demo;
-#[cfg(target_os = "linux")]
-mod reaper;
 mod reloads;
 mod self_call;
 
@@ -19,7 +17,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
-use steadfast_internal::{calendar, wall_clock};
+use steadfast_internal::{calendar, system, wall_clock};
 use steadfast_stack::{
     self as config, Config, ConfigError, Environment, FileWatch, KeyRegistry, KeySource, Stack, StackHandle,
 };
@@ -27,7 +25,7 @@ use tokio::{net::TcpListener, runtime::Handle, sync::oneshot, task::JoinSet, tim
 
 pub use self::self_call::check_self_calls;
 use self::{
-    control::{Control, Signals, Stop, StopHandler},
+    control::{Control, Stop, StopHandler},
     reloads::{Overrides, Reloads},
 };
 use crate::{
@@ -128,8 +126,7 @@ impl ServeOptions {
         // Expired entries leave the stores even while no caller sends a request.
         let mut sweeping = JoinSet::new();
         sweeping.spawn(sweep(handle.clone()));
-        #[cfg(target_os = "linux")]
-        sweeping.spawn(reaper::reap());
+        sweeping.spawn(system::reap_orphans());
         let begun = handle.config();
         warn_of_restarts(&begun);
         warn_of_names(&begun);
@@ -160,7 +157,7 @@ impl ServeOptions {
         let address = listener.local_addr()?;
         let (stop, listening) = match host {
             // Receive signals from here on: the greeting names the process, and signals may follow it.
-            Host::Command => (Stop::Signals(control.make(Signals::new)?), None),
+            Host::Command => (Stop::Signals(control.make(system::ServerSignals::new)?), None),
             Host::Program { stop, listening } => (Stop::Program(stop), Some(listening)),
         };
         let reloads = Reloads::of(gateway.lifecycle.clone(), handle.clone(), begun, overrides, gateway.keys.clone());
@@ -417,7 +414,7 @@ fn watch(what: &str, watching: Result<FileWatch, ConfigError>) -> Option<FileWat
             Some(watching)
         }
         Err(error) => {
-            tracing::warn!(%error, "changes of the {what} are not watched; send SIGHUP after a change");
+            tracing::warn!(%error, "changes of the {what} are not watched; after a change send SIGHUP, or restart where there is none");
             None
         }
     }

@@ -69,6 +69,8 @@ const LONGEST_LOOKUP: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
+    use steadfast_internal::system;
+
     use super::*;
 
     #[test]
@@ -89,8 +91,7 @@ mod tests {
 
     #[test]
     fn a_gateway_knows_its_machines_own_name() {
-        let name = rustix::system::uname();
-        let name = name.nodename().to_str().unwrap();
+        let name = &*system::host_name().unwrap();
         let Some(own) = addresses(name).into_iter().find(|own| UdpSocket::bind((*own, 0)).is_ok()) else {
             // The machine does not know its own name: then no caller reaches it by that.
             return;

@@ -255,6 +255,7 @@ impl Patience {
     fn apply(&self, _: &MaybeTls<TokioIo<TcpStream>>) {}
 }
 
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
 const TOLD: u8 = 0;
 const SHORT: u8 = 1;
 const USUAL: u8 = 2;

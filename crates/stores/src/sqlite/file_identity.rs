@@ -7,6 +7,7 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags};
+use steadfast_internal::system::file_id;
 
 use super::schema;
 
@@ -74,14 +75,6 @@ fn is_incomplete(connection: &Connection, path: &Path) -> bool {
 }
 
 /// Returns the identity and the length in bytes.
-#[cfg(unix)]
 fn identify(path: &Path) -> io::Result<(Identity, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    fs::metadata(path).map(|found| (Some((found.dev(), found.ino())), found.len()))
-}
-
-/// Other systems do not delete an open file.
-#[cfg(not(unix))]
-fn identify(path: &Path) -> io::Result<(Identity, u64)> {
-    fs::metadata(path).map(|found| (None, found.len()))
+    fs::metadata(path).map(|found| (file_id(&found), found.len()))
 }

@@ -47,6 +47,7 @@ mod worked_keys;
 use std::{fmt, fs::OpenOptions, io, path::Path, sync::Arc, thread::park_timeout, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use steadfast_internal::system;
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
@@ -230,11 +231,7 @@ impl Sqlite {
 ///
 /// An existing file is not opened: closing it would release the locks that SQLite holds on it in this process.
 fn create(path: &Path) -> io::Result<bool> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
+    match system::for_owner(OpenOptions::new().write(true).create_new(true)).open(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         // In a read-only folder the file itself may be writable.

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use steadfast_internal::system;
 use steadfast_stack::StackHandle;
 use steadfast_subscribers::Logs;
 use tracing::Level;
@@ -71,12 +72,8 @@ impl LogOptions<'_> {
 
     fn output(&self) -> Result<Box<dyn io::Write + Send>, ServeError> {
         let Some(path) = self.file else { return Ok(Box::new(io::stderr())) };
-        let mut options = OpenOptions::new();
-        options.create(true).append(true);
         // The log names models, tiers and callers, which are nobody else's business.
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path);
+        let file = system::for_owner(OpenOptions::new().create(true).append(true)).open(path);
         let file =
             file.map_err(|error| ServeError::invalid(format_args!("cannot log to {}: {error}", path.display())))?;
         Ok(Box::new(file))

@@ -5,13 +5,14 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs, process,
+    env, process,
     sync::{Arc, LazyLock},
 };
 
 use axum::{Router, body::Body, extract::State, middleware::from_fn_with_state, routing::get};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
+use steadfast_internal::system;
 use steadfast_stack::StackHandle;
 use steadfast_subscribers::{ServingState, Status};
 
@@ -115,7 +116,7 @@ async fn status(State((stack, waiting)): State<(StackHandle, TaskGauges)>) -> Re
 fn instance() -> String {
     static INSTANCE: LazyLock<String> = LazyLock::new(|| {
         let told = env::var("HOSTNAME").ok();
-        let host = told.or_else(|| fs::read_to_string("/proc/sys/kernel/hostname").ok());
+        let host = told.or_else(system::host_name);
         let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty()).unwrap_or("this machine");
         format!("{host}, process {}", process::id())
     });

@@ -1,14 +1,14 @@
-//! The person at the terminal: single keys, or lines where there is none. All that differs between systems is here.
+//! The person at the terminal: single keys, or lines where there is none.
 
 use std::{
     io::{self, BufRead as _, Read as _},
     thread,
 };
 
+use steadfast_internal::system::{CommandSignals, SingleKeys};
 use tokio::sync::mpsc;
 
 use super::trouble::Trouble;
-use crate::cli::signals::Signals;
 
 /// An order by key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Key {
 /// The keys and signals of this process. The terminal is as it was once this is dropped.
 pub(super) struct Console {
     keys: mpsc::UnboundedReceiver<Key>,
-    signals: Signals,
+    signals: CommandSignals,
     single: Option<SingleKeys>,
 }
 
@@ -45,7 +45,7 @@ impl Console {
     /// Reads keys from here on: each at once at a terminal that can, else by lines.
     pub(super) fn begin() -> io::Result<Self> {
         // First: a signal must not leave the terminal in its other mode.
-        let signals = Signals::new()?;
+        let signals = CommandSignals::new()?;
         let single = SingleKeys::begin();
         let (send, keys) = mpsc::unbounded_channel();
         let read: fn(mpsc::UnboundedSender<Key>) = if single.is_some() { read_keys } else { read_lines };
@@ -82,58 +82,6 @@ fn read_lines(send: mpsc::UnboundedSender<Key>) {
         let Ok(line) = line else { return };
         if send.send(Key::of(&line)).is_err() {
             return;
-        }
-    }
-}
-
-#[cfg(unix)]
-use self::unix::SingleKeys;
-
-#[cfg(unix)]
-mod unix {
-    use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-
-    use super::io::{self, IsTerminal as _};
-
-    /// A terminal that sends each key at once and shows none. Ctrl-C stays a signal.
-    pub(super) struct SingleKeys {
-        before: Termios,
-    }
-
-    impl SingleKeys {
-        /// Changes the terminal of standard input, if it is one.
-        pub(super) fn begin() -> Option<Self> {
-            let input = io::stdin();
-            if !input.is_terminal() {
-                return None;
-            }
-            let before = tcgetattr(&input).ok()?;
-            let mut changed = before.clone();
-            changed.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
-            tcsetattr(&input, OptionalActions::Now, &changed).ok()?;
-            Some(Self { before })
-        }
-    }
-
-    impl Drop for SingleKeys {
-        fn drop(&mut self) {
-            // The terminal may be gone.
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
-        }
-    }
-}
-
-#[cfg(not(unix))]
-use self::elsewhere::SingleKeys;
-
-#[cfg(not(unix))]
-mod elsewhere {
-    /// No terminal here sends single keys.
-    pub(super) enum SingleKeys {}
-
-    impl SingleKeys {
-        pub(super) fn begin() -> Option<Self> {
-            None
         }
     }
 }

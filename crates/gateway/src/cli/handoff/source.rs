@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use steadfast_gateway::tasks::MAX_NAME_BYTES;
 use steadfast_handoff::{Desk, DeskError, Task, TaskFilter, TaskId, TaskScope, TaskStats, TaskSummary};
+use steadfast_internal::system;
 
 use crate::cli::{
     Failure,
@@ -175,7 +176,7 @@ fn actor_body(who: Option<String>) -> Value {
 
 /// Returns the reviewer's name for a store, which knows no keys.
 fn actor(who: Option<String>) -> Result<String, Failure> {
-    let who = who.or_else(|| std::env::var("USER").ok()).unwrap_or_default();
+    let who = who.or_else(system::user_name).unwrap_or_default();
     if who.trim().is_empty() {
         return Err(Failure::usage("name the reviewer with --as NAME"));
     }

@@ -19,6 +19,7 @@ use std::{
 use clap::Args;
 use http::Uri;
 use steadfast_gateway::ServeOptions;
+use steadfast_internal::system;
 use steadfast_stack::Environment;
 use tokio::{sync::oneshot, time::timeout};
 
@@ -165,7 +166,7 @@ impl Run {
         let gateway = RunningGateway::find(url, &self.key_env).await?;
         let (program, arguments) = self.command.split_first().ok_or_else(|| Failure::usage("no command"))?;
         let client = Client::of(program);
-        let mut command = Command::new(program);
+        let mut command = Command::new(system::program(program));
         client.lead(&mut command, &gateway.address());
         command.args(arguments);
         let name = program.to_string_lossy();

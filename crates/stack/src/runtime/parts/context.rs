@@ -22,6 +22,8 @@ use steadfast::{
 };
 use steadfast_handoff::TaskStore;
 use steadfast_internal::fnv::fnv1a;
+#[cfg(feature = "alerts")]
+use steadfast_internal::system;
 use steadfast_stores::{responses::ResponseStore, worked_keys::WorkedKeyStore};
 
 /// The dependencies of a stack beside its configuration; reloads keep them.
@@ -98,7 +100,8 @@ impl StackContext {
     #[cfg(feature = "alerts")]
     pub(crate) fn instance(&self, listen: Option<SocketAddr>, environment: &Environment) -> String {
         // A container's environment has its name.
-        let host = environment.secret("HOSTNAME").map_or_else(host_name, str::to_owned);
+        let told = environment.secret("HOSTNAME").map(str::to_owned);
+        let host = told.or_else(system::host_name).unwrap_or_else(|| "unnamed".to_owned());
         match self.listen.or(listen).map(|address| address.port()).filter(|port| *port != 0) {
             Some(port) => format!("{host}:{port}"),
             None => host,
@@ -146,16 +149,4 @@ impl StackContext {
     pub(crate) fn seed(&self, name: &str) -> Option<u64> {
         self.seed.map(|seed| fnv1a(seed, name))
     }
-}
-
-/// Returns the name of this machine, as its system gives it.
-#[cfg(all(feature = "alerts", unix))]
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// Returns the name of this machine, as its environment gives it.
-#[cfg(all(feature = "alerts", not(unix)))]
-fn host_name() -> String {
-    std::env::var("COMPUTERNAME").unwrap_or_else(|_| "unnamed".to_owned())
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use steadfast_internal::hex;
+use steadfast_internal::{hex, system};
 use steadfast_stores::registry::{EntryKind, RegistryEntry, RegistrySnapshot};
 use tokio::task::spawn_blocking;
 
@@ -104,16 +104,12 @@ fn write(folder: &Path, snapshot: RegistrySnapshot) -> io::Result<()> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let new = folder.join(format!("{NAME}.{}", hex::encode(&random)));
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let put = |mut file: fs::File| {
         file.write_all(&content)?;
         file.sync_all()?;
         fs::rename(&new, folder.join(NAME))
     };
-    let done = options.open(&new).and_then(put);
+    let done = system::for_owner(OpenOptions::new().write(true).create_new(true)).open(&new).and_then(put);
     if done.is_err() {
         let _ = fs::remove_file(&new);
     }

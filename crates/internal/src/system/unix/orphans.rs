@@ -12,7 +12,7 @@ use tokio::time::sleep;
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Reaps orphans for ever, if they are this process's.
-pub(super) async fn reap() {
+pub async fn reap() {
     if process::id() != 1 {
         return;
     }
