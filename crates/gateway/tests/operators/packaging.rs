@@ -8,7 +8,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -281,8 +281,8 @@ fn with_profdata(name: &str) -> Folder {
     folder
 }
 
-/// Runs `packaging/build` with a compiler of its own. Returns its output, its words and cargo's runs: flags, arguments.
-fn build(folder: &Folder, cargo: &str, target: &[&str]) -> (String, String, Vec<(String, String)>) {
+/// Runs `packaging/build` with a compiler of its own.
+fn run_build(folder: &Folder, cargo: &str, target: &[&str]) -> Output {
     let fakes = format!(
         r#"
         rustc() {{
@@ -295,6 +295,7 @@ fn build(folder: &Folder, cargo: &str, target: &[&str]) -> (String, String, Vec<
             echo "${{RUSTFLAGS-}}|$*" >>"$CARGO_TARGET_DIR/runs"
             {cargo}
         }}
+        python3() {{ echo "python3 $*" >&2; }}
         . "$0"
         "#
     );
@@ -304,15 +305,21 @@ fn build(folder: &Folder, cargo: &str, target: &[&str]) -> (String, String, Vec<
         let from = ["/usr/bin", "/bin"].map(|bin| Path::new(bin).join(name)).into_iter().find(|path| path.exists());
         symlink(from.unwrap(), folder.path(name)).unwrap();
     }
-    let output = Command::new("/bin/sh")
+    Command::new("/bin/sh")
         .args(["-c", &fakes, file("build").0.to_str().unwrap()])
         .args(target)
         .args(["--config", "profile.dist.strip=true"])
         .env("CARGO_TARGET_DIR", folder.path(""))
         .env("PATH", folder.path(""))
         .env_remove("RUSTFLAGS")
+        .env_remove("TARGET_CC")
         .output()
-        .unwrap();
+        .unwrap()
+}
+
+/// Runs `packaging/build`. Returns its output, its words and cargo's runs: flags, arguments.
+fn build(folder: &Folder, cargo: &str, target: &[&str]) -> (String, String, Vec<(String, String)>) {
+    let output = run_build(folder, cargo, target);
     let [out, err] = [output.stdout, output.stderr].map(|words| String::from_utf8(words).unwrap());
     assert!(output.status.success(), "{err}");
     let runs = fs::read_to_string(folder.path("runs")).unwrap();
@@ -360,6 +367,40 @@ fn the_build_of_another_target_learns_where_its_program_runs() {
         assert_eq!(runs.iter().map(|run| &run.1).filter(|run| **run == built).count(), if learns { 2 } else { 1 });
         assert_eq!(err.contains("without a profile"), !learns, "{err}");
     }
+}
+
+#[test]
+fn the_build_for_another_system_has_that_systems_c_compiler_and_linker() {
+    let says = r#"echo "$TARGET_CC for $STEADFAST_ZIG_TARGET" >&2"#;
+    for (target, zig, linker) in [
+        ("aarch64-unknown-linux-musl", "aarch64-linux-musl", "rust-lld"),
+        ("x86_64-apple-darwin", "x86_64-macos", "packaging/cc"),
+    ] {
+        let folder = Folder::new("build-foreign");
+        let (_, err, runs) = build(&folder, says, &["--target", target]);
+        assert!(err.contains("python3 -m pip install") && err.contains(" ziglang=="), "{err}");
+        assert!(err.contains(&format!("packaging/cc for {zig}")), "{err}");
+        assert!(runs[0].0.starts_with("-Clinker=") && runs[0].0.ends_with(linker), "{runs:?}");
+    }
+    let refused = run_build(&Folder::new("build-windows"), ":", &["--target", "x86_64-pc-windows-gnu"]);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("apt-get install gcc-mingw-w64-x86-64"));
+}
+
+#[test]
+fn zig_gets_its_own_name_of_the_target_and_every_other_argument() {
+    let folder = Folder::new("cc");
+    fs::create_dir_all(folder.path("")).unwrap();
+    symlink("/bin/echo", folder.path("python3")).unwrap();
+    let output = Command::new("/bin/sh")
+        .arg(file("cc").0)
+        .args(["-O3", "--target=aarch64-unknown-linux-musl", "-c", "a file.c"])
+        .env("PATH", folder.path(""))
+        .env("STEADFAST_ZIG_TARGET", "aarch64-linux-musl")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, "-m ziglang cc -target aarch64-linux-musl -O3 -c a file.c\n");
 }
 
 #[test]
