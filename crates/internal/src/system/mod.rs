@@ -13,6 +13,9 @@
 //! | single keys of a terminal | yes | lines |
 //! | a program by its name | in `PATH` | in `PATH`, with each ending of `PATHEXT` |
 //! | a signal to this process alone | passed on to its child | - |
+//!
+//! Elsewhere are what another crate has for some systems alone (a TCP option in `http`, addresses of sockets in
+//! `stores`), and the folders in which other programs of a system keep their credentials (`http`).
 
 #[cfg(unix)]
 mod unix;
