@@ -125,14 +125,16 @@ impl Protocol for Anthropic {
                 "id": format!("toolu_{}", tool.id),
                 "name": tool.name,
                 "input": tool.input,
+                "caller": { "type": "direct" },
             }]),
             None if answer.tokens == 0 => json!([]),
-            None => json!([{ "type": "text", "text": answer.text() }]),
+            None => json!([{ "type": "text", "text": answer.text(), "citations": null }]),
         };
         let mut message = message(answer);
         message["content"] = content;
         message["stop_reason"] = stop_reason(answer).into();
         message["usage"]["output_tokens"] = answer.tokens.into();
+        message["usage"]["output_tokens_details"] = Value::Null;
         message
     }
 
@@ -147,8 +149,9 @@ impl Protocol for Anthropic {
                 "id": format!("toolu_{}", tool.id),
                 "name": tool.name,
                 "input": {},
+                "caller": { "type": "direct" },
             }),
-            None => json!({ "type": "text", "text": "" }),
+            None => json!({ "type": "text", "text": "", "citations": null }),
         };
         event(to, json!({ "type": "content_block_start", "index": 0, "content_block": block }));
         to.push_str(self.keep_alive());
@@ -171,7 +174,12 @@ impl Protocol for Anthropic {
             to,
             json!({
                 "type": "message_delta",
-                "delta": { "stop_reason": stop_reason(answer), "stop_sequence": null },
+                "delta": {
+                    "stop_reason": stop_reason(answer),
+                    "stop_sequence": null,
+                    "stop_details": null,
+                    "container": null,
+                },
                 "usage": { "output_tokens": answer.tokens },
             }),
         );
@@ -207,12 +215,17 @@ fn message(answer: &Answer) -> Value {
         "content": [],
         "stop_reason": null,
         "stop_sequence": null,
+        "stop_details": null,
+        "container": null,
         "usage": {
             "input_tokens": answer.prompt_tokens,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
+            "cache_creation": { "ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0 },
             "output_tokens": 1,
+            "server_tool_use": null,
             "service_tier": "standard",
+            "inference_geo": null,
         },
     })
 }

@@ -13,6 +13,9 @@ use super::protocol::{
 use super::refusal::Refusal;
 use steadfast::{Dialect, providers::simulated::RateStatus};
 
+/// The backend's configuration, which the published schema of a whole answer requires as a text.
+const FINGERPRINT: &str = "fp_44709d6fcb";
+
 #[derive(Debug)]
 pub(super) struct OpenAi;
 
@@ -138,7 +141,7 @@ impl Protocol for OpenAi {
             }],
             "usage": usage(answer),
             "service_tier": "default",
-            "system_fingerprint": null,
+            "system_fingerprint": FINGERPRINT,
         })
     }
 
@@ -269,7 +272,7 @@ fn frame(answer: &Answer) -> Value {
         "created": answer.created,
         "model": answer.model,
         "service_tier": "default",
-        "system_fingerprint": null,
+        "system_fingerprint": FINGERPRINT,
     })
 }
 

@@ -69,9 +69,10 @@ impl SimulatedCall {
                 let said = self.voice.tool_arguments()?;
                 let answered = |last: &Message| last.content.iter().any(|part| matches!(part, Part::ToolResult(_)));
                 let tool = chat.tools.first().filter(|_| !chat.messages.last().is_some_and(answered))?;
-                let made = || arguments(tool, &self.voice.filler());
-                let arguments = if said.is_object() { said.clone() } else { made() };
-                return Some(PlannedCall { name: tool.name.clone(), arguments });
+                if said.is_object() && !names_arguments(tool) {
+                    return Some(PlannedCall { name: tool.name.clone(), arguments: said.clone() });
+                }
+                tool
             }
         };
         let said = self.voice.tool_arguments().filter(|said| fits(said, tool));
@@ -146,4 +147,9 @@ fn fits(said: &Value, tool: &Tool) -> bool {
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let knows = |name: &String| schema["properties"].as_object().is_none_or(|known| known.contains_key(name));
     required.into_iter().all(|name| said.contains_key(name)) && said.keys().all(knows)
+}
+
+fn names_arguments(tool: &Tool) -> bool {
+    let schema = tool.parameters.value().unwrap_or_default();
+    schema["properties"].as_object().is_some_and(|names| !names.is_empty())
 }

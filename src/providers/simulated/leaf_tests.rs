@@ -221,6 +221,11 @@ async fn a_tool_is_called_and_its_result_is_answered() {
         assert_eq!((call.name.as_str(), call.arguments.as_str()), ("weather", r#"{"city":"東京"}"#));
         assert_eq!(message.finish, Some(FinishReason::ToolUse));
     }
+    let other =
+        serde_json::json!({"type": "object", "properties": {"days": {"type": "integer"}}, "required": ["days"]});
+    let other = Chat::new([Message::user("How long?")]).tool(Tool::new("trip", other));
+    let message = provider.clone().oneshot(other.into()).await.unwrap().collect().await.unwrap();
+    assert_eq!(message.tool_calls().next().unwrap().arguments, r#"{"days":1}"#, "it takes no city");
     let result = Part::ToolResult(ToolResult::new("call", "sunny"));
     chat.messages.push(Message::new(Role::User, vec![result]));
     let message = provider.clone().oneshot(chat.into()).await.unwrap().collect().await.unwrap();

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use serde_json::Value;
 use steadfast::providers::simulated::{Latency, Simulated, SimulatedHandle};
 use steadfast_drill::Scenario;
 use steadfast_simulator::SimulatedServer;
@@ -38,6 +39,9 @@ pub(crate) struct Simulate {
     /// The text of every answer [default: some words]
     #[arg(long, value_name = "TEXT")]
     reply: Option<String>,
+    /// Call the first tool that a request offers, with these arguments or, where it does not take them, made-up ones
+    #[arg(long, value_name = "JSON", num_args = 0..=1, default_missing_value = "{}", value_parser = arguments)]
+    call_tools: Option<Value>,
     /// The time to the first token [default: that of the scenario, or none]
     #[arg(long, value_name = "TIME")]
     latency: Option<Span>,
@@ -125,6 +129,9 @@ impl Simulate {
         }
         if let Some(Span(latency)) = self.latency {
             provider = provider.latency(Latency::from(latency));
+        }
+        if let Some(arguments) = &self.call_tools {
+            provider = provider.call_tools(arguments.clone());
         }
         match &self.reply {
             Some(reply) => provider.reply(reply),
@@ -214,4 +221,9 @@ fn span(time: Duration) -> String {
 fn speed(text: &str) -> Result<f64, String> {
     let speed = text.parse::<f64>().ok().filter(|speed| (0.001..=100_000.0).contains(speed));
     speed.ok_or_else(|| "a number from 0.001 to 100000, such as 60: a minute of the scenario in a second".to_owned())
+}
+
+fn arguments(text: &str) -> Result<Value, String> {
+    let arguments = serde_json::from_str::<Value>(text).ok().filter(Value::is_object);
+    arguments.ok_or_else(|| r#"a JSON object, such as {"city": "Oslo"}"#.to_owned())
 }

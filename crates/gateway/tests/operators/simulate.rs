@@ -8,7 +8,11 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use crate::common::{Folder, STEADFAST, http::answer, steadfast};
+use crate::common::{
+    Folder, STEADFAST,
+    http::{Answer, answer},
+    steadfast,
+};
 
 /// Five minutes each of health, of an outage, and of health, on two providers.
 const SCENARIO: &str = "
@@ -71,19 +75,23 @@ impl Drop for Simulating {
 /// Calls a provider in each protocol. Returns the statuses, and checks that an answer has the reply.
 fn call(address: &str) -> Vec<u16> {
     let status = |(path, body): (&str, &str)| {
-        let mut connection = TcpStream::connect(address).unwrap();
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: simulated\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             x-api-key: k\r\nauthorization: Bearer k\r\nx-goog-api-key: k\r\nanthropic-version: 2023-06-01\r\n\
-             content-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        connection.write_all(head.as_bytes()).unwrap();
-        let answer = answer(connection);
+        let answer = post(address, path, body);
         assert_eq!(answer.status == 200, answer.body.contains("It rains."), "{path}: {answer:?}");
         answer.status
     };
     CALLS.into_iter().map(status).collect()
+}
+
+fn post(address: &str, path: &str, body: &str) -> Answer {
+    let mut connection = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: simulated\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         x-api-key: k\r\nauthorization: Bearer k\r\nx-goog-api-key: k\r\nanthropic-version: 2023-06-01\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    connection.write_all(head.as_bytes()).unwrap();
+    answer(connection)
 }
 
 /// Returns the addresses of the providers.
@@ -132,6 +140,24 @@ fn a_single_fault_is_there_from_the_beginning() {
 }
 
 #[test]
+fn a_tool_on_offer_is_called_if_the_command_says_so() {
+    let tool = r#"{"type":"function","function":{"name":"weather","parameters":{"type":"object","properties":{"city":{"type":"string"}}}}}"#;
+    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"Hi"}}],"tools":[{tool}]}}"#);
+    for (arguments, called) in [
+        (&["--call-tools", r#"{"city": "Oslo"}"#][..], Some(r#"{\"city\":\"Oslo\"}"#)),
+        (&["--call-tools", r#"{"days": 3}"#], Some(r#"{\"city\":\"It rains.\"}"#)),
+        (&["--call-tools"], Some(r#"{\"city\":\"It rains.\"}"#)),
+        (&[], None),
+    ] {
+        let mut simulating = Simulating::begin(&[arguments, &["--reply", "It rains."]].concat());
+        let head = simulating.until("GOOGLE_GEMINI_BASE_URL");
+        let answer = post(&addresses(&head)[0], "/v1/chat/completions", &body);
+        assert_eq!(answer.body.contains("tool_calls"), called.is_some(), "{arguments:?}: {answer:?}");
+        assert!(called.is_none_or(|call| answer.body.contains(call)), "{arguments:?}: {answer:?}");
+    }
+}
+
+#[test]
 fn a_wrong_order_is_told_with_the_remedy() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -140,6 +166,7 @@ fn a_wrong_order_is_told_with_the_remedy() {
         (["--fault", "overlooded"], 2, "a fault is a name such as overloaded"),
         (["--fault", "slow"], 2, "such as slow=30s"),
         (["--fault", "{ hang"], 2, "a fault is a name such as overloaded"),
+        (["--call-tools", "[1]"], 2, r#"a JSON object, such as {"city": "Oslo"}"#),
         (["--speed", "0"], 2, "a number from 0.001 to 100000"),
         (["--listen", &address], 1, "cannot listen on"),
     ] {
