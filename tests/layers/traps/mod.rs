@@ -15,3 +15,4 @@ mod readiness;
 mod retry;
 mod shared;
 mod streams;
+mod tower_contract;

@@ -39,10 +39,10 @@ use crate::{
     traps::fixtures::{Borrowing, Does, Fake, NeverReady, ask, error, millis, secs},
 };
 
-type Wrap = fn(BoxLlmService) -> BoxLlmService;
+pub(super) type Wrap = fn(BoxLlmService) -> BoxLlmService;
 
 /// Each layer alone around a service.
-const LAYERS: &[(&str, Wrap)] = &[
+pub(super) const LAYERS: &[(&str, Wrap)] = &[
     ("timeout", |inner| BoxCloneSyncService::new(TimeoutLayer::new(secs(60)).layer(inner))),
     ("retry", |inner| BoxCloneSyncService::new(RetryWithJitterLayer::new().seed(1).layer(inner))),
     ("circuit breaker", |inner| BoxCloneSyncService::new(CircuitBreakerLayer::new("sonnet").layer(inner))),
@@ -70,7 +70,7 @@ const LAYERS: &[(&str, Wrap)] = &[
     ("idempotency", |inner| BoxCloneSyncService::new(steadfast::IdempotencyLayer::new().layer(inner))),
 ];
 
-fn boxed<S>(leaf: S) -> BoxLlmService
+pub(super) fn boxed<S>(leaf: S) -> BoxLlmService
 where
     S: Service<LlmRequest, Response = LlmResponse, Error: Into<LlmError>, Future: Send> + Clone + Send + Sync + 'static,
 {
