@@ -38,6 +38,8 @@ pub(crate) enum Mix {
     /// Two deployments of one tier, of the caller's own: the fault is at the one that is asked first, and the other is
     /// the fallback's server.
     Deployments,
+    /// No gateway: the client is at the primary itself, and nobody else is there to be asked.
+    Alone,
 }
 
 impl Mix {
@@ -53,7 +55,7 @@ impl Mix {
         let own = caller.protocol();
         let others: Vec<Upstream> = Upstream::ALL.into_iter().filter(|other| *other != own).collect();
         match self {
-            Self::Same | Self::Deployments => [own, own],
+            Self::Same | Self::Deployments | Self::Alone => [own, own],
             Self::Across => [caller.other(), own],
             Self::Behind => [own, others[(scenario + caller as usize) % others.len()]],
         }
@@ -61,7 +63,12 @@ impl Mix {
 
     fn has(self, caller: Caller, commit: Commit) -> bool {
         let has_others = matches!(caller.protocol(), Upstream::Responses | Upstream::Gemini);
-        self != Self::Behind || (has_others && commit != Commit::Default)
+        match self {
+            Self::Behind => has_others && commit != Commit::Default,
+            // It has no settings.
+            Self::Alone => commit == Commit::Default,
+            Self::Same | Self::Across | Self::Deployments => true,
+        }
     }
 }
 
@@ -72,6 +79,7 @@ impl fmt::Display for Mix {
             Self::Across => "a primary of another dialect",
             Self::Behind => "a fallback of another dialect",
             Self::Deployments => "two deployments of one tier",
+            Self::Alone => "the provider alone",
         })
     }
 }
@@ -188,6 +196,10 @@ pub(crate) struct Case {
 
 #[derive(Serialize)]
 pub(crate) struct Request {
+    /// The server's address.
+    pub(crate) address: String,
+    /// The time for an answer, and for a silence in it, in seconds.
+    pub(crate) limit: u64,
     pub(crate) feature: String,
     /// True if the conversation ends with a turn of the model's, for it to continue.
     pub(crate) prefill: bool,
@@ -244,7 +256,13 @@ impl World {
 
     /// Returns a client's instructions for each case: its requests, and then a healthy one, which must be answered.
     pub(crate) fn cases(&self) -> Vec<Case> {
-        let request = |feature: String, prefill| Request { feature, prefill };
+        let request = |feature: String, prefill| match self.mix {
+            // More than an answer takes on a busy machine, and not the minutes of the SDKs.
+            Mix::Alone => {
+                Request { address: self.pairs[&feature].servers[0].addr().to_string(), limit: 10, feature, prefill }
+            }
+            _ => Request { address: self.gateway.address().to_owned(), limit: 60, feature, prefill },
+        };
         let case = |key: Key| {
             let own = key.scenario.requests.iter().map(|prefill| request(key.name(), *prefill));
             let requests = own.chain([request(alive(key.caller), false)]).collect();

@@ -7,10 +7,16 @@ const { default: Anthropic } = require("@anthropic-ai/sdk");
 const { default: OpenAI } = require("openai");
 const { ApiError, GoogleGenAI } = require("@google/genai");
 
-const base = "http://" + process.argv[2];
-const a = new Anthropic({ baseURL: base, apiKey, timeout: 60_000, logLevel: "off" });
-const o = new OpenAI({ baseURL: base + "/v1", apiKey, timeout: 60_000, logLevel: "off" });
-const g = new GoogleGenAI({ apiKey, httpOptions: { baseUrl: base, timeout: 60_000 } });
+// A client for each server.
+const clients = new Map();
+function at(make, { address, limit }) {
+  const name = make.name + address;
+  if (!clients.has(name)) clients.set(name, make("http://" + address, limit * 1000));
+  return clients.get(name);
+}
+const a = (baseURL, timeout) => new Anthropic({ baseURL, apiKey, timeout, logLevel: "off" });
+const o = (base, timeout) => new OpenAI({ baseURL: base + "/v1", apiKey, timeout, logLevel: "off" });
+const g = (baseUrl, timeout) => new GoogleGenAI({ apiKey, httpOptions: { baseUrl, timeout } });
 
 // The gateway knows a request that has just failed: each case has one of its own.
 function words(request) {
@@ -23,7 +29,8 @@ function messagesOf(request) {
 }
 
 async function askMessages(request, options, seen) {
-  const stream = a.messages.stream({ model: "any", max_tokens: 1000, messages: messagesOf(request) }, options);
+  const body = { model: "any", max_tokens: 1000, messages: messagesOf(request) };
+  const stream = at(a, request).messages.stream(body, options);
   stream.on("text", (text) => (seen.text += text));
   const message = await stream.finalMessage();
   Object.assign(seen, { model: message.model, finish: message.stop_reason });
@@ -32,13 +39,21 @@ async function askMessages(request, options, seen) {
 
 async function askChat(request, options, seen) {
   const body = { model: "any", messages: messagesOf(request), stream: true, stream_options: { include_usage: true } };
-  for await (const chunk of await o.chat.completions.create(body, options)) {
+  for await (const chunk of await at(o, request).chat.completions.create(body, options)) {
     seen.model = chunk.model || seen.model;
     seen.text += chunk.choices[0]?.delta?.content ?? "";
     seen.finish = chunk.choices[0]?.finish_reason ?? seen.finish;
     if (chunk.usage)
       Object.assign(seen, { input_tokens: chunk.usage.prompt_tokens, output_tokens: chunk.usage.completion_tokens });
   }
+}
+
+// An SDK's own limit ends with the head of an answer: a silence behind it has none.
+class Hung extends Error {}
+
+async function hangs(limit) {
+  await sleep(6 * limit * 1000, undefined, { ref: false });
+  throw new Hung(`nothing for ${6 * limit} s`);
 }
 
 // A response that says of itself that it failed: the SDK has no error of its own for it.
@@ -54,20 +69,20 @@ function finish(response, seen) {
 const responsesOf = (request) => ({ model: "any", input: messagesOf(request) });
 
 async function askCreate(request, options, seen) {
-  const response = await o.responses.create(responsesOf(request), options);
+  const response = await at(o, request).responses.create(responsesOf(request), options);
   seen.text = response.output_text;
   finish(response, seen);
 }
 
 async function askStream(request, options, seen) {
-  const stream = o.responses.stream(responsesOf(request), options);
+  const stream = at(o, request).responses.stream(responsesOf(request), options);
   stream.on("response.output_text.delta", (event) => (seen.text += event.delta));
   finish(await stream.finalResponse(), seen);
 }
 
 async function askRaw(request, options, seen) {
   let last;
-  for await (const event of await o.responses.create({ ...responsesOf(request), stream: true }, options)) {
+  for await (const event of await at(o, request).responses.create({ ...responsesOf(request), stream: true }, options)) {
     if (event.type === "response.output_text.delta") seen.text += event.delta;
     if (["response.completed", "response.incomplete", "response.failed"].includes(event.type)) last = event.response;
   }
@@ -91,11 +106,11 @@ function piece(response, seen) {
 }
 
 async function askGenerate(request, _, seen) {
-  piece(await g.models.generateContent(contentsOf(request)), seen);
+  piece(await at(g, request).models.generateContent(contentsOf(request)), seen);
 }
 
 async function askGemini(request, _, seen) {
-  for await (const response of await g.models.generateContentStream(contentsOf(request))) piece(response, seen);
+  for await (const response of await at(g, request).models.generateContentStream(contentsOf(request))) piece(response, seen);
 }
 
 const ASK = {
@@ -114,7 +129,7 @@ async function outcome(caller, request) {
   const [ask, own] = ASK[caller];
   const begun = performance.now();
   try {
-    await ask(request, feature(request.feature), seen);
+    await Promise.race([ask(request, feature(request.feature), seen), hangs(request.limit)]);
   } catch (error) {
     const isOwn = error instanceof own || error instanceof Failed;
     const told = { error: error.constructor.name, own: isOwn, message: String(error.message) };
@@ -137,3 +152,5 @@ async function work() {
   for (let next; (next = cases.shift()); ) console.log(JSON.stringify(await run(next)));
 }
 await Promise.all(Array.from({ length: 32 }, work));
+// What hangs is still open.
+process.exit(0);

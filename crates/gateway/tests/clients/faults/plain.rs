@@ -22,19 +22,18 @@ use crate::{
 pub(crate) const CALLERS: &[Caller] =
     &[Caller::Messages, Caller::Chat, Caller::Create, Caller::Raw, Caller::Generate, Caller::Gemini, Caller::Array];
 
-pub(crate) async fn drive(address: String, cases: Vec<Case>) -> Vec<(String, Vec<Outcome>)> {
-    let running = stream::iter(cases).map(|case| run(address.clone(), case)).buffer_unordered(64);
-    running.collect().await
+pub(crate) async fn drive(cases: Vec<Case>) -> Vec<(String, Vec<Outcome>)> {
+    stream::iter(cases).map(run).buffer_unordered(64).collect().await
 }
 
-async fn run(address: String, case: Case) -> (String, Vec<Outcome>) {
+async fn run(case: Case) -> (String, Vec<Outcome>) {
     let mut outcomes = Vec::new();
     for (at, request) in case.requests.iter().enumerate() {
         if at > 0 {
             sleep(Duration::from_millis(case.gap_ms)).await;
         }
         let begun = Instant::now();
-        let answer = timeout(Duration::from_secs(60), exchange(&address, case.caller, request)).await;
+        let answer = timeout(Duration::from_secs(request.limit), exchange(case.caller, request)).await;
         let mut outcome = read(case.caller, &answer.expect("no request hangs"));
         outcome.took_ms = begun.elapsed().as_millis().try_into().unwrap();
         outcomes.push(outcome);
@@ -43,7 +42,7 @@ async fn run(address: String, case: Case) -> (String, Vec<Outcome>) {
 }
 
 /// All that came as an answer.
-async fn exchange(address: &str, caller: Caller, request: &Request) -> String {
+async fn exchange(caller: Caller, request: &Request) -> String {
     // The gateway knows a request that has just failed: each case has one of its own.
     let asked = format!("Sixty words, please, for {}.", request.feature);
     let mut messages = vec![json!({"role": "user", "content": asked})];
@@ -84,7 +83,7 @@ async fn exchange(address: &str, caller: Caller, request: &Request) -> String {
          x-steadfast-feature: {feature}\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut stream = TcpStream::connect(&request.address).await.unwrap();
     stream.write_all((head + &body).as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

@@ -1,7 +1,9 @@
 """Goes through the cases with the official Python SDKs of OpenAI, Anthropic and Google, as they are."""
 
+import functools
 import json
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,10 +12,31 @@ import openai
 from google import genai
 from google.genai import errors, types
 
-base = "http://" + sys.argv[1]
-A = anthropic.Anthropic(base_url=base, api_key="sk-of-the-caller", timeout=60)
-O = openai.OpenAI(base_url=base + "/v1", api_key="sk-of-the-caller", timeout=60)
-G = genai.Client(api_key="sk-of-the-caller", http_options=types.HttpOptions(base_url=base, timeout=60_000))
+KEY = "sk-of-the-caller"
+making = threading.Lock()
+
+
+# A client for each server.
+@functools.cache
+def anthropic_at(address, limit):
+    return anthropic.Anthropic(base_url=f"http://{address}", api_key=KEY, timeout=limit)
+
+
+@functools.cache
+def openai_at(address, limit):
+    return openai.OpenAI(base_url=f"http://{address}/v1", api_key=KEY, timeout=limit)
+
+
+@functools.cache
+def genai_at(address, limit):
+    options = types.HttpOptions(base_url=f"http://{address}", timeout=limit * 1000)
+    return genai.Client(api_key=KEY, http_options=options)
+
+
+def at(sdk, request):
+    # One that another thread has made as well would be closed under its caller.
+    with making:
+        return sdk(request["address"], request["limit"])
 
 
 # The gateway knows a request that has just failed: each case has one of its own.
@@ -28,7 +51,8 @@ def messages_of(request):
 
 def ask_messages(request, seen):
     more = {"model": "any", "max_tokens": 1000, "messages": messages_of(request)}
-    with A.messages.stream(extra_headers={"x-steadfast-feature": request["feature"]}, **more) as stream:
+    more["extra_headers"] = {"x-steadfast-feature": request["feature"]}
+    with at(anthropic_at, request).messages.stream(**more) as stream:
         for text in stream.text_stream:
             seen["text"] += text
         message = stream.get_final_message()
@@ -39,7 +63,7 @@ def ask_messages(request, seen):
 def ask_chat(request, seen):
     more = {"model": "any", "messages": messages_of(request), "stream_options": {"include_usage": True}}
     headers = {"x-steadfast-feature": request["feature"]}
-    for chunk in O.chat.completions.create(stream=True, extra_headers=headers, **more):
+    for chunk in at(openai_at, request).chat.completions.create(stream=True, extra_headers=headers, **more):
         seen["model"] = chunk.model or seen["model"]
         if chunk.choices:
             seen["text"] += chunk.choices[0].delta.content or ""
@@ -65,14 +89,14 @@ def responses_of(request):
 
 
 def ask_create(request, seen):
-    response = O.responses.create(**responses_of(request))
+    response = at(openai_at, request).responses.create(**responses_of(request))
     seen["text"] = response.output_text
     finish(response, seen)
 
 
 def ask_stream(request, seen):
     failed = None
-    with O.responses.stream(**responses_of(request)) as stream:
+    with at(openai_at, request).responses.stream(**responses_of(request)) as stream:
         for event in stream:
             if event.type == "response.output_text.delta":
                 seen["text"] += event.delta
@@ -89,7 +113,7 @@ def ask_stream(request, seen):
 
 def ask_raw(request, seen):
     last = None
-    for event in O.responses.create(stream=True, **responses_of(request)):
+    for event in at(openai_at, request).responses.create(stream=True, **responses_of(request)):
         if event.type == "response.output_text.delta":
             seen["text"] += event.delta
         elif event.type in ("response.completed", "response.incomplete", "response.failed"):
@@ -116,11 +140,11 @@ def piece(response, seen):
 
 
 def ask_generate(request, seen):
-    piece(G.models.generate_content(**contents_of(request)), seen)
+    piece(at(genai_at, request).models.generate_content(**contents_of(request)), seen)
 
 
 def ask_gemini(request, seen):
-    for response in G.models.generate_content_stream(**contents_of(request)):
+    for response in at(genai_at, request).models.generate_content_stream(**contents_of(request)):
         piece(response, seen)
 
 
