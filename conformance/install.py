@@ -21,8 +21,8 @@ def run(what, command, environment=None):
         last = (ran.stderr.strip() or ran.stdout.strip()).splitlines()[-1:]
         raise Problem(
             ABSENT,
-            f"{what} does not install: {' '.join(last) or 'it says nothing'}. It needs the network once; run again where there is "
-            "one, or leave it out with --only and the names of the others",
+            f"{what} does not install: {' '.join(last) or 'it says nothing'}. It needs the network once; run again where "
+            "there is one, or leave it out with --only and the names of the others",
         )
 
 

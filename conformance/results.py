@@ -1,4 +1,4 @@
-"""Results of judges: as a judge gives them, with every case, and as `results.json` keeps them, with what did not pass."""
+"""Results of judges: as a judge gives them, case by case, and as `results.json` keeps them, with what did not pass."""
 
 import json
 import re
@@ -32,7 +32,9 @@ class Result:
 def given(judge, version, subject, cases):
     """Writes a result as a judge gives it."""
     cases = [{"name": case.name, "result": case.result, "why": case.why} for case in cases]
-    return json.dumps({"judge": judge, "version": version, "subject": subject, "cases": cases}, indent=1, ensure_ascii=False)
+    return json.dumps(
+        {"judge": judge, "version": version, "subject": subject, "cases": cases}, indent=1, ensure_ascii=False
+    )
 
 
 def read(text, origin):
@@ -95,7 +97,13 @@ def keep(text):
     """Reads what `kept` wrote."""
     return [
         Result(
-            one["judge"], one["version"], one["subject"], one["pass"], tuple(one["told"]), one["fail"], tuple(one["skip"])
+            one["judge"],
+            one["version"],
+            one["subject"],
+            one["pass"],
+            tuple(one["told"]),
+            one["fail"],
+            tuple(one["skip"]),
         )
         for one in json.loads(text)
     ]

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "target/conformance"
 # The time for a server to listen: LiteLLM takes half a minute on a busy machine.
 PATIENCE = 120
-# The models of each protocol. Judges ask for the first, unless they say otherwise, and some look at the name for what to
-# expect.
+# The models of each protocol. Judges ask for the first, unless they say otherwise, and some look at the name for what
+# to expect.
 GPT = ("gpt-5", "gpt-4.1", "gpt-4.1-mini")
 MODELS = {
     "chat": GPT,
@@ -32,8 +32,8 @@ PROVIDERS = {
     "messages": "provider: anthropic, base_url: '{url}'",
     "gemini": "provider: gemini, base_url: '{url}'",
 }
-# The answer of the simulated provider, and the arguments of its calls where a tool takes them: a judge asks for a name in
-# the letters of its prompt, and for a magic function of 3.
+# The answer of the simulated provider, and the arguments of its calls where a tool takes them: a judge asks for a name
+# in the letters of its prompt, and for a magic function of 3.
 REPLY = "A closure keeps the values around it. 你好 こんにちは"
 ARGUMENTS = '{"input": 3}'
 KEY = "sk-judge"
@@ -56,7 +56,9 @@ def program():
     """Returns the steadfast program: STEADFAST names it, or it is the last build."""
     path = Path(os.environ.get("STEADFAST", ROOT / "target/debug/steadfast"))
     if not path.is_file():
-        raise Problem(ABSENT, f"there is no program {path}: `cargo build -p steadfast-gateway` builds it, or STEADFAST names one")
+        raise Problem(
+            ABSENT, f"there is no program {path}: `cargo build -p steadfast-gateway` builds it, or STEADFAST names one"
+        )
     return str(path)
 
 
@@ -142,10 +144,10 @@ def answers(url):
 
 @contextlib.contextmanager
 def rival(name, provider, fallback=None):
-    """Another gateway, with a primary and a fallback. Its script in `rivals/` installs it, too."""
+    """Another gateway, with a primary and a fallback. Its script in `gateways/` installs it, too."""
     address = f"127.0.0.1:{free_port()}"
     hosts = [(server or provider).url.removeprefix("http://") for server in (provider, fallback)]
-    script = ROOT / "conformance/rivals" / name.lower()
+    script = ROOT / "conformance/gateways" / name.lower()
     with process(name, [str(script), address, *hosts]) as (child, said):
         url = f"http://{address}"
         ready(name, child, said, lambda: answers(url))
@@ -153,7 +155,7 @@ def rival(name, provider, fallback=None):
 
 
 def started():
-    """Returns a way to start each of these subjects once: a stack that ends them, and a function from name to subject."""
+    """Returns a stack that ends subjects, and a function that starts each once, by its name."""
     stack, running = contextlib.ExitStack(), {}
 
     def start(name):

@@ -9,7 +9,10 @@ RIVALS = ("LiteLLM", "Portkey")
 
 @dataclass(frozen=True)
 class Suite:
-    """A part of a judge, for callers of one protocol; a judge of one part has no name for it."""
+    """A part of a judge, for callers of one protocol; a judge of one part has no name for it.
+
+    A part without a protocol starts its subjects itself.
+    """
 
     name: str
     protocol: str

@@ -11,9 +11,9 @@ KINDS = (CONTROL, OURS, "LiteLLM", "Portkey")
 WHOSE = ("ours", "theirs", "policy")
 HEAD = """# Conformance
 
-Other people's suites at steadfast, each with a control: the same suite straight at the simulated provider behind it. A cell has
-the passes of the cases that ran, at steadfast over providers of all four protocols; every fail is below. `conformance/run` makes
-this page, and [its README](conformance/README.md) says how.
+Other people's suites at steadfast, each with a control: the same suite straight at the simulated provider behind it. A
+cell has the passes of the cases that ran, at steadfast over providers of all four protocols; every fail is below.
+`conformance/run` makes this page, and [its README](conformance/README.md) says how.
 
 | judge | version | pinned | provider alone | steadfast | LiteLLM | Portkey |
 |---|---|---|---|---|---|---|
@@ -21,8 +21,10 @@ this page, and [its README](conformance/README.md) says how.
 FAILS = """
 ## Every fail
 
-*Ours* is a fault of steadfast's, *theirs* one of the judge's or of the provider's behind it, *policy* a decision. `upstream` is the
-provider alone: a case that fails there, too, is no work of a gateway's. For what fails elsewhere only, the judge's own words.
+*Ours* is a fault of steadfast's, *theirs* one of the judge's or of the provider's behind it, *policy* a decision.
+`upstream` is the provider alone: a case that fails there, too, is no work of a gateway's. For what fails elsewhere only,
+the judge's own words. *Told* is a fault that its caller hears of as an error, which is the best end once the first words
+are out; only judges of faults count it.
 
 | judge | cases | fail at | whose | why |
 |---|---|---|---|---|
@@ -51,7 +53,9 @@ def explanations(entries):
         try:
             explanation = Explanation(**entry)
         except TypeError as error:
-            raise Problem(CHANGED, f"explanations.toml, entry {place}: {str(error).removeprefix('Explanation.__init__() ')}")
+            raise Problem(
+                CHANGED, f"explanations.toml, entry {place}: {str(error).removeprefix('Explanation.__init__() ')}"
+            )
         if explanation.whose not in WHOSE:
             whose = ", ".join(WHOSE)
             raise Problem(CHANGED, f"explanations.toml, entry {place}: '{explanation.whose}' is none of {whose}")
@@ -181,7 +185,8 @@ def short(subjects):
 
 def page(results, explained, pinned):
     failed = fail_rows(results, explained)
-    return HEAD + "".join(judge_rows(results, pinned)) + (FAILS + "".join(failed) if failed else "\nNothing fails.\n")
+    rows = HEAD + "".join(judge_rows(results, pinned))
+    return rows + (FAILS + "".join(failed) if failed else "\nNothing fails.\n")
 
 
 def badge(results):

@@ -58,7 +58,12 @@ class Held(unittest.TestCase):
 
 class Assembly(Held):
     def test_a_row_has_all_kinds_of_subjects(self):
-        found = [result("upstream", ["x"]), result("steadfast over chat"), result("steadfast over gemini", ["x"]), result("Portkey")]
+        found = [
+            result("upstream", ["x"]),
+            result("steadfast over chat"),
+            result("steadfast over gemini", ["x"]),
+            result("Portkey"),
+        ]
         self.assertEqual(table.judge_rows(found, DAY), ["| A | 1 | 2026-01-02 | 2/3 | 4/5 |  | 2/2 |\n"])
 
     def test_what_was_told_or_skipped_is_counted_apart(self):
@@ -66,7 +71,11 @@ class Assembly(Held):
         self.assertEqual(table.cell([told]), "3/5, 1 told, 2 skipped")
 
     def test_a_fail_is_told_beside_the_controls(self):
-        found = [result("upstream", ["x", "y"]), result("steadfast over chat", ["x", "y"]), result("LiteLLM", ["x", "z|<z>"])]
+        found = [
+            result("upstream", ["x", "y"]),
+            result("steadfast over chat", ["x", "y"]),
+            result("LiteLLM", ["x", "z|<z>"]),
+        ]
         rows = table.fail_rows(found, [explanation("[xy]", "*")])
         self.assertEqual(rows[0], "| A | x | upstream, steadfast over chat, LiteLLM | policy | so it is |\n")
         self.assertEqual(rows[1], "| A | y | upstream, steadfast over chat | policy | so it is |\n")
@@ -86,7 +95,9 @@ class Assembly(Held):
         table.hold(found, [explanation("x")])
 
     def test_an_explanation_without_a_fail_is_a_finding(self):
-        self.assertProblem(problem.FINDING, "A, gone, at steadfast *", table.hold, [result("steadfast")], [explanation("gone")])
+        self.assertProblem(
+            problem.FINDING, "A, gone, at steadfast *", table.hold, [result("steadfast")], [explanation("gone")]
+        )
 
     def test_the_first_explanation_that_covers_a_fail_is_its_reason(self):
         both = [explanation("x", whose="ours"), explanation("*", whose="theirs")]
@@ -96,7 +107,9 @@ class Assembly(Held):
     def test_an_explanation_that_is_not_whole_is_named(self):
         whole = {"judge": "A", "subject": "*", "case": "x", "whose": "ours", "why": "so"}
         self.assertEqual(len(table.explanations([whole])), 1)
-        self.assertProblem(problem.CHANGED, "entry 1: 'mine' is none of", table.explanations, [{**whole, "whose": "mine"}])
+        self.assertProblem(
+            problem.CHANGED, "entry 1: 'mine' is none of", table.explanations, [{**whole, "whose": "mine"}]
+        )
         part = {name: whole[name] for name in whole if name != "why"}
         self.assertProblem(problem.CHANGED, "entry 2: missing 1 required", table.explanations, [whole, part])
 
@@ -114,7 +127,9 @@ class Assembly(Held):
         old = [result("upstream"), result("steadfast"), result("gone")]
         order = [("A", "upstream"), ("A", "steadfast"), ("A", "LiteLLM")]
         merged = table.merged(old, [result("LiteLLM"), result("steadfast", ["x"])], order)
-        self.assertEqual([(one.subject, len(one.failed)) for one in merged], [("upstream", 0), ("steadfast", 1), ("LiteLLM", 0)])
+        self.assertEqual(
+            [(one.subject, len(one.failed)) for one in merged], [("upstream", 0), ("steadfast", 1), ("LiteLLM", 0)]
+        )
 
     def test_another_result_is_a_difference(self):
         self.assertEqual(table.differences([result("upstream")], [result("upstream")]), [])
@@ -125,7 +140,9 @@ class Assembly(Held):
         )
 
     def test_the_badge_counts_what_ran_at_steadfast(self):
-        badge = table.badge([result("upstream", ["x"]), result("steadfast over chat", ["x"]), result("steadfast over gemini")])
+        badge = table.badge(
+            [result("upstream", ["x"]), result("steadfast over chat", ["x"]), result("steadfast over gemini")]
+        )
         self.assertIn(">4 of 5<", badge)
 
 
@@ -178,7 +195,9 @@ class Running(Held):
             self.assertIn(b"| A | 1 | 2026-01-02 | 2/2 | 2/2 |", first)
             run.main(["--check", "--subjects", "upstream"])
             cases[1] = Case("y", "fail", "broken")
-            self.assertProblem(problem.DIFFERENT, "A at upstream: 2/2 became 1/2; y fails: broken", run.main, ["--check"])
+            self.assertProblem(
+                problem.DIFFERENT, "A at upstream: 2/2 became 1/2; y fails: broken", run.main, ["--check"]
+            )
             self.assertEqual((folder / "page.md").read_bytes(), first)
             self.assertProblem(problem.FINDING, "A, y, fails at steadfast over chat", run.main, [])
 
@@ -191,7 +210,13 @@ class Running(Held):
 class Absence(Held):
     def test_what_does_not_install_says_what_to_do(self):
         python = [sys.executable, "-c", "import sys; sys.exit('no route to host')"]
-        self.assertProblem(problem.ABSENT, "judge does not install: no route to host. It needs the network", install.run, "judge", python)
+        self.assertProblem(
+            problem.ABSENT,
+            "judge does not install: no route to host. It needs the network",
+            install.run,
+            "judge",
+            python,
+        )
         self.assertProblem(problem.ABSENT, "there is no program `no-npm`", install.run, "judge", ["no-npm"])
 
     def test_what_half_installed_is_made_again(self):
@@ -211,30 +236,39 @@ class Absence(Held):
     def test_a_suite_that_is_another_is_a_changed_judge(self):
         with tempfile.TemporaryDirectory() as folder:
             with mock.patch.dict(os.environ, OPEN_RESPONSES=folder):
-                self.assertProblem(problem.ABSENT, "name the folder in OPEN_RESPONSES", open_responses.install, PINS["open-responses"])
+                self.assertProblem(
+                    problem.ABSENT, "name the folder in OPEN_RESPONSES", open_responses.install, PINS["open-responses"]
+                )
                 (Path(folder) / "bin").mkdir()
                 (Path(folder) / "bin/compliance-test.ts").write_text("new")
-                self.assertProblem(problem.CHANGED, "is not the pinned one", open_responses.install, PINS["open-responses"])
+                self.assertProblem(
+                    problem.CHANGED, "is not the pinned one", open_responses.install, PINS["open-responses"]
+                )
 
     def test_a_program_that_is_not_built_is_named(self):
         with mock.patch.dict(os.environ, STEADFAST="/nowhere/steadfast"):
             self.assertProblem(problem.ABSENT, "cargo build -p steadfast-gateway", subjects.program)
 
     def test_a_server_that_ends_says_so(self):
-        with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(subjects, FOLDER=Path(folder), ROOT=Path(folder)):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            mock.patch.multiple(subjects, FOLDER=Path(folder), ROOT=Path(folder)),
+        ):
             opened = subjects.spoken("gateway", [sys.executable, "-c", "print('cannot listen: taken')"])
-            self.assertProblem(problem.UNREADY, "gateway ended before it listened; it said: cannot listen: taken", opened.__enter__)
+            self.assertProblem(
+                problem.UNREADY, "gateway ended before it listened; it said: cannot listen: taken", opened.__enter__
+            )
 
-    def test_a_port_that_is_taken_is_told_by_a_rivals_script(self):
+    def test_a_port_that_is_taken_is_told_by_a_gateways_script(self):
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
             address = f"127.0.0.1:{listener.getsockname()[1]}"
-            for rival in ("litellm", "portkey"):
-                ran = subprocess.run([HERE / "rivals" / rival, *[address] * 3], capture_output=True, text=True)
+            for gateway in ("steadfast", "litellm", "portkey"):
+                ran = subprocess.run([HERE / "gateways" / gateway, *[address] * 3], capture_output=True, text=True)
                 self.assertEqual(ran.returncode, problem.UNREADY, ran.stderr)
                 self.assertIn(f"{address} is taken: end what listens there, or name another port", ran.stderr)
-                ran = subprocess.run([HERE / "rivals" / rival, "8080"], capture_output=True, text=True)
+                ran = subprocess.run([HERE / "gateways" / gateway, "8080"], capture_output=True, text=True)
                 self.assertEqual((ran.returncode, "HOST:PORT" in ran.stderr), (problem.USAGE, True), ran.stderr)
 
 
@@ -249,12 +283,18 @@ class Project(unittest.TestCase):
     def test_the_page_is_made_of_what_is_kept(self):
         explained = table.explanations(tomllib.loads((HERE / "explanations.toml").read_text())["explanation"])
         found = results.keep(run.KEPT.read_text())
-        pinned = {suite.title(judge.NAME): str(PINS[name]["pinned"]) for name, judge in ALL.items() for suite in judge.SUITES}
+        pinned = {
+            suite.title(judge.NAME): str(PINS[name]["pinned"]) for name, judge in ALL.items() for suite in judge.SUITES
+        }
         self.assertEqual(run.PAGE.read_text(), table.page(found, explained, pinned))
         self.assertEqual(run.BADGE.read_text(), table.badge(found))
         table.hold(found, explained)
         for one in found:
-            versions = {suite.title(judge.NAME): PINS[name]["version"] for name, judge in ALL.items() for suite in judge.SUITES}
+            versions = {
+                suite.title(judge.NAME): run.of_suite(PINS[name]["version"], suite)
+                for name, judge in ALL.items()
+                for suite in judge.SUITES
+            }
             self.assertEqual(one.version, versions[one.judge], one.judge)
 
     def test_one_llm_comply_judges_here_and_in_the_gateways_tests(self):

@@ -1,8 +1,9 @@
-# Sourced by the scripts beside it: takes ADDRESS PRIMARY FALLBACK, each as HOST:PORT, and installs the gateway `$gateway`.
-# With --install it only installs. Exit codes: 2 for a wrong command line, 3 if it does not install, 4 if the port is taken.
+# Sourced by the scripts beside it, with the gateway's name in `gateway` and its program in `installed`: takes ADDRESS PRIMARY
+# FALLBACK, each as HOST:PORT, or --install. Exit codes: 2 for a wrong command line, 3 if the gateway does not install, 4 if the
+# port is taken.
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 say() {
-    echo "conformance/rivals/$gateway: $2" >&2
+    echo "conformance/gateways/$gateway: $2" >&2
     exit "$1"
 }
 if [ "${1:-}" != --install ]; then
@@ -17,9 +18,12 @@ if [ "${1:-}" != --install ]; then
     fi
 fi
 if [ ! -e "$installed" ]; then
+    [ "$gateway" != steadfast ] || say 3 "there is no $installed: \`cargo build -p steadfast-gateway\` builds it, or STEADFAST names one"
     benches/gateway/install "$gateway" >&2 || true
     [ -e "$installed" ] || say 3 "it does not install: benches/gateway/install needs the network once"
 fi
 [ "${1:-}" != --install ] || exit 0
-run=target/conformance/rivals
+run=target/conformance/gateways
 mkdir -p "$run"
+# Every model that a judge asks for, with the provider whose protocol it is.
+models=(openai/gpt-5 openai/gpt-4.1 openai/gpt-4.1-mini anthropic/claude-sonnet-4-5 anthropic/claude-haiku-4-5)

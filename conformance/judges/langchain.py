@@ -26,7 +26,7 @@ def install(pin):
 
 
 def run(python, suite, subject):
-    """Returns the cases of one client's tests. Those of all clients run at once: they take less time than what they load."""
+    """Returns the cases of one client's tests. All clients' run at once: what they load takes longer than they do."""
     report = xml.fromstring(reported(python, subject))
     return [case(one) for one in report.iter("testcase") if one.get("classname").endswith(f".Test{suite.name}")]
 

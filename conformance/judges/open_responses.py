@@ -32,15 +32,15 @@ def install(pin):
     if not (source / "bin/compliance-test.ts").is_file():
         raise Problem(
             ABSENT,
-            f"{NAME} is not at {source}: clone github.com/openresponses/openresponses at {pin['version']} and name the folder in "
-            "OPEN_RESPONSES",
+            f"{NAME} is not at {source}: clone github.com/openresponses/openresponses at {pin['version']} and name the "
+            "folder in OPEN_RESPONSES",
         )
     found = digest(source)
     if found != pin["digest"]:
         raise Problem(
             CHANGED,
-            f"{NAME} at {source} is not the pinned one: its digest is {found}, and pins.toml has {pin['digest']}. Check out "
-            f"{pin['version']}, or pin what is there",
+            f"{NAME} at {source} is not the pinned one: its digest is {found}, and pins.toml has {pin['digest']}. "
+            f"Check out {pin['version']}, or pin what is there",
         )
     packages = PACKAGES.read_text()
 

@@ -1,7 +1,7 @@
-"""LangChain's standard tests of chat models, at the server that SUBJECT_URL names; judges/langchain.py runs this under pytest.
+"""LangChain's standard tests of chat models, at the server that SUBJECT_URL names.
 
-Off stay the tests that are so by default: of JSON without a schema, which want a model with wits, and of pictures, sounds and
-documents, which they fetch from the internet.
+judges/langchain.py runs this under pytest. Off stay the tests that are so by default: of JSON without a schema, which
+want a model with wits, and of pictures, sounds and documents, which they fetch from the internet.
 """
 
 import os
