@@ -191,8 +191,8 @@ impl State {
         drop_then_send(serving, changes);
     }
 
-    /// Records that a tier has answered a request that began at `begun`, in place of its chain's first. Returns when that
-    /// one stopped serving.
+    /// Records that a tier has answered a request that began at `begun`, in place of its chain's first. Returns when
+    /// that one stopped serving.
     pub(crate) fn answered_for(&self, tier: &str, begun: Instant, passage: &Passage<'_>) -> Option<Instant> {
         // Read without the lock, for which all wait who are answered in another tier's place.
         let failures = passage.failures();
