@@ -46,7 +46,7 @@ def python(name, packages):
         uv = ROOT / "target/uv/bin/uv"
         if uv.is_file():
             # .ci/installs has brought it: a quarter of pip's time.
-            pip = [str(uv), "pip", "install", "--quiet", "--python", str(folder / "venv")]
+            pip = [str(uv), "pip", "install", "--quiet", "--compile-bytecode", "--python", str(folder / "venv")]
         run(name, [*pip, *packages])
 
     return once(FOLDER / name, "\n".join(packages), make) / "venv/bin"

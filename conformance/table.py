@@ -112,19 +112,20 @@ def merged(old, new, order):
 
 
 def differences(old, new):
-    """Returns a line for each result that is not the one before."""
+    """Returns a line for each result that is not the one before. A judge's words may be others."""
     was = {(result.judge, result.subject): result for result in old}
     lines = []
     for result in new:
         before = was.get((result.judge, result.subject))
+        at = f"{result.judge} at {result.subject}"
         if before is None:
-            lines.append(f"{result.judge} at {result.subject} is new")
-        elif before != result:
+            lines.append(f"{at} is new")
+        elif before.outcome() != result.outcome():
             words = [f"{cell([before])} became {cell([result])}"]
-            words += [f"{case} fails: {why}" for case, why in result.failed.items() if before.failed.get(case) != why]
+            words += [f"{case} fails: {why}" for case, why in result.failed.items() if case not in before.failed]
             words += [f"{case} fails no more" for case in before.failed if case not in result.failed]
             words += [f"version {before.version} became {result.version}"] * (before.version != result.version)
-            lines.append(f"{result.judge} at {result.subject}: {'; '.join(words)}")
+            lines.append(f"{at}: {'; '.join(words)}")
     return lines
 
 

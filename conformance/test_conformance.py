@@ -133,6 +133,8 @@ class Assembly(Held):
 
     def test_another_result_is_a_difference(self):
         self.assertEqual(table.differences([result("upstream")], [result("upstream")]), [])
+        other_words = Result("A", "1", "upstream", 2, (), {"x": "in other words"}, ())
+        self.assertEqual(table.differences([result("upstream", ["x"])], [other_words]), [])
         lines = table.differences([result("upstream", ["x"])], [result("upstream", ["y"]), result("steadfast")])
         self.assertEqual(
             lines,
@@ -148,8 +150,8 @@ class Assembly(Held):
 
 class Reading(Held):
     def test_words_that_differ_from_run_to_run_are_left_out(self):
-        words = "at http://127.0.0.1:41235/v1: resp_0000000000000000000123 of 1796067688\n <obj at 0x7f79dc1fa4d0>"
-        self.assertEqual(results.steady(words), "at ADDRESS/v1: .. of .. <obj at ..>")
+        words = "at http://127.0.0.1:41235/v1: resp_0000000000000000000123 of 1796067688\n <obj at 0x7f79dc1fa4d0>, af723c3f87ce2306"
+        self.assertEqual(results.steady(words), "at ADDRESS/v1: .. of .. <obj at ..>, ..")
         self.assertEqual(len(results.steady("word " * 100)), 160)
 
     def test_a_changed_form_is_told(self):
