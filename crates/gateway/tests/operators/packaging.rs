@@ -311,6 +311,7 @@ fn run_build(folder: &Folder, cargo: &str, target: &[&str]) -> Output {
         .args(["--config", "profile.dist.strip=true"])
         .env("CARGO_TARGET_DIR", folder.path(""))
         .env("PATH", folder.path(""))
+        .env("SDKROOT", folder.path("sdk"))
         .env_remove("RUSTFLAGS")
         .env_remove("TARGET_CC")
         .output()
@@ -377,14 +378,21 @@ fn the_build_for_another_system_has_that_systems_c_compiler_and_linker() {
         ("x86_64-apple-darwin", "x86_64-macos", "packaging/cc"),
     ] {
         let folder = Folder::new("build-foreign");
+        fs::create_dir_all(folder.path("sdk/System/Library/Frameworks")).unwrap();
         let (_, err, runs) = build(&folder, says, &["--target", target]);
         assert!(err.contains("python3 -m pip install") && err.contains(" ziglang=="), "{err}");
         assert!(err.contains(&format!("packaging/cc for {zig}")), "{err}");
         assert!(runs[0].0.starts_with("-Clinker=") && runs[0].0.ends_with(linker), "{runs:?}");
     }
-    let refused = run_build(&Folder::new("build-windows"), ":", &["--target", "x86_64-pc-windows-gnu"]);
-    assert!(!refused.status.success());
-    assert!(String::from_utf8(refused.stderr).unwrap().contains("apt-get install gcc-mingw-w64-x86-64"));
+    for (target, missing) in [
+        ("x86_64-pc-windows-gnu", "apt-get install gcc-mingw-w64-x86-64"),
+        ("aarch64-apple-darwin", "SDKROOT names no SDK"),
+    ] {
+        let refused = run_build(&Folder::new("build-refused"), ":", &["--target", target]);
+        assert!(!refused.status.success());
+        let words = String::from_utf8(refused.stderr).unwrap();
+        assert!(words.contains(missing), "{words}");
+    }
 }
 
 #[test]
@@ -397,6 +405,7 @@ fn zig_gets_its_own_name_of_the_target_and_every_other_argument() {
         .args(["-O3", "--target=aarch64-unknown-linux-musl", "-c", "a file.c"])
         .env("PATH", folder.path(""))
         .env("STEADFAST_ZIG_TARGET", "aarch64-linux-musl")
+        .env_remove("SDKROOT")
         .output()
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
