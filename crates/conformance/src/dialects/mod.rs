@@ -139,13 +139,14 @@ fn read_events(dialect: Dialect, events: &[Event<'_>], ends: &[(usize, Instant)]
     let mut reader = responses::Reader::default();
     for event in events {
         let at = ends.iter().find(|(end, _)| *end >= event.end).map(|(_, at)| *at);
+        // OpenAI's SDKs stop reading here, of Responses too, which has an end of its own.
+        if event.data == "[DONE]" && matches!(dialect, Dialect::OpenAi | Dialect::Responses) {
+            answer.is_marked |= dialect == Dialect::OpenAi;
+            break;
+        }
         // Whatever follows an end or an error meets a client that has left.
         if answer.is_marked || answer.error.is_some() {
             answer.stumble("an event after the end");
-        }
-        if dialect == Dialect::OpenAi && event.data == "[DONE]" {
-            answer.is_marked = true;
-            continue;
         }
         let Ok(value) = serde_json::from_str::<Value>(&event.data) else {
             answer.stumble("an event is no JSON");

@@ -27,6 +27,24 @@ fn events_end_at_each_of_the_standards_line_ends() {
     }
 }
 
+#[test]
+fn only_what_a_client_reads_counts_against_an_end() {
+    let chunk =
+        r#"data: {"object":"chat.completion.chunk","choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}"#;
+    let response = r#"data: {"type":"response.completed","sequence_number":0,"response":{"object":"response","id":"r","status":"completed","output":[]}}"#;
+    let done = "data: [DONE]";
+    for (name, events, is_clean) in [
+        ("chat-stream", [chunk, done, "data: {}"], true),
+        ("chat-stream", [chunk, chunk, done], true),
+        ("responses-stream", [response, done, ""], true),
+        ("responses-stream", [response, response, ""], false),
+    ] {
+        let answer = read(Caller::of(name).unwrap(), &received(200, "text/event-stream", &events.join("\n\n")));
+        assert!(answer.is_marked, "{name} {events:?}");
+        assert_eq!(answer.defects.is_empty(), is_clean, "{name} {events:?}: {answer}");
+    }
+}
+
 /// The marks of answers that no probe asks for, and the reasons.
 const UNASKED: &[(&str, &str)] = &[
     ("\"function_call\":{", "the functions of 2023"),
