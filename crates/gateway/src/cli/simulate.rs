@@ -39,8 +39,9 @@ pub(crate) struct Simulate {
     /// The text of every answer [default: some words]
     #[arg(long, value_name = "TEXT")]
     reply: Option<String>,
-    /// Call the first tool that a request offers, with these arguments or, where it does not take them, made-up ones
-    #[arg(long, value_name = "JSON", num_args = 0..=1, default_missing_value = "{}", value_parser = arguments)]
+    /// Call the first tool that a request offers, with these arguments; where it does not take them, or without any,
+    /// with made-up ones
+    #[arg(long, value_name = "JSON", num_args = 0..=1, default_missing_value = "true", value_parser = arguments)]
     call_tools: Option<Value>,
     /// The time to the first token [default: that of the scenario, or none]
     #[arg(long, value_name = "TIME")]
@@ -224,6 +225,7 @@ fn speed(text: &str) -> Result<f64, String> {
 }
 
 fn arguments(text: &str) -> Result<Value, String> {
-    let arguments = serde_json::from_str::<Value>(text).ok().filter(Value::is_object);
+    // `true` makes some up.
+    let arguments = serde_json::from_str(text).ok().filter(|said: &Value| said.is_object() || *said == true);
     arguments.ok_or_else(|| r#"a JSON object, such as {"city": "Oslo"}"#.to_owned())
 }
