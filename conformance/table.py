@@ -11,9 +11,10 @@ KINDS = (CONTROL, OURS, "LiteLLM", "Portkey")
 WHOSE = ("ours", "theirs", "policy")
 HEAD = """# Conformance
 
-Other people's suites at steadfast, and at last one of our own (`steadfast conformance`), each with a control: the same suite
-straight at the simulated provider behind it. A cell has the passes of the cases that ran, at steadfast over providers of all four protocols; every fail is below.
-`conformance/run` makes this page, and [its README](conformance/README.md) says how.
+Other people's suites at steadfast, and at last one of our own (`steadfast conformance`), each with a control: the same
+suite straight at the simulated provider behind it. A cell has the passes of the cases that ran, at steadfast over providers
+of all four protocols; every fail is below. `conformance/run` makes this page, and [its README](conformance/README.md) says
+how.
 
 | judge | version | pinned | provider alone | steadfast | LiteLLM | Portkey |
 |---|---|---|---|---|---|---|
