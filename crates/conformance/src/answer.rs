@@ -3,6 +3,7 @@
 use std::fmt;
 
 use http::HeaderMap;
+use serde_json::Value;
 use tokio::time::Instant;
 
 /// An answer as its client read it.
@@ -67,6 +68,14 @@ impl Answer {
         // One of each answer is enough to mend it.
         if self.defects.len() < 4 {
             self.defects.push(defect.into());
+        }
+    }
+
+    /// Takes the message of an error.
+    pub(crate) fn tell(&mut self, error: &Value) {
+        match error["message"].as_str() {
+            Some(message) => self.error = Some(message.to_owned()),
+            None => self.stumble("the error has no message"),
         }
     }
 

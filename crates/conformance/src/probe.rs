@@ -24,6 +24,21 @@ pub struct Probe {
     pub(crate) act: Act,
 }
 
+/// Makes a probe of an async function that returns an error for a fail, or a [`Verdict`].
+macro_rules! probe {
+    ($name:literal, $needs:ident, $is_for:expr, $act:ident, $title:literal, $source:expr) => {
+        $crate::probe::Probe {
+            name: $name,
+            title: $title,
+            source: $source,
+            needs: $crate::probe::Needs::$needs,
+            is_for: $is_for,
+            act: |scene, caller| Box::pin(async move { $act(scene, caller).await.into() }),
+        }
+    };
+}
+pub(crate) use probe;
+
 /// A probe's needs beside the subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
@@ -123,6 +138,11 @@ impl Scene<'_> {
         }
     }
 }
+
+/// The callers for whom a question makes sense: all, or those of streams or of whole answers alone.
+pub(crate) const ALL: fn(Caller) -> bool = |_| true;
+pub(crate) const STREAMS: fn(Caller) -> bool = |caller| caller.is_streamed;
+pub(crate) const WHOLE: fn(Caller) -> bool = |caller| !caller.is_streamed;
 
 /// Returns the observation as an error unless it is so.
 pub(crate) fn ensure(is: bool, why: impl FnOnce() -> String) -> Result<(), String> {

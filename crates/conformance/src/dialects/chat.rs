@@ -77,11 +77,7 @@ pub(super) fn whole(value: &Value, answer: &mut Answer) {
 
 pub(super) fn event(value: &Value, answer: &mut Answer) {
     if let Some(error) = value.get("error").filter(|error| !error.is_null()) {
-        match error["message"].as_str() {
-            Some(message) => answer.error = Some(message.to_owned()),
-            None => answer.stumble("the error has no message"),
-        }
-        return;
+        return answer.tell(error);
     }
     if value["object"] != "chat.completion.chunk" {
         answer.stumble("an event is no chunk");

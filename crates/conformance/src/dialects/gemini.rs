@@ -61,11 +61,7 @@ pub(super) fn body(prompt: &Prompt) -> Value {
 /// Reads an answer, or an event of a stream: both have one form.
 pub(super) fn event(value: &Value, answer: &mut Answer) {
     if let Some(error) = value.get("error").filter(|error| !error.is_null()) {
-        match error["message"].as_str() {
-            Some(message) => answer.error = Some(message.to_owned()),
-            None => answer.stumble("the error has no message"),
-        }
-        return;
+        return answer.tell(error);
     }
     let candidate = &value["candidates"][0];
     for part in candidate["content"]["parts"].as_array().into_iter().flatten() {

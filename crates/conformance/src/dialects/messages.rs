@@ -104,10 +104,7 @@ pub(super) fn event(name: &str, value: &Value, answer: &mut Answer) {
             count(&value["usage"], answer);
         }
         "message_stop" => answer.is_marked = true,
-        "error" => match value["error"]["message"].as_str() {
-            Some(message) => answer.error = Some(message.to_owned()),
-            None => answer.stumble("the error event has no message"),
-        },
+        "error" => answer.tell(&value["error"]),
         _ => {}
     }
 }

@@ -94,10 +94,7 @@ pub(super) fn whole(value: &Value, answer: &mut Answer) {
         _ => None,
     };
     if value["status"] == "failed" {
-        match value["error"]["message"].as_str() {
-            Some(message) => answer.error = Some(message.to_owned()),
-            None => answer.stumble("the failed response has no error"),
-        }
+        answer.tell(&value["error"]);
     }
 }
 
@@ -134,10 +131,7 @@ impl Reader {
                 }
                 answer.text.clone_from(&self.text);
             }
-            "error" => match value["message"].as_str() {
-                Some(message) => answer.error = Some(message.to_owned()),
-                None => answer.stumble("the error event has no message"),
-            },
+            "error" => answer.tell(value),
             _ => {}
         }
     }

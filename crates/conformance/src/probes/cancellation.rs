@@ -7,28 +7,28 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     caller::Caller,
-    probe::{Needs, Probe, Scene, ensure},
+    probe::{ALL, Probe, STREAMS, Scene, ensure, probe},
 };
 
 const COST: &str = "a provider generates, and bills, until the connection of its caller closes";
 
 pub(super) const PROBES: &[Probe] = &[
-    Probe {
-        name: "cancellation/waiting",
-        title: "a caller who leaves before the first word takes the call along within 5 s, and nobody else is asked",
-        source: COST,
-        needs: Needs::Faults,
-        is_for: |_| true,
-        act: |scene, caller| Box::pin(async move { waiting(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "cancellation/reading",
-        title: "a caller who leaves in the middle of a stream takes the call along within 5 s",
-        source: COST,
-        needs: Needs::Faults,
-        is_for: |caller| caller.is_streamed,
-        act: |scene, caller| Box::pin(async move { reading(scene, caller).await.into() }),
-    },
+    probe!(
+        "cancellation/waiting",
+        Faults,
+        ALL,
+        waiting,
+        "a caller who leaves before the first word takes the call along within 5 s, and nobody else is asked",
+        COST
+    ),
+    probe!(
+        "cancellation/reading",
+        Faults,
+        STREAMS,
+        reading,
+        "a caller who leaves in the middle of a stream takes the call along within 5 s",
+        COST
+    ),
 ];
 
 /// The time for a caller's leaving to reach the provider.

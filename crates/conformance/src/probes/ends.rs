@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     answer::End,
     caller::Caller,
-    probe::{Needs, Probe, Scene, ensure},
+    probe::{ALL, Probe, STREAMS, Scene, ensure, probe},
     prompt::{Prompt, Tool},
     upstreams::WORDS,
 };
@@ -15,46 +15,39 @@ use crate::{
 const REFERENCES: &str = "the four vendors' API references: streaming, stop reasons, usage";
 
 pub(super) const PROBES: &[Probe] = &[
-    Probe {
-        name: "ends/stop",
-        title: "a whole answer has the text, its reason for stopping and the end mark, and nothing follows",
-        source: REFERENCES,
-        needs: Needs::Nothing,
-        is_for: |_| true,
-        act: |scene, caller| Box::pin(async move { stop(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "ends/length",
-        title: "an answer that is cut at the caller's limit of tokens says so",
-        source: REFERENCES,
-        needs: Needs::Nothing,
-        is_for: |_| true,
-        act: |scene, caller| Box::pin(async move { length(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "ends/call",
-        title: "a tool's call comes with its name, whole JSON arguments, and the reason for the end",
-        source: REFERENCES,
-        needs: Needs::Nothing,
-        is_for: |_| true,
-        act: |scene, caller| Box::pin(async move { call(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "ends/usage",
-        title: "an answer tells the tokens that it took",
-        source: REFERENCES,
-        needs: Needs::Nothing,
-        is_for: |_| true,
-        act: |scene, caller| Box::pin(async move { usage(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "ends/early",
-        title: "the first word reaches the caller before the provider has sent its last",
-        source: "what streams are for; a gateway that holds answers back by its operator's will fails this",
-        needs: Needs::Faults,
-        is_for: |caller| caller.is_streamed,
-        act: |scene, caller| Box::pin(async move { early(scene, caller).await.into() }),
-    },
+    probe!(
+        "ends/stop",
+        Nothing,
+        ALL,
+        stop,
+        "a whole answer has the text, its reason for stopping and the end mark, and nothing follows",
+        REFERENCES
+    ),
+    probe!(
+        "ends/length",
+        Nothing,
+        ALL,
+        length,
+        "an answer that is cut at the caller's limit of tokens says so",
+        REFERENCES
+    ),
+    probe!(
+        "ends/call",
+        Nothing,
+        ALL,
+        call,
+        "a tool's call comes with its name, whole JSON arguments, and the reason for the end",
+        REFERENCES
+    ),
+    probe!("ends/usage", Nothing, ALL, usage, "an answer tells the tokens that it took", REFERENCES),
+    probe!(
+        "ends/early",
+        Faults,
+        STREAMS,
+        early,
+        "the first word reaches the caller before the provider has sent its last",
+        "what streams are for; a gateway that holds answers back by its operator's will fails this"
+    ),
 ];
 
 async fn stop(scene: &Scene<'_>, caller: Caller) -> Result<(), String> {

@@ -5,53 +5,39 @@ use steadfast::{Dialect, providers::simulated::Fault};
 use crate::{
     answer::Answer,
     caller::Caller,
-    probe::{Needs, Probe, Scene, ensure},
+    probe::{ALL, Probe, Scene, WHOLE, ensure, probe},
 };
 
 pub(super) const FORMS: &str =
     "the vendors' API references: errors; each SDK takes an error's class and message from this form";
 
 pub(super) const PROBES: &[Probe] = &[
-    Probe {
-        name: "errors/json",
-        title: "a body that is no JSON is the caller's mistake, in the dialect's form",
-        source: FORMS,
-        needs: Needs::Nothing,
-        is_for: |_| true,
-        act: |scene, caller| Box::pin(async move { no_json(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "errors/field",
-        title: "a request without its conversation is the caller's mistake, in the dialect's form",
-        source: FORMS,
-        needs: Needs::Nothing,
-        is_for: |_| true,
-        act: |scene, caller| Box::pin(async move { no_turns(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "errors/path",
-        title: "an unknown path is a 404",
-        source: "RFC 9110, 15.5.5",
-        needs: Needs::Nothing,
-        is_for: |caller| !caller.is_streamed,
-        act: |scene, caller| Box::pin(async move { unknown_path(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "errors/key",
-        title: "a wrong key is refused with 401 or 403, in the dialect's form",
-        source: FORMS,
-        needs: Needs::Key,
-        is_for: |_| true,
-        act: |scene, caller| Box::pin(async move { wrong_key(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "errors/refused",
-        title: "a provider's 400 stays a 400, asked once; or another provider answers",
-        source: "RFC 9110, 15.5.1: the client should not repeat the request without changes",
-        needs: Needs::Faults,
-        is_for: |_| true,
-        act: |scene, caller| Box::pin(async move { refused(scene, caller).await.into() }),
-    },
+    probe!(
+        "errors/json",
+        Nothing,
+        ALL,
+        no_json,
+        "a body that is no JSON is the caller's mistake, in the dialect's form",
+        FORMS
+    ),
+    probe!(
+        "errors/field",
+        Nothing,
+        ALL,
+        no_turns,
+        "a request without its conversation is the caller's mistake, in the dialect's form",
+        FORMS
+    ),
+    probe!("errors/path", Nothing, WHOLE, unknown_path, "an unknown path is a 404", "RFC 9110, 15.5.5"),
+    probe!("errors/key", Key, ALL, wrong_key, "a wrong key is refused with 401 or 403, in the dialect's form", FORMS),
+    probe!(
+        "errors/refused",
+        Faults,
+        ALL,
+        refused,
+        "a provider's 400 stays a 400, asked once; or another provider answers",
+        "RFC 9110, 15.5.1: the client should not repeat the request without changes"
+    ),
 ];
 
 /// Checks for an error with one of these statuses, in the dialect's form.

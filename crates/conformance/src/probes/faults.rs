@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     answer::Answer,
     caller::Caller,
-    probe::{Needs, Probe, Scene, Verdict, ensure},
+    probe::{ALL, Needs, Probe, Scene, Verdict, ensure, probe},
     prompt::Prompt,
     upstreams::{Upstreams, Visits, WORDS, reply},
 };
@@ -188,14 +188,14 @@ pub(super) const PROBES: &[Probe] = &[
             ..AFTER
         }
     ),
-    Probe {
-        name: "faults/S15",
-        title: "down, then healthy: all are answered, dead attempts are few, and the first provider serves within 30 s",
-        source: "failoverbench, methodology v0.1",
-        needs: Needs::Faults,
-        is_for: |_| true,
-        act: |scene, caller| Box::pin(async move { recovery(scene, caller).await.into() }),
-    },
+    probe!(
+        "faults/S15",
+        Faults,
+        ALL,
+        recovery,
+        "down, then healthy: all are answered, dead attempts are few, and the first provider serves within 30 s",
+        "failoverbench, methodology v0.1"
+    ),
     fault!(
         "faults/S16",
         "503, always: the answer tells the second provider's model and usage",

@@ -10,26 +10,26 @@ use super::errors::{FORMS, is_error};
 use crate::{
     answer::Answer,
     caller::Caller,
-    probe::{Needs, Probe, Scene, Verdict, ensure},
+    probe::{ALL, Probe, Scene, Verdict, ensure, probe},
 };
 
 pub(super) const PROBES: &[Probe] = &[
-    Probe {
-        name: "outages/all-limited",
-        title: "with all providers at their limits the caller gets 429 and the wait that they named",
-        source: "RFC 9110, 10.2.3; every vendor's SDK waits as long as Retry-After says",
-        needs: Needs::Faults,
-        is_for: |_| true,
-        act: |scene, caller| Box::pin(retry_after(scene, caller)),
-    },
-    Probe {
-        name: "outages/all-down",
-        title: "with all providers down the error is a 5xx in the dialect's form, after six attempts at each at most",
-        source: FORMS,
-        needs: Needs::Faults,
-        is_for: |_| true,
-        act: |scene, caller| Box::pin(async move { all_down(scene, caller).await.into() }),
-    },
+    probe!(
+        "outages/all-limited",
+        Faults,
+        ALL,
+        retry_after,
+        "with all providers at their limits the caller gets 429 and the wait that they named",
+        "RFC 9110, 10.2.3; every vendor's SDK waits as long as Retry-After says"
+    ),
+    probe!(
+        "outages/all-down",
+        Faults,
+        ALL,
+        all_down,
+        "with all providers down the error is a 5xx in the dialect's form, after six attempts at each at most",
+        FORMS
+    ),
 ];
 
 async fn all_down(scene: &Scene<'_>, caller: Caller) -> Result<(), String> {

@@ -6,77 +6,63 @@ use steadfast::Dialect;
 use crate::{
     answer::End,
     caller::Caller,
-    probe::{Needs, Probe, Scene, ensure},
+    probe::{ALL, Probe, Scene, WHOLE, ensure, probe},
     prompt::{Prompt, Tool},
 };
 
 const MEANING: &str = "the vendors' API references: each dialect has a place for it";
 
 pub(super) const PROBES: &[Probe] = &[
-    Probe {
-        name: "translation/system",
-        title: "the system prompt reaches the provider, and not as a turn of the conversation",
-        source: MEANING,
-        needs: Needs::Upstreams,
-        is_for: |caller| !caller.is_streamed,
-        act: |scene, caller| Box::pin(async move { system(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "translation/turns",
-        title: "the earlier turns reach the provider, in their order and roles",
-        source: MEANING,
-        needs: Needs::Upstreams,
-        is_for: |caller| !caller.is_streamed,
-        act: |scene, caller| Box::pin(async move { turns(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "translation/tool",
-        title: "a tool reaches the provider with its description and schema",
-        source: MEANING,
-        needs: Needs::Upstreams,
-        is_for: |caller| !caller.is_streamed,
-        act: |scene, caller| Box::pin(async move { tool(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "translation/result",
-        title: "a tool's call and its result reach the provider, and its answer the caller",
-        source: MEANING,
-        needs: Needs::Upstreams,
-        is_for: |_| true,
-        act: |scene, caller| Box::pin(async move { result(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "translation/picture",
-        title: "a picture reaches the provider, byte for byte",
-        source: MEANING,
-        needs: Needs::Upstreams,
-        is_for: |caller| !caller.is_streamed,
-        act: |scene, caller| Box::pin(async move { picture(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "translation/schema",
-        title: "an answer of a given JSON schema comes",
-        source: MEANING,
-        needs: Needs::Upstreams,
-        is_for: |caller| !caller.is_streamed,
-        act: |scene, caller| Box::pin(async move { schema(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "translation/settings",
-        title: "the temperature, the limit of tokens and the stop sequence reach the provider",
-        source: MEANING,
-        needs: Needs::Upstreams,
-        is_for: |caller| !caller.is_streamed,
-        act: |scene, caller| Box::pin(async move { settings(scene, caller).await.into() }),
-    },
-    Probe {
-        name: "translation/scripts",
-        title: "words of any script reach the provider, character for character",
-        source: "RFC 8259, 8.1",
-        needs: Needs::Upstreams,
-        is_for: |caller| !caller.is_streamed,
-        act: |scene, caller| Box::pin(async move { scripts(scene, caller).await.into() }),
-    },
+    probe!(
+        "translation/system",
+        Upstreams,
+        WHOLE,
+        system,
+        "the system prompt reaches the provider, and not as a turn of the conversation",
+        MEANING
+    ),
+    probe!(
+        "translation/turns",
+        Upstreams,
+        WHOLE,
+        turns,
+        "the earlier turns reach the provider, in their order and roles",
+        MEANING
+    ),
+    probe!(
+        "translation/tool",
+        Upstreams,
+        WHOLE,
+        tool,
+        "a tool reaches the provider with its description and schema",
+        MEANING
+    ),
+    probe!(
+        "translation/result",
+        Upstreams,
+        ALL,
+        result,
+        "a tool's call and its result reach the provider, and its answer the caller",
+        MEANING
+    ),
+    probe!("translation/picture", Upstreams, WHOLE, picture, "a picture reaches the provider, byte for byte", MEANING),
+    probe!("translation/schema", Upstreams, WHOLE, schema, "an answer of a given JSON schema comes", MEANING),
+    probe!(
+        "translation/settings",
+        Upstreams,
+        WHOLE,
+        settings,
+        "the temperature, the limit of tokens and the stop sequence reach the provider",
+        MEANING
+    ),
+    probe!(
+        "translation/scripts",
+        Upstreams,
+        WHOLE,
+        scripts,
+        "words of any script reach the provider, character for character",
+        "RFC 8259, 8.1"
+    ),
 ];
 
 /// A picture of one pixel.
