@@ -48,7 +48,8 @@ pub struct LedgerRow {
     /// The cost by the price table. `None` if the table has no price.
     #[serde(with = "nanos", skip_serializing_if = "Option::is_none")]
     pub list: Option<Usd>,
-    /// The provider's own figure, which wins over the price table's.
+    /// The provider's own figure, or the sum of an answer's parts where another model went on with it. It wins over the
+    /// price table's.
     #[serde(with = "nanos", skip_serializing_if = "Option::is_none")]
     pub own: Option<Usd>,
     /// The end that the request came to.
