@@ -130,7 +130,7 @@ impl Scene<'_> {
     ///
     /// # Errors
     ///
-    /// There are none.
+    /// The run has no simulated providers, and should not have asked this probe.
     pub(crate) fn providers(&self) -> Result<(&Upstreams, &Visits, &Visits), String> {
         match (self.upstreams, &self.visits) {
             (Some(upstreams), Some([primary, backup])) => Ok((upstreams, primary, backup)),
