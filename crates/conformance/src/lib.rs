@@ -150,7 +150,9 @@ impl Conformance {
     async fn obstacle(&self, caller: Caller, run: u128) -> Option<String> {
         let prompt = Prompt::new(format!("Sixty words, please, on {caller} {run:x}."));
         match self.subject.ask(caller, &prompt).await {
-            Ok(Answer { status: 404 | 405 | 501, .. }) => Some("the subject does not offer this dialect, or not the model".to_owned()),
+            Ok(Answer { status: 404 | 405 | 501, .. }) => {
+                Some("the subject does not offer this dialect, or not the model".to_owned())
+            }
             Ok(answer) if answer.status == 200 => None,
             Ok(answer) => Some(format!("a healthy request fails: {answer}")),
             Err(error) => Some(format!("a healthy request fails: {error}")),
