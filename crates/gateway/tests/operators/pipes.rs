@@ -37,7 +37,7 @@ fn arguments(command: &[&str], config: &str) -> Option<Vec<String>> {
         ["admin", "explain"] => &["sf-0-0"],
         ["handoff", "answer"] => &["task_1", "yes"],
         ["handoff", "forget" | "show" | "claim" | "release" | "redrive"] => &["task_1"],
-        ["drill"] => &["--list"],
+        ["conformance" | "drill"] => &["--list"],
         ["key", "create" | "show" | "rotate" | "pause" | "resume" | "remove"] => &["ana"],
         ["key", "limit"] => &["ana", "--concurrency", "1"],
         ["key", "import"] => &["keys.yaml"],
