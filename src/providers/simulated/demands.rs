@@ -69,7 +69,7 @@ impl SimulatedCall {
                 let said = self.voice.tool_arguments()?;
                 let answered = |last: &Message| last.content.iter().any(|part| matches!(part, Part::ToolResult(_)));
                 let tool = chat.tools.first().filter(|_| !chat.messages.last().is_some_and(answered))?;
-                if said.is_object() && !names_arguments(tool) {
+                if suffices(said, tool) {
                     return Some(PlannedCall { name: tool.name.clone(), arguments: said.clone() });
                 }
                 tool
@@ -143,13 +143,14 @@ fn arguments(tool: &Tool, filler: &str) -> Value {
 
 /// Returns true if these arguments fit this tool: all that it requires, and nothing that it does not know.
 fn fits(said: &Value, tool: &Tool) -> bool {
-    let (Some(said), Ok(schema)) = (said.as_object(), tool.parameters.value()) else { return false };
-    let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let schema = tool.parameters.value().unwrap_or_default();
     let knows = |name: &String| schema["properties"].as_object().is_none_or(|known| known.contains_key(name));
-    required.into_iter().all(|name| said.contains_key(name)) && said.keys().all(knows)
+    suffices(said, tool) && said.as_object().is_some_and(|said| said.keys().all(knows))
 }
 
-fn names_arguments(tool: &Tool) -> bool {
-    let schema = tool.parameters.value().unwrap_or_default();
-    schema["properties"].as_object().is_some_and(|names| !names.is_empty())
+/// Returns true if these arguments have all that this tool requires.
+fn suffices(said: &Value, tool: &Tool) -> bool {
+    let (Some(said), Ok(schema)) = (said.as_object(), tool.parameters.value()) else { return false };
+    let mut required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    required.all(|name| said.contains_key(name))
 }

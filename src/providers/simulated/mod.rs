@@ -144,9 +144,9 @@ impl Simulated {
         self
     }
 
-    /// Calls the first tool that a request offers, unless the conversation ends with a tool's result already. Where
-    /// the tool does not take these arguments, others are made up that satisfy its schema. Default: a tool is called
-    /// only if the request requires it.
+    /// Calls the first tool that a request offers, with these arguments, unless the conversation ends with a tool's
+    /// result already. Where they lack one that the tool requires, or are `true`, others are made up that satisfy its
+    /// schema. Default: a tool is called only if the request requires it.
     #[must_use]
     pub fn call_tools(self, arguments: serde_json::Value) -> Self {
         self.shared.lock().voice.set_tool_arguments(arguments);

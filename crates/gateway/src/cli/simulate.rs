@@ -39,8 +39,8 @@ pub(crate) struct Simulate {
     /// The text of every answer [default: some words]
     #[arg(long, value_name = "TEXT")]
     reply: Option<String>,
-    /// Call the first tool that a request offers, with these arguments; where it does not take them, or without any,
-    /// with made-up ones
+    /// Call the first tool that a request offers, with these arguments; with made-up ones where it requires others, and
+    /// without any
     #[arg(long, value_name = "JSON", num_args = 0..=1, default_missing_value = "true", value_parser = arguments)]
     call_tools: Option<Value>,
     /// The time to the first token [default: that of the scenario, or none]

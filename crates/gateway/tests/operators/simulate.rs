@@ -141,7 +141,7 @@ fn a_single_fault_is_there_from_the_beginning() {
 
 #[test]
 fn a_tool_on_offer_is_called_if_the_command_says_so() {
-    let tool = r#"{"type":"function","function":{"name":"weather","parameters":{"type":"object","properties":{"city":{"type":"string"}}}}}"#;
+    let tool = r#"{"type":"function","function":{"name":"weather","parameters":{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}}}"#;
     let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"Hi"}}],"tools":[{tool}]}}"#);
     for (arguments, called) in [
         (&["--call-tools", r#"{"city": "Oslo"}"#][..], Some(r#"{\"city\":\"Oslo\"}"#)),
