@@ -159,9 +159,15 @@ async fn an_answer_of_two_models_costs_what_each_part_costs() {
         };
         let second = Tier::new("b", of(&b, second)).settings(TierSettings::new().model("writer-2").goes_on());
         let mut response = layer().push(second).layer(of(&a, "dear")).oneshot(prompt()).await.unwrap();
+        let mut costs = Vec::new();
         while let Some(frame) = response.body_mut().frame().await {
-            frame.unwrap();
+            costs.extend(frame.unwrap().events().iter().filter_map(|event| match event {
+                StreamEvent::Usage(usage) => Some(usage.cost.is_some()),
+                _ => None,
+            }));
         }
+        // A reader who leaves before the end has had more than the tokens so far, and pays for that by the price.
+        assert_eq!(costs, [false, false, is_known]);
         let of_first: String = TEXT.chars().take(20).collect();
         let of_first = estimate::said(of_first.len() as u64);
         let of_second = response.usage().unwrap().output - of_first;
