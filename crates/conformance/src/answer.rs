@@ -4,7 +4,6 @@ use std::fmt;
 
 use http::HeaderMap;
 use serde_json::Value;
-use tokio::time::Instant;
 
 /// An answer as its client read it.
 #[derive(Clone, Debug)]
@@ -24,8 +23,6 @@ pub(crate) struct Answer {
     pub(crate) output_tokens: Option<u64>,
     /// The places where a client stumbles: no form of the dialect, something after the end.
     pub(crate) defects: Vec<String>,
-    /// The time of the first text.
-    pub(crate) first_text: Option<Instant>,
 }
 
 /// A call of a tool.
@@ -59,7 +56,6 @@ impl Answer {
             input_tokens: None,
             output_tokens: None,
             defects: Vec::new(),
-            first_text: None,
         }
     }
 

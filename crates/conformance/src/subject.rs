@@ -5,9 +5,8 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use serde_json::Value;
 use steadfast::Dialect;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
 use crate::{
@@ -97,17 +96,7 @@ impl Subject {
     pub(crate) async fn post(&self, caller: Caller, path: &str, body: String) -> Result<Answer, String> {
         let all = async {
             let (mut response, mut body) = self.send(caller, path, body).await?;
-            while let Some(frame) = body.frame().await {
-                match frame.map(http_body::Frame::into_data) {
-                    Ok(Ok(piece)) => response.pieces.push((Instant::now(), piece)),
-                    // Trailers.
-                    Ok(Err(_)) => {}
-                    Err(_) => {
-                        response.is_broken = true;
-                        break;
-                    }
-                }
-            }
+            while response.grow(&mut body).await {}
             Ok(dialects::read(caller, &response))
         };
         timeout(self.patience, all).await.unwrap_or_else(|_| Err(format!("no end within {:?}", self.patience)))
@@ -118,14 +107,10 @@ impl Subject {
         let request = dialects::request(caller, &self.model, prompt);
         let first = async {
             let (mut response, mut body) = self.send(caller, &request.path, request.body.to_string()).await?;
-            while let Some(Ok(frame)) = body.frame().await {
-                let Ok(piece) = frame.into_data() else { continue };
-                response.pieces.push((Instant::now(), piece));
-                // What has come so far is the beginning of a stream.
-                let so_far = Received { is_broken: true, ..response };
-                let has_text = !dialects::read(caller, &so_far).text.is_empty();
-                response = so_far;
-                if has_text {
+            while response.grow(&mut body).await {
+                // Its last event may be cut.
+                let so_far = Received { is_broken: true, ..response.clone() };
+                if !dialects::read(caller, &so_far).text.is_empty() {
                     return Ok(Begun { _body: body });
                 }
             }
@@ -157,16 +142,35 @@ impl Subject {
         }
         let response = self.service.clone().oneshot(request).await.map_err(|error| format!("no answer: {error}"))?;
         let (head, body) = response.into_parts();
-        let received =
-            Received { status: head.status.as_u16(), headers: head.headers, pieces: Vec::new(), is_broken: false };
-        Ok((received, body))
+        let status = head.status.as_u16();
+        Ok((Received { status, headers: head.headers, body: Vec::new(), is_broken: false }, body))
     }
 
     /// Returns the JSON of a prompt, without one of its fields.
     pub(crate) fn body_without(&self, caller: Caller, prompt: &Prompt, field: &str) -> String {
         let mut body = dialects::request(caller, &self.model, prompt).body;
-        body.as_object_mut().map(|fields| fields.remove(field)).unwrap_or_default();
-        Value::to_string(&body)
+        if let Some(fields) = body.as_object_mut() {
+            fields.remove(field);
+        }
+        body.to_string()
+    }
+}
+
+impl Received {
+    /// Takes the next piece of the body. Returns false at its end, or where the connection breaks.
+    async fn grow(&mut self, body: &mut ResponseBody) -> bool {
+        match body.frame().await {
+            Some(Ok(frame)) => {
+                // Trailers are no part of it.
+                frame.into_data().iter().for_each(|piece| self.body.extend_from_slice(piece));
+                true
+            }
+            Some(Err(_)) => {
+                self.is_broken = true;
+                false
+            }
+            None => false,
+        }
     }
 }
 

@@ -9,20 +9,18 @@ mod responses;
 #[cfg(test)]
 mod tests;
 
-use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
 use steadfast::Dialect;
-use tokio::time::Instant;
 
 use crate::{answer::Answer, caller::Caller, prompt::Prompt};
 
 /// A response as it came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
-    pub(crate) pieces: Vec<(Instant, Bytes)>,
+    pub(crate) body: Vec<u8>,
     /// True if the connection broke in the body.
     pub(crate) is_broken: bool,
 }
@@ -63,18 +61,13 @@ pub(crate) fn path(caller: Caller, model: &str) -> String {
     }
 }
 
-/// Reads a response, of pieces that came one after the other, up to its end or the break of its connection.
+/// Reads a response up to its end or the break of its connection.
 pub(crate) fn read(caller: Caller, response: &Received) -> Answer {
     let mut answer = Answer::new(response.status, response.headers.clone());
-    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-    for (at, piece) in &response.pieces {
-        bytes.extend_from_slice(piece);
-        ends.push((bytes.len(), *at));
-    }
-    let text = match std::str::from_utf8(&bytes) {
+    let text = match str::from_utf8(&response.body) {
         Ok(text) => text,
         // A character that the break has cut.
-        Err(error) if response.is_broken => str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+        Err(error) if response.is_broken => str::from_utf8(&response.body[..error.valid_up_to()]).unwrap_or_default(),
         Err(_) => {
             answer.stumble("the body is no UTF-8");
             return answer;
@@ -91,17 +84,16 @@ pub(crate) fn read(caller: Caller, response: &Received) -> Answer {
         if response.is_broken && !text.ends_with(['\r', '\n']) {
             events.pop();
         }
-        read_events(caller.dialect, &events, &ends, &mut answer);
+        read_events(caller.dialect, &events, &mut answer);
     } else if !response.is_broken {
         answer.is_marked = true;
-        answer.first_text = response.pieces.first().map(|(at, _)| *at);
         match serde_json::from_str(text) {
             Ok(value) => whole(caller.dialect, &value, &mut answer),
             Err(_) => answer.stumble("the body is no JSON"),
         }
     }
-    // Every client hears of a broken connection.
-    if response.is_broken && answer.error.is_none() {
+    // Every client hears of a connection that breaks before the end.
+    if response.is_broken && !answer.is_marked && answer.error.is_none() {
         answer.error = Some("the connection broke".to_owned());
     }
     answer
@@ -134,11 +126,9 @@ fn read_refusal(dialect: Dialect, text: &str, answer: &mut Answer) {
     }
 }
 
-/// Reads the events of a stream, each at the time of the piece that ended it.
-fn read_events(dialect: Dialect, events: &[Event<'_>], ends: &[(usize, Instant)], answer: &mut Answer) {
+fn read_events(dialect: Dialect, events: &[Event<'_>], answer: &mut Answer) {
     let mut reader = responses::Reader::default();
     for event in events {
-        let at = ends.iter().find(|(end, _)| *end >= event.end).map(|(_, at)| *at);
         // OpenAI's SDKs stop reading here, of Responses too, which has an end of its own.
         if event.data == "[DONE]" && matches!(dialect, Dialect::OpenAi | Dialect::Responses) {
             answer.is_marked |= dialect == Dialect::OpenAi;
@@ -161,9 +151,6 @@ fn read_events(dialect: Dialect, events: &[Event<'_>], ends: &[(usize, Instant)]
                 answer.is_marked = answer.end.is_some();
             }
         }
-        if !answer.text.is_empty() && answer.first_text.is_none() {
-            answer.first_text = at;
-        }
     }
 }
 
@@ -171,8 +158,6 @@ fn read_events(dialect: Dialect, events: &[Event<'_>], ends: &[(usize, Instant)]
 struct Event<'a> {
     name: &'a str,
     data: String,
-    /// The offset behind it.
-    end: usize,
 }
 
 /// Splits a stream into its events, as the HTML standard has it (9.2.6), with any of its three line ends. The last
@@ -200,7 +185,7 @@ fn events(text: &str) -> Vec<Event<'_>> {
             }
         }
         if line.is_empty() || offset >= text.len() {
-            events.extend(data.take().map(|data| Event { name, data, end: offset }));
+            events.extend(data.take().map(|data| Event { name, data }));
             name = "";
         }
     }
