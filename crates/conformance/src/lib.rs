@@ -113,23 +113,30 @@ impl Conformance {
 
     /// Asks every question, one after the other, and tells each end.
     pub async fn run(&self, mut tell: impl FnMut(&Case)) -> Report {
-        let mut report = Report::default();
         let run = wall_clock::since_1970().as_nanos();
-        let mut obstacles = Vec::new();
+        // Of each caller, whether it can be asked further.
+        let mut states = Vec::new();
         for &caller in &self.callers {
-            obstacles.push(self.obstacle(caller, run).await);
+            states.push(self.begin(caller, run).await);
         }
+        let mut report = Report::new(states.contains(&Verdict::Pass));
         for probe in self.probes() {
-            for (&caller, obstacle) in self.callers.iter().zip(&mut obstacles) {
-                if !(probe.is_for)(caller) {
-                    continue;
+            for (&caller, state) in self.callers.iter().zip(&mut states).filter(|(caller, _)| (probe.is_for)(**caller))
+            {
+                let mut verdict = state.clone();
+                if *state == Verdict::Pass {
+                    verdict = self.ask(probe, caller, run).await;
+                    if probe.needs == Needs::Faults {
+                        *state = self.settle(caller, run).await;
+                    }
+                    // Whatever the caller got, the gateway did not come back from it.
+                    if *state != Verdict::Pass && !matches!(verdict, Verdict::Fail(_)) {
+                        verdict = state.clone();
+                    }
                 }
-                let verdict = match obstacle {
-                    Some(reason) => Verdict::Skip(reason.clone()),
-                    None => self.ask(probe, caller, run).await,
-                };
-                if obstacle.is_none() && probe.needs == Needs::Faults {
-                    *obstacle = self.settle(caller, run).await;
+                // It fails once.
+                if let Verdict::Fail(why) = state {
+                    *state = Verdict::Skip(std::mem::take(why));
                 }
                 let case = Case { probe, caller, verdict };
                 tell(&case);
@@ -146,36 +153,35 @@ impl Conformance {
         (probe.act)(&Scene { subject: &self.subject, upstreams, visits, topic }, caller).await
     }
 
-    /// Asks a healthy question. Returns the reason if the subject does not serve this caller.
-    async fn obstacle(&self, caller: Caller, run: u128) -> Option<String> {
+    /// Asks a healthy question: a pass if the subject serves this caller, and a skip if it does not offer it.
+    async fn begin(&self, caller: Caller, run: u128) -> Verdict {
         let prompt = Prompt::new(format!("Sixty words, please, on {caller} {run:x}."));
         match self.subject.ask(caller, &prompt).await {
             Ok(Answer { status: 404 | 405 | 501, .. }) => {
-                Some("the subject does not offer this dialect, or not the model".to_owned())
+                Verdict::Skip("the subject does not offer this dialect, or not the model".to_owned())
             }
-            Ok(answer) if answer.status == 200 => None,
-            Ok(answer) => Some(format!("a healthy request fails: {answer}")),
-            Err(error) => Some(format!("a healthy request fails: {error}")),
+            Ok(Answer { status: 200, .. }) => Verdict::Pass,
+            Ok(answer) => Verdict::Fail(format!("a healthy request fails: {answer}")),
+            Err(error) => Verdict::Fail(format!("a healthy request fails: {error}")),
         }
     }
 
-    /// Makes both providers healthy, and waits until the subject asks the first again. Returns the reason if it does
-    /// not.
-    async fn settle(&self, caller: Caller, run: u128) -> Option<String> {
-        let upstreams = self.upstreams.as_ref()?;
-        upstreams.primary.restore();
-        upstreams.backup.restore();
+    /// Makes both providers healthy, and waits until the subject asks the first again.
+    async fn settle(&self, caller: Caller, run: u128) -> Verdict {
+        let Some(Upstreams { primary, backup }) = &self.upstreams else { return Verdict::Pass };
+        primary.restore();
+        backup.restore();
         let begin = Instant::now();
-        let visits = Visits::of(&upstreams.primary);
+        let visits = Visits::of(primary);
         loop {
             let prompt = Prompt::new(format!("Still there, {caller} {run:x} {:?}?", begin.elapsed()));
             let answer = self.subject.ask(caller, &prompt).await;
             if visits.answered() > 0 && answer.is_ok_and(|answer| answer.status == 200) {
-                upstreams.primary.restore();
-                return None;
+                return Verdict::Pass;
             }
             if begin.elapsed() > self.rest {
-                return Some(format!("the subject did not go back to its first provider within {:?}", self.rest));
+                let why = format!("the subject did not go back to its first provider within {:?}", self.rest);
+                return Verdict::Fail(why);
             }
             sleep(Duration::from_millis(500)).await;
         }

@@ -31,12 +31,24 @@ impl Case {
 }
 
 /// The ends of all probes, in their order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Report {
     cases: Vec<Case>,
+    is_served: bool,
 }
 
 impl Report {
+    /// Creates a report without cases. `is_served` is true if the subject answers any caller at all.
+    pub(crate) fn new(is_served: bool) -> Self {
+        Self { cases: Vec::new(), is_served }
+    }
+
+    /// Returns whether the subject answered a healthy request of any caller.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.is_served
+    }
+
     pub(crate) fn push(&mut self, case: Case) {
         self.cases.push(case);
     }

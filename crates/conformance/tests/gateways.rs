@@ -1,6 +1,12 @@
 //! Gateways with a flaw, each of which fails the probes of that flaw and no other.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
@@ -43,6 +49,10 @@ enum Flaw {
     KnowsEveryPath,
     /// It serves nothing.
     ServesNothing,
+    /// It fails every request.
+    IsDown,
+    /// It asks the other provider for ever, once the first has failed.
+    NeverReturns,
 }
 
 fn upstreams() -> Upstreams {
@@ -52,7 +62,22 @@ fn upstreams() -> Upstreams {
 async fn report(flaw: Flaw) -> Report {
     let upstreams = upstreams();
     let primary = InProcess::new(upstreams.primary.provider()).transcript(&upstreams.primary.transcript());
-    let gateway = service_fn(move |request| relay(flaw, primary.clone(), request));
+    let backup = InProcess::new(upstreams.backup.provider()).transcript(&upstreams.backup.transcript());
+    let has_failed = Arc::new(AtomicBool::new(false));
+    let gateway = service_fn(move |request: Request<Full<Bytes>>| {
+        let (primary, backup, has_failed) = (primary.clone(), backup.clone(), has_failed.clone());
+        async move {
+            if has_failed.load(Relaxed) {
+                return backup.oneshot(request).await;
+            }
+            let response = relay(flaw, primary, request.clone()).await?;
+            if flaw == Flaw::NeverReturns && response.status().is_server_error() {
+                has_failed.store(true, Relaxed);
+                return backup.oneshot(request).await;
+            }
+            Ok(response)
+        }
+    });
     let callers = ["chat", "chat-stream"].map(|name| Caller::of(name).unwrap());
     Conformance::new(Subject::new(gateway).model("gpt-4o")).upstreams(upstreams).callers(callers).run(|_| {}).await
 }
@@ -79,9 +104,10 @@ async fn relay(
             body = text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect::<String>().into();
         }
         Flaw::KnowsEveryPath => head.uri = "/v1/chat/completions".parse().unwrap(),
-        Flaw::ServesNothing => {
+        Flaw::ServesNothing | Flaw::IsDown => {
+            let is_down = flaw == Flaw::IsDown;
             let mut response = Response::new(whole("{}"));
-            *response.status_mut() = StatusCode::NOT_FOUND;
+            *response.status_mut() = if is_down { StatusCode::BAD_GATEWAY } else { StatusCode::NOT_FOUND };
             return Ok(response);
         }
         _ => {}
@@ -307,6 +333,26 @@ async fn a_gateway_that_serves_nothing_passes_nothing() {
     let report = report(Flaw::ServesNothing).await;
     assert_eq!(report.count("skip"), report.cases().len(), "{report}");
     assert!(report.cases()[0].verdict.why().contains("does not offer"), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_is_down_fails_once_for_each_caller() {
+    let report = report(Flaw::IsDown).await;
+    let wanted = ["chat", "chat-stream"].map(|caller| format!("ends/stop {caller}"));
+    assert_eq!(failed(&report), BTreeSet::from(wanted), "{report}");
+    assert_eq!((report.count("skip"), report.is_served()), (report.cases().len() - 2, false), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_never_returns_to_its_first_provider_fails_where_it_left_it() {
+    let report = report(Flaw::NeverReturns).await;
+    // 429 is no outage to it, and 500 is: answered, and never again by the first.
+    let left = "faults/S03 chat".to_owned();
+    assert!(failed(&report).contains(&left), "{report}");
+    let why = report.cases().iter().find(|case| case.name() == left).unwrap().verdict.why();
+    assert!(why.contains("did not go back to its first provider"), "{report}");
+    let later = report.cases().iter().skip_while(|case| case.name() != "faults/S04 chat");
+    assert!(later.clone().count() > 20 && later.into_iter().all(|case| case.verdict.word() == "skip"), "{report}");
 }
 
 #[tokio::test(start_paused = true)]
