@@ -19,7 +19,7 @@ tiers:                                   # in order of preference
   - { name: sorry, provider: canned, text: Please try again in a minute. }
 features:
   chat: { concurrency: 20 }
-timeout: 90s
+timeout: 10m
 ";
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -14,7 +14,7 @@
 //! features:
 //!   chat: { concurrency: 20 }
 //!   background: { concurrency: 5, tiers: [backup] }
-//! timeout: 90s
+//! timeout: 10m
 //! ";
 //! let config = Config::from_str(file, Format::Yaml).unwrap();
 //! assert_eq!(config.tiers[0].name, "sonnet");

@@ -19,6 +19,8 @@ pub(super) struct Limits {
     pub(super) total: Duration,
     pub(super) first_token: Option<Duration>,
     pub(super) thinking: Option<Duration>,
+    /// The longest limit of a whole answer that may be long.
+    pub(super) long_answers: Option<Duration>,
     pub(super) patience: Patience,
     pub(super) idle: IdleLimits,
 }
@@ -45,7 +47,14 @@ impl TimeoutLayer {
         let mut idle = IdleLimits::default();
         (idle.bytes, idle.progress, idle.ceiling) = (Some(IDLE), Some(IDLE), Some(CEILING));
         Self {
-            limits: Limits { total, first_token: None, thinking: None, patience: Patience::default(), idle },
+            limits: Limits {
+                total,
+                first_token: None,
+                thinking: None,
+                long_answers: None,
+                patience: Patience::default(),
+                idle,
+            },
             silence: None,
         }
     }
@@ -64,6 +73,16 @@ impl TimeoutLayer {
     pub fn thinking(mut self, limit: Duration) -> Self {
         self.limits.thinking = Some(limit);
         self.limits.patience.streams = None;
+        self
+    }
+
+    /// Gives a whole answer that may be long more than the total, up to this limit: an hour for each 128,000 tokens
+    /// that its request allows, as Anthropic's SDKs reckon, and all of it if the request asks the model to reason.
+    /// Without `max_tokens` the total holds. Streams ignore it. Default: the total for all; the tiers of
+    /// `steadfast_stack::Stack` have 5 min, unless their file sets the limit.
+    #[must_use]
+    pub fn long_answers(mut self, most: Duration) -> Self {
+        self.limits.long_answers = Some(most);
         self
     }
 

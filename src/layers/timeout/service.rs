@@ -36,7 +36,8 @@ steadfast_core::inner_service!(Timeout);
 impl<S> Timeout<S> {
     pub(super) fn new(inner: S, limits: Limits, silence: Option<Arc<Silence>>) -> Self {
         let is_patient = limits.patience != Patience::default();
-        let is_plain = limits.first_token.is_none() && limits.thinking.is_none() && silence.is_none() && !is_patient;
+        let for_all = limits.first_token.or(limits.thinking).or(limits.long_answers).is_none();
+        let is_plain = for_all && silence.is_none() && !is_patient;
         Self { inner, limits, silence, is_plain }
     }
 }
@@ -95,7 +96,11 @@ impl<S> Timeout<S> {
     /// Returns the limit of a request, and its watch if it may be left before.
     #[cold]
     fn limit_for(&self, request: LlmRequest, now: Instant) -> (TimeoutLimit, Duration, Option<Box<Watch>>) {
-        let Limits { total, first_token, thinking, patience, .. } = self.limits;
+        let Limits { total, first_token, thinking, long_answers, patience, .. } = self.limits;
+        let total = match long_answers {
+            Some(most) if !request.is_stream() => total.max(most.min(time_to_write(&request))),
+            _ => total,
+        };
         let patience = if request.is_stream() { patience.streams } else { patience.whole };
         let context = request.context();
         // A limit here would only buy the same answer again. Without any deadline there must be one.
@@ -112,3 +117,14 @@ impl<S> Timeout<S> {
         (limit, after, silence.map(|silence| Box::new(silence.watch(&request, now))))
     }
 }
+
+/// Returns the longest time that a healthy model takes for a whole answer to this request.
+fn time_to_write(request: &LlmRequest) -> Duration {
+    if request.asks_to_reason() {
+        return Duration::MAX;
+    }
+    A_TOKEN.saturating_mul(u32::try_from(request.glanced_answer()).unwrap_or(u32::MAX))
+}
+
+/// Anthropic's SDKs expect 128,000 tokens in an hour (`calculate_nonstreaming_timeout`).
+const A_TOKEN: Duration = Duration::from_nanos(3_600_000_000_000 / 128_000);

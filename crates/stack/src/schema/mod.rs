@@ -27,7 +27,7 @@ mod stores;
 mod tier;
 mod validate;
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -89,8 +89,9 @@ pub struct Config {
     pub features: BTreeMap<String, Feature>,
     /// The limits of unnamed features. Default: those of a feature that sets none.
     pub default_feature: Option<Feature>,
-    /// The longest time to an answer, over all tiers; for a stream, to its first token. Default: 90 s.
-    #[schemars(extend("default" = "90s"))]
+    /// The longest time to an answer, over all tiers; for a stream, to its first token. Default: 10 min, as
+    /// long as the vendors' SDKs wait.
+    #[schemars(extend("default" = "10m"))]
     pub timeout: Option<Span>,
     /// The delivery of streams.
     pub stream: Stream,
@@ -141,6 +142,10 @@ pub struct Config {
 }
 
 impl Config {
+    /// The default of [`timeout`](Self::timeout): OpenAI's and Anthropic's SDKs wait as long. A shorter one would fail
+    /// callers who are served alone.
+    pub const TIMEOUT: Duration = Duration::from_secs(600);
+
     /// The error for a file that needs `validate` in a build without it.
     #[cfg_attr(feature = "validate", allow(dead_code, reason = "it was built with it"))]
     pub(crate) const NO_VALIDATE: &str = "this build lacks it; build with the feature `validate`";

@@ -24,7 +24,7 @@ use http_body_util::{BodyDataStream, BodyExt, Full};
 use memchr::{memchr, memmem};
 use serde::de::IgnoredAny;
 use steadfast::{Dialect, ErrorKind, LlmError, providers::transport::StreamedBody};
-use steadfast_stack::{ObjectPlaces, ObjectTier, StackHandle};
+use steadfast_stack::{Config, ObjectPlaces, ObjectTier, StackHandle};
 use steadfast_stores::places::Place;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -52,8 +52,6 @@ use crate::{lifecycle::stopping, limits::answers::AnswerSpace};
 const MAX_ANSWER: usize = 16 << 20;
 /// The largest error of a provider that passes, in bytes.
 const MAX_ERROR: usize = 1 << 20;
-/// The longest time to an answer, where the file says none: as for conversations.
-const TIMEOUT: Duration = Duration::from_secs(90);
 /// The longest silence within a response.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -289,7 +287,8 @@ impl Exchange<'_> {
         }
         let config = self.stack.config();
         let feature = self.feature.and_then(|feature| config.features.get(feature)).or(config.default_feature.as_ref());
-        let file = feature.and_then(|feature| feature.timeout).or(config.timeout).map_or(TIMEOUT, |span| span.0);
+        let file =
+            feature.and_then(|feature| feature.timeout).or(config.timeout).map_or(Config::TIMEOUT, |span| span.0);
         Instant::now().checked_add(own.map_or(file, |own| own.min(file)))
     }
 

@@ -249,7 +249,8 @@ async fn thoughts_that_do_not_end_are_given_up_in_time() {
     );
     let pieces = [START.to_owned(), open].into_iter().chain(thoughts);
     let endless = Scripted::new([Reply::stream(pieces).every(Duration::from_secs(1))]);
-    let house = Plan::of(&format!("{TWO}stream: {{ commit: first_text }}\n")).scripted(ANTHROPIC, &endless).build();
+    let file = format!("{TWO}stream: {{ commit: first_text }}\ntimeout: 90s\n");
+    let house = Plan::of(&file).scripted(ANTHROPIC, &endless).build();
     let answer = house.post(MESSAGES, &[], &hello(true)).await;
     assert_eq!((answer.text().as_str(), answer.is_whole()), ("Hello from afar", true), "{}", answer.body);
     assert!(answer.took <= Duration::from_secs(81), "{:?}", answer.took);

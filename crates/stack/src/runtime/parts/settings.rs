@@ -20,8 +20,6 @@ use steadfast::{
     },
 };
 
-/// The default of the file's `timeout`.
-const TOTAL: Duration = Duration::from_secs(90);
 /// The default first wait if only the factor is set.
 const BASE: Duration = Duration::from_millis(500);
 /// The layer's own limits on a stream's silences, for a pair of which only one is set.
@@ -30,13 +28,14 @@ const CEILING: Duration = Duration::from_secs(300);
 /// The default limit for the first token of a model's stream, where the attempt's is longer: as long as a stream may be
 /// silent later.
 const FIRST_TOKEN: Duration = SILENCE;
-/// The same where the model thinks before: as long as it may later.
+/// The same where the model thinks before, and the longest for a whole answer: as long as a stream may go without
+/// content later.
 const THINKING: Duration = CEILING;
 
 /// Limits a whole request. Each tier limits a stream's silences itself.
 pub(crate) fn total(limit: Option<Span>) -> TimeoutLayer {
     let none = Duration::MAX;
-    TimeoutLayer::new(limit.map_or(TOTAL, |limit| limit.0)).idle(none).progress(none, none)
+    TimeoutLayer::new(limit.map_or(Config::TIMEOUT, |limit| limit.0)).idle(none).progress(none, none)
 }
 
 /// Limits one attempt of a model, adaptively if the settings allow it. An explicit first-token limit replaces the
@@ -55,6 +54,9 @@ pub(crate) fn adaptive_attempt(
         layer = layer.first_token(if thinks { THINKING } else { FIRST_TOKEN }).thinking(thinking);
     }
     if !repeats {
+        if limits.attempt.is_none() {
+            layer = layer.long_answers(THINKING);
+        }
         layer = layer.patient(limits.attempt.map_or(Duration::MAX, |span| span.0));
         if let Some(first_token) = limits.first_token {
             layer = layer.first_token(first_token.0);
