@@ -77,7 +77,7 @@ impl TimeoutLayer {
     }
 
     /// Gives a whole answer that may be long more than the total, up to this limit: an hour for each 128,000 tokens
-    /// that its request allows, as Anthropic's SDKs reckon, and all of it if the request asks the model to reason.
+    /// that its request allows, as Anthropic's SDKs reckon, and all of it for thought, pictures and sound.
     /// Without `max_tokens` the total holds. Streams ignore it. Default: the total for all; the tiers of
     /// `steadfast_stack::Stack` have 5 min, unless their file sets the limit.
     #[must_use]

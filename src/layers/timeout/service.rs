@@ -120,10 +120,8 @@ impl<S> Timeout<S> {
 
 /// Returns the longest time that a healthy model takes for a whole answer to this request.
 fn time_to_write(request: &LlmRequest) -> Duration {
-    if request.asks_to_reason() {
-        return Duration::MAX;
-    }
-    A_TOKEN.saturating_mul(u32::try_from(request.glanced_answer()).unwrap_or(u32::MAX))
+    let tokens = request.glanced_work().and_then(|tokens| u32::try_from(tokens).ok());
+    tokens.map_or(Duration::MAX, |tokens| A_TOKEN.saturating_mul(tokens))
 }
 
 /// Anthropic's SDKs expect 128,000 tokens in an hour (`calculate_nonstreaming_timeout`).

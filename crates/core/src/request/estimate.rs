@@ -77,6 +77,16 @@ impl LlmRequest {
         self.glanced_limit().map_or(ANSWER, |limit| limit.min(longest_answer(self.model())))
     }
 
+    /// Returns the tokens of the longest answer that the request allows, or of a common one; `None` where no count of
+    /// tokens tells how long a provider works: for thought, pictures and sound. It decodes nothing.
+    #[doc(hidden)]
+    pub fn glanced_work(&self) -> Option<u64> {
+        match self.opaque() {
+            Some(call) => (!call.is_media()).then(|| call.estimated_answer().min(longest_answer(self.model()))),
+            None => (!self.asks_to_reason()).then(|| self.glanced_answer()),
+        }
+    }
+
     fn glanced_limit(&self) -> Option<u64> {
         const LIMITS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
         match self.wire() {

@@ -315,3 +315,44 @@ async fn a_callers_own_time_is_told_as_its_own_on_every_path_under_each_name() {
         assert_eq!(lines.count(), (place + 1) * 2, "one in ten seconds: {said}");
     }
 }
+
+/// Two accounts for paths that are no conversation.
+const LANE: &str = "
+tiers: [{ name: chat, provider: simulated }]
+lane:
+  tiers:
+    - { name: first, provider: openai, model: one, interchangeable: true }
+    - { name: second, provider: openai, base_url: 'https://second.test/v1', model: two, interchangeable: true }
+retry: { max_attempts: 1 }
+";
+
+/// A picture takes a minute or two of a healthy model, and a ranking does not.
+#[tokio::test(start_paused = true)]
+async fn a_first_tier_has_the_time_that_pictures_and_sound_take() {
+    for (path, body, limit) in [
+        ("/v1/images/generations", json!({"model": "one", "prompt": "a cat"}), 300),
+        ("/v1/audio/speech", json!({"model": "one", "input": "hello", "voice": "alloy"}), 300),
+        ("/v1/completions", json!({"model": "one", "prompt": "hello", "max_tokens": 4_000}), 112),
+        ("/v1/completions", json!({"model": "one", "prompt": "hello", "max_tokens": 400}), 30),
+        ("/v1/rerank", json!({"model": "one", "query": "q", "documents": ["a"]}), 30),
+        ("/v1/moderations", json!({"model": "one", "input": "hello"}), 30),
+    ] {
+        for (long, tier) in [(limit - 2, "first"), (limit + 2, "second")] {
+            let transport = service_fn(move |request: Request<Full<Bytes>>| async move {
+                if request.uri().host() != Some("second.test") {
+                    sleep(Duration::from_secs(long)).await;
+                }
+                let answer = Response::builder().header("content-type", "application/json");
+                Ok::<_, Infallible>(answer.body(Full::from("{}")).unwrap())
+            });
+            let key = [("OPENAI_API_KEY", "a-key")].into_iter().collect::<Environment>();
+            let stack = Stack::builder().environment(key).transport(transport).seed(5);
+            let stack = stack.build(Config::from_str(LANE, Format::Yaml).unwrap()).unwrap();
+            let state = GatewayState::new(stack.service(), Catalog::Stack(stack.handle()), None, Settings::default());
+            let (answer, took) = timed(Gateway::over(state.into()), path, &[], &body).await;
+            let what = format!("{path} {body} after {long} s: {took:?} {}", answer.body);
+            assert_eq!((answer.status, answer.header("x-steadfast-tier")), (200, Some(tier)), "{what}");
+            assert_eq!(took.as_secs(), long.min(limit), "{what}");
+        }
+    }
+}

@@ -23,8 +23,8 @@ pub enum TierTimeout {
 #[serde(deny_unknown_fields, default)]
 pub struct Timeout {
     /// The longest time to the response; for a stream, to its first token. Default: 30 s; 5 min for a request that asks
-    /// the model to reason; for a whole answer of more than 1,000 `max_tokens` 28 ms each, up to 5 min; where no other
-    /// tier is left, all the time until the request's own `timeout`.
+    /// the model to reason, for pictures and for sound; for a whole answer of more than 1,000 `max_tokens` 28 ms each,
+    /// up to 5 min; where no other tier is left, all the time until the request's own `timeout`.
     #[schemars(extend("default" = "30s"))]
     pub attempt: Option<Span>,
     /// The longest time to a stream's first token. Default: the `attempt`'s, and 60 s at most; 5 min where the request

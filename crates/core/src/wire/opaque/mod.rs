@@ -337,6 +337,11 @@ impl OpaqueCall {
         self.0.max_tokens
     }
 
+    /// Returns true if it asks for pictures, sound or films, or for the text of sound, whose length no field tells.
+    pub(crate) fn is_media(&self) -> bool {
+        ["/images", "/audio", "/videos"].iter().any(|part| self.0.path.contains(part))
+    }
+
     /// Returns the error of a service that needs a conversation.
     pub(crate) fn no_chat(&self) -> LlmError {
         let message = format!("{}: only a provider of the {} dialect has it", self.0.path, self.0.dialect);
