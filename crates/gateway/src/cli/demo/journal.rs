@@ -24,7 +24,7 @@ pub(super) struct Journal {
     own_model: &'static str,
     newest: Option<String>,
     seen: usize,
-    own: usize,
+    has_clients: bool,
     open: Vec<OpenRequest>,
     sum: Sum,
 }
@@ -36,12 +36,21 @@ const MOST: usize = 1000;
 
 impl Journal {
     pub(super) fn new(remote: Remote, first: &'static str, own_model: &'static str) -> Self {
-        Self { remote, first, own_model, newest: None, seen: 0, own: 0, open: Vec::new(), sum: Sum::default() }
+        Self {
+            remote,
+            first,
+            own_model,
+            newest: None,
+            seen: 0,
+            has_clients: false,
+            open: Vec::new(),
+            sum: Sum::default(),
+        }
     }
 
     /// Returns whether a request came that was not this process's own.
     pub(super) fn has_clients(&self) -> bool {
-        self.seen > self.own
+        self.has_clients
     }
 
     /// Takes note that connections to the first provider end.
@@ -65,15 +74,19 @@ impl Journal {
         for record in new.into_iter().rev() {
             let Some(id) = id(record) else { continue };
             self.seen += 1;
-            self.own += usize::from(record["asked_model"] == self.own_model);
             self.open.push(OpenRequest { id: id.clone(), number: self.seen, trouble });
             self.newest = Some(id);
         }
         let mut lines = Vec::new();
         let (sum, first, own_model) = (&mut self.sum, self.first, self.own_model);
+        let has_clients = &mut self.has_clients;
         self.open.retain(|request| {
             let record = listed.iter().find(|record| record["id"].as_str() == Some(&request.id));
-            let Some(record) = record.filter(|record| record["outcome"] != "running") else { return true };
+            let Some(record) = record else { return true };
+            *has_clients |= is_a_clients(record, own_model);
+            if record["outcome"] == "running" {
+                return true;
+            }
             sum.count(record, request.trouble, first);
             lines.push(line(request.number, record, own_model));
             false
@@ -85,6 +98,12 @@ impl Journal {
     pub(super) fn into_sum(self) -> Sum {
         Sum { running: self.open.len(), first: self.first, ..self.sum }
     }
+}
+
+/// Returns true if a request is known not to be this process's own. Until its body has come, each is without a model.
+fn is_a_clients(record: &Value, own_model: &str) -> bool {
+    let may_be_either = record["outcome"] == "running" && record["asked_model"].is_null();
+    record["asked_model"] != own_model && !may_be_either
 }
 
 /// Returns the line of a request that has ended.
@@ -219,6 +238,21 @@ mod tests {
         of["steps"] = json!([]);
         assert!(line(1, &of, "demo").ends_with("broke off in 0.3 s (second goes on after 29 characters)"));
         assert_eq!(line(1, &record("failed", "second", json!([])), "demo"), "   1  lost in 0.3 s");
+    }
+
+    #[test]
+    fn a_request_whose_body_has_not_come_is_nobodys() {
+        for (outcome, model, is) in [
+            ("running", None, false),
+            ("running", Some("demo"), false),
+            ("running", Some("claude"), true),
+            ("answered", Some("demo"), false),
+            ("answered", Some("claude"), true),
+            ("failed", None, true),
+        ] {
+            let record = json!({"outcome": outcome, "asked_model": model});
+            assert_eq!(is_a_clients(&record, "demo"), is, "{record}");
+        }
     }
 
     #[test]
