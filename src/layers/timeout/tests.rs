@@ -138,6 +138,26 @@ async fn a_stream_that_asks_to_reason_has_a_limit_of_its_own() {
     assert_eq!(fired(&error), (TimeoutLimit::FirstToken, Phase::Answer, secs(50)));
 }
 
+/// 128,000 tokens in an hour, as Anthropic's SDKs expect.
+#[tokio::test(start_paused = true)]
+async fn a_long_whole_answer_has_the_time_that_it_takes() {
+    let most = |tokens| asked().with_max_tokens(tokens);
+    for (request, limit) in [
+        (asked(), 10_000),
+        (most(100), 10_000),
+        (most(1_000), 28_125),
+        (most(8_000), 225_000),
+        (most(64_000), 300_000),
+        (most(u32::MAX), 300_000),
+        (asked_to_reason(true), 300_000),
+        (most(8_000).with_stream(true), 10_000),
+    ] {
+        let layer = TimeoutLayer::new(secs(10)).long_answers(secs(300));
+        let error = layer.layer(Strict::new().takes(secs(1_000))).oneshot(request).await.unwrap_err();
+        assert_eq!(fired(&error), (TimeoutLimit::Total, Phase::Answer, Duration::from_millis(limit)));
+    }
+}
+
 fn asked_to_reason(asks: bool) -> LlmRequest {
     let mut chat = Chat::new([Message::user("hello")]);
     chat.thinking = Some(if asks { Thinking::Effort(Effort::High) } else { Thinking::Off });

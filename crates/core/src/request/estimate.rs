@@ -77,14 +77,17 @@ impl LlmRequest {
         self.glanced_limit().map_or(ANSWER, |limit| limit.min(longest_answer(self.model())))
     }
 
-    /// Returns the tokens of the longest answer that the request allows, or of a common one; `None` where no count of
+    /// Returns the tokens of the longest answer that the request allows, 0 if it names none; `None` where no count of
     /// tokens tells how long a provider works: for thought, pictures and sound. It decodes nothing.
     #[doc(hidden)]
     pub fn glanced_work(&self) -> Option<u64> {
-        match self.opaque() {
-            Some(call) => (!call.is_media()).then(|| call.estimated_answer().min(longest_answer(self.model()))),
-            None => (!self.asks_to_reason()).then(|| self.glanced_answer()),
-        }
+        let tokens = match self.opaque() {
+            Some(call) if call.is_media() => return None,
+            Some(call) => call.estimated_answer(),
+            None if self.asks_to_reason() => return None,
+            None => self.glanced_limit().unwrap_or(0),
+        };
+        Some(tokens.min(longest_answer(self.model())))
     }
 
     fn glanced_limit(&self) -> Option<u64> {
