@@ -261,7 +261,7 @@ impl Continuation {
     /// Says that another call goes on, once there is something to show.
     fn begin(&mut self, to: &mut Vec<StreamEvent>) {
         if let Some(continued) = self.rest.as_mut().and_then(|rest| rest.continued.take()) {
-            // What it costs is known at the end: until then more is said than is counted.
+            // Its cost is known at the end: until then more is said than is counted.
             let mut used = self.used();
             used.cost = None;
             to.extend([StreamEvent::Continued(continued), StreamEvent::Usage(used)]);
