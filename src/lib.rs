@@ -152,6 +152,9 @@ pub mod request {
     #[doc(inline)]
     pub use steadfast_core::request::{BudgetKey, Context, Dialect, LlmRequest, Tenant, Wire};
 }
+#[cfg(feature = "schema")]
+#[doc(hidden)]
+pub use steadfast_core::settings;
 #[doc(inline)]
 pub use steadfast_core::{classify, events, prices, response};
 #[doc(no_inline)]

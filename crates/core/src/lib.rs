@@ -30,6 +30,9 @@ pub mod request;
 pub mod response;
 pub mod retry_after;
 pub mod service;
+#[cfg(feature = "schema")]
+#[doc(hidden)]
+pub mod settings;
 pub mod skip;
 pub mod sse;
 pub mod store;

@@ -7,10 +7,8 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{
-    KeyRef, Secret, Share, Span,
-    either::{Either, short_or_block},
-};
+use super::{KeyRef, Secret, Share, Span};
+use steadfast::settings::{Either, short_or_block};
 
 /// The receivers of alerts, and the rules that raise them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]

@@ -5,10 +5,8 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
-use super::{
-    KeyRef,
-    either::{Either, short_or_block},
-};
+use super::KeyRef;
+use steadfast::settings::{Either, short_or_block};
 
 /// A cloud that serves a provider's models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -6,11 +6,11 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-use super::{
-    FeatureCache, RecoveryCheck, Share, Span, Validate,
-    either::{Either, short_or_block},
+use super::{FeatureCache, RecoveryCheck, Share, Span, Validate};
+use steadfast::{
+    CommitPoint, ErrorKind,
+    settings::{Either, short_or_block},
 };
-use steadfast::{CommitPoint, ErrorKind};
 
 /// The resources of a product feature.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]

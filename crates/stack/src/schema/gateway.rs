@@ -7,11 +7,11 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use super::{
-    Oidc, Size, Span,
-    either::{Either, short_or_block},
+use super::{Oidc, Size, Span};
+use steadfast::{
+    Dialect, WireLimits,
+    settings::{Either, short_or_block},
 };
-use steadfast::{Dialect, WireLimits};
 
 /// The source of the callers' keys: a file, or the durable store.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]

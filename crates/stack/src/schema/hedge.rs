@@ -6,10 +6,8 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-use super::{
-    Share, Span,
-    either::{Either, short_or_block},
-};
+use super::{Share, Span};
+use steadfast::settings::{Either, short_or_block};
 
 /// Second calls for late ones: `off`, `on`, the time at which they start (`p95`, `2s`), or each setting by its name.
 #[derive(Clone, Debug, PartialEq)]

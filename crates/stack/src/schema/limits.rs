@@ -3,10 +3,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use super::{
-    Share, Span,
-    either::{Either, short_or_block},
-};
+use super::{Share, Span};
+use steadfast::settings::{Either, short_or_block};
 
 /// The time limits of one attempt: one span, or each limit by its name.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema)]

@@ -1,10 +1,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use super::{
-    Share, Span, Tier,
-    either::{Either, short_or_block},
-};
+use super::{Share, Span, Tier};
+use steadfast::settings::{Either, short_or_block};
 
 /// Shadow traffic: a share of the requests also goes to a candidate, for comparison. Callers never see its answers.
 /// Without this block, no request is mirrored.

@@ -8,7 +8,6 @@ mod cache;
 mod call_kind;
 mod deployments;
 mod door;
-mod either;
 mod features;
 mod gateway;
 mod handoff;
@@ -33,6 +32,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use steadfast::models::Facts;
+#[doc(inline)]
+pub use steadfast::settings::{Share, Span};
 
 pub use self::{
     alerts::{AlertSeverity, Alerts, RuleNumbers, RuleThreshold, Rules, Webhook, WebhookFormat, WebhookTemplate},
@@ -58,7 +59,7 @@ pub use self::{
     oidc::{Oidc, OidcClaims},
     recovery::{RecoveryCheck, RecoverySettings},
     responses::Responses,
-    scalars::{KeyRef, Secret, Share, Size, Span},
+    scalars::{KeyRef, Secret, Size},
     spend::{AtCap, Budget, Caps, LongContextPrice, ModelPrice, OffPeakPrice, Period, Route, RouteWhen, WhenAway},
     stores::Stores,
     tier::{CallTools, Provider, Simulated, Tier, TierApi},

@@ -3,10 +3,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use super::{
-    Cooldown, Span,
-    either::{Either, short_or_block},
-};
+use super::{Cooldown, Span};
+use steadfast::settings::{Either, short_or_block};
 
 /// The check whether the primary works again: its interval, or its interval and method.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]

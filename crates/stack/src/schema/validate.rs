@@ -6,7 +6,7 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-use super::either::{Either, short_or_block};
+use steadfast::settings::{Either, short_or_block};
 
 /// The validation of structured output against its schema: `off`, `on`, or each setting by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,13 +10,20 @@ use serde::{
 };
 
 /// A short form or a long one.
-pub(super) enum Either<S, B> {
+#[derive(Clone, Copy, Debug)]
+pub enum Either<S, B> {
+    /// The short form.
     Short(S),
+    /// The long form.
     Block(B),
 }
 
 /// Reads a block as `B`, and a single value as `S`.
-pub(super) fn short_or_block<'de, D, S, B>(deserializer: D, expecting: &'static str) -> Result<Either<S, B>, D::Error>
+///
+/// # Errors
+///
+/// The value is of neither form, or its form does not read it.
+pub fn short_or_block<'de, D, S, B>(deserializer: D, expecting: &'static str) -> Result<Either<S, B>, D::Error>
 where
     D: Deserializer<'de>,
     S: Deserialize<'de>,
