@@ -85,6 +85,9 @@
 //! ```
 
 mod affinity;
+#[cfg(feature = "schema")]
+#[doc(hidden)]
+pub mod block;
 mod choice;
 mod cost;
 mod deployment;

@@ -116,6 +116,9 @@
 //! ```
 
 mod apart;
+#[cfg(feature = "schema")]
+#[doc(hidden)]
+pub mod block;
 mod callers;
 mod circuit;
 mod evidence;

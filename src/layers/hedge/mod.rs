@@ -78,6 +78,9 @@
 //! # }
 //! ```
 
+#[cfg(feature = "schema")]
+#[doc(hidden)]
+pub mod block;
 mod future;
 mod handle;
 mod layer;

@@ -65,6 +65,9 @@
 //! ```
 
 mod backoff;
+#[cfg(feature = "schema")]
+#[doc(hidden)]
+pub mod block;
 mod budget;
 mod future;
 mod layer;

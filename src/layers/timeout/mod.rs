@@ -52,6 +52,9 @@
 //! # }
 //! ```
 
+#[cfg(feature = "schema")]
+#[doc(hidden)]
+pub mod block;
 mod future;
 mod layer;
 mod service;

@@ -1,4 +1,4 @@
-//! The deployments of a tier's model, and the settings of the balancer over them.
+//! The deployments of a tier's model.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,7 +6,7 @@ use http::Uri;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Cloud, Credential, KeyRef, Secret, Share, Simulated, Span, Tier, TierApi};
+use super::{Cloud, Credential, KeyRef, Secret, Simulated, Tier, TierApi};
 
 /// A deployment of a tier's model: a key, region, cloud or server of its own. A key that it lacks is the tier's.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -59,36 +59,6 @@ pub struct Deployment {
     pub headers: BTreeMap<String, Secret>,
     /// The behaviour of a simulated deployment.
     pub simulated: Option<Simulated>,
-}
-
-/// The balancer over a tier's deployments.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Balance {
-    /// The zone whose deployments come first, until they cost twice as much as others. Default: none.
-    pub zone: Option<String>,
-    /// Sends requests that share a prefix to one deployment, whose provider has the prefix in its cache. Default:
-    /// `true`.
-    #[schemars(extend("default" = true))]
-    pub affinity: Option<bool>,
-    /// The largest share of the deployments that open circuits may close off at once. Default: 100 %.
-    #[schemars(extend("default" = "100%"))]
-    pub max_ejected: Option<Share>,
-    /// The time in which a deployment that comes back, or is new, gets its share by and by. Default: 30 s.
-    #[schemars(extend("default" = "30s"))]
-    pub slow_start: Option<Span>,
-}
-
-impl Balance {
-    /// Returns these settings, with the file's for those that are missing.
-    pub(crate) fn or(&self, file: &Self) -> Self {
-        Self {
-            zone: self.zone.clone().or_else(|| file.zone.clone()),
-            affinity: self.affinity.or(file.affinity),
-            max_ejected: self.max_ejected.or(file.max_ejected),
-            slow_start: self.slow_start.or(file.slow_start),
-        }
-    }
 }
 
 impl Deployment {

@@ -11,11 +11,9 @@ mod door;
 mod features;
 mod gateway;
 mod handoff;
-mod hedge;
 mod idempotency;
 mod lane;
 mod ledger;
-mod limits;
 mod mirror;
 mod oidc;
 mod recovery;
@@ -32,14 +30,24 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use steadfast::models::Facts;
+
 #[doc(inline)]
-pub use steadfast::settings::{Share, Span};
+pub use steadfast::{
+    layers::{
+        balance::block::Balance,
+        circuit_breaker::block::{CircuitBreaker, Confirm, Cooldown, GrowingCooldown, RateOver, SlowCalls},
+        hedge::block::{Hedge, HedgeAfter, HedgeSettings},
+        retry::block::{Growth, Jitter, Retry},
+        timeout::block::{TierTimeout, Timeout},
+    },
+    settings::{Share, Span},
+};
 
 pub use self::{
     alerts::{AlertSeverity, Alerts, RuleNumbers, RuleThreshold, Rules, Webhook, WebhookFormat, WebhookTemplate},
     cache::{Cache, CacheAcross, FeatureCache, Likeness, Similar, SimilarAcross},
     call_kind::CallKind,
-    deployments::{Balance, Deployment},
+    deployments::Deployment,
     door::{Cloud, Credential, CredentialName, CredentialSource, ManagedIdentity, WebIdentity},
     features::{
         AllOpen, Fallback, Feature, GoesOnBy, GoingOn, ModelName, OnError, RampStep, Rate, Session, Stream,
@@ -47,14 +55,9 @@ pub use self::{
     },
     gateway::{Gateway, GatewayLimits, KeyRegistry, KeySource, KeyStoreName, Protocol, TeamLimits},
     handoff::{Handoff, HandoffCallbacks, HandoffLimits, HandoffNotify, HandoffRedrive},
-    hedge::{Hedge, HedgeAfter, HedgeSettings},
     idempotency::Idempotency,
     lane::{Lane, ListedPath, OtherPaths},
     ledger::Ledger,
-    limits::{
-        CircuitBreaker, Confirm, Cooldown, GrowingCooldown, Growth, Jitter, RateOver, Retry, SlowCalls, TierTimeout,
-        Timeout,
-    },
     mirror::{Candidate, Mirror},
     oidc::{Oidc, OidcClaims},
     recovery::{RecoveryCheck, RecoverySettings},

@@ -88,7 +88,7 @@ impl BalancePlan {
         context: &StackContext,
         events: &Events,
     ) -> Result<Self, InvalidConfig> {
-        let balance = tier.balance.clone().unwrap_or_default().or(&config.balance);
+        let balance = tier.balance.clone().unwrap_or_default().or(config.balance.clone());
         let config::Balance { zone, affinity, max_ejected, slow_start } = &balance;
         let mut layer = BalanceLayer::new().classifier(classifier(config));
         if let Some(affinity) = affinity {

@@ -1,3 +1,5 @@
+//! The block `hedge` of a configuration file.
+
 use std::{borrow::Cow, fmt};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -6,8 +8,7 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-use super::{Share, Span};
-use steadfast::settings::{Either, short_or_block};
+use crate::settings::{Either, Share, Span, short_or_block};
 
 /// Second calls for late ones: `off`, `on`, the time at which they start (`p95`, `2s`), or each setting by its name.
 #[derive(Clone, Debug, PartialEq)]

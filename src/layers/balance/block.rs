@@ -1,0 +1,37 @@
+//! The block `balance` of a configuration file.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::settings::{Share, Span};
+
+/// The balancer over a tier's deployments.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Balance {
+    /// The zone whose deployments come first, until they cost twice as much as others. Default: none.
+    pub zone: Option<String>,
+    /// Sends requests that share a prefix to one deployment, whose provider has the prefix in its cache. Default:
+    /// `true`.
+    #[schemars(extend("default" = true))]
+    pub affinity: Option<bool>,
+    /// The largest share of the deployments that open circuits may close off at once. Default: 100 %.
+    #[schemars(extend("default" = "100%"))]
+    pub max_ejected: Option<Share>,
+    /// The time in which a deployment that comes back, or is new, gets its share by and by. Default: 30 s.
+    #[schemars(extend("default" = "30s"))]
+    pub slow_start: Option<Span>,
+}
+
+impl Balance {
+    /// Returns these settings, with the file's for those that are missing.
+    #[doc(hidden)]
+    pub fn or(self, file: Self) -> Self {
+        Self {
+            zone: self.zone.or(file.zone),
+            affinity: self.affinity.or(file.affinity),
+            max_ejected: self.max_ejected.or(file.max_ejected),
+            slow_start: self.slow_start.or(file.slow_start),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The block `retry` of a configuration file.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::settings::{Share, Span};
+
+/// Retries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// The most attempts, the first included; 1 means no retry. Default: 3. Where neither this nor `budget` is set, 2
+    /// at a tier behind another model's, and where another model is left only a failure for which the provider names a
+    /// time is retried.
+    #[schemars(extend("default" = 3), range(min = 1))]
+    pub max_attempts: Option<u16>,
+    /// The first wait. Default: a schedule for each kind of failure; 500 ms if another field of the schedule is set.
+    pub base: Option<Span>,
+    /// The growth of the wait from one retry to the next. Default: `exponential`.
+    #[schemars(extend("default" = "exponential"))]
+    pub backoff: Option<Growth>,
+    /// The factor of `exponential`; 1 is a fixed wait. Default: 2.
+    #[schemars(extend("default" = 2), range(min = 1))]
+    pub factor: Option<f64>,
+    /// The longest wait. Default: 30 s.
+    #[schemars(extend("default" = "30s"))]
+    pub max_delay: Option<Span>,
+    /// The longest wait while another tier with a model is left; a failure that needs a longer wait moves on to that
+    /// tier at once. Default: 2 s.
+    #[schemars(extend("default" = "2s"))]
+    pub failover_delay: Option<Span>,
+    /// The distribution of waits. Default: `full`.
+    #[schemars(extend("default" = "full"))]
+    pub jitter: Option<Jitter>,
+    /// Retries a timeout like any other failure, even if another tier is left. Default: once, and only if no other
+    /// tier is left.
+    pub retry_timeouts: Option<bool>,
+    /// The largest share of the traffic that may be retries. Default: 10 %.
+    #[schemars(extend("default" = "10%"))]
+    pub budget: Option<Share>,
+}
+
+/// The growth of a wait from one retry to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Growth {
+    /// By a factor: 1 s, 2 s, 4 s.
+    #[default]
+    Exponential,
+    /// By the first wait: 1 s, 2 s, 3 s.
+    Linear,
+    /// No growth.
+    #[serde(alias = "constant")]
+    Fixed,
+}
+
+/// The distribution of waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Jitter {
+    /// Anywhere between zero and the wait.
+    Full,
+    /// In the upper half of the wait.
+    Equal,
+    /// A quarter of the wait more or less.
+    Proportional,
+    /// Between the first wait and three times the one before.
+    Decorrelated,
+    /// Exactly the wait.
+    None,
+}
+
+impl Retry {
+    /// Returns these settings, with the file's for those that are missing.
+    #[doc(hidden)]
+    pub fn or(self, file: Self) -> Self {
+        Self {
+            max_attempts: self.max_attempts.or(file.max_attempts),
+            base: self.base.or(file.base),
+            backoff: self.backoff.or(file.backoff),
+            factor: self.factor.or(file.factor),
+            max_delay: self.max_delay.or(file.max_delay),
+            failover_delay: self.failover_delay.or(file.failover_delay),
+            jitter: self.jitter.or(file.jitter),
+            retry_timeouts: self.retry_timeouts.or(file.retry_timeouts),
+            budget: self.budget.or(file.budget),
+        }
+    }
+}
