@@ -2,8 +2,16 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
+use tower::Service;
 
-use crate::settings::{Either, Share, Span, short_or_block};
+use super::{CircuitBreakerLayer, Window};
+use crate::{
+    InvalidConfig, LlmError, LlmRequest, LlmResponse,
+    settings::{Either, Share, Span, short_or_block},
+};
+
+/// The default prompt of a confirmation.
+const PROMPT: &str = "ping";
 
 /// A circuit breaker.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -123,6 +131,97 @@ impl CircuitBreaker {
             confirm: self.confirm.or(other.confirm),
         }
     }
+
+    /// Gives these settings to a circuit, except for the [confirmation](Self::apply_confirmation).
+    ///
+    /// # Errors
+    ///
+    /// A window has both bounds, or neither.
+    #[doc(hidden)]
+    pub fn apply(&self, mut layer: CircuitBreakerLayer) -> Result<CircuitBreakerLayer, InvalidConfig> {
+        let Self {
+            consecutive_failures,
+            failure_rate,
+            slow_calls,
+            cooldown,
+            probes,
+            probe_successes,
+            latch,
+            max_throttle,
+            second_opinion_after,
+            abandoned_after,
+            confirm: _,
+        } = *self;
+        if let Some(failures) = consecutive_failures {
+            layer = layer.consecutive_failures(failures);
+        }
+        if let Some(rule) = failure_rate {
+            let window = window("failure_rate", rule.calls, rule.span, rule.min_calls)?;
+            layer = layer.failure_rate(rule.share.0, window);
+        }
+        if let Some(rule) = slow_calls {
+            let window = window("slow_calls", rule.calls, rule.span, rule.min_calls)?;
+            layer = layer.slow_calls(rule.after.0, rule.share.0, window);
+        }
+        match cooldown {
+            None => {}
+            Some(Cooldown::Fixed(cooldown)) => layer = layer.cooldown(cooldown.0),
+            Some(Cooldown::Growing(growing)) => {
+                layer = layer.cooldown(growing.first.0).cooldown_growth(growing.factor, growing.longest.0);
+            }
+        }
+        if let Some(probes) = probes {
+            layer = layer.probes(probes);
+        }
+        if let Some(successes) = probe_successes {
+            layer = layer.probe_successes(successes);
+        }
+        if let Some(latch) = latch {
+            layer = layer.latch(latch.0);
+        }
+        if let Some(longest) = max_throttle {
+            layer = layer.max_throttle(longest.0);
+        }
+        if let Some(believed) = second_opinion_after {
+            layer = layer.second_opinion_after(believed);
+        }
+        if let Some(time) = abandoned_after {
+            layer = layer.abandoned_after(time.0);
+        }
+        Ok(layer)
+    }
+
+    /// Configures the confirmation of a used-up quota or a refused key, which one caller could otherwise fake: the
+    /// circuit asks `service`, if it is a model.
+    #[doc(hidden)]
+    pub fn apply_confirmation<S>(&self, layer: CircuitBreakerLayer, service: Option<S>) -> CircuitBreakerLayer
+    where
+        S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static,
+    {
+        let prompt = match &self.confirm {
+            Some(Confirm::Switch(false)) => return layer.without_confirmation(),
+            Some(Confirm::Prompt(prompt)) => prompt,
+            None | Some(Confirm::Switch(true)) => PROMPT,
+        };
+        match service {
+            Some(service) => layer.confirm_with(service, LlmRequest::prompt(prompt).with_max_tokens(1)),
+            None => layer,
+        }
+    }
+}
+
+fn window(
+    rule: &'static str,
+    calls: Option<u32>,
+    span: Option<Span>,
+    min_calls: Option<u32>,
+) -> Result<Window, InvalidConfig> {
+    let window = match (calls, span) {
+        (Some(calls), None) => Window::last_calls(calls),
+        (None, Some(span)) => Window::last(span.0),
+        _ => return Err(InvalidConfig::new(rule, "give either `calls` or `span`")),
+    };
+    Ok(min_calls.map_or(window, |calls| window.minimum_calls(calls)))
 }
 
 impl<'de> Deserialize<'de> for Cooldown {

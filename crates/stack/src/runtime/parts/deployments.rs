@@ -336,7 +336,7 @@ impl DeploymentRuntime {
         }
         let leaf = known.map_or_else(|| plan.leaf(context), |known| known.leaf.clone());
         let asked = settings::attempt(settings.timeout).layer(leaf.clone());
-        let breaker = settings::confirmed(breaker, settings.breaker.confirm.as_ref(), Some(asked));
+        let breaker = settings.breaker.apply_confirmation(breaker, Some(asked));
         let silence = known.map_or_else(Arc::default, |known| known.silence.clone());
         Self { name, facts, plan, leaf, breaker, silence }
     }

@@ -2,18 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tower::Service;
-
 use crate::{
-    self as schema, AllOpen, CircuitBreaker, Config, Confirm, Cooldown, Feature, Growth, Retry, Session, Share, Span,
-    StreamBreak, Tier, TierTimeout,
+    self as schema, AllOpen, CircuitBreaker, Config, Feature, Growth, Retry, Session, Share, Span, StreamBreak, Tier,
+    TierTimeout,
 };
 use steadfast::{
-    BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, InvalidConfig, LlmError, LlmRequest, LlmResponse,
-    RetryBudget, RetryWithJitterLayer, TimeoutLayer, classify,
+    BulkheadLayer, CircuitBreakerLayer, Classifier, ErrorKind, InvalidConfig, RetryBudget, RetryWithJitterLayer,
+    TimeoutLayer, classify,
     layers::{
         bulkhead::{Limits, Rate},
-        circuit_breaker::Window,
         fallback,
         retry::{Backoff, Jitter},
         timeout::Silence,
@@ -163,108 +160,29 @@ pub(crate) fn retry_budget(field: &str, share: Option<Share>) -> Result<RetryBud
         .map_err(|error| InvalidConfig::new(field.to_owned(), error.problem().to_owned()))
 }
 
-/// Configures a tier's circuit breaker from the merged settings. An error names the tier's field if the tier sets it,
-/// and the file's field otherwise.
+/// Configures a tier's circuit breaker from the merged settings. `own` are those of the tier.
+///
+/// # Errors
+///
+/// A window has both bounds, or neither.
 pub(crate) fn breaker(
     place: &str,
     own: Option<&CircuitBreaker>,
-    mut layer: CircuitBreakerLayer,
+    layer: CircuitBreakerLayer,
     settings: &CircuitBreaker,
 ) -> Result<CircuitBreakerLayer, InvalidConfig> {
-    let field = |rule: &str, is_own: bool| match is_own {
-        true => format!("{place}.circuit_breaker.{rule}"),
-        false => format!("circuit_breaker.{rule}"),
-    };
-    let CircuitBreaker {
-        consecutive_failures,
-        failure_rate,
-        slow_calls,
-        cooldown,
-        probes,
-        probe_successes,
-        latch,
-        max_throttle,
-        second_opinion_after,
-        abandoned_after,
-        confirm: _,
-    } = *settings;
-    if let Some(failures) = consecutive_failures {
-        layer = layer.consecutive_failures(failures);
-    }
-    if let Some(rule) = failure_rate {
-        let field = field("failure_rate", own.is_some_and(|own| own.failure_rate.is_some()));
-        let window = window(&field, rule.calls, rule.span, rule.min_calls)?;
-        layer = layer.failure_rate(rule.share.0, window);
-    }
-    if let Some(rule) = slow_calls {
-        let field = field("slow_calls", own.is_some_and(|own| own.slow_calls.is_some()));
-        let window = window(&field, rule.calls, rule.span, rule.min_calls)?;
-        layer = layer.slow_calls(rule.after.0, rule.share.0, window);
-    }
-    match cooldown {
-        None => {}
-        Some(Cooldown::Fixed(cooldown)) => layer = layer.cooldown(cooldown.0),
-        Some(Cooldown::Growing(growing)) => {
-            layer = layer.cooldown(growing.first.0).cooldown_growth(growing.factor, growing.longest.0);
-        }
-    }
-    if let Some(probes) = probes {
-        layer = layer.probes(probes);
-    }
-    if let Some(successes) = probe_successes {
-        layer = layer.probe_successes(successes);
-    }
-    if let Some(latch) = latch {
-        layer = layer.latch(latch.0);
-    }
-    if let Some(longest) = max_throttle {
-        layer = layer.max_throttle(longest.0);
-    }
-    if let Some(believed) = second_opinion_after {
-        layer = layer.second_opinion_after(believed);
-    }
-    if let Some(time) = abandoned_after {
-        layer = layer.abandoned_after(time.0);
-    }
-    Ok(layer)
+    let own = || own?.apply(CircuitBreakerLayer::new("")).err();
+    settings.apply(layer).map_err(|error| in_block("circuit_breaker", error, own(), place))
 }
 
-/// Configures the confirmation of a used-up quota or a refused key, which one caller could otherwise fake: the circuit
-/// asks `service`, if it is a model.
-pub(crate) fn confirmed<S>(
-    layer: CircuitBreakerLayer,
-    confirm: Option<&Confirm>,
-    service: Option<S>,
-) -> CircuitBreakerLayer
-where
-    S: Service<LlmRequest, Response = LlmResponse, Error = LlmError, Future: Send> + Clone + Send + Sync + 'static,
-{
-    let text = match confirm {
-        Some(Confirm::Switch(false)) => return layer.without_confirmation(),
-        Some(Confirm::Prompt(text)) => text,
-        None | Some(Confirm::Switch(true)) => "ping",
+/// Names the whole field of an error in a block: the tier's if the tier's own settings have the same error, and the
+/// file's otherwise.
+pub(crate) fn in_block(block: &str, error: InvalidConfig, own: Option<InvalidConfig>, place: &str) -> InvalidConfig {
+    let field = match own {
+        Some(own) if own.field() == error.field() => format!("{place}.{block}.{}", error.field()),
+        _ => format!("{block}.{}", error.field()),
     };
-    match service {
-        Some(service) => layer.confirm_with(service, LlmRequest::prompt(text).with_max_tokens(1)),
-        None => layer,
-    }
-}
-
-fn window(
-    field: &str,
-    calls: Option<u32>,
-    span: Option<Span>,
-    min_calls: Option<u32>,
-) -> Result<Window, InvalidConfig> {
-    let window = match (calls, span) {
-        (Some(calls), None) => Window::last_calls(calls),
-        (None, Some(span)) => Window::last(span.0),
-        _ => {
-            let problem = "give either `calls` or `span`";
-            return Err(InvalidConfig::new(field.to_owned(), problem));
-        }
-    };
-    Ok(min_calls.map_or(window, |calls| window.minimum_calls(calls)))
+    InvalidConfig::new(field, error.problem().to_owned())
 }
 
 /// Builds the limits of all features.

@@ -174,7 +174,7 @@ impl TierRuntime {
         // Only models confirm an error with a second call, people least of all.
         let is_model = !matches!(tier.provider, Provider::Cached | Provider::Canned | Provider::Handoff);
         let asked = is_model.then(|| settings::attempt(tier.timeout).layer(leaf.clone()));
-        let breaker = settings::confirmed(breaker, settings.confirm.as_ref(), asked);
+        let breaker = settings.apply_confirmation(breaker, asked);
         let silence = known.map_or_else(Arc::default, |(known, _)| known.silence.clone());
         let source = Source::Leaf(plan, leaf);
         Self { name: tier.name.as_str().into(), source, settings, on_error, breaker, silence }
