@@ -1,9 +1,18 @@
 //! The block `retry` of a configuration file.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::settings::{Share, Span};
+use super::{Backoff, RetryBudget, RetryWithJitterLayer};
+use crate::{
+    Classifier, ErrorKind, InvalidConfig, classify,
+    settings::{Share, Span},
+};
+
+/// The first wait if only the growth is set.
+const BASE: Duration = Duration::from_millis(500);
 
 /// Retries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -86,4 +95,80 @@ impl Retry {
             budget: self.budget.or(file.budget),
         }
     }
+
+    /// Gives these settings to retries, except for the [`budget`].
+    #[doc(hidden)]
+    pub fn apply(&self, mut layer: RetryWithJitterLayer) -> RetryWithJitterLayer {
+        let Self {
+            max_attempts,
+            base,
+            backoff: growth,
+            factor,
+            max_delay,
+            failover_delay,
+            jitter,
+            retry_timeouts,
+            budget: _,
+        } = *self;
+        if let Some(attempts) = max_attempts {
+            layer = layer.max_attempts(attempts);
+        }
+        if let Some(delay) = max_delay {
+            layer = layer.max_delay(delay.0);
+        }
+        if let Some(delay) = failover_delay {
+            layer = layer.failover_delay(delay.0);
+        }
+        let jitter = jitter.map(super::Jitter::from);
+        if let Some(jitter) = jitter {
+            layer = layer.jitter(jitter);
+        }
+        if retry_timeouts == Some(true) {
+            layer = layer.retry_timeouts(true).classifier(Classifier::overridden(|error, mut class| {
+                if error.kind() == ErrorKind::Timeout {
+                    class.retry = classify::Retry::Yes;
+                }
+                class
+            }));
+        }
+        if base.is_some() || factor.is_some() || growth.is_some() {
+            let mut backoff = Backoff::new(base.map_or(BASE, |base| base.0)).jitter(jitter.unwrap_or_default());
+            backoff = match (growth.unwrap_or_default(), factor) {
+                (Growth::Exponential, Some(factor)) => backoff.factor(factor),
+                (Growth::Exponential, None) => backoff,
+                (Growth::Linear, _) => backoff.linear(),
+                (Growth::Fixed, _) => backoff.factor(1.0),
+            };
+            if let Some(delay) = max_delay {
+                backoff = backoff.max_delay(delay.0);
+            }
+            // A single schedule in the file applies to all kinds.
+            layer = ErrorKind::ALL.iter().fold(layer, |layer, kind| layer.schedule(*kind, backoff));
+        }
+        layer
+    }
+}
+
+impl From<Jitter> for super::Jitter {
+    fn from(jitter: Jitter) -> Self {
+        match jitter {
+            Jitter::Full => Self::Full,
+            Jitter::Equal => Self::Equal,
+            Jitter::Proportional => Self::Proportional(0.25),
+            Jitter::Decorrelated => Self::Decorrelated,
+            Jitter::None => Self::None,
+        }
+    }
+}
+
+/// Creates a budget for retries that are at most this share of the traffic.
+///
+/// # Errors
+///
+/// The share is no finite number, or less than zero.
+pub fn budget(share: Option<Share>) -> Result<RetryBudget, InvalidConfig> {
+    let Some(Share(share)) = share else { return Ok(RetryBudget::new()) };
+    // A floor keeps retries possible in thin traffic; a share of zero means no retries.
+    let floor = if share == 0.0 { 0.0 } else { 1.0 };
+    RetryBudget::with_limits(share, floor, RetryBudget::CAP)
 }

@@ -89,9 +89,12 @@ const IN_PASSING_KEPT: u64 = 3 * TOKEN;
 const FLOOR_KEPT_SECONDS: u64 = 10;
 
 impl RetryBudget {
+    /// The most retries saved up by default.
+    pub(super) const CAP: u32 = 100;
+
     /// Creates a budget of retries for 10 % of first tries, at least one a second, with at most 100 saved up.
     pub fn new() -> Self {
-        Self::from_units(TOKEN / 10, TOKEN, 100 * TOKEN)
+        Self::from_units(TOKEN / 10, TOKEN, u64::from(Self::CAP) * TOKEN)
     }
 
     /// Creates a budget of `ratio` retries for each first try, at least `floor` retries a second, with at most

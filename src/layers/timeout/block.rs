@@ -1,11 +1,22 @@
 //! The block `timeout` of a tier in a configuration file.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use super::{
+    Silence, TimeoutLayer,
+    layer::{CEILING, IDLE},
+};
 use crate::settings::{Either, Span, short_or_block};
+
+/// The default limit for the first token of a model's stream, where the attempt's is longer: as long as a stream may be
+/// silent later.
+const FIRST_TOKEN: Duration = IDLE;
+/// The same where the model thinks before, and the longest for a whole answer: as long as a stream may go without
+/// content later.
+const THINKING: Duration = CEILING;
 
 /// The time limits of one attempt: one span, or each limit by its name.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema)]
@@ -50,6 +61,58 @@ impl Timeout {
     /// The default of `attempt`.
     #[doc(hidden)]
     pub const ATTEMPT: Duration = Duration::from_secs(30);
+
+    /// Limits one attempt.
+    #[doc(hidden)]
+    pub fn attempt_layer(&self) -> TimeoutLayer {
+        let Self { attempt, first_token, adaptive: _, idle, progress, progress_ceiling } = *self;
+        let mut layer = TimeoutLayer::new(attempt.map_or(Self::ATTEMPT, |span| span.0));
+        if let Some(first_token) = first_token {
+            layer = layer.first_token(first_token.0);
+        }
+        if let Some(idle) = idle {
+            layer = layer.idle(idle.0);
+        }
+        if progress.is_some() || progress_ceiling.is_some() {
+            let silent = progress.map_or(IDLE, |span| span.0);
+            layer = layer.progress(silent, progress_ceiling.map_or(CEILING, |span| span.0));
+        }
+        layer
+    }
+
+    /// Limits one attempt of a model, adaptively if the settings allow it. An explicit first-token limit replaces the
+    /// adaptive one and the default. `thinks` is true for a model that reasons without being asked to. `repeats` is
+    /// true where the file repeats an attempt whose time is over, so that the attempt must have an end of its own.
+    #[doc(hidden)]
+    pub fn adaptive_layer(&self, (thinks, repeats): (bool, bool), silence: &Arc<Silence>) -> TimeoutLayer {
+        let mut layer = self.attempt_layer();
+        if self.first_token.is_none() {
+            // The attempt's own limit holds for thought too if somebody has set it.
+            let thinking = self.attempt.map_or(THINKING, |attempt| attempt.0.min(THINKING));
+            layer = layer.first_token(if thinks { THINKING } else { FIRST_TOKEN }).thinking(thinking);
+        }
+        if !repeats {
+            if self.attempt.is_none() {
+                layer = layer.long_answers(THINKING);
+            }
+            layer = layer.patient(self.attempt.map_or(Duration::MAX, |span| span.0));
+            if let Some(first_token) = self.first_token {
+                layer = layer.first_token(first_token.0);
+            }
+        }
+        if self.adaptive.unwrap_or_else(|| self.first_token.is_none()) { layer.leaving(silence.clone()) } else { layer }
+    }
+}
+
+#[doc(hidden)]
+impl From<Option<TierTimeout>> for Timeout {
+    fn from(timeout: Option<TierTimeout>) -> Self {
+        match timeout {
+            None => Self::default(),
+            Some(TierTimeout::Attempt(span)) => Self { attempt: Some(span), ..Self::default() },
+            Some(TierTimeout::Limits(limits)) => limits,
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for TierTimeout {

@@ -33,9 +33,9 @@ pub(super) struct Patience {
 }
 
 /// The default idle limit: as long as most proxies keep a silent connection.
-const IDLE: Duration = Duration::from_secs(60);
+pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// The default ceiling while keep-alives come: the longest silent reasoning seen in practice is some minutes.
-const CEILING: Duration = Duration::from_secs(300);
+pub(super) const CEILING: Duration = Duration::from_secs(300);
 
 impl TimeoutLayer {
     /// Creates a layer that limits the time to the response: a whole answer, or a stream's first token. A stream

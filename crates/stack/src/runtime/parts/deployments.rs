@@ -17,7 +17,10 @@ use super::{
     resume::{Resume, ResumeLayer},
     settings,
 };
-use crate::{self as config, CircuitBreaker as BreakerSettings, Config, OnError, Tier, TierTimeout, classifier};
+use crate::{
+    self as config, CircuitBreaker as BreakerSettings, Config, OnError, Tier, TierTimeout, Timeout as Limits,
+    classifier,
+};
 use steadfast::{
     BalanceLayer, BoxLlmService, CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer, Classifier,
     CommitOnFirstToken, CommitOnFirstTokenLayer, CommitPoint, Events, InvalidConfig, Timeout,
@@ -335,7 +338,7 @@ impl DeploymentRuntime {
             return Self { facts, ..known.clone() };
         }
         let leaf = known.map_or_else(|| plan.leaf(context), |known| known.leaf.clone());
-        let asked = settings::attempt(settings.timeout).layer(leaf.clone());
+        let asked = Limits::from(settings.timeout).attempt_layer().layer(leaf.clone());
         let breaker = settings.breaker.apply_confirmation(breaker, Some(asked));
         let silence = known.map_or_else(Arc::default, |known| known.silence.clone());
         Self { name, facts, plan, leaf, breaker, silence }
@@ -347,7 +350,7 @@ impl DeploymentRuntime {
             .layer(CommitOnFirstTokenLayer::new().inner_commits().at(settings.commit.unwrap_or_default()))
             .layer(&self.breaker)
             // Inside the circuit breaker, so that a timeout counts as a failure.
-            .layer(settings::adaptive_attempt(settings.timeout, (self.plan.thinks(), settings.repeats), &self.silence))
+            .layer(Limits::from(settings.timeout).adaptive_layer((self.plan.thinks(), settings.repeats), &self.silence))
             .layer(ResumeLayer::new(self.plan.account()))
             .service(self.leaf.clone());
         let deployment = Deployment::new(self.name.clone(), service).circuit(self.breaker.handle());

@@ -20,12 +20,12 @@ use super::{
 };
 use crate::{
     CircuitBreaker as BreakerSettings, Config, Cooldown, OnError, Provider, RecoveryCheck, Span, Tier, TierTimeout,
-    classifier,
+    Timeout as Limits, classifier,
 };
 use steadfast::{
     BoxLlmService, BudgetLayer, CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer, CommitOnFirstToken,
-    CommitOnFirstTokenLayer, ErrorKind, Events, InvalidConfig, LlmError, RetryBudget, RetryWithJitter, Timeout,
-    TimeoutLayer,
+    CommitOnFirstTokenLayer, ErrorKind, Events, InvalidConfig, LlmError, RetryBudget, RetryWithJitter,
+    RetryWithJitterLayer, Timeout, TimeoutLayer,
     layers::{budget::Budget, timeout::Silence},
 };
 
@@ -173,7 +173,7 @@ impl TierRuntime {
         let leaf = known.map_or_else(|| plan.leaf(context), |(_, leaf)| leaf.clone());
         // Only models confirm an error with a second call, people least of all.
         let is_model = !matches!(tier.provider, Provider::Cached | Provider::Canned | Provider::Handoff);
-        let asked = is_model.then(|| settings::attempt(tier.timeout).layer(leaf.clone()));
+        let asked = is_model.then(|| Limits::from(tier.timeout).attempt_layer().layer(leaf.clone()));
         let breaker = settings.apply_confirmation(breaker, asked);
         let silence = known.map_or_else(Arc::default, |(known, _)| known.silence.clone());
         let source = Source::Leaf(plan, leaf);
@@ -265,9 +265,9 @@ impl TierRuntime {
                 TimeoutLayer::new(none).idle(none).progress(none, none)
             }
             Source::Leaf(plan, _) if is_model => {
-                settings::adaptive_attempt(limits, (plan.thinks(), repeats), &self.silence)
+                Limits::from(limits).adaptive_layer((plan.thinks(), repeats), &self.silence)
             }
-            Source::Leaf(..) => settings::attempt(limits),
+            Source::Leaf(..) => Limits::from(limits).attempt_layer(),
         }
     }
 
@@ -297,7 +297,11 @@ impl TierRuntime {
             retry.max_attempts = Some(1);
             limits = limits.or(Some(TierTimeout::Attempt(Span(Duration::MAX))));
         }
-        let retry = settings::retry(retry, retries, context.seed(&tier.name)).failover_first(failover_first);
+        let mut layer = RetryWithJitterLayer::new().budget(retries).failover_first(failover_first);
+        if let Some(seed) = context.seed(&tier.name) {
+            layer = layer.seed(seed);
+        }
+        let retry = retry.apply(layer);
         if let Source::Balance(balance) = &self.source {
             // Each deployment has the other layers, so that another one answers whatever happens in them.
             let service = ServiceBuilder::new().option_layer(caps).layer(retry).layer(&self.breaker);
