@@ -3,7 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::settings::{Share, Span};
+use super::BalanceLayer;
+use crate::{
+    InvalidConfig,
+    settings::{Share, Span},
+};
 
 /// The balancer over a tier's deployments.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -33,5 +37,28 @@ impl Balance {
             max_ejected: self.max_ejected.or(file.max_ejected),
             slow_start: self.slow_start.or(file.slow_start),
         }
+    }
+
+    /// Gives these settings to a balancer.
+    ///
+    /// # Errors
+    ///
+    /// The largest share that may be closed off is out of its range.
+    #[doc(hidden)]
+    pub fn apply(&self, mut layer: BalanceLayer) -> Result<BalanceLayer, InvalidConfig> {
+        let Self { zone, affinity, max_ejected, slow_start } = self;
+        if let Some(zone) = zone {
+            layer = layer.zone(zone.as_str());
+        }
+        if let Some(affinity) = affinity {
+            layer = layer.affinity(*affinity);
+        }
+        if let Some(share) = max_ejected {
+            layer = layer.max_ejected(share.0);
+        }
+        if let Some(time) = slow_start {
+            layer = layer.slow_start(time.0);
+        }
+        layer.checked().map_err(|error| InvalidConfig::new("max_ejected", error.problem().to_owned()))
     }
 }

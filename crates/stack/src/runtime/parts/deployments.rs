@@ -18,8 +18,7 @@ use super::{
     settings,
 };
 use crate::{
-    self as config, CircuitBreaker as BreakerSettings, Config, OnError, Tier, TierTimeout, Timeout as Limits,
-    classifier,
+    Balance, CircuitBreaker as BreakerSettings, Config, OnError, Tier, TierTimeout, Timeout as Limits, classifier,
 };
 use steadfast::{
     BalanceLayer, BoxLlmService, CircuitBreaker, CircuitBreakerHandle, CircuitBreakerLayer, Classifier,
@@ -45,7 +44,7 @@ pub(crate) struct BalancePlan {
 /// The settings of a balancer, besides its deployments.
 #[derive(Clone, PartialEq)]
 struct BalanceSettings {
-    balance: config::Balance,
+    balance: Balance,
     /// The limits of an attempt at a deployment.
     timeout: Option<TierTimeout>,
     /// True if an attempt whose time is over is repeated.
@@ -92,25 +91,10 @@ impl BalancePlan {
         events: &Events,
     ) -> Result<Self, InvalidConfig> {
         let balance = tier.balance.clone().unwrap_or_default().or(config.balance.clone());
-        let config::Balance { zone, affinity, max_ejected, slow_start } = &balance;
-        let mut layer = BalanceLayer::new().classifier(classifier(config));
-        if let Some(affinity) = affinity {
-            layer = layer.affinity(*affinity);
-        }
-        if let Some(zone) = zone {
-            layer = layer.zone(zone.as_str());
-        }
-        if let Some(share) = max_ejected {
-            let is_own = tier.balance.as_ref().is_some_and(|own| own.max_ejected.is_some());
-            let field = if is_own { format!("{place}.balance.max_ejected") } else { "balance.max_ejected".to_owned() };
-            layer = layer
-                .max_ejected(share.0)
-                .checked()
-                .map_err(|error| InvalidConfig::new(field, error.problem().to_owned()))?;
-        }
-        if let Some(time) = slow_start {
-            layer = layer.slow_start(time.0);
-        }
+        let own = || tier.balance.as_ref()?.apply(BalanceLayer::new()).err();
+        let mut layer = balance
+            .apply(BalanceLayer::new().classifier(classifier(config)))
+            .map_err(|error| settings::in_block("balance", error, own(), place))?;
         if let Some(seed) = context.seed(&format!("{} balance", tier.name)) {
             layer = layer.seed(seed);
         }
