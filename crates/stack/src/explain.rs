@@ -3,8 +3,9 @@
 use std::{fmt::Write, time::Duration};
 
 use super::{
-    Config, Feature, FeatureCache, Provider, Span, Tier,
+    Config, Feature, FeatureCache, HedgeSettings, Provider, Span, Tier,
     classifier::{classifier, samples, status_notes},
+    hedge::HedgePlan,
     schema::{OtherPaths, Retry as Retries},
 };
 use steadfast::{
@@ -86,12 +87,14 @@ impl Config {
             1 => text.push_str(": 1 attempt\n"),
             attempts => _ = writeln!(text, ": at most {attempts} attempts"),
         }
-        if let Some(hedge) = self.hedge_plan(at) {
-            let to = match hedge.to {
+        if let Some(HedgePlan { settings: HedgeSettings { after: Some(after), extra: Some(extra), .. }, to }) =
+            self.hedge_plan(at)
+        {
+            let to = match to {
                 to if to == at => "once more".to_owned(),
                 to => format!("-> {}", self.tiers[to].name),
             };
-            let (after, percent) = (hedge.after, percent(hedge.extra.0));
+            let percent = percent(extra.0);
             let _ = writeln!(text, "  late after {after}: also {to}, for at most {percent} % of the calls");
         }
         for (fate, failures) in self.fates(at, table) {

@@ -1,12 +1,12 @@
 //! The file's pairing of tiers for hedged calls.
 
-use super::{Config, Hedge, HedgeAfter, HedgeSettings, Share, Tier};
+use super::{Config, Hedge, HedgeSettings, Tier};
 
 /// A tier's hedge: its second calls.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct HedgePlan {
-    pub(super) after: HedgeAfter,
-    pub(super) extra: Share,
+    /// The settings, none of which is missing but `to`.
+    pub(super) settings: HedgeSettings,
     /// The index of the tier that second calls go to; the tier's own index if it is called once more.
     pub(super) to: usize,
 }
@@ -27,13 +27,12 @@ impl Config {
             None => file.cloned()?,
         };
         let file = file.cloned().unwrap_or_default();
-        let HedgeSettings { after, to, extra } =
-            HedgeSettings { after: own.after.or(file.after), to: own.to.or(file.to), extra: own.extra.or(file.extra) };
+        let mut settings = own.or(file).or(HedgeSettings::usual());
         let is_next = |other: &Tier| other.provider.is_model() && other.service_level() == tier.service_level();
-        let to = match to {
+        let to = match settings.to.take() {
             Some(name) => self.tiers.iter().position(|other| other.name == name)?,
             None => (at + 1..self.tiers.len()).find(|place| is_next(&self.tiers[*place])).unwrap_or(at),
         };
-        Some(HedgePlan { after: after.unwrap_or(HedgeAfter::Quantile(0.95)), extra: extra.unwrap_or(Share(0.05)), to })
+        Some(HedgePlan { settings, to })
     }
 }

@@ -8,7 +8,14 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-use crate::settings::{Either, Share, Span, short_or_block};
+use super::{
+    HedgeLayer,
+    settings::{EXTRA, QUANTILE},
+};
+use crate::{
+    InvalidConfig,
+    settings::{Either, Share, Span, short_or_block},
+};
 
 /// Second calls for late ones: `off`, `on`, the time at which they start (`p95`, `2s`), or each setting by its name.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +49,39 @@ pub enum HedgeAfter {
     Quantile(f64),
     /// After this time: `2s`.
     Fixed(Span),
+}
+
+impl HedgeSettings {
+    /// Returns the settings of a hedge that sets none.
+    #[doc(hidden)]
+    pub fn usual() -> Self {
+        Self { after: Some(HedgeAfter::Quantile(QUANTILE)), to: None, extra: Some(Share(EXTRA)) }
+    }
+
+    /// Returns these settings, with the other's for those that are missing.
+    #[doc(hidden)]
+    pub fn or(self, other: Self) -> Self {
+        Self { after: self.after.or(other.after), to: self.to.or(other.to), extra: self.extra.or(other.extra) }
+    }
+
+    /// Gives these settings to a hedge, except for the tier of its second calls.
+    ///
+    /// # Errors
+    ///
+    /// A share or a quantile is out of its range.
+    #[doc(hidden)]
+    pub fn apply(&self, mut layer: HedgeLayer) -> Result<HedgeLayer, InvalidConfig> {
+        let Self { after, to: _, extra } = self;
+        match after {
+            None => {}
+            Some(HedgeAfter::Quantile(share)) => layer = layer.quantile(*share),
+            Some(HedgeAfter::Fixed(time)) => layer = layer.after(time.0),
+        }
+        if let Some(extra) = extra {
+            layer = layer.extra(extra.0);
+        }
+        layer.checked()
+    }
 }
 
 impl HedgeAfter {

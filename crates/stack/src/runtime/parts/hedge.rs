@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use tower::{Layer, util::Either};
 
 use super::{context::StackContext, tier_runtime::TierService};
-use crate::{Config, HedgeAfter, Tier, classifier, hedge::HedgePlan};
+use crate::{Config, HedgeSettings, Tier, classifier, hedge::HedgePlan};
 use steadfast::{
     BoxLlmService, FallbackLayer, HedgeHandle, HedgeLayer, InvalidConfig, LlmRequest, RetryBudget,
     layers::fallback::Eligibility,
@@ -20,20 +20,16 @@ pub(crate) type HedgePlans = Vec<Option<(HedgePlan, HedgeLayer)>>;
 ///
 /// A share or a quantile is invalid.
 pub(crate) fn plan(config: &Config, context: &StackContext) -> Result<HedgePlans, InvalidConfig> {
-    let hedge = |at| config.hedge_plan(at).map(|plan| Ok((plan, layer(config, at, plan, context)?))).transpose();
+    let hedge = |at| {
+        let with_layer = |plan| layer(config, at, &plan, context).map(|layer| (plan, layer));
+        config.hedge_plan(at).map(with_layer).transpose()
+    };
     (0..config.tiers.len()).map(hedge).collect()
 }
 
-fn layer(config: &Config, at: usize, plan: HedgePlan, context: &StackContext) -> Result<HedgeLayer, InvalidConfig> {
-    let layer = HedgeLayer::new(config.tiers[at].name.as_str())
-        .extra(plan.extra.0)
-        .classifier(classifier(config))
-        .events(context.events.clone());
-    let layer = match plan.after {
-        HedgeAfter::Quantile(share) => layer.quantile(share),
-        HedgeAfter::Fixed(time) => layer.after(time.0),
-    }
-    .checked()?;
+fn layer(config: &Config, at: usize, plan: &HedgePlan, context: &StackContext) -> Result<HedgeLayer, InvalidConfig> {
+    let layer = HedgeLayer::new(config.tiers[at].name.as_str());
+    let layer = plan.settings.apply(layer.classifier(classifier(config)).events(context.events.clone()))?;
     let not = |feature: &crate::Feature| feature.hedge == Some(false);
     let others = config.default_feature.as_ref().is_some_and(not);
     if !others && !config.features.values().any(not) {
@@ -57,8 +53,7 @@ pub(crate) struct Hedges {
 struct TierHedge {
     tier: Arc<str>,
     to: Arc<str>,
-    /// The plan; its index may be outdated.
-    plan: HedgePlan,
+    settings: HedgeSettings,
     layer: HedgeLayer,
 }
 
@@ -83,20 +78,18 @@ impl Hedges {
                 let may = move |request: &LlmRequest| outlook.get().is_some_and(|it| it.admits(&name, request));
                 layer = layer.tier(to.clone(), services[plan.to].clone()).sessions(true).at_last(may);
             }
-            if let Some(known) = before.and_then(|before| before.find(&tier, &to, plan)) {
+            if let Some(known) = before.and_then(|before| before.find(&tier, &to, &plan.settings)) {
                 layer = layer.state(&known.layer.handle());
             }
             hedged[at] = Either::Left(BoxLlmService::new(layer.layer(services[at].clone())));
-            all.hedges.push(TierHedge { tier, to, plan, layer });
+            all.hedges.push(TierHedge { tier, to, settings: plan.settings, layer });
         }
         (hedged, all)
     }
 
     /// Returns the hedge between these tiers, if its settings are the same.
-    fn find(&self, tier: &str, to: &str, plan: HedgePlan) -> Option<&TierHedge> {
-        self.hedges
-            .iter()
-            .find(|known| (&*known.tier, &*known.to) == (tier, to) && HedgePlan { to: plan.to, ..known.plan } == plan)
+    fn find(&self, tier: &str, to: &str, settings: &HedgeSettings) -> Option<&TierHedge> {
+        self.hedges.iter().find(|known| (&*known.tier, &*known.to, &known.settings) == (tier, to, settings))
     }
 
     /// Lets the chain of tiers decide which tiers a request may use.
