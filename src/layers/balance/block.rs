@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::BalanceLayer;
+use super::{
+    BalanceLayer,
+    settings::{MAX_EJECTED, Settings},
+};
 use crate::{
     InvalidConfig,
     settings::{Share, Span},
@@ -17,13 +20,13 @@ pub struct Balance {
     pub zone: Option<String>,
     /// Sends requests that share a prefix to one deployment, whose provider has the prefix in its cache. Default:
     /// `true`.
-    #[schemars(extend("default" = true))]
+    #[schemars(extend("default" = Settings::default().affinity))]
     pub affinity: Option<bool>,
     /// The largest share of the deployments that open circuits may close off at once. Default: 100 %.
-    #[schemars(extend("default" = "100%"))]
+    #[schemars(extend("default" = Share(MAX_EJECTED).to_string()))]
     pub max_ejected: Option<Share>,
     /// The time in which a deployment that comes back, or is new, gets its share by and by. Default: 30 s.
-    #[schemars(extend("default" = "30s"))]
+    #[schemars(extend("default" = Span(Settings::default().slow_start).to_string()))]
     pub slow_start: Option<Span>,
 }
 

@@ -2,7 +2,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tower::Layer;
 
-use super::{Balance, BalanceHandle, Deployments, HeadroomStore, exchange::Sharing, settings::Settings, shared::Known};
+use super::{
+    Balance, BalanceHandle, Deployments, HeadroomStore,
+    exchange::Sharing,
+    settings::{MAX_EJECTED, Settings},
+    shared::Known,
+};
 use crate::{Classifier, InvalidConfig, RetryBudget};
 
 /// Applies [`Balance`] to [`Deployments`]. See the [module docs](super).
@@ -14,23 +19,10 @@ pub struct BalanceLayer {
     known: Option<Known>,
 }
 
-/// The default of [`BalanceLayer::max_ejected`].
-const MAX_EJECTED: f64 = 1.0;
-
 impl BalanceLayer {
     /// Creates a balancer with the default settings.
     pub fn new() -> Self {
-        let settings = Settings {
-            affinity: true,
-            zone: None,
-            max_ejected: MAX_EJECTED,
-            slow_start: Duration::from_secs(30),
-            classifier: Classifier::default(),
-            budget: RetryBudget::unlimited(),
-            seed: None,
-            sharing: None,
-        };
-        Self { settings, known: None }
+        Self { settings: Settings::default(), known: None }
     }
 
     /// Sends requests that share a prefix to one deployment, whose provider has the prefix in its cache. Default: yes.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use tower::Service;
 
-use super::{CircuitBreakerLayer, Window};
+use super::{CircuitBreakerLayer, Window, settings::Settings};
 use crate::{
     InvalidConfig, LlmError, LlmRequest, LlmResponse,
     settings::{Either, Share, Span, short_or_block},
@@ -18,7 +18,7 @@ const PROMPT: &str = "ping";
 #[serde(deny_unknown_fields, default)]
 pub struct CircuitBreaker {
     /// Opens after this many consecutive failures; 0 disables the rule. Default: 5.
-    #[schemars(extend("default" = 5))]
+    #[schemars(extend("default" = Settings::default().consecutive_failures))]
     pub consecutive_failures: Option<u32>,
     /// Opens when this share of the calls failed. Default: no such rule.
     pub failure_rate: Option<RateOver>,
@@ -28,26 +28,26 @@ pub struct CircuitBreaker {
     /// is silent.
     pub cooldown: Option<Cooldown>,
     /// The most concurrent probes. Default: 1.
-    #[schemars(extend("default" = 1), range(min = 1))]
+    #[schemars(extend("default" = Settings::default().probes), range(min = 1))]
     pub probes: Option<u32>,
     /// The successful probes that close it. Default: 1.
-    #[schemars(extend("default" = 1), range(min = 1))]
+    #[schemars(extend("default" = Settings::default().successes), range(min = 1))]
     pub probe_successes: Option<u32>,
     /// The interval of checks after a used-up quota or a refused key. Default: 60 s.
-    #[schemars(extend("default" = "60s"))]
+    #[schemars(extend("default" = Span(Settings::default().latch).to_string()))]
     pub latch: Option<Span>,
     /// The longest time for which a `Retry-After` may close the tier to requests. Default: 5 min.
-    #[schemars(extend("default" = "5m"))]
+    #[schemars(extend("default" = Span(Settings::default().max_throttle).to_string()))]
     pub max_throttle: Option<Span>,
     /// The number of different requests in a row that a provider may call invalid before the next tier is asked for a
     /// second opinion; 0 asks it for each. Default: 2.
-    #[schemars(extend("default" = 2))]
+    #[schemars(extend("default" = Settings::default().second_opinion_after))]
     pub second_opinion_after: Option<u32>,
     /// The time after which a call counts as a failure if its caller leaves before any content. Default: never.
     pub abandoned_after: Option<Span>,
     /// The prompt, with a single-token answer, that confirms a used-up quota or a refused key before one call's error
     /// is believed; `false` believes it at once. Default: `ping`.
-    #[schemars(extend("default" = "ping"))]
+    #[schemars(extend("default" = PROMPT))]
     pub confirm: Option<Confirm>,
 }
 

@@ -32,13 +32,13 @@ pub enum Hedge {
 pub struct HedgeSettings {
     /// The start of the second call: a percentile of the last calls' time to the first token, `p95`, or a fixed time,
     /// `2s`. Default: `p95`.
-    #[schemars(extend("default" = "p95"))]
+    #[schemars(extend("default" = HedgeAfter::Quantile(QUANTILE).to_string()))]
     pub after: Option<HedgeAfter>,
     /// The tier of the second call; the tier's own name repeats the call there. Default: the next tier in the file
     /// with the same level that uses a model, or else the same tier.
     pub to: Option<String>,
     /// The most second calls, as a share of the first ones. Default: 5 %.
-    #[schemars(extend("default" = "5%"))]
+    #[schemars(extend("default" = Share(EXTRA).to_string()))]
     pub extra: Option<Share>,
 }
 

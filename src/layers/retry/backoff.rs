@@ -50,9 +50,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// The default of [`factor`](Self::factor).
+    pub(super) const FACTOR: f64 = 2.0;
+
     /// Creates a schedule from `base` on, doubling, at most 30 s, with [`Jitter::Full`].
     pub fn new(base: Duration) -> Self {
-        Self { base, factor: Some(2.0), max_delay: Duration::from_secs(30), jitter: Jitter::Full }
+        Self { base, factor: Some(Self::FACTOR), max_delay: Duration::from_secs(30), jitter: Jitter::Full }
     }
 
     /// Creates a schedule of equal waits, without jitter. `max_delay` is `wait`.

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Backoff, RetryBudget, RetryWithJitterLayer};
+use super::{
+    Backoff, RetryBudget, RetryWithJitterLayer,
+    policy::{FAILOVER_DELAY, MAX_ATTEMPTS, MAX_DELAY},
+};
 use crate::{
     Classifier, ErrorKind, InvalidConfig, classify,
     settings::{Share, Span},
@@ -21,36 +24,36 @@ pub struct Retry {
     /// The most attempts, the first included; 1 means no retry. Default: 3. Where neither this nor `budget` is set, 2
     /// at a tier behind another model's, and where another model is left only a failure for which the provider names a
     /// time is retried.
-    #[schemars(extend("default" = 3), range(min = 1))]
+    #[schemars(extend("default" = MAX_ATTEMPTS), range(min = 1))]
     pub max_attempts: Option<u16>,
     /// The first wait. Default: a schedule for each kind of failure; 500 ms if another field of the schedule is set.
     pub base: Option<Span>,
     /// The growth of the wait from one retry to the next. Default: `exponential`.
-    #[schemars(extend("default" = "exponential"))]
+    #[schemars(extend("default" = Growth::default()))]
     pub backoff: Option<Growth>,
     /// The factor of `exponential`; 1 is a fixed wait. Default: 2.
-    #[schemars(extend("default" = 2), range(min = 1))]
+    #[schemars(extend("default" = Backoff::FACTOR as u64), range(min = 1))]
     pub factor: Option<f64>,
     /// The longest wait. Default: 30 s.
-    #[schemars(extend("default" = "30s"))]
+    #[schemars(extend("default" = Span(MAX_DELAY).to_string()))]
     pub max_delay: Option<Span>,
     /// The longest wait while another tier with a model is left; a failure that needs a longer wait moves on to that
     /// tier at once. Default: 2 s.
-    #[schemars(extend("default" = "2s"))]
+    #[schemars(extend("default" = Span(FAILOVER_DELAY).to_string()))]
     pub failover_delay: Option<Span>,
     /// The distribution of waits. Default: `full`.
-    #[schemars(extend("default" = "full"))]
+    #[schemars(extend("default" = Jitter::Full))]
     pub jitter: Option<Jitter>,
     /// Retries a timeout like any other failure, even if another tier is left. Default: once, and only if no other
     /// tier is left.
     pub retry_timeouts: Option<bool>,
     /// The largest share of the traffic that may be retries. Default: 10 %.
-    #[schemars(extend("default" = "10%"))]
+    #[schemars(extend("default" = Share(RetryBudget::RATIO).to_string()))]
     pub budget: Option<Share>,
 }
 
 /// The growth of a wait from one retry to the next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Growth {
     /// By a factor: 1 s, 2 s, 4 s.
@@ -64,7 +67,7 @@ pub enum Growth {
 }
 
 /// The distribution of waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Jitter {
     /// Anywhere between zero and the wait.

@@ -89,12 +89,14 @@ const IN_PASSING_KEPT: u64 = 3 * TOKEN;
 const FLOOR_KEPT_SECONDS: u64 = 10;
 
 impl RetryBudget {
+    /// The default number of retries for each first try.
+    pub(super) const RATIO: f64 = 0.1;
     /// The most retries saved up by default.
     pub(super) const CAP: u32 = 100;
 
     /// Creates a budget of retries for 10 % of first tries, at least one a second, with at most 100 saved up.
     pub fn new() -> Self {
-        Self::from_units(TOKEN / 10, TOKEN, u64::from(Self::CAP) * TOKEN)
+        Self::from_units((Self::RATIO * TOKEN as f64) as u64, TOKEN, u64::from(Self::CAP) * TOKEN)
     }
 
     /// Creates a budget of `ratio` retries for each first try, at least `floor` retries a second, with at most

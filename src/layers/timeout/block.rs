@@ -35,7 +35,7 @@ pub struct Timeout {
     /// The longest time to the response; for a stream, to its first token. Default: 30 s; 5 min for a request that asks
     /// the model to reason, for pictures and for sound; for a whole answer of more than 1,000 `max_tokens` 28 ms each,
     /// up to 5 min; where no other tier is left, all the time until the request's own `timeout`.
-    #[schemars(extend("default" = "30s"))]
+    #[schemars(extend("default" = Span(Self::ATTEMPT).to_string()))]
     pub attempt: Option<Span>,
     /// The longest time to a stream's first token. Default: the `attempt`'s, and 60 s at most; 5 min where the request
     /// asks the model to reason, or the model does so unasked. Where no other tier is left, as `attempt`.
@@ -45,15 +45,15 @@ pub struct Timeout {
     #[schemars(extend("default" = true))]
     pub adaptive: Option<bool>,
     /// The longest silence in a stream, without even a keep-alive. Default: 60 s.
-    #[schemars(extend("default" = "60s"))]
+    #[schemars(extend("default" = Span(IDLE).to_string()))]
     pub idle: Option<Span>,
     /// The longest time in a stream without content and without keep-alives; an earlier keep-alive does not restart
     /// it. Default: 60 s.
-    #[schemars(extend("default" = "60s"))]
+    #[schemars(extend("default" = Span(IDLE).to_string()))]
     pub progress: Option<Span>,
     /// The longest time in a stream without content while keep-alives arrive. Default: 5 min, or `progress` if that is
     /// longer.
-    #[schemars(extend("default" = "5m"))]
+    #[schemars(extend("default" = Span(CEILING).to_string()))]
     pub progress_ceiling: Option<Span>,
 }
 

@@ -38,6 +38,16 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+impl fmt::Display for Span {
+    /// Writes `30s`; from two minutes on, whole minutes as `5m`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs_f64() {
+            seconds @ 120.0.. if seconds % 60.0 == 0.0 => write!(f, "{}m", seconds / 60.0),
+            seconds => write!(f, "{seconds}s"),
+        }
+    }
+}
+
 impl FromStr for Span {
     type Err = InvalidConfig;
 
@@ -110,6 +120,13 @@ impl<'de> Deserialize<'de> for Share {
                 "{share} is not a share; give a number from 0 to 1, or percent such as 50%"
             )))
         }
+    }
+}
+
+impl fmt::Display for Share {
+    /// Writes percent, to a thousandth.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", (self.0 * 1e5).round() / 1e3)
     }
 }
 
