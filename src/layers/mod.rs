@@ -112,6 +112,8 @@ pub(crate) use steadfast_internal::{recent, text_similarity, totals};
 #[doc(no_inline)]
 pub use steadfast_validate as validate;
 
+#[cfg(all(test, feature = "schema"))]
+mod block_tests;
 #[cfg(test)]
 mod busy;
 #[cfg(test)]

@@ -269,7 +269,7 @@ impl fmt::Debug for CircuitBreakerLayer {
         let Plan { name, policy, keyed, .. } = &*self.draft.plan();
         f.debug_struct("CircuitBreakerLayer")
             .field("name", name)
-            .field("settings", &policy.settings)
+            .field("policy", policy)
             .field("keyed", &keyed.is_some())
             .finish_non_exhaustive()
     }
