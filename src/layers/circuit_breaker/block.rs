@@ -7,7 +7,7 @@ use tower::Service;
 use super::{CircuitBreakerLayer, Window, settings::Settings};
 use crate::{
     InvalidConfig, LlmError, LlmRequest, LlmResponse,
-    settings::{Either, Share, Span, short_or_block},
+    settings::{Either, FaultReport, Share, Span, short_or_block},
 };
 
 /// The default prompt of a confirmation.
@@ -129,6 +129,59 @@ impl CircuitBreaker {
             second_opinion_after: self.second_opinion_after.or(other.second_opinion_after),
             abandoned_after: self.abandoned_after.or(other.abandoned_after),
             confirm: self.confirm.or(other.confirm),
+        }
+    }
+
+    /// Checks these settings for errors in meaning.
+    #[doc(hidden)]
+    pub fn check(&self, report: &mut impl FaultReport) {
+        let mut window = |key, calls: Option<u32>, span: Option<Span>, min_calls: Option<u32>| {
+            report.within(key, |report| {
+                report.at_least_one("calls", calls.map(u64::from), "");
+                report.nonzero_time("span", span);
+                match (calls, span) {
+                    (None, None) => report.wrong_here("a window is missing here; give either `calls` or `span`"),
+                    (Some(_), Some(_)) => {
+                        report.wrong_key("span", "give either `calls` or `span`, not both");
+                    }
+                    (Some(calls), None) if min_calls.is_some_and(|least| least > calls) => {
+                        let message = format!("`min_calls` exceeds the window of {calls} calls");
+                        report.wrong("min_calls", message);
+                    }
+                    _ => {}
+                }
+            });
+        };
+        if let Some(rule) = self.failure_rate {
+            window("failure_rate", rule.calls, rule.span, rule.min_calls);
+        }
+        if let Some(rule) = self.slow_calls {
+            window("slow_calls", rule.calls, rule.span, rule.min_calls);
+        }
+        match self.cooldown {
+            Some(Cooldown::Fixed(span)) => report.nonzero_time("cooldown", Some(span)),
+            Some(Cooldown::Growing(growing)) => report.within("cooldown", |report| {
+                report.nonzero_time("first", Some(growing.first));
+                if !(growing.factor.is_finite() && growing.factor >= 1.0) {
+                    let message =
+                        format!("`factor` must be 1 or more, not {}: a cooldown does not shrink", growing.factor);
+                    report.wrong("factor", message);
+                }
+                if growing.longest < growing.first {
+                    report.wrong("longest", "the longest cooldown is shorter than the first");
+                }
+            }),
+            None => {}
+        }
+        let never = ": without a probe a circuit never closes";
+        report.at_least_one("probes", self.probes.map(u64::from), never);
+        report.at_least_one("probe_successes", self.probe_successes.map(u64::from), "");
+        report.nonzero_time("latch", self.latch);
+        report.nonzero_time("abandoned_after", self.abandoned_after);
+        if let Some(Confirm::Prompt(text)) = &self.confirm
+            && text.trim().is_empty()
+        {
+            report.wrong("confirm", "the prompt is empty; give a text to ask with, or `false` to believe every call");
         }
     }
 

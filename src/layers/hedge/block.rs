@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     InvalidConfig,
-    settings::{Either, Share, Span, short_or_block},
+    settings::{Either, FaultReport, Share, Span, short_or_block},
 };
 
 /// Second calls for late ones: `off`, `on`, the time at which they start (`p95`, `2s`), or each setting by its name.
@@ -62,6 +62,19 @@ impl HedgeSettings {
     #[doc(hidden)]
     pub fn or(self, other: Self) -> Self {
         Self { after: self.after.or(other.after), to: self.to.or(other.to), extra: self.extra.or(other.extra) }
+    }
+
+    /// Checks these settings for errors in meaning.
+    #[doc(hidden)]
+    pub fn check(&self, report: &mut impl FaultReport) {
+        if let Some(HedgeAfter::Fixed(span)) = self.after
+            && span.0.is_zero()
+        {
+            report.wrong_here("a delay of zero would double every call; give a time, or a percentile such as p95");
+        }
+        if self.extra.is_some_and(|extra| extra.0 == 0.0) {
+            report.wrong("extra", "an `extra` of 0 allows no second call; write `hedge: off` instead");
+        }
     }
 
     /// Gives these settings to a hedge, except for the tier of its second calls.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Classifier, ErrorKind, InvalidConfig, classify,
-    settings::{Share, Span},
+    settings::{FaultReport, Share, Span},
 };
 
 /// The first wait if only the growth is set.
@@ -96,6 +96,25 @@ impl Retry {
             jitter: self.jitter.or(file.jitter),
             retry_timeouts: self.retry_timeouts.or(file.retry_timeouts),
             budget: self.budget.or(file.budget),
+        }
+    }
+
+    /// Checks these settings for errors in meaning.
+    #[doc(hidden)]
+    pub fn check(&self, report: &mut impl FaultReport) {
+        report.at_least_one("max_attempts", self.max_attempts.map(u64::from), ": 1 means no retry");
+        report.nonzero_time("max_delay", self.max_delay);
+        if let (Some(Span(here)), Some(Span(longest))) = (self.failover_delay, self.max_delay)
+            && here > longest
+        {
+            report.wrong("failover_delay", "`failover_delay` is longer than `max_delay`, which limits every wait");
+        }
+        let Some(factor) = self.factor else { return };
+        if !(factor.is_finite() && factor >= 1.0) {
+            report.wrong("factor", format!("`factor` must be 1 or more, not {factor}: waits do not shrink"));
+        } else if let Some(growth @ (Growth::Linear | Growth::Fixed)) = self.backoff {
+            let growth = if growth == Growth::Linear { "linear" } else { "fixed" };
+            report.wrong_key("factor", format!("a `{growth}` backoff has no factor"));
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     Silence, TimeoutLayer,
     layer::{CEILING, IDLE},
 };
-use crate::settings::{Either, Span, short_or_block};
+use crate::settings::{Either, FaultReport, Span, short_or_block};
 
 /// The default limit for the first token of a model's stream, where the attempt's is longer: as long as a stream may be
 /// silent later.
@@ -61,6 +61,16 @@ impl Timeout {
     /// The default of `attempt`.
     #[doc(hidden)]
     pub const ATTEMPT: Duration = Duration::from_secs(30);
+
+    /// Checks these settings for errors in meaning.
+    #[doc(hidden)]
+    pub fn check(&self, report: &mut impl FaultReport) {
+        report.nonzero_time("attempt", self.attempt);
+        report.nonzero_time("first_token", self.first_token);
+        report.nonzero_time("idle", self.idle);
+        report.nonzero_time("progress", self.progress);
+        report.nonzero_time("progress_ceiling", self.progress_ceiling);
+    }
 
     /// Limits one attempt.
     #[doc(hidden)]

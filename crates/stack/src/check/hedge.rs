@@ -1,5 +1,5 @@
 use super::Findings;
-use crate::{Config, Hedge, HedgeAfter, HedgeSettings, Tier};
+use crate::{Config, Hedge, HedgeSettings, Tier};
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     if let Some(Hedge::On(own)) = &config.hedge {
@@ -17,14 +17,7 @@ pub(super) fn tier(tier: &Tier, config: &Config, findings: &mut Findings<'_, '_>
 }
 
 fn settings(hedge: &HedgeSettings, config: &Config, findings: &mut Findings<'_, '_>) {
-    if let Some(HedgeAfter::Fixed(span)) = hedge.after
-        && span.0.is_zero()
-    {
-        findings.wrong_here("a delay of zero would double every call; give a time, or a percentile such as p95");
-    }
-    if hedge.extra.is_some_and(|extra| extra.0 == 0.0) {
-        findings.wrong("extra", "an `extra` of 0 allows no second call; write `hedge: off` instead");
-    }
+    hedge.check(findings);
     let Some(to) = &hedge.to else { return };
     if !findings.is_tier("to", to, config) {
         return;

@@ -1,15 +1,12 @@
 use super::Findings;
-use crate::{
-    AllOpen, CircuitBreaker, Config, Confirm, Cooldown, Fallback, Feature, Growth, OnError, Rate, Retry, Span,
-    tree::Step,
-};
+use crate::{AllOpen, Config, Fallback, Feature, OnError, Rate, tree::Step};
 use steadfast::ErrorKind;
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
     findings.nonzero_time("timeout", config.timeout);
-    findings.within("retry", |findings| retry(&config.retry, findings));
+    findings.within("retry", |findings| config.retry.check(findings));
     super::validate::check(config.validate, findings);
-    findings.within("circuit_breaker", |findings| breaker(&config.circuit_breaker, findings));
+    findings.within("circuit_breaker", |findings| config.circuit_breaker.check(findings));
     findings.within("features", |findings| {
         for (name, own) in &config.features {
             if name.trim().is_empty() {
@@ -38,75 +35,6 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_, '_>) {
             findings.nonzero_time("ttl", idempotency.ttl);
             findings.at_least_one("max_bytes", idempotency.max_bytes.map(|size| size.0), "");
         });
-    }
-}
-
-pub(super) fn retry(retry: &Retry, findings: &mut Findings<'_, '_>) {
-    findings.at_least_one("max_attempts", retry.max_attempts.map(u64::from), ": 1 means no retry");
-    findings.nonzero_time("max_delay", retry.max_delay);
-    if let (Some(Span(here)), Some(Span(longest))) = (retry.failover_delay, retry.max_delay)
-        && here > longest
-    {
-        findings.wrong("failover_delay", "`failover_delay` is longer than `max_delay`, which limits every wait");
-    }
-    let Some(factor) = retry.factor else { return };
-    if !(factor.is_finite() && factor >= 1.0) {
-        findings.wrong("factor", format!("`factor` must be 1 or more, not {factor}: waits do not shrink"));
-    } else if let Some(growth @ (Growth::Linear | Growth::Fixed)) = retry.backoff {
-        let growth = if growth == Growth::Linear { "linear" } else { "fixed" };
-        findings.wrong_key("factor", format!("a `{growth}` backoff has no factor"));
-    }
-}
-
-pub(super) fn breaker(breaker: &CircuitBreaker, findings: &mut Findings<'_, '_>) {
-    let mut window = |key, calls: Option<u32>, span: Option<Span>, min_calls: Option<u32>| {
-        findings.within(key, |findings| {
-            findings.at_least_one("calls", calls.map(u64::from), "");
-            findings.nonzero_time("span", span);
-            match (calls, span) {
-                (None, None) => findings.wrong_here("a window is missing here; give either `calls` or `span`"),
-                (Some(_), Some(_)) => {
-                    findings.wrong_key("span", "give either `calls` or `span`, not both");
-                }
-                (Some(calls), None) if min_calls.is_some_and(|least| least > calls) => {
-                    let message = format!("`min_calls` exceeds the window of {calls} calls");
-                    findings.wrong("min_calls", message);
-                }
-                _ => {}
-            }
-        });
-    };
-    if let Some(rule) = breaker.failure_rate {
-        window("failure_rate", rule.calls, rule.span, rule.min_calls);
-    }
-    if let Some(rule) = breaker.slow_calls {
-        window("slow_calls", rule.calls, rule.span, rule.min_calls);
-    }
-    match breaker.cooldown {
-        Some(Cooldown::Fixed(span)) => findings.nonzero_time("cooldown", Some(span)),
-        Some(Cooldown::Growing(growing)) => findings.within("cooldown", |findings| {
-            findings.nonzero_time("first", Some(growing.first));
-            if !(growing.factor.is_finite() && growing.factor >= 1.0) {
-                let message = format!("`factor` must be 1 or more, not {}: a cooldown does not shrink", growing.factor);
-                findings.wrong("factor", message);
-            }
-            if growing.longest < growing.first {
-                findings.wrong("longest", "the longest cooldown is shorter than the first");
-            }
-        }),
-        None => {}
-    }
-    let never = ": without a probe a circuit never closes";
-    findings.at_least_one("probes", breaker.probes.map(u64::from), never);
-    findings.at_least_one("probe_successes", breaker.probe_successes.map(u64::from), "");
-    findings.nonzero_time("latch", breaker.latch);
-    findings.nonzero_time("abandoned_after", breaker.abandoned_after);
-    if breaker
-        .confirm
-        .as_ref()
-        .is_some_and(|confirm| matches!(confirm, Confirm::Prompt(text) if text.trim().is_empty()))
-    {
-        findings.wrong("confirm", "the prompt is empty; give a text to ask with, or `false` to believe every call");
     }
 }
 

@@ -29,7 +29,7 @@ use super::{
     suggest::nearest,
     tree::{Node, Step},
 };
-use steadfast::{models::FamilyTable, providers::http::BaseUrl};
+use steadfast::{models::FamilyTable, providers::http::BaseUrl, settings::FaultReport};
 
 /// The maximum number of tiers.
 const TIERS: usize = 1_000;
@@ -202,9 +202,11 @@ impl<'a, 'b> Findings<'a, 'b> {
 
     /// Checks that a span of time is longer than zero.
     fn nonzero_time(&mut self, key: &str, span: Option<super::Span>) {
-        if span.is_some_and(|span| span.0.is_zero()) {
-            self.wrong(key, format!("`{key}` must be longer than zero"));
-        }
+        FaultReport::nonzero_time(self, key, span);
+    }
+
+    fn at_least_one(&mut self, key: &str, number: Option<u64>, why: &str) {
+        FaultReport::at_least_one(self, key, number, why);
     }
 
     /// Checks that requests can be sent to an address. The message never repeats the address: a webhook's address is
@@ -216,10 +218,23 @@ impl<'a, 'b> Findings<'a, 'b> {
             Ok(_) => {}
         }
     }
+}
 
-    fn at_least_one(&mut self, key: &str, number: Option<u64>, why: &str) {
-        if number == Some(0) {
-            self.wrong(key, format!("`{key}` must be 1 or more{why}"));
-        }
+#[doc(hidden)]
+impl FaultReport for Findings<'_, '_> {
+    fn within(&mut self, key: &str, look: impl FnOnce(&mut Self)) {
+        Findings::within(self, key, look);
+    }
+
+    fn wrong(&mut self, key: &str, message: impl Into<String>) {
+        Findings::wrong(self, key, message);
+    }
+
+    fn wrong_key(&mut self, key: &str, message: impl Into<String>) {
+        Findings::wrong_key(self, key, message);
+    }
+
+    fn wrong_here(&mut self, message: impl Into<String>) {
+        Findings::wrong_here(self, message);
     }
 }

@@ -57,11 +57,7 @@ pub(super) fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
     match tier.timeout {
         Some(TierTimeout::Attempt(span)) => findings.nonzero_time("timeout", Some(span)),
         Some(TierTimeout::Limits(limits)) => findings.within("timeout", |findings| {
-            findings.nonzero_time("attempt", limits.attempt);
-            findings.nonzero_time("first_token", limits.first_token);
-            findings.nonzero_time("idle", limits.idle);
-            findings.nonzero_time("progress", limits.progress);
-            findings.nonzero_time("progress_ceiling", limits.progress_ceiling);
+            limits.check(findings);
             if limits.adaptive == Some(true) && !tier.provider.is_model() {
                 let message = format!("a {} tier has no model to adapt to; remove `adaptive`", tier.provider.name());
                 findings.wrong_key("adaptive", message);
@@ -70,10 +66,10 @@ pub(super) fn tier(tier: &Tier, findings: &mut Findings<'_, '_>) {
         None => {}
     }
     if let Some(retry) = &tier.retry {
-        findings.within("retry", |findings| super::limits::retry(retry, findings));
+        findings.within("retry", |findings| retry.check(findings));
     }
     if let Some(breaker) = &tier.circuit_breaker {
-        findings.within("circuit_breaker", |findings| super::limits::breaker(breaker, findings));
+        findings.within("circuit_breaker", |findings| breaker.check(findings));
     }
 }
 
