@@ -30,6 +30,9 @@
 //!    may run at once: a reload builds the next stack over the state of the running one. Each request keeps the
 //!    settings with which it began, and what it finds is known to all layers of that state.
 //!
+//! A layer's block of a configuration file is in its `block.rs`: the fields with their defaults, the merge of two
+//! blocks, the check of the values, and their effect on the layer. `block_tests.rs` sets each field.
+//!
 //! One layer ends a request's deadline: the outermost that waits marks the request (`deadline.rs`), and a `Timeout`
 //! does so with its own clock. Layers further in set no timer for the same moment. Only a call that waits for readiness
 //! asks for it all the same (`call.rs`), since it alone knows that nothing was sent.

@@ -1,4 +1,4 @@
-//! The schema of the file: plain data, one struct for each block.
+//! The schema of the file: plain data, one struct for each block. A layer's own block is in the layer's folder.
 //!
 //! Defaults apply *at the point of use*: `None` means that the file sets no value. So a tier's block can fall back on
 //! the file's, and that on the layer's default.

@@ -1,4 +1,5 @@
-//! Converts the file's settings into the layers' settings. Unset values keep the layers' defaults.
+//! Converts the file's settings into the layers' settings. Unset values keep the layers' defaults. A block that stands
+//! in its layer's folder applies itself.
 
 use std::time::Duration;
 
