@@ -9,13 +9,14 @@ use crate::{
     chat::Part,
     json::{index, object, parse, read, text, word},
     prices::PriceTable,
-    protocol::{Fault, StreamDecoder},
+    protocol::{Fault, StreamDecoder, TextFields, TextShape},
     sse::SseEvent,
 };
 
 /// Decodes a Messages stream. The end mark is `message_stop`.
 pub struct Decoder {
     prices: PriceTable,
+    pub(crate) shape: TextShape,
     /// True once the stream has begun.
     started: bool,
     model: Option<String>,
@@ -101,6 +102,39 @@ struct Delta<'a> {
 
 impl StreamDecoder for Decoder {
     fn event(&mut self, sse: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
+        if let Some(event) = self.shape.read(sse.data()) {
+            out.push(event);
+            return Ok(());
+        }
+        let before = out.len();
+        self.parsed(sse, out)?;
+        self.shape.learn(sse.data(), &TEXT_FIELDS, &out[before..]);
+        Ok(())
+    }
+
+    fn is_whole(&self, _: bool) -> bool {
+        false
+    }
+}
+
+const TEXT_FIELDS: TextFields = TextFields { text: "text", thought: Some("thinking") };
+
+impl Decoder {
+    pub(crate) fn new(prices: PriceTable) -> Self {
+        Self {
+            prices,
+            shape: TextShape::default(),
+            started: false,
+            model: None,
+            tokens: Tokens::default(),
+            open: Vec::new(),
+            calls: Vec::new(),
+            cited: HashMap::new(),
+            unsigned: None,
+        }
+    }
+
+    fn parsed(&mut self, sse: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         let event: Event<'_> = parse(sse.data())?;
         let index = event.index.unwrap_or(0);
         match event.kind.as_deref() {
@@ -146,25 +180,6 @@ impl StreamDecoder for Decoder {
             Some(_) => {}
         }
         Ok(())
-    }
-
-    fn is_whole(&self, _: bool) -> bool {
-        false
-    }
-}
-
-impl Decoder {
-    pub(super) fn new(prices: PriceTable) -> Self {
-        Self {
-            prices,
-            started: false,
-            model: None,
-            tokens: Tokens::default(),
-            open: Vec::new(),
-            calls: Vec::new(),
-            cited: HashMap::new(),
-            unsigned: None,
-        }
     }
 
     fn usage(&self) -> StreamEvent {

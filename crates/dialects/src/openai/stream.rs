@@ -9,7 +9,7 @@ use super::{
 use crate::{
     ErrorKind, LlmError, StreamEvent,
     chat::{ExtraOf, FinishReason, Part},
-    protocol::{Fault, StreamDecoder},
+    protocol::{Fault, StreamDecoder, TextFields, TextShape},
     sse::SseEvent,
     tool_calls::call_id,
 };
@@ -18,6 +18,7 @@ use crate::{
 /// so the end of the body is an end too, once every begun choice has finished.
 #[derive(Default)]
 pub struct Decoder {
+    pub(crate) shape: TextShape,
     started: bool,
     id: Option<String>,
     /// The choices that have begun, and those that have finished.
@@ -62,6 +63,36 @@ struct CallState {
 impl StreamDecoder for Decoder {
     fn event(&mut self, sse: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         let data = sse.data().trim_ascii();
+        if let Some(event) = self.shape.read(data) {
+            out.push(event);
+            return Ok(());
+        }
+        let before = out.len();
+        self.parsed(data, out)?;
+        self.shape.learn(data, &TEXT_FIELDS, &out[before..]);
+        Ok(())
+    }
+
+    fn is_whole(&self, clean: bool) -> bool {
+        // An error may follow a finish reason: a connection that breaks in between proves nothing.
+        clean && !self.begun.is_empty() && self.begun.iter().all(|index| self.finished.contains(index))
+    }
+}
+
+/// A thought's text is kept for the token that goes back with it.
+const TEXT_FIELDS: TextFields = TextFields { text: "content", thought: None };
+
+/// Parts of an answer also differ by their kind, so that text and reasoning may share an index.
+const TEXT: u32 = 0;
+
+/// OpenAI's own limit of `n`.
+const MOST_CHOICES: usize = 128;
+
+/// More than any API takes as parallel calls.
+const MOST_CALLS: usize = 1024;
+
+impl Decoder {
+    fn parsed(&mut self, data: &[u8], out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         if data == b"[DONE]" {
             // Some servers send it after an error too, so that alone it is no mark. Without a finish reason, the count
             // of tokens, which comes last, proves that nothing was cut off.
@@ -97,22 +128,6 @@ impl StreamDecoder for Decoder {
         Ok(())
     }
 
-    fn is_whole(&self, clean: bool) -> bool {
-        // An error may follow a finish reason: a connection that breaks in between proves nothing.
-        clean && !self.begun.is_empty() && self.begun.iter().all(|index| self.finished.contains(index))
-    }
-}
-
-/// Parts of an answer also differ by their kind, so that text and reasoning may share an index.
-const TEXT: u32 = 0;
-
-/// OpenAI's own limit of `n`.
-const MOST_CHOICES: usize = 128;
-
-/// More than any API takes as parallel calls.
-const MOST_CALLS: usize = 1024;
-
-impl Decoder {
     /// Reads a choice of a chunk. The first choice is the answer; the others are in the bytes.
     #[inline]
     fn choice(&mut self, choice: decode::Choice<'_>, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {

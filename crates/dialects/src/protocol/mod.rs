@@ -12,6 +12,7 @@ mod named_fault;
 mod omission;
 mod refusal;
 mod source;
+mod text_shape;
 mod used_tokens;
 
 use std::{borrow::Cow, fmt, io, time::Duration};
@@ -37,6 +38,7 @@ pub use self::{
 pub(crate) use self::{
     failure::LONGEST_RATE_WAIT,
     refusal::{named as refused_parameters, without as without_parameter, without_everywhere},
+    text_shape::{TextFields, TextShape},
 };
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,
