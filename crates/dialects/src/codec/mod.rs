@@ -195,7 +195,7 @@ impl Codec {
         let mut origin = self.0.origin(self.0.model_of(request)).of(request);
         origin.account.seals = self.0.seals(request, origin.model.as_deref());
         let maker = Maker::new(&self.0.provider, self.0.key.as_deref());
-        origin.account.maker = self.0.maker_of(maker, origin.model.as_deref());
+        origin.account.maker = self.0.maker_of(maker, origin.model.as_ref());
         let account = origin.account.clone();
         let encoded = if self.0.is_long_work(request, &origin) {
             let (its, asked, model) = (self.clone(), request.clone(), origin.model.clone());

@@ -221,15 +221,15 @@ impl<P: Protocol> Coder<P> {
 
     /// Returns who makes a model's thoughts at an address. Bedrock has Claude's models at one address with others',
     /// whose thoughts nobody signs.
-    pub fn maker_of(&self, at_address: Maker, model: Option<&str>) -> Maker {
+    pub fn maker_of(&self, at_address: Maker, model: Option<&Arc<str>>) -> Maker {
         match (self.protocol.dialect(), model) {
-            (Dialect::Anthropic, Some(model)) => at_address.of_model(model),
+            (Dialect::Anthropic, Some(model)) => at_address.of_model(model.clone()),
             _ => at_address,
         }
     }
 
     pub fn origin(&self, model: Option<Arc<str>>) -> Origin {
-        let maker = self.maker_of(self.maker, model.as_deref());
+        let maker = self.maker_of(self.maker.clone(), model.as_ref());
         Origin {
             provider: self.provider.clone(),
             model,

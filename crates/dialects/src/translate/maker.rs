@@ -32,8 +32,12 @@ pub(crate) fn is_unsigned(opaque: &Opaque) -> bool {
 /// A thought of DeepSeek's is a text. It must come back to the account that thought it, and to no other. The signature
 /// follows from the account's address and key, so that every replica knows it, and nobody else can make one.
 #[doc(hidden)]
-#[derive(Clone, Copy, Default)]
-pub struct Maker(u64, u64);
+#[derive(Clone, Default)]
+pub struct Maker {
+    account: (u64, u64),
+    /// The model, where those of one address are different vendors'.
+    model: Option<Arc<str>>,
+}
 
 impl Maker {
     /// Creates the maker of the account with this key at a place.
@@ -46,26 +50,29 @@ impl Maker {
             }
             hasher.finish()
         };
-        Self(half(0), half(1))
+        Self { account: (half(0), half(1)), model: None }
     }
 
     /// Returns the maker of one model's thoughts, where the models of one address are different vendors'.
-    pub(crate) fn of_model(self, model: &str) -> Self {
-        let half = |number: u64| {
-            let mut hasher = hasher(self.0 ^ number, self.1);
-            hasher.write(model.as_bytes());
+    pub(crate) fn of_model(self, model: Arc<str>) -> Self {
+        Self { model: Some(model), ..self }
+    }
+
+    fn digits(&self, fields: &str) -> String {
+        let hash = |(one, other): (u64, u64), text: &str| {
+            let mut hasher = hasher(one, other);
+            hasher.write(text.as_bytes());
             hasher.finish()
         };
-        Self(half(0), half(1))
+        let (one, other) = self.account;
+        let keys = match &self.model {
+            Some(model) => (hash((one, other), model), hash((one ^ 1, other), model)),
+            None => self.account,
+        };
+        format!("{:016x}", hash(keys, fields))
     }
 
-    fn digits(self, fields: &str) -> String {
-        let mut hasher = hasher(self.0, self.1);
-        hasher.write(fields.as_bytes());
-        format!("{:016x}", hasher.finish())
-    }
-
-    fn sign(self, opaque: &mut Opaque) {
+    fn sign(&self, opaque: &mut Opaque) {
         match opaque.dialect {
             Dialect::OpenAi => opaque.token = thoughts::join(&self.digits(&opaque.token), &opaque.token),
             Dialect::Anthropic if opaque.token.is_empty() && !opaque.redacted => {
@@ -76,12 +83,12 @@ impl Maker {
     }
 
     /// Returns true if a thought is this account's, whose server signs nothing.
-    pub(crate) fn is_own_unsigned(self, opaque: &Opaque) -> bool {
+    pub(crate) fn is_own_unsigned(&self, opaque: &Opaque) -> bool {
         is_unsigned(opaque) && opaque.token.strip_prefix(UNSIGNED) == Some(&*self.digits(UNSIGNED))
     }
 
     /// Signs the thoughts of a whole answer.
-    pub(crate) fn sign_message(self, message: &mut Message) {
+    pub(crate) fn sign_message(&self, message: &mut Message) {
         for part in &mut message.content {
             match part {
                 Part::Reasoning(reasoning) => reasoning.opaque.iter_mut().for_each(|opaque| self.sign(opaque)),
@@ -93,14 +100,14 @@ impl Maker {
 
     /// Signs the thought of a stream's event.
     #[inline]
-    pub(crate) fn sign_event(self, event: &mut StreamEvent) {
+    pub(crate) fn sign_event(&self, event: &mut StreamEvent) {
         if let StreamEvent::Signature { opaque, .. } | StreamEvent::ToolCall { opaque: Some(opaque), .. } = event {
             self.sign(opaque);
         }
     }
 
     /// Returns the fields of a thought, if this account has signed it.
-    pub(crate) fn open(self, opaque: &Opaque) -> Option<&str> {
+    pub(crate) fn open<'a>(&self, opaque: &'a Opaque) -> Option<&'a str> {
         let (digits, fields) = thoughts::split(&opaque.token);
         (opaque.dialect == Dialect::OpenAi && digits == self.digits(fields)).then_some(fields)
     }

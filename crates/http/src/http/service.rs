@@ -69,7 +69,7 @@ pub(super) fn call<P: Protocol>(
     }
     if let Some(caller) = caller {
         let maker = Maker::new(&caller.place(), origin.secret.0.as_deref());
-        origin.account.maker = settings.coder.maker_of(maker, origin.model.as_deref());
+        origin.account.maker = settings.coder.maker_of(maker, origin.model.as_ref());
     }
     origin.account.seals = seals(&settings, caller, &origin, &request);
     let client = caller.map(CallerTransport::client);

@@ -103,8 +103,8 @@ impl Report {
     }
 
     /// Returns the target's account as the maker of thoughts.
-    pub(crate) fn maker(&self) -> Maker {
-        self.account.maker
+    pub(crate) fn maker(&self) -> &Maker {
+        &self.account.maker
     }
 
     /// Returns the seals of the target's account, if it is one of several.

@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_thought_of_another_account_goes_with_its_fields() {
         let (own, other) = (Maker::new("https://a.test", Some("k")), Maker::new("https://b.test", Some("k")));
-        let thought = |maker: Maker, text: &str| {
+        let thought = |maker: &Maker, text: &str| {
             let opaque = Opaque { dialect: Dialect::Anthropic, token: String::new(), redacted: false };
             let mut message = Message::new(Role::Assistant, vec![]);
             message.content.push(Part::Reasoning(Reasoning { text: text.into(), opaque: Some(opaque) }));
@@ -114,9 +114,9 @@ mod tests {
             Part::Extra { of: ExtraOf::Part, extra: Extra::new(Dialect::Anthropic, fields) }
         };
         let content = vec![
-            thought(own, "mine"),
+            thought(&own, "mine"),
             fields("of_mine"),
-            thought(other, "theirs"),
+            thought(&other, "theirs"),
             fields("of_theirs"),
             fields("more_of_theirs"),
             Part::Text("said".into()),
