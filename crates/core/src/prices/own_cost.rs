@@ -11,7 +11,7 @@
 //!
 //! A figure of nothing counts as none: servers that do not bill write it too, and it would open a cap.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -19,11 +19,11 @@ use super::Usd;
 use crate::chat::{ServiceTier, Usage};
 
 /// The headers of an answer's cost in dollars.
-#[doc(hidden)]
-pub const HEADERS: [&str; 2] = ["x-steadfast-cost-usd", "x-litellm-response-cost"];
+static HEADERS: [HeaderName; 2] =
+    [HeaderName::from_static("x-steadfast-cost-usd"), HeaderName::from_static("x-litellm-response-cost")];
 
 /// The header in which Google's API for developers tells the service tier.
-const SERVICE_TIER: &str = "x-gemini-service-tier";
+static SERVICE_TIER: HeaderName = HeaderName::from_static("x-gemini-service-tier");
 
 /// The fields of a `usage` that tell its cost. Each tolerates a value of any type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,9 +102,9 @@ pub struct HeaderCost {
 impl HeaderCost {
     /// Reads the headers.
     pub fn of(headers: &HeaderMap) -> Self {
-        let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+        let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
         let cost = HEADERS.iter().find_map(|name| known(text(name)?.parse().ok()?));
-        Self { cost, service_tier: text(SERVICE_TIER).map(ServiceTier::of_word).unwrap_or_default() }
+        Self { cost, service_tier: text(&SERVICE_TIER).map(ServiceTier::of_word).unwrap_or_default() }
     }
 
     /// Adds what the body of a whole answer does not tell.

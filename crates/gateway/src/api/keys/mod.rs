@@ -86,7 +86,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use sha2::{Digest, Sha256};
 use steadfast::{BoxLlmService, LlmError, LlmRequest, LlmResponse, layers::budget::BudgetKey, request::Team};
 use steadfast_internal::wall_clock;
@@ -515,12 +515,16 @@ pub(crate) fn shown(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
-    let own = OWN_HEADERS.into_iter().flat_map(|name| headers.get_all(name));
+    let own = OWN_HEADERS.iter().flat_map(|name| headers.get_all(name));
     bearer.chain(own.filter_map(|value| Some(value.to_str().ok()?.trim()))).filter(|shown| !shown.is_empty())
 }
 
 /// The headers that hold a key alone: Anthropic's, Google's and Azure's.
-const OWN_HEADERS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api-key"];
+static OWN_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+    HeaderName::from_static("api-key"),
+];
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
