@@ -2,6 +2,8 @@ use std::{fmt, iter::Sum, num::NonZeroU64, ops::Add};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+use crate::internal::decimal::decimal;
+
 /// An amount of US dollars, exact to a billionth, never negative. Arithmetic saturates instead of wrapping.
 ///
 /// ```
@@ -43,6 +45,12 @@ impl Usd {
         self.nanos() as f64 / NANOS as f64
     }
 
+    /// Returns the amount in dollars as a text: cents, and as many further places as there are.
+    #[doc(hidden)]
+    pub fn plain(self) -> String {
+        decimal(self.nanos(), 9, 2)
+    }
+
     /// Subtracts `other`, down to nothing.
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self::from_nanos(self.nanos().saturating_sub(other.nanos()))
@@ -73,9 +81,7 @@ impl Sum for Usd {
 impl fmt::Display for Usd {
     /// Writes cents, and as many further places as there are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fraction = format!("{:09}", self.nanos() % NANOS);
-        let places = fraction.trim_end_matches('0').len().max(2);
-        write!(f, "${}.{}", self.nanos() / NANOS, &fraction[..places])
+        write!(f, "${}", self.plain())
     }
 }
 

@@ -7,6 +7,7 @@ pub mod base64;
 pub mod calendar;
 #[cfg(feature = "codings")]
 pub mod codings;
+pub mod decimal;
 pub mod fnv;
 pub mod gather;
 pub mod hex;

@@ -12,7 +12,6 @@ use super::{
     body_reader::BodyReader,
     door,
     failure::Failure,
-    heads::set_request_id,
     keys::{Allowance, Denial, Key},
     limit_heads, named_models,
     ownership::Ownership,
@@ -35,14 +34,14 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Opens the record of a call.
+    /// Opens the record of a call. Boxed: it moves along with each future that it goes through.
     pub(crate) fn new(
         gateway: &Arc<GatewayState>,
         dialect: Dialect,
         key: Option<Arc<Key>>,
         headers: HeaderMap,
         mut options: RequestOptions,
-    ) -> Self {
+    ) -> Box<Self> {
         let mut entry = gateway.records.begin(dialect);
         if gateway.in_process {
             entry.set_embedded();
@@ -57,7 +56,7 @@ impl Call {
             entry.note(vec![note.into()]);
         }
         let settings = gateway.lifecycle.current.load_full();
-        Self { gateway: gateway.clone(), settings, dialect, key, headers, options, entry }
+        Box::new(Self { gateway: gateway.clone(), settings, dialect, key, headers, options, entry })
     }
 
     /// Opens a body that may be compressed. Returns with it whether it is a form.
@@ -123,7 +122,6 @@ impl Call {
     /// Does so for an answer, or for the response to an error.
     fn write_head_of(&self, error: Option<&LlmError>, headers: &mut HeaderMap) {
         self.entry.write_headers(self.options.explain, headers);
-        set_request_id(self.dialect, headers);
         limit_heads::write(&self.allowance(), error, self.dialect, headers);
     }
 

@@ -8,7 +8,6 @@ use steadfast::Dialect;
 
 use super::{
     GatewayState,
-    heads::set_request_id,
     keys::{Allowance, Denial, Key},
     limit_heads,
     paths::gemini,
@@ -64,7 +63,6 @@ pub(super) fn denial(entry: &Entry, denied: &Denial, allowance: &Allowance, dial
     let mut response = refusal::deny(denied, dialect);
     let headers = response.headers_mut();
     entry.write_headers(false, headers);
-    set_request_id(dialect, headers);
     limit_heads::write(allowance, None, dialect, headers);
     response
 }

@@ -1,9 +1,8 @@
-//! The headers of answers: a provider's that pass, and the request's id under each dialect's name.
+//! The headers of a provider's answer that pass.
 
 use http::{HeaderMap, HeaderName};
-use steadfast::Dialect;
 
-use super::{records::REQUEST_ID, refusal, request_options::is_of_account};
+use super::request_options::is_of_account;
 
 /// The capacity of a response's headers.
 pub(super) const HEADER_CAPACITY: usize = 12;
@@ -25,14 +24,6 @@ fn is_passed(name: &HeaderName) -> bool {
     // Headers that name the operator's account are not for callers.
     let name = name.as_str();
     NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)) && !is_of_account(name)
-}
-
-/// Sets the dialect's header for a request's id to ours, if the provider has set none.
-pub(super) fn set_request_id(dialect: Dialect, headers: &mut HeaderMap) {
-    let name = refusal::request_id_header(dialect);
-    if let Some(id) = headers.get(REQUEST_ID).cloned() {
-        headers.entry(name).or_insert(id);
-    }
 }
 
 #[cfg(test)]

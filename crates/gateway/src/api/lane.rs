@@ -54,7 +54,7 @@ struct Prepared {
 
 /// Answers a call that is no conversation.
 pub(crate) async fn answer(
-    mut call: Call,
+    mut call: Box<Call>,
     address: LaneAddress,
     body: Body,
     connection: &ConnectionContext,
@@ -122,7 +122,7 @@ async fn prepare(call: &mut Call, address: &LaneAddress, body: Body) -> Result<P
 }
 
 /// Asks the service, and returns its answer.
-async fn ask(call: Call, prepared: Prepared, connection: &ConnectionContext) -> Response<Body> {
+async fn ask(call: Box<Call>, prepared: Prepared, connection: &ConnectionContext) -> Response<Body> {
     let Prepared { request, mut ids, failure, space } = prepared;
     let answered = tokio::select! {
         biased;
@@ -290,7 +290,7 @@ fn with_head(call: &Call, provider: Option<&HeaderMap>, body: Body) -> Response<
 
 /// Returns an answer that passes on piece by piece. One that breaks off breaks the caller's connection too, so that
 /// nobody takes it for whole.
-fn streamed(call: Call, mut response: LlmResponse, cut: &CancellationToken) -> Response<Body> {
+fn streamed(call: Box<Call>, mut response: LlmResponse, cut: &CancellationToken) -> Response<Body> {
     call.entry.served(&mut response);
     let provider = response.headers().cloned();
     let mut answer = with_head(&call, provider.as_ref(), Body::empty());

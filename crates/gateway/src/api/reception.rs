@@ -15,9 +15,7 @@ use super::{
     call::Call,
     chat::{self, ChatCall},
     connection::ConnectionContext,
-    door,
-    heads::set_request_id,
-    json_array,
+    door, json_array,
     keys::{Denial, Key},
     lane::{self, LaneAddress},
     objects::{self, ObjectAddress},
@@ -147,7 +145,7 @@ pub(crate) fn receive<'a>(
 }
 
 /// Lets a call in, in this order: its key, its method, the key's rate, feature and right, its record.
-fn enter(gateway: &Arc<GatewayState>, kind: &Kind, head: Parts) -> Result<Call, Answering<'static>> {
+fn enter(gateway: &Arc<GatewayState>, kind: &Kind, head: Parts) -> Result<Box<Call>, Answering<'static>> {
     let (dialect, Parts { uri, headers, .. }) = (kind.dialect(), head);
     let key = match kind {
         // The program that has the gateway calls by its own client.
@@ -169,7 +167,7 @@ fn enter(gateway: &Arc<GatewayState>, kind: &Kind, head: Parts) -> Result<Call, 
 }
 
 /// Answers a call that came in. A panic is its failure alone.
-fn answer<'a>(call: Call, kind: Kind, body: Body, connection: &'a ConnectionContext) -> Answering<'a> {
+fn answer<'a>(call: Box<Call>, kind: Kind, body: Body, connection: &'a ConnectionContext) -> Answering<'a> {
     let (record, dialect) = (call.entry.record(), call.dialect);
     let panicked = move |caught| panicked(caught, &record, connection, dialect);
     match kind {
@@ -186,6 +184,5 @@ fn panicked(caught: Panic, record: &Record, connection: &ConnectionContext, dial
     let _ = panic::catch(|| connection.renew());
     let mut response = refusal::refuse(&Panic::error(), dialect);
     record.write_id(response.headers_mut());
-    set_request_id(dialect, response.headers_mut());
     response
 }

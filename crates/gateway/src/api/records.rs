@@ -23,6 +23,7 @@ use steadfast::{
     ledger::Next,
     prices::{Price, Usd},
 };
+use steadfast_internal::decimal::decimal;
 use tokio::time::Instant;
 
 pub(crate) use self::{filter::RecordFilter, ring::Records};
@@ -124,9 +125,13 @@ impl Record {
         &self.id
     }
 
-    /// Writes the id into headers.
+    /// Writes the id into headers: under its own name, and under the dialect's if the provider has set none.
     pub(crate) fn write_id(&self, headers: &mut HeaderMap) {
         put(headers, REQUEST_ID, self.id.as_bytes());
+        let name = refusal::request_id_header(self.dialect);
+        if !headers.contains_key(&name) {
+            put(headers, name, self.id.as_bytes());
+        }
     }
 
     /// Returns the record as JSON. With `words` it has the failures' messages.
@@ -257,19 +262,7 @@ fn fine(time: Duration) -> f64 {
 /// Returns the same as text; formatting a float takes long.
 fn fine_text(time: Duration) -> String {
     let rounded = time.saturating_add(Duration::from_nanos(500));
-    let micros = u64::try_from(rounded.as_micros()).unwrap_or(u64::MAX);
-    let mut text = (micros / 1000).to_string();
-    let mut rest = micros % 1000;
-    if rest > 0 {
-        text.push('.');
-    }
-    let mut place = 100;
-    while rest > 0 {
-        text.push(char::from(b'0' + (rest / place) as u8));
-        rest %= place;
-        place /= 10;
-    }
-    text
+    decimal(u64::try_from(rounded.as_micros()).unwrap_or(u64::MAX), 3, 0)
 }
 
 /// Returns the steps with the words that an operator may read: a provider's message may repeat a whole prompt.
@@ -511,7 +504,10 @@ impl Entry {
     /// Records that the answer is complete.
     pub(crate) fn answered(&self, usage: Option<Usage>) {
         let mut state = lock(&self.record.state);
-        state.set_usage(usage);
+        // A whole answer's were known when it began.
+        if usage.is_none() || state.usage != usage {
+            state.set_usage(usage);
+        }
         if let Some(repeat) = &self.repeat {
             repeat.answered(state.tier.as_ref());
         }
@@ -539,7 +535,7 @@ impl Entry {
                 headers.insert(ATTEMPTS, number(state.sent));
             }
             if let Some(cost) = state.cost {
-                put(headers, COST, cost.to_string().trim_start_matches('$').as_bytes());
+                put(headers, COST, cost.plain().as_bytes());
             }
             if let Some(reason) = state.reason() {
                 headers.insert(FALLBACK_REASON, HeaderValue::from_static(reason.name()));

@@ -194,7 +194,7 @@ fn csv(by: &[SpendColumn], groups: &[Spend]) -> Response<Body> {
         let names = by.iter().map(|column| cell(&text(spend, *column).unwrap_or_default()));
         let sums = sums(spend).map(|(_, sum)| match sum {
             Sum::Number(number) => number.to_string(),
-            Sum::Dollars(amount) => amount.to_string().trim_start_matches('$').to_owned(),
+            Sum::Dollars(amount) => amount.plain(),
         });
         table += &(names.chain(sums).collect::<Vec<_>>().join(",") + "\r\n");
     }

@@ -24,7 +24,7 @@ use crate::{
 
 /// A request that went to the service, and the call that its answer is for.
 pub(super) struct Exchange {
-    pub(super) call: Call,
+    pub(super) call: Box<Call>,
     /// True if a stream is the elements of a JSON array.
     pub(super) is_array: bool,
     /// The model that the caller named.

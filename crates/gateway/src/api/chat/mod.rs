@@ -70,7 +70,7 @@ struct Prepared {
 
 /// Answers a call of a model.
 pub(crate) async fn answer(
-    mut call: Call,
+    mut call: Box<Call>,
     chat: ChatCall,
     body: Body,
     connection: &ConnectionContext,
@@ -94,7 +94,7 @@ pub(crate) async fn answer(
 
 /// Begins a response in the background, and answers with it. Its call goes on without the caller.
 async fn in_background(
-    mut call: Call,
+    mut call: Box<Call>,
     chat: &ChatCall,
     request: LlmRequest,
     ids: Option<Box<AnswerIds>>,
@@ -196,7 +196,12 @@ async fn prepare(
 }
 
 /// Asks the service, and returns its answer in the caller's dialect.
-async fn ask(mut call: Call, is_array: bool, prepared: Prepared, connection: &ConnectionContext) -> Response<Body> {
+async fn ask(
+    mut call: Box<Call>,
+    is_array: bool,
+    prepared: Prepared,
+    connection: &ConnectionContext,
+) -> Response<Body> {
     let Prepared { request, turn, mut ids, space } = prepared;
     let model: Option<Arc<str>> = request.model().map(Into::into);
     call.entry.set_request(model.as_ref(), call.options.feature.take(), request.is_stream());

@@ -79,7 +79,7 @@ pub(crate) struct ObjectAddress {
 
 /// Answers a request for objects, if the gateway has a stack of a file.
 pub(crate) async fn answer(
-    mut call: Call,
+    mut call: Box<Call>,
     address: ObjectAddress,
     body: Body,
     connection: &ConnectionContext,
