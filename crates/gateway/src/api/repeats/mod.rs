@@ -23,8 +23,7 @@ mod memory;
 mod tests;
 
 use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
+    hash::BuildHasher,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -32,13 +31,13 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use http::{HeaderMap, HeaderName, StatusCode};
 use steadfast::{
     Attempt, ErrorKind, LlmError, LlmRequest,
     ledger::{Next, Stop},
     request::KnownFailures,
 };
-use steadfast_internal::quick_hash::QuickHasher;
 use steadfast_stack::AskedTier;
 use tokio::time::Instant;
 
@@ -61,18 +60,16 @@ const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count
 const HEAD: usize = 16 << 10;
 const TAIL: usize = 48 << 10;
 
-/// Returns a hash of a body's beginning and end. A caller who makes two bodies of one hash harms only itself.
-fn ends_of(body: &[u8]) -> u64 {
+/// Returns a body's beginning and end.
+fn ends_of(body: &[u8]) -> (&[u8], &[u8]) {
     let (head, rest) = body.split_at(body.len().min(HEAD));
-    let mut hasher = QuickHasher::default();
-    hasher.write(head);
-    hasher.write(&rest[rest.len().saturating_sub(TAIL)..]);
-    hasher.finish()
+    (head, &rest[rest.len().saturating_sub(TAIL)..])
 }
 
 /// The last failures of all callers.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
+    /// A fast hash: a caller who makes two bodies of one hash harms only itself.
     seed: RandomState,
     /// The number of notes in the memory: nearly always none, and then nobody takes the lock.
     kept: AtomicUsize,
@@ -109,7 +106,7 @@ impl Repeats {
         let session = request.session();
         // Callers that show the same key are nearly always one program, if the gateway has no keys of its own.
         let session_alone = session.filter(|_| key.is_none());
-        let shown = keys::shown(headers).next().filter(|_| key.is_none() && session.is_none());
+        let shown = if key.is_none() && session.is_none() { keys::shown(headers).next() } else { None };
         let caller = self.seed.hash_one((key, session_alone, shown));
         let body: &[u8] = request.wire().map_or(&[], |wire| wire.body());
         let path = (request.wire().map(|wire| wire.dialect()), request.model(), request.is_stream());
