@@ -61,12 +61,17 @@ pub(super) fn opened_of_one_kind(
 pub(super) fn of(headers: &HeaderMap) -> Result<BodyKind<'_>, LlmError> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let Some(first) = types.next() else { return Ok(BodyKind::Json) };
+    let second = types.next();
+    // Nearly every head.
+    if first == "application/json" && second.is_none() {
+        return Ok(BodyKind::Json);
+    }
     let is_form = form::is_form(Some(first));
     // Some clients write the same type twice. A form's boundary may have a comma.
     let is_one = match is_form {
-        true => types.next().is_none(),
+        true => second.is_none(),
         false => {
-            let mut kinds = iter::once(first).chain(types).flat_map(kinds_of);
+            let mut kinds = iter::once(first).chain(second).chain(types).flat_map(kinds_of);
             let wanted = kinds.next().unwrap_or_default();
             kinds.all(|kind| kind.eq_ignore_ascii_case(wanted))
         }

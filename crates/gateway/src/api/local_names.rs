@@ -44,15 +44,13 @@ fn is_local(named: &str) -> bool {
         Some(rest) => return rest.split_once(']').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok()),
         None => authority.split(':').next().unwrap_or_default(),
     };
-    let name = name.trim_end_matches('.').to_ascii_lowercase();
-    if name.is_empty() || name.parse::<IpAddr>().is_ok() {
-        return true;
-    }
+    let name = name.trim_end_matches('.');
     match name.rsplit_once('.') {
         // A name of the operator's own: `/etc/hosts`, a container's.
         None => name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')),
         // Reserved, so nobody's to register (RFC 6761; ICANN on `.internal`, as in `host.docker.internal`).
-        Some((_, top)) => matches!(top, "localhost" | "internal"),
+        Some((_, top)) if ["localhost", "internal"].iter().any(|own| top.eq_ignore_ascii_case(own)) => true,
+        Some(_) => name.parse::<IpAddr>().is_ok(),
     }
 }
 

@@ -135,10 +135,14 @@ impl Framing {
             }
             Position::Head => {
                 self.has_begun = true;
-                if let Some(value) = field(line, b"content-length:") {
-                    self.length = number(value, 10);
-                } else if field(line, b"transfer-encoding:").is_some() {
-                    self.is_chunked = true;
+                match line.first().map(u8::to_ascii_lowercase) {
+                    Some(b'c') => {
+                        if let Some(value) = field(line, b"content-length:") {
+                            self.length = number(value, 10);
+                        }
+                    }
+                    Some(b't') => self.is_chunked |= field(line, b"transfer-encoding:").is_some(),
+                    _ => {}
                 }
             }
             Position::Size => {
