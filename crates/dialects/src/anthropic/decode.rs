@@ -15,15 +15,14 @@ use crate::{
 };
 
 #[derive(Deserialize)]
-struct Answer<'a> {
+struct Answer<'a, B> {
     #[serde(borrow, default, rename = "type", deserialize_with = "word")]
     kind: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "text")]
     id: Option<String>,
     #[serde(default, deserialize_with = "text")]
     model: Option<String>,
-    #[serde(borrow, default)]
-    content: Option<Vec<&'a RawValue>>,
+    content: Option<Vec<B>>,
     #[serde(borrow, default, deserialize_with = "word")]
     stop_reason: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "object")]
@@ -34,7 +33,7 @@ struct Answer<'a> {
 
 /// Decodes a whole answer.
 pub(super) fn message(body: &[u8], prices: &PriceTable) -> Result<Message, Fault> {
-    let answer: Answer<'_> = parse(body)?;
+    let answer: Answer<'_, Block<'_>> = parse(body)?;
     if answer.kind.as_deref() == Some("error") || answer.error.is_some_and(|error| error.get() != "null") {
         return Err(Fault::Reported(serde_json::from_slice(body)?));
     }
@@ -42,8 +41,13 @@ pub(super) fn message(body: &[u8], prices: &PriceTable) -> Result<Message, Fault
     let Some(content) = answer.content else {
         return Err(Fault::Malformed(serde::de::Error::missing_field("content")));
     };
-    for block in content {
-        message.content.extend(parts(block)?);
+    // A block of another kind goes on as it is.
+    let raw = match content.iter().all(Block::is_known) {
+        true => Vec::new(),
+        false => parse::<Answer<'_, &RawValue>>(body)?.content.unwrap_or_default(),
+    };
+    for (place, block) in content.into_iter().enumerate() {
+        message.content.extend(parts(block, raw.get(place).copied()));
     }
     message.id = answer.id;
     message.model = answer.model;
@@ -75,12 +79,17 @@ pub(super) struct Block<'a> {
     pub(super) citations: Option<&'a RawValue>,
 }
 
-/// Returns the part of a block, with its citations behind it, if it has any.
-fn parts(raw: &RawValue) -> Result<impl Iterator<Item = Part>, Fault> {
-    let block: Block<'_> = serde_json::from_str(raw.get())?;
+impl Block<'_> {
+    /// Returns true for the kinds of which [`part`] knows all fields.
+    fn is_known(&self) -> bool {
+        matches!(self.kind.as_deref(), Some("text" | "thinking" | "redacted_thinking" | "tool_use"))
+    }
+}
+
+/// Returns the part of a block, with its citations behind it, if it has any. `raw` is a block of another kind.
+fn parts(block: Block<'_>, raw: Option<&RawValue>) -> impl Iterator<Item = Part> {
     let cited: Option<Vec<Value>> = block.citations.and_then(read);
-    let part = part(raw, block)?;
-    Ok([Some(part), cited.and_then(citations)].into_iter().flatten())
+    [Some(part(block, raw)), cited.and_then(citations)].into_iter().flatten()
 }
 
 /// Returns the citations of the text before them.
@@ -92,8 +101,8 @@ pub(super) fn citations(cited: Vec<Value>) -> Option<Part> {
     Some(Part::Extra { of: ExtraOf::Part, extra: Extra::new(Dialect::Anthropic, fields) })
 }
 
-fn part(raw: &RawValue, block: Block<'_>) -> Result<Part, Fault> {
-    Ok(match block.kind.as_deref() {
+fn part(block: Block<'_>, raw: Option<&RawValue>) -> Part {
+    match block.kind.as_deref() {
         Some("text") => Part::Text(block.text.unwrap_or_default()),
         Some("thinking") => {
             let text = block.thinking.unwrap_or_default();
@@ -110,8 +119,8 @@ fn part(raw: &RawValue, block: Block<'_>) -> Result<Part, Fault> {
             let arguments = block.input.map_or("{}", RawValue::get);
             Part::ToolCall(ToolCall::new(block.id.unwrap_or_default(), block.name.unwrap_or_default(), arguments))
         }
-        _ => Part::Other { dialect: Dialect::Anthropic, value: Json::of(raw) },
-    })
+        _ => Part::Other { dialect: Dialect::Anthropic, value: Json::of(raw.unwrap_or(RawValue::NULL)) },
+    }
 }
 
 pub(super) fn opaque(token: String, redacted: bool) -> Opaque {
