@@ -12,10 +12,19 @@ use crate::StreamEvent;
 #[derive(Default)]
 pub(crate) struct TextShape {
     last: Option<TextKind>,
-    before: Vec<u8>,
-    behind: Vec<u8>,
+    before: Side,
+    behind: Side,
     /// The shapes in a row that no event had again.
     useless: u8,
+}
+
+/// The bytes on one side of a text. Between them may stand the event's own number.
+#[derive(Default)]
+struct Side {
+    /// The bytes up to the number; without one, all of them.
+    first: Vec<u8>,
+    /// The bytes behind the number.
+    second: Option<Vec<u8>>,
 }
 
 /// The kind of a text, and the index of its part.
@@ -42,7 +51,7 @@ impl TextShape {
     #[inline]
     pub(crate) fn read(&mut self, data: &[u8]) -> Option<StreamEvent> {
         let kind = self.last?;
-        let text = without_padding(data).strip_prefix(&*self.before)?.strip_suffix(&*self.behind)?;
+        let text = self.behind.strip_behind(self.before.strip_before(without_padding(data))?)?;
         if text.is_empty() || !is_verbatim(text) {
             return None;
         }
@@ -74,12 +83,49 @@ impl TextShape {
             Some(place + written.len() - text.len() - 1)
         });
         let Some(begin) = place else { return };
-        self.before.clear();
-        self.before.extend_from_slice(&data[..begin]);
-        self.behind.clear();
-        self.behind.extend_from_slice(&data[begin + text.len()..]);
+        self.before.learn(&data[..begin]);
+        self.behind.learn(&data[begin + text.len()..]);
         self.last = Some(kind);
     }
+}
+
+/// The field with an event's own number, in Responses.
+const NUMBER: &[u8] = b"\"sequence_number\":";
+
+impl Side {
+    fn learn(&mut self, bytes: &[u8]) {
+        let number = memmem::find(bytes, NUMBER).map_or(bytes.len(), |place| place + NUMBER.len());
+        let begin = number + bytes[number..].iter().take_while(|byte| **byte == b' ').count();
+        let end = begin + leading_digits(&bytes[begin..]);
+        let has_number = is_number(&bytes[begin..end]);
+        self.second = has_number.then(|| bytes[end..].to_vec());
+        self.first.clear();
+        self.first.extend_from_slice(if has_number { &bytes[..begin] } else { bytes });
+    }
+
+    fn strip_before<'a>(&self, data: &'a [u8]) -> Option<&'a [u8]> {
+        let rest = data.strip_prefix(&*self.first)?;
+        let Some(second) = &self.second else { return Some(rest) };
+        let (number, rest) = rest.split_at(leading_digits(rest));
+        rest.strip_prefix(&**second).filter(|_| is_number(number))
+    }
+
+    fn strip_behind<'a>(&self, data: &'a [u8]) -> Option<&'a [u8]> {
+        let Some(second) = &self.second else { return data.strip_suffix(&*self.first) };
+        let rest = data.strip_suffix(&**second)?;
+        let digits = rest.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        let (rest, number) = rest.split_at(rest.len() - digits);
+        rest.strip_suffix(&*self.first).filter(|_| is_number(number))
+    }
+}
+
+fn leading_digits(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+/// Returns true if digits are a number of JSON.
+fn is_number(digits: &[u8]) -> bool {
+    !digits.is_empty() && (digits[0] != b'0' || digits.len() == 1)
 }
 
 /// Returns true if bytes within a JSON string stand for themselves.
@@ -168,8 +214,25 @@ mod tests {
         }
     }
 
-    /// Events as servers of both dialects write them, with a place for a text.
-    const STREAMS: [&[&str]; 2] = [
+    #[test]
+    fn an_events_own_number_is_no_part_of_its_shape() {
+        for (data, number) in [
+            (r#"{"sequence_number":5,"text":"a","b":1}"#, "5"),
+            (r#"{"text":"a","b":1,"sequence_number": 99}"#, "99"),
+            (r#"{"text":"a","sequence_number":0,"b":1,"obfuscation":"x"}"#, "0"),
+        ] {
+            let mut shape = learned(data, "a");
+            for (other, is_read) in
+                [("6", true), ("0", true), ("12345", true), ("06", false), ("", false), ("6.0", false)]
+            {
+                let next = data.replacen(number, other, 1).replacen("\"a\"", "\"6\"", 1);
+                assert_eq!(shape.read(next.as_bytes()), is_read.then(|| text("6")), "{next}");
+            }
+        }
+    }
+
+    /// Events as servers of three dialects write them, with a place for a text.
+    const STREAMS: [&[&str]; 3] = [
         &[
             r#"{"type":"message_start","message":{"id":"m","model":"c","usage":{"input_tokens":3}}}"#,
             r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"@"}}"#,
@@ -194,6 +257,17 @@ mod tests {
             r#"{"id":"1","choices":[{"index":0,"delta":{"content":"@"},"finish_reason":"stop"}]}"#,
             r#"{"id":"1","choices":[{"index":0,"delta":{"content":"@"}}],"usage":{"prompt_tokens":1}}"#,
         ],
+        &[
+            r#"{"type":"response.created","sequence_number":0,"response":{"id":"@","model":"g"}}"#,
+            r#"{"type":"response.output_item.added","output_index":0,"item":{"id":"i","type":"message","phase":"@"}}"#,
+            r#"{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"@","sequence_number":@}"#,
+            r#"{"type":"response.output_text.delta","sequence_number":@,"content_index":1,"delta":"@","obfuscation":"@"}"#,
+            r#"{"type": "response.output_text.delta", "sequence_number": @, "item_id": "i", "delta": "@"}"#,
+            r#"{"type":"response.output_text.done","output_index":0,"content_index":0,"text":"@","sequence_number":@}"#,
+            r#"{"type":"response.refusal.delta","output_index":0,"content_index":0,"delta":"@","sequence_number":@}"#,
+            r#"{"type":"response.reasoning_text.delta","output_index":1,"content_index":0,"delta":"@"}"#,
+            r#"{"type":"response.output_text.delta","delta":"@","logprobs":[{"delta":"@"}],"sequence_number":@}"#,
+        ],
     ];
 
     /// Decodes a stream twice, once with every event parsed, and compares.
@@ -212,7 +286,10 @@ mod tests {
             }
             let mut data = shape.to_owned();
             while data.contains('@') {
-                let texts = ["a", "5", "text", "content", "Ö🙂", " b ", "", "\\n", "\\u00e9", "\\ud800", "c\\\"", "1"];
+                let texts = [
+                    "a", "5", "text", "content", "Ö🙂", " b ", "", "10", "07", "\\n", "\\u00e9", "\\ud800", "c\\\"",
+                    "1",
+                ];
                 data = data.replacen('@', texts[chance.usize(..texts.len())], 1);
             }
             let mut data = data.into_bytes();
@@ -238,6 +315,8 @@ mod tests {
             decoded += compare(anthropic, |decoder| decoder.shape = TextShape::default(), STREAMS[0], seed);
             let openai = crate::openai::Decoder::default;
             decoded += compare(openai, |decoder| decoder.shape = TextShape::default(), STREAMS[1], seed);
+            let responses = crate::responses::Decoder::default;
+            decoded += compare(responses, |decoder| decoder.shape = TextShape::default(), STREAMS[2], seed);
         }
         assert!(decoded > 10_000, "{decoded}");
     }

@@ -9,7 +9,7 @@ use crate::{
     chat::{Extra, ExtraOf, Json, Opaque, Part},
     internal::fnv::{OFFSET_BASIS, fnv1a},
     json::{index, parse, raw, word},
-    protocol::{Fault, StreamDecoder},
+    protocol::{Fault, StreamDecoder, TextFields, TextShape},
     sse::SseEvent,
     tool_calls::call_id,
     wire::responses::sealed,
@@ -33,6 +33,9 @@ pub struct Decoder {
     /// The number of tool calls so far.
     calls: usize,
     declined: bool,
+    /// The shape of the last event with a text, and the indices of output and content in it.
+    pub(crate) shape: TextShape,
+    shaped: (u32, u32),
 }
 
 /// An item of the output, as far as it has come.
@@ -128,6 +131,9 @@ impl Event<'_> {
     }
 }
 
+/// The field of a text.
+const TEXT_FIELDS: TextFields = TextFields { text: "delta", thought: None };
+
 /// More than any answer has: items, and parts of messages.
 const MOST: usize = 16 * 1024;
 
@@ -137,6 +143,9 @@ impl StreamDecoder for Decoder {
         if data == b"[DONE]" {
             let message = "[DONE] came without `response.completed` before it";
             return Err(LlmError::new(ErrorKind::StreamBroken, message).into());
+        }
+        if let Some(StreamEvent::Text { text, .. }) = self.shape.read(data) {
+            return self.text(self.shaped, text, false, out);
         }
         let event: Event<'_> = parse(data)?;
         let kind = event.kind.as_deref().unwrap_or_default();
@@ -154,7 +163,12 @@ impl StreamDecoder for Decoder {
                     self.begin(event.output(), &parse(item.get().as_bytes())?, out)?;
                 }
             }
-            "response.output_text.delta" => self.text(event.content(), delta(event.delta)?, false, out)?,
+            "response.output_text.delta" => {
+                let before = out.len();
+                self.text(event.content(), delta(event.delta)?, false, out)?;
+                self.shape.learn(data, &TEXT_FIELDS, &out[before..]);
+                self.shaped = event.content();
+            }
             "response.refusal.delta" => self.text(event.content(), delta(event.delta)?, true, out)?,
             "response.output_text.done" => self.text_to_end(event.content(), delta(event.text)?, false, out)?,
             "response.refusal.done" => self.text_to_end(event.content(), delta(event.refusal)?, true, out)?,

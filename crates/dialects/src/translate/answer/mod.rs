@@ -53,12 +53,17 @@ pub fn encode_message(message: &Message, dialect: Dialect) -> Translation {
 pub fn encode_answer(message: &Message, dialect: Dialect, echo: &RequestEcho) -> Translation {
     let mut report = Report::new(dialect, None);
     let body = match dialect {
-        Dialect::Anthropic => anthropic::whole(message, &mut report).to_string(),
-        Dialect::OpenAi => openai::whole(message, echo, &mut report).to_string(),
-        Dialect::Gemini => gemini::whole(message, &mut report).to_string(),
-        Dialect::Responses => responses::whole(message, echo, &mut report),
+        Dialect::Anthropic => bytes_of(&anthropic::whole(message, &mut report)),
+        Dialect::OpenAi => bytes_of(&openai::whole(message, echo, &mut report)),
+        Dialect::Gemini => bytes_of(&gemini::whole(message, &mut report)),
+        Dialect::Responses => responses::whole(message, echo, &mut report).into(),
     };
-    Translation { body: body.into(), notes: report.finish(false).unwrap_or_default() }
+    Translation { body, notes: report.finish(false).unwrap_or_default() }
+}
+
+/// Writes a value as bytes: its `to_string` formats each piece, at three times the cost.
+fn bytes_of(value: &Value) -> Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into()
 }
 
 /// Reports a part that the dialect has no place for in an answer.
