@@ -57,7 +57,7 @@ def program():
     path = Path(os.environ.get("STEADFAST", ROOT / "target/debug/steadfast"))
     if not path.is_file():
         raise Problem(
-            ABSENT, f"there is no program {path}: `cargo build -p steadfast-gateway` builds it, or STEADFAST names one"
+            ABSENT, f"there is no program {path}: `cargo build -p steadfast-cli` builds it, or STEADFAST names one"
         )
     return str(path)
 

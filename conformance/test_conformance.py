@@ -249,7 +249,7 @@ class Absence(Held):
 
     def test_a_program_that_is_not_built_is_named(self):
         with mock.patch.dict(os.environ, STEADFAST="/nowhere/steadfast"):
-            self.assertProblem(problem.ABSENT, "cargo build -p steadfast-gateway", subjects.program)
+            self.assertProblem(problem.ABSENT, "cargo build -p steadfast-cli", subjects.program)
 
     def test_a_server_that_ends_says_so(self):
         with (
@@ -300,7 +300,7 @@ class Project(unittest.TestCase):
             self.assertEqual(one.version, versions[one.judge], one.judge)
 
     def test_one_llm_comply_judges_here_and_in_the_gateways_tests(self):
-        required = (run.ROOT / "crates/gateway/tests/clients/sdk/requirements.txt").read_text().split()
+        required = (run.ROOT / "crates/cli/tests/clients/sdk/requirements.txt").read_text().split()
         self.assertIn(f"llm-comply=={PINS['llm-comply']['version']}", required)
 
 

@@ -18,7 +18,7 @@ if [ "${1:-}" != --install ]; then
     fi
 fi
 if [ ! -e "$installed" ]; then
-    [ "$gateway" != steadfast ] || say 3 "there is no $installed: \`cargo build -p steadfast-gateway\` builds it, or STEADFAST names one"
+    [ "$gateway" != steadfast ] || say 3 "there is no $installed: \`cargo build -p steadfast-cli\` builds it, or STEADFAST names one"
     benches/gateway/install "$gateway" >&2 || true
     [ -e "$installed" ] || say 3 "it does not install: benches/gateway/install needs the network once"
 fi

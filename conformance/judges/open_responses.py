@@ -16,7 +16,7 @@ from subjects import FOLDER, KEY, ROOT
 NAME = "Open Responses"
 SUITES = (Suite("", "responses"),)
 # Its packages, as the gateway's own test of the suite has them.
-PACKAGES = ROOT / "crates/gateway/tests/clients/open_responses_suite/package.json"
+PACKAGES = ROOT / "crates/cli/tests/clients/open_responses_suite/package.json"
 
 
 def digest(folder):

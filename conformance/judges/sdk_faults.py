@@ -1,4 +1,4 @@
-"""The vendors' SDKs before sixteen faults, those of failoverbench: `crates/gateway/tests/clients/faults` runs them.
+"""The vendors' SDKs before sixteen faults, those of failoverbench: `crates/cli/tests/clients/faults` runs them.
 
 Alone, a client hears of a fault at best, unless a retry mends it. Through steadfast, `told` is a stream whose first
 words the caller had seen.
@@ -26,7 +26,7 @@ SUITES = (
     Suite("Python", "", tuple(SUBJECTS)),
     Suite("Node", "", tuple(subject for subject in SUBJECTS if "over another" not in subject)),
 )
-SDKS = ROOT / "crates/gateway/tests/clients/sdk"
+SDKS = ROOT / "crates/cli/tests/clients/sdk"
 
 
 def install(pin):

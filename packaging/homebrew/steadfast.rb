@@ -9,7 +9,7 @@ class Steadfast < Formula
   depends_on "rust" => :build
 
   def install
-    system "cargo", "install", *std_cargo_args(path: "crates/gateway")
+    system "cargo", "install", *std_cargo_args(path: "crates/cli")
     system bin/"steadfast", "man", "--out", man1
     generate_completions_from_executable(bin/"steadfast", "completions")
     (etc/"steadfast").install "packaging/etc/steadfast.yaml"

@@ -8,7 +8,7 @@
     { self, nixpkgs }:
     let
       systems = [ "x86_64-linux" "aarch64-linux" "x86_64-darwin" "aarch64-darwin" ];
-      manifest = (nixpkgs.lib.importTOML ../../crates/gateway/Cargo.toml).package;
+      manifest = (nixpkgs.lib.importTOML ../../crates/cli/Cargo.toml).package;
     in
     {
       packages = nixpkgs.lib.genAttrs systems (

@@ -1,6 +1,6 @@
 //! The sixteen faults with a tier of two deployments: one has the fault, and the tier itself answers all the same.
 //!
-//! The faults are those of `crates/gateway/tests/clients/faults/scenarios.rs`. A fault after the first token is the
+//! The faults are those of `crates/cli/tests/clients/faults/scenarios.rs`. A fault after the first token is the
 //! caller's to hear of, unless the file holds the answer back until it is whole.
 
 use std::time::Duration;

@@ -28,6 +28,9 @@ pub mod tasks;
 #[cfg(test)]
 mod tests;
 
+/// The style of the gateway's pages, for the report of a drill.
+#[doc(hidden)]
+pub use self::api::observe::page::STYLE as PAGE_STYLE;
 pub use self::{
     api::{
         Gateway, GatewayBuilder, HttpLlm, HttpLlmFuture, HttpLlmLayer, LogFormat, ResponseBody, ResponseFuture,

@@ -1,5 +1,5 @@
 //! The scenarios that come with the crate. All of them are run, by the command, in
-//! `crates/gateway/tests/drills/all.rs`.
+//! `crates/cli/tests/drills/all.rs`.
 
 use std::collections::BTreeSet;
 

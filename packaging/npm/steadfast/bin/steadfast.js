@@ -23,7 +23,7 @@ function program() {
     }
     const there = Object.keys(optionalDependencies).map((one) => one.slice('@steadfast/'.length));
     refuse(`there is no program for ${process.platform}-${process.arch} (only for ${there.join(', ')}). With Rust, ` +
-      '"cargo install steadfast-gateway" builds one');
+      '"cargo install steadfast-cli" builds one');
   }
 }
 

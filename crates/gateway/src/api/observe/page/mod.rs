@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::api::html::Html;
 
-pub(crate) const STYLE: &str = include_str!("page.css");
+/// The style of the gateway's pages.
+pub const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = concat!(
     include_str!("dom.js"),
     include_str!("keyed.js"),
