@@ -90,7 +90,7 @@
 //! | `steadfast-simulator` | the simulated provider as a real HTTP server on loopback |
 //! | `steadfast-conformance` | questions to any gateway or provider: ends, errors, faults, what reaches a provider |
 //! | `steadfast-drill` | an outage replayed against a configuration, in virtual time |
-//! | `steadfast-gateway` | the command `steadfast`: the gateway |
+//! | `steadfast-gateway` | the gateway as a library; its command is `steadfast-cli` |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

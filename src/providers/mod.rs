@@ -1,7 +1,6 @@
 //! The leaves: those over HTTP by provider, `codec` for clients of your own, and those that need no network.
 
 pub mod function;
-pub mod simulated;
 pub mod sse;
 
 #[cfg(feature = "codec")]
@@ -16,6 +15,9 @@ pub use steadfast_http::{anthropic, gemini, http, openai, responses, transport, 
 #[cfg(feature = "clouds")]
 #[doc(no_inline)]
 pub use steadfast_http::{bedrock, credentials};
+
+#[doc(inline)]
+pub use steadfast_simulated::simulated;
 
 pub use self::simulated::Simulated;
 #[cfg(feature = "cache")]

@@ -222,7 +222,6 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "validate")]
     #[test]
     fn a_text_matches_its_pattern() {
         for pattern in [

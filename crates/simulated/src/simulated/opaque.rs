@@ -175,7 +175,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::providers::simulated::Simulated;
+    use crate::simulated::Simulated;
 
     async fn ask(provider: &Simulated, path: &str, body: Value) -> Result<Value, LlmError> {
         let call = OpaqueCall::json(Dialect::OpenAi, path, body.to_string()).unwrap();

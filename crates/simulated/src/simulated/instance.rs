@@ -422,7 +422,6 @@ mod tests {
     }
 
     /// Checked by an independent reading of the specification.
-    #[cfg(feature = "validate")]
     #[test]
     fn a_value_satisfies_its_schema() {
         let schemas = [
