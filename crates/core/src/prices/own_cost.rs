@@ -7,7 +7,7 @@
 //! | `usage.cost.total_cost` | Perplexity |
 //! | `cost.usd` beside `usage` | Venice |
 //! | `usage.cost_in_usd_ticks`, ten billion to a dollar | xAI |
-//! | the headers in [`HEADERS`] | LiteLLM's proxy, and this crate's gateway |
+//! | the headers in `HEADERS` | LiteLLM's proxy, and this crate's gateway |
 //!
 //! A figure of nothing counts as none: servers that do not bill write it too, and it would open a cap.
 
