@@ -16,9 +16,10 @@ pub use steadfast_http::{anthropic, gemini, http, openai, responses, transport, 
 #[doc(no_inline)]
 pub use steadfast_http::{bedrock, credentials};
 
-#[doc(inline)]
+#[doc(no_inline)]
 pub use steadfast_simulated::simulated;
 
+#[doc(inline)]
 pub use self::simulated::Simulated;
 #[cfg(feature = "cache")]
 #[doc(no_inline)]
