@@ -221,7 +221,7 @@ impl PackageWords {
         let source = fs::read_to_string(folder.join("src/lib.rs")).unwrap_or_default();
         // The library names what is below it.
         let below: &[&str] =
-            if package == "steadfast" { &["cache", "core", "dialects", "http", "validate"] } else { &[] };
+            if package == "steadfast" { &["cache", "core", "dialects", "http", "simulated", "validate"] } else { &[] };
         let below = below.iter().map(|name| root().join("crates").join(name));
         let all = below.chain([folder]).flat_map(|folder| words_of(&folder.join("src"))).collect();
         let words = Arc::new(Self { top: words_in(&source).into_iter().collect(), all });
