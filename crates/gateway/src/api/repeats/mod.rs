@@ -23,6 +23,7 @@ mod memory;
 mod tests;
 
 use std::{
+    collections::hash_map,
     hash::BuildHasher,
     sync::{
         Arc, Mutex,
@@ -31,7 +32,7 @@ use std::{
     time::Duration,
 };
 
-use foldhash::fast::RandomState;
+use foldhash::fast;
 use http::{HeaderMap, HeaderName, StatusCode};
 use steadfast::{
     Attempt, ErrorKind, LlmError, LlmRequest,
@@ -69,8 +70,10 @@ fn ends_of(body: &[u8]) -> (&[u8], &[u8]) {
 /// The last failures of all callers.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
-    /// A fast hash: a caller who makes two bodies of one hash harms only itself.
-    seed: RandomState,
+    /// Of callers and sessions, by names that anybody may choose: nobody must find another's.
+    names: hash_map::RandomState,
+    /// Of bodies, which are long: a caller who makes two of one hash harms only itself.
+    bodies: fast::RandomState,
     /// The number of notes in the memory: nearly always none, and then nobody takes the lock.
     kept: AtomicUsize,
     memory: Mutex<Memory>,
@@ -107,17 +110,17 @@ impl Repeats {
         // Callers that show the same key are nearly always one program, if the gateway has no keys of its own.
         let session_alone = session.filter(|_| key.is_none());
         let shown = if key.is_none() && session.is_none() { keys::shown(headers).next() } else { None };
-        let caller = self.seed.hash_one((key, session_alone, shown));
+        let caller = self.names.hash_one((key, session_alone, shown));
         let body: &[u8] = request.wire().map_or(&[], |wire| wire.body());
         let path = (request.wire().map(|wire| wire.dialect()), request.model(), request.is_stream());
-        let body = Subject::Body(self.seed.hash_one((path, body.len(), ends_of(body))));
+        let body = Subject::Body(self.bodies.hash_one((path, body.len(), ends_of(body))));
         let (number, begun) = (number(headers), Instant::now());
         Repeat {
             repeats: self.clone(),
             caller,
             is_named: key.is_some() || session.is_some() || shown.is_some(),
             body,
-            session: session.map(|session| Subject::Session(self.seed.hash_one(session))),
+            session: session.map(|session| Subject::Session(self.names.hash_one(session))),
             begun,
             asked: AskedTier::default(),
             number,
