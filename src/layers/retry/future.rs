@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
 
 use super::{
-    budget::Reservation,
+    Reservation,
     policy::{Progress, ScheduledRetry},
     shared::Shared,
 };

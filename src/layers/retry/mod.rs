@@ -68,24 +68,25 @@ mod backoff;
 #[cfg(feature = "schema")]
 #[doc(hidden)]
 pub mod block;
-mod budget;
 mod future;
 mod layer;
 mod policy;
 mod service;
 mod shared;
 
+#[doc(hidden)]
+pub use self::future::ResponseFuture;
 pub use self::{
     backoff::{Backoff, Jitter},
-    budget::RetryBudget,
     layer::RetryWithJitterLayer,
     service::RetryWithJitter,
 };
 #[doc(hidden)]
-pub use self::{budget::Reservation, future::ResponseFuture};
+pub use steadfast_core::mechanisms::retry_budget::Reservation;
+pub use steadfast_core::mechanisms::retry_budget::RetryBudget;
 
 #[cfg(steadfast_loom)]
-pub(crate) use self::budget::races;
+pub(crate) use steadfast_core::mechanisms::retry_budget::races;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Backoff, Jitter, RetryBudget, budget::Reservation};
+use super::{Backoff, Jitter, Reservation, RetryBudget};
 use crate::{
     Classifier, Context, ErrorKind, LlmError,
     classify::Retry,

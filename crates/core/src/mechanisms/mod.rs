@@ -5,6 +5,7 @@ pub mod alarm;
 pub mod call;
 pub mod clock;
 pub mod deadline;
+pub mod retry_budget;
 
 #[cfg(test)]
 mod testing;

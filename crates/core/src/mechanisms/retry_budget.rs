@@ -90,9 +90,11 @@ const FLOOR_KEPT_SECONDS: u64 = 10;
 
 impl RetryBudget {
     /// The default number of retries for each first try.
-    pub(super) const RATIO: f64 = 0.1;
+    #[doc(hidden)]
+    pub const RATIO: f64 = 0.1;
     /// The most retries saved up by default.
-    pub(super) const CAP: u32 = 100;
+    #[doc(hidden)]
+    pub const CAP: u32 = 100;
 
     /// Creates a budget of retries for 10 % of first tries, at least one a second, with at most 100 saved up.
     pub fn new() -> Self {
@@ -152,8 +154,9 @@ impl RetryBudget {
     }
 
     /// Counts a request, unless the last layer with a budget on its way down has counted it here.
+    #[doc(hidden)]
     #[inline]
-    pub(crate) fn count(&self, context: &mut Context) {
+    pub fn count(&self, context: &mut Context) {
         // An unlimited budget leaves no mark: it would hide the mark of a budget further out from the same budget
         // further in.
         if let Some(bucket) = &self.bucket
@@ -178,7 +181,8 @@ impl RetryBudget {
     }
 
     /// Takes a token if another model could be asked: only from the part for transient failures.
-    pub(crate) fn reserve_in_passing(&self, now: Instant) -> Option<Reservation> {
+    #[doc(hidden)]
+    pub fn reserve_in_passing(&self, now: Instant) -> Option<Reservation> {
         self.take(now, true)
     }
 
@@ -200,13 +204,15 @@ impl RetryBudget {
     }
 
     /// Returns true if it allows a retry for each first try: then retries are wanted wherever else a request could go.
-    pub(super) fn covers_each_try(&self) -> bool {
+    #[doc(hidden)]
+    pub fn covers_each_try(&self) -> bool {
         self.bucket.as_ref().is_none_or(|bucket| bucket.ratio >= TOKEN)
     }
 
     /// Returns true if no retry is ever allowed.
+    #[doc(hidden)]
     #[inline]
-    pub(crate) fn allows_none(&self) -> bool {
+    pub fn allows_none(&self) -> bool {
         self.bucket.as_ref().is_some_and(|bucket| (bucket.ratio == 0 && bucket.floor == 0) || bucket.cap < TOKEN)
     }
 
@@ -588,12 +594,12 @@ mod tests {
 }
 
 #[cfg(steadfast_loom)]
-pub(crate) mod races {
+pub mod races {
     use super::*;
     use crate::internal::sync::{model, thread};
 
     /// Two callers with one token between them, a first try and a refund at the same time.
-    pub(crate) fn one_token_is_never_spent_twice() {
+    pub fn one_token_is_never_spent_twice() {
         model(|| {
             let budget = RetryBudget::with_limits(0.5, 0.0, 2).unwrap();
             let now = Instant::now();
@@ -610,7 +616,7 @@ pub(crate) mod races {
         });
     }
 
-    pub(crate) fn a_dropped_reservation_comes_back_whole() {
+    pub fn a_dropped_reservation_comes_back_whole() {
         model(|| {
             let budget = RetryBudget::with_limits(1.0, 0.0, 1).unwrap();
             let now = Instant::now();
