@@ -102,7 +102,7 @@ struct Delta<'a> {
 
 impl StreamDecoder for Decoder {
     fn event(&mut self, sse: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
-        if let Some(event) = self.shape.read(sse.data()) {
+        if let Some((event, _)) = self.shape.read(sse.data(), &TEXT_FIELDS) {
             out.push(event);
             return Ok(());
         }
@@ -117,7 +117,7 @@ impl StreamDecoder for Decoder {
     }
 }
 
-const TEXT_FIELDS: TextFields = TextFields { text: "text", thought: Some("thinking") };
+const TEXT_FIELDS: TextFields = TextFields { text: "text", thought: Some("thinking"), other: None };
 
 impl Decoder {
     pub(crate) fn new(prices: PriceTable) -> Self {

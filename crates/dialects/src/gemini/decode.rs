@@ -1,3 +1,5 @@
+use std::fmt;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
@@ -7,7 +9,7 @@ use crate::{
     body::Accumulator,
     chat::{Extra, ExtraOf, FinishReason, Image, Json, Media, Message, Opaque, Part, ServiceTier, Usage},
     json::{Count, lenient, object, parse, raw, read, service_tier, text},
-    protocol::{Fault, StreamDecoder},
+    protocol::{Fault, OtherField, OtherMeaning, StreamDecoder, TextFields, TextShape},
     sse::SseEvent,
     tool_calls::call_id,
 };
@@ -138,8 +140,9 @@ pub(super) fn usage(answer: &[u8]) -> Option<Usage> {
 }
 
 /// Decodes the chunks of a stream. The only end mark is the `finishReason`: the end of the body after it is the end.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Decoder {
+    pub(crate) shape: TextShape,
     started: bool,
     id: Option<String>,
     has_candidate: bool,
@@ -152,14 +155,20 @@ pub struct Decoder {
     partial_call: Option<PartialCall>,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Decoder {
+    /// Writes nothing of the content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder").field("part", &self.part).field("calls", &self.calls).finish_non_exhaustive()
+    }
+}
+
 struct PartialCall {
     index: u32,
     name: String,
     arguments: Arguments,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum GrowingPart {
     Text,
     Thought,
@@ -167,11 +176,20 @@ enum GrowingPart {
 
 impl StreamDecoder for Decoder {
     fn event(&mut self, event: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
-        // Some compatible gateways add OpenAI's mark.
-        if event.data().trim_ascii() == b"[DONE]" {
+        let data = event.data();
+        if let Some((text, tokens)) = self.shape.read(data, &TEXT_FIELDS) {
+            out.push(text);
+            out.extend(tokens);
             return Ok(());
         }
-        self.chunk(event.data(), out)
+        // Some compatible gateways add OpenAI's mark.
+        if data.trim_ascii() == b"[DONE]" {
+            return Ok(());
+        }
+        let before = out.len();
+        self.chunk(data, out)?;
+        self.shape.learn(data, &TEXT_FIELDS, &out[before..]);
+        Ok(())
     }
 
     fn is_whole(&self, clean: bool) -> bool {
@@ -179,6 +197,18 @@ impl StreamDecoder for Decoder {
         // Chunks without any candidate are an answer without content.
         clean && (self.finished || (self.started && !self.has_candidate))
     }
+}
+
+const TEXT_FIELDS: TextFields = TextFields {
+    text: "text",
+    thought: Some("text"),
+    other: Some(OtherField { name: "\"usageMetadata\":", meaning: tokens }),
+};
+
+/// Returns what the field with the tokens so far means.
+fn tokens(value: &[u8]) -> Option<OtherMeaning> {
+    let TokensField(tokens) = serde_json::from_slice(value).ok()?;
+    Some(tokens.map(|tokens| StreamEvent::Usage(tokens.usage())))
 }
 
 impl Decoder {
@@ -354,6 +384,11 @@ struct Tokens {
     #[serde(default, deserialize_with = "service_tier")]
     traffic_type: ServiceTier,
 }
+
+/// The tokens alone, as a field of an answer has them.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct TokensField(#[serde(deserialize_with = "object")] Option<Tokens>);
 
 impl Tokens {
     fn usage(self) -> Usage {

@@ -63,7 +63,7 @@ struct CallState {
 impl StreamDecoder for Decoder {
     fn event(&mut self, sse: &SseEvent, out: &mut Vec<StreamEvent>) -> Result<(), Fault> {
         let data = sse.data().trim_ascii();
-        if let Some(event) = self.shape.read(data) {
+        if let Some((event, _)) = self.shape.read(data, &TEXT_FIELDS) {
             out.push(event);
             return Ok(());
         }
@@ -80,7 +80,7 @@ impl StreamDecoder for Decoder {
 }
 
 /// A thought's text is kept for the token that goes back with it.
-const TEXT_FIELDS: TextFields = TextFields { text: "content", thought: None };
+const TEXT_FIELDS: TextFields = TextFields { text: "content", thought: None, other: None };
 
 /// Parts of an answer also differ by their kind, so that text and reasoning may share an index.
 const TEXT: u32 = 0;

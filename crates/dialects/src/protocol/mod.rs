@@ -38,7 +38,7 @@ pub use self::{
 pub(crate) use self::{
     failure::LONGEST_RATE_WAIT,
     refusal::{named as refused_parameters, without as without_parameter, without_everywhere},
-    text_shape::{TextFields, TextShape},
+    text_shape::{OtherField, OtherMeaning, TextFields, TextShape, number_without_meaning},
 };
 use crate::{
     Dialect, ErrorKind, LlmError, StreamEvent,

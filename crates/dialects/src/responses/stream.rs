@@ -9,7 +9,7 @@ use crate::{
     chat::{Extra, ExtraOf, Json, Opaque, Part},
     internal::fnv::{OFFSET_BASIS, fnv1a},
     json::{index, parse, raw, word},
-    protocol::{Fault, StreamDecoder, TextFields, TextShape},
+    protocol::{Fault, OtherField, StreamDecoder, TextFields, TextShape, number_without_meaning},
     sse::SseEvent,
     tool_calls::call_id,
     wire::responses::sealed,
@@ -132,7 +132,11 @@ impl Event<'_> {
 }
 
 /// The field of a text.
-const TEXT_FIELDS: TextFields = TextFields { text: "delta", thought: None };
+const TEXT_FIELDS: TextFields = TextFields {
+    text: "delta",
+    thought: None,
+    other: Some(OtherField { name: "\"sequence_number\":", meaning: number_without_meaning }),
+};
 
 /// More than any answer has: items, and parts of messages.
 const MOST: usize = 16 * 1024;
@@ -144,7 +148,7 @@ impl StreamDecoder for Decoder {
             let message = "[DONE] came without `response.completed` before it";
             return Err(LlmError::new(ErrorKind::StreamBroken, message).into());
         }
-        if let Some(StreamEvent::Text { text, .. }) = self.shape.read(data) {
+        if let Some((StreamEvent::Text { text, .. }, _)) = self.shape.read(data, &TEXT_FIELDS) {
             return self.text(self.shaped, text, false, out);
         }
         let event: Event<'_> = parse(data)?;
