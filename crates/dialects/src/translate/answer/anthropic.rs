@@ -1,15 +1,12 @@
 //! Anthropic's `message`, and its stream from `message_start` to `message_stop`.
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    fmt::Write,
-};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use memchr::memmem;
-use serde::de::IgnoredAny;
+use serde::{Serialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
-use super::{arguments, error, left_out, new_id};
+use super::{arguments, error, json_of, left_out, new_id};
 use crate::{
     Dialect, ErrorKind, Frame, LlmError, StreamEvent,
     chat::{FinishReason, Message, Opaque, Part, Usage},
@@ -322,7 +319,7 @@ impl Stream {
                 if text.is_empty() => {}
             StreamEvent::Text { text, .. } | StreamEvent::Refusal { text, .. } => {
                 self.turn_to(place(event), to, || text_block(""));
-                self.delta(to, json!({"type": "text_delta", "text": text}));
+                self.delta(to, TextDelta { r#type: "text_delta", text });
             }
             StreamEvent::Reasoning { text, .. } => {
                 self.turn_to(place(event), to, new_thought);
@@ -389,8 +386,9 @@ impl Stream {
         self.open = Some(OpenBlock { kind, index, signed: false, arguments: Balance::default(), json: String::new() });
     }
 
-    fn delta(&self, to: &mut String, delta: Value) {
-        put(to, &json!({"type": "content_block_delta", "index": self.blocks, "delta": delta}));
+    fn delta(&self, to: &mut String, delta: impl Serialize) {
+        let name = "content_block_delta";
+        put_named(to, name, &BlockDelta { r#type: name, index: self.blocks, delta });
     }
 
     fn sign(&mut self, opaque: Option<&Opaque>, to: &mut String) {
@@ -438,7 +436,24 @@ fn new_thought() -> Value {
 
 /// Writes one event.
 pub(super) fn put(to: &mut String, event: &Value) {
-    let name = event.get("type").and_then(Value::as_str).unwrap_or_default();
-    // Writing to a string cannot fail.
-    let _ = write!(to, "event: {name}\ndata: {event}\n\n");
+    put_named(to, event.get("type").and_then(Value::as_str).unwrap_or_default(), event);
+}
+
+fn put_named(to: &mut String, name: &str, event: &impl Serialize) {
+    to.extend(["event: ", name, "\ndata: ", &json_of(event), "\n\n"]);
+}
+
+/// An event with more of the open block.
+#[derive(Serialize)]
+struct BlockDelta<D> {
+    r#type: &'static str,
+    index: u32,
+    delta: D,
+}
+
+/// The most frequent one.
+#[derive(Serialize)]
+struct TextDelta<'a> {
+    r#type: &'static str,
+    text: &'a str,
 }

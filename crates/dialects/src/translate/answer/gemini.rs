@@ -1,10 +1,10 @@
 //! Gemini's answer, and its stream of answers.
 
-use std::{collections::HashMap, fmt::Write};
+use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::{anthropic::Balance, arguments, left_out, new_id};
+use super::{anthropic::Balance, arguments, json_of, left_out, new_id};
 use crate::{
     Dialect, StreamEvent,
     chat::{FinishReason, Media, Message, Opaque, Part, ToolCall, Usage},
@@ -197,6 +197,5 @@ impl Stream {
 
 /// Writes one answer of the stream.
 pub(super) fn put(to: &mut String, answer: &Value) {
-    // Writing to a string cannot fail.
-    let _ = write!(to, "data: {answer}\r\n\r\n");
+    to.extend(["data: ", &json_of(answer), "\r\n\r\n"]);
 }

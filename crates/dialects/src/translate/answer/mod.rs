@@ -11,6 +11,7 @@ mod stream;
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use self::{error::encode_error, responses::RequestEcho, stream::StreamEncoder};
@@ -53,17 +54,18 @@ pub fn encode_message(message: &Message, dialect: Dialect) -> Translation {
 pub fn encode_answer(message: &Message, dialect: Dialect, echo: &RequestEcho) -> Translation {
     let mut report = Report::new(dialect, None);
     let body = match dialect {
-        Dialect::Anthropic => bytes_of(&anthropic::whole(message, &mut report)),
-        Dialect::OpenAi => bytes_of(&openai::whole(message, echo, &mut report)),
-        Dialect::Gemini => bytes_of(&gemini::whole(message, &mut report)),
-        Dialect::Responses => responses::whole(message, echo, &mut report).into(),
+        Dialect::Anthropic => json_of(&anthropic::whole(message, &mut report)),
+        Dialect::OpenAi => json_of(&openai::whole(message, echo, &mut report)),
+        Dialect::Gemini => json_of(&gemini::whole(message, &mut report)),
+        Dialect::Responses => responses::whole(message, echo, &mut report),
     };
-    Translation { body, notes: report.finish(false).unwrap_or_default() }
+    Translation { body: body.into(), notes: report.finish(false).unwrap_or_default() }
 }
 
-/// Writes a value as bytes: its `to_string` formats each piece, at three times the cost.
-fn bytes_of(value: &Value) -> Bytes {
-    serde_json::to_vec(value).unwrap_or_default().into()
+/// Writes a value as JSON: its `Display` formats each piece, at three times the cost. All of its keys are texts, so
+/// that this cannot fail.
+fn json_of(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// Reports a part that the dialect has no place for in an answer.

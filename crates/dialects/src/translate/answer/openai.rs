@@ -1,14 +1,12 @@
 //! OpenAI's `chat.completion`, and its stream of chunks up to `[DONE]`.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt::Write,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{RequestEcho, free_text::FreeText, left_out, new_id};
+use super::{RequestEcho, free_text::FreeText, json_of, left_out, new_id};
 use crate::{
     Dialect, StreamEvent,
     chat::{FinishReason, Message, Opaque, Part, Usage},
@@ -181,7 +179,8 @@ fn usage(usage: Usage) -> Value {
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     begun: bool,
-    frame: Value,
+    /// The fields that all chunks have.
+    frame: Map<String, Value>,
     /// The index of each part's newest call among the calls, and the number of calls.
     calls: HashMap<u32, usize>,
     count: usize,
@@ -203,10 +202,15 @@ impl Stream {
         if std::mem::replace(&mut self.begun, true) {
             return;
         }
-        self.frame = json!({"id": id, "object": "chat.completion.chunk", "created": wall_clock::since_1970().as_secs(), "model": model});
-        if with_usage {
-            self.frame["usage"] = Value::Null;
-        }
+        let created = wall_clock::since_1970().as_secs();
+        let frame = [
+            ("id", id.into()),
+            ("object", "chat.completion.chunk".into()),
+            ("created", created.into()),
+            ("model", model.into()),
+        ];
+        let usage = with_usage.then_some(("usage", Value::Null));
+        self.frame = frame.into_iter().chain(usage).map(|(name, value)| (name.to_owned(), value)).collect();
         self.chunk(json!({"role": "assistant", "content": "", "refusal": null}), None, to);
     }
 
@@ -219,12 +223,14 @@ impl Stream {
         for name in ["choices", "usage"] {
             frame.remove(name);
         }
-        (self.frame, self.begun) = (frame.into(), true);
+        (self.frame, self.begun) = (frame, true);
     }
 
     pub(super) fn event(&mut self, event: &StreamEvent, report: &mut Report, to: &mut String) {
         let delta = match event {
-            StreamEvent::Text { text, .. } if !text.is_empty() => json!({"content": text}),
+            StreamEvent::Text { text, .. } if !text.is_empty() => {
+                return self.chunk(TextDelta { content: text }, None, to);
+            }
             StreamEvent::Refusal { text, .. } if !text.is_empty() => {
                 self.declined = true;
                 json!({"refusal": text})
@@ -302,25 +308,43 @@ impl Stream {
     pub(super) fn end(&mut self, used: Option<Usage>, to: &mut String) {
         if let Some(used) = used {
             let mut last = self.frame.clone();
-            last["choices"] = json!([]);
-            last["usage"] = usage(used);
+            last.extend([("choices".to_owned(), json!([])), ("usage".to_owned(), usage(used))]);
             put(to, &last);
         }
         to.push_str(END_MARK);
     }
 
-    fn chunk(&self, delta: Value, finish: Option<&str>, to: &mut String) {
-        let mut chunk = self.frame.clone();
-        chunk["choices"] = json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]);
-        put(to, &chunk);
+    fn chunk(&self, delta: impl Serialize, finish_reason: Option<&str>, to: &mut String) {
+        let choices = [Choice { index: 0, delta, logprobs: (), finish_reason }];
+        put(to, &Chunk { frame: &self.frame, choices });
     }
+}
+
+#[derive(Serialize)]
+struct Chunk<'a, D> {
+    #[serde(flatten)]
+    frame: &'a Map<String, Value>,
+    choices: [Choice<'a, D>; 1],
+}
+
+#[derive(Serialize)]
+struct Choice<'a, D> {
+    index: u32,
+    delta: D,
+    logprobs: (),
+    finish_reason: Option<&'a str>,
+}
+
+/// The most frequent delta.
+#[derive(Serialize)]
+struct TextDelta<'a> {
+    content: &'a str,
 }
 
 /// The end of every stream.
 pub(super) const END_MARK: &str = "data: [DONE]\n\n";
 
 /// Writes one chunk.
-pub(super) fn put(to: &mut String, chunk: &Value) {
-    // Writing to a string cannot fail.
-    let _ = write!(to, "data: {chunk}\n\n");
+pub(super) fn put(to: &mut String, chunk: &impl Serialize) {
+    to.extend(["data: ", &json_of(chunk), "\n\n"]);
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value, json};
 
+use super::super::json_of;
 use crate::{
     Dialect,
     chat::{Chat, Thinking, Tool, ToolChoice},
@@ -67,7 +68,7 @@ fn fields(chat: &Chat) -> String {
         settings.insert(name.to_owned(), value);
     }
     settings.insert("tools".to_owned(), tools(&chat.tools).into());
-    let object = Value::Object(settings).to_string();
+    let object = json_of(&settings);
     object[1..object.len() - 1].to_owned()
 }
 

@@ -16,7 +16,7 @@ use self::{
     item::{Call, Content, Ids, Status, Thought},
     response::{Head, Outcome},
 };
-use super::{left_out, new_id};
+use super::{json_of, left_out, new_id};
 use crate::{
     Dialect,
     chat::{Message, Part},
@@ -46,7 +46,7 @@ pub(super) fn whole(message: &Message, echo: &RequestEcho, report: &mut Report) 
         .map(|(place, item)| {
             let end = outcome.last_item();
             let status = if place == last { end } else { Status::Completed };
-            match item {
+            json_of(&match item {
                 Item::Message(message) => message.value(status),
                 Item::Thought(thought) => thought.value(true),
                 Item::Call(mut call) => {
@@ -55,8 +55,7 @@ pub(super) fn whole(message: &Message, echo: &RequestEcho, report: &mut Report) 
                     call.value(status)
                 }
                 Item::Own(item) => item,
-            }
-            .to_string()
+            })
         })
         .collect();
     let head = Head::new(&response_id(message.id.as_deref()), message.model.as_deref().unwrap_or_default());

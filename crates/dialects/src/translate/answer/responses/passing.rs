@@ -7,7 +7,10 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::response::{Head, Outcome};
+use super::{
+    super::json_of,
+    response::{Head, Outcome},
+};
 use crate::{Frame, Progress, sse::Decoder};
 
 /// The finished items of a passing stream that are kept, in bytes.
@@ -121,7 +124,7 @@ impl Passing {
         let created_at = response.created_at.as_f64().unwrap_or_default() as u64;
         Some(Place {
             head: Head { id: response.id, model: response.model, created_at },
-            items: done.into_iter().map(|(_, item)| item.to_string()).collect(),
+            items: done.into_iter().map(|(_, item)| json_of(&item)).collect(),
             open: open.map(|text| (last.item_id, text.to_owned())),
         })
     }

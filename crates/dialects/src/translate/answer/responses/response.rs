@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::{echo::RequestEcho, item::Status};
+use super::{super::json_of, echo::RequestEcho, item::Status};
 use crate::{
     LlmError,
     chat::{FinishReason, Usage},
@@ -83,7 +83,7 @@ pub(super) fn write<'a>(
 ) {
     let ended = (outcome.status == Status::Completed).then(|| wall_clock::since_1970().as_secs());
     let details = outcome.reason.as_ref().map(|reason| json!({ "reason": reason }));
-    let own = json!({
+    let own = json_of(&json!({
         "id": head.id,
         "object": "response",
         "created_at": head.created_at,
@@ -93,8 +93,7 @@ pub(super) fn write<'a>(
         "error": outcome.error,
         "incomplete_details": details,
         "usage": used.map(usage),
-    })
-    .to_string();
+    }));
     to.push_str(&own[..own.len() - 1]);
     // Writing to a string cannot fail.
     let _ = write!(to, ",{},\"output\":[", echo.fields());

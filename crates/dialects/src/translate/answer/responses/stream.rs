@@ -6,10 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    super::{left_out, new_id},
+    super::{json_of, left_out, new_id},
     echo::RequestEcho,
     item::{self, Call, Content, Ids, Input, Message, Status, Thought},
     passing::Passing,
@@ -182,10 +183,10 @@ impl Stream {
                 OpenItem::Message(message, _) => message.value(Status::Incomplete),
                 OpenItem::Thought(thought, _) => thought.value(true),
             };
-            self.items[place] = item.to_string();
+            self.items[place] = json_of(&item);
         }
         for (place, call) in std::mem::take(&mut self.calls) {
-            self.items[place] = call.value(Status::Incomplete).to_string();
+            self.items[place] = json_of(&call.value(Status::Incomplete));
         }
         self.lifecycle("response.failed", &outcome, None, to);
     }
@@ -196,12 +197,14 @@ impl Stream {
         let Some(Open { item: OpenItem::Message(message, _), .. }) = &mut self.open else { return };
         let at = message.content.len() - 1;
         message.content[at].text.push_str(text);
-        let mut event = json!({"item_id": message.id, "output_index": place, "content_index": at, "delta": text});
-        if declined {
-            return self.put("response.refusal.delta", event, to);
-        }
-        event["logprobs"] = json!([]);
-        self.put("response.output_text.delta", event, to);
+        let (name, logprobs) = match declined {
+            true => ("response.refusal.delta", None),
+            false => ("response.output_text.delta", Some([])),
+        };
+        let fields = TextDelta { item_id: &message.id, output_index: place, content_index: at, delta: text, logprobs };
+        let event = Event { r#type: name, sequence_number: self.sequence, fields };
+        self.sequence += 1;
+        put(to, name, &event);
     }
 
     /// Makes the content part of this index the open one, and returns the place of its message.
@@ -412,7 +415,7 @@ impl Stream {
     }
 
     fn done(&mut self, place: usize, item: &Value, to: &mut String) {
-        self.items[place] = item.to_string();
+        self.items[place] = json_of(item);
         self.put("response.output_item.done", json!({"output_index": place, "item": item}), to);
     }
 
@@ -427,11 +430,10 @@ impl Stream {
         to.push_str("}\n\n");
     }
 
-    fn put(&mut self, name: &str, mut event: Value, to: &mut String) {
-        event["type"] = name.into();
-        event["sequence_number"] = self.sequence.into();
+    fn put(&mut self, name: &'static str, fields: impl Serialize, to: &mut String) {
+        let sequence_number = self.sequence;
         self.sequence += 1;
-        put(to, name, &event);
+        put(to, name, &Event { r#type: name, sequence_number, fields });
     }
 }
 
@@ -442,8 +444,26 @@ fn delta_of(call: &Call) -> &'static str {
     }
 }
 
+#[derive(Serialize)]
+struct Event<F> {
+    r#type: &'static str,
+    sequence_number: u64,
+    #[serde(flatten)]
+    fields: F,
+}
+
+/// The fields of the most frequent event.
+#[derive(Serialize)]
+struct TextDelta<'a> {
+    item_id: &'a str,
+    output_index: usize,
+    content_index: usize,
+    delta: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<[Value; 0]>,
+}
+
 /// Writes one event.
-fn put(to: &mut String, name: &str, event: &Value) {
-    // Writing to a string cannot fail.
-    let _ = write!(to, "event: {name}\ndata: {event}\n\n");
+fn put(to: &mut String, name: &str, event: &impl Serialize) {
+    to.extend(["event: ", name, "\ndata: ", &json_of(event), "\n\n"]);
 }
