@@ -1,6 +1,7 @@
-//! Comments in a stream that tell its reader who answers: heads are invisible to programs for chats.
+//! Notices in a stream that tell its reader who answers: heads are invisible to programs for chats.
 //!
-//! A comment is passed over by every client but Google's, whose protocol has none. Nothing of it is in the answer.
+//! Each is a comment, and a field of the event behind it: SDKs pass comments over, and a socket has none. A comment is an
+//! answer to Google's client, whose protocol has the field alone. Nothing of a notice is in the answer's text.
 
 use std::sync::Arc;
 
@@ -24,31 +25,26 @@ impl FirstFailure {
     }
 
     /// Returns the notice that another tier answers.
-    pub(crate) fn notice(&self, dialect: Dialect, response: &LlmResponse) -> Option<Bytes> {
+    pub(crate) fn notice(&self, response: &LlmResponse) -> Value {
         let served = response.served_by();
         let since = response.away_since().map(|since| wall_clock::rfc3339(wall_clock::since_1970() - since.elapsed()));
-        comment(
-            dialect,
-            &json!({
-                "type": "answers", "tier": served.tier, "provider": served.provider, "model": served.model,
-                "first": &*self.tier, "reason": self.kind.name(), "since": since,
-                "level": response.degraded().map(|degraded| degraded.level),
-            }),
-        )
+        json!({
+            "type": "answers", "tier": served.tier, "provider": served.provider, "model": served.model,
+            "first": &*self.tier, "reason": self.kind.name(), "since": since,
+            "level": response.degraded().map(|degraded| degraded.level),
+        })
     }
 }
 
 /// Returns the notice that another call goes on here.
-pub(crate) fn of_place(dialect: Dialect, place: &Continued) -> Option<Bytes> {
-    comment(
-        dialect,
-        &json!({
-            "type": "continues", "tier": place.tier.as_deref(), "model": place.model.as_deref(),
-            "reason": place.reason.name(), "after": place.so_far.chars().count(),
-        }),
-    )
+pub(crate) fn of_place(place: &Continued) -> Value {
+    json!({
+        "type": "continues", "tier": place.tier.as_deref(), "model": place.model.as_deref(),
+        "reason": place.reason.name(), "after": place.so_far.chars().count(),
+    })
 }
 
-fn comment(dialect: Dialect, notice: &Value) -> Option<Bytes> {
+/// Returns the comment that a notice is.
+pub(crate) fn comment(dialect: Dialect, notice: &Value) -> Option<Bytes> {
     (dialect != Dialect::Gemini).then(|| format!(": steadfast.notice {notice}\n\n").into())
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::{
     conversation::{Recorder, Turn},
     json_array::ArrayWriter,
-    mark::{mark, marked_events},
+    mark::{Mark, mark, marked_events},
     notice::{self, FirstFailure},
     ownership::AnswerIds,
     panic::{self, Panic},
@@ -43,8 +43,8 @@ impl ResponseStart {
     }
 
     /// Returns the notice of another tier's answer.
-    fn notice(&self, dialect: Dialect) -> Option<Bytes> {
-        self.failed_first.as_ref()?.notice(dialect, &self.response)
+    fn notice(&self) -> Option<Value> {
+        Some(self.failed_first.as_ref()?.notice(&self.response))
     }
 }
 
@@ -63,10 +63,10 @@ pub(crate) struct EventStream {
     batch: EventBatch,
     /// The form of a stream that is a JSON array, until its end.
     array: Option<Box<ArrayWriter>>,
-    /// The mark for the first event, until one has been sent.
-    mark: Option<Box<Value>>,
+    /// The mark for the next event, until one has been sent.
+    mark: Option<Box<Mark>>,
     marks: bool,
-    /// True if comments say who answers.
+    /// True if notices say who answers.
     notices: bool,
     /// The record of a response that is kept.
     recorder: Option<Box<Recorder>>,
@@ -114,10 +114,10 @@ impl EventStream {
             ids.served(start.response.served_by().tier);
         }
         let mark = mark(&start.response).filter(|_| limits.mark).map(Box::new);
-        let notice = if limits.notices { start.notice(limits.dialect) } else { None };
+        let notice = if limits.notices { start.notice() } else { None };
         let state = State::Reading { first: Some(start.first), body: start.response.into_body() };
         let mut events = Self { mark, recorder, ids, ..Self::new(state, encoder, entry, limits) };
-        notice.into_iter().for_each(|notice| events.batch.add(notice));
+        notice.into_iter().for_each(|notice| tell(limits.dialect, &mut events.batch, &mut events.mark, notice));
         events
     }
 
@@ -227,7 +227,7 @@ pub(crate) struct StreamLimits<'a> {
     pub(crate) keep_alive: Duration,
     /// True if the first event has the answer's mark.
     pub(crate) mark: bool,
-    /// True if comments say who answers.
+    /// True if notices say who answers.
     pub(crate) notices: bool,
     /// Cancelled when the server cuts its streams.
     pub(crate) cut: &'a CancellationToken,
@@ -352,8 +352,8 @@ impl Projected<'_> {
                         ids.served(start.response.served_by().tier);
                     }
                     *self.mark = mark(&start.response).filter(|_| *self.marks).map(Box::new);
-                    let notice = if *self.notices { start.notice(*self.dialect) } else { None };
-                    notice.into_iter().for_each(|notice| self.batch.add(notice));
+                    let notice = if *self.notices { start.notice() } else { None };
+                    notice.into_iter().for_each(|notice| tell(*self.dialect, self.batch, self.mark, notice));
                     *self.state = State::Reading { first: None, body: start.response.into_body() };
                     Ok(Some(start.first))
                 }
@@ -378,8 +378,9 @@ impl Projected<'_> {
         for event in frame.events() {
             if let StreamEvent::Continued(place) = event {
                 self.entry.note(vec![went_on(place).into()]);
-                let notice = if *self.notices { notice::of_place(*self.dialect, place) } else { None };
-                notice.into_iter().for_each(|notice| self.batch.add(notice));
+                if *self.notices {
+                    tell(*self.dialect, self.batch, self.mark, notice::of_place(place));
+                }
             }
         }
         let mut bytes = self.encoder.frame(frame);
@@ -465,6 +466,12 @@ impl Projected<'_> {
         self.silence.as_mut().reset(now + *self.keep_alive);
         Poll::Ready(true)
     }
+}
+
+/// Adds a notice: as a comment, and to the mark of the next event.
+fn tell(dialect: Dialect, batch: &mut EventBatch, mark: &mut Option<Box<Mark>>, notice: Value) {
+    notice::comment(dialect, &notice).into_iter().for_each(|comment| batch.add(comment));
+    mark.get_or_insert_default().insert("notice".to_owned(), notice);
 }
 
 fn data(bytes: Bytes) -> Poll<Option<Result<http_body::Frame<Bytes>, std::convert::Infallible>>> {

@@ -1,4 +1,4 @@
-//! A stream that another call goes on with, and the comments that tell its reader who answers.
+//! A stream that another call goes on with, and the notices that tell its reader who answers.
 
 use steadfast::{
     FallbackLayer,
@@ -13,6 +13,15 @@ use crate::limits::Settings;
 const WORDS: &str = "one two three four five six seven eight nine ten";
 const CONTINUE: (&str, &str) = ("x-steadfast-on-break", "continue");
 const NOTICES: (&str, &str) = ("x-steadfast-notices", "1");
+
+/// The notices of a stream: its comments, and the fields of its events.
+fn notices(answer: &Answer) -> [Vec<serde_json::Value>; 2] {
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+    let lines = || answer.body.lines();
+    let comments = lines().filter_map(|line| json(line.strip_prefix(": steadfast.notice ")?)).collect();
+    let fields = lines().filter_map(|line| json(line.strip_prefix("data:")?));
+    [comments, fields.filter_map(|event| event["steadfast"].get("notice").cloned()).collect()]
+}
 
 /// A streamed request, different for each number.
 fn asks(number: usize) -> serde_json::Value {
@@ -40,24 +49,18 @@ async fn a_header_lets_another_call_go_on_and_another_one_says_so() {
         let providers = Providers::saying(WORDS).await;
         let server = server(&providers).await;
         for (headers, is_whole, says) in
-            [(&[][..], false, false), (&[CONTINUE], true, false), (&[CONTINUE, NOTICES], true, path != GEMINI)]
+            [(&[][..], false, false), (&[CONTINUE], true, false), (&[CONTINUE, NOTICES], true, true)]
         {
             providers.anthropic.handle().fail_next(1, &Fault::CutAfter(4));
             // A request that has just failed at a tier begins at the next one.
             let answer = server.post(path, headers, &asks(headers.len())).await;
             assert_eq!(answer.text() == WORDS, is_whole, "{path}: {answer:?}");
             assert_eq!(answer.is_whole(), is_whole, "{path}: {answer:?}");
-            let notice = answer.body.lines().find_map(|line| line.strip_prefix(": steadfast.notice "));
-            assert_eq!(notice.is_some(), says, "{path}: {answer:?}");
-            if let Some(notice) = notice {
-                let notice: serde_json::Value = serde_json::from_str(notice).unwrap();
-                let after = "one two three four ".len();
-                assert_eq!(
-                    notice,
-                    serde_json::json!({"type": "continues", "tier": "backup", "model": "gpt-4o",
-                        "reason": "stream_broken", "after": after})
-                );
-            }
+            let after = "one two three four ".len();
+            let notice = serde_json::json!({"type": "continues", "tier": "backup", "model": "gpt-4o",
+                "reason": "stream_broken", "after": after});
+            let told = |is_told| if is_told { vec![notice.clone()] } else { vec![] };
+            assert_eq!(notices(&answer), [told(says && path != GEMINI), told(says)], "{path}: {answer:?}");
             let id = answer.header("x-steadfast-request-id").unwrap();
             let record = server.get(&format!("/requests/{id}"), &[]).await.json();
             let told = record["notes"].to_string().contains("stream: backup goes on after 19 characters");
@@ -76,14 +79,14 @@ async fn a_reader_that_wants_to_know_is_told_that_another_tier_answers() {
         for _ in 0..2 {
             let answer = server.post(path, &[NOTICES], &asks(1)).await;
             assert!(answer.is_whole(), "{answer:?}");
-            let notice = answer.body.strip_prefix(": steadfast.notice ").and_then(|rest| rest.lines().next());
-            assert_eq!(notice.is_some(), path != GEMINI, "{answer:?}");
-            let notice: serde_json::Value = serde_json::from_str(notice.unwrap_or("{}")).unwrap();
-            assert!(notice["first"] == "sonnet" || path == GEMINI, "{notice}");
+            let [comments, fields] = notices(&answer);
+            assert_eq!(answer.body.starts_with(": steadfast.notice "), path != GEMINI, "{answer:?}");
+            assert!(path == GEMINI || comments == fields, "{answer:?}");
+            let [notice] = &fields[..] else { panic!("{answer:?}") };
+            assert_eq!(notice["first"], "sonnet", "{notice}");
             // Up to its last digit but one: each is counted back from a clock of its own.
-            since.push(notice["since"].as_str().map(|since| since[..18].to_owned()));
+            since.push(notice["since"].as_str().unwrap()[..18].to_owned());
         }
-        assert_eq!(since[0].is_some(), path != GEMINI, "{since:?}");
         assert_eq!(since[0], since[1], "the second answer tells of the same failure");
         assert!(!server.post(path, &[NOTICES], &asks(2)).await.body.contains("notice"), "the first one answers");
     }

@@ -297,6 +297,8 @@ async fn another_call_goes_on_with_a_turn_that_breaks() {
     for (number, event) in one.iter().enumerate() {
         assert_eq!(event["sequence_number"], number, "{event}");
     }
+    let notices: Vec<_> = one.iter().filter_map(|event| event["steadfast"].get("notice")).collect();
+    assert!(matches!(&notices[..], [notice] if notice["type"] == "continues" && notice["after"] == 8), "{notices:?}");
     let two = client.turn(after(&response(&one)["id"], "again")).await;
     assert_eq!(response(&two)["status"], "completed");
 }

@@ -134,9 +134,10 @@ pub struct Gateway {
     /// and only headers say it.
     #[schemars(extend("default" = false))]
     pub mark_degraded: Option<bool>,
-    /// Tells the reader of a stream, in comments, that another tier answers than the first one, and where another call
-    /// goes on with it. Google's protocol has no comments. A reload changes it. Default: no; a request may ask for it
-    /// with `x-steadfast-notices: 1`.
+    /// Tells the reader of a stream that another tier answers than the first one, and where another call goes on with
+    /// it: in a comment, and in a field `steadfast` of the event behind it, since SDKs pass comments over. Google's
+    /// protocol and sockets have the field alone. A reload changes it. Default: no; a request may ask for it with
+    /// `x-steadfast-notices: 1`.
     #[schemars(extend("default" = false))]
     pub notices: Option<bool>,
     /// The origins whose web pages may call every path and read its answers, such as `https://app.example.com` and

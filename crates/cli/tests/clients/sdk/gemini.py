@@ -19,7 +19,8 @@ PICTURE = base64.b64decode(
 
 
 def config(name, given):
-    return types.GenerateContentConfig(http_options=types.HttpOptions(headers=feature(name)), **given)
+    headers = feature(name) | {"x-steadfast-notices": given.pop("notices", "0")}
+    return types.GenerateContentConfig(http_options=types.HttpOptions(headers=headers), **given)
 
 
 def create(name, contents="hello", **given):
@@ -57,6 +58,10 @@ for up in UPSTREAMS:
         @check(f"{up}, {way}, after one that is down")
         def _():
             assert text(ask(f"{up}-after-overloaded")) == SAID
+
+        @check(f"{up}, {way}, after one that is down, with notices that this SDK passes over")
+        def _():
+            assert text(ask(f"{up}-after-overloaded", notices="1")) == SAID
 
         @check(f"{up}, {way}, tools")
         def _():

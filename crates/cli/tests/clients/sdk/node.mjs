@@ -39,6 +39,30 @@ await check("openai, a fixed sentence", async () => {
   assert.equal(answer.steadfast.degraded.level, 5);
 });
 
+// A program that asks for notices reads from its SDK who answers.
+for (const route of ["a-overloaded-then-o", "o-overloaded-then-a"]) {
+  const headers = { ...feature(route).headers, "x-steadfast-notices": "1" };
+  const asks = { model: "any", stream: true };
+  const told = async (stream, text) => {
+    let [said, notices] = ["", []];
+    for await (const event of stream) {
+      said += text(event) ?? "";
+      notices.push(...(event.steadfast ? [event.steadfast.notice] : []));
+    }
+    assert.equal(said, SAID);
+    assert.equal(notices.length, 1);
+    assert.equal(notices[0].first, route.split("-then-")[0]);
+    assert.equal(notices[0].reason, "overloaded");
+  };
+  await check(`anthropic, told who answers, ${route}`, async () =>
+    told(await a.messages.create({ max_tokens: 100, messages: hello, ...asks }, { headers }), (e) => e.delta?.text));
+  await check(`openai, told who answers, ${route}`, async () =>
+    told(await o.chat.completions.create({ messages: hello, ...asks }, { headers }), (e) => e.choices[0].delta.content));
+  await check(`openai's responses, told who answers, ${route}`, async () =>
+    told(await o.responses.create({ input: "hello", ...asks }, { headers }), (e) =>
+      e.type === "response.output_text.delta" ? e.delta : ""));
+}
+
 for (const route of ["a-healthy", "o-healthy", "a-overloaded-then-o", "o-overloaded-then-a"]) {
   await check(`anthropic, whole, ${route}`, async () => {
     const message = await aCreate(route);

@@ -55,6 +55,37 @@ def _():
     assert answer.model_extra["steadfast"]["degraded"]["level"] == 5, answer
 
 
+# A program that asks for notices reads from its SDK who answers.
+def told(events):
+    """The notices of a stream's events, of which each SDK keeps the fields that it does not know."""
+    return [event.model_extra["steadfast"]["notice"] for event in events if "steadfast" in (event.model_extra or {})]
+
+
+for route, first in [("a-overloaded-then-o", "a-overloaded"), ("o-overloaded-then-a", "o-overloaded")]:
+    asks = {"stream": True, "extra_headers": feature(route) | {"x-steadfast-notices": "1"}, "model": "any"}
+
+    @check(f"anthropic, told who answers, {route}")
+    def _():
+        events = list(A.messages.create(max_tokens=100, messages=HELLO, **asks))
+        assert "".join(getattr(getattr(e, "delta", None), "text", None) or "" for e in events) == SAID, events
+        (notice,) = told(events)
+        assert (notice["type"], notice["first"], notice["reason"]) == ("answers", first, "overloaded"), notice
+
+    @check(f"openai, told who answers, {route}")
+    def _():
+        chunks = list(O.chat.completions.create(messages=HELLO, **asks))
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == SAID, chunks
+        (notice,) = told(chunks)
+        assert (notice["type"], notice["first"], notice["reason"]) == ("answers", first, "overloaded"), notice
+
+    @check(f"openai's responses, told who answers, {route}")
+    def _():
+        events = list(O.responses.create(input="hello", **asks))
+        assert events[-1].response.output_text == SAID, events
+        (notice,) = told(events)
+        assert (notice["type"], notice["first"], notice["reason"]) == ("answers", first, "overloaded"), notice
+
+
 # Every caller is answered by every provider, the first choice or not.
 for route in ["a-healthy", "o-healthy", "a-overloaded-then-o", "o-overloaded-then-a", "a-cut-then-o"]:
     cut = "cut" in route
