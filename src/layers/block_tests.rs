@@ -73,7 +73,7 @@ fn a_published_default_is_what_the_layer_does_by_itself() {
     let timeouts = published_defaults(|block: timeout::block::Timeout| block.attempt_layer());
     let (retries, breakers) = (published_defaults(retries), published_defaults(breaker));
     let (balancers, hedges) = (published_defaults(balancer), published_defaults(hedge));
-    assert!(timeouts >= 4 && retries >= 5 && breakers >= 6, "{timeouts} {retries} {breakers}");
+    assert!(timeouts >= 3 && retries >= 5 && breakers >= 6, "{timeouts} {retries} {breakers}");
     assert!(balancers >= 3 && hedges >= 2, "{balancers} {hedges}");
 }
 

@@ -77,9 +77,14 @@ impl Shared {
     /// Returns whether an answer is returned as it is, whatever happens to its stream.
     #[inline]
     pub(super) fn takes(&self, request: &LlmRequest, response: &LlmResponse) -> bool {
-        self.finish == Finish::Nothing && !request.context().prospects.has_stream_break()
-            || !response.body().arrives_in_frames()
-            || self.stream_break(request) == StreamBreak::Fail
+        !response.body().arrives_in_frames() || !self.acts_on_breaks(request)
+    }
+
+    /// Returns whether a break of the request's stream is acted on.
+    #[inline]
+    pub(super) fn acts_on_breaks(&self, request: &LlmRequest) -> bool {
+        (self.finish != Finish::Nothing || request.context().prospects.has_stream_break())
+            && self.stream_break(request) != StreamBreak::Fail
     }
 
     /// Returns the policy for a break of the request's stream.

@@ -44,12 +44,11 @@ pub struct Timeout {
     /// other calls wait as long in vain. Default: `true`, unless `first_token` is set.
     #[schemars(extend("default" = true))]
     pub adaptive: Option<bool>,
-    /// The longest silence in a stream, without even a keep-alive. Default: 60 s.
-    #[schemars(extend("default" = Span(IDLE).to_string()))]
+    /// The longest silence in a stream, without even a keep-alive. Default: 60 s; where no other tier is left and
+    /// `on_break` is `fail`, the 5 min that agents wait by themselves.
     pub idle: Option<Span>,
     /// The longest time in a stream without content and without keep-alives; an earlier keep-alive does not restart
-    /// it. Default: 60 s.
-    #[schemars(extend("default" = Span(IDLE).to_string()))]
+    /// it. Default: as `idle`, and no more than `progress_ceiling`.
     pub progress: Option<Span>,
     /// The longest time in a stream without content while keep-alives arrive. Default: 5 min, or `progress` if that is
     /// longer.
@@ -83,9 +82,11 @@ impl Timeout {
         if let Some(idle) = idle {
             layer = layer.idle(idle.0);
         }
-        if progress.is_some() || progress_ceiling.is_some() {
-            let silent = progress.map_or(IDLE, |span| span.0);
-            layer = layer.progress(silent, progress_ceiling.map_or(CEILING, |span| span.0));
+        if let Some(progress) = progress {
+            layer = layer.progress(progress.0, CEILING);
+        }
+        if let Some(ceiling) = progress_ceiling {
+            layer = layer.ceiling(ceiling.0);
         }
         layer
     }

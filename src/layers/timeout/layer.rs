@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use tower::Layer;
 
 use super::{Timeout, silence::Silence};
-use crate::body::IdleLimits;
+use crate::{body::IdleLimits, request::Prospects};
 
 /// Applies [`Timeout`]. See the [module docs](super).
 ///
@@ -22,7 +22,8 @@ pub(super) struct Limits {
     /// The longest limit of a whole answer that may be long.
     pub(super) long_answers: Option<Duration>,
     pub(super) patience: Patience,
-    pub(super) idle: IdleLimits,
+    /// The limits on silence that were set.
+    idle: IdleLimits,
 }
 
 /// The limits in place of the others if no other tier is left.
@@ -34,8 +35,23 @@ pub(super) struct Patience {
 
 /// The default idle limit: as long as most proxies keep a silent connection.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
-/// The default ceiling while keep-alives come: the longest silent reasoning seen in practice is some minutes.
+/// The default ceiling while keep-alives come: the longest silent reasoning seen in practice is some minutes. Where
+/// nobody else would answer, the limit of all silence: Claude Code and Codex wait as long by themselves.
 pub(super) const CEILING: Duration = Duration::from_secs(300);
+
+impl Limits {
+    /// Returns the limits on silence of an answer's body.
+    #[inline]
+    pub(super) fn idle(&self, prospects: Prospects, is_whole: bool) -> IdleLimits {
+        let is_patient = self.patience != Patience::default() && prospects.is_nothing_left();
+        // A whole answer that falls silent is asked for anew: its caller has seen nothing of it.
+        let waits = is_patient && !prospects.acts_on_breaks() && !is_whole;
+        let (mut idle, silent) = (self.idle, if waits { CEILING } else { IDLE });
+        idle.bytes = idle.bytes.or(Some(silent));
+        idle.progress = idle.progress.or(idle.ceiling.map(|ceiling| silent.min(ceiling)));
+        idle
+    }
+}
 
 impl TimeoutLayer {
     /// Creates a layer that limits the time to the response: a whole answer, or a stream's first token. A stream
@@ -45,7 +61,7 @@ impl TimeoutLayer {
     /// `Duration::ZERO` refuses a call that is not ready at once; `Duration::MAX` is no limit.
     pub fn new(total: Duration) -> Self {
         let mut idle = IdleLimits::default();
-        (idle.bytes, idle.progress, idle.ceiling) = (Some(IDLE), Some(IDLE), Some(CEILING));
+        idle.ceiling = Some(CEILING);
         Self {
             limits: Limits {
                 total,
@@ -116,7 +132,8 @@ impl TimeoutLayer {
         self
     }
 
-    /// Sets how long a stream may go without any bytes, keep-alives included. Default: 60 s.
+    /// Sets how long a stream may go without any bytes, keep-alives included. Default: 60 s, and 300 s where a
+    /// [patient](Self::patient) layer's call has nowhere else to go, nor its [break](crate::layers::fallback::StreamBreak).
     #[must_use]
     pub fn idle(mut self, limit: Duration) -> Self {
         self.limits.idle.bytes = Some(limit);
@@ -124,11 +141,18 @@ impl TimeoutLayer {
     }
 
     /// Sets how long a stream may go without content: `silent` without keep-alives, `ceiling` in all with them.
-    /// Keep-alives do not re-arm either. Default: 60 s and 300 s.
+    /// Keep-alives do not re-arm either. Default: as [`idle`](Self::idle), and 300 s.
     #[must_use]
     pub fn progress(mut self, silent: Duration, ceiling: Duration) -> Self {
         self.limits.idle.progress = Some(silent);
         self.limits.idle.ceiling = Some(ceiling.max(silent));
+        self
+    }
+
+    /// Sets the second of the limits of [`progress`](Self::progress) alone.
+    #[cfg(feature = "schema")]
+    pub(super) fn ceiling(mut self, limit: Duration) -> Self {
+        self.limits.idle.ceiling = Some(self.limits.idle.progress.unwrap_or_default().max(limit));
         self
     }
 }

@@ -74,6 +74,7 @@ where
         };
         context.deadline = deadline;
         let by_caller = context.prospects.keep_deadline(limit == TimeoutLimit::Deadline);
+        let prospects = context.prospects;
         context.begun.get_or_insert(now);
         if limit == TimeoutLimit::Deadline && deadline.is_some_and(|at| at < now) {
             let passed = LlmError::new(ErrorKind::Deadline, "the deadline had passed before the call");
@@ -82,13 +83,14 @@ where
                 deadline,
                 now,
                 (limit, by_caller),
-                (self.limits.idle, false),
+                (self.limits.idle(prospects, false), false),
                 None,
             );
         }
         let is_whole = request.awaits_whole_answer();
+        let idle = self.limits.idle(prospects, is_whole);
         let call = Call::first(&mut self.inner, request);
-        ResponseFuture::new(call, deadline, now, (limit, by_caller), (self.limits.idle, is_whole), watch)
+        ResponseFuture::new(call, deadline, now, (limit, by_caller), (idle, is_whole), watch)
     }
 }
 

@@ -14,10 +14,13 @@ use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt as _, limit::Co
 
 use super::*;
 use crate::{
-    ErrorKind, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
+    ErrorKind, FallbackLayer, Frame, LlmBody, LlmError, LlmRequest, LlmResponse, StreamEvent,
     chat::{Chat, Effort, Message, Thinking},
     error::{Phase, TimeoutLimit},
-    layers::testing::Strict,
+    layers::{
+        fallback::{FeaturePolicy, StreamBreak},
+        testing::Strict,
+    },
     provider_fn,
 };
 
@@ -343,11 +346,30 @@ async fn the_idle_limits_of_both_apply_and_the_nearest_wins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_falls_silent_for_a_minute_at_most_by_default() {
+async fn a_stream_falls_silent_for_a_minute_at_most_by_default_and_longer_where_nobody_acts_on_it() {
     let begun = Instant::now();
     let response = limited(5, stalling()).oneshot(asked().with_stream(true)).await.unwrap();
     let error = response.collect().await.unwrap_err();
     assert_eq!((fired(&error).0, begun.elapsed()), (TimeoutLimit::ByteIdle, secs(60)));
+    let patient = || TimeoutLayer::new(secs(5)).patient(Duration::MAX).layer(stalling());
+    for (policy, alone) in
+        [(StreamBreak::Fail, 300), (StreamBreak::Restart, 60), (StreamBreak::Continue, 60), (StreamBreak::Buffer, 60)]
+    {
+        // By the file, and by the request; alone, and before another tier.
+        for (own, is_alone) in [(false, true), (true, true), (false, false), (true, false)] {
+            let of_file = if own { StreamBreak::Fail } else { policy };
+            let layer = FallbackLayer::new("a").default_policy(FeaturePolicy::new().stream_break(of_file));
+            let layer = if is_alone { layer } else { layer.tier("b", Strict::new()) };
+            let request = asked().with_stream(true);
+            let request = if own { policy.for_request(request) } else { request };
+            let begun = Instant::now();
+            if let Ok(answer) = layer.layer(patient()).oneshot(request).await {
+                let _ = answer.collect().await;
+            }
+            let after = if is_alone { alone } else { 60 };
+            assert_eq!(begun.elapsed(), secs(after), "{policy:?}, own {own}, alone {is_alone}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -692,6 +692,20 @@ impl Prospects {
     const CALLERS_DEADLINE: u16 = 32;
     /// The request has its own policy for a broken stream, among its extensions.
     const OWN_STREAM_BREAK: u16 = 64;
+    /// One asks anew where a stream breaks in the middle.
+    const ACTS_ON_BREAKS: u16 = 128;
+
+    /// Returns true if a layer asks anew where a stream breaks in the middle.
+    #[inline]
+    pub fn acts_on_breaks(self) -> bool {
+        self.0 & Self::ACTS_ON_BREAKS != 0
+    }
+
+    /// Notes that a layer asks anew where a stream breaks, if it does.
+    #[inline]
+    pub fn note_acts_on_breaks(&mut self, acts: bool) {
+        self.0 |= u16::from(acts) * Self::ACTS_ON_BREAKS;
+    }
 
     /// Returns true if the deadline is the caller's.
     #[inline]

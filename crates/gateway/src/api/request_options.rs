@@ -242,7 +242,8 @@ const EXPLAIN: &str = "x-steadfast-explain";
 const COMMIT: &str = "x-steadfast-commit";
 /// The policy for a stream that breaks behind it, in place of the file's `on_break`: `fail`, `continue` or `buffer`.
 const ON_BREAK: &str = "x-steadfast-on-break";
-/// With `1`, comments in a stream say who answers, why and since when, and where another call goes on.
+/// With `1`, a comment in a stream and the field `steadfast.notice` of the event behind it say who answers, why and
+/// since when, and where another call goes on.
 const NOTICES: &str = "x-steadfast-notices";
 
 /// True (`1`) if a person must answer, and no model.

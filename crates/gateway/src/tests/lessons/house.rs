@@ -125,6 +125,12 @@ impl Reply {
         self
     }
 
+    /// Waits this long before the last piece alone.
+    pub(super) fn last_after(mut self, wait: Duration) -> Self {
+        self.pieces.last_mut().unwrap().0 = wait;
+        self
+    }
+
     /// The connection breaks after the last piece.
     pub(super) fn cut(mut self) -> Self {
         self.cut = true;

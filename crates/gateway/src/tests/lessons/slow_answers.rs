@@ -136,6 +136,60 @@ async fn a_slow_lone_provider_is_asked_once_and_answers() {
     }
 }
 
+/// A protocol's stream up to its words, and the rest.
+fn halves(path: &str) -> [String; 2] {
+    let (begin, _, rest) = events(path);
+    if path == GEMINI {
+        let unfinished = rest.replace("\"finishReason\":\"STOP\",", "");
+        return [begin + &unfinished, rest.replace("Hello from afar", "")];
+    }
+    let words = rest.find("afar").unwrap();
+    let (said, left) = rest.split_at(words + rest[words..].find("\n\n").unwrap() + 2);
+    [begin + said, left.to_owned()]
+}
+
+/// A model thinks or runs a tool between two words, and sends nothing. Claude Code and Codex wait 5 min for it alone, the
+/// vendors' SDKs 10. With another tier left it is left after a minute: a repeat begins there.
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_a_lone_model_is_waited_for_as_long_as_agents_wait_alone() {
+    for (of, host, tier) in PROVIDERS {
+        for (second, most) in [("", 300), (", { name: second, provider: simulated }", 60)] {
+            for (path, pause) in
+                PATHS.into_iter().flat_map(|path| [42, 58, 62, 100, 298, 302].map(|pause| (path, pause)))
+            {
+                let what = format!("{tier}{second} for {path}, {pause} s");
+                let reply = Reply::stream(halves(of)).last_after(Duration::from_secs(pause));
+                let provider = Scripted::new([reply]);
+                let file = format!("tiers: [{{ name: only, {tier} }}{second}]");
+                let house = Plan::of(&file).scripted(host, &provider).build();
+                let answer = house.post(path, &[], &hello(true)).await;
+                assert_eq!(answer.text(), "Hello from afar", "{what}: {}", answer.body);
+                assert_eq!(answer.is_whole(), pause < most, "{what}: {}", answer.body);
+                assert_eq!(answer.took.as_secs(), pause.min(most), "{what}");
+                assert_eq!(provider.seen().len(), 1, "{what}");
+            }
+        }
+    }
+}
+
+/// Where another call goes on with a lone model's answer, silence is left after a minute.
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_that_goes_on_is_left_after_a_minute() {
+    for path in PATHS {
+        for (policy, took) in [("continue", 60), ("fail", 300)] {
+            let [said, left] = halves(GEMINI);
+            let silent = Reply::stream([said, left]).last_after(Duration::from_secs(400));
+            let provider = Scripted::new([silent, Reply::stream(halves(GEMINI))]);
+            let file = format!("tiers: [{{ name: only, {} }}]", PROVIDERS[3].2);
+            let house = Plan::of(&file).scripted(GOOGLE, &provider).build();
+            let answer = house.post(path, &[("x-steadfast-on-break", policy)], &hello(true)).await;
+            let what = format!("{path}, {policy}: {:?} {}", answer.took, answer.body);
+            assert_eq!(answer.took.as_secs(), took, "{what}");
+            assert_eq!(provider.seen().len(), 1 + usize::from(policy == "continue"), "{what}");
+        }
+    }
+}
+
 /// With another tier left, the limits are what they were; the last one has all the time that is left.
 #[tokio::test(start_paused = true)]
 async fn a_slow_first_tier_is_left_and_a_slow_last_one_is_waited_for() {
