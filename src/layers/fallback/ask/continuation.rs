@@ -15,15 +15,13 @@ use crate::{
     body::Continued,
     chat::{FinishReason, Part, Usage},
     estimate,
-    layers::call::BoxedCall,
+    layers::{call::BoxedCall, fallback::serve::KeptText},
     prices::Price,
     request::GoOn,
 };
 
 /// The calls that may go on with one stream.
 const HOPS: u16 = 2;
-/// The longest text with which another call goes on, in bytes. It is kept while the stream runs.
-const LONGEST_TEXT: usize = 1 << 20;
 
 /// The frames of one call and, when its stream breaks, the rest of the answer from others.
 ///
@@ -52,9 +50,8 @@ struct Asking {
 }
 
 /// The part of the answer that its reader has.
-#[derive(Default)]
 struct Shown {
-    text: String,
+    text: KeptText,
     /// The index of its last text, and the first index that is free.
     index: u32,
     free: u32,
@@ -69,6 +66,11 @@ struct Shown {
 }
 
 impl Shown {
+    fn nothing(text: KeptText) -> Self {
+        let before = Usage::default();
+        Self { text, index: 0, free: 0, begun_as: (None, None), before, used: None, said: 0, is_closed: false }
+    }
+
     fn add(&mut self, event: &StreamEvent) {
         match event {
             StreamEvent::Start { id, model } => {
@@ -79,10 +81,8 @@ impl Shown {
             StreamEvent::Usage(usage) => self.used = Some(*usage),
             StreamEvent::Text { index, text } => {
                 self.note(*index, text.len());
-                if self.text.len() + text.len() > LONGEST_TEXT {
-                    (self.text, self.is_closed) = (String::new(), true);
-                } else if !self.is_closed {
-                    self.text.push_str(text);
+                if !self.is_closed {
+                    self.is_closed = !self.text.push(text);
                     self.index = *index;
                 }
             }
@@ -122,7 +122,7 @@ struct Rest {
 impl Continuation {
     /// Returns a body with which the rest of the chain goes on.
     pub(super) fn body(body: LlmBody, (names, price): (Names, Option<Price>), failover: Failover) -> LlmBody {
-        let shown = Shown::default();
+        let shown = Shown::nothing(failover.kept_text());
         LlmBody::from_frames(Self { body, names, price, failover, shown, asking: None, rest: None, hops: 0 })
     }
 
@@ -135,7 +135,7 @@ impl Continuation {
         let asked = self.asking.take();
         let reason = asked.as_ref().map_or_else(|| error.kind(), |asking| asking.reason);
         self.rest = None;
-        let can_go_on = !self.shown.text.trim().is_empty() && !self.shown.is_closed && self.hops < HOPS;
+        let can_go_on = !self.shown.text.as_str().trim().is_empty() && !self.shown.is_closed && self.hops < HOPS;
         let Some(ways) = (if can_go_on { self.failover.ways_to_go_on() } else { None }) else {
             // The first break is told as it came: no other call was made.
             return Err(if self.hops == 0 { error } else { self.failover.give_up_to_go_on(error) });
@@ -153,7 +153,7 @@ impl Continuation {
         self.body = LlmBody::from_text("");
         self.failover.leave_for_body(error)?;
         self.hops += 1;
-        let (way, call) = self.failover.ask_to_go_on(self.shown.text.trim_end(), ways, self.hops);
+        let (way, call) = self.failover.ask_to_go_on(self.shown.text.as_str().trim_end(), ways, self.hops);
         self.asking = Some(Box::new(Asking { call, reason, way }));
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Continuation {
             continued: Some(Box::new(continued)),
             first: None,
             base: self.shown.free,
-            stops: Stops::new(self.failover.whole_request(), &self.shown.text),
+            stops: Stops::new(self.failover.whole_request(), self.shown.text.as_str()),
         });
         self.body = response.into_body();
     }
@@ -228,7 +228,10 @@ impl Continuation {
         if !text.is_empty() {
             let (text, is_over) = rest.stops.cut(text);
             self.begin(to);
-            self.shown.text.push_str(&text);
+            // With the last call's rest nothing goes on.
+            if self.hops < HOPS && !self.shown.is_closed {
+                self.shown.is_closed = !self.shown.text.push(&text);
+            }
             to.push(StreamEvent::Text { index: self.shown.index, text });
             if is_over {
                 to.extend([StreamEvent::Usage(self.used()), StreamEvent::Finish(FinishReason::Stop), StreamEvent::End]);

@@ -18,7 +18,7 @@ use crate::{
         call::Standby,
         fallback::{
             choose::{AllOpen, Chain, ExcludedTier, ExclusionReason, Policy, SessionPolicy, StreamBreak, Tiers},
-            serve::{Passage, ShortWait},
+            serve::{KeptText, Passage, ShortWait},
             shared::Shared,
         },
         retry::Reservation,
@@ -520,6 +520,11 @@ impl Failover {
     /// Takes a place among those that wait for a probe that is due, if there is one.
     pub(crate) fn wait_shortly(&self) -> Option<ShortWait> {
         self.plan.shared.state.wait_shortly()
+    }
+
+    /// Returns an empty text, which grows within the room for all.
+    pub(crate) fn kept_text(&self) -> KeptText {
+        KeptText::new(self.plan.shared.state.clone())
     }
 
     /// Starts over at the first tier, after a wait; earlier attempts stay on record. Returns whether there is a

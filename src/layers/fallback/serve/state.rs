@@ -9,6 +9,7 @@ use std::sync::{
 use tokio::time::{Duration, Instant};
 
 use super::{
+    kept_text::TextRoom,
     ramp::{Ramp, RampStep},
     sessions::Sessions,
     switch_reports::{Direction, SwitchReports},
@@ -30,6 +31,8 @@ pub(crate) struct State {
     spread: AtomicU32,
     /// The requests that wait for a probe that is due.
     waiting: AtomicU32,
+    /// The texts that calls may go on with.
+    pub(super) texts: TextRoom,
 }
 
 /// A place among the requests that wait for a probe that is due.
@@ -126,6 +129,7 @@ impl State {
             sessions: Mutex::default(),
             spread: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
+            texts: TextRoom::default(),
         }
     }
 

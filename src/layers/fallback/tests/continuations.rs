@@ -62,11 +62,9 @@ impl Writer {
             Ok(Frame::event(StreamEvent::Usage(Usage::new(10, 0)))),
         ];
         let said: String = rest.chars().take(end.unwrap_or(usize::MAX)).collect();
-        let mut pieces = said.chars().collect::<Vec<_>>();
-        while !pieces.is_empty() {
-            let piece: String = pieces.drain(..pieces.len().min(7)).collect();
-            frames.push(Ok(Frame::event(StreamEvent::Text { index: 0, text: piece })));
-        }
+        let letters: Vec<char> = said.chars().collect();
+        let pieces = letters.chunks(7).map(|piece| piece.iter().collect());
+        frames.extend(pieces.map(|text| Ok(Frame::event(StreamEvent::Text { index: 0, text }))));
         match end {
             Some(_) => frames.push(Err(LlmError::new(ErrorKind::StreamBroken, "cut"))),
             None => {
@@ -233,6 +231,18 @@ async fn no_route_leads_to_a_tier_that_does_not_go_on() {
         let (events, error) = read(llm.oneshot(prompt()).await.unwrap()).await;
         assert!(TEXT.starts_with(&text_of(&events)) && b.asked().is_empty());
         assert_eq!(error.is_none(), continued(&events).len() == 1 && text_of(&events) == TEXT);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_over_the_longest_text_fails_as_without() {
+    for (length, is_whole) in [(1 << 20, true), ((1 << 20) + 1, false)] {
+        let text = "a b, ".repeat(length / 5 + 10);
+        let (first, second) = (Writer::new(&text, [Some(length)]), Writer::new(&text, []));
+        let llm = layer().push(tier("b", "writer-1", &second)).layer(first.service());
+        let (events, error) = read(llm.oneshot(prompt()).await.unwrap()).await;
+        assert_eq!((error.is_none(), text_of(&events) == text), (is_whole, is_whole), "{length}");
+        assert_eq!(second.asked().len(), usize::from(is_whole), "{length}");
     }
 }
 
