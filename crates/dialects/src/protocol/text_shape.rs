@@ -69,9 +69,8 @@ impl TextShape {
         // Whatever comes in between may change what the shape means.
         let kind = self.last.take()?;
         let (before, rest) = self.before.strip(without_padding(data))?;
-        let mut texts = Deserializer::from_slice(rest).into_iter();
-        let text: String = texts.next()?.ok().filter(|text: &String| !text.is_empty())?;
-        let behind = self.behind.value(&rest[texts.byte_offset()..])?;
+        let (text, rest) = text(rest).filter(|(text, _)| !text.is_empty())?;
+        let behind = self.behind.value(rest)?;
         let other = match (before.or(behind), &fields.other) {
             (Some(value), Some(other)) => (other.meaning)(value)?,
             _ => None,
@@ -160,6 +159,19 @@ impl Side {
             None => rest.is_empty().then_some(None),
         }
     }
+}
+
+/// Reads a string of JSON, and returns the data behind it.
+fn text(data: &[u8]) -> Option<(String, &[u8])> {
+    let inner = data.strip_prefix(b"\"")?;
+    let end = memchr2(b'"', b'\\', inner)?;
+    if inner[end] == b'"' {
+        let text = Some(&inner[..end]).filter(|text| !text.iter().any(u8::is_ascii_control))?;
+        return Some((str::from_utf8(text).ok()?.to_owned(), &inner[end + 1..]));
+    }
+    let mut texts = Deserializer::from_slice(data).into_iter();
+    let text = texts.next()?.ok()?;
+    Some((text, &data[texts.byte_offset()..]))
 }
 
 /// Takes the digits of a number of JSON as meaning nothing.
