@@ -133,7 +133,8 @@ impl TimeoutLayer {
     }
 
     /// Sets how long a stream may go without any bytes, keep-alives included. Default: 60 s, and 300 s where a
-    /// [patient](Self::patient) layer's call has nowhere else to go, nor its [break](crate::layers::fallback::StreamBreak).
+    /// [patient](Self::patient) layer's call has nowhere else to go, and no layer acts on a
+    /// [broken stream](crate::layers::fallback::StreamBreak).
     #[must_use]
     pub fn idle(mut self, limit: Duration) -> Self {
         self.limits.idle.bytes = Some(limit);

@@ -1,7 +1,7 @@
 //! Notices in a stream that tell its reader who answers: heads are invisible to programs for chats.
 //!
-//! Each is a comment, and a field of the event behind it: SDKs pass comments over, and a socket has none. A comment is an
-//! answer to Google's client, whose protocol has the field alone. Nothing of a notice is in the answer's text.
+//! Each is a comment, and a field of the event behind it: SDKs pass comments over, and a socket has none. A comment is
+//! an answer to Google's client, whose protocol has the field alone. Nothing of a notice is in the answer's text.
 
 use std::sync::Arc;
 

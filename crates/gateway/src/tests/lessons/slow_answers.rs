@@ -148,8 +148,8 @@ fn halves(path: &str) -> [String; 2] {
     [begin + said, left.to_owned()]
 }
 
-/// A model thinks or runs a tool between two words, and sends nothing. Claude Code and Codex wait 5 min for it alone, the
-/// vendors' SDKs 10. With another tier left it is left after a minute: a repeat begins there.
+/// A model thinks or runs a tool between two words, and sends nothing. Claude Code and Codex wait 5 min for it alone,
+/// the vendors' SDKs 10. With another tier left it is left after a minute: a repeat begins there.
 #[tokio::test(start_paused = true)]
 async fn a_pause_of_a_lone_model_is_waited_for_as_long_as_agents_wait_alone() {
     for (of, host, tier) in PROVIDERS {
