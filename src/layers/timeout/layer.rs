@@ -47,8 +47,9 @@ impl Limits {
         // A whole answer that falls silent is asked for anew: its caller has seen nothing of it.
         let waits = is_patient && !prospects.acts_on_breaks() && !is_whole;
         let (mut idle, silent) = (self.idle, if waits { CEILING } else { IDLE });
+        let without_content = idle.ceiling.map_or(silent, |ceiling| silent.min(ceiling));
         idle.bytes = idle.bytes.or(Some(silent));
-        idle.progress = idle.progress.or(idle.ceiling.map(|ceiling| silent.min(ceiling)));
+        idle.progress = idle.progress.or(Some(without_content));
         idle
     }
 }
