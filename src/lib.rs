@@ -172,6 +172,8 @@ pub use self::layers::cache::{Cache, CacheHandle, CacheLayer};
 #[cfg(feature = "idempotency")]
 #[doc(no_inline)]
 pub use self::layers::idempotency::{Idempotency, IdempotencyHandle, IdempotencyLayer};
+#[doc(no_inline)]
+pub use self::layers::retry::RetryBudget;
 #[cfg(feature = "validate")]
 #[doc(no_inline)]
 pub use self::layers::validate::{Validate, ValidateLayer};
@@ -198,7 +200,7 @@ pub use self::{
         hedge::{Hedge, HedgeHandle, HedgeLayer},
         mirror::{Mirror, MirrorHandle, MirrorLayer},
         observe::{Observe, ObserveLayer},
-        retry::{RetryBudget, RetryWithJitter, RetryWithJitterLayer},
+        retry::{RetryWithJitter, RetryWithJitterLayer},
         route::{Route, RouteLayer},
         timeout::{Timeout, TimeoutLayer},
     },
