@@ -446,6 +446,20 @@ async fn a_caller_that_answers_no_ping_is_closed_off_and_another_may_rest_for_an
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_that_never_reads_is_left_with_its_call() {
+    let model = Simulated::new("model").reply("word ".repeat(50_000));
+    let handle = model.handle();
+    let gateway = gateway_of(BoxLlmService::new(model));
+    let mut client = Client::open(&gateway, &[]).await;
+    client.send(create("go on")).await;
+    let unread = Settings::default().unread;
+    let begun = Instant::now();
+    timeout(unread * 2, client.served).await.expect("it ends").unwrap();
+    assert!((unread..unread + LONG).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert_eq!((handle.stats().calls, handle.stats().cancelled), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_ends_a_socket_that_rests_at_once_and_another_after_its_turn() {
     let (service, let_go, _) = held();
     let gateway = gateway_of(service);

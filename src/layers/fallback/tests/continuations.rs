@@ -362,6 +362,31 @@ async fn a_rest_that_is_empty_a_refusal_or_another_answer_is_a_break() {
     }
 }
 
+/// A model that goes on in another language, or without an end, is as in a single call: nobody can tell.
+#[tokio::test(start_paused = true)]
+async fn a_rest_in_another_language_or_without_an_end_reaches_its_reader_as_it_comes() {
+    let a = begun(&[StreamEvent::Text { index: 0, text: "First come ".into() }]);
+    let b: BoxLlmService = BoxCloneSyncService::new(provider_fn(|_| {
+        let frames = stream::iter(0_u64..).map(|number| {
+            let text = if number == 0 { "zuerst die Größe, ".to_owned() } else { format!("{number} und ") };
+            Ok(Frame::text(text))
+        });
+        async move { Ok::<_, LlmError>(LlmResponse::new(LlmBody::from_frames(frames))) }
+    }));
+    let llm = layer().push(Tier::new("b", b).settings(TierSettings::new().goes_on())).layer(a);
+    let mut answer = llm.oneshot(prompt()).await.unwrap();
+    let mut text = String::new();
+    // More than any text that is kept.
+    while text.len() < 3 << 20 {
+        let frame = answer.body_mut().frame().await.unwrap().unwrap();
+        text.extend(frame.events().iter().filter_map(|event| match event {
+            StreamEvent::Text { text, .. } => Some(text.as_str()),
+            _ => None,
+        }));
+    }
+    assert!(text.starts_with("First come zuerst die Größe, 1 und 2 und 3 und "), "{:.60}", text);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_rest_may_call_a_tool_behind_its_words_and_its_thoughts_stay_where_they_are() {
     let rest = vec![
