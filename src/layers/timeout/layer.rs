@@ -43,9 +43,8 @@ impl Limits {
     /// Returns the limits on silence of an answer's body.
     #[inline]
     pub(super) fn idle(&self, prospects: Prospects, is_whole: bool) -> IdleLimits {
-        let is_patient = self.patience != Patience::default() && prospects.is_nothing_left();
         // A whole answer that falls silent is asked for anew: its caller has seen nothing of it.
-        let waits = is_patient && !prospects.acts_on_breaks() && !is_whole;
+        let waits = prospects.is_nothing_left() && !prospects.acts_on_breaks() && !is_whole;
         let (mut idle, silent) = (self.idle, if waits { CEILING } else { IDLE });
         let without_content = idle.ceiling.map_or(silent, |ceiling| silent.min(ceiling));
         idle.bytes = idle.bytes.or(Some(silent));
@@ -134,7 +133,7 @@ impl TimeoutLayer {
     }
 
     /// Sets how long a stream may go without any bytes, keep-alives included. Default: 60 s, and 300 s where a
-    /// [patient](Self::patient) layer's call has nowhere else to go, and no layer acts on a
+    /// [`Fallback`](crate::Fallback) further out has no other tier left and does not act on a
     /// [broken stream](crate::layers::fallback::StreamBreak).
     #[must_use]
     pub fn idle(mut self, limit: Duration) -> Self {

@@ -352,6 +352,7 @@ async fn a_stream_falls_silent_for_a_minute_at_most_by_default_and_longer_where_
     let error = response.collect().await.unwrap_err();
     assert_eq!((fired(&error).0, begun.elapsed()), (TimeoutLimit::ByteIdle, secs(60)));
     let patient = || TimeoutLayer::new(secs(5)).patient(Duration::MAX).layer(stalling());
+    let impatient = || limited(5, stalling());
     for (policy, alone) in
         [(StreamBreak::Fail, 300), (StreamBreak::Restart, 60), (StreamBreak::Continue, 60), (StreamBreak::Buffer, 60)]
     {
@@ -362,12 +363,14 @@ async fn a_stream_falls_silent_for_a_minute_at_most_by_default_and_longer_where_
             let layer = if is_alone { layer } else { layer.tier("b", Strict::new()) };
             let request = asked().with_stream(true);
             let request = if own { policy.for_request(request) } else { request };
-            let begun = Instant::now();
-            if let Ok(answer) = layer.layer(patient()).oneshot(request).await {
-                let _ = answer.collect().await;
-            }
             let after = if is_alone { alone } else { 60 };
-            assert_eq!(begun.elapsed(), secs(after), "{policy:?}, own {own}, alone {is_alone}");
+            for leaf in [patient(), impatient()] {
+                let begun = Instant::now();
+                if let Ok(answer) = layer.layer(leaf).oneshot(request.clone()).await {
+                    let _ = answer.collect().await;
+                }
+                assert_eq!(begun.elapsed(), secs(after), "{policy:?}, own {own}, alone {is_alone}");
+            }
         }
     }
 }

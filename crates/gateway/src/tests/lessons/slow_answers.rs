@@ -172,7 +172,28 @@ async fn a_pause_of_a_lone_model_is_waited_for_as_long_as_agents_wait_alone() {
     }
 }
 
-/// Where another call goes on with a lone model's answer, silence is left after a minute.
+/// No setting of a lone tier that is about the time before its first word shortens that, and the last tier that is left
+/// is a lone one.
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_waited_for_whatever_the_file_says_of_the_first_word_and_at_the_last_tier() {
+    let settings = ["timeout: 80s", "timeout: { first_token: 20s }", "retry: { retry_timeouts: true }"];
+    for (setting, is_last) in settings.into_iter().flat_map(|setting| [(setting, false), (setting, true)]) {
+        for path in PATHS {
+            let what = format!("{setting} for {path}, last {is_last}");
+            let (of, host, tier) = PROVIDERS[3];
+            let first = format!("{{ name: first, {}, retry: {{ max_attempts: 1 }} }}, ", PROVIDERS[0].2);
+            let file = format!("tiers: [{}{{ name: only, {tier}, {setting} }}]", if is_last { &first } else { "" });
+            let down = Scripted::new([Reply::json(529, r#"{"type":"error","error":{"type":"overloaded_error"}}"#)]);
+            let provider = Scripted::new([Reply::stream(halves(of)).last_after(Duration::from_secs(100))]);
+            let house = Plan::of(&file).scripted(ANTHROPIC, &down).scripted(host, &provider).build();
+            let answer = house.post(path, &[], &hello(true)).await;
+            assert!(answer.is_whole() && answer.took.as_secs() == 100, "{what}: {:?} {}", answer.took, answer.body);
+            assert_eq!(provider.seen().len(), 1, "{what}");
+        }
+    }
+}
+
+/// A lone model's silence is left after a minute if another call goes on with its answer.
 #[tokio::test(start_paused = true)]
 async fn a_silent_stream_that_goes_on_is_left_after_a_minute() {
     for path in PATHS {
