@@ -87,7 +87,7 @@ where
         let (now, _reading) = Reading::pass_on();
         request.context_mut().begun = Some(now);
         let shared: &Shared = &self.core.shared;
-        let acts_on_breaks = shared.acts_on_breaks(&request);
+        let acts_on_breaks = !request.awaits_whole_answer() && shared.acts_on_breaks(&request);
         let prospects = &mut request.context_mut().prospects;
         prospects.note_acts_on_refusals(shared.acts_on_refusals);
         prospects.note_acts_on_breaks(acts_on_breaks);
