@@ -6,12 +6,11 @@ use std::sync::{
 };
 
 use super::State;
+use crate::body::FREE_ANSWER;
 
 /// The longest text that is kept, in bytes.
 const LONGEST: usize = 1 << 20;
-/// The bytes of each text that need no room: as much as a common answer has.
-const FREE: usize = 16 << 10;
-/// The most bytes that all texts of a fallback have beyond those.
+/// The most bytes that all texts of a fallback have beyond the [free ones](FREE_ANSWER).
 const ROOM: usize = 64 << 20;
 
 /// The bytes beyond the free ones that all texts have.
@@ -49,7 +48,7 @@ impl KeptText {
     /// Takes the room for a text of this length.
     fn take(&mut self, length: usize) -> bool {
         // In steps, so that few pieces touch what all streams share.
-        let wanted = length.saturating_sub(FREE).next_multiple_of(FREE);
+        let wanted = length.saturating_sub(FREE_ANSWER).next_multiple_of(FREE_ANSWER);
         let more = wanted.saturating_sub(self.taken);
         if more == 0 {
             return true;
