@@ -202,9 +202,7 @@ impl Stream {
             false => ("response.output_text.delta", Some([])),
         };
         let fields = TextDelta { item_id: &message.id, output_index: place, content_index: at, delta: text, logprobs };
-        let event = Event { r#type: name, sequence_number: self.sequence, fields };
-        self.sequence += 1;
-        put(to, name, &event);
+        put_numbered(&mut self.sequence, name, fields, to);
     }
 
     /// Makes the content part of this index the open one, and returns the place of its message.
@@ -431,9 +429,7 @@ impl Stream {
     }
 
     fn put(&mut self, name: &'static str, fields: impl Serialize, to: &mut String) {
-        let sequence_number = self.sequence;
-        self.sequence += 1;
-        put(to, name, &Event { r#type: name, sequence_number, fields });
+        put_numbered(&mut self.sequence, name, fields, to);
     }
 }
 
@@ -461,6 +457,12 @@ struct TextDelta<'a> {
     delta: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: Option<[Value; 0]>,
+}
+
+/// Writes the event that has the next number.
+fn put_numbered(next: &mut u64, name: &'static str, fields: impl Serialize, to: &mut String) {
+    put(to, name, &Event { r#type: name, sequence_number: *next, fields });
+    *next += 1;
 }
 
 /// Writes one event.
