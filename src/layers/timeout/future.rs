@@ -10,7 +10,7 @@ use pin_project::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
-use super::silence::Watch;
+use super::{layer::idle_limits, silence::Watch};
 use crate::{
     LlmError, LlmRequest, LlmResponse, LlmService,
     body::{BodyDeadline, IdleLimits},
@@ -19,7 +19,9 @@ use crate::{
         alarm::{self, AlarmListener, Wake},
         call::Call,
     },
-    ledger, timer,
+    ledger,
+    request::Prospects,
+    timer,
 };
 
 /// The future of [`Timeout`](super::Timeout).
@@ -37,7 +39,9 @@ pub struct ResponseFuture<S: Service<LlmRequest>> {
     limit: TimeoutLimit,
     /// True if it is the caller's.
     by_caller: bool,
+    /// The limits on silence that were set.
     idle: IdleLimits,
+    prospects: Prospects,
     /// True if the caller waits for the whole answer.
     is_whole: bool,
     /// Of a call that may be left before its limit.
@@ -51,10 +55,10 @@ impl<S: Service<LlmRequest>> ResponseFuture<S> {
         deadline: Option<Instant>,
         begun: Instant,
         (limit, by_caller): (TimeoutLimit, bool),
-        (idle, is_whole): (IdleLimits, bool),
+        (idle, prospects, is_whole): (IdleLimits, Prospects, bool),
         watch: Option<Box<Watch>>,
     ) -> Self {
-        Self { call, timer: None, deadline, begun, limit, by_caller, idle, is_whole, watch }
+        Self { call, timer: None, deadline, begun, limit, by_caller, idle, prospects, is_whole, watch }
     }
 }
 
@@ -83,7 +87,7 @@ where
                     Poll::Ready(Ok(response)) => {
                         if response.body().arrives_in_frames() {
                             let body = response.body_mut();
-                            body.limit_idle(this.idle);
+                            body.limit_idle(&idle_limits(*this.idle, *this.prospects, *this.is_whole));
                             if *this.is_whole
                                 && let Some(at) = *this.deadline
                             {

@@ -23,7 +23,7 @@ pub(super) struct Limits {
     pub(super) long_answers: Option<Duration>,
     pub(super) patience: Patience,
     /// The limits on silence that were set.
-    idle: IdleLimits,
+    pub(super) idle: IdleLimits,
 }
 
 /// The limits in place of the others if no other tier is left.
@@ -39,18 +39,17 @@ pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// nobody else would answer, the limit of all silence: Claude Code and Codex wait as long by themselves.
 pub(super) const CEILING: Duration = Duration::from_secs(300);
 
-impl Limits {
-    /// Returns the limits on silence of an answer's body.
-    #[inline]
-    pub(super) fn idle(&self, prospects: Prospects, is_whole: bool) -> IdleLimits {
-        // A whole answer that falls silent is asked for anew: its caller has seen nothing of it.
-        let waits = prospects.is_nothing_left() && !prospects.acts_on_breaks() && !is_whole;
-        let (mut idle, silent) = (self.idle, if waits { CEILING } else { IDLE });
-        let without_content = idle.ceiling.map_or(silent, |ceiling| silent.min(ceiling));
-        idle.bytes = idle.bytes.or(Some(silent));
-        idle.progress = idle.progress.or(Some(without_content));
-        idle
-    }
+/// Returns the limits on silence of an answer's body: those that were set, and the defaults.
+// Out of the way of whole answers, which need none.
+#[inline(never)]
+pub(super) fn idle_limits(mut set: IdleLimits, prospects: Prospects, is_whole: bool) -> IdleLimits {
+    // A whole answer that falls silent is asked for anew: its caller has seen nothing of it.
+    let waits = prospects.is_nothing_left() && !prospects.acts_on_breaks() && !is_whole;
+    let silent = if waits { CEILING } else { IDLE };
+    let without_content = set.ceiling.map_or(silent, |ceiling| silent.min(ceiling));
+    set.bytes = set.bytes.or(Some(silent));
+    set.progress = set.progress.or(Some(without_content));
+    set
 }
 
 impl TimeoutLayer {

@@ -83,14 +83,13 @@ where
                 deadline,
                 now,
                 (limit, by_caller),
-                (self.limits.idle(prospects, false), false),
+                (self.limits.idle, prospects, false),
                 None,
             );
         }
         let is_whole = request.awaits_whole_answer();
-        let idle = self.limits.idle(prospects, is_whole);
         let call = Call::first(&mut self.inner, request);
-        ResponseFuture::new(call, deadline, now, (limit, by_caller), (idle, is_whole), watch)
+        ResponseFuture::new(call, deadline, now, (limit, by_caller), (self.limits.idle, prospects, is_whole), watch)
     }
 }
 
