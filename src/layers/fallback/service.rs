@@ -87,10 +87,11 @@ where
         let (now, _reading) = Reading::pass_on();
         request.context_mut().begun = Some(now);
         let shared: &Shared = &self.core.shared;
-        let acts_on_breaks = !request.awaits_whole_answer() && shared.acts_on_breaks(&request);
-        let prospects = &mut request.context_mut().prospects;
-        prospects.note_acts_on_refusals(shared.acts_on_refusals);
-        prospects.note_acts_on_breaks(acts_on_breaks);
+        request.context_mut().prospects.note_acts_on_refusals(shared.acts_on_refusals);
+        // A clone, as below.
+        if shared.may_act_on_breaks(request.context()) && shared.acts_on_breaks(&request.clone()) {
+            request.context_mut().prospects.note_acts_on_breaks();
+        }
         if deadline::is_unkept(request.context())
             && let Some(late) = deadline::passed(request.clone().context())
         {

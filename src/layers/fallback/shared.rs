@@ -10,7 +10,7 @@ use super::{
     serve::{KnownTier, Passage, ServedChain, Settled, State, StateSettings},
 };
 use crate::{
-    DegradedReason, ErrorKind, Event, InvalidConfig, LlmRequest, LlmResponse,
+    Context, DegradedReason, ErrorKind, Event, InvalidConfig, LlmRequest, LlmResponse,
     ledger::{self, Attempt, Next},
     request::{BEST_LEVEL, WORST_LEVEL},
 };
@@ -77,14 +77,20 @@ impl Shared {
     /// Returns whether an answer is returned as it is, whatever happens to its stream.
     #[inline]
     pub(super) fn takes(&self, request: &LlmRequest, response: &LlmResponse) -> bool {
-        !response.body().arrives_in_frames() || !self.acts_on_breaks(request)
+        !self.may_act_on_breaks(request.context())
+            || !response.body().arrives_in_frames()
+            || !self.acts_on_breaks(request)
+    }
+
+    /// Returns false if no break of the request's stream is acted on.
+    #[inline]
+    pub(super) fn may_act_on_breaks(&self, context: &Context) -> bool {
+        self.finish != Finish::Nothing || context.prospects.has_stream_break()
     }
 
     /// Returns whether a break of the request's stream is acted on.
-    #[inline]
     pub(super) fn acts_on_breaks(&self, request: &LlmRequest) -> bool {
-        (self.finish != Finish::Nothing || request.context().prospects.has_stream_break())
-            && self.stream_break(request) != StreamBreak::Fail
+        self.stream_break(request) != StreamBreak::Fail
     }
 
     /// Returns the policy for a break of the request's stream.

@@ -701,10 +701,10 @@ impl Prospects {
         self.0 & Self::ACTS_ON_BREAKS != 0
     }
 
-    /// Notes that a layer asks anew where a stream breaks, if it does.
+    /// Notes that a layer asks anew where a stream breaks.
     #[inline]
-    pub fn note_acts_on_breaks(&mut self, acts: bool) {
-        self.0 |= u16::from(acts) * Self::ACTS_ON_BREAKS;
+    pub fn note_acts_on_breaks(&mut self) {
+        self.0 |= Self::ACTS_ON_BREAKS;
     }
 
     /// Returns true if the deadline is the caller's.
